@@ -1,0 +1,1 @@
+//! The distributed hash table of the Hyperswarm network.

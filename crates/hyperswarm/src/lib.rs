@@ -1,0 +1,1 @@
+//! Topics, discovery, retries and connections over the DHT.

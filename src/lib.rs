@@ -1,0 +1,1 @@
+//! Peer-to-peer file transfer for agents.
