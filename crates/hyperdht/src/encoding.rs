@@ -1,0 +1,206 @@
+//! The compact encoding every message of the network is written in (spec/dht.md §1).
+//!
+//! [`Reader`] takes fields off the front of a datagram and never reads past its end; [`Writer`]
+//! is its mirror. Sizes that come from the network are compared with what is left before
+//! anything is allocated.
+
+use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
+
+/// The largest integer a peer may send: the largest a JavaScript number holds exactly.
+pub const MAX_UINT: u64 = (1 << 53) - 1;
+
+/// Why bytes could not be read. One kind is enough: what does not decode is dropped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message")]
+pub struct Malformed;
+
+/// Reads fields from the front of a byte slice.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next `length` bytes as they are.
+    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// A field of a size known from the protocol.
+    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub fn u8(&mut self) -> Result<u8, Malformed> {
+        self.fixed().map(|[byte]: [u8; 1]| byte)
+    }
+
+    pub fn u16(&mut self) -> Result<u16, Malformed> {
+        self.fixed().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    /// An integer of variable length; wider forms than needed are taken, as JavaScript does.
+    pub fn uint(&mut self) -> Result<u64, Malformed> {
+        let value = match self.u8()? {
+            0xfd => u64::from(self.u16()?),
+            0xfe => u64::from(self.u32()?),
+            0xff => u64::from_le_bytes(self.fixed()?),
+            small => u64::from(small),
+        };
+        if value <= MAX_UINT { Ok(value) } else { Err(Malformed) }
+    }
+
+    /// Bytes with their length before them.
+    pub fn buffer(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.uint()?;
+        self.bytes(usize::try_from(length).map_err(|_| Malformed)?)
+    }
+
+    pub fn string(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.buffer()?).map_err(|_| Malformed)
+    }
+
+    /// Four octets, port little endian.
+    pub fn addr4(&mut self) -> Result<SocketAddrV4, Malformed> {
+        let ip: [u8; 4] = self.fixed()?;
+        Ok(SocketAddrV4::new(Ipv4Addr::from(ip), self.u16()?))
+    }
+
+    /// Eight big-endian groups, port little endian.
+    pub fn addr6(&mut self) -> Result<SocketAddrV6, Malformed> {
+        let ip: [u8; 16] = self.fixed()?;
+        Ok(SocketAddrV6::new(ip.into(), self.u16()?, 0, 0))
+    }
+
+    /// A count and as many items, none of which is smaller than `item_size` bytes: a count that
+    /// the rest of the message can't hold is refused before it allocates.
+    pub fn array<T>(
+        &mut self,
+        item_size: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
+        let count = usize::try_from(self.uint()?).map_err(|_| Malformed)?;
+        if count.checked_mul(item_size).is_none_or(|size| size > self.rest.len()) {
+            return Err(Malformed);
+        }
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    pub fn addr4_array(&mut self) -> Result<Vec<SocketAddrV4>, Malformed> {
+        self.array(ADDR4_SIZE, Self::addr4)
+    }
+
+    pub fn addr6_array(&mut self) -> Result<Vec<SocketAddrV6>, Malformed> {
+        self.array(ADDR6_SIZE, Self::addr6)
+    }
+}
+
+/// Bytes of an IPv4 address with its port.
+pub const ADDR4_SIZE: usize = 6;
+/// Bytes of an IPv6 address with its port.
+pub const ADDR6_SIZE: usize = 18;
+
+/// Appends fields to a byte vector.
+#[derive(Clone, Debug, Default)]
+pub struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn finish(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend_from_slice(bytes);
+        self
+    }
+
+    pub fn u8(&mut self, value: u8) -> &mut Self {
+        self.bytes.push(value);
+        self
+    }
+
+    pub fn u16(&mut self, value: u16) -> &mut Self {
+        self.bytes(&value.to_le_bytes())
+    }
+
+    pub fn u32(&mut self, value: u32) -> &mut Self {
+        self.bytes(&value.to_le_bytes())
+    }
+
+    pub fn uint(&mut self, value: u64) -> &mut Self {
+        if let Ok(small) = u8::try_from(value)
+            && small <= 0xfc
+        {
+            self.u8(small)
+        } else if let Ok(short) = u16::try_from(value) {
+            self.u8(0xfd).u16(short)
+        } else if let Ok(word) = u32::try_from(value) {
+            self.u8(0xfe).u32(word)
+        } else {
+            self.u8(0xff).bytes(&value.to_le_bytes())
+        }
+    }
+
+    pub fn buffer(&mut self, bytes: &[u8]) -> &mut Self {
+        self.uint(bytes.len() as u64).bytes(bytes)
+    }
+
+    pub fn string(&mut self, text: &str) -> &mut Self {
+        self.buffer(text.as_bytes())
+    }
+
+    pub fn addr4(&mut self, addr: SocketAddrV4) -> &mut Self {
+        self.bytes(&addr.ip().octets()).u16(addr.port())
+    }
+
+    pub fn addr6(&mut self, addr: SocketAddrV6) -> &mut Self {
+        self.bytes(&addr.ip().octets()).u16(addr.port())
+    }
+
+    pub fn array<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) -> &mut Self {
+        self.uint(items.len() as u64);
+        for each in items {
+            item(self, each);
+        }
+        self
+    }
+
+    pub fn addr4_array(&mut self, addrs: &[SocketAddrV4]) -> &mut Self {
+        self.array(addrs, |w, addr| {
+            w.addr4(*addr);
+        })
+    }
+
+    pub fn addr6_array(&mut self, addrs: &[SocketAddrV6]) -> &mut Self {
+        self.array(addrs, |w, addr| {
+            w.addr6(*addr);
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Identifiers of the table: node ids and targets, 32 bytes each, compared by XOR.
+
+use std::net::SocketAddrV4;
+
+use crate::crypto::hash;
+use crate::encoding::Writer;
+
+/// A node id, or the target of a request: a BLAKE2b-256 hash, or a topic chosen by people.
+pub type Id = [u8; 32];
+
+/// The id of the node that is reached at `addr`. A node can't choose it, others can check it.
+pub fn node_id(addr: SocketAddrV4) -> Id {
+    let mut w = Writer::new();
+    w.addr4(addr);
+    hash(&[&w.finish()])
+}
+
+/// How far `id` is from `target`; smaller is closer.
+pub fn distance(target: &Id, id: &Id) -> Id {
+    std::array::from_fn(|i| target[i] ^ id[i])
+}
+
+/// Number of leading bits that `a` and `b` share, 0 to 256.
+pub fn common_prefix(a: &Id, b: &Id) -> usize {
+    let mut bits = 0;
+    for (x, y) in a.iter().zip(b) {
+        let same = (x ^ y).leading_zeros() as usize;
+        bits += same;
+        if same < 8 {
+            break;
+        }
+    }
+    bits
+}

@@ -1,0 +1,83 @@
+//! A cache in two generations: bounded in size, and forgetting by age without a timer an entry.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// A map that keeps an entry for two thirds to four thirds of `max_age` after its last use, and
+/// at most `2 · max_size` entries. When the young generation is full or two thirds of the age
+/// have passed, it becomes the old one and the old one is dropped (spec/dht.md §11).
+#[derive(Debug)]
+pub struct Generations<K, V> {
+    max_size: usize,
+    turn_every: Duration,
+    turned: Instant,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Hash + Eq, V> Generations<K, V> {
+    pub fn new(now: Instant, max_size: usize, max_age: Duration) -> Self {
+        Self {
+            max_size,
+            turn_every: max_age * 2 / 3,
+            turned: now,
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
+    }
+
+    pub fn insert(&mut self, now: Instant, key: K, value: V) {
+        self.expire(now);
+        self.old.remove(&key);
+        self.young.insert(key, value);
+        if self.young.len() >= self.max_size {
+            self.turn(now);
+        }
+    }
+
+    /// The value, which lives on as if it were new.
+    pub fn get<Q>(&mut self, now: Instant, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.expire(now);
+        if let Some((key, value)) = self.old.remove_entry(key) {
+            self.young.insert(key, value);
+        }
+        self.young.get_mut(key)
+    }
+
+    pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.young.remove(key).or_else(|| self.old.remove(key))
+    }
+
+    pub fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.turned);
+        if age >= self.turn_every * 2 {
+            self.young.clear();
+            self.turn(now);
+        } else if age >= self.turn_every {
+            self.turn(now);
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.old = std::mem::take(&mut self.young);
+        self.turned = now;
+    }
+}
