@@ -1,1 +1,32 @@
-//! Noise handshake and encrypted message streams.
+//! Noise handshake over Ed25519 and encrypted message streams, as the Hyperswarm network speaks them.
+//!
+//! # Layout
+//! - [`KeyPair`], [`verify`], [`hash`], [`keyed_hash`], [`namespace`]: identities and hashes.
+//! - [`handshake`]: Noise IK and XX, bytes in and bytes out.
+//! - [`secretstream`]: libsodium's `crypto_secretstream_xchacha20poly1305`, in place.
+//! - [`frame`]: the u24-prefixed frames that a stream is cut into.
+//! - [`message`]: what one side of a stream sends and accepts: the 56-byte header, then messages.
+//! - [`unordered`], [`secretbox`]: datagrams beside the stream, and the box they are sealed in.
+//!
+//! None of these modules performs I/O or reads a clock.
+
+pub mod frame;
+pub mod handshake;
+pub mod message;
+pub mod secretbox;
+pub mod secretstream;
+pub mod unordered;
+
+mod error;
+mod hashing;
+mod keys;
+mod symmetric;
+
+pub use error::Error;
+pub use handshake::{Handshake, HandshakeResult};
+pub use hashing::{hash, keyed_hash, namespace};
+pub use keys::{KeyPair, PublicKey, SEED_LEN, SIGNATURE_LEN, verify};
+pub use message::{HEADROOM, MAX_MESSAGE, TAILROOM};
+
+#[cfg(test)]
+mod vectors;
