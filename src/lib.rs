@@ -1,1 +1,3 @@
 //! Peer-to-peer file transfer for agents.
+
+pub mod wire;

@@ -1,0 +1,27 @@
+//! The transfer protocol as bytes: frames, the metadata that opens a transfer, and what each side may
+//! receive when.
+//!
+//! On one encrypted stream, in the order META, DATA…, DONE from the sender and one ACK, NACK or ERROR
+//! from the receiver; an ERROR may come from either at any time. Nothing here does I/O or knows the
+//! time: bytes go in, in whatever cuts the stream made of them, and events come out.
+//!
+//! # Layout
+//! - `frame`: the frame's header, its types and their limits
+//! - `decoder`: byte runs to frames
+//! - `meta`: the metadata that opens a transfer
+//! - `receiving`, `sending`: what the receiver, the sender, gets from its peer, in which order
+//! - `fault`: what a peer can do wrong, and how it is answered
+
+mod decoder;
+mod fault;
+mod frame;
+mod meta;
+mod receiving;
+mod sending;
+
+pub use decoder::{Decoder, Piece};
+pub use fault::Fault;
+pub use frame::{DONE, FrameType, HEADER_LEN, MAX_DATA, MAX_META, MAX_REASON, encode, header};
+pub use meta::Meta;
+pub use receiving::{Incoming, Receiving};
+pub use sending::{Reply, Sending};

@@ -1,0 +1,215 @@
+//! What a receiver gets from a sender.
+
+use bytes::Bytes;
+
+use super::{Decoder, Fault, FrameType, Meta, Piece};
+
+/// A receiver's side of one connection: META equal to the offer, then as many bytes as offered, then DONE.
+#[derive(Debug)]
+pub struct Receiving {
+    offer: Meta,
+    decoder: Decoder,
+    state: State,
+    received: u64,
+}
+
+/// What came from the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// The metadata, equal to the offer.
+    Meta,
+    /// The next bytes of the file; never empty.
+    Data(Bytes),
+    /// All bytes that were offered have come. Their hash is yet to be compared.
+    Done,
+    /// The sender gave up, saying why. Foreign text: escape it before showing it.
+    Error(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Meta,
+    Data,
+    Ended,
+    Failed,
+}
+
+impl Receiving {
+    /// A receiver of what `offer` says.
+    pub fn new(offer: Meta) -> Self {
+        Receiving { offer, decoder: Decoder::default(), state: State::Meta, received: 0 }
+    }
+
+    /// What the offer says.
+    pub fn offer(&self) -> &Meta {
+        &self.offer
+    }
+
+    /// Bytes of the file that have come so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Takes the next bytes of the stream.
+    pub fn handle(&mut self, bytes: Bytes) {
+        self.decoder.handle(bytes);
+    }
+
+    /// What came next; `None` until more bytes have come.
+    ///
+    /// # Errors
+    /// The first fault, after which nothing more comes out.
+    pub fn poll(&mut self) -> Result<Option<Incoming>, Fault> {
+        if self.state == State::Failed {
+            return Ok(None);
+        }
+        let next = self.next();
+        if matches!(next, Err(_) | Ok(Some(Incoming::Error(_)))) {
+            self.state = State::Failed;
+        }
+        next
+    }
+
+    /// Compares the SHA-256 of all bytes received, in lower-case hex, with the one offered.
+    pub fn check_hash(&self, actual: &str) -> Result<(), Fault> {
+        if actual == self.offer.hash { Ok(()) } else { Err(Fault::HashDiffers { actual: actual.to_owned() }) }
+    }
+
+    fn next(&mut self) -> Result<Option<Incoming>, Fault> {
+        while let Some(piece) = self.decoder.poll()? {
+            match (self.state, piece) {
+                (State::Meta, Piece::Frame(FrameType::Meta, payload)) => {
+                    self.offer.check(&Meta::decode(&payload)?)?;
+                    self.state = State::Data;
+                    return Ok(Some(Incoming::Meta));
+                }
+                (State::Data, Piece::Data(bytes)) => {
+                    let size = self.offer.size;
+                    let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                    if len > size - self.received {
+                        return Err(Fault::TooManyBytes { size });
+                    }
+                    self.received += len;
+                    if len > 0 {
+                        return Ok(Some(Incoming::Data(bytes)));
+                    }
+                }
+                (State::Data, Piece::Frame(FrameType::Done, _)) => {
+                    let (received, size) = (self.received, self.offer.size);
+                    if received < size {
+                        return Err(Fault::TooFewBytes { received, size });
+                    }
+                    self.state = State::Ended;
+                    return Ok(Some(Incoming::Done));
+                }
+                (_, Piece::Frame(FrameType::Error, reason)) => {
+                    return Ok(Some(Incoming::Error(String::from_utf8_lossy(&reason).into_owned())));
+                }
+                (_, Piece::Frame(kind, _)) => return Err(Fault::OutOfOrder { kind }),
+                (_, Piece::Data(_)) => return Err(Fault::OutOfOrder { kind: FrameType::Data }),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{DONE, encode},
+        *,
+    };
+
+    const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    fn offer() -> Meta {
+        Meta { name: "a.txt".into(), size: 3, hash: HASH.into(), transfer_id: None }
+    }
+
+    fn meta_frame() -> Vec<u8> {
+        offer().encode().expect("fits")
+    }
+
+    fn data(bytes: &[u8]) -> Vec<u8> {
+        encode(FrameType::Data, bytes)
+    }
+
+    fn receive(frames: &[Vec<u8>]) -> Result<Vec<Incoming>, Fault> {
+        let mut receiving = Receiving::new(offer());
+        receiving.handle(frames.concat().into());
+        let mut events = Vec::new();
+        while let Some(event) = receiving.poll()? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn file(bytes: &'static [u8]) -> Incoming {
+        Incoming::Data(Bytes::from_static(bytes))
+    }
+
+    #[test]
+    fn a_whole_file_comes_out_in_order() {
+        let events = receive(&[meta_frame(), data(b"a"), data(b""), data(b"bc"), DONE.to_vec()]);
+        assert_eq!(events, Ok(vec![Incoming::Meta, file(b"a"), file(b"bc"), Incoming::Done]));
+    }
+
+    #[test]
+    fn the_hash_must_be_the_one_offered_digit_for_digit() {
+        let receiving = Receiving::new(offer());
+        assert_eq!(receiving.check_hash(HASH), Ok(()));
+        assert!(receiving.check_hash(&HASH.to_uppercase()).is_err());
+        assert!(receiving.check_hash("").is_err());
+    }
+
+    #[test]
+    fn metadata_that_differs_is_refused() {
+        let other = Meta { size: 4, ..offer() }.encode().expect("fits");
+        assert_eq!(receive(&[other]), Err(Fault::MetaDiffers { field: "size" }));
+        assert!(matches!(receive(&[encode(FrameType::Meta, b"{")]), Err(Fault::BadMeta(_))));
+    }
+
+    #[test]
+    fn the_first_byte_too_many_ends_it() {
+        assert_eq!(receive(&[meta_frame(), data(b"abcd")]), Err(Fault::TooManyBytes { size: 3 }));
+        assert_eq!(receive(&[meta_frame(), data(b"abc"), data(b"d")]), Err(Fault::TooManyBytes { size: 3 }));
+    }
+
+    #[test]
+    fn an_end_too_early_is_refused() {
+        let fault = Fault::TooFewBytes { received: 2, size: 3 };
+        assert_eq!(receive(&[meta_frame(), data(b"ab"), DONE.to_vec()]), Err(fault));
+    }
+
+    #[test]
+    fn frames_out_of_order_are_refused() {
+        let out_of_order = |kind| Err(Fault::OutOfOrder { kind });
+        assert_eq!(receive(&[data(b"a")]), out_of_order(FrameType::Data));
+        assert_eq!(receive(&[data(b"")]), out_of_order(FrameType::Data));
+        assert_eq!(receive(&[DONE.to_vec()]), out_of_order(FrameType::Done));
+        assert_eq!(receive(&[meta_frame(), meta_frame()]), out_of_order(FrameType::Meta));
+        assert_eq!(receive(&[meta_frame(), encode(FrameType::Ack, b"")]), out_of_order(FrameType::Ack));
+        assert_eq!(receive(&[encode(FrameType::Nack, b"no")]), out_of_order(FrameType::Nack));
+        let whole = [meta_frame(), data(b"abc"), DONE.to_vec()];
+        for (more, kind) in [(data(b""), FrameType::Data), (DONE.to_vec(), FrameType::Done)] {
+            assert_eq!(receive(&[whole.concat(), more]), out_of_order(kind));
+        }
+    }
+
+    #[test]
+    fn the_sender_may_give_up_at_any_time() {
+        let error = encode(FrameType::Error, b"disk \xff gone");
+        let reason = Incoming::Error("disk \u{fffd} gone".into());
+        assert_eq!(receive(&[error.clone(), meta_frame()]), Ok(vec![reason.clone()]));
+        assert_eq!(receive(&[meta_frame(), error]), Ok(vec![Incoming::Meta, reason]));
+    }
+
+    #[test]
+    fn nothing_comes_out_after_a_fault() {
+        let mut receiving = Receiving::new(offer());
+        receiving.handle(Bytes::from_static(&DONE));
+        assert!(receiving.poll().is_err());
+        receiving.handle(meta_frame().into());
+        assert_eq!(receiving.poll(), Ok(None));
+    }
+}
