@@ -1,15 +1,79 @@
 //! Passes handshakes and punches between clients and servers (spec/dht.md §13).
+//!
+//! A node keeps nothing of what it passes on: each step is the same request with another
+//! value, and the answer of the last step goes straight to the client.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
+use crate::address::{is_private, may_be_sent_to};
+use crate::command;
+use crate::connect::message::{Handshake, Holepunch, Mode};
+use crate::id::Id;
+use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
-use crate::store::Forwards;
+use crate::store::{Forwards, Generations};
+
+/// Messages that one network may have passed on in a second, and at once. A connection takes
+/// two to ten.
+const RELAYS_PER_SECOND: u32 = 50;
+const RELAY_BURST: u32 = 500;
+
+/// Peers on private addresses that are remembered, and for how long: much longer than a
+/// handshake and its punching take.
+const MAX_NEIGHBOURS: usize = 4096;
+const NEIGHBOUR_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// Who handles PEER_HANDSHAKE and PEER_HOLEPUNCH requests at this node.
-#[derive(Debug, Default)]
-pub struct Router {}
+#[derive(Debug)]
+pub struct Router {
+    servers: HashMap<Id, mpsc::Sender<ServerRequest>>,
+    limit: RateLimit,
+    /// Private addresses that asked something here: they may be answered through us by peers
+    /// outside their network, who may name no other private address.
+    neighbours: Generations<SocketAddrV4, ()>,
+}
+
+/// A request for a server of this node, which answers it later.
+#[derive(Clone, Debug)]
+pub struct ServerRequest {
+    pub incoming: Incoming,
+    pub message: ServerMessage,
+}
+
+/// What a [`ServerRequest`] brings.
+#[derive(Clone, Debug)]
+pub enum ServerMessage {
+    Handshake(Handshake),
+    Holepunch(Holepunch),
+}
 
 impl Router {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            servers: HashMap::new(),
+            limit: RateLimit::new(RELAYS_PER_SECOND, RELAY_BURST),
+            neighbours: Generations::new(now, MAX_NEIGHBOURS, NEIGHBOUR_AGE),
+        }
+    }
+
+    /// Hands requests for the server at `target` to `requests` from now on. False if there is
+    /// such a server already.
+    pub fn insert_server(&mut self, target: Id, requests: mpsc::Sender<ServerRequest>) -> bool {
+        if self.servers.contains_key(&target) {
+            return false;
+        }
+        self.servers.insert(target, requests);
+        true
+    }
+
+    pub fn remove_server(&mut self, target: &Id) {
+        self.servers.remove(target);
+    }
+
     /// What to do about a request with one of the two commands. `None` is silence, or a request
     /// that a server of this node took and answers later.
     pub fn on_request(
@@ -19,7 +83,299 @@ impl Router {
         forwards: &mut Forwards,
     ) -> Option<Answer> {
         let target = incoming.target?;
-        forwards.get(now, &target)?;
-        None
+        let value = incoming.value.as_ref()?;
+        if !self.limit.allow(now, *incoming.from.ip()) {
+            return None;
+        }
+        if is_private(*incoming.from.ip()) {
+            self.neighbours.insert(now, incoming.from, ());
+        }
+        let relay = forwards.get(now, &target).map(|forward| forward.relay);
+        match incoming.command {
+            command::PEER_HANDSHAKE => {
+                let message = Handshake::decode(value).ok()?;
+                self.on_handshake(now, incoming, target, message, relay)
+            }
+            command::PEER_HOLEPUNCH => {
+                let message = Holepunch::decode(value).ok()?;
+                self.on_holepunch(now, incoming, target, message, relay)
+            }
+            _ => None,
+        }
+    }
+
+    fn on_handshake(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming,
+        target: Id,
+        message: Handshake,
+        relay: Option<SocketAddrV4>,
+    ) -> Option<Answer> {
+        if message.noise.is_empty() {
+            return None;
+        }
+        if let Some(server) = self.servers.get(&target) {
+            // A server that can't keep up drops requests; clients send them again.
+            let message = ServerMessage::Handshake(message);
+            let _ = server.try_send(ServerRequest { incoming: incoming.clone(), message });
+            return None;
+        }
+        match message.mode {
+            Mode::FromClient => {
+                let to = match (message.relay_address, relay) {
+                    (Some(named), _) => self.allowed(now, incoming, named)?,
+                    (None, Some(relay)) => relay,
+                    (None, None) => return Some(Answer::closer()),
+                };
+                let passed = Handshake {
+                    peer_address: Some(incoming.from),
+                    ..Handshake::new(Mode::FromRelay, message.noise)
+                };
+                Some(relayed(passed.encode(), to))
+            }
+            Mode::FromRelay => {
+                let passed = Handshake {
+                    mode: Mode::FromSecondRelay,
+                    relay_address: Some(incoming.from),
+                    ..message
+                };
+                Some(relayed(passed.encode(), relay?))
+            }
+            Mode::FromServer => {
+                let to = self.allowed(now, incoming, message.peer_address?)?;
+                let reply = Handshake {
+                    peer_address: Some(incoming.from),
+                    ..Handshake::new(Mode::Reply, message.noise)
+                };
+                Some(reply_to(reply.encode(), to))
+            }
+            Mode::FromSecondRelay | Mode::Reply => None,
+        }
+    }
+
+    fn on_holepunch(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming,
+        target: Id,
+        message: Holepunch,
+        relay: Option<SocketAddrV4>,
+    ) -> Option<Answer> {
+        match message.mode {
+            Mode::FromClient => {
+                let to = match message.peer_address {
+                    Some(named) => self.allowed(now, incoming, named)?,
+                    None => relay?,
+                };
+                let passed =
+                    Holepunch { mode: Mode::FromRelay, peer_address: Some(incoming.from), ..message };
+                Some(relayed(passed.encode(), to))
+            }
+            Mode::FromRelay => {
+                let server = self.servers.get(&target)?;
+                let message = ServerMessage::Holepunch(message);
+                let _ = server.try_send(ServerRequest { incoming: incoming.clone(), message });
+                None
+            }
+            Mode::FromServer => {
+                let to = self.allowed(now, incoming, message.peer_address?)?;
+                let reply = Holepunch { mode: Mode::Reply, peer_address: Some(incoming.from), ..message };
+                Some(reply_to(reply.encode(), to))
+            }
+            Mode::FromSecondRelay | Mode::Reply => None,
+        }
+    }
+
+    /// `to`, if the sender may send us there.
+    fn allowed(&mut self, now: Instant, incoming: &Incoming, to: SocketAddrV4) -> Option<SocketAddrV4> {
+        let allowed =
+            may_be_sent_to(*incoming.from.ip(), to) || self.neighbours.get(now, &to).is_some();
+        allowed.then_some(to)
+    }
+}
+
+fn relayed(value: Vec<u8>, to: SocketAddrV4) -> Answer {
+    Answer::Relay { value: value.into(), to, via: None }
+}
+
+fn reply_to(value: Vec<u8>, to: SocketAddrV4) -> Answer {
+    Answer::Reply { value: Some(value.into()), to: Some(to), via: None, token: false, closer: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rpc::Via;
+    use crate::store::Forward;
+
+    const TARGET: Id = [7; 32];
+
+    fn addr(text: &str) -> SocketAddrV4 {
+        text.parse().unwrap()
+    }
+
+    struct Node {
+        now: Instant,
+        router: Router,
+        forwards: Forwards,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { now, router: Router::new(now), forwards: Forwards::new(now) }
+        }
+
+        fn knowing(relay: &str) -> Self {
+            let mut node = Self::new();
+            let forward = Forward { relay: addr(relay), record: Bytes::new() };
+            node.forwards.insert(node.now, TARGET, forward);
+            node
+        }
+
+        fn ask(&mut self, command: u64, from: &str, value: Vec<u8>) -> Option<Answer> {
+            let incoming = Incoming {
+                via: Via::Server,
+                from: addr(from),
+                to: addr("1.1.1.1:1"),
+                tid: 5,
+                id: None,
+                token: None,
+                command,
+                target: Some(TARGET),
+                value: Some(value.into()),
+            };
+            self.router.on_request(self.now, &incoming, &mut self.forwards)
+        }
+
+        fn handshake(&mut self, from: &str, message: &Handshake) -> Option<Answer> {
+            self.ask(command::PEER_HANDSHAKE, from, message.encode())
+        }
+
+        fn holepunch(&mut self, from: &str, message: &Holepunch) -> Option<Answer> {
+            self.ask(command::PEER_HOLEPUNCH, from, message.encode())
+        }
+    }
+
+    fn handshake(mode: Mode, peer: Option<&str>, relay: Option<&str>) -> Handshake {
+        let noise = vec![1, 2, 3];
+        Handshake { mode, noise, peer_address: peer.map(addr), relay_address: relay.map(addr) }
+    }
+
+    fn holepunch(mode: Mode, peer: Option<&str>) -> Holepunch {
+        Holepunch { mode, id: 4, payload: vec![9], peer_address: peer.map(addr) }
+    }
+
+    #[test]
+    fn a_client_that_nobody_knows_the_server_for_is_helped_on() {
+        let answer = Node::new().handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, None));
+        assert_eq!(answer, Some(Answer::closer()));
+    }
+
+    #[test]
+    fn a_handshake_goes_to_the_announcer_and_its_answer_to_the_client() {
+        let mut node = Node::knowing("9.9.9.9:9");
+        assert_eq!(
+            node.handshake("8.8.8.8:1", &handshake(Mode::FromClient, Some("6.6.6.6:6"), None)),
+            Some(relayed(
+                handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode(),
+                addr("9.9.9.9:9")
+            ))
+        );
+        assert_eq!(
+            node.handshake("9.9.9.9:9", &handshake(Mode::FromServer, Some("8.8.8.8:1"), None)),
+            Some(reply_to(
+                handshake(Mode::Reply, Some("9.9.9.9:9"), None).encode(),
+                addr("8.8.8.8:1")
+            ))
+        );
+    }
+
+    #[test]
+    fn a_handshake_of_another_relay_goes_on_with_its_address() {
+        let mut node = Node::knowing("9.9.9.9:9");
+        assert_eq!(
+            node.handshake("5.5.5.5:5", &handshake(Mode::FromRelay, Some("8.8.8.8:1"), None)),
+            Some(relayed(
+                handshake(Mode::FromSecondRelay, Some("8.8.8.8:1"), Some("5.5.5.5:5")).encode(),
+                addr("9.9.9.9:9")
+            ))
+        );
+        let unknown = Node::new().handshake("5.5.5.5:5", &handshake(Mode::FromRelay, None, None));
+        assert_eq!(unknown, None);
+    }
+
+    #[test]
+    fn a_relay_the_client_names_is_taken_before_the_known_one() {
+        let answer = Node::knowing("9.9.9.9:9")
+            .handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, Some("4.4.4.4:4")));
+        let passed = handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode();
+        assert_eq!(answer, Some(relayed(passed, addr("4.4.4.4:4"))));
+    }
+
+    #[test]
+    fn punches_pass_both_ways_with_and_without_an_announce() {
+        let passed = holepunch(Mode::FromRelay, Some("8.8.8.8:1")).encode();
+        assert_eq!(
+            Node::new().holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, Some("9.9.9.9:9"))),
+            Some(relayed(passed.clone(), addr("9.9.9.9:9")))
+        );
+        assert_eq!(
+            Node::knowing("9.9.9.9:9").holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, None)),
+            Some(relayed(passed, addr("9.9.9.9:9")))
+        );
+        assert_eq!(
+            Node::new().holepunch("9.9.9.9:9", &holepunch(Mode::FromServer, Some("8.8.8.8:1"))),
+            Some(reply_to(holepunch(Mode::Reply, Some("9.9.9.9:9")).encode(), addr("8.8.8.8:1")))
+        );
+    }
+
+    #[test]
+    fn nobody_outside_reaches_into_a_private_network_unless_the_peer_there_asked() {
+        let mut node = Node::knowing("9.9.9.9:9");
+        let to_neighbour = handshake(Mode::FromServer, Some("192.168.0.7:7"), None);
+        assert_eq!(node.handshake("9.9.9.9:9", &to_neighbour), None);
+        assert!(
+            node.handshake("192.168.0.7:7", &handshake(Mode::FromClient, None, None)).is_some()
+        );
+        assert!(node.handshake("9.9.9.9:9", &to_neighbour).is_some());
+    }
+
+    #[test]
+    fn requests_for_a_server_here_go_to_it_and_a_full_queue_drops_them() {
+        let mut node = Node::new();
+        let (sender, mut requests) = mpsc::channel(1);
+        assert!(node.router.insert_server(TARGET, sender.clone()));
+        assert!(!node.router.insert_server(TARGET, sender));
+        let message = handshake(Mode::FromClient, None, None);
+        assert_eq!(node.handshake("8.8.8.8:1", &message), None);
+        assert_eq!(node.holepunch("8.8.8.8:1", &holepunch(Mode::FromRelay, None)), None);
+        let taken = requests.try_recv().unwrap();
+        assert!(matches!(taken.message, ServerMessage::Handshake(taken) if taken == message));
+        assert!(requests.try_recv().is_err());
+        node.router.remove_server(&TARGET);
+        assert_eq!(node.handshake("8.8.8.8:1", &message), Some(Answer::closer()));
+    }
+
+    #[test]
+    fn a_flood_of_one_network_is_cut() {
+        let mut node = Node::knowing("9.9.9.9:9");
+        let message = handshake(Mode::FromClient, None, None);
+        let passed = (0..2000).filter(|_| node.handshake("8.8.8.8:1", &message).is_some()).count();
+        assert_eq!(passed, RELAY_BURST as usize);
+        assert!(node.handshake("7.7.7.7:1", &message).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_values_never_panic(
+            command in 0u64..3, value in proptest::collection::vec(any::<u8>(), 0..64)
+        ) {
+            Node::knowing("9.9.9.9:9").ask(command, "8.8.8.8:1", value);
+        }
     }
 }

@@ -1,0 +1,13 @@
+//! How peers connect: what they tell each other, and who dials whom (spec/connect.md).
+//!
+//! # Layout
+//! - `payload`, `message`, `punch`, `peer_address`: codecs
+//! - `error`: why a connection did not come about
+
+pub mod error;
+pub mod message;
+pub mod payload;
+pub mod peer_address;
+pub mod punch;
+#[cfg(test)]
+pub(crate) mod vectors;
