@@ -135,11 +135,8 @@ impl Router {
                 Some(relayed(passed.encode(), to))
             }
             Mode::FromRelay => {
-                let passed = Handshake {
-                    mode: Mode::FromSecondRelay,
-                    relay_address: Some(incoming.from),
-                    ..message
-                };
+                let passed =
+                    Handshake { mode: Mode::FromSecondRelay, relay_address: Some(incoming.from), ..message };
                 Some(relayed(passed.encode(), relay?))
             }
             Mode::FromServer => {
@@ -189,8 +186,7 @@ impl Router {
 
     /// `to`, if the sender may send us there.
     fn allowed(&mut self, now: Instant, incoming: &Incoming, to: SocketAddrV4) -> Option<SocketAddrV4> {
-        let allowed =
-            may_be_sent_to(*incoming.from.ip(), to) || self.neighbours.get(now, &to).is_some();
+        let allowed = may_be_sent_to(*incoming.from.ip(), to) || self.neighbours.get(now, &to).is_some();
         allowed.then_some(to)
     }
 }
@@ -281,17 +277,11 @@ mod tests {
         let mut node = Node::knowing("9.9.9.9:9");
         assert_eq!(
             node.handshake("8.8.8.8:1", &handshake(Mode::FromClient, Some("6.6.6.6:6"), None)),
-            Some(relayed(
-                handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode(),
-                addr("9.9.9.9:9")
-            ))
+            Some(relayed(handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode(), addr("9.9.9.9:9")))
         );
         assert_eq!(
             node.handshake("9.9.9.9:9", &handshake(Mode::FromServer, Some("8.8.8.8:1"), None)),
-            Some(reply_to(
-                handshake(Mode::Reply, Some("9.9.9.9:9"), None).encode(),
-                addr("8.8.8.8:1")
-            ))
+            Some(reply_to(handshake(Mode::Reply, Some("9.9.9.9:9"), None).encode(), addr("8.8.8.8:1")))
         );
     }
 
@@ -339,9 +329,7 @@ mod tests {
         let mut node = Node::knowing("9.9.9.9:9");
         let to_neighbour = handshake(Mode::FromServer, Some("192.168.0.7:7"), None);
         assert_eq!(node.handshake("9.9.9.9:9", &to_neighbour), None);
-        assert!(
-            node.handshake("192.168.0.7:7", &handshake(Mode::FromClient, None, None)).is_some()
-        );
+        assert!(node.handshake("192.168.0.7:7", &handshake(Mode::FromClient, None, None)).is_some());
         assert!(node.handshake("9.9.9.9:9", &to_neighbour).is_some());
     }
 

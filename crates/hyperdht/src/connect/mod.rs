@@ -2,10 +2,12 @@
 //!
 //! # Layout
 //! - `payload`, `message`, `punch`, `peer_address`: codecs
+//! - `noise`: the handshake with its typed payloads
 //! - `error`: why a connection did not come about
 
 pub mod error;
 pub mod message;
+pub mod noise;
 pub mod payload;
 pub mod peer_address;
 pub mod punch;

@@ -61,9 +61,9 @@ impl FromStr for PeerAddress {
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let key = match text.len() {
             HEX_LENGTH => from_digits(text, 4, |digit| char::from(digit).to_digit(16)),
-            Z32_LENGTH => from_digits(text, 5, |digit| {
-                Z32_DIGITS.iter().position(|d| *d == digit).map(|at| at as u32)
-            }),
+            Z32_LENGTH => {
+                from_digits(text, 5, |digit| Z32_DIGITS.iter().position(|d| *d == digit).map(|at| at as u32))
+            }
             _ => None,
         };
         key.map(Self::from).ok_or(Malformed)
