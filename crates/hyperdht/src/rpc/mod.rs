@@ -1,7 +1,405 @@
 //! The plain DHT as a state machine: messages, routing table, queries, upkeep. It is given
 //! datagrams and the time, and gives back datagrams, events and its next deadline.
+//!
+//! # Layout
+//! - `message`: what is on the wire; `seam`: what crosses the border of this module
+//! - `io`, `window`, `token`: requests under way
+//! - `table`, `nat`, `health`: what is known of others and of oneself
+//! - `query`: one iterative query; `queries`: all that run
+//! - `requests`: answers to others; `bootstrap`, `upkeep`: what a node does by itself
 
+mod bootstrap;
+mod filter;
+mod health;
+mod io;
 pub mod message;
+mod nat;
+mod queries;
+mod query;
+mod requests;
 mod seam;
+mod table;
+mod token;
+mod upkeep;
+mod window;
 
-pub use seam::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Token, Transmit, Via};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::id::{Id, node_id};
+use bootstrap::{NetworkCheck, Phase};
+use health::{Health, HealthMonitor};
+use io::{Expiry, InFlight, Io};
+use message::{Message, ResponseMessage};
+pub use nat::NatSampler;
+use queries::Running;
+use requests::DelayedPings;
+pub use seam::{
+    Answer, Incoming, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Token, Transmit, Via,
+};
+pub use table::K;
+use table::{Added, Node, Table};
+use upkeep::{Clock, PingedNewcomers};
+
+/// How a node takes part in the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RpcConfig {
+    /// `Some(false)`: persistent from the start. `Some(true)`: never. `None`: persistent once it
+    /// has been stable and reachable for long enough.
+    pub ephemeral: Option<bool>,
+    /// `false`: known to be reachable from outside, so nothing has to be checked.
+    pub firewalled: bool,
+    /// The host this node is known under from the start, for the first node of a network.
+    pub known_host: Option<Ipv4Addr>,
+    /// Give each IP address one vote and each /24 network few places: for networks in which
+    /// anybody may take part, useless where all nodes share a machine.
+    pub defended: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request that others handle; answer with [`Rpc::answer`], now or later.
+    Request(Incoming),
+    /// The end of a request of [`Rpc::request`].
+    Response { id: RequestId, result: Result<Reply, RequestError> },
+    /// A reply without an error to a query of [`Rpc::query`].
+    QueryReply { id: QueryId, reply: Reply },
+    /// The end of a query: the replies of the nodes closest to the target, closest first.
+    QueryDone { id: QueryId, result: Result<Vec<Reply>, RequestError> },
+    /// The first query for the own neighbourhood has ended.
+    Ready,
+    /// The node has an id now, and stores for others.
+    Persistent,
+    /// It has lost it again.
+    Ephemeral,
+    /// Time has passed that nobody counted: the machine slept.
+    Wakeup,
+    /// The network is there, or gone, or worse: [`Rpc::is_online`].
+    NetworkUpdate,
+    /// The address others see has changed.
+    NatUpdate,
+    /// The bootstrap nodes are needed again: look their names up, then
+    /// [`Rpc::set_bootstrap`].
+    ResolveBootstrap,
+}
+
+/// What a request was sent for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Caller,
+    Query(QueryId),
+    /// Is a node of the table still there?
+    Check { node: Id },
+    /// The same, with somebody waiting for its place.
+    Swap { node: Id, newcomer: SocketAddrV4 },
+    /// Is a node that asked us really there?
+    Newcomer,
+    /// May the server socket be reached from outside? A first guess while bootstrapping.
+    QuickCheck,
+    /// The same, thoroughly.
+    NetworkCheck,
+    /// Nobody waits for the answer.
+    Courtesy,
+}
+
+/// The state of one node.
+pub struct Rpc {
+    config: RpcConfig,
+    io: Io<Purpose>,
+    table: Table,
+    nat: NatSampler,
+    health: HealthMonitor,
+    server_port: u16,
+    bound: bool,
+    suspended: bool,
+    firewalled: bool,
+    ephemeral: bool,
+    bootstrap_nodes: Vec<SocketAddrV4>,
+    phase: Phase,
+    check: Option<NetworkCheck>,
+    queries: BTreeMap<QueryId, Running>,
+    next_query: u64,
+    clock: Clock,
+    delayed_pings: DelayedPings,
+    newcomers: PingedNewcomers,
+    /// Nodes without an id whose view of our address was counted.
+    sampled_strangers: HashSet<SocketAddrV4>,
+    /// IPs whose view was counted, where each has one vote.
+    sampled_hosts: HashMap<Ipv4Addr, u64>,
+    events: VecDeque<Event>,
+}
+
+impl Rpc {
+    /// A node that has no sockets yet. `seed` must come from the operating system: tids and
+    /// tokens are as good as it is.
+    pub fn new(now: Instant, config: RpcConfig, seed: [u8; 32]) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let own_id = rng.random();
+        let clock = Clock::new(now, config.ephemeral.is_none(), &mut rng);
+        Self {
+            table: Table::new(own_id, config.defended),
+            firewalled: config.firewalled,
+            ephemeral: true,
+            io: Io::new(now, rng),
+            nat: NatSampler::new(),
+            health: HealthMonitor::default(),
+            server_port: 0,
+            bound: false,
+            suspended: false,
+            bootstrap_nodes: Vec::new(),
+            phase: Phase::Idle,
+            check: None,
+            queries: BTreeMap::new(),
+            next_query: 0,
+            clock,
+            delayed_pings: DelayedPings::default(),
+            newcomers: PingedNewcomers::default(),
+            sampled_strangers: HashSet::new(),
+            sampled_hosts: HashMap::new(),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// The sockets are bound, the server socket to `server_port`. Starts with
+    /// [`Rpc::set_bootstrap`], or goes on after [`Rpc::suspend`].
+    pub fn bind(&mut self, now: Instant, server_port: u16) {
+        self.server_port = server_port;
+        self.bound = true;
+        if let Some(host) = self.config.known_host.take() {
+            self.nat.add(SocketAddrV4::new(host, server_port));
+        }
+        if self.suspended {
+            self.suspended = false;
+            self.wakeup(now);
+            self.refresh(now);
+        }
+    }
+
+    /// Fails all requests and queries and stays silent until [`Rpc::bind`].
+    pub fn suspend(&mut self) {
+        self.bound = false;
+        self.suspended = true;
+        self.fail_all(RequestError::Suspended);
+    }
+
+    /// Fails all requests and queries, for ever.
+    pub fn destroy(&mut self) {
+        self.bound = false;
+        self.fail_all(RequestError::Destroyed);
+    }
+
+    /// The id of this node while it is persistent.
+    pub fn id(&self) -> Option<&Id> {
+        (!self.ephemeral).then(|| self.table.own_id())
+    }
+
+    pub fn is_firewalled(&self) -> bool {
+        self.firewalled
+    }
+
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
+    pub fn is_bootstrapped(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
+    pub fn is_online(&self) -> bool {
+        self.health.health() != Health::Offline
+    }
+
+    /// The address others see; port 0 where it differs from one to the other.
+    pub fn seen_as(&self) -> Option<SocketAddrV4> {
+        self.nat.address()
+    }
+
+    /// Where this node is reached from outside, if it is known to be.
+    pub fn remote_address(&self) -> Option<SocketAddrV4> {
+        let reachable = |addr: &SocketAddrV4| !self.firewalled && addr.port() == self.server_port;
+        self.nat.exact().filter(reachable)
+    }
+
+    /// Nodes in the routing table, the one heard last first.
+    pub fn nodes(&self) -> impl Iterator<Item = SocketAddrV4> {
+        self.table.latest().map(|node| node.addr)
+    }
+
+    /// Takes in nodes known from an earlier run.
+    pub fn add_nodes(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
+        for addr in nodes {
+            if filter::is_host(addr) {
+                let _ = self.table.add(self.fresh_node(addr));
+            }
+        }
+    }
+
+    /// The socket requests leave by.
+    pub fn via(&self) -> Via {
+        if self.firewalled { Via::Client } else { Via::Server }
+    }
+
+    /// Sends a request; [`Event::Response`] tells its end, unless it is cancelled.
+    pub fn request(&mut self, now: Instant, request: Request) -> Result<RequestId, RequestError> {
+        self.start(now, request, Purpose::Caller)
+    }
+
+    pub fn cancel(&mut self, id: RequestId) {
+        self.io.cancel(id);
+    }
+
+    /// Takes a datagram that is no stream's. What is not a message of the DHT is dropped.
+    pub fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddrV4, data: &[u8]) {
+        if !self.bound || from.port() == 0 {
+            return;
+        }
+        match Message::decode(data) {
+            Ok(Message::Request(request)) => self.handle_request(now, via, from, request),
+            Ok(Message::Response(response)) => self.handle_response(now, via, from, response),
+            Err(_) => {}
+        }
+    }
+
+    /// To be called when [`Rpc::poll_timeout`] has passed; earlier is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(expiry) = self.io.expire(now) {
+            match expiry {
+                Expiry::Late(request, Purpose::Query(id)) => self.query_is_slow(now, id, request),
+                Expiry::Late(..) => {}
+                Expiry::Dead(request) => self.handle_dead(now, request),
+            }
+        }
+        self.expire_queries(now);
+        self.send_delayed_pings(now);
+        if self.clock.is_due(now) {
+            self.tick(now);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.bound {
+            return None;
+        }
+        let deadlines = [
+            self.io.poll_timeout(),
+            self.queries_deadline(),
+            self.delayed_pings.next(),
+            Some(self.clock.next()),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.io.poll_transmit()
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn start(
+        &mut self,
+        now: Instant,
+        request: Request,
+        purpose: Purpose,
+    ) -> Result<RequestId, RequestError> {
+        if self.suspended {
+            return Err(RequestError::Suspended);
+        }
+        if !self.bound {
+            return Err(RequestError::Destroyed);
+        }
+        let via = request.via.unwrap_or(self.via());
+        let id = self.id_on(via);
+        self.io.start(now, request, via, id, purpose)
+    }
+
+    /// Like `start`, where a request that can't be sent is as good as one not sent.
+    fn start_courtesy(&mut self, now: Instant, request: Request) {
+        let _ = self.start(now, request, Purpose::Courtesy);
+    }
+
+    /// The id belongs to the server socket's address, so only there it is shown.
+    fn id_on(&self, via: Via) -> Option<Id> {
+        (!self.ephemeral && via == Via::Server).then(|| *self.table.own_id())
+    }
+
+    fn handle_response(
+        &mut self,
+        now: Instant,
+        via: Via,
+        from: SocketAddrV4,
+        response: ResponseMessage,
+    ) {
+        let id = response.id.filter(|id| *id == node_id(from));
+        let Some((request, reply)) = self.io.handle_response(now, via, from, id, response) else {
+            return;
+        };
+        self.hear_from(now, &reply);
+        match request.owner {
+            Purpose::Caller => {
+                self.events.push_back(Event::Response { id: request.id, result: Ok(reply) });
+            }
+            Purpose::Query(id) => self.query_replied(now, id, request.id, reply),
+            Purpose::Check { node } => self.check_answered(&node, reply.id == Some(node)),
+            Purpose::Swap { node, newcomer } => {
+                self.swap_answered(&node, reply.id == Some(node), newcomer);
+            }
+            Purpose::QuickCheck => self.quick_check_passed(),
+            Purpose::NetworkCheck => self.network_check_replied(now, &reply),
+            Purpose::Newcomer | Purpose::Courtesy => {}
+        }
+    }
+
+    fn handle_dead(&mut self, now: Instant, request: InFlight<Purpose>) {
+        let to = request.request.to;
+        match request.owner {
+            Purpose::Caller => {
+                let result = Err(RequestError::TimedOut);
+                self.events.push_back(Event::Response { id: request.id, result });
+            }
+            Purpose::Query(id) => {
+                self.table.remove(&node_id(to));
+                self.query_timed_out(now, id, request.id, to);
+            }
+            Purpose::Check { node } => self.check_answered(&node, false),
+            Purpose::Swap { node, newcomer } => self.swap_answered(&node, false, newcomer),
+            Purpose::NetworkCheck => self.network_check_answered(now),
+            Purpose::Newcomer | Purpose::QuickCheck | Purpose::Courtesy => {}
+        }
+    }
+
+    fn fail_all(&mut self, error: RequestError) {
+        for request in self.io.clear() {
+            if matches!(request.owner, Purpose::Caller) {
+                self.events.push_back(Event::Response { id: request.id, result: Err(error) });
+            }
+        }
+        self.fail_queries(error);
+        self.check = None;
+        self.clock.forget_requests();
+        self.delayed_pings.clear();
+        self.newcomers.clear();
+        if !self.is_bootstrapped() {
+            self.phase = Phase::Idle;
+        }
+    }
+
+    fn fresh_node(&self, addr: SocketAddrV4) -> Node {
+        let tick = self.clock.tick;
+        Node {
+            id: node_id(addr),
+            addr,
+            added: tick,
+            pinged: tick,
+            seen: tick,
+            sampled: None,
+            down_hints: 0,
+        }
+    }}

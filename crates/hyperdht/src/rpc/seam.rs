@@ -23,6 +23,14 @@ pub enum Via {
     Pool(u32),
 }
 
+/// Names a request of this node while it is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(super) u64);
+
+/// Names a query of this node while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueryId(pub(super) u64);
+
 /// A request to another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {

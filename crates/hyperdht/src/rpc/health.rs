@@ -1,0 +1,73 @@
+//! Tells from answers and timeouts whether the network is there (spec/dht.md §8).
+
+/// Ticks looked at together.
+const WINDOW: usize = 4;
+/// Answers and timeouts a tick must have to say anything.
+const IDLE: u64 = 4;
+/// Ticks without any answer that mean offline.
+const OFFLINE_TICKS: u32 = 2;
+
+/// What the last ticks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Online,
+    /// Most requests time out.
+    Degraded,
+    /// Nothing is answered.
+    Offline,
+}
+
+/// Compares the counters of each tick with the last.
+#[derive(Clone, Debug, Default)]
+pub struct HealthMonitor {
+    /// Ticks seen; the first three say nothing.
+    ticks: usize,
+    responses: u64,
+    timeouts: u64,
+    /// Whether each of the latest ticks was degraded; `None` for one that said nothing.
+    marks: [Option<bool>; WINDOW],
+    offline_ticks: u32,
+    health: Health,
+}
+
+impl HealthMonitor {
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Forgets everything: the network may be another.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A tick has passed; the counters are those of all time.
+    pub fn update(&mut self, responses: u64, timeouts: u64) -> Health {
+        let answered = responses - self.responses;
+        let timed_out = timeouts - self.timeouts;
+        (self.responses, self.timeouts) = (responses, timeouts);
+        self.marks.rotate_right(1);
+        self.marks[0] = None;
+        self.ticks += 1;
+        if self.ticks < WINDOW || answered + timed_out < IDLE {
+            return self.health;
+        }
+
+        if answered == 0 {
+            self.offline_ticks += 1;
+            if self.offline_ticks >= OFFLINE_TICKS {
+                self.health = Health::Offline;
+            }
+            return self.health;
+        }
+        self.offline_ticks = 0;
+        self.marks[0] = Some(timed_out > answered);
+        let all = |degraded| self.marks.iter().all(|mark| *mark == Some(degraded));
+        self.health = match self.health {
+            _ if all(true) => Health::Degraded,
+            Health::Degraded if !all(false) => Health::Degraded,
+            _ => Health::Online,
+        };
+        self.health
+    }
+}

@@ -1,0 +1,264 @@
+//! Requests under way: sent, repeated, matched with their answers (spec/dht.md §7).
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddrV4;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::id::Id;
+use crate::rpc::message::{RequestMessage, ResponseMessage};
+use crate::rpc::token::Tokens;
+use crate::rpc::window::{self, Window};
+use crate::rpc::{Reply, Request, RequestError, RequestId, Transmit, Via};
+
+/// Requests at once, waiting ones among them. Far above what the window lets out; and enough
+/// below the 65 536 tids that a free one is found at once and guessing one stays hard.
+const MAX_REQUESTS: usize = 4096;
+
+/// Drains made up for at once after a pause; more would change nothing but the secrets' chain.
+const MAX_DRAINS: u32 = 64;
+
+/// A request under way, with what its owner wants to know again at its end.
+#[derive(Debug)]
+pub struct InFlight<O> {
+    pub id: RequestId,
+    pub owner: O,
+    pub request: Request,
+    via: Via,
+    tid: u16,
+    data: Bytes,
+    sent: u32,
+    sent_first: Instant,
+    deadline: Option<Instant>,
+}
+
+/// What a passed deadline means.
+#[derive(Debug)]
+pub enum Expiry<O> {
+    /// The first attempt was not answered in time; the request was sent again.
+    Late(RequestId, O),
+    /// No attempt was answered.
+    Dead(InFlight<O>),
+}
+
+/// All requests under way.
+pub struct Io<O> {
+    pub tokens: Tokens,
+    pub rng: StdRng,
+    /// Answers received and requests given up, of all time.
+    pub responses: u64,
+    pub timeouts: u64,
+    requests: HashMap<RequestId, InFlight<O>>,
+    by_tid: HashMap<u16, RequestId>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
+    /// Those the window held back, in order.
+    waiting: VecDeque<RequestId>,
+    window: Window,
+    drained: Instant,
+    next_id: u64,
+    transmits: VecDeque<Transmit>,
+}
+
+impl<O: Copy> Io<O> {
+    pub fn new(now: Instant, mut rng: StdRng) -> Self {
+        Self {
+            tokens: Tokens::new(&mut rng),
+            rng,
+            responses: 0,
+            timeouts: 0,
+            requests: HashMap::new(),
+            by_tid: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            window: Window::new(window::MAX_SENDS),
+            drained: now,
+            next_id: 0,
+            transmits: VecDeque::new(),
+        }
+    }
+
+    /// Requests without an answer yet.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Sends a request, or lets it wait for room in the window. `id` goes into the message.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        request: Request,
+        via: Via,
+        id: Option<Id>,
+        owner: O,
+    ) -> Result<RequestId, RequestError> {
+        if self.requests.len() >= MAX_REQUESTS {
+            return Err(RequestError::Busy);
+        }
+        let tid = loop {
+            let tid = self.rng.random();
+            if !self.by_tid.contains_key(&tid) {
+                break tid;
+            }
+        };
+        let message = RequestMessage {
+            tid,
+            to: request.to,
+            id,
+            token: request.token,
+            internal: request.internal,
+            command: request.command,
+            target: request.target,
+            value: request.value.clone(),
+        };
+        self.next_id += 1;
+        let key = RequestId(self.next_id);
+        let data = message.encode().into();
+        let in_flight = InFlight {
+            id: key,
+            owner,
+            request,
+            via,
+            tid,
+            data,
+            sent: 0,
+            sent_first: now,
+            deadline: None,
+        };
+        self.by_tid.insert(tid, key);
+        self.requests.insert(key, in_flight);
+        self.send_or_wait(now, key);
+        Ok(key)
+    }
+
+    /// Ends a request without telling its owner.
+    pub fn cancel(&mut self, id: RequestId) -> Option<InFlight<O>> {
+        let request = self.requests.remove(&id)?;
+        self.by_tid.remove(&request.tid);
+        if let Some(deadline) = request.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.window.settled();
+        Some(request)
+    }
+
+    /// The request that a response answers, if it is one of ours and comes from whom we asked.
+    pub fn handle_response(
+        &mut self,
+        now: Instant,
+        via: Via,
+        from: SocketAddrV4,
+        id: Option<Id>,
+        response: ResponseMessage,
+    ) -> Option<(InFlight<O>, Reply)> {
+        let key = *self.by_tid.get(&response.tid)?;
+        if self.requests.get(&key)?.request.to != from {
+            return None;
+        }
+        let request = self.cancel(key)?;
+        self.responses += 1;
+        let reply = Reply {
+            from,
+            id,
+            to: response.to,
+            via,
+            token: response.token,
+            closer: response.closer,
+            error: response.error,
+            value: response.value,
+            rtt: now.saturating_duration_since(request.sent_first),
+        };
+        Some((request, reply))
+    }
+
+    /// Lets the window drain and takes the next passed deadline; until there is none.
+    pub fn expire(&mut self, now: Instant) -> Option<Expiry<O>> {
+        self.drain(now);
+        loop {
+            let &(deadline, key) = self.deadlines.first()?;
+            if deadline > now {
+                return None;
+            }
+            self.deadlines.pop_first();
+            let request = self.requests.get_mut(&key)?;
+            request.deadline = None;
+            if request.sent >= request.request.attempts {
+                self.timeouts += 1;
+                return self.cancel(key).map(Expiry::Dead);
+            }
+            let (first, owner) = (request.sent == 1, request.owner);
+            self.send_or_wait(now, key);
+            if first {
+                return Some(Expiry::Late(key, owner));
+            }
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|&(at, _)| at);
+        let drain = (!self.waiting.is_empty()).then(|| self.drained + window::SLOT);
+        [deadline, drain].into_iter().flatten().min()
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub fn transmit(&mut self, transmit: Transmit) {
+        self.transmits.push_back(transmit);
+    }
+
+    /// Ends every request; whoever owned one is told by the caller.
+    pub fn clear(&mut self) -> Vec<InFlight<O>> {
+        self.by_tid.clear();
+        self.deadlines.clear();
+        self.waiting.clear();
+        self.transmits.clear();
+        self.window.clear();
+        self.requests.drain().map(|(_, request)| request).collect()
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let slots = now.saturating_duration_since(self.drained).as_millis() / window::SLOT.as_millis();
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        if slots == 0 {
+            return;
+        }
+        self.drained += window::SLOT * slots;
+        for _ in 0..slots.min(MAX_DRAINS) {
+            self.window.drain();
+            self.tokens.drain();
+        }
+        while !self.window.is_full()
+            && let Some(key) = self.waiting.pop_front()
+        {
+            self.send(now, key);
+        }
+    }
+
+    fn send_or_wait(&mut self, now: Instant, key: RequestId) {
+        self.drain(now);
+        if self.window.is_full() {
+            self.waiting.push_back(key);
+        } else {
+            self.send(now, key);
+        }
+    }
+
+    /// Does nothing for a request that ended while it waited.
+    fn send(&mut self, now: Instant, key: RequestId) {
+        let Some(request) = self.requests.get_mut(&key) else { return };
+        if request.sent == 0 {
+            request.sent_first = now;
+        }
+        request.sent += 1;
+        let deadline = now + request.request.timeout;
+        request.deadline = Some(deadline);
+        self.deadlines.insert((deadline, key));
+        self.window.sent();
+        let (via, to, data) = (request.via, request.request.to, request.data.clone());
+        self.transmits.push_back(Transmit { via, to, data });
+    }
+}

@@ -1,0 +1,207 @@
+//! The nodes this one knows, by closeness to its own id and by when they were last heard.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddrV4;
+
+use crate::id::{Id, common_prefix, distance};
+
+/// Nodes in a row, replies that make a query complete, nodes told to others.
+pub const K: usize = 20;
+
+/// Nodes of one /24 network in a row, where the table defends itself: enough for a cluster of
+/// real nodes, too few to own a row with one cheap network.
+const MAX_PER_NETWORK: usize = 3;
+
+/// A node of the table. Times are ticks of 5 s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub id: Id,
+    pub addr: SocketAddrV4,
+    pub added: u64,
+    /// When it was last asked, or heard from.
+    pub pinged: u64,
+    /// When it was last heard from.
+    pub seen: u64,
+    /// When its view of our address was last counted.
+    pub sampled: Option<u64>,
+    /// How often others said that it is down.
+    pub down_hints: u32,
+}
+
+/// What came of offering a node to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Added {
+    Yes,
+    Known,
+    /// Its row holds 20 others.
+    RowFull,
+    /// It is this node itself, or its network has its share of the row.
+    Refused,
+}
+
+/// 256 rows by length of the prefix shared with the own id.
+#[derive(Clone, Debug)]
+pub struct Table {
+    own: Id,
+    defended: bool,
+    rows: Vec<Vec<Id>>,
+    nodes: HashMap<Id, Entry>,
+    /// Ids from the one not heard for longest to the one heard last.
+    heard: BTreeMap<u64, Id>,
+    next_heard: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    node: Node,
+    heard: u64,
+}
+
+impl Table {
+    /// `defended`: only a few nodes of one /24 network share a row.
+    pub fn new(own: Id, defended: bool) -> Self {
+        Self {
+            own,
+            defended,
+            rows: vec![Vec::new(); 256],
+            nodes: HashMap::new(),
+            heard: BTreeMap::new(),
+            next_heard: 0,
+        }
+    }
+
+    pub fn own_id(&self) -> &Id {
+        &self.own
+    }
+
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub fn get(&self, id: &Id) -> Option<&Node> {
+        self.nodes.get(id).map(|entry| &entry.node)
+    }
+
+    pub fn get_mut(&mut self, id: &Id) -> Option<&mut Node> {
+        self.nodes.get_mut(id).map(|entry| &mut entry.node)
+    }
+
+    /// Whether [`Table::add`] would take a node of this id and address right now.
+    pub fn has_room(&self, id: &Id, addr: SocketAddrV4) -> bool {
+        let row = self.row(id);
+        *id != self.own
+            && !self.nodes.contains_key(id)
+            && self.rows[row].len() < K
+            && !self.network_is_full(row, addr)
+    }
+
+    pub fn add(&mut self, node: Node) -> Added {
+        if node.id == self.own {
+            return Added::Refused;
+        }
+        if self.nodes.contains_key(&node.id) {
+            return Added::Known;
+        }
+        let row = self.row(&node.id);
+        if self.network_is_full(row, node.addr) {
+            return Added::Refused;
+        }
+        if self.rows[row].len() >= K {
+            return Added::RowFull;
+        }
+        self.rows[row].push(node.id);
+        let heard = self.next_heard();
+        self.heard.insert(heard, node.id);
+        self.nodes.insert(node.id, Entry { node, heard });
+        Added::Yes
+    }
+
+    pub fn remove(&mut self, id: &Id) -> Option<Node> {
+        let entry = self.nodes.remove(id)?;
+        self.heard.remove(&entry.heard);
+        let row = self.row(id);
+        self.rows[row].retain(|other| other != id);
+        Some(entry.node)
+    }
+
+    /// Marks a node as the one heard last.
+    pub fn touch(&mut self, id: &Id) {
+        let heard = self.next_heard();
+        if let Some(entry) = self.nodes.get_mut(id) {
+            self.heard.remove(&entry.heard);
+            entry.heard = heard;
+            self.heard.insert(heard, *id);
+        }
+    }
+
+    /// The nodes of the row `id` belongs to.
+    pub fn row_of(&self, id: &Id) -> impl Iterator<Item = &Node> {
+        self.rows[self.row(id)].iter().filter_map(|id| self.get(id))
+    }
+
+    /// From the node heard last to the one not heard for longest; reversible.
+    pub fn latest(&self) -> impl DoubleEndedIterator<Item = &Node> {
+        self.heard.values().rev().filter_map(|id| self.get(id))
+    }
+
+    /// The known nodes closest to `target`, closest first.
+    pub fn closest(&self, target: &Id, count: usize) -> Vec<&Node> {
+        let row = self.row(target);
+        let mut found = Vec::with_capacity(count.min(self.len()));
+        // A node of the target's own row shares more bits with it than any other. Those of
+        // higher rows differ from it in the bit the row is named for; lower rows differ sooner
+        // and sooner. So each group is closer as a whole than the next.
+        self.extend_closest(&mut found, target, row..row + 1);
+        if found.len() < count {
+            self.extend_closest(&mut found, target, row + 1..self.rows.len());
+        }
+        for lower in (0..row).rev() {
+            if found.len() >= count {
+                break;
+            }
+            self.extend_closest(&mut found, target, lower..lower + 1);
+        }
+        found.truncate(count);
+        found
+    }
+
+    fn extend_closest<'a>(
+        &'a self,
+        found: &mut Vec<&'a Node>,
+        target: &Id,
+        rows: std::ops::Range<usize>,
+    ) {
+        let start = found.len();
+        found.extend(self.rows[rows].iter().flatten().filter_map(|id| self.get(id)));
+        found[start..].sort_unstable_by_key(|node| distance(target, &node.id));
+    }
+
+    fn row(&self, id: &Id) -> usize {
+        common_prefix(&self.own, id).min(self.rows.len() - 1)
+    }
+
+    fn network_is_full(&self, row: usize, addr: SocketAddrV4) -> bool {
+        self.defended && {
+            let network = network_of(addr);
+            let ids = self.rows[row].iter();
+            let neighbours =
+                ids.filter_map(|id| self.get(id)).filter(|node| network_of(node.addr) == network);
+            neighbours.count() >= MAX_PER_NETWORK
+        }
+    }
+
+    fn next_heard(&mut self) -> u64 {
+        self.next_heard += 1;
+        self.next_heard
+    }
+}
+
+/// The /24 network of an address: what is cheap to own as a whole.
+pub fn network_of(addr: SocketAddrV4) -> [u8; 3] {
+    let [a, b, c, _] = addr.ip().octets();
+    [a, b, c]
+}

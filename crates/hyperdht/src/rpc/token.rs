@@ -1,0 +1,56 @@
+//! Tokens: what a node hands out to learn that an address is really the asker's (spec/dht.md §4).
+
+use std::net::Ipv4Addr;
+
+use rand::{CryptoRng, RngExt};
+
+use crate::crypto::{hash, keyed_hash};
+use crate::rpc::Token;
+
+/// Drains of the request window after which the secret changes: 7.5 s.
+const DRAINS_A_SECRET: u32 = 10;
+
+/// Makes and checks tokens with a secret that changes, so that a token lives 7.5 to 15 s.
+#[derive(Clone)]
+pub struct Tokens {
+    previous: [u8; 32],
+    current: [u8; 32],
+    drains: u32,
+}
+
+impl Tokens {
+    pub fn new(rng: &mut impl CryptoRng) -> Self {
+        Self::with_secrets(rng.random(), rng.random())
+    }
+
+    fn with_secrets(previous: [u8; 32], current: [u8; 32]) -> Self {
+        Self { previous, current, drains: 0 }
+    }
+
+    /// The token for whoever receives at `host`.
+    pub fn make(&self, host: Ipv4Addr) -> Token {
+        keyed_hash(&self.current, &[host.to_string().as_bytes()])
+    }
+
+    /// Whether `token` was made for `host` lately.
+    pub fn is_valid(&self, token: &Token, host: Ipv4Addr) -> bool {
+        let host = host.to_string();
+        let matches = |secret| same(token, &keyed_hash(secret, &[host.as_bytes()]));
+        matches(&self.current) | matches(&self.previous)
+    }
+
+    /// 750 ms have passed.
+    pub fn drain(&mut self) {
+        self.drains += 1;
+        if self.drains == DRAINS_A_SECRET {
+            self.drains = 0;
+            let next = hash(&[&self.previous]);
+            self.previous = std::mem::replace(&mut self.current, next);
+        }
+    }
+}
+
+/// Compares without telling by the time taken where the two differ.
+fn same(a: &Token, b: &Token) -> bool {
+    a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
+}
