@@ -29,7 +29,9 @@ pub(super) enum Phase {
         reachable: bool,
     },
     /// Finding out whether this node may become open, or persistent.
-    Check { again: bool },
+    Check {
+        again: bool,
+    },
     Done,
 }
 
@@ -159,8 +161,8 @@ impl Rpc {
                 && self.nat.address().is_some_and(|own| own.ip() == addr.ip())
                 && addr.port() == self.server_port
         });
-        let changed =
-            open.is_some() && self.enter_network(now, check.only_firewall, check.seen_as, Some(check.sampler));
+        let changed = open.is_some()
+            && self.enter_network(now, check.only_firewall, check.seen_as, Some(check.sampler));
         self.network_state_known(now, changed);
     }
 

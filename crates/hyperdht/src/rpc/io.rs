@@ -21,12 +21,11 @@ const MAX_REQUESTS: usize = 4096;
 /// Drains made up for at once after a pause; more would change nothing but the secrets' chain.
 const MAX_DRAINS: u32 = 64;
 
-/// A request under way, with what its owner wants to know again at its end.
+/// A request under way.
 #[derive(Debug)]
-pub struct InFlight<O> {
-    pub id: RequestId,
-    pub owner: O,
-    pub request: Request,
+struct InFlight<O> {
+    owner: O,
+    request: Request,
     via: Via,
     tid: u16,
     data: Bytes,
@@ -41,7 +40,7 @@ pub enum Expiry<O> {
     /// The first attempt was not answered in time; the request was sent again.
     Late(RequestId, O),
     /// No attempt was answered.
-    Dead(InFlight<O>),
+    Dead(RequestId, SocketAddrV4, O),
 }
 
 /// All requests under way.
@@ -116,17 +115,7 @@ impl<O: Copy> Io<O> {
         self.next_id += 1;
         let key = RequestId(self.next_id);
         let data = message.encode().into();
-        let in_flight = InFlight {
-            id: key,
-            owner,
-            request,
-            via,
-            tid,
-            data,
-            sent: 0,
-            sent_first: now,
-            deadline: None,
-        };
+        let in_flight = InFlight { owner, request, via, tid, data, sent: 0, sent_first: now, deadline: None };
         self.by_tid.insert(tid, key);
         self.requests.insert(key, in_flight);
         self.send_or_wait(now, key);
@@ -134,14 +123,8 @@ impl<O: Copy> Io<O> {
     }
 
     /// Ends a request without telling its owner.
-    pub fn cancel(&mut self, id: RequestId) -> Option<InFlight<O>> {
-        let request = self.requests.remove(&id)?;
-        self.by_tid.remove(&request.tid);
-        if let Some(deadline) = request.deadline {
-            self.deadlines.remove(&(deadline, id));
-        }
-        self.window.settled();
-        Some(request)
+    pub fn cancel(&mut self, id: RequestId) {
+        self.take(id);
     }
 
     /// The request that a response answers, if it is one of ours and comes from whom we asked.
@@ -152,12 +135,12 @@ impl<O: Copy> Io<O> {
         from: SocketAddrV4,
         id: Option<Id>,
         response: ResponseMessage,
-    ) -> Option<(InFlight<O>, Reply)> {
+    ) -> Option<(RequestId, O, Reply)> {
         let key = *self.by_tid.get(&response.tid)?;
         if self.requests.get(&key)?.request.to != from {
             return None;
         }
-        let request = self.cancel(key)?;
+        let request = self.take(key)?;
         self.responses += 1;
         let reply = Reply {
             from,
@@ -170,7 +153,7 @@ impl<O: Copy> Io<O> {
             value: response.value,
             rtt: now.saturating_duration_since(request.sent_first),
         };
-        Some((request, reply))
+        Some((key, request.owner, reply))
     }
 
     /// Lets the window drain and takes the next passed deadline; until there is none.
@@ -186,7 +169,7 @@ impl<O: Copy> Io<O> {
             request.deadline = None;
             if request.sent >= request.request.attempts {
                 self.timeouts += 1;
-                return self.cancel(key).map(Expiry::Dead);
+                return self.take(key).map(|request| Expiry::Dead(key, request.request.to, request.owner));
             }
             let (first, owner) = (request.sent == 1, request.owner);
             self.send_or_wait(now, key);
@@ -211,13 +194,23 @@ impl<O: Copy> Io<O> {
     }
 
     /// Ends every request; whoever owned one is told by the caller.
-    pub fn clear(&mut self) -> Vec<InFlight<O>> {
+    pub fn clear(&mut self) -> Vec<(RequestId, O)> {
         self.by_tid.clear();
         self.deadlines.clear();
         self.waiting.clear();
         self.transmits.clear();
         self.window.clear();
-        self.requests.drain().map(|(_, request)| request).collect()
+        self.requests.drain().map(|(id, request)| (id, request.owner)).collect()
+    }
+
+    fn take(&mut self, id: RequestId) -> Option<InFlight<O>> {
+        let request = self.requests.remove(&id)?;
+        self.by_tid.remove(&request.tid);
+        if let Some(deadline) = request.deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.window.settled();
+        Some(request)
     }
 
     fn drain(&mut self, now: Instant) {

@@ -31,9 +31,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::id::{Id, node_id};
+use crate::limit::RateLimit;
 use bootstrap::{NetworkCheck, Phase};
 use health::{Health, HealthMonitor};
-use io::{Expiry, InFlight, Io};
+use io::{Expiry, Io};
 use message::{Message, ResponseMessage};
 pub use nat::NatSampler;
 use queries::Running;
@@ -94,9 +95,14 @@ enum Purpose {
     Caller,
     Query(QueryId),
     /// Is a node of the table still there?
-    Check { node: Id },
+    Check {
+        node: Id,
+    },
     /// The same, with somebody waiting for its place.
-    Swap { node: Id, newcomer: SocketAddrV4 },
+    Swap {
+        node: Id,
+        newcomer: SocketAddrV4,
+    },
     /// Is a node that asked us really there?
     Newcomer,
     /// May the server socket be reached from outside? A first guess while bootstrapping.
@@ -127,6 +133,7 @@ pub struct Rpc {
     clock: Clock,
     delayed_pings: DelayedPings,
     newcomers: PingedNewcomers,
+    limit: RateLimit,
     /// Nodes without an id whose view of our address was counted.
     sampled_strangers: HashSet<SocketAddrV4>,
     /// IPs whose view was counted, where each has one vote.
@@ -159,6 +166,7 @@ impl Rpc {
             clock,
             delayed_pings: DelayedPings::default(),
             newcomers: PingedNewcomers::default(),
+            limit: RateLimit::new(requests::PER_SECOND, requests::BURST),
             sampled_strangers: HashSet::new(),
             sampled_hosts: HashMap::new(),
             events: VecDeque::new(),
@@ -272,7 +280,7 @@ impl Rpc {
             match expiry {
                 Expiry::Late(request, Purpose::Query(id)) => self.query_is_slow(now, id, request),
                 Expiry::Late(..) => {}
-                Expiry::Dead(request) => self.handle_dead(now, request),
+                Expiry::Dead(id, to, purpose) => self.handle_dead(now, id, to, purpose),
             }
         }
         self.expire_queries(now);
@@ -303,12 +311,7 @@ impl Rpc {
         self.events.pop_front()
     }
 
-    fn start(
-        &mut self,
-        now: Instant,
-        request: Request,
-        purpose: Purpose,
-    ) -> Result<RequestId, RequestError> {
+    fn start(&mut self, now: Instant, request: Request, purpose: Purpose) -> Result<RequestId, RequestError> {
         if self.suspended {
             return Err(RequestError::Suspended);
         }
@@ -330,23 +333,17 @@ impl Rpc {
         (!self.ephemeral && via == Via::Server).then(|| *self.table.own_id())
     }
 
-    fn handle_response(
-        &mut self,
-        now: Instant,
-        via: Via,
-        from: SocketAddrV4,
-        response: ResponseMessage,
-    ) {
+    fn handle_response(&mut self, now: Instant, via: Via, from: SocketAddrV4, response: ResponseMessage) {
         let id = response.id.filter(|id| *id == node_id(from));
-        let Some((request, reply)) = self.io.handle_response(now, via, from, id, response) else {
+        let Some((request, purpose, reply)) = self.io.handle_response(now, via, from, id, response) else {
             return;
         };
         self.hear_from(now, &reply);
-        match request.owner {
+        match purpose {
             Purpose::Caller => {
-                self.events.push_back(Event::Response { id: request.id, result: Ok(reply) });
+                self.events.push_back(Event::Response { id: request, result: Ok(reply) });
             }
-            Purpose::Query(id) => self.query_replied(now, id, request.id, reply),
+            Purpose::Query(id) => self.query_replied(now, id, request, reply),
             Purpose::Check { node } => self.check_answered(&node, reply.id == Some(node)),
             Purpose::Swap { node, newcomer } => {
                 self.swap_answered(&node, reply.id == Some(node), newcomer);
@@ -357,16 +354,15 @@ impl Rpc {
         }
     }
 
-    fn handle_dead(&mut self, now: Instant, request: InFlight<Purpose>) {
-        let to = request.request.to;
-        match request.owner {
+    fn handle_dead(&mut self, now: Instant, request: RequestId, to: SocketAddrV4, purpose: Purpose) {
+        match purpose {
             Purpose::Caller => {
                 let result = Err(RequestError::TimedOut);
-                self.events.push_back(Event::Response { id: request.id, result });
+                self.events.push_back(Event::Response { id: request, result });
             }
             Purpose::Query(id) => {
                 self.table.remove(&node_id(to));
-                self.query_timed_out(now, id, request.id, to);
+                self.query_timed_out(now, id, request, to);
             }
             Purpose::Check { node } => self.check_answered(&node, false),
             Purpose::Swap { node, newcomer } => self.swap_answered(&node, false, newcomer),
@@ -376,9 +372,9 @@ impl Rpc {
     }
 
     fn fail_all(&mut self, error: RequestError) {
-        for request in self.io.clear() {
-            if matches!(request.owner, Purpose::Caller) {
-                self.events.push_back(Event::Response { id: request.id, result: Err(error) });
+        for (id, purpose) in self.io.clear() {
+            if matches!(purpose, Purpose::Caller) {
+                self.events.push_back(Event::Response { id, result: Err(error) });
             }
         }
         self.fail_queries(error);
@@ -393,13 +389,6 @@ impl Rpc {
 
     fn fresh_node(&self, addr: SocketAddrV4) -> Node {
         let tick = self.clock.tick;
-        Node {
-            id: node_id(addr),
-            addr,
-            added: tick,
-            pinged: tick,
-            seen: tick,
-            sampled: None,
-            down_hints: 0,
-        }
-    }}
+        Node { id: node_id(addr), addr, added: tick, pinged: tick, seen: tick, sampled: None, down_hints: 0 }
+    }
+}

@@ -87,15 +87,8 @@ impl NatSampler {
     }
 
     /// Adds a hit to the tally of an equal recent sample, or opens a new one.
-    fn count(
-        &mut self,
-        mut recent: impl Iterator<Item = usize>,
-        host: Ipv4Addr,
-        port: Option<u16>,
-    ) -> usize {
-        if let Some(known) =
-            recent.find(|&i| self.tallies[i].host == host && self.tallies[i].port == port)
-        {
+    fn count(&mut self, mut recent: impl Iterator<Item = usize>, host: Ipv4Addr, port: Option<u16>) -> usize {
+        if let Some(known) = recent.find(|&i| self.tallies[i].host == host && self.tallies[i].port == port) {
             self.tallies[known].hits += 1;
             return known;
         }

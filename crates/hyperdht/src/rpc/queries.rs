@@ -52,8 +52,7 @@ impl Rpc {
     /// Looks around near `target`, to meet nodes.
     pub(super) fn background_query(&mut self, now: Instant, target: Id, audience: Audience) {
         self.clock.postpone_refresh();
-        let spec =
-            QuerySpec { concurrency: BACKGROUND_CONCURRENCY, ..QuerySpec::find_node(target) };
+        let spec = QuerySpec { concurrency: BACKGROUND_CONCURRENCY, ..QuerySpec::find_node(target) };
         self.start_query(now, spec, audience);
     }
 

@@ -13,6 +13,11 @@ use crate::id::node_id;
 use crate::rpc::message::{RequestMessage, ResponseMessage};
 use crate::rpc::{Answer, Event, Incoming, K, Rpc, Transmit, Via};
 
+/// Requests of one network answered in a second, and at once. A busy node of a large network
+/// sends a few; what asks more is using us against somebody.
+pub(super) const PER_SECOND: u32 = 100;
+pub(super) const BURST: u32 = 1000;
+
 /// The longest delay of a DELAYED_PING, in milliseconds.
 const MAX_PING_DELAY: u32 = 10_000;
 /// Delayed answers kept at once; a ping more meets silence.
@@ -92,6 +97,9 @@ impl Rpc {
         from: SocketAddrV4,
         request: RequestMessage,
     ) {
+        if !self.limit.allow(now, *from.ip()) {
+            return;
+        }
         let RequestMessage { tid, to, id, token, internal, command, target, value } = request;
         let id = id.filter(|id| *id == node_id(from));
         let incoming = Incoming { via, from, to, tid, id, token, command, target, value };

@@ -169,12 +169,7 @@ impl Table {
         found
     }
 
-    fn extend_closest<'a>(
-        &'a self,
-        found: &mut Vec<&'a Node>,
-        target: &Id,
-        rows: std::ops::Range<usize>,
-    ) {
+    fn extend_closest<'a>(&'a self, found: &mut Vec<&'a Node>, target: &Id, rows: std::ops::Range<usize>) {
         let start = found.len();
         found.extend(self.rows[rows].iter().flatten().filter_map(|id| self.get(id)));
         found[start..].sort_unstable_by_key(|node| distance(target, &node.id));

@@ -1,0 +1,125 @@
+//! Who announced itself for which topic.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use secret_stream::PublicKey;
+
+use crate::id::Id;
+
+/// Records of one target that a generation holds. A lookup returns 20 at random; who wants to
+/// push the others out has to hold this many.
+const MAX_PER_TARGET: usize = 512;
+/// Records of one target from one IP, where sources are limited: a household, not a flood.
+const MAX_PER_SOURCE: usize = 16;
+
+type Peers = HashMap<PublicKey, Record>;
+
+/// Peer records by target and key, in two generations. Reading does not renew them: whoever
+/// stays announces again.
+#[derive(Debug)]
+pub struct Records {
+    max_size: usize,
+    turn_every: Duration,
+    turned: Instant,
+    limit_sources: bool,
+    young: Generation,
+    old: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    targets: HashMap<Id, Peers>,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    bytes: Bytes,
+    source: Ipv4Addr,
+}
+
+impl Records {
+    /// `max_size`: of a generation. `limit_sources`: no IP may fill a target alone.
+    pub fn new(now: Instant, max_size: usize, max_age: Duration, limit_sources: bool) -> Self {
+        Self {
+            max_size,
+            turn_every: max_age * 2 / 3,
+            turned: now,
+            limit_sources,
+            young: Generation::default(),
+            old: Generation::default(),
+        }
+    }
+
+    /// Adds a record or replaces the one of the same target and key. False if there is no room.
+    pub fn add(
+        &mut self,
+        now: Instant,
+        target: Id,
+        public_key: PublicKey,
+        bytes: Bytes,
+        source: Ipv4Addr,
+    ) -> bool {
+        self.expire(now);
+        let peers = self.young.targets.entry(target).or_default();
+        if !peers.contains_key(&public_key) {
+            let of_source = peers.values().filter(|record| record.source == source);
+            let source_full = self.limit_sources && of_source.count() >= MAX_PER_SOURCE;
+            if source_full || peers.len() >= MAX_PER_TARGET {
+                return false;
+            }
+            self.young.len += 1;
+        }
+        peers.insert(public_key, Record { bytes, source });
+        self.old.remove(&target, &public_key);
+        if self.young.len > self.max_size {
+            self.turn(now);
+        }
+        true
+    }
+
+    /// At most `count` records of a target, drawn at random.
+    pub fn sample(&mut self, now: Instant, target: &Id, count: usize, rng: &mut impl Rng) -> Vec<Bytes> {
+        self.expire(now);
+        let generations = [&self.young, &self.old];
+        let peers = generations.into_iter().filter_map(|generation| generation.targets.get(target));
+        let records = peers.flat_map(Peers::values).map(|record| &record.bytes);
+        records.sample(rng, count).into_iter().cloned().collect()
+    }
+
+    pub fn remove(&mut self, target: &Id, public_key: &PublicKey) {
+        self.young.remove(target, public_key);
+        self.old.remove(target, public_key);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.turned);
+        if age >= self.turn_every * 2 {
+            self.young = Generation::default();
+            self.turn(now);
+        } else if age >= self.turn_every {
+            self.turn(now);
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.old = std::mem::take(&mut self.young);
+        self.turned = now;
+    }
+}
+
+impl Generation {
+    fn remove(&mut self, target: &Id, public_key: &PublicKey) {
+        if let Some(peers) = self.targets.get_mut(target) {
+            self.len -= usize::from(peers.remove(public_key).is_some());
+            if peers.is_empty() {
+                self.targets.remove(target);
+            }
+        }
+    }
+}
