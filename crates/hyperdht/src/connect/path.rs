@@ -1,0 +1,172 @@
+//! Which way a client goes once the server has answered (spec/connect.md §6).
+
+use std::net::SocketAddrV4;
+
+use super::payload::{Firewall, NoisePayload};
+use crate::address::{is_bogon, is_reserved, match_address};
+
+/// Addresses of a server in the same network that are tried at once. The first matches best;
+/// more help hosts of several networks.
+const MAX_LOCAL_CANDIDATES: usize = 4;
+
+/// How the server's answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The node that was asked.
+    pub node: SocketAddrV4,
+    /// The server as that node sees it; `None` if the node is the server.
+    pub server: Option<SocketAddrV4>,
+    /// This client as the node sees it.
+    pub client: SocketAddrV4,
+}
+
+/// What a client knows of itself.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// It said that anybody reaches it.
+    pub open: bool,
+    /// Where it is reached in its own network; `None` if it does not go that way.
+    pub local: Option<Vec<SocketAddrV4>>,
+}
+
+/// A way to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// To the address of the node that was asked, by the same socket: it is the server.
+    Direct(SocketAddrV4),
+    /// To a server that anybody reaches.
+    Open(SocketAddrV4),
+    /// The server comes to us.
+    Wait,
+    /// To the first of these that answers a ping, from the server socket.
+    Local(Vec<SocketAddrV4>),
+    /// Only punching a hole would lead there.
+    Punch,
+}
+
+/// The way to the server that answered.
+pub fn client_path(answered: &Answered, payload: &NoisePayload, own: &Own) -> Path {
+    let Some(server) = answered.server.filter(|server| *server != answered.node) else {
+        return Path::Direct(answered.node);
+    };
+    let no_relays = payload.holepunch.as_ref().is_none_or(|h| h.relays.is_empty());
+    if payload.firewall == Firewall::Open || no_relays {
+        let public = payload.addresses4.iter().find(|address| !is_bogon(*address.ip()));
+        return Path::Open(public.copied().unwrap_or(server));
+    }
+    if own.open {
+        return Path::Wait;
+    }
+    if let Some(local) = &own.local
+        && answered.client.ip() == server.ip()
+    {
+        let candidates = local_candidates(local, &payload.addresses4);
+        if !candidates.is_empty() {
+            return Path::Local(candidates);
+        }
+    }
+    Path::Punch
+}
+
+/// Their addresses that may be in our network, the likeliest first. A reserved address is one
+/// of them only if it is in a network of ours after all, as in test networks.
+fn local_candidates(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Vec<SocketAddrV4> {
+    let shares_network = |a: &SocketAddrV4, b: &SocketAddrV4| a.ip().octets()[..3] == b.ip().octets()[..3];
+    let usable: Vec<_> = theirs
+        .iter()
+        .filter(|their| !is_reserved(*their.ip()) || ours.iter().any(|our| shares_network(our, their)))
+        .copied()
+        .collect();
+    let best = match_address(ours, &usable);
+    let others = usable.iter().copied().filter(|address| Some(*address) != best);
+    best.into_iter().chain(others).take(MAX_LOCAL_CANDIDATES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::payload::{Holepunch, Relay};
+
+    fn addr(text: &str) -> SocketAddrV4 {
+        text.parse().unwrap()
+    }
+
+    fn payload(firewall: Firewall, relays: usize, addresses: &[&str]) -> NoisePayload {
+        let relay = Relay { relay: addr("1.1.1.1:1"), peer: addr("2.2.2.2:2") };
+        NoisePayload {
+            firewall,
+            holepunch: (relays > 0).then(|| Holepunch { id: 0, relays: vec![relay; relays] }),
+            addresses4: addresses.iter().map(|a| addr(a)).collect(),
+            ..NoisePayload::default()
+        }
+    }
+
+    fn relayed(server: &str, client: &str) -> Answered {
+        Answered { node: addr("1.1.1.1:1"), server: Some(addr(server)), client: addr(client) }
+    }
+
+    fn own(open: bool, local: &[&str]) -> Own {
+        Own { open, local: Some(local.iter().map(|a| addr(a)).collect()) }
+    }
+
+    #[test]
+    fn a_server_that_was_asked_itself_is_dialled_where_it_was_asked() {
+        let payload = payload(Firewall::Unknown, 1, &["10.0.0.1:1"]);
+        let mut answered = relayed("3.3.3.3:3", "3.3.3.3:4");
+        answered.server = None;
+        assert_eq!(client_path(&answered, &payload, &own(true, &[])), Path::Direct(answered.node));
+        answered.server = Some(answered.node);
+        assert_eq!(client_path(&answered, &payload, &own(true, &[])), Path::Direct(answered.node));
+    }
+
+    #[test]
+    fn an_open_server_is_dialled_at_its_public_address() {
+        let answered = relayed("3.3.3.3:3", "4.4.4.4:4");
+        let public = payload(Firewall::Open, 0, &["192.168.1.1:1", "5.5.5.5:5", "6.6.6.6:6"]);
+        assert_eq!(client_path(&answered, &public, &own(false, &[])), Path::Open(addr("5.5.5.5:5")));
+        let local = payload(Firewall::Open, 0, &["192.168.1.1:1"]);
+        assert_eq!(client_path(&answered, &local, &own(false, &[])), Path::Open(addr("3.3.3.3:3")));
+        let no_relays = payload(Firewall::Unknown, 0, &[]);
+        assert_eq!(client_path(&answered, &no_relays, &own(true, &[])), Path::Open(addr("3.3.3.3:3")));
+    }
+
+    #[test]
+    fn an_open_client_is_dialled() {
+        let payload = payload(Firewall::Unknown, 1, &["10.0.0.1:1"]);
+        let answered = relayed("3.3.3.3:3", "3.3.3.3:4");
+        assert_eq!(client_path(&answered, &payload, &own(true, &["10.0.0.2:1"])), Path::Wait);
+    }
+
+    #[test]
+    fn peers_of_one_public_address_try_their_local_ones_the_nearest_first() {
+        let payload = payload(Firewall::Unknown, 1, &["172.16.0.1:1", "10.0.0.1:1", "224.0.0.1:1"]);
+        let near = own(false, &["10.0.0.2:9"]);
+        let path = client_path(&relayed("3.3.3.3:3", "3.3.3.3:4"), &payload, &near);
+        assert_eq!(path, Path::Local(vec![addr("10.0.0.1:1"), addr("172.16.0.1:1")]));
+        let elsewhere = client_path(&relayed("3.3.3.3:3", "4.4.4.4:4"), &payload, &near);
+        assert_eq!(elsewhere, Path::Punch);
+        let unwilling = Own { open: false, local: None };
+        let path = client_path(&relayed("3.3.3.3:3", "3.3.3.3:4"), &payload, &unwilling);
+        assert_eq!(path, Path::Punch);
+    }
+
+    #[test]
+    fn a_reserved_address_is_local_only_beside_one_of_ours() {
+        let payload = payload(Firewall::Unknown, 1, &["192.0.2.7:1"]);
+        let answered = relayed("127.0.0.1:3", "127.0.0.1:4");
+        let beside = client_path(&answered, &payload, &own(false, &["192.0.2.2:9"]));
+        assert_eq!(beside, Path::Local(vec![addr("192.0.2.7:1")]));
+        assert_eq!(client_path(&answered, &payload, &own(false, &["10.0.0.2:9"])), Path::Punch);
+    }
+
+    #[test]
+    fn no_more_candidates_than_the_limit() {
+        let many: Vec<String> = (1..30).map(|i| format!("10.0.{i}.1:1")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let payload = payload(Firewall::Unknown, 1, &many);
+        let path = client_path(&relayed("3.3.3.3:3", "3.3.3.3:4"), &payload, &own(false, &["10.0.20.2:9"]));
+        let Path::Local(candidates) = path else { panic!("{path:?}") };
+        assert_eq!(candidates.len(), MAX_LOCAL_CANDIDATES);
+        assert_eq!(candidates[0], addr("10.0.20.1:1"));
+    }
+}
