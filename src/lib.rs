@@ -1,3 +1,4 @@
 //! Peer-to-peer file transfer for agents.
 
+pub mod files;
 pub mod wire;

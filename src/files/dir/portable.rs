@@ -1,0 +1,86 @@
+//! A folder by its path, for systems without handles to folders.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{super::source::what_is, Entry};
+
+/// A folder by its path.
+#[derive(Debug)]
+pub struct Dir(PathBuf);
+
+impl Dir {
+    /// The folder that `path` leads to now.
+    pub fn open(path: &Path) -> io::Result<Dir> {
+        let path = path.canonicalize()?;
+        if path.is_dir() { Ok(Dir(path)) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    /// Whether `path` still leads to this folder.
+    pub fn is_at(&self, path: &Path) -> bool {
+        path.canonicalize().is_ok_and(|path| path == self.0)
+    }
+
+    /// Bytes that may still be written to its disk: unknown here.
+    pub fn free(&self) -> Option<u64> {
+        None
+    }
+
+    /// What stands at `name`.
+    pub fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+        match fs::symlink_metadata(self.0.join(name)) {
+            Ok(metadata) if metadata.is_symlink() => Ok(Some(Entry::Link)),
+            Ok(metadata) => Ok(Some(what_is(metadata.file_type()).map_or(Entry::File, Entry::Other))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether `name` is that very file: a file that is open for writing keeps its name here.
+    pub fn holds(&self, name: &OsStr, _file: &File) -> bool {
+        matches!(self.entry(name), Ok(Some(Entry::File)))
+    }
+
+    /// Makes a new file; fails with `AlreadyExists` where anything has the name.
+    pub fn create(&self, name: &OsStr) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))
+    }
+
+    /// Opens the file at `name` for writing; fails on a link.
+    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        match self.entry(name)? {
+            Some(Entry::File) => OpenOptions::new().read(true).write(true).open(self.0.join(name)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Removes the file or the link at `name`.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    /// Renames a file in one step, in place of whatever file or link has the new name.
+    pub fn replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    /// Renames a file; fails with `AlreadyExists` where anything has the new name.
+    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        fs::hard_link(self.0.join(from), self.0.join(to))?;
+        self.remove(from)
+    }
+
+    /// Rights are the folder's matter here.
+    pub fn inherit_rights(&self, _name: &OsStr, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The system keeps names by itself here.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! The file that is sent.
+
+use std::{
+    fs::{File, FileType, Metadata, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes read at a time: enough that a read costs nothing beside its bytes.
+pub const CHUNK_LEN: usize = 1024 * 1024;
+
+/// A file to be sent, open from the moment it was named until its last byte is sent.
+///
+/// Clones share the one handle; reads name their place, so several transfers may read at once.
+#[derive(Clone, Debug)]
+pub struct Source(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    path: PathBuf,
+    name: String,
+    stamp: Stamp,
+}
+
+/// What changes when somebody writes to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+/// Why a file can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing is at the path.
+    #[error("there is no file {}", path.display())]
+    NotFound {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The path leads to something that has no fixed content.
+    #[error("{} is {what}, not a file", path.display())]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is: `a folder`, `a pipe`, …
+        what: &'static str,
+    },
+    /// The file can't be opened or read.
+    #[error("{} can't be read: {source}", path.display())]
+    NotReadable {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not what it was when it was first looked at.
+    #[error("{} changed while it was being sent", path.display())]
+    Changed {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("reading {} was cancelled", path.display())]
+    Cancelled {
+        /// The path as given.
+        path: PathBuf,
+    },
+}
+
+impl Source {
+    /// Opens a regular file, or what a link to one leads to. Blocks, but never on a pipe.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAFile` or `NotReadable`.
+    pub fn open(path: &Path) -> Result<Source, SourceError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                SourceError::NotFound { path: path.to_owned() }
+            }
+            _ => SourceError::NotReadable { path: path.to_owned(), source },
+        };
+        let only_files = |metadata: &Metadata| match what_is(metadata.file_type()) {
+            None => Ok(()),
+            Some(what) => Err(SourceError::NotAFile { path: path.to_owned(), what }),
+        };
+        // Before it is opened, because opening a device can do something to it; and after, because the
+        // path may lead elsewhere by then.
+        only_files(&std::fs::metadata(path).map_err(failed)?)?;
+        let file = open_without_waiting(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        only_files(&metadata)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stamp = Stamp::of(&metadata);
+        Ok(Source(Arc::new(Inner { file, path: path.to_owned(), name, stamp })))
+    }
+
+    /// The last part of the path it was opened by; bytes that are not UTF-8 come as U+FFFD.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Bytes, when it was opened.
+    pub fn size(&self) -> u64 {
+        self.0.stamp.size
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// SHA-256 of the content in lower-case hex. Blocks; tells `progress` the bytes read so far, at most
+    /// once a chunk.
+    ///
+    /// # Errors
+    /// `Changed` where the file is not of the size it had, or was written to meanwhile; `NotReadable`;
+    /// `Cancelled` soon after `cancel` says so.
+    pub fn hash(
+        &self,
+        mut progress: impl FnMut(u64),
+        cancel: &CancellationToken,
+    ) -> Result<String, SourceError> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; CHUNK_LEN];
+        let mut offset = 0;
+        while offset < self.size() {
+            if cancel.is_cancelled() {
+                return Err(SourceError::Cancelled { path: self.0.path.clone() });
+            }
+            let left = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
+            let chunk = buffer.get_mut(..left.min(CHUNK_LEN)).unwrap_or_default();
+            self.read_exact_at(chunk, offset)?;
+            hasher.update(&*chunk);
+            offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            progress(offset);
+        }
+        // Some files say that they are empty and are not (those of /proc).
+        if self.read_at(&mut [0], offset)? != 0 {
+            return Err(self.changed());
+        }
+        self.check()?;
+        Ok(hex::encode(hasher.finalize()))
+    }
+
+    /// Fills `buffer` from the byte at `offset` on. Blocks.
+    ///
+    /// # Errors
+    /// `Changed` where the file ends before, `NotReadable`.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        let (mut rest, mut offset) = (buffer, offset);
+        while !rest.is_empty() {
+            let count = self.read_at(rest, offset)?;
+            if count == 0 {
+                return Err(self.changed());
+            }
+            offset += u64::try_from(count).unwrap_or(u64::MAX);
+            rest = rest.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has written to the file since it was opened, as far as its size and time of
+    /// modification say. Blocks.
+    ///
+    /// # Errors
+    /// `Changed`, `NotReadable`.
+    pub fn check(&self) -> Result<(), SourceError> {
+        let metadata = self.0.file.metadata().map_err(|source| self.not_readable(source))?;
+        if Stamp::of(&metadata) == self.0.stamp { Ok(()) } else { Err(self.changed()) }
+    }
+
+    /// The error of a file that is not what it was.
+    pub fn changed(&self) -> SourceError {
+        SourceError::Changed { path: self.0.path.clone() }
+    }
+
+    fn not_readable(&self, source: io::Error) -> SourceError {
+        SourceError::NotReadable { path: self.0.path.clone(), source }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
+        loop {
+            match read_at(&self.0.file, buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(|source| self.not_readable(source)),
+            }
+        }
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp { size: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+/// What stands at a path that is no regular file.
+pub(super) fn what_is(kind: FileType) -> Option<&'static str> {
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_dir() {
+        return Some("a folder");
+    }
+    if kind.is_symlink() {
+        return Some("a link");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    Some("a device")
+}
+
+#[cfg(unix)]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}

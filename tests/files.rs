@@ -1,0 +1,387 @@
+//! The file that is sent and the one that is received, on a real disk.
+
+use std::{fs, path::Path};
+
+use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError};
+use tokio_util::sync::CancellationToken;
+
+const ID: &str = "0123456789abcdef";
+const TEMPORARY: &str = ".0123456789abcdef.part";
+
+fn hash(source: &Source) -> Result<String, SourceError> {
+    source.hash(|_| {}, &CancellationToken::new())
+}
+
+fn in_folder(dir: &Path, name: &str) -> Target {
+    Target::InFolder { dir: dir.to_owned(), name: SafeName::from_offered(name) }
+}
+
+fn exact(path: &Path, overwrite: bool) -> Target {
+    Target::Exact { path: path.to_owned(), overwrite }
+}
+
+/// Receives `content` whole.
+fn receive(target: &Target, content: &str) -> Result<std::path::PathBuf, TargetError> {
+    let mut partial = Partial::create(target, ID, content.len() as u64)?;
+    partial.write_all(content.as_bytes())?;
+    partial.commit()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+mod source {
+    use super::*;
+
+    #[test]
+    fn a_file_has_a_name_a_size_and_a_hash() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("größe 1.txt");
+        fs::write(&path, "abc").expect("written");
+        let source = Source::open(&path).expect("opened");
+        assert_eq!((source.name(), source.size()), ("größe 1.txt", 3));
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hash(&source).expect("hashed"), expected);
+
+        fs::write(&path, "").expect("written");
+        let source = Source::open(&path).expect("opened");
+        let expected = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hash(&source).expect("hashed"), expected);
+    }
+
+    #[test]
+    fn hashing_tells_how_far_it_is_and_stops_when_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("large");
+        fs::write(&path, vec![7; 2_500_000]).expect("written");
+        let source = Source::open(&path).expect("opened");
+        let mut steps = Vec::new();
+        source.hash(|bytes| steps.push(bytes), &CancellationToken::new()).expect("hashed");
+        assert_eq!(steps, [1_048_576, 2_097_152, 2_500_000]);
+
+        let cancel = CancellationToken::new();
+        let stopped = source.hash(|_| cancel.cancel(), &cancel);
+        assert!(matches!(stopped, Err(SourceError::Cancelled { .. })));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = |name: &str| Source::open(&dir.path().join(name));
+        fs::write(dir.path().join("file"), "x").expect("written");
+        assert!(matches!(open("none"), Err(SourceError::NotFound { .. })));
+        assert!(matches!(open("file/x"), Err(SourceError::NotFound { .. })));
+        assert!(matches!(Source::open(Path::new("")), Err(SourceError::NotFound { .. })));
+        assert!(matches!(open(&"x".repeat(300)), Err(SourceError::NotReadable { .. })));
+    }
+
+    #[test]
+    fn folders_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let refused = Source::open(dir.path());
+        assert!(matches!(refused, Err(SourceError::NotAFile { what: "a folder", .. })));
+        assert!(matches!(Source::open(Path::new("..")), Err(SourceError::NotAFile { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_sockets_and_devices_are_refused_without_waiting() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        for (path, expected) in
+            [(&*pipe, "a pipe"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")]
+        {
+            match Source::open(path) {
+                Err(SourceError::NotAFile { what, .. }) => assert_eq!(what, expected),
+                other => panic!("{path:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_to_files_only() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).expect("linked");
+        fs::write(at("file"), "x").expect("written");
+        link("file", "link.txt");
+        link("none", "dangling");
+        link(".", "folder");
+        link("loop", "loop");
+        assert_eq!(Source::open(&at("link.txt")).expect("opened").name(), "link.txt");
+        assert!(matches!(Source::open(&at("dangling")), Err(SourceError::NotFound { .. })));
+        assert!(matches!(Source::open(&at("folder")), Err(SourceError::NotAFile { .. })));
+        assert!(matches!(Source::open(&at("loop")), Err(SourceError::NotReadable { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_may_not_be_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("secret");
+        fs::write(&path, "x").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("set");
+        let opened = Source::open(&path);
+        // Root may read everything.
+        if rustix::process::geteuid().is_root() {
+            assert!(opened.is_ok());
+        } else {
+            assert!(matches!(opened, Err(SourceError::NotReadable { .. })));
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_or_shrinks_has_changed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for size in [2, 4] {
+            let path = dir.path().join("file");
+            fs::write(&path, "abc").expect("written");
+            let source = Source::open(&path).expect("opened");
+            source.check().expect("the same");
+            fs::write(&path, vec![b'a'; size]).expect("written");
+            assert!(matches!(hash(&source), Err(SourceError::Changed { .. })));
+            assert!(matches!(source.check(), Err(SourceError::Changed { .. })));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_read_from_the_one_handle() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        fs::write(&path, "abc").expect("written");
+        let source = Source::open(&path).expect("opened");
+        let before = hash(&source).expect("hashed");
+        fs::write(dir.path().join("other"), "xyz").expect("written");
+        fs::rename(dir.path().join("other"), &path).expect("renamed");
+        assert_eq!(hash(&source).expect("hashed"), before);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_says_it_is_empty_and_is_not_is_refused() {
+        let source = Source::open(Path::new("/proc/self/status")).expect("opened");
+        assert_eq!(source.size(), 0);
+        assert!(matches!(hash(&source), Err(SourceError::Changed { .. })));
+    }
+}
+
+mod partial {
+    use super::*;
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_whole() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let save = dir.path().join("made/on the way");
+        let mut partial = Partial::create(&in_folder(&save, "a.txt"), ID, 6).expect("created");
+        partial.write_all(b"abc").expect("written");
+        assert_eq!(names(&save), [TEMPORARY]);
+        partial.write_all(b"def").expect("written");
+        let path = partial.commit().expect("committed");
+        assert_eq!(path, save.join("a.txt"));
+        assert_eq!(names(&save), ["a.txt"]);
+        assert_eq!(fs::read(path).expect("read"), b"abcdef");
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut partial = Partial::create(&in_folder(dir.path(), "a.txt"), ID, 6).expect("created");
+        partial.write_all(b"abc").expect("written");
+        drop(partial);
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn in_a_folder_nothing_is_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let target = in_folder(dir.path(), "a.txt");
+        for (content, name) in [("0", "a.txt"), ("1", "a (1).txt"), ("2", "a (2).txt")] {
+            assert_eq!(receive(&target, content).expect("received"), dir.path().join(name));
+        }
+        assert_eq!(fs::read(dir.path().join("a.txt")).expect("read"), b"0");
+        fs::create_dir(dir.path().join("b")).expect("made");
+        let received = receive(&in_folder(dir.path(), "b"), "x").expect("received");
+        assert_eq!(received, dir.path().join("b (1)"));
+    }
+
+    #[test]
+    fn an_exact_path_is_replaced_where_that_was_asked_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.txt");
+        fs::write(&path, "old").expect("written");
+        let refused = receive(&exact(&path, false), "new");
+        assert!(matches!(refused, Err(TargetError::AlreadyExists { .. })));
+        assert_eq!(fs::read(&path).expect("read"), b"old");
+        assert_eq!(receive(&exact(&path, true), "new").expect("received"), path);
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+        assert_eq!(names(dir.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_replaced_unasked() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a.txt");
+        let partial = Partial::create(&exact(&path, false), ID, 0).expect("created");
+        fs::write(&path, "theirs").expect("written");
+        assert!(matches!(partial.commit(), Err(TargetError::AlreadyExists { .. })));
+        assert_eq!(fs::read(&path).expect("read"), b"theirs");
+        assert_eq!(names(dir.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn paths_that_name_no_file_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let create = |path: &Path| Partial::create(&exact(path, true), ID, 0);
+        for path in ["", "..", "/", "x/", "x/."] {
+            let refused = create(&dir.path().join(path));
+            let ok = matches!(refused, Err(TargetError::NoName { .. } | TargetError::NotAFile { .. }));
+            assert!(ok, "{path:?}: {refused:?}");
+        }
+        assert!(matches!(create(dir.path()), Err(TargetError::NotAFile { what: "a folder", .. })));
+        let missing = create(&dir.path().join("none/a"));
+        assert!(matches!(missing, Err(TargetError::NoFolder { .. })));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_can_not_be_written() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("file");
+        fs::write(&file, "x").expect("written");
+        for target in [in_folder(&file, "a"), in_folder(&file.join("sub"), "a"), exact(&file.join("a"), true)]
+        {
+            let refused = Partial::create(&target, ID, 0);
+            assert!(matches!(refused, Err(TargetError::NotWritable { .. })), "{refused:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_takes_no_files_can_not_be_written() {
+        let refused = Partial::create(&in_folder(Path::new("/proc"), "a"), ID, 0);
+        assert!(matches!(refused, Err(TargetError::NotWritable { .. })), "{refused:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_without_room_is_refused_before_a_byte_comes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for size in [u64::MAX, 1 << 60] {
+            let refused = Partial::create(&in_folder(dir.path(), "a"), ID, size);
+            assert!(matches!(refused, Err(TargetError::DiskFull { .. })));
+        }
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn one_left_behind_is_replaced_and_one_being_written_is_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let target = in_folder(dir.path(), "a");
+        fs::write(dir.path().join(TEMPORARY), "half a file of a process that died").expect("written");
+        let mut first = Partial::create(&target, ID, 3).expect("created");
+        assert!(matches!(Partial::create(&target, ID, 3), Err(TargetError::Busy { .. })));
+        first.write_all(b"abc").expect("written");
+        assert_eq!(fs::read(first.commit().expect("committed")).expect("read"), b"abc");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    mod links {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+        use super::*;
+
+        #[test]
+        fn a_link_at_the_target_is_replaced_and_not_followed() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let victim = dir.path().join("victim");
+            fs::write(&victim, "precious").expect("written");
+            let save = dir.path().join("save");
+            fs::create_dir(&save).expect("made");
+            symlink(&victim, save.join("a")).expect("linked");
+            symlink(dir.path().join("none"), save.join("b")).expect("linked");
+            assert_eq!(receive(&in_folder(&save, "a"), "x").expect("received"), save.join("a (1)"));
+            assert_eq!(receive(&in_folder(&save, "b"), "x").expect("received"), save.join("b (1)"));
+            let refused = receive(&exact(&save.join("b"), false), "x");
+            assert!(matches!(refused, Err(TargetError::AlreadyExists { .. })));
+            receive(&exact(&save.join("a"), true), "x").expect("received");
+            assert!(fs::symlink_metadata(save.join("a")).expect("there").is_file());
+            assert_eq!(fs::read(&victim).expect("read"), b"precious");
+            assert_eq!(names(dir.path()), ["save", "victim"]);
+        }
+
+        #[test]
+        fn a_link_at_the_temporary_name_is_not_followed() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let victim = dir.path().join("victim");
+            fs::write(&victim, "precious").expect("written");
+            for to in [&*victim, Path::new("none"), Path::new("/dev/null")] {
+                symlink(to, dir.path().join(TEMPORARY)).expect("linked");
+                let path = receive(&exact(&dir.path().join("a"), true), "x").expect("received");
+                assert_eq!(fs::read(path).expect("read"), b"x");
+            }
+            assert_eq!(fs::read(&victim).expect("read"), b"precious");
+            assert_eq!(names(dir.path()), ["a", "victim"]);
+        }
+
+        #[test]
+        fn a_folder_replaced_meanwhile_gets_nothing() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let (save, moved, other) =
+                (dir.path().join("save"), dir.path().join("moved"), dir.path().join("other"));
+            fs::create_dir(&other).expect("made");
+            let mut partial = Partial::create(&in_folder(&save, "a"), ID, 1).expect("created");
+            fs::rename(&save, &moved).expect("moved");
+            symlink(&other, &save).expect("linked");
+            partial.write_all(b"x").expect("written");
+            assert!(matches!(partial.commit(), Err(TargetError::Moved { .. })));
+            assert!(names(&other).is_empty() && names(&moved).is_empty());
+        }
+
+        #[test]
+        fn a_temporary_file_exchanged_for_another_is_not_given_the_name() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let partial = Partial::create(&in_folder(dir.path(), "a"), ID, 0).expect("created");
+            fs::remove_file(dir.path().join(TEMPORARY)).expect("removed");
+            fs::write(dir.path().join(TEMPORARY), "theirs").expect("written");
+            assert!(matches!(partial.commit(), Err(TargetError::Moved { .. })));
+            assert_eq!(names(dir.path()), [TEMPORARY]);
+        }
+
+        #[test]
+        fn received_files_run_as_nobody_and_are_not_for_everybody_to_write() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("a");
+            let mode = || fs::metadata(&path).expect("there").mode() & 0o7777;
+            receive(&exact(&path, true), "x").expect("received");
+            assert_eq!(mode() & !0o664, 0);
+            for (before, after) in [(0o600, 0o600), (0o6777, 0o664), (0o444, 0o444)] {
+                fs::set_permissions(&path, fs::Permissions::from_mode(before)).expect("set");
+                receive(&exact(&path, true), "x").expect("received");
+                assert_eq!(mode(), after);
+            }
+        }
+
+        #[test]
+        fn devices_and_pipes_are_not_replaced() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let pipe = dir.path().join("pipe");
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+            let refused = receive(&exact(&pipe, true), "x");
+            assert!(matches!(refused, Err(TargetError::NotAFile { what: "a pipe", .. })));
+            assert_eq!(names(dir.path()), ["pipe"]);
+        }
+    }
+}
