@@ -1,4 +1,5 @@
 //! Peer-to-peer file transfer for agents.
 
+pub mod error;
 pub mod files;
 pub mod wire;

@@ -1,0 +1,199 @@
+//! Every error a caller can meet: a stable code and a sentence for a person.
+
+use std::fmt;
+
+/// What went wrong, in one word that does not change between versions. Callers match on this.
+///
+/// The names are those of the protocol's table of outcomes, and those that the library needs besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// An argument is missing, of the wrong type or out of range.
+    InvalidArgument,
+    /// There is no file at the given path.
+    FileNotFound,
+    /// The path names a folder, a device, a pipe or a socket.
+    NotAFile,
+    /// The file, or a folder on its way, may not be read.
+    NotReadable,
+    /// The file changed between being hashed and being sent.
+    SourceChanged,
+    /// The target cannot be written: permissions, a read-only disk, a folder that is a file.
+    NotWritable,
+    /// A file stands at the target and `overwrite` was refused.
+    AlreadyExists,
+    /// The disk of the target has no room.
+    DiskFull,
+    /// The file is larger than `maxFileSize`.
+    TooLarge,
+    /// The task service cannot be reached.
+    AtsUnreachable,
+    /// The task service answered with an error.
+    AtsError,
+    /// Something that is not the task service answers at its address.
+    AtsProtocol,
+    /// The offer in a task is incomplete or contradicts itself.
+    InvalidOffer,
+    /// Nobody claimed the offer in time.
+    OfferExpired,
+    /// The recipient said no.
+    Rejected,
+    /// Somebody other than the recipient claimed the offer.
+    WrongClaimant,
+    /// Somebody else claimed the offer first.
+    AlreadyClaimed,
+    /// The offer was accepted, rejected or withdrawn before.
+    AlreadyAnswered,
+    /// The sender is not on the list of allowed peers.
+    NotAllowed,
+    /// What the peer says of itself does not fit what is known of it.
+    Identity,
+    /// No connection to the peer came about in time.
+    PeerUnreachable,
+    /// No byte moved for as long as `timeout`.
+    Stalled,
+    /// Name, size or hash of what arrived differ from the offer.
+    Integrity,
+    /// The peer reported an error of its own.
+    RemoteError,
+    /// The peer broke the transfer protocol.
+    Protocol,
+    /// A third party cancelled or failed the task.
+    Cancelled,
+    /// The caller cancelled: a signal, or `destroy`.
+    Aborted,
+    /// The node was destroyed.
+    Destroyed,
+    /// The network could not be used: no socket, no bootstrap node.
+    Network,
+    /// No transfer has this id.
+    UnknownTransfer,
+    /// A state on disk could not be read or written.
+    State,
+}
+
+impl Code {
+    /// The code as callers see it, `ATS_P2P_` and the name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidArgument => "ATS_P2P_INVALID_ARGUMENT",
+            Code::FileNotFound => "ATS_P2P_FILE_NOT_FOUND",
+            Code::NotAFile => "ATS_P2P_NOT_A_FILE",
+            Code::NotReadable => "ATS_P2P_NOT_READABLE",
+            Code::SourceChanged => "ATS_P2P_SOURCE_CHANGED",
+            Code::NotWritable => "ATS_P2P_NOT_WRITABLE",
+            Code::AlreadyExists => "ATS_P2P_ALREADY_EXISTS",
+            Code::DiskFull => "ATS_P2P_DISK_FULL",
+            Code::TooLarge => "ATS_P2P_TOO_LARGE",
+            Code::AtsUnreachable => "ATS_P2P_ATS_UNREACHABLE",
+            Code::AtsError => "ATS_P2P_ATS_ERROR",
+            Code::AtsProtocol => "ATS_P2P_ATS_PROTOCOL",
+            Code::InvalidOffer => "ATS_P2P_INVALID_OFFER",
+            Code::OfferExpired => "ATS_P2P_OFFER_EXPIRED",
+            Code::Rejected => "ATS_P2P_REJECTED",
+            Code::WrongClaimant => "ATS_P2P_WRONG_CLAIMANT",
+            Code::AlreadyClaimed => "ATS_P2P_ALREADY_CLAIMED",
+            Code::AlreadyAnswered => "ATS_P2P_ALREADY_ANSWERED",
+            Code::NotAllowed => "ATS_P2P_NOT_ALLOWED",
+            Code::Identity => "ATS_P2P_IDENTITY",
+            Code::PeerUnreachable => "ATS_P2P_PEER_UNREACHABLE",
+            Code::Stalled => "ATS_P2P_STALLED",
+            Code::Integrity => "ATS_P2P_INTEGRITY",
+            Code::RemoteError => "ATS_P2P_REMOTE_ERROR",
+            Code::Protocol => "ATS_P2P_PROTOCOL",
+            Code::Cancelled => "ATS_P2P_CANCELLED",
+            Code::Aborted => "ATS_P2P_ABORTED",
+            Code::Destroyed => "ATS_P2P_DESTROYED",
+            Code::Network => "ATS_P2P_NETWORK",
+            Code::UnknownTransfer => "ATS_P2P_UNKNOWN_TRANSFER",
+            Code::State => "ATS_P2P_STATE",
+        }
+    }
+
+    /// What a peer and the task service are told: no path, no address, nothing of this machine.
+    pub fn public_reason(self) -> &'static str {
+        match self {
+            Code::SourceChanged => "the file changed while it was being sent",
+            Code::NotWritable | Code::AlreadyExists => "the file cannot be written at the receiver",
+            Code::DiskFull => "the receiver's disk is full",
+            Code::TooLarge => "the file is larger than the receiver accepts",
+            Code::InvalidOffer => "the offer is incomplete or malformed",
+            Code::OfferExpired => "nobody accepted the offer in time",
+            Code::Rejected => "declined",
+            Code::WrongClaimant => "claimed by somebody whom the offer is not for",
+            Code::NotAllowed => "the sender is not on the receiver's list of allowed peers",
+            Code::Identity => "the peer is not who the task says",
+            Code::PeerUnreachable => "the peers could not connect",
+            Code::Stalled => "no byte moved for too long",
+            Code::Integrity => "what arrived differs from what was offered",
+            Code::RemoteError => "the other side reported an error",
+            Code::Protocol => "the other side broke the transfer protocol",
+            Code::Cancelled | Code::Aborted | Code::Destroyed => "cancelled",
+            _ => "the transfer failed",
+        }
+    }
+
+    /// Whether the same call may succeed later with nothing changed by the caller.
+    pub fn retryable(self) -> bool {
+        matches!(
+            self,
+            Code::AtsUnreachable
+                | Code::AtsError
+                | Code::OfferExpired
+                | Code::PeerUnreachable
+                | Code::Stalled
+                | Code::SourceChanged
+                | Code::RemoteError
+                | Code::Network
+        )
+    }
+}
+
+/// An error with its code, a sentence for a person, and the transfer that it concerns.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// What callers match on.
+    pub code: Code,
+    /// What happened, to which file and peer, and what to do next. Holds no unescaped foreign text.
+    pub message: String,
+    /// The transfer's id, where there is one.
+    pub transfer_id: Option<String>,
+    /// The task's id as text, where there is one.
+    pub task_id: Option<String>,
+}
+
+/// The result of whatever a caller can ask for.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that concerns no transfer yet.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), transfer_id: None, task_id: None }
+    }
+
+    /// The peer network could not be used.
+    pub fn network(error: impl fmt::Display) -> Self {
+        Error::new(Code::Network, format!("the peer network can't be used: {error}"))
+    }
+
+    /// The same error, naming the transfer that it ended.
+    pub fn of(mut self, transfer_id: &str, task_id: Option<&str>) -> Self {
+        self.transfer_id.get_or_insert_with(|| transfer_id.to_owned());
+        if let Some(task_id) = task_id {
+            self.task_id.get_or_insert_with(|| task_id.to_owned());
+        }
+        self
+    }
+
+    /// Whether the same call may succeed later with nothing changed by the caller.
+    pub fn retryable(&self) -> bool {
+        self.code.retryable()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
