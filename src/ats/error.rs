@@ -1,0 +1,178 @@
+//! What can go wrong between us and the task service.
+
+use std::time::Duration;
+
+/// A result of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the task service or of the way to it.
+///
+/// The texts are for people: they name the address, what happened and what to do. They hold no key, no
+/// query and no credentials, and what the service said in them is escaped and cut.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting makes no request possible; nothing was sent.
+    #[error("{0}")]
+    Settings(String),
+    /// No connection came about, so nothing was sent.
+    #[error(
+        "cannot reach the task service at {url}: {reason}; is it running, and is the address right \
+         (ATS_URL, --ats-url)? `npx ats-p2p hub` starts one on this machine"
+    )]
+    Unreachable { url: String, reason: String },
+    /// No whole answer came in time.
+    #[error("the task service at {url} did not answer within {}; try again later", seconds(*after))]
+    Timeout { url: String, after: Duration },
+    /// The connection ended before the answer did.
+    #[error("the connection to the task service at {url} broke off: {reason}; try again later")]
+    Interrupted { url: String, reason: String },
+    /// The service answered with something other than success.
+    #[error("the task service at {url} answered {status}: {message}{}", advice(*status))]
+    Status {
+        url: String,
+        status: u16,
+        /// What the service said, escaped and cut.
+        message: String,
+        /// How long the service asked us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is not JSON: most often a web page of something else at that address.
+    #[error(
+        "what answers at {url} is no task service: it sent {content_type} ({beginning:?}), not JSON; \
+         is the address right (ATS_URL, --ats-url)?"
+    )]
+    NotJson { url: String, content_type: String, beginning: String },
+    /// The answer is JSON, but not what this call is answered with.
+    #[error("the task service at {url} sent an answer that does not fit: {what}")]
+    Unexpected { url: String, what: String },
+    /// The answer was longer than any honest one.
+    #[error("the task service at {url} sent more than {limit} bytes in one answer")]
+    TooLarge { url: String, limit: usize },
+    /// The connection for events ended.
+    #[error("the event connection to {url} ended: {reason}")]
+    EventsEnded { url: String, reason: String },
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Unreachable { .. }
+            | Error::Timeout { .. }
+            | Error::Interrupted { .. }
+            | Error::EventsEnded { .. } => true,
+            Error::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            _ => false,
+        }
+    }
+
+    /// Whether the service may have done what was asked all the same.
+    pub fn may_have_happened(&self) -> bool {
+        match self {
+            Error::Settings(_) | Error::Unreachable { .. } => false,
+            Error::Status { status, .. } => *status >= 500 && *status != 503,
+            _ => true,
+        }
+    }
+
+    /// Whether the task was claimed by somebody: the refusal that a renewal may meet.
+    pub fn is_already_claimed(&self) -> bool {
+        match self {
+            Error::Status { status: 400..500, message, .. } => {
+                let message = message.to_lowercase();
+                message.contains("already claimed") || message.contains("in_progress")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what was named does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.status(), Some(404 | 410))
+    }
+
+    /// Whether the service does not let us in: a missing or wrong key, which no retry mends.
+    pub fn is_refused(&self) -> bool {
+        matches!(self.status(), Some(401 | 403))
+    }
+
+    /// The HTTP status of the answer, if there was one that told of an error.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Error::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// How long the service asked us to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+fn advice(status: u16) -> &'static str {
+    match status {
+        300..=399 => "; set ATS_URL (--ats-url) to the address it names",
+        401 | 403 => "; check the API key (ATS_API_KEY) and the actor id",
+        429 => "; too many requests, wait before the next",
+        500.. => "; the fault is the service's, try again later",
+        _ => "",
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(status: u16, message: &str) -> Error {
+        let url = "http://127.0.0.1:8787/tasks".to_owned();
+        Error::Status { url, status, message: message.into(), retry_after: None }
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_retryable() {
+        for code in [408, 425, 429, 500, 502, 503, 599] {
+            assert!(status(code, "").is_retryable(), "{code}");
+        }
+        for code in [301, 400, 401, 404, 409, 413] {
+            assert!(!status(code, "").is_retryable(), "{code}");
+        }
+        assert!(!Error::Settings("no".into()).is_retryable());
+    }
+
+    #[test]
+    fn only_a_refusal_before_work_is_certain_not_to_have_happened() {
+        assert!(!status(429, "").may_have_happened());
+        assert!(!status(503, "").may_have_happened());
+        assert!(status(500, "").may_have_happened());
+        assert!(status(502, "").may_have_happened());
+        let url = String::from("http://h/");
+        assert!(!Error::Unreachable { url: url.clone(), reason: String::new() }.may_have_happened());
+        assert!(Error::Timeout { url, after: Duration::from_secs(10) }.may_have_happened());
+    }
+
+    #[test]
+    fn a_claim_by_another_is_told_from_the_service_message() {
+        assert!(status(409, "Task 5 is already claimed by b").is_already_claimed());
+        assert!(status(400, "cannot claim a task in state in_progress").is_already_claimed());
+        assert!(!status(409, "task is completed").is_already_claimed());
+        assert!(!status(500, "already claimed").is_already_claimed());
+    }
+
+    #[test]
+    fn texts_say_what_to_do() {
+        let unreachable =
+            Error::Unreachable { url: "http://h:1".into(), reason: "connection refused".into() }.to_string();
+        assert!(unreachable.contains("http://h:1") && unreachable.contains("ATS_URL"), "{unreachable}");
+        let refused = status(401, "no key").to_string();
+        assert!(refused.contains("401: no key; check the API key"), "{refused}");
+    }
+}

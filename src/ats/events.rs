@@ -1,0 +1,344 @@
+//! Events of the service. They are hints, not a record: what happens while nobody is subscribed is told to
+//! nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
+
+use super::backoff::Backoff;
+use super::client::Client;
+use super::error::{Error, Result};
+use super::http::said;
+use super::model::Task;
+use super::socket::Socket;
+
+/// The pauses between attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a connection must have held for the next pause to be the first again: a service that closes
+/// each connection at once is not asked every two seconds.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// How often a sign of life is asked for; the service's own client does so too.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// How long the service may be silent before the connection counts as dead: two pings and some.
+const SILENCE_LIMIT: Duration = Duration::from_secs(75);
+/// How long the service may take to confirm a subscription. One that is still open then is taken as made:
+/// being wrong costs a listing, not an event that polling would not find.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+/// How many events wait here for the caller; beyond them, the connection is not read.
+const WAITING: usize = 256;
+/// The name of the one subscription of a connection.
+const SUBSCRIPTION_ID: &str = "ats-p2p";
+
+/// What to be told of; an empty list stands for all.
+#[derive(Debug, Clone, Default)]
+pub struct Subscription {
+    pub channels: Vec<String>,
+    pub task_types: Vec<String>,
+    pub event_types: Vec<EventKind>,
+}
+
+/// What happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    Created,
+    Claimed,
+    Updated,
+    Completed,
+    Cancelled,
+    Failed,
+    Rejected,
+    Reopened,
+    Message,
+    LeaseExpired,
+    /// One that this client does not know.
+    Other(String),
+}
+
+/// Something to react to.
+#[derive(Debug)]
+pub enum Event {
+    /// Subscribed, for the first time or again: now list, since events before this one are lost.
+    Connected,
+    /// No longer subscribed, or not yet; told once until the next `Connected`. Trying goes on.
+    Disconnected { error: Error },
+    /// Something happened to a task. It may be told twice, late or never.
+    Task { kind: EventKind, task: Task, actor_name: Option<String> },
+}
+
+/// A subscription that connects again by itself, after 2 s and then up to 60 s.
+#[derive(Debug)]
+pub struct Events {
+    events: mpsc::Receiver<Event>,
+    connection: JoinHandle<()>,
+}
+
+impl Events {
+    pub(super) fn start(client: Client, subscription: Subscription) -> Events {
+        let (sender, events) = mpsc::channel(WAITING);
+        Events { events, connection: tokio::spawn(keep_connected(client, subscription, sender)) }
+    }
+
+    /// The next event. May be cancelled and called again.
+    pub async fn next(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // Only a runtime that is shutting down ends the connection's task before us.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl EventKind {
+    /// Reads a kind by its name, `task.created` and so on.
+    pub fn from_name(name: &str) -> EventKind {
+        match name {
+            "task.created" => EventKind::Created,
+            "task.claimed" => EventKind::Claimed,
+            "task.updated" => EventKind::Updated,
+            "task.completed" => EventKind::Completed,
+            "task.cancelled" => EventKind::Cancelled,
+            "task.failed" => EventKind::Failed,
+            "task.rejected" => EventKind::Rejected,
+            "task.reopened" => EventKind::Reopened,
+            "task.message" => EventKind::Message,
+            "task.lease_expired" => EventKind::LeaseExpired,
+            other => EventKind::Other(other.chars().take(64).collect()),
+        }
+    }
+
+    /// The kind's name in the service's language.
+    pub fn name(&self) -> &str {
+        match self {
+            EventKind::Created => "task.created",
+            EventKind::Claimed => "task.claimed",
+            EventKind::Updated => "task.updated",
+            EventKind::Completed => "task.completed",
+            EventKind::Cancelled => "task.cancelled",
+            EventKind::Failed => "task.failed",
+            EventKind::Rejected => "task.rejected",
+            EventKind::Reopened => "task.reopened",
+            EventKind::Message => "task.message",
+            EventKind::LeaseExpired => "task.lease_expired",
+            EventKind::Other(name) => name,
+        }
+    }
+}
+
+impl Subscription {
+    fn to_value(&self) -> Value {
+        let mut value = json!({ "type": "subscribe", "id": SUBSCRIPTION_ID });
+        if !self.channels.is_empty() {
+            value["channels"] = json!(self.channels);
+        }
+        if !self.task_types.is_empty() {
+            value["task_types"] = json!(self.task_types);
+        }
+        if !self.event_types.is_empty() {
+            value["event_types"] = self.event_types.iter().map(EventKind::name).collect();
+        }
+        value
+    }
+
+    /// Whether this was asked for: not every service has to know every filter.
+    fn wants(&self, kind: &EventKind, task: &Task) -> bool {
+        // An event need not tell everything of its task; what it does not tell excludes nothing.
+        let among =
+            |list: &[String], value: &String| list.is_empty() || value.is_empty() || list.contains(value);
+        among(&self.channels, &task.channel)
+            && among(&self.task_types, &task.kind)
+            && (self.event_types.is_empty() || self.event_types.contains(kind))
+    }
+}
+
+/// A message of the service.
+#[derive(Debug, PartialEq)]
+enum Incoming {
+    Subscribed,
+    Refused(String),
+    Task {
+        kind: EventKind,
+        task: Box<Task>,
+        actor_name: Option<String>,
+    },
+    /// A greeting, an answer to a ping, or what this client does not know.
+    Other,
+}
+
+impl Incoming {
+    fn from_value(mut value: Value) -> Incoming {
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match kind.as_str() {
+            "subscribed" => Incoming::Subscribed,
+            "error" => Incoming::Refused(said(&value).unwrap_or_else(|| "it gave no reason".into())),
+            name if name.starts_with("task.") => {
+                let actor_name = value.get("actor_name").and_then(Value::as_str).map(str::to_owned);
+                let within = value.pointer_mut("/data/task").map(Value::take);
+                let task = within.or_else(|| value.get_mut("task").map(Value::take));
+                let task = task.or_else(|| value.get_mut("data").map(Value::take));
+                match task.and_then(Task::from_value) {
+                    Some(task) => {
+                        Incoming::Task { kind: EventKind::from_name(name), task: Box::new(task), actor_name }
+                    }
+                    None => Incoming::Other,
+                }
+            }
+            _ => Incoming::Other,
+        }
+    }
+}
+
+/// Connects, passes events on, and connects again, until nobody listens.
+async fn keep_connected(client: Client, subscription: Subscription, events: mpsc::Sender<Event>) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut is_told = false;
+    loop {
+        let mut connected_at = None;
+        let Err(error) = connection(&client, &subscription, &events, &mut connected_at).await else { return };
+        tracing::debug!("event connection: {error}");
+        let asked = error.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+        if connected_at.is_some_and(|at: Instant| at.elapsed() >= HEALTHY_AFTER) {
+            backoff.reset();
+        }
+        if (connected_at.is_some() || !is_told) && events.send(Event::Disconnected { error }).await.is_err() {
+            return;
+        }
+        is_told = true;
+        sleep(backoff.pause(rand::random()).max(asked)).await;
+    }
+}
+
+/// One connection, from opening to its end; `Ok` when nobody listens any more. `connected_at` is set once
+/// the subscription holds.
+async fn connection(
+    client: &Client,
+    subscription: &Subscription,
+    events: &mpsc::Sender<Event>,
+    connected_at: &mut Option<Instant>,
+) -> Result<()> {
+    let actor = &client.settings().actor;
+    let query = vec![
+        ("actor_type", actor.kind.clone()),
+        ("actor_id", actor.id.clone()),
+        ("actor_name", actor.name.clone()),
+    ];
+    let mut socket = Socket::connect(client.http(), query).await?;
+    socket.send(&subscription.to_value()).await?;
+
+    let confirm_by = Instant::now() + CONFIRM_WITHIN;
+    let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silent_at = Instant::now() + SILENCE_LIMIT;
+    loop {
+        let deadline = if connected_at.is_none() { confirm_by } else { silent_at };
+        let message = tokio::select! {
+            message = timeout_at(deadline, socket.next()) => message,
+            _ = ping.tick() => {
+                socket.send(&json!({ "type": "ping" })).await?;
+                continue;
+            }
+        };
+        let incoming = match message {
+            Ok(message) => {
+                silent_at = Instant::now() + SILENCE_LIMIT;
+                Incoming::from_value(message?)
+            }
+            Err(_) if connected_at.is_none() => Incoming::Subscribed,
+            Err(_) => return Err(socket.ended("the service fell silent")),
+        };
+        let is_sign = matches!(incoming, Incoming::Subscribed | Incoming::Task { .. });
+        if connected_at.is_none() && is_sign {
+            *connected_at = Some(Instant::now());
+            if events.send(Event::Connected).await.is_err() {
+                return Ok(());
+            }
+        }
+        match incoming {
+            Incoming::Refused(reason) if connected_at.is_none() => {
+                return Err(socket.ended(&format!("the subscription was refused: {reason}")));
+            }
+            Incoming::Refused(reason) => tracing::debug!("the service complains: {reason}"),
+            Incoming::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
+                if events.send(Event::Task { kind, task: *task, actor_name }).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Incoming::Task { .. } | Incoming::Subscribed | Incoming::Other => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(value: Value) -> Incoming {
+        Incoming::from_value(value)
+    }
+
+    #[test]
+    fn the_task_of_an_event_is_found_where_services_put_it() {
+        let inner = json!({"id": 3, "channel": "c"});
+        for given in [
+            json!({"type": "task.claimed", "data": {"task": inner}, "actor_name": "B"}),
+            json!({"type": "task.claimed", "task": inner, "actor_name": "B"}),
+            json!({"type": "task.claimed", "data": inner, "actor_name": "B"}),
+        ] {
+            let Incoming::Task { kind, task, actor_name } = task(given) else { panic!("no task") };
+            assert_eq!((kind, actor_name.as_deref()), (EventKind::Claimed, Some("B")));
+            assert_eq!((task.id.as_str(), task.channel.as_str()), ("3", "c"));
+        }
+    }
+
+    #[test]
+    fn messages_that_mean_nothing_are_passed_over() {
+        for given in [
+            json!({"type": "connected"}),
+            json!({"type": "pong"}),
+            json!({"type": "task.created"}),
+            json!({"type": "task.created", "data": {"task": {"title": "no id"}}}),
+            json!({"type": 5}),
+            json!([]),
+            Value::Null,
+        ] {
+            assert_eq!(task(given.clone()), Incoming::Other, "{given}");
+        }
+        assert_eq!(task(json!({"type": "subscribed", "id": "x"})), Incoming::Subscribed);
+        let refused = task(json!({"type": "error", "message": "no"}));
+        assert_eq!(refused, Incoming::Refused("no".into()));
+    }
+
+    #[test]
+    fn kinds_have_names() {
+        for name in ["task.created", "task.message", "task.lease_expired", "task.new_one"] {
+            assert_eq!(EventKind::from_name(name).name(), name);
+        }
+    }
+
+    #[test]
+    fn a_subscription_filters_here_too() {
+        let subscription = Subscription {
+            channels: vec!["c".into()],
+            task_types: vec!["t".into()],
+            event_types: vec![EventKind::Created],
+        };
+        let sent = subscription.to_value();
+        assert_eq!(sent["channels"], json!(["c"]));
+        assert_eq!(sent["event_types"], json!(["task.created"]));
+        let wanted = |task: Value, kind| subscription.wants(&kind, &Task::from_value(task).expect("a task"));
+        assert!(wanted(json!({"id": 1, "channel": "c", "type": "t"}), EventKind::Created));
+        assert!(wanted(json!({"id": 1}), EventKind::Created));
+        assert!(!wanted(json!({"id": 1, "channel": "d", "type": "t"}), EventKind::Created));
+        assert!(!wanted(json!({"id": 1, "channel": "c", "type": "u"}), EventKind::Created));
+        assert!(!wanted(json!({"id": 1, "channel": "c", "type": "t"}), EventKind::Claimed));
+    }
+}

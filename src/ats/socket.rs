@@ -1,0 +1,93 @@
+//! A WebSocket to the service, over the same HTTP client as every other request: one set of headers,
+//! certificates and proxies, and an error that says what the service answered.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::Upgraded;
+use reqwest::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use serde_json::Value;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::error::{Error, Result};
+use super::http::{Http, Request};
+use super::text::{SHOWN, printable};
+
+/// The most bytes of one message: an event holds one task.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// How long the other side may take to accept a message of ours, which are all small.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An open WebSocket that carries JSON.
+pub(super) struct Socket {
+    stream: WebSocketStream<Upgraded>,
+    url: String,
+}
+
+impl Socket {
+    /// Opens the WebSocket at `/ws`.
+    pub async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> Result<Socket> {
+        let request = Request { query, ..Request::get(vec!["ws"]) };
+        let url = http.shown(&request.path);
+        let broken = |reason: String| Error::EventsEnded { url: url.clone(), reason };
+
+        let key = generate_key();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        let value = HeaderValue::from_str(&key).map_err(|_| broken("no key could be made".into()))?;
+        headers.insert(SEC_WEBSOCKET_KEY, value);
+
+        let answer = http.upgrade(&request, headers).await?;
+        let accepted = answer.headers().get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+        if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Err(broken("what answers there speaks no WebSocket".into()));
+        }
+        let upgraded = tokio::time::timeout(http.timeout(), answer.upgrade())
+            .await
+            .map_err(|_| Error::Timeout { url: url.clone(), after: http.timeout() })?
+            .map_err(|error| broken(error.without_url().to_string()))?;
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+        Ok(Socket { stream, url })
+    }
+
+    /// Sends one message.
+    pub async fn send(&mut self, message: &Value) -> Result<()> {
+        let sent = self.stream.send(Message::text(message.to_string()));
+        match tokio::time::timeout(SEND_TIMEOUT, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.ended(&error.to_string())),
+            Err(_) => Err(self.ended("it takes no more messages")),
+        }
+    }
+
+    /// The next message that is JSON; null for any other sign of life. May be cancelled and called again.
+    pub async fn next(&mut self) -> Result<Value> {
+        match self.stream.next().await {
+            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap_or_default()),
+            Some(Ok(Message::Binary(bytes))) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Some(Ok(Message::Close(frame))) => Err(match frame {
+                Some(frame) => self.ended(&format!("closed with {}: {}", frame.code, frame.reason)),
+                None => self.ended("closed by the service"),
+            }),
+            Some(Ok(_)) => Ok(Value::Null),
+            Some(Err(error)) => Err(self.ended(&error.to_string())),
+            None => Err(self.ended("closed by the service")),
+        }
+    }
+
+    /// The error that this connection ends with.
+    pub fn ended(&self, reason: &str) -> Error {
+        Error::EventsEnded { url: self.url.clone(), reason: printable(reason, SHOWN) }
+    }
+}
