@@ -66,7 +66,7 @@ pub enum Event {
     /// No longer subscribed, or not yet; told once until the next `Connected`. Trying goes on.
     Disconnected { error: Error },
     /// Something happened to a task. It may be told twice, late or never.
-    Task { kind: EventKind, task: Task, actor_name: Option<String> },
+    Task { kind: EventKind, task: Box<Task>, actor_name: Option<String> },
 }
 
 /// A subscription that connects again by itself, after 2 s and then up to 60 s.
@@ -268,7 +268,7 @@ async fn connection(
             }
             Incoming::Refused(reason) => tracing::debug!("the service complains: {reason}"),
             Incoming::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
-                if events.send(Event::Task { kind, task: *task, actor_name }).await.is_err() {
+                if events.send(Event::Task { kind, task, actor_name }).await.is_err() {
                     return Ok(());
                 }
             }

@@ -210,8 +210,8 @@ fn normal(url: &str) -> String {
 /// would be enough to give the key away.
 fn api_key(layers: &[Layer; 4], warnings: &mut Vec<Warning>) -> Option<Secret> {
     const PROJECT: usize = 2;
-    let holder = layers.iter().position(|layer| layer.get(Key::ApiKey).is_some())?;
-    let key = layers.get(holder)?.get(Key::ApiKey)?;
+    let holder = layers.iter().position(|layer| layer.get(Key::Secret).is_some())?;
+    let key = layers.get(holder)?.get(Key::Secret)?;
     let namer = layers.iter().position(|layer| layer.get(Key::Url).is_some());
     if namer == Some(PROJECT) && matches!(holder, 1 | 3) {
         let named = layers.get(PROJECT).and_then(|layer| layer.get(Key::Url)).unwrap_or(DEFAULT_URL);
@@ -237,7 +237,7 @@ enum Key {
     ActorType,
     ActorId,
     ActorName,
-    ApiKey,
+    Secret,
 }
 
 /// What one place says.
@@ -263,7 +263,7 @@ impl Layer {
             (Key::ActorType, overrides.actor_type),
             (Key::ActorId, overrides.actor_id),
             (Key::ActorName, overrides.actor_name),
-            (Key::ApiKey, overrides.api_key.map(|Secret(key)| key)),
+            (Key::Secret, overrides.api_key.map(|Secret(key)| key)),
         ])
     }
 
@@ -276,7 +276,7 @@ impl Layer {
             (Key::ActorType, "ATS_ACTOR_TYPE"),
             (Key::ActorId, "ATS_ACTOR_ID"),
             (Key::ActorName, "ATS_ACTOR_NAME"),
-            (Key::ApiKey, "ATS_API_KEY"),
+            (Key::Secret, "ATS_API_KEY"),
         ];
         Layer::of(names.map(|(key, name)| (key, vars.get(name).cloned())))
     }
@@ -310,7 +310,7 @@ impl Layer {
             (Key::ActorType, text(actor, "type", "actor.type")),
             (Key::ActorId, text(actor, "id", "actor.id")),
             (Key::ActorName, text(actor, "name", "actor.name")),
-            (Key::ApiKey, text(&fields, "apiKey", "apiKey")),
+            (Key::Secret, text(&fields, "apiKey", "apiKey")),
         ])
     }
 }
