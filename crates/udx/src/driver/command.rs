@@ -1,0 +1,59 @@
+//! What handles ask of the owner task.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::shared::Shared;
+use super::stream::StreamOptions;
+use crate::error::Error;
+use crate::proto::{Remote, SocketId};
+use crate::time::Micros;
+
+pub(super) enum Command {
+    Bind {
+        address: SocketAddr,
+        reply: oneshot::Sender<io::Result<(SocketId, SocketAddr)>>,
+    },
+    CloseSocket {
+        socket: SocketId,
+        reply: oneshot::Sender<()>,
+    },
+    Send {
+        socket: SocketId,
+        to: SocketAddr,
+        ttl: Option<u8>,
+        data: Bytes,
+    },
+    Open {
+        options: StreamOptions,
+        reply: oneshot::Sender<Result<Arc<Shared>, Error>>,
+    },
+    /// Something new is in a stream's shared state.
+    Dirty(Arc<Shared>),
+    Stream(Arc<Shared>, StreamCommand),
+    /// No handle is left.
+    Abandon,
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Command")
+    }
+}
+
+pub(super) enum StreamCommand {
+    Connect(Remote),
+    ChangeRemote(Remote),
+    Keepalive(Option<Micros>),
+    Message(Bytes),
+    Destroy,
+    /// The user's handle is gone.
+    Drop,
+}

@@ -1,0 +1,162 @@
+//! What a stream's user and the owner task share: queues in both directions, and who waits for them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::command::Command;
+use crate::error::Error;
+use crate::proto::Stats;
+
+/// Bytes that may be queued for writing beyond what fits the network at once, as libudx has it.
+pub(super) const WRITE_SPARE: usize = 256 * 1024;
+
+/// One stream's meeting point. Locked for moments only, and for a batch of packets at a time.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub id: u32,
+    commands: UnboundedSender<Command>,
+    /// The owner was told that there is something new here, and has not looked yet.
+    is_dirty: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// The guarded part of [`Shared`].
+#[derive(Debug)]
+pub(super) struct State {
+    /// In order, not yet taken by the reader.
+    pub received: VecDeque<Bytes>,
+    pub received_bytes: usize,
+    /// The peer's END follows `received`.
+    pub is_ended: bool,
+    /// The window is narrow: the owner wants to know when the reader took something.
+    pub wants_window: bool,
+    /// Nobody reads any more.
+    pub is_discarding: bool,
+
+    /// Written, not yet taken by the owner.
+    pub queued: VecDeque<Bytes>,
+    pub queued_bytes: usize,
+    /// Taken by the owner, and not yet acknowledged.
+    pub unacked: usize,
+    /// Most bytes queued and unacknowledged before the writer has to wait.
+    pub limit: usize,
+    /// END follows `queued`.
+    pub is_end_written: bool,
+
+    pub messages: VecDeque<Bytes>,
+
+    pub is_connected: bool,
+    pub remote: Option<SocketAddr>,
+    pub stats: Stats,
+    /// How the stream ended.
+    pub closed: Option<Result<(), Error>>,
+
+    pub reader: Option<Waker>,
+    pub writer: Option<Waker>,
+    pub message_reader: Option<Waker>,
+    /// Who waits for acknowledgement, for a change of the remote, or for the end.
+    pub watchers: Vec<Waker>,
+    /// Changes of the remote that completed.
+    pub remote_changes: u64,
+}
+
+impl Shared {
+    pub fn new(id: u32, commands: UnboundedSender<Command>) -> Arc<Self> {
+        let state = State {
+            received: VecDeque::new(),
+            received_bytes: 0,
+            is_ended: false,
+            wants_window: false,
+            is_discarding: false,
+            queued: VecDeque::new(),
+            queued_bytes: 0,
+            unacked: 0,
+            limit: WRITE_SPARE,
+            is_end_written: false,
+            messages: VecDeque::new(),
+            is_connected: false,
+            remote: None,
+            stats: Stats::default(),
+            closed: None,
+            reader: None,
+            writer: None,
+            message_reader: None,
+            watchers: Vec::new(),
+            remote_changes: 0,
+        };
+        Arc::new(Self { id, commands, is_dirty: AtomicBool::new(false), state: Mutex::new(state) })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can be left half done by a panic elsewhere.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the owner to look here, once until it does.
+    pub fn notify(self: &Arc<Self>) {
+        if !self.is_dirty.swap(true, Ordering::AcqRel) {
+            // Fails only if the owner has ended, which `closed` tells.
+            let _ = self.commands.send(Command::Dirty(self.clone()));
+        }
+    }
+
+    /// The owner looks now.
+    pub fn clear_dirty(&self) {
+        self.is_dirty.store(false, Ordering::Release);
+    }
+
+    pub fn command(&self, command: Command) {
+        // Fails only if the owner has ended, which `closed` tells.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl State {
+    /// Why reading or writing is over, if it failed.
+    pub fn error(&self) -> Option<Error> {
+        match self.closed {
+            Some(Err(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.queued_bytes + self.unacked < self.limit
+    }
+
+    /// Whether so much room became free that waking the writer is worth it.
+    pub fn should_wake_writer(&self) -> bool {
+        self.writer.is_some() && self.queued_bytes + self.unacked <= self.limit - self.limit / 4
+    }
+
+    /// Ends the stream for its user.
+    pub fn close(&mut self, result: Result<(), Error>) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(result);
+        self.queued.clear();
+        self.queued_bytes = 0;
+        self.unacked = 0;
+        self.wake_all();
+    }
+
+    pub fn wake_watchers(&mut self) {
+        self.watchers.drain(..).for_each(Waker::wake);
+    }
+
+    fn wake_all(&mut self) {
+        for waker in [&mut self.reader, &mut self.writer, &mut self.message_reader] {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+        self.wake_watchers();
+    }
+}

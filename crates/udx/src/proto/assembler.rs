@@ -1,0 +1,213 @@
+//! The receiving side: packets by number in, bytes in order out (spec §6).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+/// A packet further ahead than this is treated as lost: twice the packets that libudx's whole receive window
+/// of 4 MiB holds, so that no sender that heeds the window comes near it.
+const MAX_AHEAD: u64 = 8192;
+
+/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and
+/// packets may cross a shrinking window on their way.
+const WINDOW_SLACK: usize = 1 << 20;
+
+/// What became of a sequenced packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The one expected, with nothing behind it waiting.
+    Next,
+    /// Filled a hole: packets behind it were delivered too.
+    Filled,
+    /// Ahead of one that is missing.
+    Ahead,
+    /// Seen before.
+    Duplicate,
+    /// No room: as if it had been lost.
+    Refused,
+}
+
+/// Number space, reorder store and in-order queue of one stream.
+#[derive(Debug)]
+pub(super) struct Assembler {
+    /// Next packet number expected, unwrapped to 64 bits.
+    next: u64,
+    /// Packets ahead of `next`.
+    ahead: BTreeMap<u64, Bytes>,
+    /// Runs of `ahead`, ascending, ends exclusive: the SACK blocks.
+    runs: Vec<(u64, u64)>,
+    /// Payload bytes in `ahead`.
+    ahead_bytes: usize,
+    /// Number after the peer's END packet.
+    end: Option<u64>,
+    /// In order, not yet taken by the owner.
+    ready: VecDeque<Bytes>,
+    ready_bytes: usize,
+}
+
+impl Assembler {
+    /// Expects `first` as the number of the peer's first packet.
+    pub fn new(first: u32) -> Self {
+        // One lap ahead, so that numbers before the first stay positive.
+        let next = (1 << 32) + u64::from(first);
+        Self {
+            next,
+            ahead: BTreeMap::new(),
+            runs: Vec::new(),
+            ahead_bytes: 0,
+            end: None,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+        }
+    }
+
+    /// The number to acknowledge with.
+    pub fn ack(&self) -> u32 {
+        self.next as u32
+    }
+
+    /// Next number expected, unwrapped.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The unwrapped form of a number from the wire: the one nearest to what is expected.
+    pub fn unwrap(&self, seq: u32) -> u64 {
+        super::seq::unwrap(seq, self.next)
+    }
+
+    /// SACK blocks, lowest first.
+    pub fn runs(&self) -> &[(u64, u64)] {
+        &self.runs
+    }
+
+    /// Bytes held here: out of order, or in order and not yet taken.
+    pub fn buffered(&self) -> usize {
+        self.ahead_bytes + self.ready_bytes
+    }
+
+    /// Whether the peer's END and all before it arrived.
+    pub fn is_ended(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+
+    /// Takes the next bytes in order.
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let data = self.ready.pop_front()?;
+        self.ready_bytes -= data.len();
+        Some(data)
+    }
+
+    /// Takes a sequenced packet. `payload` is called only if its bytes are needed; `room` is how many bytes
+    /// the application still has space for.
+    pub fn insert(
+        &mut self,
+        seq: u64,
+        is_end: bool,
+        len: usize,
+        room: usize,
+        payload: impl FnOnce() -> Bytes,
+    ) -> Arrival {
+        if seq < self.next || self.ahead.contains_key(&seq) {
+            return Arrival::Duplicate;
+        }
+        if seq - self.next >= MAX_AHEAD || (len > 0 && self.buffered() + len > room + WINDOW_SLACK) {
+            return Arrival::Refused;
+        }
+        if is_end && self.end.is_none() {
+            self.end = Some(seq + 1);
+        }
+        if seq > self.next {
+            let payload = payload();
+            self.ahead_bytes += payload.len();
+            self.ahead.insert(seq, payload);
+            self.add_run(seq);
+            return Arrival::Ahead;
+        }
+        self.deliver(payload());
+        let Some(&(start, end)) = self.runs.first() else { return Arrival::Next };
+        if start != self.next {
+            // A hole before the first run remains: the peer learns of it from the next ACK.
+            return Arrival::Filled;
+        }
+        self.runs.remove(0);
+        while self.next < end {
+            let Some(payload) = self.ahead.remove(&self.next) else { break };
+            self.ahead_bytes -= payload.len();
+            self.deliver(payload);
+        }
+        Arrival::Filled
+    }
+
+    fn deliver(&mut self, payload: Bytes) {
+        let is_after_end = self.end.is_some_and(|end| self.next >= end);
+        self.next += 1;
+        // Data after END is acknowledged and dropped; empty packets only take a number.
+        if !is_after_end && !payload.is_empty() {
+            self.ready_bytes += payload.len();
+            self.ready.push_back(payload);
+        }
+    }
+
+    fn add_run(&mut self, seq: u64) {
+        let at = self.runs.partition_point(|&(_, end)| end < seq);
+        match self.runs.get_mut(at) {
+            Some(run) if run.1 == seq => {
+                run.1 += 1;
+                let end = run.1;
+                if let Some(&(start, next_end)) = self.runs.get(at + 1)
+                    && start == end
+                {
+                    self.runs.remove(at + 1);
+                    self.runs[at].1 = next_end;
+                }
+            }
+            Some(run) if run.0 == seq + 1 => run.0 = seq,
+            _ => self.runs.insert(at, (seq, seq + 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(a: &mut Assembler, seq: u32, data: &'static [u8], end: bool) -> Arrival {
+        let seq = a.unwrap(seq);
+        a.insert(seq, end, data.len(), 1 << 20, || Bytes::from_static(data))
+    }
+
+    fn read(a: &mut Assembler) -> Vec<u8> {
+        std::iter::from_fn(|| a.pop()).flatten().collect()
+    }
+
+    #[test]
+    fn holes_and_runs() {
+        let mut a = Assembler::new(u32::MAX);
+        assert_eq!(insert(&mut a, u32::MAX, b"a", false), Arrival::Next);
+        assert_eq!(insert(&mut a, 1, b"c", false), Arrival::Ahead);
+        assert_eq!(insert(&mut a, 3, b"e", false), Arrival::Ahead);
+        assert_eq!(insert(&mut a, 2, b"d", false), Arrival::Ahead);
+        assert_eq!(insert(&mut a, 2, b"d", false), Arrival::Duplicate);
+        let base = a.next();
+        assert_eq!(a.runs(), [(base + 1, base + 4)]);
+        assert_eq!(insert(&mut a, 5, b"g", true), Arrival::Ahead);
+        assert_eq!(insert(&mut a, 0, b"b", false), Arrival::Filled);
+        assert_eq!(read(&mut a), b"abcde");
+        assert!(!a.is_ended());
+        assert_eq!(insert(&mut a, 4, b"f", false), Arrival::Filled);
+        assert_eq!(read(&mut a), b"fg");
+        assert!(a.is_ended());
+        assert_eq!((a.ack(), a.buffered()), (6, 0));
+        assert_eq!(insert(&mut a, 6, b"late", false), Arrival::Next);
+        assert_eq!(read(&mut a), b"");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut a = Assembler::new(0);
+        assert_eq!(insert(&mut a, 9000, b"x", false), Arrival::Refused);
+        let far = a.unwrap(1);
+        assert_eq!(a.insert(far, false, 3 << 20, 1 << 20, || unreachable!()), Arrival::Refused);
+    }
+}

@@ -1,0 +1,442 @@
+//! Congestion control: BBR version 1, in packets and microseconds (spec §10).
+//!
+//! The path is described by the greatest delivery rate and the least round-trip time seen lately; the window
+//! follows from their product, the pacing rate from the former.
+
+use std::collections::VecDeque;
+
+use super::rate::RateSample;
+use crate::time::{Instant, MILLISECOND, Micros, SECOND};
+
+/// Window and pacing before anything is known, in packets.
+const INITIAL_WINDOW: usize = 10;
+/// Least window, in packets: enough to keep two delayed acknowledgements going.
+const MIN_WINDOW: usize = 4;
+/// 2/ln 2: the least gain that doubles the rate each round.
+const HIGH_GAIN: f64 = 2.88539;
+/// Window gain once the path is known: room for acknowledgements that come late and in bulk.
+const WINDOW_GAIN: f64 = 2.0;
+/// Pacing gains of the phases of PROBE_BW, each about one round trip long.
+const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// Where the cycle starts.
+const FIRST_PHASE: usize = 4;
+/// Pacing this much below the estimate keeps queues from building on estimate noise.
+const PACING_MARGIN: f64 = 0.99;
+/// Least pacing rate in bytes per microsecond (one byte a millisecond).
+const MIN_RATE: f64 = 0.001;
+/// Rounds over which the delivery rate's maximum is taken.
+const BANDWIDTH_ROUNDS: u64 = 10;
+/// The least round trip is measured anew after this time.
+const MIN_RTT_WINDOW: Micros = 10 * SECOND;
+/// How long the window is held at its least to measure it.
+const PROBE_RTT_TIME: Micros = 200 * MILLISECOND;
+/// Growth of the delivery rate that counts as growth, and rounds without it that say "the pipe is full".
+const FULL_GROWTH: f64 = 1.25;
+const FULL_ROUNDS: u8 = 3;
+/// Rounds per slot of the two-slot maximum of excess acknowledgements.
+const EXTRA_ACKED_ROUNDS: u8 = 5;
+/// Excess acknowledgements are trusted up to this much time's worth.
+const EXTRA_ACKED_MAX: Micros = 100 * MILLISECOND;
+/// Acknowledgements after which an aggregation epoch restarts.
+const EPOCH_RESET: u64 = 1 << 20;
+/// Time's worth of packets that one send may carry, and its bounds in packets; three such bursts (one being
+/// built, one in the sender's queue, one at the receiver) are added to the window, or bursts would starve it.
+const BURST_TIME: Micros = MILLISECOND;
+const MAX_BURST: f64 = 32.0;
+
+/// How the sender stands towards loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Repairing losses found by acknowledgements.
+    Recovery,
+    /// After a retransmission timeout.
+    Loss,
+}
+
+/// What one acknowledgement brought.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ack {
+    pub now: Instant,
+    pub rate: Option<RateSample>,
+    /// Delivery count after it.
+    pub delivered: u64,
+    /// Packets newly delivered.
+    pub acked: usize,
+    /// Packets deemed lost since the last.
+    pub lost: usize,
+    pub rtt: Option<Micros>,
+    /// Smoothed round-trip time.
+    pub smoothed: Option<Micros>,
+    pub in_flight: usize,
+    pub prior_in_flight: usize,
+    pub phase: Phase,
+    /// Payload bytes of a full packet.
+    pub payload: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Startup,
+    Drain,
+    ProbeBandwidth,
+    ProbeRtt,
+}
+
+/// The controller of one stream.
+#[derive(Debug)]
+pub(super) struct Bbr {
+    mode: Mode,
+    window: usize,
+    prior_window: usize,
+    /// Bytes per microsecond.
+    rate: f64,
+    pacing_gain: f64,
+    window_gain: f64,
+
+    /// Packets per microsecond, by round, descending.
+    bandwidth: VecDeque<(u64, f64)>,
+    round: u64,
+    next_round_delivered: u64,
+    is_round_start: bool,
+
+    min_rtt: Option<Micros>,
+    min_rtt_at: Instant,
+    probe_rtt_done_at: Option<Instant>,
+    is_probe_rtt_round_done: bool,
+
+    full_bandwidth: f64,
+    full_count: u8,
+    is_full: bool,
+
+    cycle: usize,
+    cycle_at: Instant,
+
+    extra_acked: [u64; 2],
+    extra_slot: usize,
+    extra_rounds: u8,
+    epoch_at: Instant,
+    epoch_acked: u64,
+
+    prior_phase: Phase,
+    is_conserving: bool,
+    is_idle_restart: bool,
+    has_rtt: bool,
+}
+
+impl Bbr {
+    pub fn new(payload: usize) -> Self {
+        let per_micro = INITIAL_WINDOW as f64 / MILLISECOND as f64;
+        Self {
+            mode: Mode::Startup,
+            window: INITIAL_WINDOW,
+            prior_window: 0,
+            rate: per_micro * payload as f64 * HIGH_GAIN * PACING_MARGIN,
+            pacing_gain: HIGH_GAIN,
+            window_gain: HIGH_GAIN,
+            bandwidth: VecDeque::new(),
+            round: 0,
+            next_round_delivered: 0,
+            is_round_start: false,
+            min_rtt: None,
+            min_rtt_at: Instant::default(),
+            probe_rtt_done_at: None,
+            is_probe_rtt_round_done: false,
+            full_bandwidth: 0.0,
+            full_count: 0,
+            is_full: false,
+            cycle: FIRST_PHASE,
+            cycle_at: Instant::default(),
+            extra_acked: [0; 2],
+            extra_slot: 0,
+            extra_rounds: 0,
+            epoch_at: Instant::default(),
+            epoch_acked: 0,
+            prior_phase: Phase::Open,
+            is_conserving: false,
+            is_idle_restart: false,
+            has_rtt: false,
+        }
+    }
+
+    /// Packets that may be in flight.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Pacing rate in bytes per microsecond.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Whether the window is held down to measure the round trip; samples taken now say little of the rate.
+    pub fn is_probing_rtt(&self) -> bool {
+        self.mode == Mode::ProbeRtt
+    }
+
+    pub fn on_ack(&mut self, ack: &Ack) {
+        self.update_bandwidth(ack);
+        self.update_aggregation(ack);
+        self.update_cycle(ack);
+        self.check_full(ack);
+        self.check_drain(ack);
+        self.update_min_rtt(ack);
+        self.set_rate(ack);
+        self.set_window(ack);
+    }
+
+    /// Sending resumes with nothing in flight, after the application had nothing to send.
+    pub fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
+        self.is_idle_restart = true;
+        self.epoch_at = now;
+        self.epoch_acked = 0;
+        match self.mode {
+            Mode::ProbeBandwidth => self.set_rate_with_gain(1.0, payload),
+            Mode::ProbeRtt => self.check_probe_rtt_done(now, delivered),
+            _ => {}
+        }
+    }
+
+    /// Recovery begins: what the window was is restored when it ends.
+    pub fn save_window(&mut self) {
+        self.prior_window = if self.prior_phase == Phase::Open && self.mode != Mode::ProbeRtt {
+            self.window
+        } else {
+            self.prior_window.max(self.window)
+        };
+    }
+
+    /// A retransmission timeout, with `in_flight` packets that are not yet deemed lost.
+    pub fn on_timeout(&mut self, in_flight: usize) {
+        self.save_window();
+        self.prior_phase = Phase::Loss;
+        self.full_bandwidth = 0.0;
+        self.is_round_start = true;
+        self.window = in_flight + 1;
+    }
+
+    fn best_bandwidth(&self) -> f64 {
+        self.bandwidth.front().map_or(0.0, |&(_, bandwidth)| bandwidth)
+    }
+
+    /// Packets in flight at `gain` times the bandwidth-delay product, with room for bursts.
+    fn target(&self, gain: f64, payload: usize) -> usize {
+        let Some(min_rtt) = self.min_rtt else { return INITIAL_WINDOW };
+        let product = (self.best_bandwidth() * min_rtt as f64 * gain).ceil().max(1.0);
+        let burst = (self.rate * BURST_TIME as f64 / payload as f64).clamp(1.0, MAX_BURST);
+        (product + 3.0 * burst) as usize
+    }
+
+    fn update_bandwidth(&mut self, ack: &Ack) {
+        self.is_round_start = false;
+        let Some(sample) = ack.rate else { return };
+        if sample.prior_delivered >= self.next_round_delivered {
+            self.next_round_delivered = ack.delivered;
+            self.round += 1;
+            self.is_round_start = true;
+            self.is_conserving = false;
+        }
+        let bandwidth = sample.delivered as f64 / sample.interval as f64;
+        if !sample.is_app_limited || bandwidth >= self.best_bandwidth() {
+            while self.bandwidth.back().is_some_and(|&(_, older)| older <= bandwidth) {
+                self.bandwidth.pop_back();
+            }
+            if self.bandwidth.back().is_none_or(|&(round, _)| round != self.round) {
+                self.bandwidth.push_back((self.round, bandwidth));
+            }
+            while self.bandwidth.front().is_some_and(|&(round, _)| self.round - round >= BANDWIDTH_ROUNDS) {
+                self.bandwidth.pop_front();
+            }
+        }
+    }
+
+    fn update_aggregation(&mut self, ack: &Ack) {
+        if ack.rate.is_none() || ack.acked == 0 {
+            return;
+        }
+        if self.is_round_start {
+            self.extra_rounds += 1;
+            if self.extra_rounds >= EXTRA_ACKED_ROUNDS {
+                self.extra_rounds = 0;
+                self.extra_slot ^= 1;
+                self.extra_acked[self.extra_slot] = 0;
+            }
+        }
+        let acked = ack.acked as u64;
+        let mut expected = (self.best_bandwidth() * (ack.now - self.epoch_at) as f64) as u64;
+        if self.epoch_acked <= expected || self.epoch_acked + acked >= EPOCH_RESET {
+            self.epoch_acked = 0;
+            self.epoch_at = ack.now;
+            expected = 0;
+        }
+        self.epoch_acked += acked;
+        let extra = (self.epoch_acked - expected).min(self.window as u64);
+        let slot = &mut self.extra_acked[self.extra_slot];
+        *slot = (*slot).max(extra);
+    }
+
+    fn extra_window(&self) -> usize {
+        if !self.is_full {
+            return 0;
+        }
+        let extra = self.extra_acked[0].max(self.extra_acked[1]) as usize;
+        extra.min((self.best_bandwidth() * EXTRA_ACKED_MAX as f64) as usize)
+    }
+
+    fn update_cycle(&mut self, ack: &Ack) {
+        if self.mode != Mode::ProbeBandwidth {
+            return;
+        }
+        let is_full_length = ack.now - self.cycle_at > self.min_rtt.unwrap_or(0);
+        let is_over = if self.pacing_gain > 1.0 {
+            let target = self.target(self.pacing_gain, ack.payload);
+            is_full_length && (ack.lost > 0 || ack.prior_in_flight > target)
+        } else if self.pacing_gain < 1.0 {
+            is_full_length || ack.prior_in_flight <= self.target(1.0, ack.payload)
+        } else {
+            is_full_length
+        };
+        if is_over {
+            self.cycle = (self.cycle + 1) % CYCLE.len();
+            self.cycle_at = ack.now;
+            self.pacing_gain = CYCLE[self.cycle];
+        }
+    }
+
+    fn check_full(&mut self, ack: &Ack) {
+        if self.is_full || !self.is_round_start || ack.rate.is_none_or(|sample| sample.is_app_limited) {
+            return;
+        }
+        if self.best_bandwidth() >= self.full_bandwidth * FULL_GROWTH {
+            self.full_bandwidth = self.best_bandwidth();
+            self.full_count = 0;
+        } else {
+            self.full_count += 1;
+            self.is_full = self.full_count >= FULL_ROUNDS;
+        }
+    }
+
+    fn check_drain(&mut self, ack: &Ack) {
+        if self.mode == Mode::Startup && self.is_full {
+            self.mode = Mode::Drain;
+            self.pacing_gain = 1.0 / HIGH_GAIN;
+            self.window_gain = HIGH_GAIN;
+        }
+        if self.mode == Mode::Drain && ack.in_flight <= self.target(1.0, ack.payload) {
+            self.enter_probe_bandwidth(ack.now);
+        }
+    }
+
+    fn enter_probe_bandwidth(&mut self, now: Instant) {
+        self.mode = Mode::ProbeBandwidth;
+        self.window_gain = WINDOW_GAIN;
+        self.cycle = FIRST_PHASE;
+        self.cycle_at = now;
+        self.pacing_gain = CYCLE[self.cycle];
+    }
+
+    fn update_min_rtt(&mut self, ack: &Ack) {
+        let is_stale = self.min_rtt.is_some() && ack.now > self.min_rtt_at + MIN_RTT_WINDOW;
+        if let Some(rtt) = ack.rtt
+            && (is_stale || self.min_rtt.is_none_or(|min| rtt <= min))
+        {
+            self.min_rtt = Some(rtt.max(1));
+            self.min_rtt_at = ack.now;
+        }
+        if is_stale && !self.is_idle_restart && self.mode != Mode::ProbeRtt {
+            self.save_window();
+            self.mode = Mode::ProbeRtt;
+            self.pacing_gain = 1.0;
+            self.window_gain = 1.0;
+            self.probe_rtt_done_at = None;
+        }
+        if self.mode == Mode::ProbeRtt {
+            match self.probe_rtt_done_at {
+                None if ack.in_flight <= MIN_WINDOW => {
+                    self.probe_rtt_done_at = Some(ack.now + PROBE_RTT_TIME);
+                    self.is_probe_rtt_round_done = false;
+                    self.next_round_delivered = ack.delivered;
+                }
+                None => {}
+                Some(_) => {
+                    self.is_probe_rtt_round_done |= self.is_round_start;
+                    if self.is_probe_rtt_round_done {
+                        self.check_probe_rtt_done(ack.now, ack.delivered);
+                    }
+                }
+            }
+        }
+        if ack.rate.is_some() {
+            self.is_idle_restart = false;
+        }
+    }
+
+    fn check_probe_rtt_done(&mut self, now: Instant, delivered: u64) {
+        if self.probe_rtt_done_at.is_none_or(|done| now <= done) {
+            return;
+        }
+        self.min_rtt_at = now;
+        self.next_round_delivered = delivered;
+        self.window = self.window.max(self.prior_window);
+        if self.is_full {
+            self.enter_probe_bandwidth(now);
+        } else {
+            self.mode = Mode::Startup;
+            self.pacing_gain = HIGH_GAIN;
+            self.window_gain = HIGH_GAIN;
+        }
+    }
+
+    fn set_rate(&mut self, ack: &Ack) {
+        if !self.has_rtt
+            && let Some(smoothed) = ack.smoothed
+        {
+            self.has_rtt = true;
+            let per_micro = self.window as f64 / smoothed as f64;
+            self.rate = (per_micro * ack.payload as f64 * HIGH_GAIN * PACING_MARGIN).max(MIN_RATE);
+        }
+        self.set_rate_with_gain(self.pacing_gain, ack.payload);
+    }
+
+    fn set_rate_with_gain(&mut self, gain: f64, payload: usize) {
+        let rate = (self.best_bandwidth() * payload as f64 * gain * PACING_MARGIN).max(MIN_RATE);
+        if self.is_full || rate > self.rate {
+            self.rate = rate;
+        }
+    }
+
+    fn set_window(&mut self, ack: &Ack) {
+        if ack.acked > 0 && !self.follow_recovery(ack) {
+            let target = self.target(self.window_gain, ack.payload) + self.extra_window();
+            if self.is_full {
+                self.window = (self.window + ack.acked).min(target);
+            } else if self.window < target || ack.delivered < INITIAL_WINDOW as u64 {
+                self.window += ack.acked;
+            }
+            self.window = self.window.max(MIN_WINDOW);
+        }
+        if self.mode == Mode::ProbeRtt {
+            self.window = self.window.min(MIN_WINDOW);
+        }
+    }
+
+    /// Adapts the window to losses; true if it thereby has its final value.
+    fn follow_recovery(&mut self, ack: &Ack) -> bool {
+        if ack.lost > 0 {
+            self.window = self.window.saturating_sub(ack.lost).max(1);
+        }
+        if ack.phase == Phase::Recovery && self.prior_phase != Phase::Recovery {
+            self.is_conserving = true;
+            self.next_round_delivered = ack.delivered;
+            self.window = ack.in_flight + ack.acked;
+        } else if ack.phase == Phase::Open && self.prior_phase != Phase::Open {
+            self.window = self.window.max(self.prior_window);
+            self.is_conserving = false;
+        }
+        self.prior_phase = ack.phase;
+        if self.is_conserving {
+            self.window = self.window.max(ack.in_flight + ack.acked);
+        }
+        self.is_conserving
+    }
+}

@@ -1,0 +1,149 @@
+//! The search for the path's packet size (spec §8).
+//!
+//! Sizes are of IP packets, as libudx counts them.
+
+/// Every path is taken to carry this.
+pub(super) const BASE: u16 = 1200;
+/// Nothing larger is tried: Ethernet's size, and libudx's own cap.
+const MAX: u16 = 1500;
+/// What a probe adds to the last size that worked.
+const STEP: u16 = 32;
+/// Losses of one probe size after which the search ends.
+const TRIES: u8 = 3;
+/// Padding has to fit the header's one-byte offset.
+const MAX_PADDING: usize = u8::MAX as usize;
+
+/// Bytes around a packet's payload: IPv4 or IPv6 header, UDP header, UDX header.
+pub const fn overhead(ipv6: bool) -> usize {
+    if ipv6 { 40 + 8 + super::packet::HEADER_LEN } else { 20 + 8 + super::packet::HEADER_LEN }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first acknowledgement.
+    Idle,
+    Searching {
+        tries: u8,
+        in_flight: bool,
+    },
+    Done,
+    /// Packets above the base vanish.
+    BlackHole,
+}
+
+/// Packet size of one path, growing by probes.
+#[derive(Debug, Clone)]
+pub(super) struct Mtu {
+    current: u16,
+    probe: u16,
+    max: u16,
+    state: State,
+}
+
+impl Mtu {
+    pub fn new() -> Self {
+        Self { current: BASE, probe: BASE, max: MAX, state: State::Idle }
+    }
+
+    pub fn current(&self) -> u16 {
+        self.current
+    }
+
+    /// Payload bytes a packet carries.
+    pub fn capacity(&self, ipv6: bool) -> usize {
+        usize::from(self.current) - overhead(ipv6)
+    }
+
+    /// The path works: the search may begin.
+    pub fn on_ack(&mut self) {
+        if self.state == State::Idle {
+            self.probe = BASE;
+            self.state = State::Searching { tries: 0, in_flight: false };
+        }
+    }
+
+    /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near enough.
+    pub fn probe_padding(&self, payload: usize, ipv6: bool) -> Option<u8> {
+        if !matches!(self.state, State::Searching { in_flight: false, .. }) {
+            return None;
+        }
+        let padding = usize::from(self.probe).checked_sub(overhead(ipv6) + payload)?;
+        if padding > MAX_PADDING { None } else { u8::try_from(padding).ok() }
+    }
+
+    pub fn on_probe_sent(&mut self) {
+        if let State::Searching { in_flight, .. } = &mut self.state {
+            *in_flight = true;
+        }
+    }
+
+    pub fn on_probe_acked(&mut self) {
+        let State::Searching { in_flight: true, .. } = self.state else { return };
+        self.current = self.current.max(self.probe);
+        self.state = if self.probe >= self.max {
+            State::Done
+        } else {
+            self.probe = (self.probe + STEP).min(self.max);
+            State::Searching { tries: 0, in_flight: false }
+        };
+    }
+
+    pub fn on_probe_lost(&mut self) {
+        let State::Searching { tries, in_flight: true } = self.state else { return };
+        let tries = tries + 1;
+        self.state = if tries >= TRIES { State::Done } else { State::Searching { tries, in_flight: false } };
+    }
+
+    /// Packets of the current size no longer arrive: back to the size that every path carries, for good.
+    pub fn on_black_hole(&mut self) {
+        self.current = BASE;
+        self.state = State::BlackHole;
+    }
+
+    /// Whether packets above the base must be assumed to vanish.
+    pub fn is_black_hole(&self) -> bool {
+        self.state == State::BlackHole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn climbs_in_steps_to_the_cap() {
+        let mut mtu = Mtu::new();
+        assert_eq!(mtu.probe_padding(1152, false), None);
+        mtu.on_ack();
+        let mut sizes = Vec::new();
+        while let Some(padding) = mtu.probe_padding(mtu.capacity(false), false) {
+            sizes.push(mtu.capacity(false) + 20 + usize::from(padding));
+            mtu.on_probe_sent();
+            assert_eq!(mtu.probe_padding(1152, false), None);
+            mtu.on_probe_acked();
+        }
+        assert_eq!(sizes, [1172, 1204, 1236, 1268, 1300, 1332, 1364, 1396, 1428, 1460, 1472]);
+        assert_eq!(mtu.current(), 1500);
+    }
+
+    #[test]
+    fn the_third_lost_probe_ends_the_search() {
+        let mut mtu = Mtu::new();
+        mtu.on_ack();
+        for _ in 0..3 {
+            assert_eq!(mtu.probe_padding(1152, false), Some(0));
+            mtu.on_probe_sent();
+            mtu.on_probe_lost();
+        }
+        assert_eq!(mtu.probe_padding(1152, false), None);
+        assert_eq!(mtu.current(), 1200);
+    }
+
+    #[test]
+    fn small_packets_are_no_probes() {
+        let mut mtu = Mtu::new();
+        mtu.on_ack();
+        assert_eq!(mtu.probe_padding(1152 - 255, false), Some(255));
+        assert_eq!(mtu.probe_padding(1152 - 256, false), None);
+    }
+}

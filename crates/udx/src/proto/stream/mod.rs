@@ -1,0 +1,479 @@
+//! One reliable stream (spec §4 to §9).
+//!
+//! [`Stream`] is fed with packets ([`Stream::handle_packet`]), the application's bytes ([`Stream::write`]) and
+//! the time; it is asked for datagrams ([`Stream::poll_transmit`]) until it has none, and for the one deadline
+//! at which [`Stream::handle_timeout`] wants to be called ([`Stream::poll_timeout`]).
+
+mod receive;
+mod remotes;
+mod timers;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::ack::AckSchedule;
+use super::assembler::Assembler;
+use super::bbr::{Bbr, Phase};
+use super::mtu::{Mtu, overhead};
+use super::outstanding::Outstanding;
+use super::pacer::Pacer;
+use super::packet::HEADER_LEN;
+use super::rack::Rack;
+use super::rate::RateSampler;
+use super::rtt::Rtt;
+use super::send_buffer::SendBuffer;
+use super::{LIBUDX_WINDOW, MAX_MESSAGES};
+use crate::error::Error;
+use crate::time::{Instant, Micros};
+use remotes::Remotes;
+use timers::Timers;
+
+pub use transmit::{Limits, Transmit};
+
+/// Largest payload of an unordered message: libudx's receive buffer less the header (spec §11).
+pub(crate) const MAX_MESSAGE: usize = super::MAX_DATAGRAM - HEADER_LEN;
+
+/// Payload bytes of a full packet over IPv4 before its path is known.
+const BASE_PAYLOAD: usize = 1152;
+
+/// Names a socket of the instance that a stream belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub(crate) u32);
+
+impl SocketId {
+    /// The socket with this number.
+    pub const fn new(id: u32) -> Self {
+        Self(id)
+    }
+}
+
+/// The other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// The socket of ours that packets leave from.
+    pub socket: SocketId,
+    /// Where they go.
+    pub address: SocketAddr,
+    /// The stream's id there.
+    pub id: u32,
+}
+
+/// How a stream starts.
+#[derive(Debug, Clone)]
+pub struct StreamConfig {
+    /// The id that packets to this stream carry.
+    pub id: u32,
+    /// Number of the first packet sent.
+    pub seq: u32,
+    /// Number of the first packet expected.
+    pub ack: u32,
+    /// Most bytes that may wait here for the application: what the advertised window starts from.
+    pub receive_window: u32,
+}
+
+impl StreamConfig {
+    /// A stream of this id with the usual settings: numbers from 0, libudx's window.
+    pub fn new(id: u32) -> Self {
+        Self { id, seq: 0, ack: 0, receive_window: LIBUDX_WINDOW }
+    }
+}
+
+/// Counters and estimates of one stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Smoothed round-trip time in microseconds.
+    pub rtt: Option<Micros>,
+    /// Size of a full IP packet in bytes.
+    pub mtu: u16,
+    /// Congestion window in packets.
+    pub window: usize,
+    /// Pacing rate in bytes per second.
+    pub pacing_rate: u64,
+    /// Packets in flight.
+    pub in_flight: usize,
+    /// Payload bytes the peer is ready to receive.
+    pub peer_window: u32,
+    /// Sequenced packets sent, retransmissions included.
+    pub packets_sent: u64,
+    /// Packets of any kind received.
+    pub packets_received: u64,
+    /// Acknowledgements sent without data.
+    pub acks_sent: u64,
+    /// Sequenced packets received more than once.
+    pub duplicates: u64,
+    /// Packets sent again.
+    pub resent: u64,
+    /// Packets deemed lost.
+    pub lost: u64,
+    /// Times the sender fell back to repair losses found by acknowledgements.
+    pub recoveries: u64,
+    /// Retransmission timeouts.
+    pub timeouts: u64,
+    /// Tail loss probes.
+    pub tail_probes: u64,
+    /// SACK blocks that made no sense.
+    pub bad_sacks: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// A DESTROY packet is to be sent, then closed.
+    Destroying,
+    Closed(Result<(), Error>),
+}
+
+/// The END of our own direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Follows the bytes still queued.
+    Queued,
+    /// Left with this packet number.
+    Sent(u64),
+    Acked,
+}
+
+/// A reliable, ordered stream of bytes in both directions, with unordered messages beside it.
+#[derive(Debug)]
+pub struct Stream {
+    id: u32,
+    life: Life,
+    remotes: Remotes,
+    is_remote_changed: bool,
+
+    buffer: SendBuffer,
+    end: End,
+    outstanding: Outstanding,
+    is_first_packet: bool,
+    messages_out: VecDeque<Bytes>,
+
+    assembler: Assembler,
+    ack: AckSchedule,
+    messages_in: VecDeque<Bytes>,
+    /// Most bytes the application side may hold.
+    receive_window: u32,
+    /// Bytes delivered to the application side and not yet read there.
+    backlog: usize,
+    advertised: u32,
+
+    peer_window: u32,
+    /// Peer's sequence and ack numbers of the packet that last set `peer_window`.
+    peer_window_at: (u64, u64),
+
+    phase: Phase,
+    /// Recovery ends when everything before this number is acknowledged.
+    recovery_end: u64,
+    rack: Rack,
+    rtt: Rtt,
+    mtu: Mtu,
+    pacer: Pacer,
+    rate: RateSampler,
+    congestion: Bbr,
+    /// Packets deemed lost since congestion control was last told.
+    newly_lost: usize,
+
+    timers: Timers,
+    stats: Stats,
+}
+
+impl Stream {
+    /// A stream that may receive, and is not yet connected.
+    pub fn new(config: &StreamConfig) -> Self {
+        // One lap ahead, so that numbers before the first stay positive.
+        let first = (1 << 32) + u64::from(config.seq);
+        Self {
+            id: config.id,
+            life: Life::Open,
+            remotes: Remotes::default(),
+            is_remote_changed: false,
+            buffer: SendBuffer::default(),
+            end: End::Open,
+            outstanding: Outstanding::new(first),
+            is_first_packet: true,
+            messages_out: VecDeque::new(),
+            assembler: Assembler::new(config.ack),
+            ack: AckSchedule::default(),
+            messages_in: VecDeque::new(),
+            receive_window: config.receive_window,
+            backlog: 0,
+            advertised: config.receive_window,
+            peer_window: LIBUDX_WINDOW,
+            peer_window_at: (0, 0),
+            phase: Phase::Open,
+            recovery_end: first,
+            rack: Rack::default(),
+            rtt: Rtt::new(),
+            mtu: Mtu::new(),
+            pacer: Pacer::new(),
+            rate: RateSampler::default(),
+            congestion: Bbr::new(BASE_PAYLOAD),
+            newly_lost: 0,
+            timers: Timers::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// The id that packets to this stream carry.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The other end, once connected.
+    pub fn remote(&self) -> Option<Remote> {
+        self.remotes.current()
+    }
+
+    /// Sets the other end. What was received before is acknowledged now; nothing else is sent.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyConnected`], [`Error::InvalidAddress`] for port 0, or why the stream is closed.
+    pub fn connect(&mut self, remote: Remote) -> Result<(), Error> {
+        self.check_open()?;
+        if self.remotes.current().is_some() {
+            return Err(Error::AlreadyConnected);
+        }
+        check_address(remote)?;
+        self.remotes.set(remote, self.outstanding.next());
+        Ok(())
+    }
+
+    /// Moves to another path or id: packets not yet started, acknowledgements and probes go there from now on;
+    /// packets already started keep the old one. The new path's packet size is searched anew.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`], [`Error::InvalidAddress`] for port 0, or why the stream is closed.
+    pub fn change_remote(&mut self, remote: Remote) -> Result<(), Error> {
+        self.check_open()?;
+        if self.remotes.current().is_none() {
+            return Err(Error::NotConnected);
+        }
+        check_address(remote)?;
+        self.remotes.set(remote, self.outstanding.next());
+        self.mtu = Mtu::new();
+        if self.outstanding.is_empty() {
+            self.is_remote_changed = true;
+        }
+        Ok(())
+    }
+
+    /// True once after a change of the remote is complete: all that was sent to the old one is acknowledged.
+    pub fn take_remote_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_remote_changed)
+    }
+
+    /// Queues bytes for sending; the caller bounds how many.
+    ///
+    /// # Errors
+    /// [`Error::WriteAfterEnd`], or why the stream is closed.
+    pub fn write(&mut self, now: Instant, data: Bytes) -> Result<(), Error> {
+        self.check_open()?;
+        if self.end != End::Open {
+            return Err(Error::WriteAfterEnd);
+        }
+        let was_idle = !self.has_unsent();
+        self.buffer.write(data);
+        self.on_queued(now, was_idle);
+        Ok(())
+    }
+
+    /// Ends our direction after the bytes queued so far. Later calls do nothing.
+    pub fn end(&mut self, now: Instant) {
+        if self.end == End::Open {
+            let was_idle = !self.has_unsent();
+            self.end = End::Queued;
+            self.on_queued(now, was_idle);
+        }
+    }
+
+    /// Queues an unordered message, which is sent once, without acknowledgement.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`], [`Error::MessageTooLarge`], or why the stream is closed.
+    pub fn send_message(&mut self, message: Bytes) -> Result<(), Error> {
+        self.check_open()?;
+        let Some(remote) = self.remotes.current() else { return Err(Error::NotConnected) };
+        if message.len() > self.mtu.capacity(remote.address.is_ipv6()).min(MAX_MESSAGE) {
+            return Err(Error::MessageTooLarge);
+        }
+        self.messages_out.push_back(message);
+        Ok(())
+    }
+
+    /// Gives the stream up: the peer is told once if connected, and everything queued is dropped.
+    pub fn destroy(&mut self) {
+        if self.life != Life::Open {
+            return;
+        }
+        if self.remotes.current().is_some() {
+            self.life = Life::Destroying;
+            self.drop_queues();
+        } else {
+            self.close(Err(Error::Cancelled));
+        }
+    }
+
+    /// The next received bytes in order. Counts as delivered: tell [`Self::set_backlog`] what waits for its reader.
+    pub fn read(&mut self) -> Option<Bytes> {
+        self.assembler.pop()
+    }
+
+    /// The next unordered message.
+    pub fn read_message(&mut self) -> Option<Bytes> {
+        self.messages_in.pop_front()
+    }
+
+    /// Whether the peer ended its direction and all before that was received.
+    pub fn is_ended(&self) -> bool {
+        self.assembler.is_ended()
+    }
+
+    /// Bytes that were taken with [`Self::read`] and that the application has not read. A window that had closed
+    /// and opens thereby is announced.
+    pub fn set_backlog(&mut self, bytes: usize) {
+        self.backlog = bytes;
+        let window = self.window();
+        let is_wide = self.receive_window / 2;
+        if self.advertised < is_wide
+            && window >= is_wide.saturating_add(self.advertised / 2)
+            && self.is_open()
+        {
+            self.ack.request();
+        }
+    }
+
+    /// Whether the peer was last told of so little room that it should hear when there is more.
+    pub fn is_window_narrow(&self) -> bool {
+        self.advertised < self.receive_window / 2
+    }
+
+    /// Sets the most bytes that may wait for the application.
+    pub fn set_receive_window(&mut self, bytes: u32) {
+        self.receive_window = bytes;
+    }
+
+    /// Sends a heartbeat whenever nothing was sent or unacknowledged for this long; `None` for never.
+    pub fn set_keepalive(&mut self, now: Instant, interval: Option<Micros>) {
+        // A millisecond at least: an interval of zero would mean a packet for every turn of the loop.
+        self.timers.keepalive_interval = interval.map(|interval| interval.max(crate::time::MILLISECOND));
+        self.timers.keepalive = self.timers.keepalive_interval.map(|interval| now + interval);
+    }
+
+    /// Bytes written that the peer has not acknowledged.
+    pub fn unacked(&self) -> u64 {
+        let sent = self.outstanding.get(self.outstanding.first());
+        let acked = sent.map_or(self.buffer.unsent_offset(), |packet| packet.offset);
+        self.buffer.unsent_offset() + self.buffer.unsent() as u64 - acked
+    }
+
+    /// Bytes that can be on their way at once: more than this and some spare need not be queued.
+    pub fn send_window(&self) -> usize {
+        let packets = self.congestion.window().min(self.peer_window as usize / BASE_PAYLOAD);
+        packets * self.payload_capacity()
+    }
+
+    /// Whether everything written, and the END if there is one, is acknowledged.
+    pub fn is_flushed(&self) -> bool {
+        self.outstanding.is_empty() && !self.has_unsent()
+    }
+
+    /// Whether our END was acknowledged.
+    pub fn is_end_acked(&self) -> bool {
+        self.end == End::Acked
+    }
+
+    /// How the stream ended: `Ok` if both sides did.
+    pub fn closed(&self) -> Option<Result<(), Error>> {
+        match self.life {
+            Life::Closed(result) => Some(result),
+            _ => None,
+        }
+    }
+
+    /// Number the peer's next packet should have, and our own next one, for whoever answers late packets.
+    pub fn final_numbers(&self) -> (u32, u32) {
+        (self.assembler.ack(), self.outstanding.next() as u32)
+    }
+
+    /// Packets in flight.
+    pub fn in_flight(&self) -> usize {
+        self.outstanding.in_flight()
+    }
+
+    /// The least round-trip time of the last minutes.
+    pub fn min_rtt(&self) -> Option<Micros> {
+        self.rtt.min()
+    }
+
+    /// Receive window the peer last advertised.
+    pub fn peer_window(&self) -> u32 {
+        self.peer_window
+    }
+
+    /// Counters and estimates.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            rtt: self.rtt.smoothed(),
+            mtu: self.mtu.current(),
+            window: self.congestion.window(),
+            pacing_rate: (self.congestion.rate() * 1e6) as u64,
+            in_flight: self.outstanding.in_flight(),
+            peer_window: self.peer_window,
+            ..self.stats
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.life == Life::Open
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        match self.life {
+            Life::Open => Ok(()),
+            Life::Destroying | Life::Closed(Ok(())) => Err(Error::Cancelled),
+            Life::Closed(Err(error)) => Err(error),
+        }
+    }
+
+    fn close(&mut self, result: Result<(), Error>) {
+        self.life = Life::Closed(result);
+        self.drop_queues();
+    }
+
+    fn drop_queues(&mut self) {
+        self.buffer.clear();
+        self.outstanding.clear();
+        self.messages_out.clear();
+        self.timers = Timers::default();
+    }
+
+    /// Bytes or an END wait to be sent for the first time.
+    fn has_unsent(&self) -> bool {
+        self.buffer.unsent() > 0 || self.end == End::Queued
+    }
+
+    /// Bytes the application side can still take.
+    fn window(&self) -> u32 {
+        let used = self.backlog + self.assembler.buffered();
+        self.receive_window.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// Payload bytes of a full packet towards the current remote.
+    fn payload_capacity(&self) -> usize {
+        self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
+    }
+}
+
+fn check_address(remote: Remote) -> Result<(), Error> {
+    if remote.address.port() == 0 { Err(Error::InvalidAddress) } else { Ok(()) }
+}
+
+/// Payload bytes of the very first packet: libudx does not yet know the address family then, and takes the
+/// larger headers.
+fn first_capacity(mtu: &Mtu) -> usize {
+    usize::from(mtu.current()) - overhead(true)
+}

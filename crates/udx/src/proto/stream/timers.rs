@@ -1,0 +1,165 @@
+//! The stream's deadlines.
+
+use super::super::bbr::Phase;
+use super::super::mtu;
+use super::super::outstanding::State;
+use super::super::rtt::tail_probe_timeout;
+use super::{Error, Stream};
+use crate::time::{Instant, Micros};
+
+/// Timeouts in a row without progress that end the stream: the last closes, the ones before retransmit.
+const MAX_TIMEOUTS: u32 = 7;
+
+/// Timeouts in a row after which large packets are taken to vanish on the path.
+const BLACK_HOLE_TIMEOUTS: u32 = 2;
+
+/// Everything a stream waits for.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// Retransmission timeout; set while packets are outstanding.
+    pub rto: Option<Instant>,
+    /// When the next packet sent before the RACK reference counts as lost.
+    pub rack: Option<Instant>,
+    /// Tail loss probe.
+    pub tail: Option<Instant>,
+    /// Next question about a closed window.
+    pub window_probe: Option<Instant>,
+    pub keepalive: Option<Instant>,
+    pub keepalive_interval: Option<Micros>,
+    /// When the pacer lets the next burst go.
+    pub pacing: Option<Instant>,
+    /// Timeouts in a row.
+    pub timeouts: u32,
+    /// Number after the tail probe in flight.
+    pub probe_end: Option<u64>,
+    /// A round trip was measured since the last tail probe.
+    pub has_new_rtt: bool,
+    /// A tail probe is to be sent.
+    pub is_probe_due: bool,
+    /// A heartbeat is to be sent.
+    pub is_heartbeat_due: bool,
+}
+
+impl Stream {
+    /// When [`Self::handle_timeout`] is to be called, if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.is_open() {
+            return None;
+        }
+        let t = &self.timers;
+        let ack = self.remotes.current().and(self.ack.deadline());
+        [ack, t.rto, t.rack, t.tail, t.window_probe, t.keepalive, t.pacing].into_iter().flatten().min()
+    }
+
+    /// Lets time pass up to `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        self.ack.handle_timeout(now);
+        // The caller asks for datagrams next, which looks at the tokens again.
+        is_due(&mut self.timers.pacing, now);
+        if is_due(&mut self.timers.rack, now) {
+            self.detect_loss(now);
+        }
+        if is_due(&mut self.timers.tail, now) {
+            self.on_tail_timeout();
+        }
+        if is_due(&mut self.timers.rto, now) {
+            self.on_retransmission_timeout(now);
+        }
+        if is_due(&mut self.timers.window_probe, now) && self.is_window_closed() {
+            self.timers.is_heartbeat_due = true;
+            self.timers.window_probe = Some(now + 2 * self.rtt.rto());
+        }
+        if is_due(&mut self.timers.keepalive, now) {
+            self.timers.is_heartbeat_due |= self.outstanding.is_empty() && self.remotes.current().is_some();
+            self.restart_keepalive(now);
+        }
+    }
+
+    /// Bytes or an END were queued; `was_idle` if nothing waited before.
+    pub(super) fn on_queued(&mut self, now: Instant, was_idle: bool) {
+        if was_idle && self.is_window_closed() && self.timers.window_probe.is_none() {
+            self.timers.is_heartbeat_due = true;
+            self.timers.window_probe = Some(now + self.rtt.rto());
+        }
+    }
+
+    /// Everything sent is acknowledged, more waits, and the peer's window is shut: only asking can open it.
+    pub(super) fn is_window_closed(&self) -> bool {
+        self.peer_window == 0 && self.outstanding.is_empty() && self.has_unsent()
+    }
+
+    pub(super) fn restart_keepalive(&mut self, now: Instant) {
+        self.timers.keepalive = self.timers.keepalive_interval.map(|interval| now + interval);
+    }
+
+    pub(super) fn restart_rto(&mut self, now: Instant) {
+        self.timers.rto = if self.outstanding.is_empty() { None } else { Some(now + self.rtt.rto()) };
+    }
+
+    /// Sets the tail probe's time anew; it is sent only while nothing points to a loss.
+    pub(super) fn restart_tail(&mut self, now: Instant) {
+        self.timers.tail = if self.phase == Phase::Open
+            && self.outstanding.sacked() == 0
+            && !self.outstanding.is_empty()
+            && self.timers.probe_end.is_none()
+            && self.timers.has_new_rtt
+        {
+            let at = now + tail_probe_timeout(self.rtt.smoothed(), self.outstanding.len());
+            self.timers.rto.is_none_or(|rto| at < rto).then_some(at)
+        } else {
+            None
+        };
+    }
+
+    fn on_tail_timeout(&mut self) {
+        if self.phase == Phase::Open && self.outstanding.sacked() == 0 && !self.outstanding.is_empty() {
+            self.timers.is_probe_due = true;
+        }
+    }
+
+    fn on_retransmission_timeout(&mut self, now: Instant) {
+        if self.outstanding.is_empty() {
+            return;
+        }
+        self.timers.timeouts += 1;
+        self.stats.timeouts += 1;
+        if self.timers.timeouts >= MAX_TIMEOUTS {
+            self.close(Err(Error::TimedOut));
+            return;
+        }
+        if self.timers.timeouts >= BLACK_HOLE_TIMEOUTS && self.mtu.current() > mtu::BASE {
+            self.mtu.on_black_hole();
+        }
+        let first = self.outstanding.first();
+        let window = self.rack.reordering_window(self.rtt.min(), self.rtt.smoothed(), false);
+        let lost: Vec<u64> = self
+            .outstanding
+            .iter()
+            .filter(|(seq, packet)| {
+                packet.state == State::InFlight
+                    && (*seq == first || self.rack.deadline(packet.sent_at, window) <= now)
+            })
+            .map(|(seq, _)| seq)
+            .collect();
+        for seq in lost {
+            self.mark_lost(seq);
+        }
+        self.phase = Phase::Loss;
+        self.recovery_end = self.outstanding.next();
+        self.congestion.on_timeout(self.outstanding.in_flight());
+        self.newly_lost = 0;
+        self.timers.probe_end = None;
+        self.timers.is_probe_due = false;
+        self.timers.tail = None;
+        self.timers.rack = None;
+        self.timers.rto = Some(now + 2 * self.rtt.rto());
+    }
+}
+
+/// Whether a deadline has come; if so it is cleared.
+fn is_due(deadline: &mut Option<Instant>, now: Instant) -> bool {
+    deadline.take_if(|deadline| *deadline <= now).is_some()
+}
