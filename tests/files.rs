@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError};
+use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError, prepare_folder};
 use tokio_util::sync::CancellationToken;
 
 const ID: &str = "0123456789abcdef";
@@ -294,6 +294,37 @@ mod partial {
         first.write_all(b"abc").expect("written");
         assert_eq!(fs::read(first.commit().expect("committed")).expect("read"), b"abc");
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_is_prepared_once_and_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let save = dir.path().join("made/on the way");
+        assert_eq!(prepare_folder(&save).expect("made"), save);
+        assert_eq!(prepare_folder(&save).expect("there"), save);
+        assert!(prepare_folder(Path::new(".")).expect("there").is_absolute());
+        fs::write(dir.path().join("file"), "x").expect("written");
+        for path in ["file", "file/sub"] {
+            let refused = prepare_folder(&dir.path().join(path));
+            assert!(matches!(refused, Err(TargetError::NotWritable { .. })), "{refused:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_without_the_right_to_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).expect("set");
+        let (prepared, created) =
+            (prepare_folder(dir.path()), Partial::create(&in_folder(dir.path(), "a"), ID, 0));
+        // Root may write everywhere.
+        if rustix::process::geteuid().is_root() {
+            assert!(prepared.is_ok() && created.is_ok());
+        } else {
+            assert!(matches!(prepared, Err(TargetError::NotWritable { .. })), "{prepared:?}");
+            assert!(matches!(created, Err(TargetError::NotWritable { .. })), "{created:?}");
+        }
     }
 
     #[cfg(unix)]

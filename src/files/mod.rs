@@ -21,5 +21,5 @@ mod text;
 pub use name::SafeName;
 pub use partial::Partial;
 pub use source::{CHUNK_LEN, Source, SourceError};
-pub use target::{Target, TargetError};
-pub use text::display;
+pub use target::{Target, TargetError, prepare_folder};
+pub use text::{display, display_path};

@@ -11,6 +11,9 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use super::display_path;
+use crate::error::{Code, Error};
+
 /// Bytes read at a time: enough that a read costs nothing beside its bytes.
 pub const CHUNK_LEN: usize = 1024 * 1024;
 
@@ -39,13 +42,13 @@ struct Stamp {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// Nothing is at the path.
-    #[error("there is no file {}", path.display())]
+    #[error("there is no file {}", display_path(path))]
     NotFound {
         /// The path as given.
         path: PathBuf,
     },
     /// The path leads to something that has no fixed content.
-    #[error("{} is {what}, not a file", path.display())]
+    #[error("{} is {what}, not a file", display_path(path))]
     NotAFile {
         /// The path as given.
         path: PathBuf,
@@ -53,7 +56,7 @@ pub enum SourceError {
         what: &'static str,
     },
     /// The file can't be opened or read.
-    #[error("{} can't be read: {source}", path.display())]
+    #[error("{} can't be read: {source}", display_path(path))]
     NotReadable {
         /// The path as given.
         path: PathBuf,
@@ -61,13 +64,13 @@ pub enum SourceError {
         source: io::Error,
     },
     /// The file is not what it was when it was first looked at.
-    #[error("{} changed while it was being sent", path.display())]
+    #[error("{} changed while it was being sent", display_path(path))]
     Changed {
         /// The path as given.
         path: PathBuf,
     },
     /// The caller asked to stop.
-    #[error("reading {} was cancelled", path.display())]
+    #[error("reading {} was cancelled", display_path(path))]
     Cancelled {
         /// The path as given.
         path: PathBuf,
@@ -192,6 +195,25 @@ impl Source {
                 result => return result.map_err(|source| self.not_readable(source)),
             }
         }
+    }
+}
+
+impl SourceError {
+    /// The code by which callers know it.
+    pub fn code(&self) -> Code {
+        match self {
+            SourceError::NotFound { .. } => Code::FileNotFound,
+            SourceError::NotAFile { .. } => Code::NotAFile,
+            SourceError::NotReadable { .. } => Code::NotReadable,
+            SourceError::Changed { .. } => Code::SourceChanged,
+            SourceError::Cancelled { .. } => Code::Aborted,
+        }
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Error {
+        Error::new(error.code(), error.to_string())
     }
 }
 

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::SafeName;
+use super::{SafeName, dir::Dir, display_path};
+use crate::error::{Code, Error};
 
 /// Where a file is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +32,19 @@ pub enum Target {
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The path names no file: it is empty, or ends in a separator or `..`.
-    #[error("{} names no file", path.display())]
+    #[error("{} names no file", display_path(path))]
     NoName {
         /// The path as given.
         path: PathBuf,
     },
     /// The folder does not exist.
-    #[error("there is no folder {}", path.display())]
+    #[error("there is no folder {}", display_path(path))]
     NoFolder {
         /// The folder.
         path: PathBuf,
     },
     /// Something other than a file stands at the path; it is not replaced.
-    #[error("{} is {what}, not a file", path.display())]
+    #[error("{} is {what}, not a file", display_path(path))]
     NotAFile {
         /// The path as given.
         path: PathBuf,
@@ -51,13 +52,13 @@ pub enum TargetError {
         what: &'static str,
     },
     /// A file stands at the path, and replacing it was refused; or no numbered name is free.
-    #[error("{} exists already", path.display())]
+    #[error("{} exists already", display_path(path))]
     AlreadyExists {
         /// The path, or the folder and name.
         path: PathBuf,
     },
     /// There is no room on the disk.
-    #[error("there is no room for {needed} bytes in {}", path.display())]
+    #[error("there is no room for {needed} bytes in {}", display_path(path))]
     DiskFull {
         /// The folder.
         path: PathBuf,
@@ -65,19 +66,19 @@ pub enum TargetError {
         needed: u64,
     },
     /// Another process is receiving the same file into the same folder.
-    #[error("{} is being written by another process", path.display())]
+    #[error("{} is being written by another process", display_path(path))]
     Busy {
         /// The temporary file.
         path: PathBuf,
     },
     /// The folder, or the temporary file in it, is no longer where it was.
-    #[error("{} was moved or replaced meanwhile", path.display())]
+    #[error("{} was moved or replaced meanwhile", display_path(path))]
     Moved {
         /// What was moved.
         path: PathBuf,
     },
     /// The system refused: permissions, a read-only disk, a folder that is a file.
-    #[error("{} can't be written: {source}", path.display())]
+    #[error("{} can't be written: {source}", display_path(path))]
     NotWritable {
         /// What was to be written.
         path: PathBuf,
@@ -86,7 +87,35 @@ pub enum TargetError {
     },
 }
 
+/// Makes a folder, and those on the way to it, unless it is there, and looks whether files may be made in
+/// it. Blocks. Returns its path in full, which stands whatever the working directory becomes.
+///
+/// # Errors
+/// `NotWritable`, `DiskFull`.
+pub fn prepare_folder(dir: &Path) -> Result<PathBuf, TargetError> {
+    let prepare = || {
+        std::fs::create_dir_all(dir)?;
+        Dir::open(dir)?.check_writable()?;
+        std::path::absolute(dir)
+    };
+    prepare().map_err(|source| TargetError::from_io(dir, 0, source))
+}
+
 impl TargetError {
+    /// The code by which callers know it.
+    pub fn code(&self) -> Code {
+        match self {
+            TargetError::NoName { .. } => Code::InvalidArgument,
+            TargetError::NotAFile { .. } => Code::NotAFile,
+            TargetError::AlreadyExists { .. } => Code::AlreadyExists,
+            TargetError::DiskFull { .. } => Code::DiskFull,
+            TargetError::NoFolder { .. }
+            | TargetError::Busy { .. }
+            | TargetError::Moved { .. }
+            | TargetError::NotWritable { .. } => Code::NotWritable,
+        }
+    }
+
     /// The error for what the system said while a file of `needed` bytes was being written at `path`.
     pub(super) fn from_io(path: &Path, needed: u64, source: io::Error) -> TargetError {
         let path = path.to_owned();
@@ -97,5 +126,11 @@ impl TargetError {
             }
             _ => TargetError::NotWritable { path, source },
         }
+    }
+}
+
+impl From<TargetError> for Error {
+    fn from(error: TargetError) -> Error {
+        Error::new(error.code(), error.to_string())
     }
 }

@@ -1,5 +1,7 @@
 //! Which characters deceive, and text escaped for showing.
 
+use std::path::Path;
+
 /// Characters shown of a foreign text: several times any name, and no flood of a log or a screen.
 const MAX_SHOWN: usize = 1024;
 
@@ -19,6 +21,11 @@ pub fn display(text: &str) -> String {
         }
     }
     shown
+}
+
+/// A path of this machine in the same form; bytes that are not UTF-8 come as U+FFFD.
+pub fn display_path(path: &Path) -> String {
+    display(&path.to_string_lossy())
 }
 
 /// Whether a character has no place in a line of text: it controls a terminal, reorders what is around

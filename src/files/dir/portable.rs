@@ -25,6 +25,14 @@ impl Dir {
         path.canonicalize().is_ok_and(|path| path == self.0)
     }
 
+    /// Whether files may be made in it.
+    pub fn check_writable(&self) -> io::Result<()> {
+        match fs::metadata(&self.0)?.permissions().readonly() {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Bytes that may still be written to its disk: unknown here.
     pub fn free(&self) -> Option<u64> {
         None

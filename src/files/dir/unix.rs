@@ -4,8 +4,8 @@ use std::{ffi::OsStr, fs::File, io, os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, fstatvfs, fsync, linkat, openat, renameat,
-        statat, unlinkat,
+        Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, fchmod, fstat, fstatvfs, fsync, linkat,
+        openat, renameat, statat, unlinkat,
     },
     io::Errno,
 };
@@ -33,6 +33,11 @@ impl Dir {
             (Ok(ours), Ok(there)) => identity(&ours) == identity(&there),
             _ => false,
         }
+    }
+
+    /// Whether files may be made in it.
+    pub fn check_writable(&self) -> io::Result<()> {
+        Ok(accessat(&self.0, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
     }
 
     /// Bytes that may still be written to its disk; `None` where the system doesn't say.
