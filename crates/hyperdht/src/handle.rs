@@ -1,12 +1,16 @@
 //! How other tasks speak to the task that owns a node.
 
+use std::io;
 use std::net::SocketAddrV4;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::id::Id;
+use crate::net::Socket;
 use crate::router::Router;
-use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError};
+use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::Forwards;
 
 /// What a node knows of itself and its network right now.
@@ -18,6 +22,8 @@ pub struct Network {
     pub firewalled: bool,
     /// Not part of others' tables, and stores nothing.
     pub ephemeral: bool,
+    /// Nodes in the routing table.
+    pub nodes: usize,
     /// The address others see; port 0 when it differs from one to the other.
     pub seen_as: Option<SocketAddrV4>,
     /// Where this node is reached from outside, if it is.
@@ -33,42 +39,75 @@ pub struct Network {
 
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
-    next_ticket: Arc<std::sync::atomic::AtomicU64>,
+    sockets: watch::Receiver<Option<Sockets>>,
 }
 
+/// The two sockets of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Sockets {
+    /// At the port others reach the node at.
+    pub server: Socket,
+    /// At a random port.
+    pub client: Socket,
+}
+
+impl Sockets {
+    pub fn get(&self, via: Via) -> Option<&Socket> {
+        match via {
+            Via::Server => Some(&self.server),
+            Via::Client => Some(&self.client),
+            Via::Pool(_) => None,
+        }
+    }
+}
+
+/// Tickets are never used twice in a process.
+static NEXT_TICKET: AtomicU64 = AtomicU64::new(0);
+
 /// Names a request or query of a caller, so that it can be cancelled.
-pub type Ticket = u64;
+pub(crate) type Ticket = u64;
 
-pub type WithRouter = Box<dyn FnOnce(&mut Router, &mut Forwards) + Send>;
+pub(crate) type WithRouter = Box<dyn FnOnce(&mut Router, &mut Forwards) + Send>;
 
-pub enum Command {
+pub(crate) enum Command {
     Request { ticket: Ticket, request: Request, answer: oneshot::Sender<Result<Reply, RequestError>> },
     CancelRequest(Ticket),
     Query { ticket: Ticket, spec: QuerySpec, events: mpsc::UnboundedSender<QueryEvent> },
     CancelQuery(Ticket),
     Answer { incoming: Incoming, answer: Answer },
     Router(WithRouter),
+    Forget { target: Id, public_key: PublicKey },
+    Bootstrap(Vec<SocketAddrV4>),
+    AddNodes(Vec<SocketAddrV4>),
+    Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
+    Suspend(oneshot::Sender<()>),
+    Resume(oneshot::Sender<io::Result<()>>),
+    Destroy(oneshot::Sender<()>),
 }
 
 #[derive(Debug)]
-pub enum QueryEvent {
+pub(crate) enum QueryEvent {
     Reply(Box<Reply>),
     Done(Result<Vec<Reply>, RequestError>),
 }
 
 impl Handle {
-    pub fn new(commands: mpsc::UnboundedSender<Command>, network: watch::Receiver<Network>) -> Self {
-        Self { commands, network, next_ticket: Arc::default() }
+    pub fn new(
+        commands: mpsc::UnboundedSender<Command>,
+        network: watch::Receiver<Network>,
+        sockets: watch::Receiver<Option<Sockets>>,
+    ) -> Self {
+        Self { commands, network, sockets }
     }
 
     /// Sends a request and waits for its answer, which may carry an error of the protocol.
     /// Dropping the future cancels it.
     pub async fn request(&self, request: Request) -> Result<Reply, RequestError> {
-        let ticket = self.ticket();
+        let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
         self.send(Command::Request { ticket, request, answer });
         let _cancel = Cancel { handle: self, ticket };
@@ -82,7 +121,7 @@ impl Handle {
 
     /// Starts a query. Dropping it cancels it.
     pub fn query(&self, spec: QuerySpec) -> Query {
-        let ticket = self.ticket();
+        let ticket = next_ticket();
         let (events, receiver) = mpsc::unbounded_channel();
         self.send(Command::Query { ticket, spec, events });
         Query { handle: self.clone(), ticket, events: receiver, done: None }
@@ -98,6 +137,49 @@ impl Handle {
         self.send(Command::Router(Box::new(f)));
     }
 
+    /// Forgets what this node keeps of a peer of its own that goes.
+    pub fn forget(&self, target: Id, public_key: PublicKey) {
+        self.send(Command::Forget { target, public_key });
+    }
+
+    pub fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
+        self.send(Command::Bootstrap(nodes));
+    }
+
+    pub fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
+        self.send(Command::AddNodes(nodes));
+    }
+
+    /// The nodes of the routing table, the one heard last first.
+    pub async fn nodes(&self) -> Vec<SocketAddrV4> {
+        self.ask(Command::Nodes).await.unwrap_or_default()
+    }
+
+    /// Closes the sockets until [`Handle::resume`]; requests and queries fail.
+    pub async fn suspend(&self) {
+        let _ = self.ask(Command::Suspend).await;
+    }
+
+    /// Binds the sockets again, to the ports they had if those are free.
+    pub async fn resume(&self) -> io::Result<()> {
+        self.ask(Command::Resume).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends the node's task.
+    pub async fn destroy(&self) {
+        let _ = self.ask(Command::Destroy).await;
+    }
+
+    /// The socket of that name; `None` while suspended and at the end.
+    pub fn socket(&self, via: Via) -> Option<Socket> {
+        self.sockets.borrow().as_ref()?.get(via).cloned()
+    }
+
+    /// Waits until `condition` holds. False if the node ends first.
+    pub async fn wait_for(&self, condition: impl FnMut(&Network) -> bool) -> bool {
+        self.network.clone().wait_for(condition).await.is_ok_and(|network| !network.destroyed)
+    }
+
     /// What the node knows of itself, now.
     pub fn network(&self) -> Network {
         self.network.borrow().clone()
@@ -108,14 +190,21 @@ impl Handle {
         self.network.clone()
     }
 
-    fn ticket(&self) -> Ticket {
-        self.next_ticket.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    /// `None` if the node is gone.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(command(answer));
+        answered.await.ok()
     }
 
     /// A node that is gone drops what is sent to it, and with it the sender of its answer.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
+}
+
+fn next_ticket() -> Ticket {
+    NEXT_TICKET.fetch_add(1, Ordering::Relaxed)
 }
 
 struct Cancel<'a> {

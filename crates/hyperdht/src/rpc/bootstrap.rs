@@ -54,8 +54,13 @@ impl Rpc {
     /// The nodes to begin with, and to fall back on. The first call starts the bootstrap.
     pub fn set_bootstrap(&mut self, now: Instant, nodes: Vec<SocketAddrV4>) {
         self.bootstrap_nodes = nodes;
-        if self.bound && self.phase == Phase::Idle {
+        if !self.bound {
+            return;
+        }
+        if self.phase == Phase::Idle {
             self.look_around(now, false);
+        } else if self.is_bootstrapped() && self.table.is_empty() {
+            self.background_query(now, *self.table.own_id(), Audience::Background);
         }
     }
 

@@ -29,10 +29,10 @@ const MAX_VALUES: usize = 32_768;
 const RECORD_AGE: Duration = Duration::from_secs(20 * 60);
 const VALUE_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 /// Peers in an answer to LOOKUP.
-const MAX_PEERS: usize = 20;
+pub(crate) const MAX_PEERS: usize = 20;
 /// Bytes of a mutable or immutable value: a reply with it, a token and 20 closer nodes stays
 /// within the 1200 bytes that every path carries.
-const MAX_VALUE_SIZE: usize = 1000;
+pub(crate) const MAX_VALUE_SIZE: usize = 1000;
 /// How far ahead of our clock a bump may be, in milliseconds.
 const MAX_BUMP_DRIFT: u64 = 60_000;
 

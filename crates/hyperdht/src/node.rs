@@ -1,0 +1,380 @@
+//! The task that owns a node: its state machines, driven over its sockets.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::command;
+use crate::config::{Bootstrap, Config};
+use crate::handle::{Command, Handle, Network, QueryEvent, Sockets, Ticket};
+use crate::net::{Datagram, Net, Socket};
+use crate::resolve::resolve;
+use crate::router::Router;
+use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig, Via};
+use crate::store::{Forwards, Now, Store};
+use crate::surroundings::Surroundings;
+
+/// Ports tried from the one wished for, before any free one is taken.
+const PORTS: u16 = 5;
+/// How often the bootstrap nodes' names are looked up again, at most.
+const RESOLVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Binds the sockets of a node and starts its task, which ends with its last [`Handle`].
+pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
+    let (mut net, datagrams) = Net::new();
+    let mut ports = Ports { server: config.port, client: 0, exact: config.exact_port };
+    let sockets = ports.bind(&mut net, config.host).await?;
+
+    let now = Instant::now();
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let mut rpc = Rpc::new(now, rpc_config(config), seed()?);
+    rpc.bind(now, sockets.server.local_addr().port());
+    let node = Node {
+        network: watch::Sender::new(network_of(&rpc, 0)),
+        bound: watch::Sender::new(Some(sockets.clone())),
+        rpc,
+        store: Store::new(now, config.address_defence, seed()?),
+        router: Router::new(now),
+        forwards: Forwards::new(now),
+        net,
+        sockets: Some(sockets),
+        commands: commands.downgrade(),
+        bootstrap: config.bootstrap.clone(),
+        resolved: None,
+        host: config.host,
+        ports,
+        requests: HashMap::new(),
+        request_tickets: HashMap::new(),
+        queries: HashMap::new(),
+        query_tickets: HashMap::new(),
+        changes: 0,
+        surroundings: Surroundings::new(now),
+    };
+    let handle = Handle::new(commands, node.network.subscribe(), node.bound.subscribe());
+    tokio::spawn(node.run(receiver, datagrams));
+    Ok(handle)
+}
+
+struct Node {
+    rpc: Rpc,
+    store: Store,
+    router: Router,
+    forwards: Forwards,
+    net: Net,
+    /// `None` while suspended.
+    sockets: Option<Sockets>,
+    /// Weak, so that the node ends when nobody else can reach it.
+    commands: mpsc::WeakUnboundedSender<Command>,
+    bootstrap: Vec<Bootstrap>,
+    resolved: Option<Instant>,
+    host: IpAddr,
+    ports: Ports,
+    requests: HashMap<RequestId, (Ticket, oneshot::Sender<Result<Reply, RequestError>>)>,
+    request_tickets: HashMap<Ticket, RequestId>,
+    queries: HashMap<QueryId, (Ticket, mpsc::UnboundedSender<QueryEvent>)>,
+    query_tickets: HashMap<Ticket, QueryId>,
+    network: watch::Sender<Network>,
+    bound: watch::Sender<Option<Sockets>>,
+    changes: u64,
+    surroundings: Surroundings,
+}
+
+impl Node {
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut datagrams: mpsc::Receiver<Datagram>,
+    ) {
+        self.resolve_bootstrap();
+        loop {
+            self.settle();
+            let rpc = self.rpc.poll_timeout();
+            let wake = rpc.into_iter().chain([self.surroundings.next()]).min();
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                datagram = datagrams.recv() => match datagram {
+                    Some(datagram) => self.handle_datagram(datagram),
+                    None => break,
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Destroy(done)) => {
+                        self.destroy().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(command) => self.handle_command(command).await,
+                    None => break,
+                },
+                () = sleep => self.handle_timeout(),
+            }
+        }
+        self.destroy().await;
+    }
+
+    fn handle_datagram(&mut self, datagram: Datagram) {
+        let SocketAddr::V4(from) = datagram.from else { return };
+        let Some(sockets) = &self.sockets else { return };
+        if let Some(via) = sockets.via(datagram.socket) {
+            self.rpc.handle_datagram(Instant::now(), via, from, &datagram.data);
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        let change = self.surroundings.look(now);
+        if change.slept && self.sockets.is_some() {
+            self.rpc.wakeup(now);
+        }
+        if change.moved {
+            self.changes += 1;
+        }
+        self.rpc.handle_timeout(now);
+    }
+
+    async fn handle_command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Request { ticket, request, answer } => match self.rpc.request(now, request) {
+                Ok(id) => {
+                    self.requests.insert(id, (ticket, answer));
+                    self.request_tickets.insert(ticket, id);
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::CancelRequest(ticket) => {
+                if let Some(id) = self.request_tickets.remove(&ticket) {
+                    self.rpc.cancel(id);
+                    self.requests.remove(&id);
+                }
+            }
+            Command::Query { ticket, spec, events } => {
+                let id = self.rpc.query(now, spec);
+                self.queries.insert(id, (ticket, events));
+                self.query_tickets.insert(ticket, id);
+            }
+            Command::CancelQuery(ticket) => {
+                if let Some(id) = self.query_tickets.remove(&ticket) {
+                    self.rpc.cancel_query(id);
+                    self.queries.remove(&id);
+                }
+            }
+            Command::Answer { incoming, answer } => self.rpc.answer(&incoming, answer),
+            Command::Router(run) => run(&mut self.router, &mut self.forwards),
+            Command::Forget { target, public_key } => {
+                self.store.forget(&target, &public_key, &mut self.forwards);
+            }
+            Command::Bootstrap(nodes) => self.rpc.set_bootstrap(now, nodes),
+            Command::AddNodes(nodes) => self.rpc.add_nodes(nodes),
+            Command::Nodes(answer) => drop(answer.send(self.rpc.nodes().collect())),
+            Command::Suspend(done) => {
+                self.suspend().await;
+                let _ = done.send(());
+            }
+            Command::Resume(done) => {
+                let result = self.resume().await;
+                let _ = done.send(result);
+            }
+            Command::Destroy(done) => drop(done.send(())),
+        }
+    }
+
+    /// Carries out what the state machines decided.
+    fn settle(&mut self) {
+        while let Some(event) = self.rpc.poll_event() {
+            self.handle_event(event);
+        }
+        if let Some(sockets) = &self.sockets {
+            while let Some(transmit) = self.rpc.poll_transmit() {
+                if let Some(socket) = sockets.get(transmit.via) {
+                    socket.send(transmit.data, transmit.to.into());
+                }
+            }
+        }
+        let network = Network { suspended: self.sockets.is_none(), ..network_of(&self.rpc, self.changes) };
+        self.network.send_if_modified(|held| {
+            let changed = *held != network;
+            *held = network;
+            changed
+        });
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Request(incoming) => {
+                if let Some(answer) = self.answer_to(&incoming) {
+                    self.rpc.answer(&incoming, answer);
+                }
+            }
+            Event::Response { id, result } => {
+                if let Some((ticket, answer)) = self.requests.remove(&id) {
+                    self.request_tickets.remove(&ticket);
+                    let _ = answer.send(result);
+                }
+            }
+            Event::QueryReply { id, reply } => {
+                if let Some((_, events)) = self.queries.get(&id) {
+                    let _ = events.send(QueryEvent::Reply(Box::new(reply)));
+                }
+            }
+            Event::QueryDone { id, result } => {
+                if let Some((ticket, events)) = self.queries.remove(&id) {
+                    self.query_tickets.remove(&ticket);
+                    let _ = events.send(QueryEvent::Done(result));
+                }
+            }
+            Event::NetworkUpdate | Event::Wakeup => self.changes += 1,
+            Event::ResolveBootstrap => self.resolve_bootstrap(),
+            Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate => {
+                tracing::debug!(?event, seen_as = ?self.rpc.seen_as(), "DHT node");
+            }
+        }
+    }
+
+    fn answer_to(&mut self, incoming: &Incoming) -> Option<Answer> {
+        let instant = Instant::now();
+        if matches!(incoming.command, command::PEER_HANDSHAKE | command::PEER_HOLEPUNCH) {
+            return self.router.on_request(instant, incoming, &mut self.forwards);
+        }
+        let Some(id) = self.rpc.id() else { return Some(Answer::Error(command::UNKNOWN_COMMAND)) };
+        let now = Now { instant, unix_millis: unix_millis() };
+        self.store.handle(now, id, incoming, &mut self.forwards)
+    }
+
+    /// Looks the bootstrap nodes up in the background, unless that was done a moment ago.
+    fn resolve_bootstrap(&mut self) {
+        let now = Instant::now();
+        let lately = self.resolved.is_some_and(|at| now.saturating_duration_since(at) < RESOLVE_EVERY);
+        let Some(commands) = self.commands.upgrade() else { return };
+        if lately {
+            return;
+        }
+        self.resolved = Some(now);
+        let handle = Handle::new(commands, self.network.subscribe(), self.bound.subscribe());
+        let nodes = self.bootstrap.clone();
+        tokio::spawn(async move {
+            let found = resolve(&handle, nodes).await;
+            handle.set_bootstrap(found);
+        });
+    }
+
+    async fn suspend(&mut self) {
+        self.rpc.suspend();
+        self.settle();
+        self.close_sockets().await;
+    }
+
+    async fn resume(&mut self) -> io::Result<()> {
+        if self.sockets.is_some() {
+            return Ok(());
+        }
+        let sockets = self.ports.bind(&mut self.net, self.host).await?;
+        self.bound.send_replace(Some(sockets.clone()));
+        self.rpc.bind(Instant::now(), sockets.server.local_addr().port());
+        self.sockets = Some(sockets);
+        Ok(())
+    }
+
+    async fn destroy(&mut self) {
+        self.rpc.destroy();
+        self.settle();
+        self.close_sockets().await;
+        self.network.send_modify(|network| network.destroyed = true);
+    }
+
+    async fn close_sockets(&mut self) {
+        self.bound.send_replace(None);
+        if let Some(sockets) = self.sockets.take() {
+            sockets.server.close().await;
+            sockets.client.close().await;
+        }
+    }
+}
+
+/// The ports of a node: those wished for, later those it had.
+struct Ports {
+    server: u16,
+    client: u16,
+    exact: bool,
+}
+
+impl Ports {
+    async fn bind(&mut self, net: &mut Net, host: IpAddr) -> io::Result<Sockets> {
+        let server = self.bind_server(net, host).await?;
+        let client = match net.bind((host, self.client).into()).await {
+            Ok(client) => client,
+            Err(_) => net.bind((host, 0).into()).await?,
+        };
+        self.server = server.local_addr().port();
+        self.client = client.local_addr().port();
+        Ok(Sockets { server, client })
+    }
+
+    async fn bind_server(&self, net: &mut Net, host: IpAddr) -> io::Result<Socket> {
+        if self.exact {
+            return net.bind((host, self.server).into()).await;
+        }
+        if self.server != 0 {
+            for port in self.server..=self.server.saturating_add(PORTS - 1) {
+                if let Ok(socket) = net.bind((host, port).into()).await {
+                    return Ok(socket);
+                }
+            }
+        }
+        net.bind((host, 0).into()).await
+    }
+}
+
+fn rpc_config(config: &Config) -> RpcConfig {
+    RpcConfig {
+        ephemeral: config.ephemeral,
+        firewalled: config.firewalled,
+        known_host: config.known_host,
+        defended: config.address_defence,
+    }
+}
+
+fn network_of(rpc: &Rpc, changes: u64) -> Network {
+    Network {
+        bootstrapped: rpc.is_bootstrapped(),
+        firewalled: rpc.is_firewalled(),
+        ephemeral: rpc.is_ephemeral(),
+        nodes: rpc.nodes().count(),
+        seen_as: rpc.seen_as(),
+        remote_address: rpc.remote_address(),
+        online: rpc.is_online(),
+        changes,
+        suspended: false,
+        destroyed: false,
+    }
+}
+
+fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
+}
+
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Sockets {
+    fn via(&self, socket: u32) -> Option<Via> {
+        if socket == self.server.id() {
+            Some(Via::Server)
+        } else if socket == self.client.id() {
+            Some(Via::Client)
+        } else {
+            None
+        }
+    }
+}
