@@ -23,7 +23,7 @@ use crate::store::{MAX_PEERS, MAX_VALUE_SIZE};
 /// clone.
 #[derive(Clone, Debug)]
 pub struct Dht {
-    handle: Handle,
+    pub(crate) handle: Handle,
     key_pair: KeyPair,
 }
 
@@ -243,13 +243,7 @@ impl Dht {
         self.handle.query(spec)
     }
 
-    async fn put(
-        &self,
-        command: u64,
-        target: Id,
-        value: &Bytes,
-        closest: Vec<Reply>,
-    ) -> Result<(), Error> {
+    async fn put(&self, command: u64, target: Id, value: &Bytes, closest: Vec<Reply>) -> Result<(), Error> {
         self.write(closest, |reply, token| {
             Some(Request::user(command, target, reply.from).token(token).value(value.clone()))
         })
@@ -328,12 +322,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    fn new(
-        dht: &Dht,
-        spec: QuerySpec,
-        clear: Option<KeyPair>,
-        announce: Option<Announcement>,
-    ) -> Self {
+    fn new(dht: &Dht, spec: QuerySpec, clear: Option<KeyPair>, announce: Option<Announcement>) -> Self {
         let topic = spec.target;
         if let Some(key_pair) = &clear {
             dht.handle.forget(topic, key_pair.public_key());

@@ -39,7 +39,7 @@ pub struct Network {
 
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
-pub(crate) struct Handle {
+pub struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
@@ -48,7 +48,7 @@ pub(crate) struct Handle {
 
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
-pub(crate) struct Sockets {
+pub struct Sockets {
     /// At the port others reach the node at.
     pub server: Socket,
     /// At a random port.
@@ -96,7 +96,7 @@ pub(crate) enum QueryEvent {
 }
 
 impl Handle {
-    pub fn new(
+    pub(crate) fn new(
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
         sockets: watch::Receiver<Option<Sockets>>,

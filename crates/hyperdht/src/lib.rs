@@ -10,16 +10,16 @@
 
 pub mod address;
 pub mod command;
+mod config;
 pub mod connect;
 pub mod crypto;
-pub mod encoding;
-mod config;
 mod dht;
+pub mod encoding;
 mod error;
-mod handle;
+pub mod handle;
 pub mod id;
 pub mod limit;
-mod net;
+pub mod net;
 mod node;
 mod resolve;
 pub mod router;

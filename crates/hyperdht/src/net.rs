@@ -36,6 +36,7 @@ impl Net {
 
     pub async fn bind(&mut self, addr: SocketAddr) -> io::Result<Socket> {
         let socket = Arc::new(UdpSocket::bind(addr).await?);
+        socket.writable().await?;
         self.next += 1;
         let (id, reading, sender) = (self.next, socket.clone(), self.sender.clone());
         let reader = tokio::spawn(async move {

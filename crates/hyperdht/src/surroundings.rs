@@ -46,8 +46,7 @@ impl Surroundings {
         // A wall clock set back says nothing.
         let walls = wall.duration_since(self.wall).unwrap_or_default();
         let addresses = addresses();
-        let change =
-            Change { slept: walls > ours + SLEPT, moved: addresses != self.addresses };
+        let change = Change { slept: walls > ours + SLEPT, moved: addresses != self.addresses };
         *self = Self { looked: now, wall, addresses };
         change
     }

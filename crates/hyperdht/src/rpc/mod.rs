@@ -126,6 +126,8 @@ pub struct Rpc {
     firewalled: bool,
     ephemeral: bool,
     bootstrap_nodes: Vec<SocketAddrV4>,
+    /// They have been looked up once, whatever came of it.
+    bootstrap_known: bool,
     phase: Phase,
     check: Option<NetworkCheck>,
     queries: BTreeMap<QueryId, Running>,
@@ -159,6 +161,7 @@ impl Rpc {
             bound: false,
             suspended: false,
             bootstrap_nodes: Vec::new(),
+            bootstrap_known: false,
             phase: Phase::Idle,
             check: None,
             queries: BTreeMap::new(),

@@ -32,6 +32,8 @@ pub(super) enum Audience {
 pub(super) struct Running {
     query: Query,
     audience: Audience,
+    /// It starts once the bootstrap nodes are known.
+    waits: bool,
     requests: HashMap<RequestId, bool>,
 }
 
@@ -64,12 +66,27 @@ impl Rpc {
         if query.wants_more() {
             query.add_from_table(self.closest(&target, query.missing()));
         }
+        let waits = query.wants_more() && !self.bootstrap_known;
         if query.wants_more() {
             query.add_from_table(self.bootstrap_nodes.iter().copied());
         }
-        self.queries.insert(id, Running { query, audience, requests: HashMap::new() });
+        self.queries.insert(id, Running { query, audience, waits, requests: HashMap::new() });
         self.step_query(now, id);
         id
+    }
+
+    /// The bootstrap nodes are known: starts the queries that wait for them.
+    pub(super) fn start_waiting_queries(&mut self, now: Instant) {
+        let mut started = Vec::new();
+        for (id, running) in &mut self.queries {
+            if std::mem::take(&mut running.waits) {
+                running.query.add_from_table(self.bootstrap_nodes.iter().copied());
+                started.push(*id);
+            }
+        }
+        for id in started {
+            self.step_query(now, id);
+        }
     }
 
     pub(super) fn query_replied(&mut self, now: Instant, id: QueryId, request: RequestId, reply: Reply) {
@@ -146,6 +163,9 @@ impl Rpc {
     fn step_query(&mut self, now: Instant, id: QueryId) {
         loop {
             let Some(running) = self.queries.get_mut(&id) else { return };
+            if running.waits && running.query.deadline() > now {
+                return;
+            }
             match running.query.next(now) {
                 Next::Visit(to) => {
                     let spec = &running.query.spec;
