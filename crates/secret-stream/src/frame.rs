@@ -70,6 +70,11 @@ impl FrameDecoder {
         Ok(Some(self.buffer.split_to(length)))
     }
 
+    /// The bytes after the last frame, for whoever reads on.
+    pub fn into_rest(self) -> BytesMut {
+        self.buffer
+    }
+
     /// Whether no part of a frame is held: the only clean place for a stream to end.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

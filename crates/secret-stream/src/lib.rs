@@ -8,7 +8,9 @@
 //! - [`message`]: what one side of a stream sends and accepts: the 56-byte header, then messages.
 //! - [`unordered`], [`secretbox`]: datagrams beside the stream, and the box they are sealed in.
 //!
-//! None of these modules performs I/O or reads a clock.
+//! None of the above performs I/O or reads a clock. On top of them:
+//! - [`SecretStream`], [`Receiver`], [`Sender`], [`Control`]: an encrypted stream over a [`Transport`].
+//! - [`Io`]: a transport of anything that is `AsyncRead + AsyncWrite`.
 
 pub mod frame;
 pub mod handshake;
@@ -19,14 +21,25 @@ pub mod unordered;
 
 mod error;
 mod hashing;
+mod io;
 mod keys;
+mod receiver;
+mod sender;
+mod stream;
 mod symmetric;
+mod transport;
+mod xx;
 
 pub use error::Error;
 pub use handshake::{Handshake, HandshakeResult};
 pub use hashing::{hash, keyed_hash, namespace};
+pub use io::{Io, IoReader, IoWriter};
 pub use keys::{KeyPair, PublicKey, SEED_LEN, SIGNATURE_LEN, verify};
 pub use message::{HEADROOM, MAX_MESSAGE, TAILROOM};
+pub use receiver::Receiver;
+pub use sender::{Control, Sender};
+pub use stream::SecretStream;
+pub use transport::{ChunkReader, ChunkWriter, Transport};
 
 #[cfg(test)]
 mod vectors;

@@ -226,11 +226,14 @@ pub(crate) mod tests {
         HandshakeResult { is_initiator, public_key: [1; 32], remote_public_key: [2; 32], hash, tx, rx }
     }
 
-    fn sealer(result: &HandshakeResult, header: [u8; HEADER_LEN]) -> (Sealer, [u8; HEADER_FRAME_LEN]) {
+    pub(crate) fn sealer(
+        result: &HandshakeResult,
+        header: [u8; HEADER_LEN],
+    ) -> (Sealer, [u8; HEADER_FRAME_LEN]) {
         (Sealer { push: Push::with_header(result.tx(), &header) }, header_frame(result, &header))
     }
 
-    fn strings(value: &serde_json::Value) -> Vec<Vec<u8>> {
+    pub(crate) fn strings(value: &serde_json::Value) -> Vec<Vec<u8>> {
         value.as_array().unwrap().iter().filter(|item| *item != "END").map(bytes).collect()
     }
 

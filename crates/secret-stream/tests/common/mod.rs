@@ -1,0 +1,55 @@
+//! A Node.js peer as a child process that prints a JSON object per line.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+/// Longest that a peer may take to print its next line.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Node {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Node {
+    /// Starts `tests/js/<script>` of this crate.
+    pub fn start(script: &str, arguments: &[&str]) -> Self {
+        let this = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let modules = this.join("../../node_modules/@hyperswarm/secret-stream");
+        assert!(
+            modules.exists(),
+            "the npm peers are missing: run `npm install` at the top of the repository"
+        );
+        let mut child = Command::new("node")
+            .arg(this.join("tests/js").join(script))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Node.js is needed for this test: install it, and run `npm install`");
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next thing that the peer says.
+    pub async fn says(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line())
+            .await
+            .expect("the peer says something in time")
+            .unwrap()
+            .expect("the peer says something before it exits");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("the peer prints JSON, not {line}"))
+    }
+
+    /// Waits until the peer exited by itself, and well.
+    pub async fn exits(mut self) {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the peer exits");
+        assert!(status.unwrap().success());
+    }
+}
