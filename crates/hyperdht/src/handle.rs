@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
+use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
-use crate::net::Socket;
 use crate::router::Router;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::Forwards;
@@ -44,6 +44,7 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
     sockets: watch::Receiver<Option<Sockets>>,
+    udx: Udx,
 }
 
 /// The two sockets of a node.
@@ -61,6 +62,17 @@ impl Sockets {
             Via::Server => Some(&self.server),
             Via::Client => Some(&self.client),
             Via::Pool(_) => None,
+        }
+    }
+
+    /// Which of the two a datagram came on.
+    pub fn via(&self, socket: SocketId) -> Option<Via> {
+        if socket == self.server.id() {
+            Some(Via::Server)
+        } else if socket == self.client.id() {
+            Some(Via::Client)
+        } else {
+            None
         }
     }
 }
@@ -100,8 +112,9 @@ impl Handle {
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
         sockets: watch::Receiver<Option<Sockets>>,
+        udx: Udx,
     ) -> Self {
-        Self { commands, network, sockets }
+        Self { commands, network, sockets, udx }
     }
 
     /// Sends a request and waits for its answer, which may carry an error of the protocol.
@@ -168,6 +181,11 @@ impl Handle {
     /// Ends the node's task.
     pub async fn destroy(&self) {
         let _ = self.ask(Command::Destroy).await;
+    }
+
+    /// The instance whose sockets these are; streams are made there.
+    pub fn udx(&self) -> &Udx {
+        &self.udx
     }
 
     /// The socket of that name; `None` while suspended and at the end.

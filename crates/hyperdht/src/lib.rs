@@ -19,7 +19,6 @@ mod error;
 pub mod handle;
 pub mod id;
 pub mod limit;
-pub mod net;
 mod node;
 mod resolve;
 pub mod router;

@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use udx::{Datagram, Datagrams, Socket, Udx};
 
 use crate::command;
 use crate::config::{Bootstrap, Config};
 use crate::handle::{Command, Handle, Network, QueryEvent, Sockets, Ticket};
-use crate::net::{Datagram, Net, Socket};
 use crate::resolve::resolve;
 use crate::router::Router;
-use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig, Via};
+use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig};
 use crate::store::{Forwards, Now, Store};
 use crate::surroundings::Surroundings;
 
@@ -24,9 +24,9 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Binds the sockets of a node and starts its task, which ends with its last [`Handle`].
 pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
-    let (mut net, datagrams) = Net::new();
+    let (udx, datagrams) = Udx::spawn(udx::Config::default());
     let mut ports = Ports { server: config.port, client: 0, exact: config.exact_port };
-    let sockets = ports.bind(&mut net, config.host).await?;
+    let sockets = ports.bind(&udx, config.host).await?;
 
     let now = Instant::now();
     let (commands, receiver) = mpsc::unbounded_channel();
@@ -39,7 +39,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         store: Store::new(now, config.address_defence, seed()?),
         router: Router::new(now),
         forwards: Forwards::new(now),
-        net,
+        udx: udx.clone(),
         sockets: Some(sockets),
         commands: commands.downgrade(),
         bootstrap: config.bootstrap.clone(),
@@ -53,7 +53,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         changes: 0,
         surroundings: Surroundings::new(now),
     };
-    let handle = Handle::new(commands, node.network.subscribe(), node.bound.subscribe());
+    let handle = Handle::new(commands, node.network.subscribe(), node.bound.subscribe(), udx);
     tokio::spawn(node.run(receiver, datagrams));
     Ok(handle)
 }
@@ -63,7 +63,7 @@ struct Node {
     store: Store,
     router: Router,
     forwards: Forwards,
-    net: Net,
+    udx: Udx,
     /// `None` while suspended.
     sockets: Option<Sockets>,
     /// Weak, so that the node ends when nobody else can reach it.
@@ -83,11 +83,7 @@ struct Node {
 }
 
 impl Node {
-    async fn run(
-        mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-        mut datagrams: mpsc::Receiver<Datagram>,
-    ) {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut datagrams: Datagrams) {
         self.resolve_bootstrap();
         loop {
             self.settle();
@@ -100,13 +96,14 @@ impl Node {
                 }
             };
             tokio::select! {
-                datagram = datagrams.recv() => match datagram {
-                    Some(datagram) => self.handle_datagram(datagram),
+                batch = datagrams.recv() => match batch {
+                    Some(batch) => batch.into_iter().for_each(|datagram| self.handle_datagram(datagram)),
                     None => break,
                 },
                 command = commands.recv() => match command {
                     Some(Command::Destroy(done)) => {
                         self.destroy().await;
+                        self.udx.close().await;
                         let _ = done.send(());
                         return;
                     }
@@ -257,7 +254,8 @@ impl Node {
             return;
         }
         self.resolved = Some(now);
-        let handle = Handle::new(commands, self.network.subscribe(), self.bound.subscribe());
+        let handle =
+            Handle::new(commands, self.network.subscribe(), self.bound.subscribe(), self.udx.clone());
         let nodes = self.bootstrap.clone();
         tokio::spawn(async move {
             let found = resolve(&handle, nodes).await;
@@ -275,7 +273,7 @@ impl Node {
         if self.sockets.is_some() {
             return Ok(());
         }
-        let sockets = self.ports.bind(&mut self.net, self.host).await?;
+        let sockets = self.ports.bind(&self.udx, self.host).await?;
         self.bound.send_replace(Some(sockets.clone()));
         self.rpc.bind(Instant::now(), sockets.server.local_addr().port());
         self.sockets = Some(sockets);
@@ -306,29 +304,29 @@ struct Ports {
 }
 
 impl Ports {
-    async fn bind(&mut self, net: &mut Net, host: IpAddr) -> io::Result<Sockets> {
-        let server = self.bind_server(net, host).await?;
-        let client = match net.bind((host, self.client).into()).await {
+    async fn bind(&mut self, udx: &Udx, host: IpAddr) -> io::Result<Sockets> {
+        let server = self.bind_server(udx, host).await?;
+        let client = match udx.bind((host, self.client).into()).await {
             Ok(client) => client,
-            Err(_) => net.bind((host, 0).into()).await?,
+            Err(_) => udx.bind((host, 0).into()).await?,
         };
         self.server = server.local_addr().port();
         self.client = client.local_addr().port();
         Ok(Sockets { server, client })
     }
 
-    async fn bind_server(&self, net: &mut Net, host: IpAddr) -> io::Result<Socket> {
+    async fn bind_server(&self, udx: &Udx, host: IpAddr) -> io::Result<Socket> {
         if self.exact {
-            return net.bind((host, self.server).into()).await;
+            return udx.bind((host, self.server).into()).await;
         }
         if self.server != 0 {
             for port in self.server..=self.server.saturating_add(PORTS - 1) {
-                if let Ok(socket) = net.bind((host, port).into()).await {
+                if let Ok(socket) = udx.bind((host, port).into()).await {
                     return Ok(socket);
                 }
             }
         }
-        net.bind((host, 0).into()).await
+        udx.bind((host, 0).into()).await
     }
 }
 
@@ -365,16 +363,4 @@ fn seed() -> io::Result<[u8; 32]> {
 fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl Sockets {
-    fn via(&self, socket: u32) -> Option<Via> {
-        if socket == self.server.id() {
-            Some(Via::Server)
-        } else if socket == self.client.id() {
-            Some(Via::Client)
-        } else {
-            None
-        }
-    }
 }
