@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const createTestnet = require('hyperdht/testnet')
-const { defer, tempFolder } = require('./fixtures/harness')
+const { defer, tempFolder } = require('./fixtures/cleanup')
 const { memoryAts } = require('./fixtures/memory-ats')
 const { OriginalPeer } = require('./fixtures/original-peer')
 
@@ -29,7 +29,7 @@ for (const [split, sender, receiver] of [
     const ats = await memoryAts()
     defer(t, () => ats.close())
     const peer = (actorId, join) => {
-      const made = new OriginalPeer({ atsUrl: ats.url, actorId, bootstrap: testnet.bootstrap, join, split })
+      const made = new OriginalPeer({ atsUrl: ats.url, actorId, bootstrap: testnet.bootstrap, join, split, lookAgainMs: 1000 })
       defer(t, () => made.close())
       return made
     }

@@ -1,0 +1,76 @@
+// Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
+
+import { AtsP2pError, createNode, startHub, version, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+
+async function documented (): Promise<void> {
+  const node = await createNode({
+    atsUrl: 'https://ats.difflab.ai',
+    actorId: 'my-agent',
+    allowedPeers: ['other-agent'],
+    maxFileSize: 100 * 1024 * 1024,
+    timeout: 120000
+  })
+
+  const result: SendResult = await node.send({
+    filePath: new URL('file:///tmp/x'),
+    recipientId: 'other-agent',
+    channel: 'p2p-transfer',
+    signal: AbortSignal.timeout(1000),
+    onProgress: ({ bytesSent, totalBytes }) => { const share: number = bytesSent / totalBytes; void share }
+  })
+  const done: true = result.success
+  const id: TaskId = result.taskId
+  void [done, id]
+
+  node.watch()
+  node.watch({ channel: 'p2p-transfer', saveDir: './incoming' })
+
+  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, accept, reject }) => {
+    const facts: [string, number, string, string] = [fileName, fileSize, fileHash, senderId]
+    void [facts, task.id]
+    const taken: AcceptResult = await accept('/tmp/x', { overwrite: false })
+    const hash: string = taken.hash
+    await accept({ saveDir: 'in', overwrite: false })
+    await reject()
+    await reject(`no, ${hash}`)
+  })
+  node.on('offer_sent', ({ transferId, taskId, fileName, recipientId }) => { void [transferId, taskId, fileName, recipientId] })
+  node.once('transfer_start', ({ transferId, taskId }) => { void [transferId, taskId] })
+  node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
+  node.on('transfer_failed', ({ reason, code }) => { const known: ErrorCode = code; void [reason, known] })
+  node.on('error', (error) => {
+    if (error instanceof AtsP2pError && error.code === 'ATS_P2P_ATS_UNREACHABLE') void error.retryable
+  })
+
+  const { status } = await node.status(result.transferId)
+  void status
+  await node.destroy()
+  await using other = await createNode()
+  void other
+}
+
+async function hub (): Promise<void> {
+  const started: Hub = await startHub({ listen: '127.0.0.1:0', data: 'hub' })
+  const url: string = started.url
+  const nodes: readonly string[] = started.bootstrap
+  void [url, nodes, version.length]
+  await started.close()
+}
+
+async function refused (): Promise<void> {
+  const node = await createNode()
+  // @ts-expect-error no recipient
+  await node.send({ filePath: 'x' })
+  // @ts-expect-error a size is a number
+  await createNode({ maxFileSize: '100' })
+  // @ts-expect-error no such event
+  node.on('files', () => {})
+  // @ts-expect-error the payload has no such key
+  node.on('transfer_start', ({ path }) => { void path })
+  node.on('file', async ({ accept }) => {
+    // @ts-expect-error to nowhere
+    await accept()
+  })
+}
+
+void [documented, hub, refused]

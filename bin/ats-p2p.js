@@ -1,0 +1,120 @@
+#!/usr/bin/env node
+'use strict'
+
+// The command line: reads the arguments, runs one command, and turns its outcome into an exit code.
+
+const { parseArgs } = require('node:util')
+const { USAGE_ERROR, exitCode, exitTable } = require('./exit-codes')
+const { Output } = require('./output')
+const { Interrupts } = require('./interrupts')
+
+const COMMANDS = {
+  send: () => require('./commands/send'),
+  listen: () => require('./commands/listen'),
+  status: () => require('./commands/status'),
+  hub: () => require('./commands/hub'),
+  demo: () => require('./commands/demo')
+}
+
+// The package that this one replaces took all its options with each of its commands.
+const ORIGINAL_FLAGS = ['to', 'channel', 'save-dir', 'ats-url', 'actor-id', 'max-size', 'timeout']
+
+async function main (args) {
+  const [name, ...rest] = args
+  if (name === undefined) {
+    process.stderr.write(usage())
+    return USAGE_ERROR
+  }
+  if (name === '--help' || name === '-h' || name === 'help') {
+    process.stdout.write(usage())
+    return 0
+  }
+  if (name === '--version' || name === '-V') {
+    process.stdout.write(`${require('../package.json').version}\n`)
+    return 0
+  }
+  if (!Object.hasOwn(COMMANDS, name)) return misused(`there is no command "${name}"`)
+  return run(name, COMMANDS[name](), rest)
+}
+
+async function run (name, command, args) {
+  let parsed
+  try {
+    parsed = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' }, ...options(command) }
+    })
+  } catch (error) {
+    // Node explains at length how to pass a value that begins with a dash; the first sentence is enough.
+    return misused(error.message.split(/\.? *\n|\. /)[0], name)
+  }
+  const { values, positionals } = parsed
+  if (values.help) {
+    process.stdout.write(commandHelp(name, command))
+    return 0
+  }
+  const output = new Output(values.json ?? false)
+  const interrupts = new Interrupts()
+  try {
+    const problem = command.check?.(values, positionals) ?? surplus(command, positionals)
+    if (problem) return misused(problem, name)
+    await command.run({ values, positionals, output, interrupts })
+    return interrupts.exitCode ?? 0
+  } catch (error) {
+    if (interrupts.exitCode === null) output.failure(error)
+    return interrupts.exitCode ?? exitCode(error)
+  } finally {
+    interrupts.close()
+  }
+}
+
+function options ({ flags }) {
+  const accepted = Object.entries(flags).map(([flag, { multiple = false }]) => [flag, { type: 'string', multiple }])
+  const ignored = flags['ats-url'] ? ORIGINAL_FLAGS.map(flag => [flag, { type: 'string' }]) : []
+  return Object.fromEntries([...ignored, ...accepted])
+}
+
+function surplus ({ positionals: wanted = [] }, given) {
+  return given.length > wanted.length ? `"${given[wanted.length]}" is one argument too many` : null
+}
+
+function misused (problem, command) {
+  const help = command ? `ats-p2p ${command} --help` : 'ats-p2p --help'
+  new Output(false).problem(`${problem}\nSee: ${help}`)
+  return USAGE_ERROR
+}
+
+function usage () {
+  const lines = Object.entries(COMMANDS).map(([name, load]) => `  ${synopsis(name, load()).padEnd(34)} ${load().summary}`)
+  return `Peer-to-peer file transfer for AI agents.
+
+Usage: ats-p2p COMMAND [OPTIONS]
+
+${lines.join('\n')}
+
+  ats-p2p COMMAND --help             the options of a command
+  ats-p2p --version                  the version
+
+Exit codes:
+${exitTable()}
+`
+}
+
+function commandHelp (name, command) {
+  const flags = Object.entries(command.flags).map(([flag, { value, help }]) => `  ${`--${flag} ${value}`.padEnd(24)} ${help}`)
+  return `${command.summary}
+
+Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]
+
+${flags.join('\n')}
+  ${'--json'.padEnd(24)} one JSON object a line instead of text
+  ${'--help'.padEnd(24)} this text
+`
+}
+
+function synopsis (name, { positionals = [] }) {
+  return [name, ...positionals].join(' ')
+}
+
+main(process.argv.slice(2)).then((code) => { process.exitCode = code })

@@ -1,0 +1,56 @@
+'use strict'
+
+const { CHANNEL, CONNECTION, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
+const { quoted, size } = require('../output')
+
+const DEFAULT_SAVE_DIR = './incoming'
+
+module.exports = {
+  summary: 'Accept the files that are offered to this agent, until interrupted',
+  flags: {
+    'save-dir': { value: 'DIR', help: `where files are saved (${DEFAULT_SAVE_DIR})` },
+    allow: { value: 'ID', help: 'take files from this actor only; may be repeated (anyone)', multiple: true },
+    ...CHANNEL,
+    ...MAX_SIZE,
+    ...TIMEOUT,
+    ...CONNECTION
+  },
+
+  check: numberProblem,
+
+  async run ({ values, output, interrupts }) {
+    const { createNode } = require('../..')
+    const node = await createNode(nodeOptions(values))
+    const saveDir = values['save-dir'] ?? DEFAULT_SAVE_DIR
+    const broken = new Promise((resolve, reject) => node.on('error', reject))
+    try {
+      node.on('connected', (service) => output.say(`Listening, saving to ${saveDir}`, 'connected', service))
+      node.on('disconnected', ({ reason }) => {
+        output.note('disconnected', { reason })
+        output.problem(`the task service is not reached, trying again: ${quoted(reason)}`)
+      })
+      node.on('transfer_start', (transfer) => {
+        output.say(`Receiving ${describe(transfer)}`, 'transfer_start', transfer)
+      })
+      node.on('transfer_progress', (transfer) => {
+        output.progress(transfer.bytes, transfer.totalBytes)
+        output.note('transfer_progress', transfer)
+      })
+      node.on('transfer_complete', (transfer) => {
+        output.say(`Saved ${quoted(transfer.filePath)}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
+      })
+      node.on('transfer_failed', (transfer) => {
+        output.note('transfer_failed', transfer)
+        output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
+      })
+      node.watch({ saveDir })
+      await Promise.race([interrupts.wait(), broken])
+    } finally {
+      await node.destroy()
+    }
+  }
+}
+
+function describe ({ fileName, fileSize, peerId }) {
+  return `${quoted(fileName)} (${size(fileSize)}) from ${quoted(peerId)}`
+}

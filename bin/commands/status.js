@@ -1,0 +1,43 @@
+'use strict'
+
+const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
+const { quoted, size } = require('../output')
+
+module.exports = {
+  summary: 'Show what the task service knows of a transfer',
+  positionals: ['TRANSFER-ID'],
+  flags: { ...CHANNEL, ...CONNECTION },
+
+  check (values, [id]) {
+    return id === undefined ? 'of which transfer?' : null
+  },
+
+  async run ({ values, positionals: [id], output }) {
+    const { createNode } = require('../..')
+    const node = await createNode(nodeOptions(values))
+    try {
+      const status = await node.status(id)
+      output.say(table(status), 'status', status)
+    } finally {
+      await node.destroy()
+    }
+  }
+}
+
+function table (status) {
+  const rows = [
+    ['Transfer', status.transferId],
+    ['Task', status.taskId],
+    ['Status', status.status],
+    ['File', status.fileName],
+    ['Size', status.fileSize === undefined ? undefined : size(status.fileSize)],
+    ['SHA-256', status.fileHash],
+    ['From', status.senderId],
+    ['To', status.recipientId],
+    ['Reason', status.reason]
+  ]
+  return rows
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([name, value]) => `${`${name}:`.padEnd(10)} ${quoted(value)}`)
+    .join('\n')
+}

@@ -1,0 +1,42 @@
+'use strict'
+
+// The options that several commands share, and how they become the library's.
+
+const CONNECTION = {
+  'ats-url': { value: 'URL', help: 'task service (ATS_URL; https://ats.difflab.ai)' },
+  'actor-id': { value: 'ID', help: "this node's actor id (ATS_ACTOR_ID; p2p-node)" },
+  bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' }
+}
+
+const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_CHANNEL; p2p-transfer)' } }
+
+const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side, in milliseconds (120000)' } }
+
+const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken (unlimited)' } }
+
+/** The library's options from the flags that were given. */
+function nodeOptions (values) {
+  return {
+    atsUrl: values['ats-url'],
+    actorId: values['actor-id'],
+    channel: values.channel,
+    bootstrap: values.bootstrap?.split(','),
+    timeout: number(values.timeout),
+    maxFileSize: number(values['max-size']),
+    allowedPeers: values.allow
+  }
+}
+
+/** What is wrong with the flags that hold numbers, or null. */
+function numberProblem (values) {
+  for (const flag of ['timeout', 'max-size']) {
+    if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
+  }
+  return null
+}
+
+function number (text) {
+  return text === undefined ? undefined : Number(text)
+}
+
+module.exports = { CHANNEL, CONNECTION, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem }

@@ -1,0 +1,78 @@
+'use strict'
+
+const { ProgressBar } = require('./progress')
+
+// Control characters, and those that hide or reorder text: names and reasons come from others.
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu
+
+/** What a command says: results to stdout, as text or one JSON object a line; problems to stderr. */
+class Output {
+  #bar = new ProgressBar(process.stderr)
+
+  constructor (json) {
+    this.json = json
+    // Who reads us may stop early (`| head`); that is no failure.
+    process.stdout.on('error', (error) => { if (error.code === 'EPIPE') process.exit(0) })
+  }
+
+  /** Says one thing: `text` for people, `{ event: name, ...facts }` for programs. */
+  say (text, name, facts = {}) {
+    this.#bar.clear()
+    if (!this.json) process.stdout.write(`${printable(text)}\n`)
+    else process.stdout.write(`${jsonLine({ event: name, ...facts })}\n`)
+  }
+
+  /** Says something in JSON only: what people see as a bar, or not at all. */
+  note (name, facts) {
+    if (this.json) this.say('', name, facts)
+  }
+
+  progress (done, total) {
+    if (!this.json) this.#bar.update(done, total)
+  }
+
+  problem (text) {
+    this.#bar.clear()
+    process.stderr.write(`ats-p2p: ${printable(text)}\n`)
+  }
+
+  /** The error that ends a command. */
+  failure (error) {
+    this.note('failed', { code: error.code, message: error.message, transferId: error.transferId, taskId: error.taskId, retryable: error.retryable })
+    this.problem(error.code ? `${error.message} (${error.code})` : error.stack ?? String(error))
+  }
+}
+
+/** The text with everything that could act on a terminal shown as `\u{…}`; line breaks of ours stay. */
+function printable (text) {
+  return String(text).split('\n').map(line => line.replace(UNPRINTABLE, escape)).join('\n')
+}
+
+/** One line of foreign text, its line breaks shown too. */
+function quoted (text) {
+  return String(text).replace(UNPRINTABLE, escape)
+}
+
+function escape (character) {
+  return `\\u{${character.codePointAt(0).toString(16)}}`
+}
+
+function jsonLine (value) {
+  return JSON.stringify(value).replace(UNPRINTABLE, character => [...Array(character.length).keys()]
+    .map(i => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`).join(''))
+}
+
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+
+/** A number of bytes for people: `64 MiB`, `1.5 GiB`. */
+function size (bytes) {
+  const power = Math.min(Math.floor(Math.log2(Math.max(bytes, 1)) / 10), UNITS.length - 1)
+  return `${Number((bytes / 1024 ** power).toFixed(1))} ${UNITS[power]}`
+}
+
+/** Megabytes a second, as `bytes` in `ms` make them. */
+function rate (bytes, ms) {
+  return `${(bytes / 1000 / Math.max(ms, 1)).toFixed(1)} MB/s`
+}
+
+module.exports = { Output, quoted, rate, size }

@@ -1,0 +1,289 @@
+import { EventEmitter } from 'node:events'
+
+/** This package's version. */
+export declare const version: string
+
+/**
+ * Makes a node: one agent's end, which sends files and receives them. Neither the task service nor the
+ * network is needed for this; the first call that needs them reports what is wrong with them.
+ *
+ * Rejects with a `TypeError` (`code` `ATS_P2P_INVALID_ARGUMENT`) for an option of the wrong kind.
+ */
+export declare function createNode(options?: NodeOptions): Promise<AtsP2pNode>
+
+/**
+ * Starts a task service and a private DHT in this process, for one machine or for a team: agents whose
+ * `atsUrl` (or `ATS_URL`) is the hub's use nothing else.
+ */
+export declare function startHub(options?: HubOptions): Promise<Hub>
+
+/**
+ * What `createNode` takes. What is not given here comes from the environment, then from the project's
+ * `.ats/config`, then from `~/.ats/config`, then from the default.
+ */
+export interface NodeOptions {
+  /** The task service. Environment: `ATS_URL`. Default: `https://ats.difflab.ai`. */
+  atsUrl?: string | URL
+  /** The organization that the tasks belong to. Environment: `ATS_ORG`. */
+  organization?: string
+  /** The project that the tasks belong to. Environment: `ATS_PROJECT`. */
+  project?: string
+  /** The channel of `send` and `watch` where they name none. Environment: `ATS_CHANNEL`. Default: `p2p-transfer`. */
+  channel?: string
+  /** Who this node is to others. Environment: `ATS_ACTOR_ID`. Default: `p2p-node`. */
+  actorId?: string
+  /** What kind of actor this node is. Environment: `ATS_ACTOR_TYPE`. Default: `agent`. */
+  actorType?: string
+  /** A name for people to read. Environment: `ATS_ACTOR_NAME`. Default: the actor id. */
+  actorName?: string
+  /** Key for a task service that asks for one. Environment: `ATS_API_KEY`. */
+  apiKey?: string
+  /** The only actors from whom files are taken; an empty list takes from nobody. Default: anyone. */
+  allowedPeers?: string[] | null
+  /** Largest file that is taken, in bytes; `Infinity` for no limit. Default: no limit. */
+  maxFileSize?: number | null
+  /**
+   * Longest wait for the other side, in milliseconds: for the offer to be accepted, for the connection, for
+   * the next byte. It never ends a slow transfer that moves. Default: 120000.
+   */
+  timeout?: number
+  /**
+   * Nodes of the DHT to start from, each `host:port`. Environment: `ATS_P2P_BOOTSTRAP`, with commas.
+   * Default: what the task service names, else the public network.
+   */
+  bootstrap?: string[]
+  /** Where this user's state is kept. Environment: `ATS_P2P_HOME`. Default: `~/.ats-p2p`. */
+  home?: string | URL
+  /** Put before the transfer id when its topic is derived, for networks that differ in this. Default: empty. */
+  topicPrefix?: string
+  /** How long an offer without a date of expiry may have waited to be taken, in milliseconds. Default: 600000. */
+  maxOfferAge?: number
+  /** Send to whoever claims the offer, not only to its recipient. Default: false. */
+  anyClaimant?: boolean
+}
+
+/** One agent's end of transfers. Ends by {@link AtsP2pNode.destroy}. */
+export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
+  /**
+   * Offers a file and sends it once the recipient has accepted. Resolves when the recipient has verified it
+   * and put it in its place.
+   *
+   * Rejects with an {@link AtsP2pError}; a `transfer_failed` event has been emitted by then, if the offer
+   * had been made.
+   */
+  send(options: SendOptions): Promise<SendResult>
+
+  /**
+   * Looks for offers to this actor, those already waiting included. With `saveDir` each is accepted into that
+   * folder; without, each becomes a `file` event.
+   */
+  watch(options?: WatchOptions): void
+
+  /** What is known of a transfer, by its transfer id or its task id. */
+  status(id: string | number): Promise<TransferStatus>
+
+  /**
+   * Ends everything: transfers under way fail with `ATS_P2P_ABORTED`, offers that nobody accepted are
+   * withdrawn, sockets are closed. May be called again. Nothing of the node keeps the process alive after it.
+   */
+  destroy(): Promise<void>
+
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export interface SendOptions {
+  /** The file; a relative path is taken from the current folder. */
+  filePath: string | URL
+  /** The actor who is to have it. */
+  recipientId: string
+  /** Default: the node's channel. */
+  channel?: string
+  /** In milliseconds. Default: the node's. */
+  timeout?: number
+  /** Called at most ten times a second, and once at the end. */
+  onProgress?: (progress: Progress) => void
+  /** Withdraws the offer or ends the transfer; `send` then rejects with `ATS_P2P_ABORTED`. */
+  signal?: AbortSignal
+}
+
+export interface Progress {
+  /** Bytes of the file that are sent. */
+  bytesSent: number
+  /** Size of the file in bytes. */
+  totalBytes: number
+}
+
+export interface SendResult {
+  transferId: string
+  taskId: TaskId
+  success: true
+  /** SHA-256 of the file in lower-case hex; the recipient has verified it. */
+  hash: string
+  /** Bytes. */
+  size: number
+}
+
+export interface WatchOptions {
+  /** Default: the node's channel. */
+  channel?: string
+  /** Folder to save into, made if it is missing. Nothing in it is ever replaced: a taken name gets a number. */
+  saveDir?: string | URL
+}
+
+export interface AcceptOptions {
+  /** Whether a file that stands at the path is replaced. Default: true. */
+  overwrite?: boolean
+  /** Ends the transfer; `accept` then rejects with `ATS_P2P_ABORTED`. */
+  signal?: AbortSignal
+}
+
+export interface AcceptResult {
+  success: true
+  /** Where the file is. */
+  filePath: string
+  /** SHA-256 in lower-case hex, verified. */
+  hash: string
+  /** Bytes. */
+  size: number
+  transferId: string
+  taskId: TaskId
+}
+
+/** As the task service gives it. */
+export type TaskId = string | number
+
+/** A task as the task service gave it. Everything in it is the word of others. */
+export type Task = { id: TaskId, [key: string]: unknown }
+
+/** What every event of a transfer says of it. */
+export interface TransferInfo {
+  transferId: string
+  taskId: TaskId
+  direction: 'send' | 'receive'
+  /** The file's name, made safe to use and to print. */
+  fileName: string
+  /** The name as it was offered, escaped for printing. */
+  originalName: string
+  /** Bytes. */
+  fileSize: number
+  /** SHA-256 in lower-case hex. */
+  fileHash: string
+  /** The actor at the other end. */
+  peerId: string
+}
+
+/** An offer, and how to answer it. */
+export interface FileOffer extends TransferInfo {
+  task: Task
+  /** The actor who offers it. */
+  senderId: string
+  /**
+   * Takes the file to this path, or into a folder under its own safe name. Resolves when it is whole, verified
+   * and in its place; until then nothing stands at the path.
+   */
+  accept(path: string | URL, options?: AcceptOptions): Promise<AcceptResult>
+  accept(target: AcceptOptions & { saveDir: string | URL }): Promise<AcceptResult>
+  /** Declines the file; the sender is told the reason. */
+  reject(reason?: string): Promise<void>
+}
+
+/** The events of a node and what their listeners get. */
+export interface NodeEvents {
+  /** The task that offers a file was made. */
+  offer_sent: [TransferInfo & { recipientId: string }]
+  /** The peers are connected. */
+  transfer_start: [TransferInfo]
+  /** Bytes moved; at most ten times a second. */
+  transfer_progress: [TransferInfo & { bytes: number, totalBytes: number }]
+  /** The file is whole, verified and in its place; `filePath` on the receiving side. */
+  transfer_complete: [TransferInfo & { filePath?: string }]
+  /** The transfer ended without success. The call that began it rejects right after. */
+  transfer_failed: [TransferInfo & { reason: string, code: ErrorCode, retryable: boolean }]
+  /** Somebody offers a file, and the watch has no `saveDir`. */
+  file: [FileOffer]
+  /** The task service is reached, for the first time or again. */
+  connected: [object]
+  /** The task service is not reached; the node keeps trying. */
+  disconnected: [{ reason: string }]
+  /** Something is wrong with the node itself, or a listener threw. Unheard, it ends the process. */
+  error: [Error]
+}
+
+/** What the task service says of a transfer. */
+export interface TransferStatus {
+  transferId: string
+  taskId: TaskId
+  /** Of the task. */
+  status: 'pending' | 'in_progress' | 'completed' | 'failed' | 'cancelled' | 'rejected' | (string & {})
+  /** Made safe to print. */
+  fileName: string
+  /** Bytes. */
+  fileSize: number
+  /** SHA-256 in lower-case hex. */
+  fileHash: string
+  senderId: string
+  /** Absent where the offer is for whoever claims it. */
+  recipientId?: string
+  [key: string]: unknown
+}
+
+/** Why a call or a transfer failed. Match on `code`; the message is for people. */
+export declare class AtsP2pError extends Error {
+  constructor(message: string, options?: { code?: ErrorCode, transferId?: string, taskId?: TaskId, retryable?: boolean, cause?: unknown })
+  code: ErrorCode
+  transferId?: string
+  taskId?: TaskId
+  /** Whether the same call may succeed later with nothing changed. */
+  retryable: boolean
+}
+
+export type ErrorCode =
+  | 'ATS_P2P_INVALID_ARGUMENT'
+  | 'ATS_P2P_FILE_NOT_FOUND'
+  | 'ATS_P2P_NOT_A_FILE'
+  | 'ATS_P2P_NOT_READABLE'
+  | 'ATS_P2P_SOURCE_CHANGED'
+  | 'ATS_P2P_NOT_WRITABLE'
+  | 'ATS_P2P_ALREADY_EXISTS'
+  | 'ATS_P2P_DISK_FULL'
+  | 'ATS_P2P_TOO_LARGE'
+  | 'ATS_P2P_ATS_UNREACHABLE'
+  | 'ATS_P2P_ATS_ERROR'
+  | 'ATS_P2P_ATS_PROTOCOL'
+  | 'ATS_P2P_INVALID_OFFER'
+  | 'ATS_P2P_OFFER_EXPIRED'
+  | 'ATS_P2P_REJECTED'
+  | 'ATS_P2P_WRONG_CLAIMANT'
+  | 'ATS_P2P_ALREADY_CLAIMED'
+  | 'ATS_P2P_NOT_ALLOWED'
+  | 'ATS_P2P_IDENTITY'
+  | 'ATS_P2P_PEER_UNREACHABLE'
+  | 'ATS_P2P_STALLED'
+  | 'ATS_P2P_INTEGRITY'
+  | 'ATS_P2P_REMOTE_ERROR'
+  | 'ATS_P2P_PROTOCOL'
+  | 'ATS_P2P_CANCELLED'
+  | 'ATS_P2P_ABORTED'
+  | 'ATS_P2P_DESTROYED'
+  | 'ATS_P2P_NETWORK'
+  | 'ATS_P2P_UNKNOWN_TRANSFER'
+  | 'ATS_P2P_STATE'
+  | (string & {})
+
+export interface HubOptions {
+  /** Address and port of the service; port 0 takes a free one. Default: `127.0.0.1:8787`. */
+  listen?: string
+  /** Folder of the hub's database. Default: `hub` in the user's state folder. */
+  data?: string | URL
+}
+
+/** A task service and a private DHT. */
+export interface Hub extends AsyncDisposable {
+  /** What agents set as `atsUrl` or `ATS_URL`. */
+  readonly url: string
+  /** Nodes of the private DHT, each `host:port`. */
+  readonly bootstrap: readonly string[]
+  /** Ends it. May be called again. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}

@@ -1,0 +1,336 @@
+'use strict'
+
+// The public API. Everything that takes time happens in the native addon; here arguments are checked,
+// errors get their class and events their functions.
+
+const { EventEmitter, captureRejectionSymbol } = require('node:events')
+const path = require('node:path')
+const { setImmediate: turn } = require('node:timers/promises')
+const { fileURLToPath } = require('node:url')
+const { NativeHub, NativeNode } = require('./binding.js')
+const { version } = require('./package.json')
+
+// The longest a timer can be; one that never needs to fire.
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/** Why a call or a transfer failed. Match on `code`; the message is for people. */
+class AtsP2pError extends Error {
+  constructor (message, { code, transferId, taskId, retryable = false, cause } = {}) {
+    super(message, cause === undefined ? undefined : { cause })
+    this.code = code
+    if (transferId != null) this.transferId = transferId
+    if (taskId != null) this.taskId = taskId
+    this.retryable = retryable
+  }
+}
+Object.defineProperty(AtsP2pError.prototype, 'name', { value: 'AtsP2pError', configurable: true, writable: true })
+
+/** One agent's end: sends files, watches for offers, says what happens as events. */
+class Node extends EventEmitter {
+  #native
+  #destroyed = null
+  #handles = 0
+  #alive = null
+  // Calls that have not settled, and the transfers that failed meanwhile: see [captureRejectionSymbol].
+  #calls = 0
+  #failed = new Set()
+  #reported = new WeakSet()
+
+  constructor (options) {
+    super({ captureRejections: true })
+    try {
+      this.#native = NativeNode.create(options, event => this.#dispatch(event))
+    } catch (error) {
+      throw wrap(error)
+    }
+  }
+
+  async send (options) {
+    const { signal, onProgress, ...rest } = checkOptions('send', options, SEND_OPTIONS, ['filePath', 'recipientId'])
+    const report = onProgress && (progress => this.#call(onProgress, progress))
+    return this.#run(handle => this.#native.send({ ...rest, handle }, report), signal)
+  }
+
+  watch (options) {
+    const checked = checkOptions('watch', options, WATCH_OPTIONS)
+    this.#assertAlive()
+    try {
+      this.#native.watch(checked)
+    } catch (error) {
+      throw wrap(error)
+    }
+    // The addon's events alone keep no process alive; who watches wants to be.
+    this.#alive ??= setInterval(() => {}, LONGEST_TIMER_MS)
+  }
+
+  async status (id) {
+    if (typeof id !== 'string' && typeof id !== 'number') throw invalid('status: the id of a transfer or a task is needed', id)
+    return this.#run(() => this.#native.status(String(id)))
+  }
+
+  destroy () {
+    clearInterval(this.#alive)
+    this.#destroyed ??= this.#native.destroy().then(() => turn(), (error) => { throw wrap(error) })
+    return this.#destroyed
+  }
+
+  async [Symbol.asyncDispose] () {
+    await this.destroy()
+  }
+
+  /**
+   * What becomes of a rejection that escapes an async listener. The failure of a transfer was told by
+   * `transfer_failed` already, so leaving `accept()` uncaught is no fault; anything else is.
+   */
+  [captureRejectionSymbol] (error) {
+    if (!this.#reported.has(error)) this.emit('error', error)
+  }
+
+  #dispatch ({ name, payload }) {
+    if (name === 'warning') return process.emitWarning(payload.message, 'AtsP2pWarning', payload.code)
+    if (name === 'error') return this.emit('error', new AtsP2pError(payload.message, payload))
+    if (name === 'transfer_failed' && this.#calls > 0) this.#failed.add(payload.transferId)
+    this.#call(() => this.emit(name, name === 'file' ? this.#offer(payload) : payload))
+  }
+
+  /** Calls into the owner's code; what it throws is the node's `error`, and never unwinds the addon. */
+  #call (callback, ...args) {
+    try {
+      callback(...args)
+    } catch (error) {
+      this.emit('error', error)
+    }
+  }
+
+  #offer ({ offer, ...payload }) {
+    return {
+      ...payload,
+      accept: async (target, options) => {
+        const { signal, ...rest } = checkTarget(target, options)
+        return this.#run(handle => this.#native.accept(offer, { ...rest, handle }), signal)
+      },
+      reject: async (reason) => {
+        if (reason !== undefined && typeof reason !== 'string') throw invalid('reject: the reason must be a string', reason)
+        return this.#run(() => this.#native.reject(offer, reason))
+      }
+    }
+  }
+
+  /** Runs one native call: aborts it by `signal`, and gives its error class and stack. */
+  async #run (start, signal) {
+    this.#assertAlive()
+    if (signal?.aborted) throw aborted(signal)
+    const handle = ++this.#handles
+    const abort = () => this.#native.abort(handle)
+    this.#calls++
+    signal?.addEventListener('abort', abort)
+    try {
+      const result = await start(handle)
+      // Events and results come by different queues; a turn of the loop lets what was queued first be first.
+      await turn()
+      return result
+    } catch (cause) {
+      await turn()
+      const error = wrap(cause, signal)
+      if (this.#failed.has(error.transferId)) this.#reported.add(error)
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      if (--this.#calls === 0) this.#failed.clear()
+    }
+  }
+
+  #assertAlive () {
+    if (this.#destroyed) throw new AtsP2pError('The node was destroyed', { code: 'ATS_P2P_DESTROYED' })
+  }
+}
+
+/** A task service and a private DHT in this process. */
+class Hub {
+  #native
+  #closed = null
+  #alive = setInterval(() => {}, LONGEST_TIMER_MS)
+
+  constructor (native) {
+    this.#native = native
+    this.url = `http://${native.address()}`
+    this.bootstrap = native.bootstrap()
+  }
+
+  close () {
+    clearInterval(this.#alive)
+    this.#closed ??= this.#native.close().catch((error) => { throw wrap(error) })
+    return this.#closed
+  }
+
+  async [Symbol.asyncDispose] () {
+    await this.close()
+  }
+}
+
+async function createNode (options) {
+  return new Node(checkOptions('createNode', options, NODE_OPTIONS))
+}
+
+async function startHub (options) {
+  const checked = checkOptions('startHub', options, HUB_OPTIONS)
+  try {
+    return new Hub(await NativeHub.start(checked))
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+module.exports = { createNode, startHub, AtsP2pError, version }
+
+// What each option must be. A check returns the value in the form that the addon takes.
+
+const NODE_OPTIONS = {
+  atsUrl: url,
+  organization: text,
+  project: text,
+  channel: text,
+  actorType: text,
+  actorId: text,
+  actorName: text,
+  apiKey: text,
+  allowedPeers: texts,
+  maxFileSize: bytes,
+  timeout: milliseconds,
+  bootstrap: addresses,
+  home: localPath,
+  topicPrefix: string,
+  maxOfferAge: milliseconds,
+  anyClaimant: boolean
+}
+
+const SEND_OPTIONS = {
+  filePath: localPath,
+  recipientId: text,
+  channel: text,
+  timeout: milliseconds,
+  onProgress: callback,
+  signal: abortSignal
+}
+
+const WATCH_OPTIONS = { channel: text, saveDir: localPath }
+
+const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
+
+const HUB_OPTIONS = { listen: text, data: localPath }
+
+/** The options that are set and known, checked; unknown ones are left out, as the original left them. */
+function checkOptions (call, options = {}, table, required = []) {
+  if (options === null || typeof options !== 'object') throw invalid(`${call}: the options must be an object`, options)
+  const checked = {}
+  for (const [name, check] of Object.entries(table)) {
+    const value = options[name]
+    if (value !== undefined && value !== null) checked[name] = check(value, `${call}: ${name}`)
+    else if (required.includes(name)) throw invalid(`${call}: ${name} is required`, value)
+    if (checked[name] === undefined) delete checked[name]
+  }
+  return checked
+}
+
+/** `accept(path, options)` or `accept({ saveDir, ...options })`. */
+function checkTarget (target, options) {
+  if (typeof target === 'string' || target instanceof URL) {
+    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: localPath(target, 'accept: path') }
+  }
+  if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
+  const { saveDir, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, ['saveDir'])
+  return { ...rest, dir: saveDir }
+}
+
+function string (value, what) {
+  if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
+  return value
+}
+
+function text (value, what) {
+  if (string(value, what).trim() === '') throw invalid(`${what} must not be empty`)
+  return value
+}
+
+function texts (value, what) {
+  if (!Array.isArray(value)) throw invalid(`${what} must be an array of strings`, value)
+  return value.map(item => text(item, `each of ${what}`))
+}
+
+function addresses (value, what) {
+  return texts(value, what).map((address) => {
+    const port = Number(/:(\d{1,5})$/.exec(address)?.[1])
+    if (!(port > 0 && port < 65536)) throw invalid(`each of ${what} must be host:port`, address)
+    return address
+  })
+}
+
+function url (value, what) {
+  const parsed = URL.canParse(String(value)) ? new URL(String(value)) : null
+  if (!parsed || !/^https?:$/.test(parsed.protocol)) throw invalid(`${what} must be an http or https URL`, value)
+  return String(value)
+}
+
+function localPath (value, what) {
+  if (value instanceof URL) {
+    if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value)
+    return fileURLToPath(value)
+  }
+  if (text(value, what).includes('\0')) throw invalid(`${what} must not hold a NUL character`)
+  // A trailing separator says "a folder", which resolve() would drop.
+  return /[/\\]$/.test(value) ? path.join(path.resolve(value), path.sep) : path.resolve(value)
+}
+
+function bytes (value, what) {
+  if (value === Infinity) return undefined
+  if (!Number.isSafeInteger(value) || value <= 0) throw invalid(`${what} must be a positive whole number of bytes`, value)
+  return value
+}
+
+function milliseconds (value, what) {
+  if (typeof value !== 'number' || !(value > 0 && value <= LONGEST_TIMER_MS)) {
+    throw invalid(`${what} must be a number of milliseconds above 0 and up to ${LONGEST_TIMER_MS}`, value)
+  }
+  return Math.ceil(value)
+}
+
+function boolean (value, what) {
+  if (typeof value !== 'boolean') throw invalid(`${what} must be true or false`, value)
+  return value
+}
+
+function callback (value, what) {
+  if (typeof value !== 'function') throw invalid(`${what} must be a function`, value)
+  return value
+}
+
+function abortSignal (value, what) {
+  if (!(value instanceof AbortSignal)) throw invalid(`${what} must be an AbortSignal`, value)
+  return value
+}
+
+function unwanted (value, what) {
+  throw invalid(`${what} does not go with a path`)
+}
+
+function invalid (message, value) {
+  const got = value === undefined ? '' : `, not ${value === null ? 'null' : describe(value)}`
+  return Object.assign(new TypeError(message + got), { code: 'ATS_P2P_INVALID_ARGUMENT', retryable: false })
+}
+
+function describe (value) {
+  if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  return Array.isArray(value) ? 'an array' : `a value of type ${typeof value}`
+}
+
+function aborted (signal) {
+  return new AtsP2pError('The caller aborted', { code: 'ATS_P2P_ABORTED', cause: signal.reason })
+}
+
+/** An error of the addon, which has no stack, as one that has. */
+function wrap (error, signal) {
+  if (!error?.code) return error
+  const cause = error.code === 'ATS_P2P_ABORTED' && signal?.aborted ? signal.reason : error
+  return new AtsP2pError(error.message, { ...error, code: error.code, cause })
+}
