@@ -3,4 +3,5 @@
 pub mod ats;
 pub mod error;
 pub mod files;
+pub mod pump;
 pub mod wire;

@@ -1,0 +1,139 @@
+//! How a run can end.
+
+use crate::{
+    error::Code,
+    files::{SourceError, TargetError, display},
+    wire::{Fault, FrameType},
+};
+
+/// What ended a run before the file was over.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The peer broke the protocol, or what it sent is not what was offered.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The receiver did not take the file. Its reason is foreign text; shown, it is escaped.
+    #[error("the receiver refused the file: {}", display(.0))]
+    Nack(String),
+    /// The peer gave up. Its reason is foreign text; shown, it is escaped.
+    #[error("the peer gave up: {}", display(.0))]
+    Remote(String),
+    /// Nothing moved for as long as was allowed.
+    #[error("no byte moved in time")]
+    Stalled,
+    /// The caller cancelled.
+    #[error("the transfer was cancelled here")]
+    Cancelled,
+    /// The peer ended the stream before the transfer was over.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The stream failed.
+    #[error("the connection was lost: {0}")]
+    Connection(#[from] secret_stream::Error),
+    /// The file can't be sent.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    /// The file can't be written.
+    #[error("{0}")]
+    Target(#[from] TargetError),
+    /// A thread of the transfer ended without a word.
+    #[error("the transfer's own thread failed")]
+    Thread,
+}
+
+impl PumpError {
+    /// The code by which callers know it.
+    pub fn code(&self) -> Code {
+        match self {
+            PumpError::Fault(fault) if fault.is_integrity() => Code::Integrity,
+            PumpError::Fault(_) => Code::Protocol,
+            PumpError::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
+            PumpError::Nack(_) | PumpError::Remote(_) => Code::RemoteError,
+            PumpError::Stalled => Code::Stalled,
+            PumpError::Cancelled => Code::Aborted,
+            PumpError::Closed | PumpError::Connection(_) => Code::PeerUnreachable,
+            PumpError::Source(error) => error.code(),
+            PumpError::Target(error) => error.code(),
+            PumpError::Thread => Code::State,
+        }
+    }
+
+    /// Whether the connection went and nothing else is wrong: another one may do.
+    pub fn is_lost_connection(&self) -> bool {
+        matches!(self, PumpError::Closed | PumpError::Connection(_))
+    }
+
+    /// What the peer is told, if anything: it learns neither paths nor what the system said.
+    pub(super) fn last_word(&self) -> Option<(FrameType, String)> {
+        let (kind, code, text) = match self {
+            PumpError::Fault(fault) => {
+                let code = if fault.is_integrity() { "INTEGRITY" } else { "PROTOCOL" };
+                (fault.answer(), code, fault.to_string())
+            }
+            PumpError::Target(error) => {
+                let (code, text) = match error {
+                    TargetError::DiskFull { .. } => ("DISK_FULL", "there is no room for the file"),
+                    _ => ("NOT_WRITABLE", "the file can't be written"),
+                };
+                (FrameType::Nack, code, text.to_owned())
+            }
+            PumpError::Source(SourceError::Changed { .. }) => {
+                (FrameType::Error, "SOURCE_CHANGED", "the file changed while it was being sent".to_owned())
+            }
+            PumpError::Source(_) => (FrameType::Error, "NOT_READABLE", "the file can't be read".to_owned()),
+            PumpError::Stalled => (FrameType::Error, "STALLED", "no byte moved in time".to_owned()),
+            PumpError::Cancelled => (FrameType::Error, "ABORTED", "the transfer was cancelled".to_owned()),
+            PumpError::Thread => (FrameType::Error, "STATE", "the transfer failed inside".to_owned()),
+            // It said the last word, or is gone.
+            PumpError::Nack(_) | PumpError::Remote(_) | PumpError::Closed | PumpError::Connection(_) => {
+                return None;
+            }
+        };
+        Some((kind, format!("{code}: {text}")))
+    }
+}
+
+/// Whether a receiver's reason says that the file did not arrive as offered.
+///
+/// Peers of ours begin a reason with its code. Others say it in words of their own, of which these are the
+/// usual ones.
+fn speaks_of_integrity(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    ["integrity", "hash", "mismatch", "checksum", "sha256", "sha-256", "corrupt"]
+        .iter()
+        .any(|word| reason.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_by_its_reason() {
+        let code = |reason: &str| PumpError::Nack(reason.to_owned()).code();
+        assert_eq!(code("Hash mismatch"), Code::Integrity);
+        assert_eq!(code("INTEGRITY: only 3 of the 4 bytes offered came"), Code::Integrity);
+        assert_eq!(code("DISK_FULL: there is no room for the file"), Code::RemoteError);
+        assert_eq!(code("File too large"), Code::RemoteError);
+    }
+
+    #[test]
+    fn what_we_tell_a_peer_is_understood_by_a_peer_of_ours() {
+        let fault = PumpError::Fault(Fault::TooManyBytes { size: 3 });
+        let Some((FrameType::Nack, reason)) = fault.last_word() else { panic!("a refusal") };
+        assert_eq!(PumpError::Nack(reason).code(), Code::Integrity);
+        let full = TargetError::DiskFull { path: PathBuf::from("/home/me"), needed: 1 };
+        let Some((FrameType::Nack, reason)) = PumpError::Target(full).last_word() else {
+            panic!("a refusal")
+        };
+        assert!(!reason.contains("/home"));
+        assert_eq!(PumpError::Nack(reason).code(), Code::RemoteError);
+    }
+
+    #[test]
+    fn what_a_peer_says_is_shown_escaped() {
+        assert_eq!(PumpError::Remote("\x1b[2J".into()).to_string(), r"the peer gave up: \u{1b}[2J");
+    }
+}

@@ -1,0 +1,40 @@
+//! Moves one file over one encrypted stream, in either direction.
+//!
+//! A thread of its own reads and hashes, or hashes and writes; it and the stream exchange large batches
+//! through short queues, so that a slow disk holds the peer back and a slow peer the disk, and memory
+//! stays at a few MiB a transfer whatever the file's size.
+//!
+//! # Layout
+//! - `send`: one file to one peer; `outgoing` is the thread that reads
+//! - `receive`: one candidate connection of an incoming file; `incoming` is the thread that writes
+//! - `parting`: the last word to a peer, and the end of the stream
+//! - `error`: how a run can end
+
+mod error;
+mod incoming;
+mod outgoing;
+mod parting;
+mod receive;
+mod send;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use error::PumpError;
+pub use receive::{Incoming, Verified};
+pub use send::send;
+
+/// What a transfer and those who watch over it say to each other.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Bytes of the file that this run has moved: accepted by the stream, or received.
+    pub progress: watch::Sender<u64>,
+    /// Ends the run with [`PumpError::Cancelled`]; the peer is told.
+    pub cancel: CancellationToken,
+    /// How long nothing of the file may move before the run ends with [`PumpError::Stalled`].
+    ///
+    /// What moves is seen in steps of one encrypted message, 64 KiB between peers of ours.
+    pub idle: Duration,
+}

@@ -1,0 +1,209 @@
+//! One candidate connection of an incoming file.
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt;
+use secret_stream::{ChunkReader, Receiver, SecretStream, Sender, Transport};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Control, PumpError,
+    incoming::{self, BATCH_LEN, Batch},
+    parting::part,
+};
+use crate::{
+    files::Partial,
+    wire::{self, FrameType, Meta, Receiving},
+};
+
+/// A connection on which the file may come: one of several, perhaps.
+///
+/// First [`meta`](Self::meta), on all candidates at once; then [`body`](Self::body) on the first that has
+/// it; after the file was put in its place, [`ack`](Self::ack). Dropped, it tears its stream down without a
+/// word.
+pub struct Incoming<T: Transport> {
+    /// Gone once the last word was said.
+    halves: Option<Halves<T>>,
+    machine: Receiving,
+}
+
+type Halves<T> = (Receiver<<T as Transport>::Reader>, Sender<<T as Transport>::Writer>);
+
+/// A file that came whole and is what was offered, still under its temporary name.
+#[derive(Debug)]
+pub struct Verified {
+    /// SHA-256 of its bytes, lower-case hex.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+    partial: Partial,
+}
+
+impl<T: Transport> Incoming<T> {
+    /// A candidate for what `offer` says.
+    pub fn new(stream: SecretStream<T>, offer: Meta) -> Self {
+        Incoming { halves: Some(stream.split()), machine: Receiving::new(offer) }
+    }
+
+    /// Waits for metadata that equals the offer, for as long as `control.idle` in all.
+    ///
+    /// # Errors
+    /// Any but `Source` and `Target`; the peer was told and the stream is at its end.
+    pub async fn meta(&mut self, control: &Control) -> Result<(), PumpError> {
+        let result = match &mut self.halves {
+            None => Err(PumpError::Closed),
+            Some((receiver, _)) => {
+                let deadline = Instant::now() + control.idle;
+                tokio::select! {
+                    biased;
+                    () = control.cancel.cancelled() => Err(PumpError::Cancelled),
+                    read = timeout_at(deadline, read_meta(receiver, &mut self.machine)) => {
+                        read.unwrap_or(Err(PumpError::Stalled))
+                    }
+                }
+            }
+        };
+        if let Err(error) = &result {
+            self.tell(error).await;
+        }
+        result
+    }
+
+    /// Takes all bytes into `partial` and compares their hash with the one offered.
+    ///
+    /// # Errors
+    /// Any but `Source`; the peer was told, the stream is at its end, and the partial file is removed.
+    pub async fn body(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
+        let result = self.fill(partial, control).await;
+        if let Err(error) = &result {
+            self.tell(error).await;
+        }
+        result
+    }
+
+    /// Tells the sender that the file is in its final place, and ends the stream.
+    ///
+    /// # Errors
+    /// `Connection` or `Closed` where it is not certain that the sender heard it.
+    pub async fn ack(mut self) -> Result<(), PumpError> {
+        match self.halves.take() {
+            None => Err(PumpError::Closed),
+            Some((receiver, sender)) => {
+                Ok(part(receiver, sender, Some((FrameType::Ack, String::new()))).await?)
+            }
+        }
+    }
+
+    /// Tells the sender what went wrong, unless it was told, and ends the stream.
+    pub async fn refuse(mut self, error: &PumpError) {
+        self.tell(error).await;
+    }
+
+    async fn fill(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
+        let Some((receiver, _)) = &mut self.halves else { return Err(PumpError::Closed) };
+        let (batches, writer) = incoming::start(partial);
+        let read = tokio::select! {
+            biased;
+            () = control.cancel.cancelled() => Err(PumpError::Cancelled),
+            read = read_body(receiver, &mut self.machine, &batches, control) => read,
+        };
+        drop(batches);
+        // Where the disk failed, reading ended because of that.
+        let (partial, hash) = writer.await.map_err(|_| PumpError::Thread)??;
+        let checked = read.and_then(|()| Ok(self.machine.check_hash(&hash)?));
+        if let Err(error) = checked {
+            // To remove a large file can take the disk a while.
+            let _ = tokio::task::spawn_blocking(move || drop(partial)).await;
+            return Err(error);
+        }
+        Ok(Verified { hash, size: self.machine.received(), partial })
+    }
+
+    async fn tell(&mut self, error: &PumpError) {
+        if let Some((receiver, sender)) = self.halves.take() {
+            // Whether the peer still hears it changes nothing here.
+            let _ = part(receiver, sender, error.last_word()).await;
+        }
+    }
+}
+
+impl Verified {
+    /// Brings the file to the disk and gives it its final name, off the runtime; returns its path.
+    ///
+    /// # Errors
+    /// `Target`; nothing is left of the file then.
+    pub async fn commit(self) -> Result<PathBuf, PumpError> {
+        let committed = tokio::task::spawn_blocking(move || self.partial.commit());
+        Ok(committed.await.map_err(|_| PumpError::Thread)??)
+    }
+}
+
+async fn read_meta<R: ChunkReader>(
+    receiver: &mut Receiver<R>,
+    machine: &mut Receiving,
+) -> Result<(), PumpError> {
+    loop {
+        match machine.poll()? {
+            Some(wire::Incoming::Meta) => return Ok(()),
+            Some(wire::Incoming::Error(reason)) => return Err(PumpError::Remote(reason)),
+            // Nothing else comes before it.
+            Some(wire::Incoming::Data(_) | wire::Incoming::Done) | None => {}
+        }
+        let message = receiver.recv().await?.ok_or(PumpError::Closed)?;
+        machine.handle(message.freeze());
+    }
+}
+
+/// Hands all bytes of the file on, up to and with its end.
+async fn read_body<R: ChunkReader>(
+    receiver: &mut Receiver<R>,
+    machine: &mut Receiving,
+    batches: &mpsc::Sender<Batch>,
+    control: &Control,
+) -> Result<(), PumpError> {
+    let mut batch = Batch::default();
+    let mut deadline = Instant::now() + control.idle;
+    loop {
+        let before = machine.received();
+        let mut done = false;
+        while let Some(event) = machine.poll()? {
+            match event {
+                wire::Incoming::Data(bytes) => batch.push(bytes),
+                wire::Incoming::Done => done = true,
+                wire::Incoming::Error(reason) => return Err(PumpError::Remote(reason)),
+                // It does not come twice.
+                wire::Incoming::Meta => {}
+            }
+        }
+        if machine.received() > before {
+            deadline = Instant::now() + control.idle;
+        }
+        // What has arrived already is gathered; nothing waits for what has not.
+        let gather = !done && batch.len() < BATCH_LEN && Instant::now() < deadline;
+        let arrived = if gather { receiver.recv().now_or_never() } else { None };
+        let message = match arrived {
+            Some(message) => message?,
+            None => {
+                if batch.len() > 0 {
+                    control.progress.send_replace(machine.received());
+                    if batches.send(batch.take()).await.is_err() {
+                        // The writer says why.
+                        return Ok(());
+                    }
+                    deadline = Instant::now() + control.idle;
+                }
+                if done {
+                    return Ok(());
+                }
+                if Instant::now() >= deadline {
+                    return Err(PumpError::Stalled);
+                }
+                timeout_at(deadline, receiver.recv()).await.map_err(|_| PumpError::Stalled)??
+            }
+        };
+        machine.handle(message.ok_or(PumpError::Closed)?.freeze());
+    }
+}

@@ -1,0 +1,178 @@
+//! One file to one peer.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use secret_stream::{ChunkReader, ChunkWriter, Receiver, SecretStream, Sender, Transport};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Control, PumpError,
+    outgoing::{self, FRAMES},
+    parting::part,
+};
+use crate::{
+    files::Source,
+    wire::{DONE, MAX_META, Meta, Reply, Sending},
+};
+
+/// How long a receiver may take to verify and store a file after its last byte, as long as the connection
+/// lives: a slow disk needs minutes for a large one.
+const ACK_WAIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long a reply that came before the connection was lost may take to be read.
+const LATE_REPLY: Duration = Duration::from_secs(1);
+
+/// Bytes that stand between us and the peer before how long a batch takes says anything of the path: more
+/// than the stream's buffers hold.
+const BUFFERED: u64 = 4 * 1024 * 1024;
+
+/// A batch that the stream takes sooner than this may be followed by one twice as large.
+const QUICK: Duration = Duration::from_millis(250);
+
+/// A batch that takes longer than this is followed by single messages, since time is only measured batch
+/// by batch, and a path that is slow but moves must not count as stalled.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Sends the file that `meta` describes, and returns once the receiver has acknowledged it.
+///
+/// Takes the whole stream, tells the peer of what went wrong here, and ends it. Several may run at once on
+/// clones of one source. Dropped before it returns, it tears the stream down without a word.
+///
+/// # Errors
+/// `Source` where the file is not what `meta` says (any more), in which case the receiver got no end of
+/// it; `Nack` or `Remote` for what the peer said; `Fault`, `Closed` or `Connection` for what it did;
+/// `Stalled`; `Cancelled`.
+pub async fn send<T: Transport>(
+    stream: SecretStream<T>,
+    source: &Source,
+    meta: &Meta,
+    control: &Control,
+) -> Result<(), PumpError> {
+    let (mut receiver, mut sender) = stream.split();
+    // All that may come is one short frame.
+    receiver.set_max_message(MAX_META);
+    let result = tokio::select! {
+        biased;
+        () = control.cancel.cancelled() => Err(PumpError::Cancelled),
+        result = exchange(&mut receiver, &mut sender, source, meta, control) => result,
+    };
+    let word = result.as_ref().err().and_then(PumpError::last_word);
+    // Whether the peer still hears it changes nothing here.
+    let _ = part(receiver, sender, word).await;
+    result
+}
+
+async fn exchange<R: ChunkReader, W: ChunkWriter>(
+    receiver: &mut Receiver<R>,
+    sender: &mut Sender<W>,
+    source: &Source,
+    meta: &Meta,
+    control: &Control,
+) -> Result<(), PumpError> {
+    let done = AtomicBool::new(false);
+    let mut reply = Box::pin(reply(receiver, &done));
+    let sent = tokio::select! {
+        biased;
+        reply = &mut reply => return reply,
+        sent = transfer(sender, source, meta, control, &done) => sent,
+    };
+    match sent {
+        Ok(()) => timeout(ACK_WAIT, reply).await.unwrap_or(Err(PumpError::Stalled)),
+        // A peer that refuses the file and leaves may be heard after its leaving was felt.
+        Err(error) if error.is_lost_connection() => match timeout(LATE_REPLY, reply).await {
+            Ok(Err(reply @ (PumpError::Nack(_) | PumpError::Remote(_)))) => Err(reply),
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits for the receiver's one reply; `done` says whether it may be an ACK.
+async fn reply<R: ChunkReader>(receiver: &mut Receiver<R>, done: &AtomicBool) -> Result<(), PumpError> {
+    let mut sending = Sending::default();
+    while let Some(message) = receiver.recv().await? {
+        if done.load(Ordering::Relaxed) {
+            sending.done_sent();
+        }
+        sending.handle(message.freeze());
+        match sending.poll()? {
+            Some(Reply::Ack) => return Ok(()),
+            Some(Reply::Nack(reason)) => return Err(PumpError::Nack(reason)),
+            Some(Reply::Error(reason)) => return Err(PumpError::Remote(reason)),
+            None => {}
+        }
+    }
+    Err(PumpError::Closed)
+}
+
+/// Sends META, all DATA and DONE.
+async fn transfer<W: ChunkWriter>(
+    sender: &mut Sender<W>,
+    source: &Source,
+    meta: &Meta,
+    control: &Control,
+    done: &AtomicBool,
+) -> Result<(), PumpError> {
+    if meta.size != source.size() {
+        return Err(source.changed().into());
+    }
+    let announced = meta.encode()?;
+    in_time(control.idle, sender.send(&announced)).await?;
+    let mut chunks = outgoing::start(source.clone(), meta.hash.clone());
+    let mut moved = 0;
+    let mut count = 1;
+    while let Some(chunk) = chunks.recv().await {
+        let mut chunk = chunk?;
+        while let Some(batch) = chunk.take(count) {
+            let start = Instant::now();
+            in_time(control.idle, sender.send_in_place(batch.buffer, &batch.messages)).await?;
+            moved += batch.bytes;
+            control.progress.send_replace(moved);
+            count = next_count(count, moved, start.elapsed());
+        }
+    }
+    if moved < meta.size {
+        return Err(PumpError::Thread);
+    }
+    done.store(true, Ordering::Relaxed);
+    in_time(control.idle, sender.send(&DONE)).await
+}
+
+/// How many messages go at once after `count` of them took `took`, `moved` bytes in all.
+fn next_count(count: usize, moved: u64, took: Duration) -> usize {
+    if took > SLOW {
+        1
+    } else if took < QUICK && moved > BUFFERED {
+        (count * 2).min(FRAMES)
+    } else {
+        count
+    }
+}
+
+async fn in_time(
+    idle: Duration,
+    sent: impl Future<Output = Result<(), secret_stream::Error>>,
+) -> Result<(), PumpError> {
+    match timeout(idle, sent).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(PumpError::Stalled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_on_a_quick_path_and_shrink_on_a_slow_one() {
+        let quick = Duration::from_millis(1);
+        assert_eq!(next_count(1, BUFFERED, quick), 1);
+        assert_eq!(next_count(1, BUFFERED + 1, quick), 2);
+        assert_eq!(next_count(FRAMES, u64::MAX, quick), FRAMES);
+        assert_eq!(next_count(8, u64::MAX, QUICK), 8);
+        assert_eq!(next_count(8, u64::MAX, SLOW + quick), 1);
+    }
+}
