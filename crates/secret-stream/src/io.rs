@@ -41,7 +41,9 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {
             filled: Notify::new(),
         });
         tokio::spawn(pump(shared.clone()));
-        (IoReader { buffer: BytesMut::new(), shared: shared.clone() }, IoWriter { shared })
+        let guard = Arc::new(Guard { shared: shared.clone() });
+        let reader = IoReader { buffer: BytesMut::new(), shared: shared.clone(), _guard: guard.clone() };
+        (reader, IoWriter { shared, _guard: guard })
     }
 }
 
@@ -49,10 +51,17 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {
 pub struct IoReader<T> {
     buffer: BytesMut,
     shared: Arc<Shared<T>>,
+    _guard: Arc<Guard<T>>,
 }
 
-/// The sending half of [`Io`]. Dropped before it was closed, it destroys the stream.
+/// The sending half of [`Io`].
 pub struct IoWriter<T> {
+    shared: Arc<Shared<T>>,
+    _guard: Arc<Guard<T>>,
+}
+
+/// Gives the stream up when both halves are gone, unless its end was written.
+struct Guard<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -188,7 +197,7 @@ impl<T: AsyncWrite + Send + 'static> ChunkWriter for IoWriter<T> {
     }
 }
 
-impl<T> Drop for IoWriter<T> {
+impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         if self.shared.lock().end == End::Open {
             self.shared.destroy();

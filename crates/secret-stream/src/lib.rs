@@ -10,7 +10,7 @@
 //!
 //! None of the above performs I/O or reads a clock. On top of them:
 //! - [`SecretStream`], [`Receiver`], [`Sender`], [`Control`]: an encrypted stream over a [`Transport`].
-//! - [`Io`]: a transport of anything that is `AsyncRead + AsyncWrite`.
+//! - Transports: [`udx::Stream`], and [`Io`] for anything that is `AsyncRead + AsyncWrite`.
 
 pub mod frame;
 pub mod handshake;
@@ -28,6 +28,7 @@ mod sender;
 mod stream;
 mod symmetric;
 mod transport;
+mod udx_stream;
 mod xx;
 
 pub use error::Error;

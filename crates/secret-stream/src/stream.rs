@@ -15,9 +15,9 @@ use crate::{
 
 /// An authenticated, encrypted stream of messages between the two ends of a finished handshake.
 ///
-/// Messages arrive as they were sent, whole and in order. Dropped before both ends ended, it destroys its
-/// transport.
-pub struct SecretStream<T: Transport> {
+/// Messages arrive as they were sent, whole and in order. Dropped before [`Self::shutdown`], it destroys its
+/// transport; after it, what was sent is delivered in the background.
+pub struct SecretStream<T: Transport = udx::Stream> {
     peers: Peers,
     handle: T::Handle,
     receiver: Receiver<T::Reader>,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 /// A reliable, ordered stream of bytes in both directions, moved in chunks so that nothing copies them.
 ///
-/// [`Io`](crate::Io) makes one of anything that is `AsyncRead + AsyncWrite`.
+/// [`udx::Stream`] is one; [`Io`](crate::Io) makes one of anything that is `AsyncRead + AsyncWrite`.
 pub trait Transport {
     /// What receives.
     type Reader: ChunkReader;
@@ -19,7 +19,7 @@ pub trait Transport {
     /// The stream's handle.
     fn handle(&self) -> Self::Handle;
 
-    /// The halves. Dropping both before both ends of the stream ended destroys it.
+    /// The halves. Dropping both before the writer was closed destroys the stream.
     fn split(self) -> (Self::Reader, Self::Writer);
 }
 

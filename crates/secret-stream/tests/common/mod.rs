@@ -1,5 +1,7 @@
 //! A Node.js peer as a child process that prints a JSON object per line.
 
+pub mod exchange;
+
 use std::{path::Path, process::Stdio, time::Duration};
 
 use serde_json::Value;
@@ -45,6 +47,12 @@ impl Node {
             .unwrap()
             .expect("the peer says something before it exits");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the peer prints JSON, not {line}"))
+    }
+
+    /// The port that it says it listens on.
+    pub async fn port(&mut self) -> u16 {
+        let said = self.says().await;
+        said["port"].as_u64().and_then(|port| port.try_into().ok()).expect("the peer names its port")
     }
 
     /// Waits until the peer exited by itself, and well.
