@@ -1,8 +1,8 @@
 //! The file that is sent and the one that is received, on a real disk.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError, prepare_folder};
+use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError, prepare_folder, sweep};
 use tokio_util::sync::CancellationToken;
 
 const ID: &str = "0123456789abcdef";
@@ -325,6 +325,29 @@ mod partial {
             assert!(matches!(prepared, Err(TargetError::NotWritable { .. })), "{prepared:?}");
             assert!(matches!(created, Err(TargetError::NotWritable { .. })), "{created:?}");
         }
+    }
+
+    #[test]
+    fn what_dead_processes_left_is_swept_away_in_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let age = |path: &Path| {
+            let file = fs::File::options().write(true).open(path).expect("opened");
+            file.set_modified(old).expect("set");
+        };
+        let alive = Partial::create(&in_folder(dir.path(), "a"), ID, 0).expect("created");
+        age(&at(TEMPORARY));
+        for name in [".00000000000000aa.part", ".00000000000000ab.part", ".notours.part", "x.part"] {
+            fs::write(at(name), "x").expect("written");
+            if name != ".00000000000000ab.part" {
+                age(&at(name));
+            }
+        }
+        assert_eq!(sweep(dir.path(), Duration::from_secs(1800)).expect("swept"), 1);
+        assert_eq!(names(dir.path()), [".00000000000000ab.part", TEMPORARY, ".notours.part", "x.part"]);
+        alive.commit().expect("committed");
+        assert!(sweep(&at("none"), Duration::ZERO).is_err());
     }
 
     #[cfg(unix)]

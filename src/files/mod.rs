@@ -19,7 +19,7 @@ mod target;
 mod text;
 
 pub use name::SafeName;
-pub use partial::Partial;
+pub use partial::{Partial, sweep};
 pub use source::{CHUNK_LEN, Source, SourceError};
 pub use target::{Target, TargetError, prepare_folder};
 pub use text::{display, display_path};

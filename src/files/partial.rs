@@ -5,6 +5,7 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -17,6 +18,13 @@ const MAX_NUMBER: u32 = 9_999;
 
 /// Times a temporary file that another process removes at the same moment is made anew.
 const MAX_ATTEMPTS: u32 = 4;
+
+/// What a temporary file's name has around the transfer's id.
+const PREFIX: &str = ".";
+const SUFFIX: &str = ".part";
+
+/// Hex digits of a transfer's id in a temporary file's name.
+const ID_LEN: usize = 16;
 
 /// A file that is being received: `.` and the transfer's id and `.part` in the target's folder, until
 /// [`commit`](Partial::commit) gives it its name. Dropped before, it is removed.
@@ -61,7 +69,7 @@ impl Partial {
         if place.dir.free().is_some_and(|free| free < size) {
             return Err(TargetError::DiskFull { path: place.folder, needed: size });
         }
-        let temporary = OsString::from(format!(".{id}.part"));
+        let temporary = OsString::from(format!("{PREFIX}{id}{SUFFIX}"));
         let file = place.create_temporary(&temporary, size)?;
         Ok(Partial { file, temporary, place, size, committed: false })
     }
@@ -98,6 +106,29 @@ impl Partial {
         }
         Ok(self.place.folder.join(name))
     }
+}
+
+/// Removes the temporary files that died with their processes and were not written to for `age`. Blocks;
+/// returns how many. Files that another process is writing stay, whatever their age.
+///
+/// # Errors
+/// Where the folder can't be read. A file that can't be removed is left.
+pub fn sweep(dir: &Path, age: Duration) -> io::Result<usize> {
+    let opened = Dir::open(dir)?;
+    let mut removed = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if !is_temporary(&name) {
+            continue;
+        }
+        let Ok(file) = opened.open_file(&name) else { continue };
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age));
+        if is_old && !is_locked(&file) && opened.holds(&name, &file) && opened.remove(&name).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 impl Drop for Partial {
@@ -242,6 +273,13 @@ fn ends_as_folder(path: &Path) -> bool {
         [.., last] => is_separator(last),
         [] => false,
     }
+}
+
+/// Whether a name is one that [`Partial::create`] gives.
+fn is_temporary(name: &OsStr) -> bool {
+    let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    id.is_some_and(|id| id.len() == ID_LEN && id.bytes().all(is_hex))
 }
 
 /// Takes the lock by which a process shows that it is writing the file; true where another holds it.

@@ -115,6 +115,8 @@ impl Receiving {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{
         super::{DONE, encode},
         *,
@@ -211,5 +213,63 @@ mod tests {
         assert!(receiving.poll().is_err());
         receiving.handle(meta_frame().into());
         assert_eq!(receiving.poll(), Ok(None));
+    }
+
+    /// Everything that comes of `runs`, neighbouring bytes joined, and how it ended.
+    fn outcome(runs: &[&[u8]]) -> (Vec<Incoming>, Option<Fault>) {
+        let mut receiving = Receiving::new(offer());
+        let mut events = Vec::new();
+        for run in runs {
+            receiving.handle(Bytes::copy_from_slice(run));
+            loop {
+                match receiving.poll() {
+                    Ok(None) => break,
+                    Ok(Some(Incoming::Data(bytes))) => match events.last_mut() {
+                        Some(Incoming::Data(before)) => *before = [&before[..], &bytes].concat().into(),
+                        _ => events.push(Incoming::Data(bytes)),
+                    },
+                    Ok(Some(event)) => events.push(event),
+                    Err(fault) => return (events, Some(fault)),
+                }
+            }
+        }
+        (events, None)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_only_the_file_offered_comes_out(
+            frames in prop::collection::vec(prop_oneof![
+                4 => prop::collection::vec(any::<u8>(), 0..4).prop_map(|bytes| data(&bytes)),
+                2 => Just(meta_frame()),
+                2 => Just(DONE.to_vec()),
+                1 => Just(encode(FrameType::Error, b"oh")),
+                1 => prop::collection::vec(any::<u8>(), 0..8),
+            ], 0..8),
+            starts_well in any::<bool>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let start = if starts_well { meta_frame() } else { Vec::new() };
+            let bytes = [start, frames.concat()].concat();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            at.extend([0, bytes.len()]);
+            at.sort_unstable();
+            let runs: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            let (events, fault) = outcome(&runs);
+            for (place, event) in events.iter().enumerate() {
+                match event {
+                    Incoming::Meta => prop_assert_eq!(place, 0),
+                    Incoming::Data(bytes) => prop_assert!(place == 1 && bytes.len() <= 3),
+                    Incoming::Done => prop_assert!(matches!(&events[1], Incoming::Data(bytes) if bytes.len() == 3)),
+                    Incoming::Error(_) => prop_assert_eq!(place, events.len() - 1),
+                }
+            }
+            // A byte too many may come in a run of its own, after those before it came out.
+            let (whole, same) = outcome(&[&bytes]);
+            prop_assert_eq!(&fault, &same);
+            if fault.is_none() {
+                prop_assert_eq!(events, whole);
+            }
+        }
     }
 }
