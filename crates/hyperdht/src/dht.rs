@@ -1,6 +1,7 @@
 //! The public face of a node.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use secret_stream::{KeyPair, PublicKey};
@@ -9,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::command;
 use crate::config::Config;
+use crate::connect;
 use crate::crypto::hash;
 use crate::encoding::Writer;
 use crate::error::Error;
@@ -23,8 +25,10 @@ use crate::store::{MAX_PEERS, MAX_VALUE_SIZE};
 /// clone.
 #[derive(Clone, Debug)]
 pub struct Dht {
-    pub(crate) handle: Handle,
+    handle: Handle,
     key_pair: KeyPair,
+    /// What its servers and connections share.
+    peers: Arc<connect::Shared>,
 }
 
 impl Dht {
@@ -34,7 +38,8 @@ impl Dht {
     /// [`Error::Bind`].
     pub async fn new(config: Config) -> Result<Self, Error> {
         let handle = node::start(&config).await?;
-        Ok(Self { handle, key_pair: config.key_pair.unwrap_or_else(KeyPair::generate) })
+        let key_pair = config.key_pair.unwrap_or_else(KeyPair::generate);
+        Ok(Self { handle, key_pair, peers: Arc::default() })
     }
 
     /// The first node of a private network, which others reach at `host`. It is persistent and
@@ -215,8 +220,14 @@ impl Dht {
         Ok(newest)
     }
 
-    /// Closes the sockets until [`Dht::resume`].
+    /// What servers and connections of this node work with.
+    pub(crate) fn context(&self) -> connect::Context {
+        connect::Context { handle: self.handle.clone(), shared: self.peers.clone() }
+    }
+
+    /// Makes the servers unfindable and closes the sockets until [`Dht::resume`].
     pub async fn suspend(&self) {
+        self.peers.suspend().await;
         self.handle.suspend().await;
     }
 
@@ -225,11 +236,14 @@ impl Dht {
     /// # Errors
     /// [`Error::Bind`].
     pub async fn resume(&self) -> Result<(), Error> {
-        Ok(self.handle.resume().await?)
+        self.handle.resume().await?;
+        self.peers.resume().await;
+        Ok(())
     }
 
-    /// Ends the node.
+    /// Closes the servers, ends all connections and the node.
     pub async fn destroy(&self) {
+        self.peers.close().await;
         self.handle.destroy().await;
     }
 

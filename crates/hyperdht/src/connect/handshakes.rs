@@ -151,15 +151,6 @@ impl<W: PartialEq> Handshakes<W> {
         Some(HandshakeId { index, serial: slot.serial })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.by_message.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_message.is_empty()
-    }
-
     fn forget(&mut self, now: Instant) {
         while let Some((_, id)) = self.ended.pop_front_if(|(at, _)| *at <= now) {
             self.discard(id);
@@ -227,7 +218,7 @@ mod tests {
         let known = Arrival::Known { waiter: 3, answer: ANSWER };
         assert_eq!(handshakes.arrive(now, b"a", HOST, 3), known);
         assert_eq!(handshakes.answer(id, None), Vec::<u32>::new());
-        assert_eq!(handshakes.len(), 1);
+        assert_eq!(handshakes.by_message.len(), 1);
     }
 
     #[test]
@@ -275,14 +266,14 @@ mod tests {
         };
         assert_eq!(fill(&mut handshakes, HOST), MAX_PER_HOST);
         assert_eq!(fill(&mut handshakes, Ipv4Addr::LOCALHOST), MAX_HANDSHAKES - MAX_PER_HOST);
-        assert_eq!(handshakes.len(), MAX_HANDSHAKES);
+        assert_eq!(handshakes.by_message.len(), MAX_HANDSHAKES);
         for index in 0..MAX_HANDSHAKES {
             let id = handshakes.by_index(index).unwrap();
             handshakes.end(now, id);
         }
         assert_eq!(fill(&mut handshakes, Ipv4Addr::new(9, 9, 9, 9)), 0);
         new(handshakes.arrive(now + CLEAR_WAIT, b"later", HOST, 0));
-        assert_eq!(handshakes.len(), 1);
+        assert_eq!(handshakes.by_message.len(), 1);
         assert_eq!(handshakes.per_host.len(), 1);
     }
 
@@ -303,7 +294,7 @@ mod tests {
         let mut handshakes = Handshakes::new();
         let id = new(handshakes.arrive(now, b"a", HOST, 0));
         handshakes.discard(id);
-        assert!(handshakes.is_empty());
+        assert!(handshakes.by_message.is_empty());
         assert_eq!(handshakes.by_index(0), None);
     }
 }

@@ -1,0 +1,411 @@
+//! Dialling: a connection to the server of a public key (spec/connect.md §6).
+
+use std::collections::{HashSet, VecDeque};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use secret_stream::{HandshakeResult, KeyPair, PublicKey, SecretStream};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::connection::{Connection, ConnectionPath};
+use super::error::ConnectError;
+use super::hook::Hook;
+use super::incoming::default_via;
+use super::message::{self, Handshake, Mode};
+use super::noise::{Initiator, holepunch_secret};
+use super::path::{Answered, Own, Path, client_path};
+use super::payload::{Firewall, NoisePayload, UdxInfo, VERSION, error};
+use super::peer_address::PeerAddress;
+use super::punch::{HolepunchPayload, SecurePayload};
+use super::{Context, random};
+use crate::address::local_addresses;
+use crate::command;
+use crate::crypto::hash;
+use crate::handle::Query;
+use crate::id::Id;
+use crate::rpc::{QuerySpec, Reply, Request, RequestError, Via};
+use crate::store::message::Peer;
+
+/// Nodes asked at once: found ones, and one more while hints are asked in turn.
+const PARALLEL: usize = 2;
+/// Nodes that wait to be asked. The query goes on; what it finds beyond is not needed.
+const MAX_WAITING: usize = 64;
+/// Sends of each request of the query.
+const QUERY_ATTEMPTS: u32 = 4;
+/// How long the server has to come to us (hyperdht/lib/connect.js passiveConnectTimeout).
+const SERVER_WAIT: Duration = Duration::from_secs(10);
+/// How long the server's first bytes may take once the stream is connected. A dead path is
+/// given up by udx after about twelve seconds.
+const HEADER_WAIT: Duration = Duration::from_secs(15);
+/// Sends of the word that we will not punch. It only spares the server its waiting.
+const ABORT_ATTEMPTS: u32 = 2;
+
+/// How to dial.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Who we are to the peer; the node's own key pair if `None`.
+    pub key_pair: Option<KeyPair>,
+    /// Nodes to ask first.
+    pub relay_addresses: Vec<SocketAddrV4>,
+    /// Try the peer's addresses in the local network, and tell it ours. Default: true.
+    pub local_connection: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { key_pair: None, relay_addresses: Vec::new(), local_connection: true }
+    }
+}
+
+/// Connects to the peer. Dropping the future gives up.
+pub(crate) async fn connect(
+    context: &Context,
+    default_keys: &KeyPair,
+    peer: PeerAddress,
+    options: ConnectOptions,
+) -> Result<Connection, ConnectError> {
+    let network = context.handle.network();
+    if network.destroyed {
+        return Err(ConnectError::Destroyed);
+    }
+    if network.suspended {
+        return Err(ConnectError::Suspended);
+    }
+    let hook = Hook::early();
+    let stream_options =
+        udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
+    let stream = context.handle.udx().stream(stream_options).await.map_err(|_| ConnectError::Destroyed)?;
+
+    let local = options.local_connection.then(|| own_local_addresses(context));
+    let own = Own { open: network.remote_address.is_some(), local };
+    let payload = NoisePayload {
+        firewall: if own.open { Firewall::Open } else { Firewall::Unknown },
+        addresses4: network.remote_address.into_iter().chain(own.local.iter().flatten().copied()).collect(),
+        udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
+        secret_stream: Some(1),
+        ..NoisePayload::default()
+    };
+    let keys = options.key_pair.unwrap_or_else(|| default_keys.clone());
+    // A key that is no point of the curve is nobody's.
+    let initiator =
+        Initiator::new(keys, peer.public_key, &payload).map_err(|_| ConnectError::PeerNotFound)?;
+
+    let target = hash(&[&peer.public_key]);
+    let hints = hints(context, &peer, options.relay_addresses, target).await;
+    let search = Search { context, target, initiator: &initiator, hints };
+    let (session, asked) = search.run().await?;
+    let dial = Dial { context, target, own, hook, stream, remote: peer.public_key, session, asked };
+    dial.run().await
+}
+
+/// Where this host may be reached in its own network.
+fn own_local_addresses(context: &Context) -> Vec<SocketAddrV4> {
+    let socket = context.handle.socket(Via::Server);
+    socket.map(|socket| local_addresses(socket.local_addr())).unwrap_or_default()
+}
+
+/// The nodes to ask before a query has found any.
+async fn hints(
+    context: &Context,
+    peer: &PeerAddress,
+    mut hints: Vec<SocketAddrV4>,
+    target: Id,
+) -> Vec<SocketAddrV4> {
+    if hints.is_empty() {
+        hints.clone_from(&peer.relay_addresses);
+    }
+    if hints.is_empty() {
+        hints = context.shared.known_relays(&peer.public_key);
+    }
+    if let Some(relay) = announced_here(context, target).await {
+        hints = vec![relay];
+    }
+    hints
+}
+
+/// Where the server announced itself from, if it did so at this node.
+async fn announced_here(context: &Context, target: Id) -> Option<SocketAddrV4> {
+    let (sender, relay) = oneshot::channel();
+    context.handle.with_router(move |_, forwards| {
+        let relay = forwards.get(std::time::Instant::now(), &target).map(|forward| forward.relay);
+        let _ = sender.send(relay);
+    });
+    relay.await.ok().flatten()
+}
+
+/// A server's answer, read.
+struct Session {
+    answered: Answered,
+    via: Via,
+    payload: NoisePayload,
+    remote_id: u32,
+    result: HandshakeResult,
+}
+
+/// Looks for nodes that know the server, and for the server through them.
+struct Search<'a> {
+    context: &'a Context,
+    target: Id,
+    initiator: &'a Initiator,
+    hints: Vec<SocketAddrV4>,
+}
+
+/// What asking one node came to.
+type Asked = (Lane, Result<Session, Failure>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lane {
+    Hint,
+    Found,
+}
+
+enum Failure {
+    /// This node leads nowhere; another may.
+    Node,
+    /// The server itself has refused, or this node has ended.
+    Final(ConnectError),
+}
+
+impl Search<'_> {
+    /// The first valid answer, and the nodes that were asked for it.
+    async fn run(self) -> Result<(Session, Vec<SocketAddrV4>), ConnectError> {
+        let mut hints: VecDeque<_> = self.hints.iter().copied().collect();
+        let mut parallel = PARALLEL + usize::from(!hints.is_empty());
+        let mut asking: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
+        let mut asked: Vec<SocketAddrV4> = Vec::new();
+        let mut seen: HashSet<SocketAddrV4> = self.hints.iter().copied().collect();
+        let mut waiting: VecDeque<SocketAddrV4> = VecDeque::new();
+        let mut found_any = false;
+        let mut query = Some(self.find_peer(self.hints.clone()));
+        // A query that began at the hints may have found nothing because they were no good.
+        let mut second_pass = !hints.is_empty();
+
+        if let Some(hint) = hints.pop_front() {
+            asked.push(hint);
+            asking.push(self.ask(Lane::Hint, hint));
+        }
+        loop {
+            while asking.len() < parallel
+                && let Some(node) = waiting.pop_front()
+            {
+                asked.push(node);
+                asking.push(self.ask(Lane::Found, node));
+            }
+            if query.is_none() && asking.is_empty() {
+                if second_pass {
+                    second_pass = false;
+                    query = Some(self.find_peer(Vec::new()));
+                } else if found_any {
+                    return Err(ConnectError::PeerConnectionFailed);
+                } else {
+                    return Err(ConnectError::PeerNotFound);
+                }
+            }
+            tokio::select! {
+                Some((lane, result)) = asking.next() => {
+                    match result {
+                        Ok(session) => return Ok((session, asked)),
+                        Err(Failure::Final(error)) => return Err(error),
+                        Err(Failure::Node) => {}
+                    }
+                    if lane == Lane::Hint {
+                        match hints.pop_front() {
+                            Some(hint) => {
+                                asked.push(hint);
+                                asking.push(self.ask(Lane::Hint, hint));
+                            }
+                            None => parallel = PARALLEL,
+                        }
+                    }
+                }
+                reply = next_reply(&mut query), if query.is_some() => match reply {
+                    Some(reply) => {
+                        if knows_peer(&reply) && waiting.len() < MAX_WAITING && seen.insert(reply.from) {
+                            found_any = true;
+                            waiting.push_back(reply.from);
+                        }
+                    }
+                    None => query = None,
+                },
+            }
+        }
+    }
+
+    fn find_peer(&self, nodes: Vec<SocketAddrV4>) -> Query {
+        let spec = QuerySpec { attempts: QUERY_ATTEMPTS, ..QuerySpec::user(command::FIND_PEER, self.target) };
+        self.context.handle.query(spec.nodes(nodes))
+    }
+
+    fn ask(&self, lane: Lane, node: SocketAddrV4) -> BoxFuture<'_, Asked> {
+        async move { (lane, self.session(node).await) }.boxed()
+    }
+
+    /// Asks one node to pass the handshake on.
+    async fn session(&self, node: SocketAddrV4) -> Result<Session, Failure> {
+        let message = Handshake::new(Mode::FromClient, self.initiator.message().to_vec());
+        let request = Request::user(command::PEER_HANDSHAKE, self.target, node).value(message.encode());
+        let reply = self.context.handle.request(request).await.map_err(|error| match error {
+            RequestError::TimedOut | RequestError::Busy => Failure::Node,
+            RequestError::Suspended => Failure::Final(ConnectError::Suspended),
+            RequestError::Destroyed => Failure::Final(ConnectError::Destroyed),
+        })?;
+        let value = reply.value.as_ref().ok_or(Failure::Node)?;
+        let handshake = Handshake::decode(value).map_err(|_| Failure::Node)?;
+        if handshake.mode != Mode::Reply {
+            return Err(Failure::Node);
+        }
+        // What does not authenticate is the node's doing, not the server's.
+        let (payload, result) = self.initiator.finish(&handshake.noise).map_err(|_| Failure::Node)?;
+        if payload.version != VERSION {
+            return Err(Failure::Final(ConnectError::ServerIncompatible));
+        }
+        let remote_id = match payload.udx {
+            Some(udx) if payload.error == error::NONE => udx.id,
+            _ => return Err(Failure::Final(ConnectError::ServerError)),
+        };
+        let server = handshake.peer_address.filter(|address| address.port() != 0);
+        let answered = Answered { node, server, client: reply.to };
+        Ok(Session { answered, via: reply.via, payload, remote_id, result })
+    }
+}
+
+async fn next_reply(query: &mut Option<Query>) -> Option<Reply> {
+    match query {
+        Some(query) => query.next().await,
+        None => None,
+    }
+}
+
+/// Whether the replying node has a record of the peer.
+fn knows_peer(reply: &Reply) -> bool {
+    reply.value.as_ref().is_some_and(|value| Peer::decode(value).is_ok())
+}
+
+/// Goes the way that a server's answer opened.
+struct Dial<'a> {
+    context: &'a Context,
+    target: Id,
+    own: Own,
+    hook: Hook,
+    stream: udx::Stream,
+    remote: PublicKey,
+    session: Session,
+    asked: Vec<SocketAddrV4>,
+}
+
+impl Dial<'_> {
+    async fn run(self) -> Result<Connection, ConnectError> {
+        let path = self.connect_stream().await?;
+        let relays = match &self.session.payload.relay_addresses {
+            // The server knows best who relays to it.
+            Some(addresses) if !addresses.is_empty() => addresses.clone(),
+            _ => self.asked,
+        };
+        let handle = self.stream.handle();
+        self.context.shared.add_stream(handle.clone());
+        let mut stream = SecretStream::new(self.session.result, self.stream);
+        match timeout(HEADER_WAIT, stream.ready()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                debug!(%error, ?path, "the server was not where it should be");
+                return Err(ConnectError::PeerConnectionFailed);
+            }
+            Err(_) => return Err(ConnectError::PeerConnectionFailed),
+        }
+        self.context.shared.remember_relays(self.remote, relays);
+        let remote_addr = handle.remote_addr().ok_or(ConnectError::PeerConnectionFailed)?;
+        Ok(Connection::new(stream, remote_addr, path))
+    }
+
+    /// Connects the stream, or finds that it can't be. The path is `None` if the server came.
+    async fn connect_stream(&self) -> Result<Option<ConnectionPath>, ConnectError> {
+        if let Some(first) = self.hook.arm(self.session.remote_id) {
+            let via = [Via::Server, Via::Client].into_iter().find(|via| {
+                self.context.handle.socket(*via).is_some_and(|socket| socket.id() == first.socket)
+            });
+            self.connect_to(via.ok_or(ConnectError::PeerConnectionFailed)?, first.address)?;
+            return Ok(None);
+        }
+        let default = default_via(self.context.handle.network().firewalled);
+        match client_path(&self.session.answered, &self.session.payload, &self.own) {
+            Path::Direct(to) => self.claim_to(self.session.via, to, ConnectionPath::Direct),
+            Path::Open(to) => self.claim_to(default, to, ConnectionPath::Open),
+            Path::Wait => match timeout(SERVER_WAIT, self.hook.connected()).await {
+                Ok(()) => Ok(None),
+                Err(_) => Err(ConnectError::HolepunchAborted),
+            },
+            Path::Local(candidates) => {
+                let first = self.first_to_answer(candidates);
+                tokio::select! {
+                    biased;
+                    () = self.hook.connected() => Ok(None),
+                    found = first => match found {
+                        Some(to) => self.claim_to(Via::Server, to, ConnectionPath::Local),
+                        None => self.cannot_punch(),
+                    },
+                }
+            }
+            Path::Punch => self.cannot_punch(),
+        }
+    }
+
+    /// The first of the addresses that answers a ping.
+    async fn first_to_answer(&self, candidates: Vec<SocketAddrV4>) -> Option<SocketAddrV4> {
+        let ping = |to| async move { self.context.handle.ping(to).await.ok().map(|_| to) };
+        let mut pings: FuturesUnordered<_> = candidates.into_iter().map(ping).collect();
+        while let Some(answer) = pings.next().await {
+            if answer.is_some() {
+                return answer;
+            }
+        }
+        None
+    }
+
+    /// Connects there, unless the server has come meanwhile.
+    fn claim_to(
+        &self,
+        via: Via,
+        to: SocketAddrV4,
+        path: ConnectionPath,
+    ) -> Result<Option<ConnectionPath>, ConnectError> {
+        if !self.hook.claim() {
+            return Ok(None);
+        }
+        self.connect_to(via, SocketAddr::V4(to)).map(|()| Some(path))
+    }
+
+    fn connect_to(&self, via: Via, to: SocketAddr) -> Result<(), ConnectError> {
+        let socket = self.context.handle.socket(via).ok_or(ConnectError::PeerConnectionFailed)?;
+        self.stream
+            .connect(&socket, self.session.remote_id, to)
+            .map_err(|_| ConnectError::PeerConnectionFailed)
+    }
+
+    /// Tells the server that we will not punch, and gives up.
+    fn cannot_punch(&self) -> Result<Option<ConnectionPath>, ConnectError> {
+        let Some(holepunch) = &self.session.payload.holepunch else {
+            return Err(ConnectError::CannotHolepunch);
+        };
+        let node = self.session.answered.node;
+        let relays = &holepunch.relays;
+        let relay = relays.iter().find(|relay| relay.relay == node).or_else(|| relays.first());
+        let Some(relay) = relay else { return Err(ConnectError::CannotHolepunch) };
+        let secure = SecurePayload::new(holepunch_secret(&self.session.result), random());
+        let message = message::Holepunch {
+            mode: Mode::FromClient,
+            id: holepunch.id,
+            payload: secure.seal(&HolepunchPayload::abort(0), random()),
+            peer_address: Some(relay.peer),
+        };
+        let request = Request::user(command::PEER_HOLEPUNCH, self.target, relay.relay)
+            .value(message.encode())
+            .attempts(ABORT_ATTEMPTS);
+        let handle = self.context.handle.clone();
+        tokio::spawn(async move { handle.request(request).await });
+        Err(ConnectError::HolepunchAborted)
+    }
+}

@@ -1,0 +1,82 @@
+//! Local addresses that really lead to this host.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::address::local_addresses;
+
+/// Patience with a byte sent to ourselves (hyperdht/index.js validateLocalAddresses).
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A failed address is tried again after this: the interface may have come up since.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Which of this host's addresses were reached by a byte sent to them: some interfaces of
+/// virtual machines and VPNs swallow what is sent to themselves, and no peer gets through.
+#[derive(Debug, Default)]
+pub struct LocalAddresses {
+    proven: Mutex<HashMap<Ipv4Addr, Proof>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Proof {
+    Reached,
+    Failed(Instant),
+}
+
+impl LocalAddresses {
+    /// The proven addresses of a socket bound to `bound`, with its port. Addresses not tried
+    /// before are tried first, for half a second at most.
+    pub async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
+        let all = local_addresses(bound);
+        let proofs = join_all(all.iter().map(|address| self.is_proven(*address.ip()))).await;
+        all.into_iter().zip(proofs).filter_map(|(address, proven)| proven.then_some(address)).collect()
+    }
+
+    async fn is_proven(&self, ip: Ipv4Addr) -> bool {
+        if ip.is_loopback() {
+            return true;
+        }
+        match self.known(ip) {
+            Some(Proof::Reached) => return true,
+            Some(Proof::Failed(at)) if at.elapsed() < RETRY_AFTER => return false,
+            _ => {}
+        }
+        let reached = reaches_itself(ip).await;
+        let proof = if reached { Proof::Reached } else { Proof::Failed(Instant::now()) };
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(ip, proof);
+        reached
+    }
+
+    fn known(&self, ip: Ipv4Addr) -> Option<Proof> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
+    }
+}
+
+async fn reaches_itself(ip: Ipv4Addr) -> bool {
+    let attempt = async {
+        let socket = UdpSocket::bind((IpAddr::V4(ip), 0)).await?;
+        socket.send_to(&[0], socket.local_addr()?).await?;
+        socket.recv(&mut [0; 1]).await
+    };
+    matches!(timeout(PATIENCE, attempt).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn loopback_is_proven_and_an_address_of_nobody_is_not() {
+        let local = LocalAddresses::default();
+        let bound = "127.0.0.1:4000".parse().unwrap();
+        assert_eq!(local.of(bound).await, vec!["127.0.0.1:4000".parse().unwrap()]);
+        assert!(!local.is_proven(Ipv4Addr::new(203, 0, 113, 9)).await);
+        assert!(matches!(local.known(Ipv4Addr::new(203, 0, 113, 9)), Some(Proof::Failed(_))));
+    }
+}

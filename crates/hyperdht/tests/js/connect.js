@@ -1,0 +1,101 @@
+// A peer of npm hyperdht or hyperswarm for the tests in tests/connect. Prints one JSON object a
+// line; ends with its standard input.
+const crypto = require('crypto')
+const DHT = require('hyperdht')
+const Hyperswarm = require('hyperswarm')
+const createTestnet = require('hyperdht/testnet.js')
+
+const roles = { testnet, serve, dial, swarm }
+const [role, options = '{}'] = process.argv.slice(2)
+
+process.stdin.on('end', () => process.exit(0)).resume()
+process.on('unhandledRejection', (error) => say({ event: 'rejection', message: String(error) }))
+roles[role](JSON.parse(options))
+
+function say (event) {
+  process.stdout.write(JSON.stringify(event) + '\n')
+}
+
+async function testnet ({ size = 4 }) {
+  const net = await createTestnet(size)
+  say({ event: 'ready', bootstrap: net.bootstrap.map(({ host, port }) => `${host}:${port}`) })
+}
+
+// Echoes what its clients send.
+async function serve ({ node = {}, refuse = false, server: options = {} }) {
+  const dht = new DHT(nodeOptions(node))
+  const server = dht.createServer({ ...options, firewall: () => refuse }, (stream) => {
+    describe(dht, stream, false)
+    echo(stream)
+  })
+  await server.listen(keyPair(node))
+  say({ event: 'ready', publicKey: server.publicKey.toString('hex') })
+}
+
+// Sends random bytes and compares the echo.
+async function dial ({ node = {}, publicKey, bytes = 1000, connect = {} }) {
+  const dht = new DHT(nodeOptions(node))
+  const stream = dht.connect(Buffer.from(publicKey, 'hex'), { ...connect, keyPair: keyPair(node) })
+  stream.on('open', () => describe(dht, stream, true))
+  stream.on('error', (error) => say({ event: 'error', code: error.code }))
+  stream.on('close', () => say({ event: 'close' }))
+  const sent = crypto.createHash('sha256')
+  const received = crypto.createHash('sha256')
+  let left = bytes
+  stream.on('data', (data) => {
+    received.update(data)
+    left -= data.length
+    if (left > 0) return
+    say({ event: 'echoed', same: sent.digest('hex') === received.digest('hex') })
+    stream.end()
+  })
+  for (let rest = bytes; rest > 0; rest -= 65536) {
+    const chunk = crypto.randomBytes(Math.min(rest, 65536))
+    sent.update(chunk)
+    if (!stream.write(chunk)) await new Promise((resolve) => stream.once('drain', resolve))
+  }
+}
+
+// A swarm as an application makes it: it answers all, and dials `publicKey` if there is one.
+async function swarm ({ bootstrap, publicKey }) {
+  const swarm = new Hyperswarm({ bootstrap: addresses(bootstrap) })
+  swarm.on('connection', (stream) => {
+    describe(swarm.dht, stream, stream.isInitiator)
+    echo(stream)
+  })
+  await swarm.listen()
+  if (publicKey) swarm.joinPeer(Buffer.from(publicKey, 'hex'))
+  say({ event: 'ready', publicKey: swarm.keyPair.publicKey.toString('hex') })
+}
+
+function echo (stream) {
+  stream.on('error', (error) => say({ event: 'error', code: error.code }))
+  stream.on('close', () => say({ event: 'close' }))
+  stream.on('data', (data) => stream.write(data))
+  stream.on('end', () => stream.end())
+}
+
+function describe (dht, stream, isInitiator) {
+  const raw = stream.rawStream
+  const { serverSocket, clientSocket } = dht.io
+  const socket = raw.socket === serverSocket ? 'server' : raw.socket === clientSocket ? 'client' : 'pool'
+  say({
+    event: 'connection',
+    isInitiator,
+    socket,
+    remotePublicKey: stream.remotePublicKey.toString('hex'),
+    handshakeHash: stream.handshakeHash.toString('hex')
+  })
+}
+
+function nodeOptions ({ bootstrap, seed, ...rest }) {
+  return { bootstrap: addresses(bootstrap), ...rest }
+}
+
+function addresses (list) {
+  return list.map((node) => ({ host: node.split(':')[0], port: Number(node.split(':')[1]) }))
+}
+
+function keyPair ({ seed }) {
+  return DHT.keyPair(seed ? Buffer.from(seed, 'hex') : undefined)
+}
