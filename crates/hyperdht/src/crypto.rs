@@ -6,3 +6,18 @@ pub use secret_stream::{hash, keyed_hash};
 pub fn namespace(command: u8) -> [u8; 32] {
     secret_stream::namespace("hyperswarm/dht", command)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::vectors::array;
+    use crate::vectors::cases;
+
+    #[test]
+    fn namespaces_are_those_of_the_vectors() {
+        for case in cases("namespace") {
+            let command = u8::try_from(case["input"]["commandByte"].as_u64().unwrap()).unwrap();
+            assert_eq!(namespace(command), array(&case["hex"]), "{}", case["id"]);
+        }
+    }
+}

@@ -204,3 +204,111 @@ impl Writer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::connect::vectors::{addr, unhex};
+    use crate::vectors::{addrs, cases};
+
+    #[test]
+    fn numbers_and_bytes_are_those_of_the_vectors() {
+        for case in cases("compact-encoding") {
+            let (id, bytes) = (case["id"].as_str().unwrap(), unhex(&case["hex"]));
+            let input = &case["input"];
+            let mut r = Reader::new(&bytes);
+            let mut w = Writer::new();
+            match id.split('-').next().unwrap() {
+                "uint" => {
+                    let value = input["value"].as_u64().unwrap();
+                    assert_eq!(r.uint(), Ok(value), "{id}");
+                    w.uint(value);
+                }
+                "uint16" => {
+                    let value = r.u16().unwrap();
+                    assert_eq!(input["value"], value);
+                    w.u16(value);
+                }
+                "uint32" => {
+                    let value = r.u32().unwrap();
+                    assert_eq!(input["value"], value);
+                    w.u32(value);
+                }
+                "buffer" => {
+                    let value = unhex(&input["value"]);
+                    assert_eq!(r.buffer(), Ok(value.as_slice()), "{id}");
+                    w.buffer(&value);
+                }
+                "string" => {
+                    let value = input["value"].as_str().unwrap();
+                    assert_eq!(r.string(), Ok(value));
+                    w.string(value);
+                }
+                "fixed32" => {
+                    let value: [u8; 32] = r.fixed().unwrap();
+                    assert_eq!(value.to_vec(), unhex(&input["value"]));
+                    w.bytes(&value);
+                }
+                "ipv4" if input.is_array() => {
+                    assert_eq!(r.addr4_array(), Ok(addrs(input)), "{id}");
+                    w.addr4_array(&addrs(input));
+                }
+                "ipv4" => {
+                    assert_eq!(r.addr4(), Ok(addr(input)), "{id}");
+                    w.addr4(addr(input));
+                }
+                "ipv6" => {
+                    let ip = input["host"].as_str().unwrap().parse().unwrap();
+                    let port = u16::try_from(input["port"].as_u64().unwrap()).unwrap();
+                    let value = SocketAddrV6::new(ip, port, 0, 0);
+                    assert_eq!(r.addr6(), Ok(value), "{id}");
+                    w.addr6(value);
+                }
+                other => panic!("{other} is tested"),
+            }
+            assert!(r.is_empty(), "{id}");
+            assert_eq!(w.finish(), bytes, "{id}");
+        }
+    }
+
+    #[test]
+    fn wide_forms_are_taken_and_unsafe_ones_are_not() {
+        assert_eq!(Reader::new(&[0xfd, 1, 0]).uint(), Ok(1));
+        assert_eq!(Reader::new(&[0xfe, 1, 0, 0, 0]).uint(), Ok(1));
+        assert_eq!(Reader::new(&[0xff, 1, 0, 0, 0, 0, 0, 0, 0]).uint(), Ok(1));
+        assert_eq!(Reader::new(&[0xff, 0, 0, 0, 0, 0, 0, 0x20, 0]).uint(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xff; 9]).uint(), Err(Malformed));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_read_or_allocated() {
+        assert_eq!(Reader::new(&[]).u8(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xfd, 1]).uint(), Err(Malformed));
+        assert_eq!(Reader::new(&[2, 1]).buffer(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xfe, 0xff, 0xff, 0xff, 0xff, 1]).buffer(), Err(Malformed));
+        assert_eq!(Reader::new(&[0xfe, 0xff, 0xff, 0xff, 0xff, 1]).addr4_array(), Err(Malformed));
+        assert_eq!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0]).addr6_array(),
+            Err(Malformed)
+        );
+        assert_eq!(Reader::new(&[2, 0xc3, 0x28]).string(), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_survive(value in 0..=MAX_UINT) {
+            let mut w = Writer::new();
+            w.uint(value);
+            prop_assert_eq!(Reader::new(&w.finish()).uint(), Ok(value));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let r = Reader::new(&bytes);
+            let _ = (r.clone().uint(), r.clone().buffer().map(<[u8]>::len), r.clone().string().is_ok());
+            let _ = (r.clone().addr4_array(), r.clone().addr6_array(), r.clone().fixed::<32>());
+        }
+    }
+}

@@ -32,3 +32,27 @@ pub fn common_prefix(a: &Id, b: &Id) -> usize {
     }
     bits
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::vectors::{addr, array};
+    use crate::vectors::cases;
+
+    #[test]
+    fn ids_are_those_of_the_vectors() {
+        for case in cases("node-id") {
+            assert_eq!(node_id(addr(&case["input"])), array(&case["hex"]), "{}", case["id"]);
+        }
+    }
+
+    #[test]
+    fn prefixes_are_counted_in_bits() {
+        let mut other = [0; 32];
+        assert_eq!(common_prefix(&[0; 32], &other), 256);
+        other[1] = 0b0001_0000;
+        assert_eq!(common_prefix(&[0; 32], &other), 11);
+        other[0] = 0x80;
+        assert_eq!(common_prefix(&[0; 32], &other), 0);
+    }
+}

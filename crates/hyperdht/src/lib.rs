@@ -27,6 +27,9 @@ pub mod store;
 mod surroundings;
 pub mod testnet;
 
+#[cfg(test)]
+mod vectors;
+
 pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::{AnnounceOptions, Dht, Lookup, LookupAnswer};
 pub use error::Error;

@@ -154,3 +154,114 @@ fn flag(set: bool, bit: u64) -> u64 {
 fn optional(field: &Option<[u8; 32]>) -> &[u8] {
     field.as_ref().map_or(&[], |bytes| bytes.as_slice())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::connect::vectors::{addr, unhex};
+    use crate::vectors::{addrs, cases, datagrams, optional_array, optional_bytes};
+
+    fn tid(value: &Value) -> u16 {
+        u16::try_from(value["tid"].as_u64().unwrap()).unwrap()
+    }
+
+    fn request(input: &Value) -> RequestMessage {
+        RequestMessage {
+            tid: tid(input),
+            to: addr(&input["to"]),
+            id: optional_array(&input["id"]),
+            token: optional_array(&input["token"]),
+            internal: input["internal"].as_bool().unwrap_or(false),
+            command: input["command"].as_u64().unwrap(),
+            target: optional_array(&input["target"]),
+            value: optional_bytes(&input["value"]),
+        }
+    }
+
+    fn response(input: &Value) -> ResponseMessage {
+        ResponseMessage {
+            tid: tid(input),
+            to: addr(&input["to"]),
+            id: optional_array(&input["id"]),
+            token: optional_array(&input["token"]),
+            closer: addrs(&input["closerNodes"]),
+            error: input["error"].as_u64().unwrap_or(0),
+            value: optional_bytes(&input["value"]),
+        }
+    }
+
+    #[test]
+    fn requests_are_those_of_the_vectors() {
+        for case in cases("request") {
+            let (message, bytes) = (request(&case["input"]), unhex(&case["hex"]));
+            assert_eq!(message.encode(), bytes, "{}", case["id"]);
+            assert_eq!(Message::decode(&bytes), Ok(Message::Request(message)), "{}", case["id"]);
+        }
+    }
+
+    #[test]
+    fn responses_are_those_of_the_vectors() {
+        for case in cases("response") {
+            let (message, bytes) = (response(&case["input"]), unhex(&case["hex"]));
+            assert_eq!(message.encode(), bytes, "{}", case["id"]);
+            assert_eq!(Message::decode(&bytes), Ok(Message::Response(message)), "{}", case["id"]);
+        }
+    }
+
+    #[test]
+    fn datagrams_off_the_wire_are_read_and_written_alike() {
+        let mut read = 0;
+        for datagram in datagrams() {
+            let (bytes, decoded) = (unhex(&datagram["hex"]), &datagram["decoded"]);
+            match decoded["kind"].as_str().unwrap() {
+                "request" => {
+                    let message = request(decoded);
+                    assert_eq!(message.encode(), bytes, "{}", datagram["n"]);
+                    assert_eq!(Message::decode(&bytes), Ok(Message::Request(message)));
+                }
+                "response" => {
+                    let message = response(decoded);
+                    assert_eq!(message.encode(), bytes, "{}", datagram["n"]);
+                    assert_eq!(Message::decode(&bytes), Ok(Message::Response(message)));
+                }
+                // A stream's packet, or a probe.
+                _ => assert_eq!(Message::decode(&bytes), Err(Malformed)),
+            }
+            read += 1;
+        }
+        assert_eq!(read, 60);
+    }
+
+    #[test]
+    fn other_versions_and_too_many_closer_nodes_are_refused() {
+        let mut bytes = unhex(&cases("response").next().unwrap()["hex"]);
+        bytes[0] = 0x12;
+        assert_eq!(Message::decode(&bytes), Err(Malformed));
+
+        let to = SocketAddrV4::new([127, 0, 0, 1].into(), 1);
+        let (id, token, value) = (None, None, None);
+        let closer = vec![to; MAX_CLOSER_NODES + 1];
+        let response = ResponseMessage { tid: 1, to, id, token, closer, error: 0, value };
+        assert_eq!(Message::decode(&response.encode()), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            first in prop_oneof![Just(REQUEST), Just(RESPONSE), any::<u8>()],
+            rest in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let bytes = [vec![first], rest].concat();
+            if let Ok(Message::Request(message)) = Message::decode(&bytes) {
+                let again = Message::decode(&message.encode());
+                prop_assert_eq!(again, Ok(Message::Request(message)));
+            } else if let Ok(Message::Response(message)) = Message::decode(&bytes) {
+                let again = Message::decode(&message.encode());
+                prop_assert_eq!(again, Ok(Message::Response(message)));
+            }
+        }
+    }
+}

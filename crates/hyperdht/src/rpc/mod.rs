@@ -9,6 +9,8 @@
 //! - `requests`: answers to others; `bootstrap`, `upkeep`: what a node does by itself
 
 mod bootstrap;
+#[cfg(test)]
+mod exchanges;
 mod filter;
 mod health;
 mod io;

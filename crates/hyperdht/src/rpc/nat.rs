@@ -105,3 +105,25 @@ impl NatSampler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::{text_addr, trace};
+
+    #[test]
+    fn conclusions_are_those_of_the_traces() {
+        for id in ["nat-consistent", "nat-random-port", "nat-one-liar-early", "nat-two-hosts", "nat-window"] {
+            let mut sampler = NatSampler::new();
+            for (i, step) in trace(id)["steps"].as_array().unwrap().iter().enumerate() {
+                sampler.add(text_addr(&step["add"]));
+                let port = u16::try_from(step["port"].as_u64().unwrap()).unwrap();
+                let host = step["host"].as_str().map(|host| host.parse().unwrap());
+                let expected = host.map(|host| SocketAddrV4::new(host, port));
+                assert_eq!(sampler.address(), expected, "{id}, step {i}");
+                assert_eq!(sampler.samples.len() as u64, step["samples"].as_u64().unwrap());
+                assert_eq!(sampler.threshold() as u64, step["threshold"].as_u64().unwrap());
+            }
+        }
+    }
+}

@@ -200,3 +200,103 @@ pub fn network_of(addr: SocketAddrV4) -> [u8; 3] {
     let [a, b, c, _] = addr.ip().octets();
     [a, b, c]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::connect::vectors::array;
+    use crate::vectors::trace;
+
+    fn node(id: Id, host: [u8; 4]) -> Node {
+        let addr = SocketAddrV4::new(host.into(), 1);
+        Node { id, addr, added: 0, pinged: 0, seen: 0, sampled: None, down_hints: 0 }
+    }
+
+    fn id_of(bytes: &[u8]) -> Id {
+        let mut id = [0; 32];
+        id[..bytes.len()].copy_from_slice(bytes);
+        id
+    }
+
+    /// JavaScript walks its rows downwards first; what it finds there is what is closest, where
+    /// the rows hold enough.
+    #[test]
+    fn the_closest_are_those_of_the_trace() {
+        let trace = trace("table-closest");
+        let mut table = Table::new(array(&trace["ownId"]), false);
+        for step in trace["added"].as_array().unwrap() {
+            assert_eq!(table.add(node(array(&step["id"]), [1, 1, 1, 1])), Added::Yes);
+        }
+        for query in trace["queries"].as_array().unwrap() {
+            let target = array(&query["target"]);
+            let expected = query["closest"].as_array().unwrap();
+            let mut expected: Vec<Id> = expected.iter().map(array).collect();
+            let found: Vec<Id> = table.closest(&target, 3).iter().map(|node| node.id).collect();
+            assert!(found.is_sorted_by_key(|id| distance(&target, id)));
+            // From the fourth row on, JavaScript's choice is not the closest.
+            let better = |id: &Id| distance(&target, id) <= distance(&target, &expected[2]);
+            assert!(found.iter().all(better));
+            expected.sort_unstable_by_key(|id| distance(&target, id));
+            if query["target"].as_str().unwrap().starts_with(['8', '0']) {
+                assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_holds_twenty_and_nobody_twice() {
+        let mut table = Table::new([0; 32], false);
+        for i in 0..20 {
+            assert_eq!(table.add(node(id_of(&[0x80, i]), [1, 1, 1, 1])), Added::Yes);
+        }
+        assert_eq!(table.add(node(id_of(&[0x80, 20]), [1, 1, 1, 1])), Added::RowFull);
+        assert_eq!(table.add(node(id_of(&[0x80, 3]), [1, 1, 1, 1])), Added::Known);
+        assert_eq!(table.add(node([0; 32], [1, 1, 1, 1])), Added::Refused);
+        assert_eq!(table.add(node(id_of(&[0x40]), [1, 1, 1, 1])), Added::Yes);
+        assert!(table.remove(&id_of(&[0x80, 7])).is_some());
+        assert_eq!(table.len(), 20);
+        assert_eq!(table.row_of(&id_of(&[0xff])).count(), 19);
+    }
+
+    #[test]
+    fn a_defended_row_takes_few_of_one_network() {
+        let mut table = Table::new([0; 32], true);
+        for i in 0..MAX_PER_NETWORK as u8 {
+            assert_eq!(table.add(node(id_of(&[0x80, i]), [1, 1, 1, i])), Added::Yes);
+        }
+        assert_eq!(table.add(node(id_of(&[0x80, 9]), [1, 1, 1, 9])), Added::Refused);
+        assert_eq!(table.add(node(id_of(&[0x80, 9]), [1, 1, 2, 9])), Added::Yes);
+        assert_eq!(table.add(node(id_of(&[0x40, 9]), [1, 1, 1, 9])), Added::Yes);
+    }
+
+    #[test]
+    fn it_remembers_who_was_heard_last() {
+        let mut table = Table::new([0; 32], false);
+        for i in 1..=3 {
+            table.add(node(id_of(&[i]), [1, 1, 1, i]));
+        }
+        table.touch(&id_of(&[1]));
+        table.remove(&id_of(&[3]));
+        let order: Vec<_> = table.latest().map(|node| node.id[0]).collect();
+        assert_eq!(order, [1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_closest_are_the_closest_of_all(
+            own: Id, target: Id, ids in proptest::collection::vec(any::<Id>(), 0..100), count in 0usize..30,
+        ) {
+            let mut table = Table::new(own, false);
+            for id in &ids {
+                table.add(node(*id, [1, 1, 1, 1]));
+            }
+            let mut all: Vec<Id> = table.latest().map(|node| node.id).collect();
+            all.sort_unstable_by_key(|id| distance(&target, id));
+            all.truncate(count);
+            let found: Vec<Id> = table.closest(&target, count).iter().map(|node| node.id).collect();
+            prop_assert_eq!(found, all);
+        }
+    }
+}

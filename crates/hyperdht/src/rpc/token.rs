@@ -23,7 +23,7 @@ impl Tokens {
         Self::with_secrets(rng.random(), rng.random())
     }
 
-    fn with_secrets(previous: [u8; 32], current: [u8; 32]) -> Self {
+    pub(super) fn with_secrets(previous: [u8; 32], current: [u8; 32]) -> Self {
         Self { previous, current, drains: 0 }
     }
 
@@ -53,4 +53,44 @@ impl Tokens {
 /// Compares without telling by the time taken where the two differ.
 fn same(a: &Token, b: &Token) -> bool {
     a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connect::vectors::array;
+    use crate::vectors::cases;
+
+    #[test]
+    fn tokens_and_secrets_are_those_of_the_vectors() {
+        for case in cases("token") {
+            let input = &case["input"];
+            if case["id"] == "token-rotate" {
+                let mut tokens = Tokens::with_secrets(array(&input["previous"]), array(&input["current"]));
+                for _ in 0..DRAINS_A_SECRET {
+                    tokens.drain();
+                }
+                assert_eq!(tokens.previous, array(&case["result"]["previous"]));
+                assert_eq!(tokens.current, array(&case["result"]["current"]));
+            } else {
+                let tokens = Tokens::with_secrets([0; 32], array(&input["secret"]));
+                let host = input["host"].as_str().unwrap().parse().unwrap();
+                assert_eq!(tokens.make(host), array(&case["hex"]), "{}", case["id"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_lives_for_one_change_of_the_secret_and_is_bound_to_its_host() {
+        let (host, other) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let mut tokens = Tokens::with_secrets([1; 32], [2; 32]);
+        let token = tokens.make(host);
+        assert!(!tokens.is_valid(&token, other));
+        for _ in 0..2 * DRAINS_A_SECRET - 1 {
+            tokens.drain();
+            assert!(tokens.is_valid(&token, host));
+        }
+        tokens.drain();
+        assert!(!tokens.is_valid(&token, host));
+    }
 }

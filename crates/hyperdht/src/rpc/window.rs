@@ -51,3 +51,27 @@ impl Window {
         *self = Self::new(self.max);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::trace;
+
+    #[test]
+    fn it_fills_and_drains_as_in_the_trace() {
+        let mut window = Window::new(3);
+        for (i, step) in trace("congestion")["steps"].as_array().unwrap().iter().enumerate() {
+            match step["op"].as_str().unwrap() {
+                "send" => window.sent(),
+                "recv" => window.settled(),
+                _ => window.drain(),
+            }
+            let slots: Vec<_> =
+                step["window"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+            assert_eq!(window.slots.map(|n| n as u64).to_vec(), slots, "step {i}");
+            assert_eq!(window.total as u64, step["total"].as_u64().unwrap(), "step {i}");
+            assert_eq!(window.current as u64, step["slot"].as_u64().unwrap(), "step {i}");
+            assert_eq!(window.is_full(), step["full"].as_bool().unwrap(), "step {i}");
+        }
+    }
+}

@@ -81,3 +81,46 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.turned = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGE: Duration = Duration::from_secs(30);
+
+    fn keys(map: &HashMap<&'static str, u32>) -> Vec<&'static str> {
+        let mut keys: Vec<_> = map.keys().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The steps of the trace `xache`, without those of retained entries.
+    #[test]
+    fn generations_turn_as_in_the_trace() {
+        let now = Instant::now();
+        let mut cache = Generations::new(now, 2, AGE);
+        cache.insert(now, "a", 1);
+        assert_eq!((keys(&cache.young), keys(&cache.old)), (vec!["a"], vec![]));
+        cache.insert(now, "b", 2);
+        assert_eq!((keys(&cache.young), keys(&cache.old)), (vec![], vec!["a", "b"]));
+        assert_eq!(cache.get(now, "a"), Some(&mut 1));
+        assert_eq!((keys(&cache.young), keys(&cache.old)), (vec!["a"], vec!["b"]));
+        cache.insert(now, "c", 3);
+        assert_eq!((keys(&cache.young), keys(&cache.old)), (vec![], vec!["a", "c"]));
+    }
+
+    #[test]
+    fn what_is_not_used_is_gone_after_four_thirds_of_the_age() {
+        let start = Instant::now();
+        let mut cache = Generations::new(start, 100, AGE);
+        cache.insert(start, "used", 1);
+        cache.insert(start, "unused", 2);
+        let later = start + AGE * 2 / 3;
+        assert!(cache.get(later, "used").is_some());
+        let later = later + AGE * 2 / 3;
+        assert!(cache.get(later, "used").is_some());
+        assert!(cache.get(later, "unused").is_none());
+        assert!(cache.get(later + AGE * 4 / 3, "used").is_none());
+        assert!(cache.is_empty());
+    }
+}

@@ -47,7 +47,7 @@ pub struct Now {
 /// Records, and values that anybody may store.
 #[derive(Debug)]
 pub struct Store {
-    records: Records,
+    pub(crate) records: Records,
     bumps: Generations<Id, u64>,
     refreshes: Generations<[u8; 32], Refresh>,
     mutables: Generations<Id, MutableRecord>,

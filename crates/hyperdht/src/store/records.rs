@@ -123,3 +123,84 @@ impl Generation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const TARGET: Id = [7; 32];
+    const SOURCE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const AGE: Duration = Duration::from_secs(30);
+
+    struct Cache {
+        now: Instant,
+        records: Records,
+        rng: StdRng,
+    }
+
+    impl Cache {
+        fn new(max_size: usize, limit_sources: bool) -> Self {
+            let now = Instant::now();
+            let records = Records::new(now, max_size, AGE, limit_sources);
+            Self { now, records, rng: StdRng::from_seed([0; 32]) }
+        }
+
+        fn add(&mut self, key: u16, value: &'static str) -> bool {
+            let mut public_key = [0; 32];
+            public_key[..2].copy_from_slice(&key.to_le_bytes());
+            self.records.add(self.now, TARGET, public_key, value.into(), SOURCE)
+        }
+
+        fn all(&mut self) -> Vec<Bytes> {
+            let mut all = self.records.sample(self.now, &TARGET, 1000, &mut self.rng);
+            all.sort_unstable();
+            all
+        }
+    }
+
+    /// The steps of the trace `record-cache`, but for "second", which JavaScript would ignore:
+    /// a peer that has moved could not be reached for minutes.
+    #[test]
+    fn generations_turn_as_in_the_trace_and_news_are_taken() {
+        let mut cache = Cache::new(2, false);
+        cache.add(1, "first");
+        cache.add(1, "second");
+        assert_eq!(cache.all(), ["second"]);
+        cache.add(2, "p2");
+        assert_eq!((cache.records.young.len, cache.records.old.len), (2, 0));
+        cache.add(3, "p3");
+        assert_eq!((cache.records.young.len, cache.records.old.len), (0, 3));
+        cache.add(1, "third");
+        assert_eq!((cache.records.young.len, cache.records.old.len), (1, 2));
+        assert_eq!(cache.all(), ["p2", "p3", "third"]);
+        cache.now += AGE * 2 / 3;
+        assert_eq!(cache.all(), ["third"]);
+        cache.now += AGE * 2 / 3;
+        assert!(cache.all().is_empty());
+    }
+
+    #[test]
+    fn a_sample_is_of_the_size_asked_for() {
+        let mut cache = Cache::new(100, false);
+        for key in 0..30 {
+            cache.add(key, "record");
+        }
+        assert_eq!(cache.records.sample(cache.now, &TARGET, 20, &mut cache.rng).len(), 20);
+        assert!(cache.records.sample(cache.now, &[8; 32], 20, &mut cache.rng).is_empty());
+    }
+
+    #[test]
+    fn nobody_fills_a_target_alone() {
+        let mut cache = Cache::new(10_000, true);
+        let taken = (0..1000).filter(|key| cache.add(*key, "record")).count();
+        assert_eq!(taken, MAX_PER_SOURCE);
+        assert!(cache.add(0, "again"), "who is there may renew");
+
+        let mut cache = Cache::new(10_000, false);
+        let taken = (0..1000).filter(|key| cache.add(*key, "record")).count();
+        assert_eq!(taken, MAX_PER_TARGET);
+    }
+}

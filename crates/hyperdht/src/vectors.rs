@@ -1,0 +1,76 @@
+//! The golden bytes of tests/vectors/dht.json and dht-session.json, for the tests of this crate.
+
+use std::net::SocketAddrV4;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use secret_stream::KeyPair;
+use serde_json::Value;
+
+use crate::connect::vectors::{addr, array, unhex};
+
+static DHT: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../../../tests/vectors/dht.json")).expect("JSON"));
+
+static SESSION: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../tests/vectors/dht-session.json")).expect("JSON")
+});
+
+/// The cases of a group, of which there is at least one.
+pub fn cases(group: &str) -> impl Iterator<Item = &'static Value> {
+    let cases = DHT["cases"].as_array().unwrap();
+    assert!(cases.iter().any(|case| case["group"] == group), "there are vectors for {group}");
+    cases.iter().filter(move |case| case["group"] == group)
+}
+
+/// Requests to a node and what it sends in answer, in order.
+pub fn exchanges() -> &'static [Value] {
+    DHT["exchanges"].as_array().unwrap()
+}
+
+/// How one of the helper structures behaves step by step.
+pub fn trace(id: &str) -> &'static Value {
+    DHT["traces"].as_array().unwrap().iter().find(|trace| trace["id"] == id).unwrap()
+}
+
+/// The previous and the current token secret of the node that answered.
+pub fn token_secrets() -> ([u8; 32], [u8; 32]) {
+    let secrets = &DHT["about"]["tokenSecrets"];
+    (array(&secrets["previous"]), array(&secrets["current"]))
+}
+
+/// The key pair of that name.
+pub fn key_pair(name: &str) -> KeyPair {
+    KeyPair::from_seed(&array(&DHT["about"]["keys"][name]["seed"]))
+}
+
+/// Datagrams off the wire.
+pub fn datagrams() -> impl Iterator<Item = &'static Value> {
+    let sequences = SESSION["sequences"].as_array().unwrap().iter();
+    sequences.flat_map(|sequence| sequence["datagrams"].as_array().unwrap())
+}
+
+/// Ids by the names that the session gives its nodes.
+pub fn session_id(name: &str) -> [u8; 32] {
+    array(&SESSION["sequences"][0]["ids"][name])
+}
+
+/// The bytes of a field that may be null or absent.
+pub fn optional_bytes(value: &Value) -> Option<Bytes> {
+    (!value.is_null()).then(|| unhex(value).into())
+}
+
+/// The same, of 32 bytes.
+pub fn optional_array(value: &Value) -> Option<[u8; 32]> {
+    (!value.is_null()).then(|| array(value))
+}
+
+/// An address written as `host:port`.
+pub fn text_addr(value: &Value) -> SocketAddrV4 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// Addresses of a list that may be absent.
+pub fn addrs(value: &Value) -> Vec<SocketAddrV4> {
+    value.as_array().map(|list| list.iter().map(addr).collect()).unwrap_or_default()
+}
