@@ -25,6 +25,7 @@ mod io;
 mod keys;
 mod receiver;
 mod sender;
+mod shared;
 mod stream;
 mod symmetric;
 mod transport;
@@ -38,7 +39,7 @@ pub use io::{Io, IoReader, IoWriter};
 pub use keys::{KeyPair, PublicKey, SEED_LEN, SIGNATURE_LEN, verify};
 pub use message::{HEADROOM, MAX_MESSAGE, TAILROOM};
 pub use receiver::Receiver;
-pub use sender::{Control, Sender};
+pub use sender::{Control, Sender, Traffic};
 pub use stream::SecretStream;
 pub use transport::{ChunkReader, ChunkWriter, Transport};
 

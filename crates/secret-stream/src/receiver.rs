@@ -1,15 +1,12 @@
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
 
-use crate::{Error, message::Opener, transport::ChunkReader};
+use crate::{Error, message::Opener, shared::Shared, transport::ChunkReader};
 
 /// The receiving half of a [`SecretStream`](crate::SecretStream).
 ///
@@ -17,14 +14,13 @@ use crate::{Error, message::Opener, transport::ChunkReader};
 pub struct Receiver<R> {
     opener: Opener,
     reader: R,
-    /// Whether empty messages are the peer's keep-alive rather than content.
-    swallow_empty: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     ended: bool,
 }
 
 impl<R: ChunkReader> Receiver<R> {
-    pub(crate) fn new(opener: Opener, reader: R, swallow_empty: Arc<AtomicBool>) -> Self {
-        Self { opener, reader, swallow_empty, ended: false }
+    pub(crate) fn new(opener: Opener, reader: R, shared: Arc<Shared>) -> Self {
+        Self { opener, reader, shared, ended: false }
     }
 
     /// Waits until the peer's header verified: only then is it certain that whom the handshake named is there,
@@ -61,7 +57,8 @@ impl<R: ChunkReader> Receiver<R> {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<BytesMut>, Error>> {
         loop {
             while let Some(message) = self.opener.next_message()? {
-                if !(message.is_empty() && self.swallow_empty.load(Ordering::Relaxed)) {
+                self.shared.count_received();
+                if !(message.is_empty() && self.shared.swallows_empty()) {
                     return Poll::Ready(Ok(Some(message)));
                 }
             }

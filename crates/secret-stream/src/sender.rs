@@ -1,10 +1,7 @@
 use std::{
     future::poll_fn,
     ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -15,6 +12,7 @@ use tokio::{task::AbortHandle, time::Instant};
 use crate::{
     Error,
     message::{HEADROOM, MAX_MESSAGE, Sealer, TAILROOM},
+    shared::Shared,
     transport::ChunkWriter,
 };
 
@@ -25,17 +23,27 @@ const SCRATCH: usize = 16 * 1024;
 ///
 /// Every method can be cancelled (its future dropped): a message was then sent whole or not at all.
 pub struct Sender<W: ChunkWriter> {
-    shared: Arc<Shared<W>>,
+    writing: Arc<Writing<W>>,
     keep_alive: Option<KeepAlive>,
-    swallow_empty: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// What others than the owner of a [`Sender`] may do to its stream. Does not keep the stream open.
 pub struct Control<W: ChunkWriter> {
-    shared: Weak<Shared<W>>,
+    writing: Weak<Writing<W>>,
+    shared: Arc<Shared>,
 }
 
-struct Shared<W> {
+/// Messages that a stream has carried, keep-alives included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received, as far as the owner has asked for them.
+    pub received: u64,
+}
+
+struct Writing<W> {
     state: Mutex<State<W>>,
 }
 
@@ -47,13 +55,14 @@ struct State<W> {
     ended: bool,
     /// Whom to wake when there is room, so that a keep-alive's look at the writer does not displace it.
     waiting: Option<Waker>,
+    shared: Arc<Shared>,
 }
 
 /// The task that writes empty messages; ends with this.
 struct KeepAlive(AbortHandle);
 
 impl<W: ChunkWriter> Sender<W> {
-    pub(crate) fn new(sealer: Sealer, writer: W, swallow_empty: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(sealer: Sealer, writer: W, shared: Arc<Shared>) -> Self {
         let state = State {
             sealer,
             writer,
@@ -61,14 +70,15 @@ impl<W: ChunkWriter> Sender<W> {
             last_write: Instant::now(),
             ended: false,
             waiting: None,
+            shared: shared.clone(),
         };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state) }), keep_alive: None, swallow_empty }
+        Self { writing: Arc::new(Writing { state: Mutex::new(state) }), keep_alive: None, shared }
     }
 
     /// Sends a copy of `message`, once there is room.
     pub async fn send(&mut self, message: &[u8]) -> Result<(), Error> {
         poll_fn(|cx| {
-            let mut state = self.shared.lock();
+            let mut state = self.writing.lock();
             ready!(state.poll_ready(cx))?;
             Poll::Ready(state.send(message))
         })
@@ -96,12 +106,13 @@ impl<W: ChunkWriter> Sender<W> {
         assert_eq!(end, buffer.len(), "messages fill the buffer");
         let mut buffer = Some(buffer);
         poll_fn(|cx| {
-            let mut state = self.shared.lock();
+            let mut state = self.writing.lock();
             ready!(state.poll_ready(cx))?;
             let Some(mut buffer) = buffer.take() else { return Poll::Ready(Ok(())) };
             for message in messages {
                 let whole = message.start - HEADROOM..message.end + TAILROOM;
                 state.sealer.seal_in_place(&mut buffer[whole])?;
+                self.shared.count_sent();
             }
             Poll::Ready(state.write(buffer.freeze()))
         })
@@ -110,13 +121,13 @@ impl<W: ChunkWriter> Sender<W> {
 
     /// Waits until everything sent has left, or, where the transport knows, was acknowledged.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        poll_fn(|cx| self.shared.lock().writer.poll_flush(cx)).await.map_err(Error::Io)
+        poll_fn(|cx| self.writing.lock().writer.poll_flush(cx)).await.map_err(Error::Io)
     }
 
     /// Ends this direction; what the peer still sends can be received.
     pub async fn shutdown(&mut self) -> Result<(), Error> {
         poll_fn(|cx| {
-            let mut state = self.shared.lock();
+            let mut state = self.writing.lock();
             state.ended = true;
             state.writer.poll_close(cx)
         })
@@ -126,7 +137,7 @@ impl<W: ChunkWriter> Sender<W> {
 
     /// Ends both directions at once, telling the peer that it was no orderly end.
     pub fn destroy(&mut self) {
-        self.shared.lock().destroy();
+        self.writing.lock().destroy();
     }
 
     /// With an interval, sends an empty message whenever nothing was sent for so long, and takes empty
@@ -134,42 +145,47 @@ impl<W: ChunkWriter> Sender<W> {
     ///
     /// Must be called inside a tokio runtime.
     pub fn set_keep_alive(&mut self, interval: Option<Duration>) {
-        self.swallow_empty.store(interval.is_some(), Ordering::Relaxed);
+        self.shared.set_swallow_empty(interval.is_some());
         self.keep_alive = interval.map(|interval| {
-            let task = tokio::spawn(keep_alive(Arc::downgrade(&self.shared), interval));
+            let task = tokio::spawn(keep_alive(Arc::downgrade(&self.writing), interval));
             KeepAlive(task.abort_handle())
         });
     }
 
     /// A handle that outlives the stream.
     pub fn control(&self) -> Control<W> {
-        Control { shared: Arc::downgrade(&self.shared) }
+        Control { writing: Arc::downgrade(&self.writing), shared: self.shared.clone() }
     }
 }
 
 impl<W: ChunkWriter> Control<W> {
     /// Sends an empty message if there is room, so that a dead path is noticed.
     pub fn send_keep_alive(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.lock().send_keep_alive();
+        if let Some(writing) = self.writing.upgrade() {
+            writing.lock().send_keep_alive();
         }
+    }
+
+    /// What the stream has carried so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.traffic()
     }
 
     /// Ends both directions at once, telling the peer that it was no orderly end.
     pub fn destroy(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.lock().destroy();
+        if let Some(writing) = self.writing.upgrade() {
+            writing.lock().destroy();
         }
     }
 }
 
 impl<W: ChunkWriter> Clone for Control<W> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
+        Self { writing: self.writing.clone(), shared: self.shared.clone() }
     }
 }
 
-impl<W> Shared<W> {
+impl<W> Writing<W> {
     fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,6 +204,7 @@ impl<W: ChunkWriter> State<W> {
             self.scratch.reserve(length.max(SCRATCH));
         }
         self.sealer.seal(message, &mut self.scratch)?;
+        self.shared.count_sent();
         let sealed = self.scratch.split().freeze();
         self.write(sealed)
     }
@@ -227,11 +244,11 @@ impl Drop for KeepAlive {
     }
 }
 
-async fn keep_alive<W: ChunkWriter>(shared: Weak<Shared<W>>, interval: Duration) {
+async fn keep_alive<W: ChunkWriter>(writing: Weak<Writing<W>>, interval: Duration) {
     loop {
         let deadline = {
-            let Some(shared) = shared.upgrade() else { return };
-            let mut state = shared.lock();
+            let Some(writing) = writing.upgrade() else { return };
+            let mut state = writing.lock();
             if state.last_write.elapsed() >= interval && !state.send_keep_alive() {
                 return;
             }

@@ -1,14 +1,11 @@
-use std::{
-    ops::Range,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{
     Control, Error, HandshakeResult, KeyPair, PublicKey, Receiver, Sender,
     message::{MAX_MESSAGE, Opener, Sealer},
+    shared::Shared,
     transport::{ChunkWriter, Transport},
     xx,
 };
@@ -63,7 +60,7 @@ impl<T: Transport> SecretStream<T> {
         opener.push(received);
         // A failure here is one of the transport, and meets whoever uses it next.
         let _ = writer.write_chunk(Bytes::copy_from_slice(&header));
-        let swallow_empty = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         Self {
             peers: Peers {
                 is_initiator: result.is_initiator,
@@ -72,8 +69,8 @@ impl<T: Transport> SecretStream<T> {
                 handshake_hash: result.hash,
             },
             handle,
-            receiver: Receiver::new(opener, reader, swallow_empty.clone()),
-            sender: Sender::new(sealer, writer, swallow_empty),
+            receiver: Receiver::new(opener, reader, shared.clone()),
+            sender: Sender::new(sealer, writer, shared),
         }
     }
 
@@ -165,7 +162,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::{HEADROOM, Io, TAILROOM, message::tests::handshake_result};
+    use crate::{HEADROOM, Io, TAILROOM, Traffic, message::tests::handshake_result};
 
     type Stream = SecretStream<Io<DuplexStream>>;
 
@@ -313,6 +310,8 @@ mod tests {
         a.control().send_keep_alive();
         a.send(b"content").await.unwrap();
         assert_eq!(b.recv().await.unwrap().unwrap(), &b"content"[..]);
+        assert_eq!(a.control().traffic(), Traffic { sent: 3, received: 0 });
+        assert_eq!(b.control().traffic(), Traffic { sent: 0, received: 3 });
     }
 
     #[tokio::test(start_paused = true)]
