@@ -3,5 +3,7 @@
 pub mod ats;
 pub mod error;
 pub mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod pump;
 pub mod wire;

@@ -34,6 +34,10 @@ pub struct Policy {
     pub longest_pause: Duration,
     /// The longest wait that the service may ask for; if it asks for more, the error is the caller's.
     pub longest_retry_after: Duration,
+    /// The pause before events are subscribed to again; each later one is twice as long.
+    pub first_reconnect: Duration,
+    /// The longest of these pauses.
+    pub longest_reconnect: Duration,
 }
 
 impl Default for Policy {
@@ -44,6 +48,8 @@ impl Default for Policy {
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(4),
             longest_retry_after: Duration::from_secs(20),
+            first_reconnect: Duration::from_secs(2),
+            longest_reconnect: Duration::from_secs(60),
         }
     }
 }
@@ -273,6 +279,10 @@ impl Client {
     /// runtime. Ends when it is dropped.
     pub fn keep_claimed(&self, id: TaskId, lease: Duration) -> Renewal {
         Renewal::start(self.clone(), id, lease)
+    }
+
+    pub(super) fn policy(&self) -> &Policy {
+        &self.inner.policy
     }
 
     pub(super) fn http(&self) -> &Http {

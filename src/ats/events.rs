@@ -15,9 +15,6 @@ use super::http::said;
 use super::model::Task;
 use super::socket::Socket;
 
-/// The pauses between attempts to connect.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a connection must have held for the next pause to be the first again: a service that closes
 /// each connection at once is not asked every two seconds.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
@@ -199,13 +196,14 @@ impl Incoming {
 
 /// Connects, passes events on, and connects again, until nobody listens.
 async fn keep_connected(client: Client, subscription: Subscription, events: mpsc::Sender<Event>) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let longest = client.policy().longest_reconnect;
+    let mut backoff = Backoff::new(client.policy().first_reconnect, longest);
     let mut is_told = false;
     loop {
         let mut connected_at = None;
         let Err(error) = connection(&client, &subscription, &events, &mut connected_at).await else { return };
         tracing::debug!("event connection: {error}");
-        let asked = error.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+        let asked = error.retry_after().unwrap_or_default().min(longest);
         if connected_at.is_some_and(|at: Instant| at.elapsed() >= HEALTHY_AFTER) {
             backoff.reset();
         }
