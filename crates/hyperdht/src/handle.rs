@@ -123,8 +123,10 @@ impl Handle {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
         self.send(Command::Request { ticket, request, answer });
-        let _cancel = Cancel { handle: self, ticket };
-        answered.await.unwrap_or(Err(RequestError::Destroyed))
+        let mut cancel = Cancel { handle: self, ticket, done: false };
+        let result = answered.await.unwrap_or(Err(RequestError::Destroyed));
+        cancel.done = true;
+        result
     }
 
     /// Asks whether somebody is there.
@@ -228,11 +230,14 @@ fn next_ticket() -> Ticket {
 struct Cancel<'a> {
     handle: &'a Handle,
     ticket: Ticket,
+    done: bool,
 }
 
 impl Drop for Cancel<'_> {
     fn drop(&mut self) {
-        self.handle.send(Command::CancelRequest(self.ticket));
+        if !self.done {
+            self.handle.send(Command::CancelRequest(self.ticket));
+        }
     }
 }
 

@@ -344,7 +344,7 @@ fn network_of(rpc: &Rpc, changes: u64) -> Network {
         bootstrapped: rpc.is_bootstrapped(),
         firewalled: rpc.is_firewalled(),
         ephemeral: rpc.is_ephemeral(),
-        nodes: rpc.nodes().count(),
+        nodes: rpc.node_count(),
         seen_as: rpc.seen_as(),
         remote_address: rpc.remote_address(),
         online: rpc.is_online(),

@@ -6,6 +6,9 @@ use crate::config::{Bootstrap, Config};
 use crate::dht::Dht;
 use crate::error::Error;
 
+/// Nodes that a node of a larger network is to know before the network is handed out.
+const ENOUGH: usize = 10;
+
 /// Starts `size` persistent nodes on 127.0.0.1 that know each other, the first of which the
 /// others were told of.
 ///
@@ -31,7 +34,7 @@ pub async fn testnet(size: usize) -> Result<Vec<Dht>, Error> {
         nodes.push(node);
     }
     // A node knows those before it; those learn of it by its requests a moment later.
-    let others = size.saturating_sub(1).min(crate::rpc::K);
+    let others = size.saturating_sub(1).min(ENOUGH);
     for node in &nodes {
         let mut network = node.network();
         let known = network.wait_for(|network| network.nodes >= others || network.destroyed).await;

@@ -66,7 +66,7 @@ impl Rpc {
         }
     }
 
-    fn look_around(&mut self, now: Instant, again: bool) {
+    pub(super) fn look_around(&mut self, now: Instant, again: bool) {
         let quick_check = !again && self.firewalled && !self.is_forced_persistent();
         self.phase = Phase::Query { again, quick_check, reachable: false };
         self.background_query(now, *self.table.own_id(), Audience::Bootstrap);

@@ -20,6 +20,8 @@ mod queries;
 mod query;
 mod requests;
 mod seam;
+#[cfg(test)]
+mod simulation;
 mod table;
 mod token;
 mod upkeep;
@@ -190,7 +192,11 @@ impl Rpc {
         if self.suspended {
             self.suspended = false;
             self.wakeup(now);
-            self.refresh(now);
+            if self.phase == Phase::Idle && self.bootstrap_known {
+                self.look_around(now, false);
+            } else {
+                self.refresh(now);
+            }
         }
     }
 
@@ -242,6 +248,11 @@ impl Rpc {
     /// Nodes in the routing table, the one heard last first.
     pub fn nodes(&self) -> impl Iterator<Item = SocketAddrV4> {
         self.table.latest().map(|node| node.addr)
+    }
+
+    /// How many nodes are in the routing table.
+    pub fn node_count(&self) -> usize {
+        self.table.len()
     }
 
     /// Takes in nodes known from an earlier run.
@@ -317,15 +328,23 @@ impl Rpc {
     }
 
     fn start(&mut self, now: Instant, request: Request, purpose: Purpose) -> Result<RequestId, RequestError> {
-        if self.suspended {
-            return Err(RequestError::Suspended);
-        }
-        if !self.bound {
-            return Err(RequestError::Destroyed);
+        if let Some(error) = self.unavailable() {
+            return Err(error);
         }
         let via = request.via.unwrap_or(self.via());
         let id = self.id_on(via);
         self.io.start(now, request, via, id, purpose)
+    }
+
+    /// Why nothing can be sent.
+    fn unavailable(&self) -> Option<RequestError> {
+        if self.suspended {
+            Some(RequestError::Suspended)
+        } else if !self.bound {
+            Some(RequestError::Destroyed)
+        } else {
+            None
+        }
     }
 
     /// Like `start`, where a request that can't be sent is as good as one not sent.

@@ -41,7 +41,11 @@ impl Rpc {
     /// Starts a query; [`Event::QueryReply`] and [`Event::QueryDone`] follow.
     pub fn query(&mut self, now: Instant, spec: QuerySpec) -> QueryId {
         self.clock.postpone_refresh();
-        self.start_query(now, spec, Audience::Caller)
+        let id = self.start_query(now, spec, Audience::Caller);
+        if let Some(error) = self.unavailable() {
+            self.events.push_back(Event::QueryDone { id, result: Err(error) });
+        }
+        id
     }
 
     /// Ends a query without a further event.
@@ -61,6 +65,9 @@ impl Rpc {
     fn start_query(&mut self, now: Instant, spec: QuerySpec, audience: Audience) -> QueryId {
         self.next_query += 1;
         let id = QueryId(self.next_query);
+        if self.unavailable().is_some() {
+            return id;
+        }
         let target = spec.target;
         let mut query = Query::new(now, spec, *self.table.own_id(), self.config.defended);
         if query.wants_more() {

@@ -171,6 +171,9 @@ impl Rpc {
 
     /// Somebody answered: it is there, and tells us our address.
     pub(super) fn hear_from(&mut self, now: Instant, reply: &Reply) {
+        if !filter::is_host(reply.from) {
+            return;
+        }
         let on_main_socket = reply.via == self.via();
         let Some(id) = reply.id else {
             let limit = self.bootstrap_nodes.len().max(1);
