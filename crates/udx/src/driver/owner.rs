@@ -51,6 +51,8 @@ struct Entry {
     stream: proto::Stream,
     shared: Arc<Shared>,
     firewall: Option<Firewall>,
+    /// Sockets the stream is or was connected through: after a move the peer still sends to the old one.
+    sockets: Vec<SocketId>,
     /// In the list of streams to settle.
     is_touched: bool,
     /// In the list of streams that may have something to send, or parked at a blocked socket.
@@ -232,6 +234,7 @@ impl Owner {
             stream: proto::Stream::new(&config),
             shared: shared.clone(),
             firewall: options.firewall,
+            sockets: Vec::new(),
             is_touched: false,
             is_ready: false,
             timer: None,
@@ -250,6 +253,7 @@ impl Owner {
             StreamCommand::Connect(remote) => connect(entry, remote, &self.sockets, &self.config),
             StreamCommand::ChangeRemote(remote) => {
                 if let Some(remote) = reachable(remote, &self.sockets) {
+                    add_socket(entry, remote.socket);
                     // Fails only if the stream is closed, which its user learns otherwise.
                     let _ = entry.stream.change_remote(remote);
                 }
@@ -516,7 +520,7 @@ fn touch(entry: &mut Entry, touched: &mut Vec<u32>) {
     }
 }
 
-/// Asks the firewall about a packet from a socket that is not the stream's own.
+/// Asks the firewall about a packet from a socket that was never the stream's own.
 fn is_admitted(
     entry: &mut Entry,
     socket: SocketId,
@@ -524,7 +528,7 @@ fn is_admitted(
     sockets: &[SocketState],
     config: &Config,
 ) -> bool {
-    if entry.stream.remote().is_some_and(|remote| remote.socket == socket) {
+    if entry.sockets.contains(&socket) {
         return true;
     }
     let Some(firewall) = &mut entry.firewall else { return false };
@@ -558,8 +562,20 @@ fn connect(entry: &mut Entry, remote: Remote, sockets: &[SocketState], config: &
         let window = u32::try_from(socket.receive_packets() * payload).unwrap_or(u32::MAX);
         entry.stream.set_receive_window(window.min(config.receive_window));
     }
+    add_socket(entry, remote.socket);
     // Fails only if the stream is closed, which its user learns otherwise.
     let _ = entry.stream.connect(remote);
+}
+
+fn add_socket(entry: &mut Entry, socket: SocketId) {
+    /// A stream that moves more often forgets where it was first.
+    const MAX: usize = 8;
+    if !entry.sockets.contains(&socket) {
+        if entry.sockets.len() == MAX {
+            entry.sockets.remove(0);
+        }
+        entry.sockets.push(socket);
+    }
 }
 
 /// The remote with its address in the form its socket needs.

@@ -24,8 +24,8 @@ const TAKE: usize = 256 * 1024;
 /// Most bytes that one write through [`AsyncWrite`] copies.
 const MAX_COPY: usize = 64 * 1024;
 
-/// Called for each packet that arrives for a stream on another socket than the stream's, which is any while it is
-/// unconnected. Runs on the owner task, and must not block.
+/// Called for each packet that arrives for a stream on a socket it was never connected through, which is any while
+/// it is unconnected. Runs on the owner task, and must not block.
 pub type Firewall = Box<dyn FnMut(SocketId, SocketAddr) -> Verdict + Send>;
 
 /// What a [`Firewall`] makes of a packet.

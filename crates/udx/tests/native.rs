@@ -1,0 +1,198 @@
+//! Against npm udx-native 1.21.3, the peer everyone else runs.
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::node::Peer;
+use common::pattern::Pattern;
+use common::proxy::{Faults, Proxy};
+use serde_json::json;
+use udx::{Config, Datagrams, Error, Socket, Stream, StreamOptions, Udx, Verdict};
+
+const OURS: u32 = 0x0102_0304;
+const THEIRS: u32 = 0x0a0b_0c0d;
+const HUNDRED_MEGABYTES: usize = 100_000_000;
+const ROUGH: Faults = Faults { drop: 0.02, duplicate: 0.01, reorder: 0.02 };
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+struct Ours {
+    udx: Udx,
+    socket: Socket,
+    _datagrams: Datagrams,
+}
+
+async fn ours() -> Ours {
+    let (udx, datagrams) = Udx::spawn(Config::default());
+    let socket = udx.bind(local(0)).await.unwrap();
+    Ours { udx, socket, _datagrams: datagrams }
+}
+
+/// A stream of ours connected to one of theirs, through a rough proxy or directly.
+async fn connected(is_rough: bool) -> (Ours, Stream, Peer, Option<Proxy>) {
+    let ours = ours().await;
+    let mut peer = Peer::start_with(json!({ "id": THEIRS, "firewall": "accept" })).await;
+    let stream = ours.udx.stream(StreamOptions { id: Some(OURS), ..Default::default() }).await.unwrap();
+    let (proxy, forth, back) = if is_rough {
+        // The peer must know our address towards it: the proxy is entered from both ends.
+        let to_them = Proxy::start(local(peer.port), ROUGH, 1).unwrap();
+        let forth = to_them.address();
+        (Some(to_them), forth, None)
+    } else {
+        (None, local(peer.port), Some(ours.socket.local_addr().port()))
+    };
+    let back = match back {
+        Some(port) => port,
+        None => reveal(&ours, &mut peer, forth).await,
+    };
+    stream.connect(&ours.socket, THEIRS, forth).unwrap();
+    peer.tell(json!({ "connect": { "id": OURS, "port": back } })).await;
+    (ours, stream, peer, proxy)
+}
+
+/// The port at which the peer sees us through the proxy: it reports the source of raw datagrams.
+async fn reveal(ours: &Ours, peer: &mut Peer, through: SocketAddr) -> u16 {
+    // Some are lost.
+    for _ in 0..20 {
+        ours.socket.send(Bytes::from_static(b"who am I"), through);
+    }
+    u16::try_from(peer.expect("from").await.as_u64().unwrap()).unwrap()
+}
+
+async fn send_pattern(stream: &mut Stream, len: usize) {
+    let mut pattern = Pattern::new();
+    while pattern.position() < len {
+        let n = (len - pattern.position()).min(64 * 1024);
+        std::future::poll_fn(|cx| stream.poll_write_ready(cx)).await.unwrap();
+        stream.write_chunk(pattern.next(n).into()).unwrap();
+    }
+}
+
+async fn receive_pattern(stream: &mut Stream) -> usize {
+    let mut pattern = Pattern::new();
+    while let Some(chunk) = stream.read_chunk().await.unwrap() {
+        pattern.check(&chunk);
+    }
+    pattern.position()
+}
+
+async fn send_to_native(is_rough: bool) {
+    let (_ours, mut stream, mut peer, proxy) = connected(is_rough).await;
+    let started = std::time::Instant::now();
+    send_pattern(&mut stream, HUNDRED_MEGABYTES).await;
+    stream.end().unwrap();
+    let received = peer.expect("received").await;
+    println!("sent in {:?}: {:?} {:?}", started.elapsed(), stream.stats(), proxy.as_ref().map(Proxy::counts));
+    assert_eq!(received, json!({ "received": HUNDRED_MEGABYTES, "intact": true }));
+    peer.tell(json!({ "end": true })).await;
+    println!("{}", peer.expect("close").await);
+    stream.closed().await.unwrap();
+}
+
+async fn receive_from_native(is_rough: bool) {
+    let (_ours, mut stream, mut peer, proxy) = connected(is_rough).await;
+    let started = std::time::Instant::now();
+    peer.tell(json!({ "write": HUNDRED_MEGABYTES })).await;
+    peer.tell(json!({ "end": true })).await;
+    assert_eq!(receive_pattern(&mut stream).await, HUNDRED_MEGABYTES);
+    println!("received in {:?}: {:?} {:?}", started.elapsed(), stream.stats(), proxy.as_ref().map(Proxy::counts));
+    stream.end().unwrap();
+    println!("{}", peer.expect("close").await);
+    stream.closed().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_receives_a_hundred_megabytes() {
+    send_to_native(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_sends_a_hundred_megabytes() {
+    receive_from_native(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_receives_a_hundred_megabytes_through_a_rough_network() {
+    send_to_native(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_sends_a_hundred_megabytes_through_a_rough_network() {
+    receive_from_native(true).await;
+}
+
+#[tokio::test]
+async fn messages_pass_both_ways() {
+    let (_ours, mut stream, mut peer, _) = connected(false).await;
+    peer.tell(json!({ "message": "from native" })).await;
+    assert_eq!(stream.recv_message().await.unwrap(), "from native");
+    stream.send_message(Bytes::from_static(b"from ours")).await.unwrap();
+    assert_eq!(peer.expect("message").await, json!("from ours"));
+}
+
+#[tokio::test]
+async fn destroy_is_heard_both_ways() {
+    let (_ours, mut stream, mut peer, _) = connected(false).await;
+    peer.tell(json!({ "message": "ready" })).await;
+    stream.recv_message().await.unwrap();
+    stream.destroy();
+    assert_eq!(peer.expect("error").await, json!("ECONNRESET"));
+
+    let (_ours, mut stream, mut peer, _) = connected(false).await;
+    peer.tell(json!({ "destroy": true })).await;
+    assert_eq!(stream.closed().await, Err(Error::ConnectionReset));
+}
+
+#[tokio::test]
+async fn native_connects_first_and_the_firewall_answers() {
+    let ours = ours().await;
+    let mut peer = Peer::start(THEIRS).await;
+    let firewall = Box::new(|_, _| Verdict::Connect { remote_id: THEIRS });
+    let options = StreamOptions { id: Some(OURS), firewall: Some(firewall), ..Default::default() };
+    let mut stream = ours.udx.stream(options).await.unwrap();
+    peer.tell(json!({ "connect": { "id": OURS, "port": ours.socket.local_addr().port() } })).await;
+    peer.tell(json!({ "write": 100_000 })).await;
+    peer.tell(json!({ "end": true })).await;
+    assert_eq!(receive_pattern(&mut stream).await, 100_000);
+    assert_eq!(stream.remote_addr(), Some(local(peer.port)));
+    send_pattern(&mut stream, 5000).await;
+    stream.end().unwrap();
+    assert_eq!(peer.expect("received").await, json!({ "received": 5000, "intact": true }));
+    stream.closed().await.unwrap();
+}
+
+#[tokio::test]
+async fn either_side_moves_to_another_address() {
+    let (ours, mut stream, mut peer, _) = connected(false).await;
+    peer.tell(json!({ "write": 10_000 })).await;
+    peer.expect("written").await;
+    // Ours gets a second socket; the peer follows on command.
+    let second = ours.udx.bind(local(0)).await.unwrap();
+    stream.change_remote(&second, THEIRS, local(peer.port)).unwrap();
+    assert_eq!(stream.handle().remote_changed(0).await, Ok(1));
+    let port = second.local_addr().port();
+    peer.tell(json!({ "changeRemote": { "id": OURS, "port": port } })).await;
+    peer.expect("changed").await;
+    peer.tell(json!({ "write": 10_000 })).await;
+    peer.tell(json!({ "end": true })).await;
+    assert_eq!(receive_pattern(&mut stream).await, 20_000);
+    send_pattern(&mut stream, 3000).await;
+    stream.end().unwrap();
+    assert_eq!(peer.expect("received").await, json!({ "received": 3000, "intact": true }));
+}
+
+#[tokio::test]
+async fn heartbeats_are_answered() {
+    let (_ours, stream, mut peer, _) = connected(false).await;
+    stream.set_keepalive(Some(Duration::from_millis(20)));
+    while stream.stats().packets_received < 5 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stream.set_keepalive(None);
+    peer.tell(json!({ "end": true })).await;
+}
