@@ -100,7 +100,12 @@ async fn receive_from_native(is_rough: bool) {
     peer.tell(json!({ "write": HUNDRED_MEGABYTES })).await;
     peer.tell(json!({ "end": true })).await;
     assert_eq!(receive_pattern(&mut stream).await, HUNDRED_MEGABYTES);
-    println!("received in {:?}: {:?} {:?}", started.elapsed(), stream.stats(), proxy.as_ref().map(Proxy::counts));
+    println!(
+        "received in {:?}: {:?} {:?}",
+        started.elapsed(),
+        stream.stats(),
+        proxy.as_ref().map(Proxy::counts)
+    );
     stream.end().unwrap();
     println!("{}", peer.expect("close").await);
     stream.closed().await.unwrap();

@@ -81,9 +81,14 @@ impl Assembler {
         &self.runs
     }
 
-    /// Bytes held here: out of order, or in order and not yet taken.
-    pub fn buffered(&self) -> usize {
-        self.ahead_bytes + self.ready_bytes
+    /// Bytes out of order.
+    pub fn ahead(&self) -> usize {
+        self.ahead_bytes
+    }
+
+    /// Bytes in order and not yet taken.
+    pub fn ready(&self) -> usize {
+        self.ready_bytes
     }
 
     /// Whether the peer's END and all before it arrived.
@@ -111,7 +116,9 @@ impl Assembler {
         if seq < self.next || self.ahead.contains_key(&seq) {
             return Arrival::Duplicate;
         }
-        if seq - self.next >= MAX_AHEAD || (len > 0 && self.buffered() + len > room + WINDOW_SLACK) {
+        if seq - self.next >= MAX_AHEAD
+            || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room + WINDOW_SLACK)
+        {
             return Arrival::Refused;
         }
         if is_end && self.end.is_none() {
@@ -198,7 +205,7 @@ mod tests {
         assert_eq!(insert(&mut a, 4, b"f", false), Arrival::Filled);
         assert_eq!(read(&mut a), b"fg");
         assert!(a.is_ended());
-        assert_eq!((a.ack(), a.buffered()), (6, 0));
+        assert_eq!((a.ack(), a.ready() + a.ahead()), (6, 0));
         assert_eq!(insert(&mut a, 6, b"late", false), Arrival::Next);
         assert_eq!(read(&mut a), b"");
     }

@@ -456,9 +456,11 @@ impl Stream {
         self.buffer.unsent() > 0 || self.end == End::Queued
     }
 
-    /// Bytes the application side can still take.
+    /// Bytes the application side can still take. A few packets out of order do not count, as with libudx; many
+    /// must, for memory's sake.
     fn window(&self) -> u32 {
-        let used = self.backlog + self.assembler.buffered();
+        let free = self.receive_window as usize / 4;
+        let used = self.backlog + self.assembler.ready() + self.assembler.ahead().saturating_sub(free);
         self.receive_window.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
