@@ -8,21 +8,21 @@
 //! - `connect`: how this node's own servers and clients connect
 //! - `node`: the task that owns all of these and drives them over `udx` sockets
 
-pub mod address;
-pub mod command;
+mod address;
+mod command;
 mod config;
 pub mod connect;
-pub mod crypto;
+mod crypto;
 mod dht;
-pub mod encoding;
+mod encoding;
 mod error;
-pub mod handle;
-pub mod id;
-pub mod limit;
+mod handle;
+mod id;
+mod limit;
 mod node;
 mod resolve;
-pub mod router;
-pub mod rpc;
+mod router;
+mod rpc;
 pub mod store;
 mod surroundings;
 pub mod testnet;
@@ -34,4 +34,6 @@ pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::{AnnounceOptions, Dht, Lookup, LookupAnswer};
 pub use error::Error;
 pub use handle::{Network, Query};
-pub use id::Id;
+pub use id::{Id, node_id};
+pub use rpc::{Reply, RequestError, Token, Via};
+pub use store::message::{MutableRecord, Peer};

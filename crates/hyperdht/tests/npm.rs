@@ -51,7 +51,7 @@ async fn javascript_peers_live_on_nodes_of_ours() {
     for node in &nodes {
         let pong = peer.run(json!({ "do": "ping", "to": addr(node) })).await;
         let SocketAddr::V4(addr) = node.local_addr().unwrap() else { panic!("IPv4") };
-        assert_eq!(pong["id"], hex::encode(hyperdht::id::node_id(addr)));
+        assert_eq!(pong["id"], hex::encode(hyperdht::node_id(addr)));
     }
     let found = peer.run(json!({ "do": "findNode", "target": hex::encode([9; 32]) })).await;
     assert_eq!(found["closest"].as_array().unwrap().len(), 4);
@@ -166,5 +166,20 @@ async fn javascript_nodes_take_ours_in() {
     let answers = peer.run(lookup).await["answers"].clone();
     let ours_answered = |answer: &Value| answer["from"] == ours.local_addr().unwrap().port();
     assert!(answers.as_array().unwrap().iter().any(ours_answered));
+    peer.exit().await;
+}
+
+/// A persistent JavaScript node enters the tables of ours.
+#[tokio::test]
+async fn our_nodes_take_a_javascript_node_in() {
+    let nodes = testnet(3).await.unwrap();
+    let mut peer = Peer::start();
+    let options =
+        json!({ "do": "node", "bootstrap": [addr(&nodes[0])], "ephemeral": false, "firewalled": false });
+    let joined = peer.run(options).await;
+    assert_eq!((&joined["ephemeral"], &joined["known"]), (&json!(false), &json!(3)));
+    for node in &nodes {
+        node.network().wait_for(|network| network.nodes == 3).await.unwrap();
+    }
     peer.exit().await;
 }

@@ -82,11 +82,6 @@ impl Request {
     }
 
     #[must_use]
-    pub fn via(self, via: Via) -> Self {
-        Self { via: Some(via), ..self }
-    }
-
-    #[must_use]
     pub fn attempts(self, attempts: u32) -> Self {
         Self { attempts, ..self }
     }

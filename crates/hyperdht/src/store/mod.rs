@@ -16,6 +16,7 @@ use crate::command;
 use crate::crypto::hash;
 use crate::encoding::Reader;
 use crate::id::Id;
+use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
 pub use forwards::{Forward, Forwards};
 pub use generations::Generations;
@@ -33,6 +34,13 @@ pub(crate) const MAX_PEERS: usize = 20;
 /// Bytes of a mutable or immutable value: a reply with it, a token and 20 closer nodes stays
 /// within the 1200 bytes that every path carries.
 pub(crate) const MAX_VALUE_SIZE: usize = 1000;
+/// Announces and values that one network may bring in a second, and at once, where sources are
+/// limited. At these rates it takes a network hours to push the others' entries out, and those
+/// are renewed every ten minutes.
+const ANNOUNCES_PER_SECOND: u32 = 5;
+const ANNOUNCE_BURST: u32 = 1000;
+const PUTS_PER_SECOND: u32 = 1;
+const PUT_BURST: u32 = 500;
 /// How far ahead of our clock a bump may be, in milliseconds.
 const MAX_BUMP_DRIFT: u64 = 60_000;
 
@@ -52,7 +60,15 @@ pub struct Store {
     refreshes: Generations<[u8; 32], Refresh>,
     mutables: Generations<Id, MutableRecord>,
     immutables: Generations<Id, Bytes>,
+    limits: Option<Limits>,
     rng: StdRng,
+}
+
+/// What one network may write.
+#[derive(Debug)]
+struct Limits {
+    announces: RateLimit,
+    puts: RateLimit,
 }
 
 /// What the next preimage of a hash chain renews.
@@ -65,7 +81,7 @@ struct Refresh {
 }
 
 impl Store {
-    /// `limit_sources`: no IP address may fill a topic alone.
+    /// `limit_sources`: no IP address may fill a topic alone, no network the store.
     pub fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
         Self {
             records: Records::new(now, MAX_RECORDS, RECORD_AGE, limit_sources),
@@ -73,6 +89,10 @@ impl Store {
             refreshes: Generations::new(now, MAX_RECORDS, RECORD_AGE),
             mutables: Generations::new(now, MAX_VALUES, VALUE_AGE),
             immutables: Generations::new(now, MAX_VALUES, VALUE_AGE),
+            limits: limit_sources.then(|| Limits {
+                announces: RateLimit::new(ANNOUNCES_PER_SECOND, ANNOUNCE_BURST),
+                puts: RateLimit::new(PUTS_PER_SECOND, PUT_BURST),
+            }),
             rng: StdRng::from_seed(seed),
         }
     }
@@ -87,6 +107,9 @@ impl Store {
         forwards: &mut Forwards,
     ) -> Option<Answer> {
         let target = incoming.target.as_ref();
+        if !self.may_write(now.instant, incoming) {
+            return None;
+        }
         match incoming.command {
             command::FIND_PEER => Some(Answer::reply(forwards.record(now.instant, target?))),
             command::LOOKUP => Some(Answer::reply(self.lookup(now, target?, forwards))),
@@ -109,6 +132,15 @@ impl Store {
             forwards.remove(target);
         }
         self.records.remove(target, public_key);
+    }
+
+    fn may_write(&mut self, now: Instant, incoming: &Incoming) -> bool {
+        let Some(limits) = &mut self.limits else { return true };
+        match incoming.command {
+            command::ANNOUNCE => limits.announces.allow(now, *incoming.from.ip()),
+            command::MUTABLE_PUT | command::IMMUTABLE_PUT => limits.puts.allow(now, *incoming.from.ip()),
+            _ => true,
+        }
     }
 
     fn lookup(&mut self, now: Now, target: &Id, forwards: &mut Forwards) -> Option<Bytes> {
@@ -249,5 +281,123 @@ impl Store {
         }
         self.immutables.insert(now.instant, target, value.clone());
         Some(Answer::reply(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use secret_stream::KeyPair;
+
+    use super::*;
+    use crate::rpc::Via;
+    use message::sign_announce;
+
+    const OWN: Id = [9; 32];
+    const TOKEN: [u8; 32] = [8; 32];
+
+    struct Node {
+        now: Now,
+        store: Store,
+        forwards: Forwards,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let instant = Instant::now();
+            let now = Now { instant, unix_millis: 1_000_000 };
+            Self { now, store: Store::new(instant, true, [0; 32]), forwards: Forwards::new(instant) }
+        }
+
+        fn ask(&mut self, command: u64, target: Id, value: Option<Vec<u8>>) -> Option<Answer> {
+            self.ask_from(Ipv4Addr::new(8, 8, 8, 8), command, target, value)
+        }
+
+        fn ask_from(
+            &mut self,
+            ip: Ipv4Addr,
+            command: u64,
+            target: Id,
+            value: Option<Vec<u8>>,
+        ) -> Option<Answer> {
+            let incoming = Incoming {
+                via: Via::Server,
+                from: SocketAddrV4::new(ip, 1),
+                to: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+                tid: 1,
+                id: None,
+                token: Some(TOKEN),
+                command,
+                target: Some(target),
+                value: value.map(Bytes::from),
+            };
+            self.store.handle(self.now, &OWN, &incoming, &mut self.forwards)
+        }
+
+        fn announce(&mut self, target: Id, key_pair: &KeyPair, bump: u64) -> Option<Answer> {
+            let kind = AnnounceKind::Announce;
+            let value = sign_announce(kind, &target, &TOKEN, &OWN, key_pair, &[], bump);
+            self.ask(command::ANNOUNCE, target, Some(value))
+        }
+
+        fn lookup(&mut self, target: Id) -> Option<LookupReply> {
+            let Some(Answer::Reply { value, .. }) = self.ask(command::LOOKUP, target, None) else {
+                panic!("an answer")
+            };
+            value.map(|value| LookupReply::decode(&value).unwrap())
+        }
+    }
+
+    #[test]
+    fn a_bump_only_rises_and_never_far_ahead_of_the_clock() {
+        let (mut node, target) = (Node::new(), [1; 32]);
+        for (bump, expected) in [(5, 5), (3, 5), (1_060_000, 1_060_000), (1_060_001, 1_060_000)] {
+            assert!(node.announce(target, &KeyPair::generate(), bump).is_some());
+            assert_eq!(node.lookup(target).unwrap().bump, expected);
+        }
+    }
+
+    #[test]
+    fn own_servers_are_found_and_never_overwritten() {
+        let (mut node, key_pair) = (Node::new(), KeyPair::generate());
+        let target = hash(&[&key_pair.public_key()]);
+        let own =
+            Peer { public_key: key_pair.public_key(), relay_addresses: vec!["1.2.3.4:5".parse().unwrap()] };
+        node.forwards.insert_own(target, own.encode().into());
+        node.announce(target, &key_pair, 0).unwrap();
+        assert_eq!(node.forwards.get(node.now.instant, &target), None);
+        assert_eq!(node.lookup(target).unwrap().peers, [own]);
+        node.forwards.remove_own(&target);
+        assert_eq!(node.lookup(target), None);
+    }
+
+    #[test]
+    fn values_of_more_than_the_limit_are_not_stored() {
+        let mut node = Node::new();
+        for (size, stored) in [(MAX_VALUE_SIZE, true), (MAX_VALUE_SIZE + 1, false)] {
+            let value = vec![1; size];
+            let target = hash(&[&value]);
+            assert_eq!(node.ask(command::IMMUTABLE_PUT, target, Some(value)).is_some(), stored);
+
+            let key_pair = KeyPair::generate();
+            let put = MutableRecord::sign(0, vec![1; size].into(), &key_pair);
+            let public_key = key_pair.public_key();
+            let put = put.encode_put(&public_key);
+            let target = hash(&[&public_key]);
+            assert_eq!(node.ask(command::MUTABLE_PUT, target, Some(put)).is_some(), stored);
+        }
+    }
+
+    #[test]
+    fn one_network_writes_no_more_than_its_share() {
+        let mut node = Node::new();
+        let mut put = |ip, i: u32| {
+            let value = i.to_le_bytes().to_vec();
+            node.ask_from(ip, command::IMMUTABLE_PUT, hash(&[&value]), Some(value)).is_some()
+        };
+        let stored = (0..1000).filter(|i| put(Ipv4Addr::new(8, 8, 8, *i as u8), *i)).count();
+        assert_eq!(stored, PUT_BURST as usize);
+        assert!(put(Ipv4Addr::new(8, 8, 9, 1), 0));
     }
 }
