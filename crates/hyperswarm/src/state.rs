@@ -1,0 +1,819 @@
+//! Whom to dial and when, which connections to keep, and who is refused: the swarm without I/O
+//! (hyperswarm/index.js). Time comes in from outside; what is to be done comes out of
+//! [`State::next_action`].
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
+
+use rand::rngs::StdRng;
+use secret_stream::PublicKey;
+
+use crate::{Topic, bans::Bans, peer::Peer, queue::Queue, retry::RetryTimers};
+
+/// Peers remembered at once from lookups. Keys cost nothing, so whoever answers could fill the memory and the
+/// queue; beyond this, a newcomer takes the place of one of the least urgent, whoever that is.
+const MAX_KNOWN_PEERS: usize = 1024;
+
+/// Connections at once, whoever opened them. Npm has no limit for those that come in.
+const MAX_LINKS: usize = 1024;
+
+/// A peer asked for by key is dialled past all limits while it failed fewer times than this…
+const EXPLICIT_ATTEMPTS: u32 = 5;
+
+/// …and this long has passed since, for each time.
+const EXPLICIT_WAIT: Duration = Duration::from_secs(1);
+
+/// Names one dial or connection. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LinkId(pub u64);
+
+/// Names one call of [`State::flush`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FlushId(pub u64);
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Dial, and report [`State::opened`] or [`State::closed`].
+    Dial { id: LinkId, key: PublicKey, relay_addresses: Vec<SocketAddrV4> },
+    /// Hand the connection to the application.
+    Deliver { id: LinkId, key: PublicKey, topics: Vec<Topic> },
+    /// See whether the other end is still there.
+    KeepAlive(LinkId),
+    /// Give up a dial or end a connection, and report [`State::closed`] once it is gone.
+    Destroy(LinkId),
+    /// End a connection that came in and was not taken. Nothing is to be reported.
+    Refuse(LinkId),
+    /// Answer a flush: whether everything was tried.
+    Flushed(FlushId, bool),
+}
+
+/// Limits and identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub public_key: PublicKey,
+    /// No dials for topics while so many are connected or being dialled.
+    pub max_peers: usize,
+    /// Dials at once.
+    pub max_parallel: usize,
+}
+
+/// The state of a swarm.
+#[derive(Debug)]
+pub(crate) struct State {
+    settings: Settings,
+    random: StdRng,
+    peers: HashMap<PublicKey, Peer>,
+    bans: Bans,
+    /// Peers asked for by key, in the order of asking.
+    explicit: Vec<PublicKey>,
+    /// At most one for a peer: a dial, or an open connection.
+    links: HashMap<PublicKey, Link>,
+    link_keys: HashMap<LinkId, PublicKey>,
+    next_link: u64,
+    dialling: usize,
+    queue: Queue,
+    timers: RetryTimers,
+    topics: HashSet<Topic>,
+    flushes: Vec<Flush>,
+    suspended: bool,
+    destroyed: bool,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    /// By us.
+    dialled: bool,
+    open: bool,
+    /// Takes its place once it is gone.
+    replacement: Option<LinkId>,
+}
+
+#[derive(Debug)]
+struct Flush {
+    id: FlushId,
+    /// Peers not tried yet.
+    waiting: HashSet<PublicKey>,
+}
+
+impl State {
+    pub fn new(settings: Settings, mut random: StdRng) -> Self {
+        let timers = RetryTimers::new(&mut random);
+        Self {
+            settings,
+            random,
+            peers: HashMap::new(),
+            bans: Bans::default(),
+            explicit: Vec::new(),
+            links: HashMap::new(),
+            link_keys: HashMap::new(),
+            next_link: 0,
+            dialling: 0,
+            queue: Queue::default(),
+            timers,
+            topics: HashSet::new(),
+            flushes: Vec::new(),
+            suspended: false,
+            destroyed: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What to do next. To be asked until `None` after every other call.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to call [`Self::wake`].
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.suspended { None } else { self.timers.deadline() }
+    }
+
+    /// Queues those whose wait is over.
+    pub fn wake(&mut self, now: Instant) {
+        for key in self.timers.expired(now) {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.waiting = false;
+                self.enqueue(key);
+                self.forget_maybe(&key);
+            }
+        }
+        self.dial_some(now);
+    }
+
+    pub fn add_topic(&mut self, topic: Topic) {
+        self.topics.insert(topic);
+    }
+
+    pub fn remove_topic(&mut self, topic: &Topic) {
+        self.topics.remove(topic);
+    }
+
+    /// Somebody said that the peer is there for a topic.
+    pub fn found(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        relay_addresses: Vec<SocketAddrV4>,
+        topic: Topic,
+    ) {
+        if self.is_refused(&key) || !self.make_room(&key) {
+            return;
+        }
+        let peer = self.peers.entry(key).or_default();
+        peer.relay_addresses = relay_addresses;
+        peer.found(topic);
+        if !self.links.contains_key(&key) {
+            peer.reset_if_stale();
+            self.enqueue(key);
+            self.dial_some(now);
+        }
+    }
+
+    /// Keeps the peer connected until [`Self::leave_peer`].
+    pub fn join_peer(&mut self, now: Instant, key: PublicKey) {
+        if key == self.settings.public_key {
+            return;
+        }
+        let peer = self.peers.entry(key).or_default();
+        if !std::mem::replace(&mut peer.explicit, true) {
+            self.explicit.push(key);
+        }
+        if !self.links.contains_key(&key) {
+            self.enqueue(key);
+            self.dial_some(now);
+        }
+    }
+
+    /// The peer is no longer dialled for its own sake. A connection goes on.
+    pub fn leave_peer(&mut self, key: &PublicKey) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.explicit = false;
+            self.explicit.retain(|explicit| explicit != key);
+            self.forget_maybe(key);
+        }
+    }
+
+    /// Whether the peer is refused without asking anybody.
+    pub fn is_refused(&self, key: &PublicKey) -> bool {
+        *key == self.settings.public_key || self.bans.contains(key)
+    }
+
+    /// Refuses the peer from now on.
+    pub fn ban(&mut self, key: PublicKey) {
+        self.bans.insert(key);
+    }
+
+    /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
+    pub fn opened(&mut self, now: Instant, id: LinkId) -> bool {
+        let Some(key) = self.link_keys.get(&id).copied() else { return false };
+        let Some(link) = self.links.get_mut(&key).filter(|link| !link.open) else { return false };
+        link.open = true;
+        self.dialling -= 1;
+        let peer = self.peers.entry(key).or_default();
+        peer.connected(now);
+        let topics = peer.topics.clone();
+        self.actions.push_back(Action::Deliver { id, key, topics });
+        self.tried(&key);
+        self.dial_some(now);
+        true
+    }
+
+    /// A peer has connected to us. `is_used` tells whether messages went both ways on an older connection.
+    /// Returns the connection's name; what becomes of it follows as an action.
+    pub fn incoming(
+        &mut self,
+        key: PublicKey,
+        is_used: impl FnOnce(LinkId) -> bool,
+    ) -> LinkId {
+        let id = self.new_link_id();
+        if self.destroyed || self.suspended || self.is_refused(&key) {
+            self.actions.push_back(Action::Refuse(id));
+            return id;
+        }
+        let Some(link) = self.links.get_mut(&key) else {
+            self.take_in(id, key);
+            return id;
+        };
+        // Both ends decide alike: the connection that the larger key dialled stays. One that carried messages
+        // both ways and is dialled anew was lost at the other end.
+        if !is_used(link.id) && key < self.settings.public_key {
+            self.actions.push_back(Action::KeepAlive(link.id));
+            self.actions.push_back(Action::Refuse(id));
+            return id;
+        }
+        match link.replacement.replace(id) {
+            Some(older) => self.actions.push_back(Action::Refuse(older)),
+            None => self.actions.push_back(Action::Destroy(link.id)),
+        }
+        id
+    }
+
+    /// A dial has failed, or a connection has ended.
+    pub fn closed(&mut self, now: Instant, id: LinkId) {
+        let Some(key) = self.link_keys.remove(&id) else { return };
+        let Some(link) = self.links.remove(&key) else { return };
+        if !link.open {
+            self.dialling -= 1;
+        }
+        if link.dialled {
+            let retry = self.wants_retry(&key);
+            let peer = self.peers.entry(key).or_default();
+            peer.disconnected(now);
+            if let Some(tier) = peer.retry_tier().filter(|_| retry) {
+                peer.waiting = true;
+                self.timers.add(now, tier, key);
+            }
+        }
+        if !link.open {
+            self.tried(&key);
+        }
+        if let Some(replacement) = link.replacement {
+            self.take_in(replacement, key);
+        }
+        self.forget_maybe(&key);
+        self.dial_some(now);
+    }
+
+    /// A connection that waits for another to end has itself ended, or was given up.
+    pub fn replacement_closed(&mut self, id: LinkId) {
+        for link in self.links.values_mut() {
+            link.replacement.take_if(|replacement| *replacement == id);
+        }
+    }
+
+    /// Answers with [`Action::Flushed`] once every peer that is queued or being dialled now was tried, or
+    /// nothing is being dialled and there is room for nobody.
+    pub fn flush(&mut self, id: FlushId) {
+        let dialling = self.links.iter().filter(|(_, link)| !link.open).map(|(key, _)| key);
+        let waiting = self.queue.iter().chain(dialling).copied().collect();
+        self.flushes.push(Flush { id, waiting });
+        self.answer_flushes();
+    }
+
+    /// Ends all connections and dials, and starts none until [`Self::resume`].
+    pub fn suspend(&mut self) {
+        if std::mem::replace(&mut self.suspended, true) {
+            return;
+        }
+        self.stop();
+    }
+
+    pub fn resume(&mut self, now: Instant) {
+        self.suspended = false;
+        self.dial_some(now);
+    }
+
+    /// As [`Self::suspend`], for good.
+    pub fn destroy(&mut self) {
+        self.destroyed = true;
+        self.stop();
+        for flush in self.flushes.drain(..) {
+            self.actions.push_back(Action::Flushed(flush.id, false));
+        }
+    }
+
+    /// Whom an open connection goes to.
+    pub fn open_links(&self) -> impl Iterator<Item = LinkId> {
+        self.links.values().filter(|link| link.open).map(|link| link.id)
+    }
+
+    /// Whether anything is being dialled or open.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    fn stop(&mut self) {
+        for link in self.links.values_mut() {
+            self.actions.push_back(Action::Destroy(link.id));
+            if let Some(replacement) = link.replacement.take() {
+                self.actions.push_back(Action::Refuse(replacement));
+            }
+        }
+        self.timers.clear();
+        self.queue = Queue::default();
+        for peer in self.peers.values_mut() {
+            peer.queued = false;
+            peer.waiting = false;
+        }
+        for flush in &mut self.flushes {
+            flush.waiting.clear();
+        }
+        let links = &self.links;
+        self.peers.retain(|key, peer| links.contains_key(key) || !peer.is_forgettable());
+    }
+
+    /// Makes room for a peer that was found, if it is new. False if there is none.
+    fn make_room(&mut self, key: &PublicKey) -> bool {
+        if self.peers.contains_key(key) || self.peers.len() < MAX_KNOWN_PEERS {
+            return true;
+        }
+        let Some(displaced) = self.queue.pop_last(&mut self.random) else { return false };
+        if let Some(peer) = self.peers.get_mut(&displaced) {
+            peer.queued = false;
+        }
+        self.tried(&displaced);
+        self.forget_maybe(&displaced);
+        true
+    }
+
+    fn enqueue(&mut self, key: PublicKey) {
+        if self.suspended || self.destroyed || self.links.contains_key(&key) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&key)
+            && let Some(priority) = peer.update_priority()
+        {
+            peer.queued = true;
+            self.queue.push(key, priority);
+        }
+    }
+
+    fn dial_some(&mut self, now: Instant) {
+        if self.suspended || self.destroyed {
+            return;
+        }
+        for key in self.explicit.clone() {
+            if self.dialling >= self.settings.max_parallel {
+                break;
+            }
+            let Some(peer) = self.peers.get(&key) else { continue };
+            let rested = peer
+                .disconnected_at
+                .is_none_or(|since| now.saturating_duration_since(since) >= EXPLICIT_WAIT * peer.attempts);
+            if peer.attempts < EXPLICIT_ATTEMPTS && rested {
+                self.dial(key);
+            }
+        }
+        while self.dialling < self.settings.max_parallel && self.has_room() {
+            let Some(key) = self.queue.pop(&mut self.random) else { break };
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.queued = false;
+                self.dial(key);
+            }
+        }
+        self.answer_flushes();
+    }
+
+    fn dial(&mut self, key: PublicKey) {
+        let Some(peer) = self.peers.get(&key).filter(|_| !self.bans.contains(&key)) else {
+            self.tried(&key);
+            return;
+        };
+        if self.links.contains_key(&key) {
+            // What a flush waits for is the end of that dial, if it is one.
+            return;
+        }
+        let relay_addresses = peer.relay_addresses.clone();
+        let id = self.new_link_id();
+        self.dialling += 1;
+        self.link_keys.insert(id, key);
+        self.links.insert(key, Link { id, dialled: true, open: false, replacement: None });
+        self.actions.push_back(Action::Dial { id, key, relay_addresses });
+    }
+
+    /// Hands up a connection that came in, as the peer's one.
+    fn take_in(&mut self, id: LinkId, key: PublicKey) {
+        if self.destroyed || self.suspended || self.links.len() >= MAX_LINKS {
+            self.actions.push_back(Action::Refuse(id));
+            return;
+        }
+        let peer = self.peers.entry(key).or_default();
+        peer.dialled = false;
+        let topics = peer.topics.clone();
+        self.link_keys.insert(id, key);
+        self.links.insert(key, Link { id, dialled: false, open: true, replacement: None });
+        self.actions.push_back(Action::Deliver { id, key, topics });
+        self.tried(&key);
+    }
+
+    /// Whether there is room to dial for topics. Peers asked for by key make it scarcer.
+    fn has_room(&self) -> bool {
+        let factor = match self.explicit.len() {
+            0 => 1,
+            1 => 2,
+            2 | 3 => 3,
+            _ => 4,
+        };
+        factor * self.links.len() < self.settings.max_peers
+    }
+
+    fn wants_retry(&self, key: &PublicKey) -> bool {
+        let Some(peer) = self.peers.get(key) else { return false };
+        !(self.suspended || self.destroyed || self.bans.contains(key))
+            && (peer.explicit || peer.topics.iter().any(|topic| self.topics.contains(topic)))
+    }
+
+    fn tried(&mut self, key: &PublicKey) {
+        for flush in &mut self.flushes {
+            flush.waiting.remove(key);
+        }
+        self.answer_flushes();
+    }
+
+    fn answer_flushes(&mut self) {
+        let full = self.dialling == 0 && !self.has_room();
+        let actions = &mut self.actions;
+        self.flushes.retain(|flush| {
+            let done = full || flush.waiting.is_empty();
+            if done {
+                actions.push_back(Action::Flushed(flush.id, true));
+            }
+            !done
+        });
+    }
+
+    fn forget_maybe(&mut self, key: &PublicKey) {
+        if !self.links.contains_key(key) && self.peers.get(key).is_some_and(Peer::is_forgettable) {
+            self.peers.remove(key);
+        }
+    }
+
+    fn new_link_id(&mut self) -> LinkId {
+        self.next_link += 1;
+        LinkId(self.next_link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const TOPIC: Topic = [9; 32];
+    const OWN: u8 = 100;
+
+    /// A swarm at a virtual time, with its dials on record.
+    struct Sim {
+        state: State,
+        now: Instant,
+    }
+
+    impl Sim {
+        fn new(max_peers: usize) -> Self {
+            let settings = Settings { public_key: key(OWN), max_peers, max_parallel: 3 };
+            let mut state = State::new(settings, StdRng::seed_from_u64(7));
+            state.add_topic(TOPIC);
+            Self { state, now: Instant::now() }
+        }
+
+        fn find(&mut self, number: u8) {
+            self.state.found(self.now, key(number), Vec::new(), TOPIC);
+        }
+
+        fn actions(&mut self) -> Vec<Action> {
+            std::iter::from_fn(|| self.state.next_action()).collect()
+        }
+
+        /// The dials to be made now, as names and numbers of peers.
+        fn dials(&mut self) -> Vec<(LinkId, u8)> {
+            let dial = |action| match action {
+                Action::Dial { id, key, .. } => Some((id, key[0])),
+                _ => None,
+            };
+            self.actions().into_iter().filter_map(dial).collect()
+        }
+
+        /// Connects a peer by a dial of ours.
+        fn connect(&mut self, number: u8) -> LinkId {
+            self.find(number);
+            let (id, of) = self.dials()[0];
+            assert_eq!(of, number);
+            assert!(self.state.opened(self.now, id));
+            assert!(matches!(self.actions()[..], [Action::Deliver { .. }]));
+            id
+        }
+
+        fn sleep(&mut self, duration: Duration) {
+            let end = self.now + duration;
+            while let Some(deadline) = self.state.deadline().filter(|deadline| *deadline <= end) {
+                self.now = deadline;
+                self.state.wake(deadline);
+                if !self.state.actions.is_empty() {
+                    return;
+                }
+            }
+            self.now = end;
+        }
+
+        /// Seconds until the next dial of one peer, which fails at once; `None` if there is none in an hour.
+        fn seconds_to_next_failure(&mut self) -> Option<f64> {
+            let before = self.now;
+            self.sleep(Duration::from_secs(3600));
+            let (id, _) = *self.dials().first()?;
+            self.state.closed(self.now, id);
+            Some((self.now - before).as_secs_f64())
+        }
+    }
+
+    fn key(number: u8) -> PublicKey {
+        [number; 32]
+    }
+
+    #[test]
+    fn at_most_three_dials_at_once() {
+        let mut sim = Sim::new(64);
+        for number in 1..=10 {
+            sim.find(number);
+        }
+        let dials = sim.dials();
+        assert_eq!(dials.len(), 3);
+        assert!(sim.state.opened(sim.now, dials[0].0));
+        sim.state.closed(sim.now, dials[1].0);
+        assert_eq!(sim.dials().len(), 2);
+    }
+
+    #[test]
+    fn known_and_own_keys_are_not_dialled() {
+        let mut sim = Sim::new(64);
+        sim.find(OWN);
+        sim.connect(1);
+        sim.find(1);
+        sim.state.join_peer(sim.now, key(1));
+        sim.state.join_peer(sim.now, key(OWN));
+        assert_eq!(sim.actions(), []);
+    }
+
+    #[test]
+    fn no_dials_beyond_the_limit_and_explicit_peers_make_it_scarcer() {
+        let mut sim = Sim::new(4);
+        for number in 1..=4 {
+            sim.connect(number);
+        }
+        sim.find(5);
+        assert_eq!(sim.dials(), []);
+        let id = sim.state.links[&key(1)].id;
+        sim.state.closed(sim.now, id);
+        assert_eq!(sim.dials().len(), 1);
+
+        let mut sim = Sim::new(4);
+        sim.state.join_peer(sim.now, key(1));
+        let (id, _) = sim.dials()[0];
+        sim.state.opened(sim.now, id);
+        sim.actions();
+        sim.connect(2);
+        sim.find(3);
+        assert_eq!(sim.dials(), [], "2 × 2 connections fill 4 places");
+        sim.state.join_peer(sim.now, key(4));
+        assert_eq!(sim.dials().len(), 1, "who was asked for by key is dialled past the limit");
+    }
+
+    #[test]
+    fn a_peer_that_never_answers_is_tried_four_times() {
+        let mut sim = Sim::new(64);
+        sim.find(1);
+        let (id, _) = sim.dials()[0];
+        sim.state.closed(sim.now, id);
+        let waits: Vec<f64> = std::iter::from_fn(|| sim.seconds_to_next_failure()).collect();
+        assert_eq!(waits.len(), 3, "{waits:?}");
+        for (wait, (least, most)) in waits.iter().zip([(3.3, 8.6), (9.9, 23.1), (9.9, 23.1)]) {
+            assert!((least..most).contains(wait), "{waits:?}");
+        }
+        assert!(sim.state.peers.is_empty());
+        sim.find(1);
+        assert_eq!(sim.dials().len(), 1, "found again, it has a new chance");
+    }
+
+    #[test]
+    fn a_lost_connection_is_tried_again_sooner() {
+        let mut sim = Sim::new(64);
+        let id = sim.connect(1);
+        sim.now += Duration::from_secs(20);
+        sim.state.closed(sim.now, id);
+        let waits: Vec<f64> = std::iter::from_fn(|| sim.seconds_to_next_failure()).collect();
+        assert_eq!(waits.len(), 3, "{waits:?}");
+        for (wait, (least, most)) in waits.iter().zip([(0.66, 2.7), (3.3, 8.6), (9.9, 23.1)]) {
+            assert!((least..most).contains(wait), "{waits:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_tried_again_for_a_topic_that_was_left() {
+        let mut sim = Sim::new(64);
+        let id = sim.connect(1);
+        sim.state.remove_topic(&TOPIC);
+        sim.state.closed(sim.now, id);
+        assert_eq!(sim.state.deadline(), None);
+        assert!(sim.state.peers.is_empty());
+    }
+
+    #[test]
+    fn an_explicit_peer_is_never_given_up() {
+        let mut sim = Sim::new(64);
+        sim.state.join_peer(sim.now, key(1));
+        let (id, _) = sim.dials()[0];
+        sim.state.closed(sim.now, id);
+        let waits: Vec<f64> = (0..8).map_while(|_| sim.seconds_to_next_failure()).collect();
+        assert_eq!(waits.len(), 8, "{waits:?}");
+        assert!(waits[4..].iter().all(|wait| (396.0..960.0).contains(wait)), "{waits:?}");
+
+        sim.state.leave_peer(&key(1));
+        assert_eq!(sim.seconds_to_next_failure(), None);
+        assert!(sim.state.peers.is_empty());
+    }
+
+    #[test]
+    fn of_two_connections_the_larger_keys_dial_stays() {
+        let mut sim = Sim::new(64);
+        let held = sim.connect(1);
+        let id = sim.state.incoming(key(1), |_| false);
+        assert_eq!(sim.actions(), [Action::KeepAlive(held), Action::Refuse(id)]);
+
+        let mut sim = Sim::new(64);
+        sim.find(200);
+        let (dial, _) = sim.dials()[0];
+        let id = sim.state.incoming(key(200), |_| false);
+        assert_eq!(sim.actions(), [Action::Destroy(dial)]);
+        sim.state.closed(sim.now, dial);
+        let topics = vec![TOPIC];
+        assert_eq!(sim.actions(), [Action::Deliver { id, key: key(200), topics }]);
+        assert!(!sim.state.opened(sim.now, dial));
+        assert_eq!(sim.state.open_links().collect::<Vec<_>>(), [id]);
+    }
+
+    #[test]
+    fn a_connection_in_use_that_is_dialled_anew_was_lost_over_there() {
+        let mut sim = Sim::new(64);
+        let held = sim.connect(1);
+        let id = sim.state.incoming(key(1), |of| of == held);
+        assert_eq!(sim.actions(), [Action::Destroy(held)]);
+        let newer = sim.state.incoming(key(1), |of| of == held);
+        assert_eq!(sim.actions(), [Action::Refuse(id)]);
+        sim.state.closed(sim.now, held);
+        assert!(matches!(sim.actions()[..], [Action::Deliver { id, .. }] if id == newer));
+    }
+
+    #[test]
+    fn a_replacement_that_ends_first_replaces_nothing() {
+        let mut sim = Sim::new(64);
+        let held = sim.connect(1);
+        let id = sim.state.incoming(key(1), |_| true);
+        sim.actions();
+        sim.state.replacement_closed(id);
+        sim.state.closed(sim.now, held);
+        assert_eq!(sim.actions(), []);
+        assert!(!sim.state.has_links());
+    }
+
+    #[test]
+    fn strangers_are_welcome_unless_banned_or_ourselves() {
+        let mut sim = Sim::new(1);
+        for number in [1, 2, 3] {
+            let id = sim.state.incoming(key(number), |_| false);
+            let topics = Vec::new();
+            assert_eq!(sim.actions(), [Action::Deliver { id, key: key(number), topics }]);
+        }
+        sim.state.ban(key(4));
+        for number in [4, OWN] {
+            let id = sim.state.incoming(key(number), |_| false);
+            assert_eq!(sim.actions(), [Action::Refuse(id)]);
+        }
+        let mut sim = Sim::new(64);
+        sim.state.ban(key(4));
+        sim.find(4);
+        sim.state.join_peer(sim.now, key(4));
+        assert_eq!(sim.actions(), []);
+    }
+
+    #[test]
+    fn flush_waits_for_those_queued_and_dialled() {
+        let mut sim = Sim::new(64);
+        sim.state.flush(FlushId(0));
+        assert_eq!(sim.actions(), [Action::Flushed(FlushId(0), true)]);
+        for number in 1..=5 {
+            sim.find(number);
+        }
+        let mut dials = sim.dials();
+        sim.state.flush(FlushId(1));
+        sim.find(6);
+        let mut tried = 0;
+        let answered = loop {
+            let (id, number) = dials.remove(0);
+            if number % 2 == 0 {
+                sim.state.opened(sim.now, id);
+            } else {
+                sim.state.closed(sim.now, id);
+            }
+            tried += 1;
+            let actions = sim.actions();
+            dials.extend(actions.iter().filter_map(|action| match action {
+                Action::Dial { id, key, .. } => Some((*id, key[0])),
+                _ => None,
+            }));
+            if actions.contains(&Action::Flushed(FlushId(1), true)) {
+                break tried;
+            }
+        };
+        assert!((5..=6).contains(&answered), "{answered}");
+    }
+
+    #[test]
+    fn flush_is_over_when_there_is_no_room() {
+        let mut sim = Sim::new(2);
+        sim.connect(1);
+        sim.find(2);
+        sim.find(3);
+        let dials = sim.dials();
+        assert_eq!(dials.len(), 1);
+        sim.state.flush(FlushId(1));
+        assert_eq!(sim.actions(), []);
+        sim.state.opened(sim.now, dials[0].0);
+        assert!(sim.actions().contains(&Action::Flushed(FlushId(1), true)));
+    }
+
+    #[test]
+    fn destroying_fails_flushes_and_ends_links() {
+        let mut sim = Sim::new(64);
+        let open = sim.connect(1);
+        sim.find(2);
+        let (dial, _) = sim.dials()[0];
+        sim.state.flush(FlushId(1));
+        sim.state.destroy();
+        let actions = sim.actions();
+        assert_eq!(actions.len(), 3);
+        assert!(actions.contains(&Action::Destroy(open)) && actions.contains(&Action::Destroy(dial)));
+        assert_eq!(actions[2], Action::Flushed(FlushId(1), false));
+        sim.find(3);
+        sim.state.closed(sim.now, dial);
+        assert_eq!(sim.actions(), []);
+    }
+
+    #[test]
+    fn suspended_nothing_is_dialled_and_resumed_peers_can_be() {
+        let mut sim = Sim::new(64);
+        sim.state.join_peer(sim.now, key(1));
+        let (dial, _) = sim.dials()[0];
+        sim.find(2);
+        sim.dials();
+        sim.state.suspend();
+        assert_eq!(sim.actions().len(), 2);
+        sim.state.closed(sim.now, dial);
+        sim.find(3);
+        assert_eq!((sim.actions(), sim.state.deadline()), (vec![], None));
+        sim.now += Duration::from_secs(2);
+        sim.state.resume(sim.now);
+        assert_eq!(sim.dials().iter().map(|(_, number)| *number).collect::<Vec<_>>(), [1]);
+        sim.find(3);
+        assert_eq!(sim.dials().len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_found_keys_leaves_a_newcomer_a_chance() {
+        let mut sim = Sim::new(64);
+        for number in 0..2 * MAX_KNOWN_PEERS {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_le_bytes());
+            sim.state.found(sim.now, key, Vec::new(), TOPIC);
+        }
+        assert_eq!(sim.state.peers.len(), MAX_KNOWN_PEERS);
+        sim.find(1);
+        assert!(sim.state.peers.contains_key(&key(1)));
+        assert_eq!(sim.state.peers.len(), MAX_KNOWN_PEERS);
+    }
+}
