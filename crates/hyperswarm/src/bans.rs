@@ -1,31 +1,45 @@
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use secret_stream::PublicKey;
 
 /// Keys remembered as refused; beyond it the oldest is forgotten, and will be judged anew. Keys cost nothing.
 const MAX_BANS: usize = 1024;
 
-/// Peers that are refused without asking again.
-#[derive(Debug, Default)]
+/// Peers that are refused without asking again. Clones are the same set: the server asks while the swarm is
+/// busy.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
     keys: HashSet<PublicKey>,
     order: VecDeque<PublicKey>,
 }
 
 impl Bans {
-    pub fn insert(&mut self, key: PublicKey) {
-        if self.keys.insert(key) {
-            self.order.push_back(key);
+    pub fn insert(&self, key: PublicKey) {
+        let mut inner = self.lock();
+        if inner.keys.insert(key) {
+            inner.order.push_back(key);
         }
-        if self.order.len() > MAX_BANS
-            && let Some(oldest) = self.order.pop_front()
+        if inner.order.len() > MAX_BANS
+            && let Some(oldest) = inner.order.pop_front()
         {
-            self.keys.remove(&oldest);
+            inner.keys.remove(&oldest);
         }
     }
 
     pub fn contains(&self, key: &PublicKey) -> bool {
-        self.keys.contains(key)
+        self.lock().keys.contains(key)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -40,7 +54,7 @@ mod tests {
             key[..8].copy_from_slice(&number.to_le_bytes());
             key
         };
-        let mut bans = Bans::default();
+        let bans = Bans::default();
         for number in 0..=MAX_BANS {
             bans.insert(key(number));
             bans.insert(key(number));
@@ -48,6 +62,6 @@ mod tests {
         }
         assert!(!bans.contains(&key(0)));
         assert!(bans.contains(&key(1)));
-        assert_eq!(bans.keys.len(), bans.order.len());
+        assert_eq!(bans.lock().keys.len(), bans.lock().order.len());
     }
 }

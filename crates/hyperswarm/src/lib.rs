@@ -1,14 +1,24 @@
 //! Topics, discovery, retries and connections over the DHT.
 //!
 //! # Layout
+//! - [`Swarm`], [`Discovery`]: what users hold
+//! - `driver`, `topic`, `listener`: the tasks behind them
+//! - `state`: the swarm as a state machine without I/O: whom to dial, keep and refuse
 //! - `peer`, `queue`, `retry`, `bans`: what is known of peers, and when each is dialled
-//! - `state`: the swarm as a state machine without I/O
 
 mod bans;
+mod discovery;
+mod driver;
+mod listener;
 mod peer;
 mod queue;
 mod retry;
 mod state;
+mod swarm;
+mod topic;
+
+pub use discovery::{Discovery, JoinOptions};
+pub use swarm::{Firewall, PeerInfo, Swarm, SwarmConfig};
 
 /// What peers meet for: 32 bytes, usually a hash.
 pub type Topic = [u8; 32];

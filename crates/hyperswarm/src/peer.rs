@@ -144,8 +144,7 @@ mod tests {
     /// The steps of trace `swarm-priority`: a peer in a given state, its tier, then its priority.
     #[test]
     fn tiers_and_priorities_of_npm() {
-        let vectors: Value =
-            serde_json::from_str(include_str!("../../../tests/vectors/dht.json")).unwrap();
+        let vectors: Value = serde_json::from_str(include_str!("../../../tests/vectors/dht.json")).unwrap();
         let traces = vectors["traces"].as_array().unwrap();
         let trace = traces.iter().find(|trace| trace["id"] == "swarm-priority").unwrap();
         let steps = trace["steps"].as_array().unwrap();

@@ -66,8 +66,7 @@ mod tests {
                 }
             }
             assert_eq!(queue.iter().count(), 12);
-            let popped: Vec<u8> =
-                std::iter::from_fn(|| queue.pop(&mut random)).map(|key| key[0]).collect();
+            let popped: Vec<u8> = std::iter::from_fn(|| queue.pop(&mut random)).map(|key| key[0]).collect();
             assert!(queue.is_empty());
             let groups: Vec<u8> = popped.iter().map(|key| key / 10).collect();
             assert_eq!(groups, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);

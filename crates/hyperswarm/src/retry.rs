@@ -47,8 +47,7 @@ impl RetryTimers {
         let tiers = WAITS.map(|(tier, wait, spread)| {
             let wait = wait + spread.mul_f64(random.random()) + JITTER.mul_f64(random.random());
             let tick = wait.mul_f64(TICK);
-            let clock =
-                Clock { tick, started: None, next_tick: None, next: Vec::new(), pending: Vec::new() };
+            let clock = Clock { tick, started: None, next_tick: None, next: Vec::new(), pending: Vec::new() };
             (tier, clock)
         });
         Self { tiers: tiers.into() }

@@ -102,13 +102,13 @@ struct Flush {
 }
 
 impl State {
-    pub fn new(settings: Settings, mut random: StdRng) -> Self {
+    pub fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
         let timers = RetryTimers::new(&mut random);
         Self {
             settings,
             random,
             peers: HashMap::new(),
-            bans: Bans::default(),
+            bans,
             explicit: Vec::new(),
             links: HashMap::new(),
             link_keys: HashMap::new(),
@@ -155,13 +155,7 @@ impl State {
     }
 
     /// Somebody said that the peer is there for a topic.
-    pub fn found(
-        &mut self,
-        now: Instant,
-        key: PublicKey,
-        relay_addresses: Vec<SocketAddrV4>,
-        topic: Topic,
-    ) {
+    pub fn found(&mut self, now: Instant, key: PublicKey, relay_addresses: Vec<SocketAddrV4>, topic: Topic) {
         if self.is_refused(&key) || !self.make_room(&key) {
             return;
         }
@@ -199,14 +193,8 @@ impl State {
         }
     }
 
-    /// Whether the peer is refused without asking anybody.
-    pub fn is_refused(&self, key: &PublicKey) -> bool {
+    fn is_refused(&self, key: &PublicKey) -> bool {
         *key == self.settings.public_key || self.bans.contains(key)
-    }
-
-    /// Refuses the peer from now on.
-    pub fn ban(&mut self, key: PublicKey) {
-        self.bans.insert(key);
     }
 
     /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
@@ -226,11 +214,7 @@ impl State {
 
     /// A peer has connected to us. `is_used` tells whether messages went both ways on an older connection.
     /// Returns the connection's name; what becomes of it follows as an action.
-    pub fn incoming(
-        &mut self,
-        key: PublicKey,
-        is_used: impl FnOnce(LinkId) -> bool,
-    ) -> LinkId {
+    pub fn incoming(&mut self, key: PublicKey, is_used: impl FnOnce(LinkId) -> bool) -> LinkId {
         let id = self.new_link_id();
         if self.destroyed || self.suspended || self.is_refused(&key) {
             self.actions.push_back(Action::Refuse(id));
@@ -298,10 +282,9 @@ impl State {
 
     /// Ends all connections and dials, and starts none until [`Self::resume`].
     pub fn suspend(&mut self) {
-        if std::mem::replace(&mut self.suspended, true) {
-            return;
+        if !std::mem::replace(&mut self.suspended, true) {
+            self.stop(true);
         }
-        self.stop();
     }
 
     pub fn resume(&mut self, now: Instant) {
@@ -309,10 +292,10 @@ impl State {
         self.dial_some(now);
     }
 
-    /// As [`Self::suspend`], for good.
+    /// Ends all dials and starts none any more. Open connections are their owners'.
     pub fn destroy(&mut self) {
         self.destroyed = true;
-        self.stop();
+        self.stop(false);
         for flush in self.flushes.drain(..) {
             self.actions.push_back(Action::Flushed(flush.id, false));
         }
@@ -323,14 +306,11 @@ impl State {
         self.links.values().filter(|link| link.open).map(|link| link.id)
     }
 
-    /// Whether anything is being dialled or open.
-    pub fn has_links(&self) -> bool {
-        !self.links.is_empty()
-    }
-
-    fn stop(&mut self) {
+    fn stop(&mut self, ends_open: bool) {
         for link in self.links.values_mut() {
-            self.actions.push_back(Action::Destroy(link.id));
+            if ends_open || !link.open {
+                self.actions.push_back(Action::Destroy(link.id));
+            }
             if let Some(replacement) = link.replacement.take() {
                 self.actions.push_back(Action::Refuse(replacement));
             }
@@ -498,7 +478,7 @@ mod tests {
     impl Sim {
         fn new(max_peers: usize) -> Self {
             let settings = Settings { public_key: key(OWN), max_peers, max_parallel: 3 };
-            let mut state = State::new(settings, StdRng::seed_from_u64(7));
+            let mut state = State::new(settings, Bans::default(), StdRng::seed_from_u64(7));
             state.add_topic(TOPIC);
             Self { state, now: Instant::now() }
         }
@@ -698,7 +678,7 @@ mod tests {
         sim.state.replacement_closed(id);
         sim.state.closed(sim.now, held);
         assert_eq!(sim.actions(), []);
-        assert!(!sim.state.has_links());
+        assert!(sim.state.links.is_empty());
     }
 
     #[test]
@@ -709,13 +689,13 @@ mod tests {
             let topics = Vec::new();
             assert_eq!(sim.actions(), [Action::Deliver { id, key: key(number), topics }]);
         }
-        sim.state.ban(key(4));
+        sim.state.bans.insert(key(4));
         for number in [4, OWN] {
             let id = sim.state.incoming(key(number), |_| false);
             assert_eq!(sim.actions(), [Action::Refuse(id)]);
         }
         let mut sim = Sim::new(64);
-        sim.state.ban(key(4));
+        sim.state.bans.insert(key(4));
         sim.find(4);
         sim.state.join_peer(sim.now, key(4));
         assert_eq!(sim.actions(), []);
@@ -768,17 +748,14 @@ mod tests {
     }
 
     #[test]
-    fn destroying_fails_flushes_and_ends_links() {
+    fn destroying_fails_flushes_and_ends_dials() {
         let mut sim = Sim::new(64);
-        let open = sim.connect(1);
+        sim.connect(1);
         sim.find(2);
         let (dial, _) = sim.dials()[0];
         sim.state.flush(FlushId(1));
         sim.state.destroy();
-        let actions = sim.actions();
-        assert_eq!(actions.len(), 3);
-        assert!(actions.contains(&Action::Destroy(open)) && actions.contains(&Action::Destroy(dial)));
-        assert_eq!(actions[2], Action::Flushed(FlushId(1), false));
+        assert_eq!(sim.actions(), [Action::Destroy(dial), Action::Flushed(FlushId(1), false)]);
         sim.find(3);
         sim.state.closed(sim.now, dial);
         assert_eq!(sim.actions(), []);

@@ -1,0 +1,344 @@
+//! The task that keeps a topic announced and looks for its peers (hyperswarm/lib/peer-discovery.js).
+
+use std::{
+    collections::HashSet,
+    net::SocketAddrV4,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hyperdht::{AnnounceOptions, Dht, Lookup, store::message::Peer};
+use rand::RngExt;
+use secret_stream::KeyPair;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::{Topic, listener::Listener};
+
+/// A record lives 13 to 27 minutes, so it is renewed after 10…
+const REFRESH_INTERVAL: Duration = Duration::from_secs(600);
+
+/// …and up to this much later, so that those who started together do not stay together.
+const REFRESH_JITTER: Duration = Duration::from_secs(120);
+
+/// Wait after a refresh that failed; doubles each time, up to [`REFRESH_INTERVAL`].
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+
+/// Longest that leaving waits for nodes to take an announce back. They forget it by themselves.
+const UNANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the sessions of a topic want together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Roles {
+    /// Announce.
+    pub server: bool,
+    /// Hand up those who are found.
+    pub client: bool,
+    /// Hand up so many a refresh.
+    pub limit: Option<usize>,
+}
+
+/// Somebody who is said to be there.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub topic: Topic,
+    pub peer: Peer,
+}
+
+#[derive(Debug)]
+pub(crate) enum TopicCommand {
+    /// Take these roles, and refresh.
+    Refresh(Roles),
+    /// Look for peers now.
+    LookUp,
+    /// Tell once no refresh runs, and whether the last one went well.
+    Flushed(oneshot::Sender<bool>),
+    /// Withdraw the announce, and rest.
+    Suspend(oneshot::Sender<()>),
+    /// Take up the roles again.
+    Resume,
+    /// Withdraw the announce, and end.
+    Destroy,
+}
+
+/// What a topic's task works with.
+pub(crate) struct Context {
+    pub topic: Topic,
+    pub dht: Dht,
+    pub keys: KeyPair,
+    pub found: mpsc::Sender<Found>,
+    pub listener: Listener,
+    /// The same topic's task before this one: its goodbye comes first.
+    pub after: Option<CancellationToken>,
+    pub suspended: bool,
+}
+
+/// Starts the task; `done` is cancelled when it has ended.
+pub(crate) fn spawn(context: Context, done: CancellationToken) -> mpsc::UnboundedSender<TopicCommand> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let task = Task {
+        suspended: context.suspended,
+        context: Arc::new(context),
+        roles: Roles::default(),
+        running: None,
+        again: false,
+        next: None,
+        nodes: Vec::new(),
+        cleared: false,
+        announced: false,
+        failures: 0,
+        waiting: Vec::new(),
+    };
+    let done = done.drop_guard();
+    tokio::spawn(async move {
+        task.run(receiver).await;
+        drop(done);
+    });
+    commands
+}
+
+struct Task {
+    context: Arc<Context>,
+    roles: Roles,
+    suspended: bool,
+    running: Option<Running>,
+    /// The roles changed while it was too late to stop a refresh.
+    again: bool,
+    next: Option<Instant>,
+    /// Closest to the topic when it was last refreshed.
+    nodes: Vec<SocketAddrV4>,
+    /// What an earlier life of this key left behind was withdrawn.
+    cleared: bool,
+    /// Some node may list us.
+    announced: bool,
+    /// Refreshes that failed in a row.
+    failures: u32,
+    waiting: Vec<oneshot::Sender<bool>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Announce,
+    /// Look up, and withdraw what is listed of us.
+    Withdraw,
+    /// Look up, out of turn.
+    LookUp,
+    /// Look up, in turn.
+    Seek,
+}
+
+struct Running {
+    kind: Kind,
+    future: Pin<Box<dyn Future<Output = Option<Vec<SocketAddrV4>>> + Send>>,
+    /// It is writing to nodes, and stopping it would leave it unknown to which.
+    committing: Arc<AtomicBool>,
+}
+
+enum Event {
+    Command(Option<TopicCommand>),
+    /// The closest nodes, unless it failed.
+    Finished(Option<Vec<SocketAddrV4>>),
+    Due,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<TopicCommand>) {
+        loop {
+            let event = tokio::select! {
+                biased;
+                command = commands.recv() => Event::Command(command),
+                result = finished(&mut self.running) => Event::Finished(result),
+                () = due(self.next), if self.running.is_none() => Event::Due,
+            };
+            match event {
+                Event::Command(Some(TopicCommand::Refresh(roles))) => self.refresh(roles),
+                Event::Command(Some(TopicCommand::LookUp)) => {
+                    if self.running.is_none() && self.roles.client && !self.suspended {
+                        self.start(Kind::LookUp);
+                    }
+                }
+                Event::Command(Some(TopicCommand::Flushed(done))) => {
+                    self.waiting.push(done);
+                    self.answer(self.failures == 0);
+                }
+                Event::Command(Some(TopicCommand::Suspend(done))) => {
+                    self.suspended = true;
+                    self.withdraw().await;
+                    // Nobody waits any more if the receiver is gone.
+                    let _ = done.send(());
+                }
+                Event::Command(Some(TopicCommand::Resume)) => {
+                    if std::mem::replace(&mut self.suspended, false) {
+                        self.start_in_turn();
+                    }
+                }
+                Event::Command(Some(TopicCommand::Destroy) | None) => {
+                    self.withdraw().await;
+                    return;
+                }
+                Event::Finished(result) => self.finish(result),
+                Event::Due => self.start_in_turn(),
+            }
+        }
+    }
+
+    fn refresh(&mut self, roles: Roles) {
+        let changed = std::mem::replace(&mut self.roles, roles) != roles;
+        match &self.running {
+            Some(running) if running.kind != Kind::LookUp && !changed => {}
+            Some(running) if running.committing.load(Ordering::Relaxed) => self.again = true,
+            _ => self.start_in_turn(),
+        }
+    }
+
+    fn start_in_turn(&mut self) {
+        self.again = false;
+        if self.suspended {
+            return;
+        }
+        self.start(match (self.roles.server, self.announced) {
+            (true, _) => Kind::Announce,
+            (false, true) => Kind::Withdraw,
+            (false, false) => Kind::Seek,
+        });
+    }
+
+    /// Starts a refresh, in place of one that runs.
+    fn start(&mut self, kind: Kind) {
+        self.announced |= kind == Kind::Announce;
+        let committing = Arc::new(AtomicBool::new(false));
+        let options = AnnounceOptions { nodes: self.nodes.clone(), clear: !self.cleared, bump: 0 };
+        let run = run(self.context.clone(), kind, options, self.roles, committing.clone());
+        self.running = Some(Running { kind, future: Box::pin(run), committing });
+    }
+
+    fn finish(&mut self, result: Option<Vec<SocketAddrV4>>) {
+        let Some(Running { kind, .. }) = self.running.take() else { return };
+        match (&result, kind) {
+            (Some(_), Kind::Announce) => self.cleared = true,
+            (Some(_), Kind::Withdraw) => self.announced = false,
+            _ => {}
+        }
+        if kind != Kind::LookUp {
+            let mut random = rand::rng();
+            self.failures = if result.is_some() { 0 } else { self.failures.saturating_add(1) };
+            let wait = match self.failures {
+                0 => REFRESH_INTERVAL + REFRESH_JITTER.mul_f64(random.random()),
+                failures => {
+                    let wait = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16));
+                    wait.min(REFRESH_INTERVAL).mul_f64(random.random_range(0.75..1.25))
+                }
+            };
+            self.next = Some(Instant::now() + wait);
+        }
+        let succeeded = result.is_some();
+        if let Some(nodes) = result {
+            self.nodes = nodes;
+        }
+        if self.again {
+            self.start_in_turn();
+        }
+        self.answer(succeeded);
+    }
+
+    fn answer(&mut self, succeeded: bool) {
+        if self.running.is_none() {
+            for waiting in self.waiting.drain(..) {
+                // Nobody waits any more if the receiver is gone.
+                let _ = waiting.send(succeeded);
+            }
+        }
+    }
+
+    /// Stops refreshing, and asks those who list us to forget it.
+    async fn withdraw(&mut self) {
+        self.next = None;
+        self.again = false;
+        if let Some(running) = self.running.take_if(|running| running.committing.load(Ordering::Relaxed))
+            && let Ok(Some(nodes)) = timeout(UNANNOUNCE_LIMIT, running.future).await
+        {
+            self.nodes = nodes;
+        }
+        self.running = None;
+        self.answer(false);
+        if std::mem::replace(&mut self.announced, false) && !self.nodes.is_empty() {
+            let Context { topic, dht, keys, .. } = &*self.context;
+            let goodbye = dht.unannounce_at(*topic, keys, self.nodes.clone());
+            let result = timeout(UNANNOUNCE_LIMIT, goodbye.finish()).await;
+            debug!(withdrawn = result.is_ok_and(|result| result.is_ok()), "left a topic");
+        }
+        self.cleared = false;
+    }
+}
+
+/// One refresh. The closest nodes, unless it failed.
+async fn run(
+    context: Arc<Context>,
+    kind: Kind,
+    options: AnnounceOptions,
+    roles: Roles,
+    committing: Arc<AtomicBool>,
+) -> Option<Vec<SocketAddrV4>> {
+    let Context { topic, dht, keys, listener, after, .. } = &*context;
+    if let Some(after) = after {
+        after.cancelled().await;
+    }
+    let lookup = match kind {
+        Kind::Announce => {
+            let relay_addresses = listener
+                .listen()
+                .await
+                .inspect_err(|error| debug!(%error, "cannot listen for a topic"))
+                .ok()?;
+            dht.announce(*topic, keys, &relay_addresses, options)
+        }
+        Kind::Withdraw => dht.unannounce(*topic, keys, options.nodes),
+        Kind::LookUp | Kind::Seek => dht.lookup(*topic, options.nodes),
+    };
+    let lookup = seek(&context, lookup, roles).await;
+    committing.store(true, Ordering::Relaxed);
+    let result = lookup.finish().await.inspect_err(|error| debug!(%error, "a refresh failed"));
+    // Nobody answered if nobody is close.
+    result.ok().filter(|nodes| !nodes.is_empty())
+}
+
+/// Hands up whoever is found.
+async fn seek(context: &Context, mut lookup: Lookup, roles: Roles) -> Lookup {
+    let mut handed_up = HashSet::new();
+    while let Some(answer) = lookup.next().await {
+        for peer in answer.peers.into_iter().filter(|_| roles.client) {
+            let is_new = !handed_up.contains(&peer.public_key);
+            if is_new && roles.limit.is_some_and(|limit| handed_up.len() >= limit) {
+                continue;
+            }
+            if roles.limit.is_some() {
+                handed_up.insert(peer.public_key);
+            }
+            // The swarm is gone if this fails, and this task with it.
+            let _ = context.found.send(Found { topic: context.topic, peer }).await;
+        }
+    }
+    lookup
+}
+
+async fn finished(running: &mut Option<Running>) -> Option<Vec<SocketAddrV4>> {
+    match running {
+        Some(running) => running.future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn due(next: Option<Instant>) {
+    match next {
+        Some(next) => sleep_until(next).await,
+        None => std::future::pending().await,
+    }
+}
