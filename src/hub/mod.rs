@@ -55,6 +55,16 @@ pub struct HubConfig {
     pub data: PathBuf,
     /// Whether to run a private DHT beside it.
     pub dht: bool,
+    /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
+    /// free. What a hub had before a restart counts first.
+    pub dht_port: u16,
+}
+
+impl HubConfig {
+    /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
+    pub fn new(data: impl Into<PathBuf>) -> HubConfig {
+        HubConfig { listen: DEFAULT_LISTEN, data: data.into(), dht: true, dht_port: hyperdht::DEFAULT_PORT }
+    }
 }
 
 /// A running hub. Dropping it ends it at once, without waiting for answers under way.
@@ -73,11 +83,17 @@ impl Hub {
     /// claims that ran out while no hub was running have been ended by the first answer.
     pub async fn start(config: HubConfig) -> Result<Hub, Error> {
         let folder = store::Folder::take(&config.data)?;
+        let kept_ports = folder.file("dht.json");
         let database = folder.file("hub.sqlite");
         let store::Store { writer: connection, readers } = store::Store::open(&database).await?;
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
+
+        let nodes = match config.dht {
+            true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
+            false => dht::Nodes::default(),
+        };
 
         let bus = bus::Bus::default();
         let (writer, duty) = writer::writer(connection, folder, bus.clone())
@@ -87,7 +103,7 @@ impl Hub {
             writer,
             readers,
             bus,
-            nodes: dht::Nodes::default(),
+            nodes,
             is_loopback: local_addr.ip().is_loopback(),
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -107,7 +123,8 @@ impl Hub {
 
     /// The nodes of its DHT as `host:port`, as a caller on this machine sees them; none without a DHT.
     pub fn bootstrap(&self) -> Vec<String> {
-        self.app.nodes.bootstrap(None, self.local_addr.ip())
+        let here = Ipv4Addr::LOCALHOST.to_string();
+        self.app.nodes.bootstrap(Some(&here), self.local_addr.ip())
     }
 
     /// Ends it: answers what is under way, tells subscribers, and closes the database.
@@ -122,6 +139,7 @@ impl Hub {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
             tracing::debug!("the hub ends with connections still open");
         }
+        self.app.nodes.stop().await;
         self.app.readers.close().await;
         self.stop_writing.cancel();
         if let Some(writing) = self.writing.take() {

@@ -1,9 +1,11 @@
 //! Starting, restarting and ending a hub.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use ats_p2p::hub::{Error, Hub, HubConfig};
+use hyperdht::{AnnounceOptions, Dht};
 use reqwest::Method;
+use secret_stream::KeyPair;
 use serde_json::json;
 
 use crate::support::{Caller, TestHub, start_in};
@@ -42,7 +44,7 @@ async fn a_hub_that_was_dropped_without_a_word_has_lost_nothing() {
     // Its folder is free again once its last work is done.
     let hub = loop {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        match Hub::start(HubConfig { listen, data: dir.path().join("hub"), dht: false }).await {
+        match Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.path().join("hub")) }).await {
             Ok(hub) => break hub,
             Err(Error::FolderInUse { .. }) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
@@ -58,13 +60,15 @@ async fn a_folder_or_an_address_in_use_is_said_so() {
     let first = TestHub::start().await;
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let data = first.dir.path().join("hub");
-    let error = Hub::start(HubConfig { listen, data, dht: false }).await.expect_err("in use");
+    let error =
+        Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(data) }).await.expect_err("in use");
     assert!(error.to_string().contains("--data"), "{error}");
 
     let dir = tempfile::tempdir().expect("a temporary folder");
     let listen = first.hub.local_addr();
     let data = dir.path().join("hub");
-    let error = Hub::start(HubConfig { listen, data, dht: false }).await.expect_err("in use");
+    let error =
+        Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(data) }).await.expect_err("in use");
     assert!(error.to_string().contains("--listen"), "{error}");
     // The failed start holds on to nothing.
     start_in(dir.path(), 0).await.shutdown().await;
@@ -79,4 +83,58 @@ async fn health_tells_that_it_is_well() {
     assert!(health["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{health}");
     assert_eq!(health.get("p2p"), None);
     assert_eq!(a.call(Method::POST, "/health", None).await.0, 405);
+}
+
+#[tokio::test]
+async fn the_dht_beside_the_hub_works_and_keeps_its_ports() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = HubConfig { listen, dht_port: 0, ..HubConfig::new(dir.path().join("hub")) };
+    let hub = Hub::start(config.clone()).await.expect("a hub");
+    let bootstrap = hub.bootstrap();
+    assert_eq!(bootstrap.len(), 4);
+    let health = Caller::new(hub.local_addr(), "a").get("/health").await;
+    assert_eq!(health["p2p"]["bootstrap"], json!(bootstrap));
+
+    // Two agents that know nothing but the hub find each other.
+    let key_pair = KeyPair::generate();
+    let topic = [7; 32];
+    let agent = |port| hyperdht::Config {
+        port,
+        host: Ipv4Addr::LOCALHOST.into(),
+        ..hyperdht::Config::private(bootstrap.iter().map(|node| node.parse().expect("a node")).collect())
+    };
+    let one = Dht::new(agent(0)).await.expect("a node");
+    let two = Dht::new(agent(0)).await.expect("a node");
+    one.ready().await.expect("ready");
+    two.ready().await.expect("ready");
+    let announcing = one.announce(topic, &key_pair, &[], AnnounceOptions::default());
+    announcing.finish().await.expect("announced");
+    let mut lookup = two.lookup(topic, Vec::new());
+    let mut found = 0;
+    while let Some(answer) = lookup.next().await {
+        found += answer.peers.iter().filter(|peer| peer.public_key == key_pair.public_key()).count();
+    }
+    assert!(found >= 3, "{found} nodes of four know the announcement");
+    one.destroy().await;
+    two.destroy().await;
+
+    hub.shutdown().await;
+    let hub = Hub::start(config).await.expect("a hub");
+    assert_eq!(hub.bootstrap(), bootstrap);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn dht_ports_that_are_taken_are_passed_over() {
+    let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = HubConfig { listen, dht_port: port, ..HubConfig::new(dir.path().join("hub")) };
+    let hub = Hub::start(config).await.expect("a hub");
+    let ports: Vec<String> = hub.bootstrap();
+    assert_eq!(ports.len(), 4);
+    assert!(!ports.contains(&format!("127.0.0.1:{port}")), "{ports:?}");
+    hub.shutdown().await;
 }

@@ -43,7 +43,7 @@ impl TestHub {
 
 pub async fn start_in(dir: &Path, port: u16) -> Hub {
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    Hub::start(HubConfig { listen, data: dir.join("hub"), dht: false }).await.expect("a hub")
+    Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }).await.expect("a hub")
 }
 
 /// Somebody who speaks HTTP to a hub.

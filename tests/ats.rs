@@ -1,0 +1,11 @@
+//! The client of the task service, against the hub and against servers that misbehave.
+#![cfg(feature = "hub")]
+
+#[path = "ats/fake.rs"]
+mod fake;
+#[path = "ats/misbehaviour.rs"]
+mod misbehaviour;
+#[path = "ats/sockets.rs"]
+mod sockets;
+#[path = "ats/with_hub.rs"]
+mod with_hub;

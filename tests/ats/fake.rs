@@ -1,0 +1,159 @@
+//! A service that does what a script says, byte for byte.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ats_p2p::ats::{Actor, Client, Policy, Secret, Settings};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What is done with one request.
+pub enum Act {
+    /// Sends these bytes and closes.
+    Send(Vec<u8>),
+    /// Closes without a word.
+    Close,
+    /// Reads the request and never answers.
+    Stall,
+    /// Sends these bytes and then nothing more, leaving the connection open.
+    SendAndStall(Vec<u8>),
+}
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `METHOD /path?query`.
+    pub line: String,
+    pub head: String,
+    pub body: Value,
+}
+
+/// A service with a script: one act a connection, in order.
+pub struct Fake {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    serving: JoinHandle<()>,
+}
+
+impl Fake {
+    pub async fn start(acts: impl IntoIterator<Item = Act>) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut acts: VecDeque<Act> = acts.into_iter().collect();
+        let log = seen.clone();
+        let serving = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let Some(request) = read_request(&mut stream).await else { continue };
+                log.lock().expect("unpoisoned").push(request);
+                match acts.pop_front() {
+                    Some(Act::Send(bytes)) => {
+                        // The client may have hung up on purpose.
+                        let _ = stream.write_all(&bytes).await;
+                        let _ = stream.shutdown().await;
+                    }
+                    Some(Act::Close) => drop(stream),
+                    Some(Act::SendAndStall(bytes)) => {
+                        let _ = stream.write_all(&bytes).await;
+                        open.push(stream);
+                    }
+                    Some(Act::Stall) | None => open.push(stream),
+                }
+            }
+        });
+        Fake { address, seen, serving }
+    }
+
+    /// The requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().expect("unpoisoned").clone()
+    }
+
+    /// `METHOD /path` of the requests so far, without queries.
+    pub fn lines(&self) -> Vec<String> {
+        let path = |seen: Seen| seen.line.split('?').next().unwrap_or_default().to_owned();
+        self.seen().into_iter().map(path).collect()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn client(&self) -> Client {
+        client(&self.url())
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+pub fn settings(url: &str) -> Settings {
+    Settings {
+        url: url.to_owned(),
+        organization: None,
+        project: None,
+        channel: "c".into(),
+        actor: Actor { kind: "agent".into(), id: "me".into(), name: "Käthe".into() },
+        api_key: Some(Secret::new("hush-hush")),
+    }
+}
+
+/// A patience fit for tests.
+pub fn policy() -> Policy {
+    Policy {
+        timeout: Duration::from_secs(2),
+        attempts: 4,
+        first_pause: Duration::from_millis(5),
+        longest_pause: Duration::from_millis(20),
+        longest_retry_after: Duration::from_secs(2),
+        first_reconnect: Duration::from_millis(10),
+        longest_reconnect: Duration::from_millis(40),
+    }
+}
+
+pub fn client(url: &str) -> Client {
+    Client::with_policy(settings(url), policy()).expect("a client")
+}
+
+/// An answer with a body.
+pub fn answer(status: &str, content_type: &str, body: &str) -> Act {
+    Act::Send(answer_bytes(status, &[("Content-Type", content_type)], body))
+}
+
+pub fn json(body: Value) -> Act {
+    answer("200 OK", "application/json", &body.to_string())
+}
+
+pub fn error(status: &str, message: &str) -> Act {
+    answer(status, "application/json", &serde_json::json!({ "error": message }).to_string())
+}
+
+pub fn answer_bytes(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
+}
+
+/// Reads a head and as much body as it announces.
+pub async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head: String = head.iter().map(|&byte| char::from(byte)).collect();
+    let length = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await.ok()?;
+    let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_owned();
+    Some(Seen { line, head, body: serde_json::from_slice(&body).unwrap_or_default() })
+}
