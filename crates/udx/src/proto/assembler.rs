@@ -8,10 +8,6 @@ use bytes::Bytes;
 /// of 4 MiB holds, so that no sender that heeds the window comes near it.
 const MAX_AHEAD: u64 = 8192;
 
-/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and
-/// packets may cross a shrinking window on their way.
-const WINDOW_SLACK: usize = 1 << 20;
-
 /// What became of a sequenced packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
@@ -76,9 +72,18 @@ impl Assembler {
         super::seq::unwrap(seq, self.next)
     }
 
-    /// SACK blocks, lowest first.
-    pub fn runs(&self) -> &[(u64, u64)] {
-        &self.runs
+    /// Whether packets are missing.
+    pub fn has_holes(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// At most `max` SACK blocks, lowest first. Of more, the lowest few and the highest: a sender never forgets a
+    /// block, and the highest are those it was not yet told of.
+    pub fn sacks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> {
+        let skipped = self.runs.len().saturating_sub(max);
+        let low = if skipped > 0 { max / 8 } else { 0 };
+        let (low, rest) = self.runs.split_at(low);
+        low.iter().chain(rest.iter().skip(skipped)).copied()
     }
 
     /// Bytes out of order.
@@ -104,7 +109,7 @@ impl Assembler {
     }
 
     /// Takes a sequenced packet. `payload` is called only if its bytes are needed; `room` is how many bytes
-    /// the application still has space for.
+    /// may be held here.
     pub fn insert(
         &mut self,
         seq: u64,
@@ -116,9 +121,7 @@ impl Assembler {
         if seq < self.next || self.ahead.contains_key(&seq) {
             return Arrival::Duplicate;
         }
-        if seq - self.next >= MAX_AHEAD
-            || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room + WINDOW_SLACK)
-        {
+        if seq - self.next >= MAX_AHEAD || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room) {
             return Arrival::Refused;
         }
         if is_end && self.end.is_none() {
@@ -197,7 +200,7 @@ mod tests {
         assert_eq!(insert(&mut a, 2, b"d", false), Arrival::Ahead);
         assert_eq!(insert(&mut a, 2, b"d", false), Arrival::Duplicate);
         let base = a.next();
-        assert_eq!(a.runs(), [(base + 1, base + 4)]);
+        assert_eq!(a.sacks(9).collect::<Vec<_>>(), [(base + 1, base + 4)]);
         assert_eq!(insert(&mut a, 5, b"g", true), Arrival::Ahead);
         assert_eq!(insert(&mut a, 0, b"b", false), Arrival::Filled);
         assert_eq!(read(&mut a), b"abcde");
@@ -211,10 +214,22 @@ mod tests {
     }
 
     #[test]
+    fn of_many_blocks_the_lowest_and_the_newest_are_told() {
+        let mut a = Assembler::new(0);
+        let base = a.next();
+        for seq in (1..200).step_by(2) {
+            insert(&mut a, seq, b"x", false);
+        }
+        let sacks: Vec<_> = a.sacks(8).map(|(start, _)| start - base).collect();
+        assert_eq!(sacks, [1, 187, 189, 191, 193, 195, 197, 199]);
+        assert_eq!(a.sacks(100).count(), 100);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let mut a = Assembler::new(0);
         assert_eq!(insert(&mut a, 9000, b"x", false), Arrival::Refused);
         let far = a.unwrap(1);
-        assert_eq!(a.insert(far, false, 3 << 20, 1 << 20, || unreachable!()), Arrival::Refused);
+        assert_eq!(a.insert(far, false, 1001, 1000, || unreachable!()), Arrival::Refused);
     }
 }

@@ -59,6 +59,8 @@ pub(super) enum Phase {
 pub(super) struct Ack {
     pub now: Instant,
     pub rate: Option<RateSample>,
+    /// Whether the sample may raise the estimate.
+    pub rate_is_trusted: bool,
     /// Delivery count after it.
     pub delivered: u64,
     /// Packets newly delivered.
@@ -236,7 +238,10 @@ impl Bbr {
             self.is_round_start = true;
             self.is_conserving = false;
         }
-        let bandwidth = sample.delivered as f64 / sample.interval as f64;
+        let mut bandwidth = sample.delivered as f64 / sample.interval as f64;
+        if !ack.rate_is_trusted {
+            bandwidth = bandwidth.min(self.best_bandwidth());
+        }
         if !sample.is_app_limited || bandwidth >= self.best_bandwidth() {
             while self.bandwidth.back().is_some_and(|&(_, older)| older <= bandwidth) {
                 self.bandwidth.pop_back();

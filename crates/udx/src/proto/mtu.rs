@@ -88,9 +88,10 @@ impl Mtu {
         };
     }
 
-    pub fn on_probe_lost(&mut self) {
+    /// A probe was lost; `counts` if probably for its size.
+    pub fn on_probe_lost(&mut self, counts: bool) {
         let State::Searching { tries, in_flight: true } = self.state else { return };
-        let tries = tries + 1;
+        let tries = tries + u8::from(counts);
         self.state = if tries >= TRIES { State::Done } else { State::Searching { tries, in_flight: false } };
     }
 
@@ -133,7 +134,7 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(mtu.probe_padding(1152, false), Some(0));
             mtu.on_probe_sent();
-            mtu.on_probe_lost();
+            mtu.on_probe_lost(true);
         }
         assert_eq!(mtu.probe_padding(1152, false), None);
         assert_eq!(mtu.current(), 1200);

@@ -11,8 +11,11 @@ pub const MAGIC: u8 = 0xff;
 /// Second byte of every packet: the only version there is.
 pub const VERSION: u8 = 1;
 
-/// Most SACK blocks in one packet, as libudx limits itself (420-byte datagrams).
-pub const MAX_SACK_BLOCKS: usize = 50;
+/// Most SACK blocks in one packet of ours: what fits any path. libudx reads as many as there are.
+pub const MAX_SACK_BLOCKS: usize = 144;
+
+/// Most SACK blocks in one packet of libudx's: a list this long may be cut off.
+pub const LIBUDX_SACK_BLOCKS: usize = 50;
 
 /// Bytes of one SACK block: start and exclusive end, each a u32.
 pub const SACK_BLOCK_LEN: usize = 8;

@@ -49,7 +49,7 @@ impl Rack {
         if !self.has_reordering && must_hurry {
             return 0;
         }
-        min.unwrap_or(0).div_euclid(4).min(smoothed.unwrap_or(0))
+        (min.unwrap_or(0) / 4).min(smoothed.unwrap_or(0))
     }
 
     /// Whether a packet left before the reference packet.

@@ -173,6 +173,9 @@ pub struct Stream {
     mtu: Mtu,
     pacer: Pacer,
     rate: RateSampler,
+    /// Rate samples of packets sent before this delivery count may be too high: a full list of blocks could not name
+    /// all that had arrived, which then seems to arrive all at once.
+    rate_trusted_from: u64,
     congestion: Bbr,
     /// Packets deemed lost since congestion control was last told.
     newly_lost: usize,
@@ -211,6 +214,7 @@ impl Stream {
             mtu: Mtu::new(),
             pacer: Pacer::new(),
             rate: RateSampler::default(),
+            rate_trusted_from: 0,
             congestion: Bbr::new(BASE_PAYLOAD),
             newly_lost: 0,
             timers: Timers::default(),

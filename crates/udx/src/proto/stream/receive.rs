@@ -7,11 +7,17 @@ use bytes::Bytes;
 use super::super::assembler::Arrival;
 use super::super::bbr::{Ack, Phase};
 use super::super::outstanding::State;
-use super::super::packet::{Flags, Header, decode_sacks};
+use super::super::packet::{
+    Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, decode_sacks,
+};
 use super::super::rate::SendSnapshot;
 use super::super::seq;
 use super::{End, Error, MAX_MESSAGES, Stream};
 use crate::time::{Instant, Micros};
+
+/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
+/// cross a shrinking window on their way.
+const WINDOW_SLACK: usize = 1 << 20;
 
 /// What the acknowledgement being processed has delivered so far.
 #[derive(Default)]
@@ -72,7 +78,7 @@ impl Stream {
         let is_end = flags.intersects(Flags::END);
         // An END without DATA has no payload, whatever follows its header.
         let payload = if flags.intersects(Flags::DATA) { payload } else { payload.start..payload.start };
-        let room = (self.receive_window as usize).saturating_sub(self.backlog);
+        let room = (self.receive_window as usize + WINDOW_SLACK).saturating_sub(self.backlog);
         let arrival = self.assembler.insert(seq, is_end, payload.len(), room, || buffer.slice(payload));
         if arrival == Arrival::Duplicate {
             self.stats.duplicates += 1;
@@ -103,6 +109,8 @@ impl Stream {
                 self.timers.rto = None;
             }
         }
+        let blocks = sacks.len() / SACK_BLOCK_LEN;
+        let is_list_full = blocks == LIBUDX_SACK_BLOCKS || blocks >= MAX_SACK_BLOCKS;
         if !sacks.is_empty() {
             self.acknowledge_selectively(now, sacks, &mut delivered);
         }
@@ -125,6 +133,9 @@ impl Stream {
         }
         if self.is_window_closed() && self.timers.window_probe.is_none() {
             self.timers.window_probe = Some(now + self.rtt.rto());
+        }
+        if is_list_full {
+            self.rate_trusted_from = self.rate.delivered() + 1;
         }
         self.tell_congestion_control(now, &delivered, prior_in_flight);
     }
@@ -233,10 +244,7 @@ impl Stream {
             }
         }
         self.timers.rack = latest;
-        let mut is_congestion = false;
-        for seq in lost {
-            is_congestion |= self.mark_lost(seq);
-        }
+        let is_congestion = self.mark_lost(&lost);
         if is_congestion && self.phase == Phase::Open {
             self.phase = Phase::Recovery;
             self.recovery_end = self.outstanding.next();
@@ -246,23 +254,35 @@ impl Stream {
         }
     }
 
-    /// Deems a packet in flight lost; whether that says something about congestion.
-    pub(super) fn mark_lost(&mut self, seq: u64) -> bool {
-        let Some(packet) = self.outstanding.mark_lost(seq) else { return false };
-        self.stats.lost += 1;
-        self.newly_lost += 1;
-        let is_probe = packet.probe.take().is_some();
-        if is_probe {
-            self.mtu.on_probe_lost();
+    /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes alone
+    /// does not.
+    pub(super) fn mark_lost(&mut self, lost: &[u64]) -> bool {
+        let mut probes = 0;
+        let mut others = 0;
+        for &seq in lost {
+            let Some(packet) = self.outstanding.mark_lost(seq) else { continue };
+            if packet.probe.take().is_some() {
+                probes += 1;
+            } else {
+                others += 1;
+            }
         }
-        !is_probe
+        self.stats.lost += probes + others;
+        self.newly_lost += (probes + others) as usize;
+        if probes > 0 {
+            // Lost among others, a probe says nothing about its size.
+            self.mtu.on_probe_lost(others == 0);
+        }
+        others > 0
     }
 
     fn tell_congestion_control(&mut self, now: Instant, delivered: &Delivered, prior_in_flight: usize) {
         let rate = self.rate.finish(now, self.rtt.min());
+        let rate_is_trusted = rate.is_none_or(|sample| sample.prior_delivered >= self.rate_trusted_from);
         self.congestion.on_ack(&Ack {
             now,
             rate,
+            rate_is_trusted,
             delivered: self.rate.delivered(),
             acked: delivered.packets,
             lost: std::mem::take(&mut self.newly_lost),

@@ -144,9 +144,7 @@ impl Stream {
             })
             .map(|(seq, _)| seq)
             .collect();
-        for seq in lost {
-            self.mark_lost(seq);
-        }
+        self.mark_lost(&lost);
         self.phase = Phase::Loss;
         self.recovery_end = self.outstanding.next();
         self.congestion.on_timeout(self.outstanding.in_flight());

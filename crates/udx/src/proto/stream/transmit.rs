@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::super::bbr::Phase;
 use super::super::mtu;
 use super::super::outstanding::{SentPacket, State};
-use super::super::packet::{Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, encode_sack};
+use super::super::packet::{Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, encode_sack};
 use super::{End, Error, Life, Remote, SocketId, Stream, first_capacity};
 use crate::time::Instant;
 
@@ -64,7 +64,7 @@ impl Stream {
         }
         let remote = self.remotes.current()?;
         // Selective blocks travel alone, and first: they stop needless retransmissions.
-        if self.ack.is_due() && !self.assembler.runs().is_empty() {
+        if self.ack.is_due() && self.assembler.has_holes() {
             return self.acknowledgement(remote, out);
         }
         if let Some(transmit) = self.data(now, limits, out) {
@@ -89,15 +89,14 @@ impl Stream {
     }
 
     fn acknowledgement(&mut self, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
-        let blocks = self.assembler.runs().len().min(MAX_SACK_BLOCKS);
-        let flags = if blocks > 0 { Flags::SACK } else { Flags::NONE };
+        let flags = if self.assembler.has_holes() { Flags::SACK } else { Flags::NONE };
         let transmit = self.control(remote, flags, out)?;
-        for &(start, end) in &self.assembler.runs()[..blocks] {
+        for (start, end) in self.assembler.sacks(MAX_SACK_BLOCKS) {
             encode_sack(start as u32, end as u32, out);
         }
         self.ack.on_sent();
         self.stats.acks_sent += 1;
-        Some(Transmit { segment: HEADER_LEN + blocks * SACK_BLOCK_LEN, ..transmit })
+        Some(Transmit { segment: out.len(), ..transmit })
     }
 
     /// A packet without a number of its own.
@@ -287,7 +286,7 @@ impl Stream {
         self.stats.packets_sent += 1;
         self.restart_keepalive(now);
         // Any packet tells the current remote what arrived; blocks it cannot tell.
-        if version == self.remotes.version() && self.assembler.runs().is_empty() {
+        if version == self.remotes.version() && !self.assembler.has_holes() {
             self.ack.on_sent();
         }
     }
