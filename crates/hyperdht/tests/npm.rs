@@ -183,3 +183,22 @@ async fn our_nodes_take_a_javascript_node_in() {
     }
     peer.exit().await;
 }
+
+/// As a hub does it that listens on all addresses: the nodes are known by one address of the
+/// machine, and peers on the same machine come by another.
+#[tokio::test]
+async fn peers_reach_nodes_that_listen_on_all_addresses() {
+    let nodes = hyperdht::private_network(Ipv4Addr::UNSPECIFIED.into(), &[0; 4]).await.unwrap();
+    let port = nodes[0].local_addr().unwrap().port();
+    let mut peer = Peer::start();
+    let bootstrap = json!([format!("127.0.0.1:{port}")]);
+    let node = json!({ "do": "node", "bootstrap": bootstrap, "host": "0.0.0.0" });
+    assert!(peer.run(node).await["known"].as_u64().unwrap() >= 3);
+    let announce = json!({ "do": "announce", "topic": hex::encode(TOPIC), "seed": hex::encode(SEED) });
+    assert!(peer.run(announce).await["closest"].as_u64().unwrap() >= 3);
+    let nodes: Vec<Bootstrap> = vec![format!("127.0.0.1:{port}").parse().unwrap()];
+    let ours = Dht::new(Config { port: 0, ..Config::private(nodes) }).await.unwrap();
+    let answers = all(ours.lookup(TOPIC, Vec::new())).await;
+    assert!(answers.iter().any(|answer| answer.peers.len() == 1));
+    peer.exit().await;
+}
