@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::command;
 use crate::config::Config;
@@ -16,10 +15,12 @@ use crate::encoding::Writer;
 use crate::error::Error;
 use crate::handle::{Handle, Network, Query};
 use crate::id::Id;
+use crate::lookup::{AnnounceOptions, Announcement, Lookup};
 use crate::node;
-use crate::rpc::{QuerySpec, Reply, Request, RequestError, Via};
-use crate::store::message::{AnnounceKind, LookupReply, MutableRecord, Peer, sign_announce};
-use crate::store::{MAX_PEERS, MAX_VALUE_SIZE};
+use crate::rpc::{QuerySpec, Reply, Request, Via};
+use crate::store::MAX_VALUE_SIZE;
+use crate::store::message::MutableRecord;
+use crate::write::write;
 
 /// A node of the DHT. Clones are the same node; it ends with [`Dht::destroy`], or with the last
 /// clone.
@@ -115,7 +116,7 @@ impl Dht {
     /// Looks for those who announced themselves for `topic`. `nodes`: where to begin.
     pub fn lookup(&self, topic: Id, nodes: Vec<SocketAddrV4>) -> Lookup {
         let spec = QuerySpec::user(command::LOOKUP, topic).nodes(nodes);
-        Lookup::new(self, spec, None, None)
+        Lookup::new(&self.handle, spec, None, None)
     }
 
     /// Looks `topic` up and, at the end, announces `key_pair` to the nodes closest to it:
@@ -134,20 +135,20 @@ impl Dht {
             relay_addresses: relay_addresses.to_vec(),
             bump: options.bump,
         };
-        Lookup::new(self, spec, clear, Some(announce))
+        Lookup::new(&self.handle, spec, clear, Some(announce))
     }
 
     /// Looks `topic` up and withdraws `key_pair` wherever it is listed.
     pub fn unannounce(&self, topic: Id, key_pair: &KeyPair, nodes: Vec<SocketAddrV4>) -> Lookup {
         let spec = QuerySpec::user(command::LOOKUP, topic).nodes(nodes);
-        Lookup::new(self, spec, Some(key_pair.clone()), None)
+        Lookup::new(&self.handle, spec, Some(key_pair.clone()), None)
     }
 
     /// Withdraws `key_pair` from `nodes` alone, each asked once: a quick goodbye.
     pub fn unannounce_at(&self, topic: Id, key_pair: &KeyPair, nodes: Vec<SocketAddrV4>) -> Lookup {
         let spec = QuerySpec::user(command::LOOKUP, topic).nodes(nodes);
         let spec = QuerySpec { only_nodes: true, attempts: 1, ..spec };
-        Lookup::new(self, spec, Some(key_pair.clone()), None)
+        Lookup::new(&self.handle, spec, Some(key_pair.clone()), None)
     }
 
     /// Stores a value under its hash, which is returned.
@@ -258,142 +259,10 @@ impl Dht {
     }
 
     async fn put(&self, command: u64, target: Id, value: &Bytes, closest: Vec<Reply>) -> Result<(), Error> {
-        self.write(closest, |reply, token| {
+        write(&self.handle, closest, |reply, token| {
             Some(Request::user(command, target, reply.from).token(token).value(value.clone()))
         })
         .await
-    }
-
-    /// Sends each of the closest nodes its request, with the token it gave. Fails if none took it.
-    async fn write(
-        &self,
-        closest: Vec<Reply>,
-        request: impl Fn(&Reply, [u8; 32]) -> Option<Request>,
-    ) -> Result<(), Error> {
-        let first = closest.iter().filter_map(|reply| Some((reply, reply.token?)));
-        let mut round: Vec<_> = first.collect();
-        let mut taken = false;
-        // A token may have run out while a long query went on; its refusal brings another.
-        for _ in 0..2 {
-            let mut writes = JoinSet::new();
-            for (i, (reply, token)) in round.iter().enumerate() {
-                let Some(request) = request(reply, *token) else { continue };
-                let handle = self.handle.clone();
-                writes.spawn(async move { (i, handle.request(request).await) });
-            }
-            let mut again = Vec::new();
-            for (i, answer) in writes.join_all().await {
-                match answer {
-                    Ok(Reply { error: 0, .. }) => taken = true,
-                    Ok(Reply { error: command::INVALID_TOKEN, token: Some(token), .. }) => {
-                        again.extend(round.get(i).map(|(reply, _)| (*reply, token)));
-                    }
-                    _ => {}
-                }
-            }
-            round = again;
-        }
-        if taken { Ok(()) } else { Err(Error::TooFewNodes) }
-    }
-}
-
-/// How to announce.
-#[derive(Clone, Debug, Default)]
-pub struct AnnounceOptions {
-    /// Where to begin, if that is known.
-    pub nodes: Vec<SocketAddrV4>,
-    /// First withdraw what is listed of this key pair.
-    pub clear: bool,
-    /// When the topic last had news, milliseconds since 1970; 0 for nothing.
-    pub bump: u64,
-}
-
-/// Who a node says is there for a topic. Nobody has vouched for it: a handshake will.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookupAnswer {
-    pub from: SocketAddrV4,
-    pub peers: Vec<Peer>,
-    /// When the topic last had news, in milliseconds since 1970; 0 if nobody said.
-    pub bump: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Announcement {
-    key_pair: KeyPair,
-    relay_addresses: Vec<SocketAddrV4>,
-    bump: u64,
-}
-
-/// A running lookup, which may end with an announce.
-#[derive(Debug)]
-pub struct Lookup {
-    dht: Dht,
-    topic: Id,
-    query: Query,
-    clear: Option<KeyPair>,
-    announce: Option<Announcement>,
-    unannounces: JoinSet<Result<Reply, RequestError>>,
-}
-
-impl Lookup {
-    fn new(dht: &Dht, spec: QuerySpec, clear: Option<KeyPair>, announce: Option<Announcement>) -> Self {
-        let topic = spec.target;
-        if let Some(key_pair) = &clear {
-            dht.handle.forget(topic, key_pair.public_key());
-        }
-        let query = dht.handle.query(spec);
-        Self { dht: dht.clone(), topic, query, clear, announce, unannounces: JoinSet::new() }
-    }
-
-    /// What the next node knows; `None` when all were asked.
-    pub async fn next(&mut self) -> Option<LookupAnswer> {
-        while let Some(reply) = self.query.next().await {
-            let value = reply.value.as_ref();
-            let Some(found) = value.and_then(|value| LookupReply::decode(value).ok()) else { continue };
-            self.withdraw(&reply, &found);
-            return Some(LookupAnswer { from: reply.from, peers: found.peers, bump: found.bump });
-        }
-        None
-    }
-
-    /// Waits for the end; withdraws and announces what is to be. The nodes closest to the topic,
-    /// with which the next lookup may begin.
-    ///
-    /// # Errors
-    /// [`Error::TooFewNodes`] if nobody took the announce.
-    pub async fn finish(mut self) -> Result<Vec<SocketAddrV4>, Error> {
-        while self.next().await.is_some() {}
-        let closest = self.query.finish().await?;
-        let nodes = closest.iter().map(|reply| reply.from).collect();
-        // None of them may come after the announce it makes room for.
-        while self.unannounces.join_next().await.is_some() {}
-        if let Some(Announcement { key_pair, relay_addresses, bump }) = &self.announce {
-            let kind = AnnounceKind::Announce;
-            let (topic, relays) = (self.topic, relay_addresses);
-            self.dht
-                .write(closest, |reply, token| {
-                    let value = sign_announce(kind, &topic, &token, &reply.id?, key_pair, relays, *bump);
-                    Some(Request::user(kind.command(), topic, reply.from).token(token).value(value))
-                })
-                .await?;
-        }
-        Ok(nodes)
-    }
-
-    /// Withdraws from a node that lists the key pair, or so many that it may.
-    fn withdraw(&mut self, reply: &Reply, found: &LookupReply) {
-        let Some(key_pair) = &self.clear else { return };
-        let (Some(token), Some(id)) = (reply.token, reply.id) else { return };
-        let public_key = key_pair.public_key();
-        let listed = found.peers.iter().any(|peer| peer.public_key == public_key);
-        if listed || found.peers.len() >= MAX_PEERS {
-            let kind = AnnounceKind::Unannounce;
-            let value = sign_announce(kind, &self.topic, &token, &id, key_pair, &[], 0);
-            let request = Request::user(kind.command(), self.topic, reply.from);
-            let request = request.token(token).value(value);
-            let handle = self.dht.handle.clone();
-            self.unannounces.spawn(async move { handle.request(request).await });
-        }
     }
 }
 

@@ -19,6 +19,7 @@ mod error;
 mod handle;
 mod id;
 mod limit;
+mod lookup;
 mod node;
 mod private;
 mod resolve;
@@ -27,15 +28,17 @@ mod rpc;
 pub mod store;
 mod surroundings;
 pub mod testnet;
+mod write;
 
 #[cfg(test)]
 mod vectors;
 
 pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
-pub use dht::{AnnounceOptions, Dht, Lookup, LookupAnswer};
+pub use dht::Dht;
 pub use error::Error;
 pub use handle::{Network, Query};
 pub use id::{Id, node_id};
+pub use lookup::{AnnounceOptions, Lookup, LookupAnswer};
 pub use private::private_network;
 pub use rpc::{Reply, RequestError, Token, Via};
 pub use store::message::{MutableRecord, Peer};

@@ -74,3 +74,47 @@ pub fn text_addr(value: &Value) -> SocketAddrV4 {
 pub fn addrs(value: &Value) -> Vec<SocketAddrV4> {
     value.as_array().map(|list| list.iter().map(addr).collect()).unwrap_or_default()
 }
+
+mod tests {
+    use super::*;
+    use crate::connect::PeerAddress;
+    use crate::connect::message::{Handshake, Holepunch};
+
+    fn optional_addr(value: &Value) -> Option<SocketAddrV4> {
+        (!value.is_null()).then(|| addr(value))
+    }
+
+    #[test]
+    fn the_routers_messages_are_read_and_written_alike() {
+        for case in cases("router") {
+            let (input, bytes) = (&case["input"], unhex(&case["hex"]));
+            if input["noise"].is_null() {
+                let message = Holepunch::decode(&bytes).unwrap();
+                assert_eq!(input["id"], message.id);
+                assert_eq!(unhex(&input["payload"]), message.payload);
+                assert_eq!(optional_addr(&input["peerAddress"]), message.peer_address);
+                assert_eq!(message.encode(), bytes, "{}", case["id"]);
+            } else {
+                let message = Handshake::decode(&bytes).unwrap();
+                assert_eq!(unhex(&input["noise"]), message.noise);
+                assert_eq!(optional_addr(&input["peerAddress"]), message.peer_address);
+                assert_eq!(optional_addr(&input["relayAddress"]), message.relay_address);
+                assert_eq!(message.encode(), bytes, "{}", case["id"]);
+            }
+        }
+    }
+
+    #[test]
+    fn peer_addresses_are_read_and_written_alike() {
+        for case in cases("hyperdht-address") {
+            let (input, bytes) = (&case["input"], unhex(&case["hex"]));
+            let address = PeerAddress::decode(&bytes).unwrap();
+            assert_eq!(address.public_key, array::<32>(&input["key"]));
+            assert_eq!(address.relay_addresses, addrs(&input["nodes"]));
+            // No nodes are written as no nodes, which JavaScript also has another form for.
+            if case["id"] != "address-bare-key" && case["id"] != "address-empty" {
+                assert_eq!(address.encode(), bytes, "{}", case["id"]);
+            }
+        }
+    }
+}

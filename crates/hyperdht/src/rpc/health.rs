@@ -71,3 +71,43 @@ impl HealthMonitor {
         self.health
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds ticks of (answers, timeouts).
+    fn after(ticks: &[(u64, u64)]) -> Health {
+        let mut monitor = HealthMonitor::default();
+        let mut counters = (0, 0);
+        for (answered, timed_out) in ticks {
+            counters = (counters.0 + answered, counters.1 + timed_out);
+            monitor.update(counters.0, counters.1);
+        }
+        monitor.health()
+    }
+
+    #[test]
+    fn two_ticks_without_answers_are_offline_and_one_answer_is_online() {
+        let quiet = [(0, 0); 3];
+        assert_eq!(after(&[&quiet[..], &[(0, 9)]].concat()), Health::Online);
+        assert_eq!(after(&[&quiet[..], &[(0, 9), (0, 9)]].concat()), Health::Offline);
+        assert_eq!(after(&[&quiet[..], &[(0, 9), (0, 3), (0, 9)]].concat()), Health::Offline);
+        assert_eq!(after(&[&quiet[..], &[(0, 9), (0, 9), (1, 9)]].concat()), Health::Online);
+    }
+
+    #[test]
+    fn the_first_ticks_say_nothing() {
+        assert_eq!(after(&[(0, 9), (0, 9), (0, 9)]), Health::Online);
+    }
+
+    #[test]
+    fn four_ticks_of_mostly_timeouts_are_degraded_until_four_good_ones() {
+        let bad = [(1, 9); 7];
+        assert_eq!(after(&bad[..6]), Health::Online);
+        assert_eq!(after(&bad), Health::Degraded);
+        let good = |count| [&bad[..], &vec![(9, 1); count]].concat();
+        assert_eq!(after(&good(3)), Health::Degraded);
+        assert_eq!(after(&good(4)), Health::Online);
+    }
+}

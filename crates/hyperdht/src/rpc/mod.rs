@@ -37,6 +37,7 @@ use rand::{RngExt, SeedableRng};
 use crate::id::{Id, node_id};
 use crate::limit::RateLimit;
 use bootstrap::{NetworkCheck, Phase};
+pub use filter::may_use;
 use health::{Health, HealthMonitor};
 use io::{Expiry, Io};
 use message::{Message, ResponseMessage};

@@ -460,6 +460,53 @@ fn the_network_going_and_coming_is_noticed() {
 }
 
 #[test]
+fn a_ping_is_given_up_after_four_seconds_and_a_querys_request_after_six() {
+    let mut network = Network::of(2);
+    let nobody = SocketAddrV4::new([30, 1, 1, 1].into(), 1);
+    let ping = network.request(0, Request::ping(nobody));
+    network.run(4 * SECOND - Duration::from_millis(1));
+    assert_eq!(network.answer(0, ping), None);
+    network.run(Duration::from_millis(1));
+    assert_eq!(network.answer(0, ping), Some(Err(RequestError::TimedOut)));
+
+    let query = QuerySpec { only_nodes: true, ..QuerySpec::find_node([1; 32]).nodes(vec![nobody]) };
+    let query = network.query(0, query);
+    network.run(6 * SECOND - Duration::from_millis(1));
+    let done = Event::QueryDone { id: query, result: Ok(Vec::new()) };
+    assert!(!network.saw(0, &done));
+    network.run(Duration::from_millis(1));
+    assert!(network.saw(0, &done));
+}
+
+#[test]
+fn a_flood_of_requests_leaves_in_portions() {
+    let mut network = Network::of(2);
+    network.run(10 * SECOND);
+    let before = network.hosts[0].sent;
+    let to = network.addr(1);
+    let pings: Vec<_> = (0..300).map(|_| network.request(0, Request::ping(to))).collect();
+    assert!(network.hosts[0].sent - before <= 80, "the rest waits for room");
+    network.run(3 * SECOND);
+    for ping in pings {
+        assert!(matches!(network.answer(0, ping), Some(Ok(_))));
+    }
+    assert!(network.hosts[0].sent - before < 310, "none was sent twice");
+}
+
+#[test]
+fn the_window_bounds_what_is_unanswered() {
+    let mut network = Network::of(2);
+    network.run(10 * SECOND);
+    let before = network.hosts[0].sent;
+    let nobody = SocketAddrV4::new([30, 1, 1, 1].into(), 1);
+    for _ in 0..300 {
+        network.request(0, Request::ping(nobody));
+    }
+    network.run(2 * SECOND);
+    assert!(network.hosts[0].sent - before <= 160, "two portions in the time of a window");
+}
+
+#[test]
 fn an_answer_counts_only_from_whom_was_asked() {
     let mut network = Network::of(2);
     let (asked, other) = (network.addr(1), SocketAddrV4::new([66, 6, 6, 6].into(), 6));
