@@ -63,6 +63,9 @@ pub struct Config {
     /// `false`: this host is known to be reachable from outside. Default: true, and then it is
     /// found out.
     pub firewalled: bool,
+    /// Never taken to be reachable from outside, even if it seems so: peers are dialled, or meet
+    /// in the local network, and nobody is told to come. Default: false.
+    pub stays_firewalled: bool,
     /// The host by which others reach this node, where it has nobody to learn it from: for the
     /// first node of a network. Default: none.
     pub known_host: Option<Ipv4Addr>,
@@ -83,6 +86,7 @@ impl Default for Config {
             host: Ipv4Addr::UNSPECIFIED.into(),
             ephemeral: None,
             firewalled: true,
+            stays_firewalled: false,
             known_host: None,
             address_defence: true,
             key_pair: None,

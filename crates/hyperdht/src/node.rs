@@ -334,6 +334,7 @@ fn rpc_config(config: &Config) -> RpcConfig {
     RpcConfig {
         ephemeral: config.ephemeral,
         firewalled: config.firewalled,
+        stays_firewalled: config.stays_firewalled,
         known_host: config.known_host,
         defended: config.address_defence,
     }

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::payload::Relay;
 use crate::command;
-use crate::handle::Handle;
+use crate::handle::{Handle, Network};
 use crate::id::Id;
 use crate::rpc::{QuerySpec, Reply, Request};
 use crate::store::message::{AnnounceKind, sign_announce};
@@ -218,10 +218,14 @@ async fn wait_for_resume(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
     }
 }
 
-/// Waits until the network is another than it was.
-async fn change(network: &mut watch::Receiver<crate::handle::Network>) {
-    let before = network.borrow_and_update().changes;
-    if network.wait_for(|now| now.changes != before).await.is_err() {
+/// Waits until the network is another than it was, or another socket is in use.
+async fn change(network: &mut watch::Receiver<Network>) {
+    let (changes, firewalled) = {
+        let before = network.borrow_and_update();
+        (before.changes, before.firewalled)
+    };
+    let is_other = |now: &Network| now.changes != changes || now.firewalled != firewalled;
+    if network.wait_for(is_other).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

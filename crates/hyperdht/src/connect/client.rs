@@ -41,6 +41,8 @@ const SERVER_WAIT: Duration = Duration::from_secs(10);
 /// How long the server's first bytes may take once the stream is connected. A dead path is
 /// given up by udx after about twelve seconds.
 const HEADER_WAIT: Duration = Duration::from_secs(15);
+/// The same in the local network, where bytes take milliseconds.
+const LOCAL_HEADER_WAIT: Duration = Duration::from_secs(5);
 /// Sends of the word that we will not punch. It only spares the server its waiting.
 const ABORT_ATTEMPTS: u32 = 2;
 
@@ -68,13 +70,28 @@ pub(crate) async fn connect(
     peer: PeerAddress,
     options: ConnectOptions,
 ) -> Result<Connection, ConnectError> {
+    out_of_service(context).map_or(Ok(()), Err)?;
+    let result = try_connect(context, default_keys, peer, options).await;
+    // A node that ends or is suspended meanwhile is the cause of whatever failed.
+    result.map_err(|error| out_of_service(context).unwrap_or(error))
+}
+
+fn out_of_service(context: &Context) -> Option<ConnectError> {
     let network = context.handle.network();
     if network.destroyed {
-        return Err(ConnectError::Destroyed);
+        Some(ConnectError::Destroyed)
+    } else {
+        network.suspended.then_some(ConnectError::Suspended)
     }
-    if network.suspended {
-        return Err(ConnectError::Suspended);
-    }
+}
+
+async fn try_connect(
+    context: &Context,
+    default_keys: &KeyPair,
+    peer: PeerAddress,
+    options: ConnectOptions,
+) -> Result<Connection, ConnectError> {
+    let network = context.handle.network();
     let hook = Hook::early();
     let stream_options =
         udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
@@ -308,13 +325,15 @@ impl Dial<'_> {
         let handle = self.stream.handle();
         self.context.shared.add_stream(handle.clone());
         let mut stream = SecretStream::new(self.session.result, self.stream);
-        match timeout(HEADER_WAIT, stream.ready()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                debug!(%error, ?path, "the server was not where it should be");
-                return Err(ConnectError::PeerConnectionFailed);
-            }
-            Err(_) => return Err(ConnectError::PeerConnectionFailed),
+        // Whoever answered our ping in the local network may be another node than the server.
+        let (wait, failure) = match path {
+            Some(ConnectionPath::Local) => (LOCAL_HEADER_WAIT, ConnectError::HolepunchAborted),
+            _ => (HEADER_WAIT, ConnectError::PeerConnectionFailed),
+        };
+        let ready = timeout(wait, stream.ready()).await;
+        if !matches!(ready, Ok(Ok(()))) {
+            debug!(?path, ?ready, "the server was not where it should be");
+            return Err(failure);
         }
         self.context.shared.remember_relays(self.remote, relays);
         let remote_addr = handle.remote_addr().ok_or(ConnectError::PeerConnectionFailed)?;

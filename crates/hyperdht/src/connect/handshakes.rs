@@ -33,15 +33,24 @@ pub struct HandshakeId {
     serial: u64,
 }
 
-/// What to do about a first message.
+/// What is known of a first message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival<W> {
-    /// It is new: read it, and tell by [`Handshakes::answer`] what came of it.
-    New(HandshakeId),
+    /// Nothing. If it can be read, [`Handshakes::insert`] it.
+    New(W),
     /// It was answered before: answer the same again.
     Known { waiter: W, answer: Bytes },
-    /// Say nothing now: it waits for the answer, was refused, or is too much.
+    /// Say nothing now: it waits for the answer, or was refused.
     Silence,
+}
+
+/// A handshake that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    pub id: HandshakeId,
+    /// The one that made room and is forgotten. Whoever floods a server shortens the time that
+    /// others have to complete a handshake, and does not keep them out.
+    pub evicted: Option<HandshakeId>,
 }
 
 /// The handshakes of a server by message and by number, with whoever waits (`W`) for their
@@ -90,17 +99,26 @@ impl<W: PartialEq> Handshakes<W> {
         }
     }
 
-    /// A first message from a client said to be at `host`.
-    pub fn arrive(&mut self, now: Instant, message: &[u8], host: Ipv4Addr, waiter: W) -> Arrival<W> {
+    /// A first message, and who waits for its answer.
+    pub fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W> {
         self.forget(now);
-        let message = hash(&[message]);
-        if let Some(slot) = self.by_message.get(&message).and_then(|at| self.slots.get_mut(*at)?.as_mut()) {
-            return slot.state.join(waiter);
+        let known = self.by_message.get(&hash(&[message]));
+        match known.and_then(|index| self.slots.get_mut(*index)?.as_mut()) {
+            Some(slot) => slot.state.join(waiter),
+            None => Arrival::New(waiter),
         }
+    }
+
+    /// Adds the handshake of a new message, from a client said to be at `host`. Tell by
+    /// [`Handshakes::answer`] and [`Handshakes::end`] what becomes of it. `None` if the host
+    /// has too many.
+    pub fn insert(&mut self, message: &[u8], host: Ipv4Addr, waiter: W) -> Option<Inserted> {
         let held = self.per_host.get(&host).copied().unwrap_or(0);
-        if self.by_message.len() >= MAX_HANDSHAKES || (held >= MAX_PER_HOST && !is_private(host)) {
-            return Arrival::Silence;
+        if held >= MAX_PER_HOST && !is_private(host) {
+            return None;
         }
+        let evicted = self.make_room();
+        let message = hash(&[message]);
         let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         self.serial += 1;
         let state = State::Undecided(vec![waiter]);
@@ -111,7 +129,7 @@ impl<W: PartialEq> Handshakes<W> {
         }
         self.by_message.insert(message, index);
         *self.per_host.entry(host).or_default() += 1;
-        Arrival::New(HandshakeId { index, serial: self.serial })
+        Some(Inserted { id: HandshakeId { index, serial: self.serial }, evicted })
     }
 
     /// Decides an undecided handshake: an answer, or silence for good. Who waited for it.
@@ -138,22 +156,36 @@ impl<W: PartialEq> Handshakes<W> {
         }
     }
 
-    /// Forgets at once a message that was nothing: it is not worth the memory.
-    pub fn discard(&mut self, id: HandshakeId) {
-        if self.get_mut(id).is_some() {
-            self.remove(id.index);
-        }
-    }
-
     /// The handshake of a number, while it is not forgotten.
     pub fn by_index(&self, index: usize) -> Option<HandshakeId> {
         let slot = self.slots.get(index)?.as_ref()?;
         Some(HandshakeId { index, serial: slot.serial })
     }
 
+    /// Removes one if there are as many as may be: one that has ended, or else the oldest.
+    fn make_room(&mut self) -> Option<HandshakeId> {
+        if self.by_message.len() < MAX_HANDSHAKES {
+            return None;
+        }
+        while let Some((_, id)) = self.ended.pop_front() {
+            if self.get_mut(id).is_some() {
+                self.remove(id.index);
+                return Some(id);
+            }
+        }
+        let serials = self.slots.iter().map(|slot| slot.as_ref().map(|slot| slot.serial));
+        let ids =
+            serials.enumerate().filter_map(|(index, serial)| Some(HandshakeId { index, serial: serial? }));
+        let oldest = ids.min_by_key(|id| id.serial)?;
+        self.remove(oldest.index);
+        Some(oldest)
+    }
+
     fn forget(&mut self, now: Instant) {
         while let Some((_, id)) = self.ended.pop_front_if(|(at, _)| *at <= now) {
-            self.discard(id);
+            if self.get_mut(id).is_some() {
+                self.remove(id.index);
+            }
         }
     }
 
@@ -202,48 +234,58 @@ mod tests {
     const HOST: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
     const ANSWER: Bytes = Bytes::from_static(b"answer");
 
-    fn new(arrival: Arrival<u32>) -> HandshakeId {
-        let Arrival::New(id) = arrival else { panic!("{arrival:?}") };
-        id
+    /// Lets a message arrive that is not known.
+    fn add(handshakes: &mut Handshakes<u32>, now: Instant, message: &[u8]) -> HandshakeId {
+        let Arrival::New(waiter) = handshakes.arrive(now, message, 1) else { panic!("known") };
+        handshakes.insert(message, HOST, waiter).unwrap().id
+    }
+
+    /// Adds that many different messages; how many were taken.
+    fn flood(handshakes: &mut Handshakes<u32>, now: Instant, host: Ipv4Addr, count: usize) -> usize {
+        let mut send = |i: &u32| {
+            let message = [i.to_le_bytes(), host.octets()].concat();
+            matches!(handshakes.arrive(now, &message, 0), Arrival::New(_))
+                && handshakes.insert(&message, host, 0).is_some()
+        };
+        (0..count as u32).filter(&mut send).count()
     }
 
     #[test]
     fn copies_of_a_message_share_one_answer() {
         let now = Instant::now();
         let mut handshakes = Handshakes::new();
-        let id = new(handshakes.arrive(now, b"a", HOST, 1));
-        assert_eq!(handshakes.arrive(now, b"a", HOST, 2), Arrival::Silence);
-        assert_eq!(handshakes.arrive(now, b"a", HOST, 2), Arrival::Silence);
+        let id = add(&mut handshakes, now, b"a");
+        assert_eq!(handshakes.arrive(now, b"a", 2), Arrival::Silence);
+        assert_eq!(handshakes.arrive(now, b"a", 2), Arrival::Silence);
         assert_eq!(handshakes.answer(id, Some(ANSWER)), vec![1, 2]);
         let known = Arrival::Known { waiter: 3, answer: ANSWER };
-        assert_eq!(handshakes.arrive(now, b"a", HOST, 3), known);
+        assert_eq!(handshakes.arrive(now, b"a", 3), known);
         assert_eq!(handshakes.answer(id, None), Vec::<u32>::new());
-        assert_eq!(handshakes.by_message.len(), 1);
     }
 
     #[test]
     fn a_refused_message_meets_silence_ever_after() {
         let now = Instant::now();
         let mut handshakes = Handshakes::new();
-        let id = new(handshakes.arrive(now, b"a", HOST, 1));
+        let id = add(&mut handshakes, now, b"a");
         assert_eq!(handshakes.answer(id, None), Vec::<u32>::new());
-        assert_eq!(handshakes.arrive(now, b"a", HOST, 2), Arrival::Silence);
+        assert_eq!(handshakes.arrive(now, b"a", 2), Arrival::Silence);
     }
 
     #[test]
     fn the_lowest_free_number_is_taken_and_the_ended_are_forgotten_in_time() {
         let now = Instant::now();
         let mut handshakes = Handshakes::new();
-        let a = new(handshakes.arrive(now, b"a", HOST, 1));
-        let b = new(handshakes.arrive(now, b"b", HOST, 1));
+        let a = add(&mut handshakes, now, b"a");
+        let b = add(&mut handshakes, now, b"b");
         assert_eq!((a.index, b.index), (0, 1));
         handshakes.answer(a, Some(ANSWER));
         handshakes.end(now, a);
         handshakes.end(now, a);
         let almost = now + CLEAR_WAIT - Duration::from_millis(1);
         let known = Arrival::Known { waiter: 1, answer: ANSWER };
-        assert_eq!(handshakes.arrive(almost, b"a", HOST, 1), known);
-        let c = new(handshakes.arrive(now + CLEAR_WAIT, b"c", HOST, 1));
+        assert_eq!(handshakes.arrive(almost, b"a", 1), known);
+        let c = add(&mut handshakes, now + CLEAR_WAIT, b"c");
         assert_eq!(c.index, 0);
         assert_ne!(c, a);
         assert_eq!(handshakes.by_index(0), Some(c));
@@ -253,27 +295,32 @@ mod tests {
     }
 
     #[test]
-    fn one_public_host_does_not_take_all_and_all_do_not_take_more_than_there_is() {
+    fn one_public_host_takes_its_share_alone() {
         let now = Instant::now();
         let mut handshakes = Handshakes::new();
-        let fill = |handshakes: &mut Handshakes<u32>, host: Ipv4Addr| {
-            (0..2 * MAX_HANDSHAKES as u32)
-                .filter(|i| {
-                    let message = [i.to_le_bytes(), host.octets()].concat();
-                    matches!(handshakes.arrive(now, &message, host, 0), Arrival::New(_))
-                })
-                .count()
-        };
-        assert_eq!(fill(&mut handshakes, HOST), MAX_PER_HOST);
-        assert_eq!(fill(&mut handshakes, Ipv4Addr::LOCALHOST), MAX_HANDSHAKES - MAX_PER_HOST);
-        assert_eq!(handshakes.by_message.len(), MAX_HANDSHAKES);
-        for index in 0..MAX_HANDSHAKES {
+        assert_eq!(flood(&mut handshakes, now, HOST, MAX_HANDSHAKES), MAX_PER_HOST);
+        for index in 0..MAX_PER_HOST {
             let id = handshakes.by_index(index).unwrap();
             handshakes.end(now, id);
         }
-        assert_eq!(fill(&mut handshakes, Ipv4Addr::new(9, 9, 9, 9)), 0);
-        new(handshakes.arrive(now + CLEAR_WAIT, b"later", HOST, 0));
-        assert_eq!(handshakes.by_message.len(), 1);
+        assert_eq!(flood(&mut handshakes, now, HOST, MAX_HANDSHAKES), 0);
+        assert_eq!(flood(&mut handshakes, now + CLEAR_WAIT, HOST, MAX_HANDSHAKES), MAX_PER_HOST);
+        assert_eq!(handshakes.per_host.len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_makes_room_when_there_is_none_and_before_it_one_that_has_ended() {
+        let now = Instant::now();
+        let mut handshakes = Handshakes::new();
+        let host = Ipv4Addr::LOCALHOST;
+        assert_eq!(flood(&mut handshakes, now, host, MAX_HANDSHAKES), MAX_HANDSHAKES);
+        let (first, seventh) = (handshakes.by_index(0).unwrap(), handshakes.by_index(7).unwrap());
+        handshakes.end(now, seventh);
+        assert_eq!(handshakes.insert(b"a", host, 0).unwrap().evicted, Some(seventh));
+        assert_eq!(handshakes.insert(b"b", host, 0).unwrap().evicted, Some(first));
+        assert_eq!(flood(&mut handshakes, now, Ipv4Addr::new(10, 0, 0, 1), 3000), 3000);
+        assert_eq!(handshakes.by_message.len(), MAX_HANDSHAKES);
+        assert_eq!(handshakes.slots.len(), MAX_HANDSHAKES);
         assert_eq!(handshakes.per_host.len(), 1);
     }
 
@@ -281,20 +328,10 @@ mod tests {
     fn waiters_of_one_message_are_bounded() {
         let now = Instant::now();
         let mut handshakes = Handshakes::new();
-        let id = new(handshakes.arrive(now, b"a", HOST, 0));
-        for waiter in 1..100 {
-            handshakes.arrive(now, b"a", HOST, waiter);
+        let id = add(&mut handshakes, now, b"a");
+        for waiter in 2..100 {
+            handshakes.arrive(now, b"a", waiter);
         }
         assert_eq!(handshakes.answer(id, Some(ANSWER)), (84..100).collect::<Vec<u32>>());
-    }
-
-    #[test]
-    fn what_was_nothing_is_forgotten_at_once() {
-        let now = Instant::now();
-        let mut handshakes = Handshakes::new();
-        let id = new(handshakes.arrive(now, b"a", HOST, 0));
-        handshakes.discard(id);
-        assert!(handshakes.by_message.is_empty());
-        assert_eq!(handshakes.by_index(0), None);
     }
 }

@@ -16,6 +16,7 @@ use super::handshakes::HandshakeId;
 use super::hook::Hook;
 use super::message::{self, Mode};
 use super::noise::{Responder, holepunch_secret};
+use super::path::is_loopback_elsewhere;
 use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::punch::{HolepunchPayload, SecurePayload};
 use super::server::{FirewallRequest, ServerOptions};
@@ -124,7 +125,8 @@ impl Incoming {
         let may_be_local = self.client.ip() == self.request.to.ip() && options.share_local_address;
         let refusal_wait = if may_be_local { LOCAL_WAIT } else { Duration::ZERO };
         let (client, direct, via) = (self.client, self.direct, self.request.via);
-        let client_is_open = self.payload.firewall == Firewall::Open;
+        let client_is_open = self.payload.firewall == Firewall::Open
+            && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
         let Ok((answer, result)) = self.responder.answer(&payload) else {
             let _ = decide.send(Decision { id, answer: None });
             return;

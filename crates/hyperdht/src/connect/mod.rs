@@ -33,6 +33,8 @@ mod local;
 mod path;
 mod server;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 pub(crate) mod vectors;
 
 pub use client::ConnectOptions;

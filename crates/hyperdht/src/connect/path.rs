@@ -1,9 +1,9 @@
 //! Which way a client goes once the server has answered (spec/connect.md §6).
 
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::payload::{Firewall, NoisePayload};
-use crate::address::{is_bogon, is_reserved, match_address};
+use crate::address::{is_bogon, is_private, is_reserved, match_address};
 
 /// Addresses of a server in the same network that are tried at once. The first matches best;
 /// more help hosts of several networks.
@@ -49,32 +49,51 @@ pub fn client_path(answered: &Answered, payload: &NoisePayload, own: &Own) -> Pa
     let Some(server) = answered.server.filter(|server| *server != answered.node) else {
         return Path::Direct(answered.node);
     };
+    let elsewhere = is_loopback_elsewhere(*server.ip(), *answered.client.ip());
+    let local = own.local.as_ref().filter(|_| may_share_network(*answered.client.ip(), *server.ip()));
+    let candidates =
+        local.map(|own| local_candidates(own, &payload.addresses4, elsewhere)).unwrap_or_default();
     let no_relays = payload.holepunch.as_ref().is_none_or(|h| h.relays.is_empty());
     if payload.firewall == Firewall::Open || no_relays {
         let public = payload.addresses4.iter().find(|address| !is_bogon(*address.ip()));
-        return Path::Open(public.copied().unwrap_or(server));
+        return match public {
+            Some(public) => Path::Open(*public),
+            None if elsewhere && !candidates.is_empty() => Path::Local(candidates),
+            None => Path::Open(server),
+        };
     }
-    if own.open {
+    if own.open && !is_loopback_elsewhere(*answered.client.ip(), *server.ip()) {
         return Path::Wait;
     }
-    if let Some(local) = &own.local
-        && answered.client.ip() == server.ip()
-    {
-        let candidates = local_candidates(local, &payload.addresses4);
-        if !candidates.is_empty() {
-            return Path::Local(candidates);
-        }
-    }
-    Path::Punch
+    if candidates.is_empty() { Path::Punch } else { Path::Local(candidates) }
+}
+
+/// Whether `address` is one of the node that saw it, and means nothing to a peer that the same
+/// node saw at `peer`: as where a private network is run by one of its hosts, and one peer is
+/// on that host.
+pub fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
+    address.is_loopback() && !peer.is_loopback()
+}
+
+/// Whether peers that a node sees at these addresses may be in one network: behind one address,
+/// or both in the node's own network.
+fn may_share_network(a: Ipv4Addr, b: Ipv4Addr) -> bool {
+    a == b || (is_private(a) && is_private(b))
 }
 
 /// Their addresses that may be in our network, the likeliest first. A reserved address is one
-/// of them only if it is in a network of ours after all, as in test networks.
-fn local_candidates(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Vec<SocketAddrV4> {
+/// of them only if it is in a network of ours after all, as in test networks; a loopback
+/// address only if they are on this host.
+fn local_candidates(
+    ours: &[SocketAddrV4],
+    theirs: &[SocketAddrV4],
+    on_another_host: bool,
+) -> Vec<SocketAddrV4> {
     let shares_network = |a: &SocketAddrV4, b: &SocketAddrV4| a.ip().octets()[..3] == b.ip().octets()[..3];
     let usable: Vec<_> = theirs
         .iter()
         .filter(|their| !is_reserved(*their.ip()) || ours.iter().any(|our| shares_network(our, their)))
+        .filter(|their| !(on_another_host && their.ip().is_loopback()))
         .copied()
         .collect();
     let best = match_address(ours, &usable);
@@ -143,6 +162,8 @@ mod tests {
         let near = own(false, &["10.0.0.2:9"]);
         let path = client_path(&relayed("3.3.3.3:3", "3.3.3.3:4"), &payload, &near);
         assert_eq!(path, Path::Local(vec![addr("10.0.0.1:1"), addr("172.16.0.1:1")]));
+        let neighbour = client_path(&relayed("10.0.0.1:3", "10.0.0.2:4"), &payload, &near);
+        assert_eq!(neighbour, Path::Local(vec![addr("10.0.0.1:1"), addr("172.16.0.1:1")]));
         let elsewhere = client_path(&relayed("3.3.3.3:3", "4.4.4.4:4"), &payload, &near);
         assert_eq!(elsewhere, Path::Punch);
         let unwilling = Own { open: false, local: None };
@@ -157,6 +178,25 @@ mod tests {
         let beside = client_path(&answered, &payload, &own(false, &["192.0.2.2:9"]));
         assert_eq!(beside, Path::Local(vec![addr("192.0.2.7:1")]));
         assert_eq!(client_path(&answered, &payload, &own(false, &["10.0.0.2:9"])), Path::Punch);
+    }
+
+    #[test]
+    fn a_server_on_the_host_of_the_network_is_not_looked_for_on_ours() {
+        // The node, which runs the network at 192.168.1.5, sees the server on its own host.
+        let answered = relayed("127.0.0.1:3", "192.168.1.7:4");
+        let own = own(true, &["192.168.1.7:9"]);
+        let open = payload(Firewall::Open, 0, &["127.0.0.1:3", "192.168.1.5:3"]);
+        assert_eq!(client_path(&answered, &open, &own), Path::Local(vec![addr("192.168.1.5:3")]));
+        let unlucky = payload(Firewall::Open, 0, &["127.0.0.1:3"]);
+        assert_eq!(client_path(&answered, &unlucky, &own), Path::Open(addr("127.0.0.1:3")));
+    }
+
+    #[test]
+    fn a_client_on_the_host_of_the_network_does_not_wait_to_be_dialled_there() {
+        let answered = relayed("192.168.1.7:4", "127.0.0.1:3");
+        let own = own(true, &["192.168.1.5:9"]);
+        let payload = payload(Firewall::Unknown, 1, &["192.168.1.7:4"]);
+        assert_eq!(client_path(&answered, &payload, &own), Path::Local(vec![addr("192.168.1.7:4")]));
     }
 
     #[test]

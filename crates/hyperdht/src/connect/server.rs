@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{self, JoinError, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Context;
@@ -242,6 +242,7 @@ struct Task {
 struct Running {
     id: HandshakeId,
     punches: mpsc::Sender<Punch>,
+    task: AbortHandle,
 }
 
 impl Task {
@@ -263,7 +264,13 @@ impl Task {
                 },
                 Some(order) = orders.recv() => self.on_order(order).await,
                 Some(decision) = decisions.recv() => self.on_decision(decision),
-                Some(ended) = self.tasks.join_next_with_id() => self.on_ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    // What it decided before it ended counts, though it is noticed only now.
+                    while let Ok(decision) = decisions.try_recv() {
+                        self.on_decision(decision);
+                    }
+                    self.on_ended(ended);
+                }
             }
         }
         self.close().await;
@@ -308,18 +315,20 @@ impl Task {
 
     fn on_handshake(&mut self, incoming: rpc::Incoming, message: Handshake) {
         let Some(asker) = Asker::new(incoming, &message) else { return };
-        let now = Instant::now();
-        let (client, direct) = (asker.client(), asker.is_direct());
-        match self.handshakes.arrive(now, &message.noise, *client.ip(), asker.clone()) {
-            Arrival::New(id) => match Responder::receive(self.keys.clone(), &message.noise) {
-                Ok((responder, payload)) => {
-                    self.start(id, Incoming::new(asker.incoming, client, direct, responder, payload));
-                }
-                Err(_) => self.handshakes.discard(id),
-            },
-            Arrival::Known { waiter, answer } => self.answer(waiter, &answer),
-            Arrival::Silence => {}
+        let asker = match self.handshakes.arrive(Instant::now(), &message.noise, asker) {
+            Arrival::New(asker) => asker,
+            Arrival::Known { waiter, answer } => return self.answer(waiter, &answer),
+            Arrival::Silence => return,
+        };
+        let Ok((responder, payload)) = Responder::receive(self.keys.clone(), &message.noise) else { return };
+        let (request, client, direct) = (asker.incoming.clone(), asker.client(), asker.is_direct());
+        let Some(inserted) = self.handshakes.insert(&message.noise, *client.ip(), asker) else { return };
+        if let Some(evicted) = inserted.evicted
+            && let Some(running) = self.running.values().find(|running| running.id == evicted)
+        {
+            running.task.abort();
         }
+        self.start(inserted.id, Incoming::new(request, client, direct, responder, payload));
     }
 
     fn start(&mut self, id: HandshakeId, incoming: Incoming) {
@@ -334,7 +343,7 @@ impl Task {
             self.accepted.clone(),
         );
         let task = self.tasks.spawn(handshake);
-        self.running.insert(task.id(), Running { id, punches });
+        self.running.insert(task.id(), Running { id, punches, task });
     }
 
     fn on_decision(&mut self, decision: Decision) {

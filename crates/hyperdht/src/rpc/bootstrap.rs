@@ -106,7 +106,8 @@ impl Rpc {
         if self.check.is_some() {
             return;
         }
-        if !self.ephemeral || (only_firewall && !self.firewalled) {
+        let is_settled = !self.ephemeral || (only_firewall && !self.firewalled);
+        if is_settled || self.config.stays_firewalled {
             return self.network_state_known(now, false);
         }
         if !only_firewall {

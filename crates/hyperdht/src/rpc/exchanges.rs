@@ -35,7 +35,7 @@ impl Node {
             ephemeral: Some(!persistent),
             firewalled: !persistent,
             known_host: persistent.then(|| [198, 51, 100, 1].into()),
-            defended: false,
+            ..RpcConfig::default()
         };
         let mut rpc = Rpc::new(now, config, [1; 32]);
         let (previous, current) = token_secrets();

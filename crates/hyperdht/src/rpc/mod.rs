@@ -59,6 +59,8 @@ pub struct RpcConfig {
     pub ephemeral: Option<bool>,
     /// `false`: known to be reachable from outside, so nothing has to be checked.
     pub firewalled: bool,
+    /// Never taken to be reachable, whatever a check would say.
+    pub stays_firewalled: bool,
     /// The host this node is known under from the start, for the first node of a network.
     pub known_host: Option<Ipv4Addr>,
     /// Give each IP address one vote and each /24 network few places: for networks in which

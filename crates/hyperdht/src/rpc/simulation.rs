@@ -116,13 +116,14 @@ impl Network {
             firewalled: false,
             known_host: first.then_some(Ipv4Addr::new(20, i, 7, 1)),
             defended: true,
+            ..RpcConfig::default()
         };
         self.add(config, Nat::None)
     }
 
     /// A node that has to find out what it may become.
     fn adaptive(&mut self, nat: Nat) -> usize {
-        let config = RpcConfig { ephemeral: None, firewalled: true, known_host: None, defended: true };
+        let config = RpcConfig { firewalled: true, defended: true, ..RpcConfig::default() };
         self.add(config, nat)
     }
 

@@ -18,22 +18,33 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TEN_MEGABYTES: usize = 10_000_000;
 
-/// A node as an application makes it: on all interfaces, firewalled as far as it knows.
+/// A node as an application makes it: on all interfaces. Where all nodes are on one host, it
+/// finds out soon that it is reached by all.
 async fn node(bootstrap: &[String]) -> Dht {
     Dht::new(Config { port: 0, ..Config::private(parse(bootstrap)) }).await.unwrap()
 }
 
-/// A node on loopback alone.
+/// A node on all interfaces that never takes itself to be reached by all.
+async fn firewalled_node(bootstrap: &[String]) -> Dht {
+    let config = Config { port: 0, stays_firewalled: true, ..Config::private(parse(bootstrap)) };
+    Dht::new(config).await.unwrap()
+}
+
+/// The same on loopback alone.
 async fn loopback_node(bootstrap: &[String]) -> Dht {
     let host = Ipv4Addr::LOCALHOST.into();
-    Dht::new(Config { port: 0, host, ..Config::private(parse(bootstrap)) }).await.unwrap()
+    let private = Config::private(parse(bootstrap));
+    Dht::new(Config { port: 0, host, stays_firewalled: true, ..private }).await.unwrap()
 }
 
 /// A node that knows it is reached by all.
 async fn open_node(bootstrap: &[String]) -> Dht {
     let (host, known_host) = (Ipv4Addr::LOCALHOST.into(), Some(Ipv4Addr::LOCALHOST));
     let config = Config { port: 0, host, known_host, firewalled: false, ..Config::private(parse(bootstrap)) };
-    Dht::new(config).await.unwrap()
+    let dht = Dht::new(config).await.unwrap();
+    dht.ready().await.unwrap();
+    assert!(dht.remote_address().is_some());
+    dht
 }
 
 async fn listen(dht: &Dht) -> Server {
@@ -102,9 +113,10 @@ fn kinds() -> [Value; 3] {
 }
 
 /// Nodes of ours of the same kinds.
-async fn our_kinds(bootstrap: &[String]) -> [(&'static str, Dht); 3] {
+async fn our_kinds(bootstrap: &[String]) -> [(&'static str, Dht); 4] {
     [
         ("default", node(bootstrap).await),
+        ("firewalled", firewalled_node(bootstrap).await),
         ("loopback", loopback_node(bootstrap).await),
         ("open", open_node(bootstrap).await),
     ]
@@ -314,6 +326,43 @@ async fn whom_the_firewall_refuses_hears_nothing() {
     let mut js = Js::start("serve", &json!({ "node": { "bootstrap": net.bootstrap }, "refuse": true }));
     let js_key = key(&js.event("ready").await["publicKey"]);
     assert_eq!(connect(&stranger, js_key).await.unwrap_err(), ConnectError::PeerConnectionFailed);
+}
+
+#[tokio::test]
+async fn an_open_client_is_dialled_by_a_server_that_is_not() {
+    let net = Testnet::start().await;
+    let open = open_node(&net.bootstrap).await;
+    let mut js = Js::start("serve", &options(&net.bootstrap, json!({})));
+    let js_key = key(&js.event("ready").await["publicKey"]);
+    expect_echo(connect(&open, js_key).await.unwrap(), 1000).await;
+
+    let closed = firewalled_node(&net.bootstrap).await;
+    let mut server = listen(&closed).await;
+    let (connection, accepted) = tokio::join!(connect(&open, server.public_key()), server.accept());
+    assert!(connection.is_ok());
+    let accepted = accepted.unwrap();
+    assert_eq!(accepted.path(), ConnectionPath::Open);
+    assert_eq!(Some(accepted.remote_addr()), open.remote_address().map(Into::into));
+}
+
+#[tokio::test]
+async fn who_asks_for_a_punched_hole_is_refused_in_the_protocols_words() {
+    let net = Testnet::start().await;
+    let dht = firewalled_node(&net.bootstrap).await;
+    let server = listen(&dht).await;
+    let mut dial = options(&net.bootstrap, json!({}));
+    dial["publicKey"] = json!(hex::encode(server.public_key()));
+    dial["connect"] = json!({ "localConnection": false });
+    let mut js = Js::start("dial", &dial);
+    assert_eq!(js.event("error").await["code"], "HOLEPUNCH_ABORTED");
+
+    let mut js = Js::start("serve", &options(&net.bootstrap, json!({})));
+    let js_key = key(&js.event("ready").await["publicKey"]);
+    let only_far = ConnectOptions { local_connection: false, ..ConnectOptions::default() };
+    for public_key in [js_key, server.public_key()] {
+        let failed = dht.connect(public_key, only_far.clone()).await.unwrap_err();
+        assert_eq!(failed, ConnectError::HolepunchAborted);
+    }
 }
 
 #[tokio::test]
