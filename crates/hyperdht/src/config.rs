@@ -55,7 +55,7 @@ pub struct Config {
     pub port: u16,
     /// Fail where `port` is taken. Default: false.
     pub exact_port: bool,
-    /// The address both sockets are bound to. Default: all.
+    /// The IPv4 address both sockets are bound to; the DHT knows no other. Default: all.
     pub host: IpAddr,
     /// `Some(false)`: a persistent node from the start, `Some(true)`: never one. Default, `None`:
     /// once it has been reachable and undisturbed for 20 minutes.

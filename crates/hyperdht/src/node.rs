@@ -24,6 +24,9 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Binds the sockets of a node and starts its task, which ends with its last [`Handle`].
 pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
+    if config.host.is_ipv6() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the DHT has IPv4 alone"));
+    }
     let (udx, datagrams) = Udx::spawn(udx::Config::default());
     let mut ports = Ports { server: config.port, client: 0, exact: config.exact_port };
     let sockets = ports.bind(&udx, config.host).await?;

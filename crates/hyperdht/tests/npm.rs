@@ -184,11 +184,31 @@ async fn our_nodes_take_a_javascript_node_in() {
     peer.exit().await;
 }
 
+/// An address of this machine other than 127.0.0.1, if it has one. Nothing is sent.
+fn own_address() -> Ipv4Addr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    match socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()) {
+        Ok(SocketAddr::V4(addr)) if !addr.ip().is_unspecified() => *addr.ip(),
+        _ => Ipv4Addr::LOCALHOST,
+    }
+}
+
 /// As a hub does it that listens on all addresses: the nodes are known by one address of the
 /// machine, and peers on the same machine come by another.
 #[tokio::test]
 async fn peers_reach_nodes_that_listen_on_all_addresses() {
-    let nodes = hyperdht::private_network(Ipv4Addr::UNSPECIFIED.into(), &[0; 4]).await.unwrap();
+    let known = own_address();
+    let mut nodes: Vec<Dht> = Vec::new();
+    for _ in 0..4 {
+        let ports = nodes.iter().map(|node| node.local_addr().unwrap().port());
+        let bootstrap = ports.map(|port| format!("{known}:{port}").parse().unwrap()).collect();
+        let (known_host, ephemeral) = (Some(known), Some(false));
+        let config =
+            Config { port: 0, known_host, ephemeral, firewalled: false, ..Config::private(bootstrap) };
+        let node = Dht::new(config).await.unwrap();
+        node.ready().await.unwrap();
+        nodes.push(node);
+    }
     let port = nodes[0].local_addr().unwrap().port();
     let mut peer = Peer::start();
     let bootstrap = json!([format!("127.0.0.1:{port}")]);
