@@ -71,8 +71,11 @@ impl Nodes {
                 Err(error) => return Err(Error::Dht(error.to_string())),
             }
         }
+        // Each knows those before it, which learn of it by its requests a moment later.
         for node in &started.nodes {
-            node.ready().await.map_err(|error| Error::Dht(error.to_string()))?;
+            let mut network = node.network();
+            let acquainted = network.wait_for(|network| network.nodes >= NODES - 1 || network.destroyed);
+            acquainted.await.map_err(|_| Error::Dht("a node ended while it started".into()))?;
         }
         if kept.ports != started.ports {
             write(file, &Kept { ports: started.ports.clone() });
