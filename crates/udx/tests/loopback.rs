@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use udx::proto::packet::{Flags, Header};
 use udx::{Config, Datagrams, Error, Socket, Stream, StreamOptions, Udx, Verdict};
 
 fn localhost() -> SocketAddr {
@@ -29,6 +30,25 @@ async fn pair(a: &End, b: &End) -> (Stream, Stream) {
     left.connect(&a.socket, right.id(), b.socket.local_addr()).unwrap();
     right.connect(&b.socket, left.id(), a.socket.local_addr()).unwrap();
     (left, right)
+}
+
+/// A plain UDP socket, to play a peer packet by packet.
+async fn plain() -> tokio::net::UdpSocket {
+    tokio::net::UdpSocket::bind(localhost()).await.unwrap()
+}
+
+async fn receive(socket: &tokio::net::UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 2048];
+    let wait = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer));
+    let len = wait.await.expect("nothing came").unwrap();
+    buffer.truncate(len);
+    buffer
+}
+
+fn packet(flags: Flags, stream_id: u32, seq: u32, ack: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    Header { flags, data_offset: 0, stream_id, rwnd: 4 << 20, seq, ack }.encode(&mut packet);
+    packet
 }
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -189,4 +209,159 @@ async fn closing_an_instance_ends_its_streams() {
     assert_eq!(right.closed().await, Err(Error::ConnectionReset));
     assert_eq!(a.udx.stream(StreamOptions::default()).await.unwrap_err(), Error::Closed);
     assert!(a.udx.bind(localhost()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_closed_stream_still_acknowledges_its_peers_end() {
+    let mut a = end().await;
+    let peer = plain().await;
+    let mut stream = a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap();
+    stream.connect(&a.socket, 2, peer.local_addr().unwrap()).unwrap();
+    stream.end().unwrap();
+    assert_eq!(Header::decode(&receive(&peer).await).unwrap().flags, Flags::END);
+    let end = packet(Flags::END, 1, 0, 1);
+    peer.send_to(&end, a.socket.local_addr()).await.unwrap();
+    stream.closed().await.unwrap();
+    let last = receive(&peer).await;
+    assert_eq!(Header::decode(&last).unwrap().ack, 1);
+    // As if that had been lost.
+    peer.send_to(&end, a.socket.local_addr()).await.unwrap();
+    let again = Header::decode(&receive(&peer).await).unwrap();
+    assert_eq!((again.flags, again.seq, again.ack, again.stream_id), (Flags::NONE, 1, 1, 2));
+    // The application hears of packets of unknown streams only.
+    let unknown = packet(Flags::DATA, 77, 0, 0);
+    peer.send_to(&unknown, a.socket.local_addr()).await.unwrap();
+    let datagrams = a.datagrams.recv().await.unwrap();
+    assert_eq!(datagrams.len(), 1);
+    assert_eq!(datagrams[0].data, unknown);
+}
+
+#[tokio::test]
+async fn a_lost_destroy_is_repeated_when_the_peer_goes_on() {
+    let a = end().await;
+    let peer = plain().await;
+    let stream = a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap();
+    stream.connect(&a.socket, 2, peer.local_addr().unwrap()).unwrap();
+    drop(stream);
+    assert_eq!(Header::decode(&receive(&peer).await).unwrap().flags, Flags::DESTROY);
+    peer.send_to(&packet(Flags::DATA, 1, 0, 0), a.socket.local_addr()).await.unwrap();
+    assert_eq!(Header::decode(&receive(&peer).await).unwrap().flags, Flags::DESTROY);
+}
+
+/// The capture `relay`: packets pass with the id exchanged, and DESTROY ends the relaying stream.
+#[tokio::test]
+async fn relayed_packets_are_as_captured() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/udx.json");
+    let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["id"] == "relay").unwrap();
+
+    let a = end().await;
+    let (left, right) = (plain().await, plain().await);
+    let (from, to) = (0x11, 0x22);
+    let mut source = a.udx.stream(StreamOptions { id: Some(from), ..Default::default() }).await.unwrap();
+    let destination = a.udx.stream(StreamOptions { id: Some(to), ..Default::default() }).await.unwrap();
+    source.connect(&a.socket, 0xaa, left.local_addr().unwrap()).unwrap();
+    destination.connect(&a.socket, 0xbb, right.local_addr().unwrap()).unwrap();
+    source.handle().relay_to(&destination.handle());
+    for step in case["steps"].as_array().unwrap() {
+        let bytes = hex::decode(step["hex"].as_str().unwrap()).unwrap();
+        if step["dir"] == "in" {
+            left.send_to(&bytes, a.socket.local_addr()).await.unwrap();
+        } else {
+            assert_eq!(hex::encode(receive(&right).await), hex::encode(bytes));
+        }
+    }
+    assert_eq!(source.closed().await, Err(Error::ConnectionReset));
+    // Nothing was said to the left.
+    left.send_to(b"self", left.local_addr().unwrap()).await.unwrap();
+    assert_eq!(receive(&left).await, b"self");
+}
+
+#[tokio::test]
+async fn two_streams_talk_through_a_relay() {
+    let (a, middle, b) = (end().await, end().await, end().await);
+    let (left, right) = (
+        a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap(),
+        b.udx.stream(StreamOptions { id: Some(2), ..Default::default() }).await.unwrap(),
+    );
+    let (to_left, to_right) = (
+        middle.udx.stream(StreamOptions { id: Some(3), ..Default::default() }).await.unwrap(),
+        middle.udx.stream(StreamOptions { id: Some(4), ..Default::default() }).await.unwrap(),
+    );
+    to_left.connect(&middle.socket, 1, a.socket.local_addr()).unwrap();
+    to_right.connect(&middle.socket, 2, b.socket.local_addr()).unwrap();
+    to_left.handle().relay_to(&to_right.handle());
+    to_right.handle().relay_to(&to_left.handle());
+    let (mut left, mut right) = (left, right);
+    left.connect(&a.socket, 3, middle.socket.local_addr()).unwrap();
+    right.connect(&b.socket, 4, middle.socket.local_addr()).unwrap();
+    let sent = pattern(2 << 20);
+    let expected = sent.clone();
+    tokio::spawn(async move {
+        left.write_all(&sent).await.unwrap();
+        left.shutdown().await.unwrap();
+        left.closed().await.unwrap();
+    });
+    let mut received = Vec::new();
+    right.read_to_end(&mut received).await.unwrap();
+    assert!(received == expected);
+    right.shutdown().await.unwrap();
+    right.closed().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ipv6_socket_talks_to_an_ipv4_one() {
+    let a = end().await;
+    let (udx, _datagrams) = Udx::spawn(Config::default());
+    let socket = udx.bind("[::]:0".parse().unwrap()).await.unwrap();
+    let mut left = a.udx.stream(StreamOptions::default()).await.unwrap();
+    let mut right = udx.stream(StreamOptions::default()).await.unwrap();
+    let port = socket.local_addr().port();
+    left.connect(&a.socket, right.id(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    right.connect(&socket, left.id(), a.socket.local_addr()).unwrap();
+    right.write_all(&pattern(100_000)).await.unwrap();
+    right.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    left.read_to_end(&mut received).await.unwrap();
+    assert!(received == pattern(100_000));
+    let unreachable = a.udx.stream(StreamOptions::default()).await.unwrap();
+    let address = "[::1]:9".parse().unwrap();
+    assert_eq!(unreachable.connect(&a.socket, 1, address), Err(Error::InvalidAddress));
+}
+
+#[tokio::test]
+async fn framed_reads_are_whole_frames() {
+    let (a, b) = (end().await, end().await);
+    let mut left = a.udx.stream(StreamOptions::default()).await.unwrap();
+    let mut right = b.udx.stream(StreamOptions { framed: true, ..Default::default() }).await.unwrap();
+    left.connect(&a.socket, right.id(), b.socket.local_addr()).unwrap();
+    right.connect(&b.socket, left.id(), a.socket.local_addr()).unwrap();
+    let mut frame = vec![0xb8, 0x0b, 0];
+    frame.extend(pattern(3000));
+    for _ in 0..2 {
+        left.write_all(&frame).await.unwrap();
+        assert_eq!(right.read_chunk().await.unwrap().unwrap(), frame);
+    }
+    left.write_all(&frame[..100]).await.unwrap();
+    left.shutdown().await.unwrap();
+    assert_eq!(right.read_chunk().await.unwrap().unwrap(), frame[..100]);
+    assert_eq!(right.read_chunk().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_closed_socket_frees_its_port() {
+    let a = end().await;
+    let address = a.socket.local_addr();
+    assert!(a.udx.bind(address).await.is_err());
+    a.socket.close().await;
+    a.udx.bind(address).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_id_is_taken_once() {
+    let a = end().await;
+    let _first = a.udx.stream(StreamOptions { id: Some(5), ..Default::default() }).await.unwrap();
+    let second = a.udx.stream(StreamOptions { id: Some(5), ..Default::default() }).await;
+    assert_eq!(second.unwrap_err(), Error::IdInUse);
 }

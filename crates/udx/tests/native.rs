@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::node::Peer;
 use common::pattern::Pattern;
 use common::proxy::{Faults, Proxy};
-use serde_json::json;
+use serde_json::{Value, json};
 use udx::{Config, Datagrams, Error, Socket, Stream, StreamOptions, Udx, Verdict};
 
 const OURS: u32 = 0x0102_0304;
@@ -35,20 +35,19 @@ async fn ours() -> Ours {
 
 /// A stream of ours connected to one of theirs, through a rough proxy or directly.
 async fn connected(is_rough: bool) -> (Ours, Stream, Peer, Option<Proxy>) {
+    connected_to(json!({ "id": THEIRS, "firewall": "accept" }), is_rough.then_some(ROUGH)).await
+}
+
+async fn connected_to(options: Value, faults: Option<Faults>) -> (Ours, Stream, Peer, Option<Proxy>) {
     let ours = ours().await;
-    let mut peer = Peer::start_with(json!({ "id": THEIRS, "firewall": "accept" })).await;
+    let mut peer = Peer::start_with(options).await;
     let stream = ours.udx.stream(StreamOptions { id: Some(OURS), ..Default::default() }).await.unwrap();
-    let (proxy, forth, back) = if is_rough {
-        // The peer must know our address towards it: the proxy is entered from both ends.
-        let to_them = Proxy::start(local(peer.port), ROUGH, 1).unwrap();
-        let forth = to_them.address();
-        (Some(to_them), forth, None)
-    } else {
-        (None, local(peer.port), Some(ours.socket.local_addr().port()))
-    };
-    let back = match back {
-        Some(port) => port,
-        None => reveal(&ours, &mut peer, forth).await,
+    let proxy = faults.map(|faults| Proxy::start(local(peer.port), faults, 1).unwrap());
+    let forth = proxy.as_ref().map_or(local(peer.port), Proxy::address);
+    let back = match proxy {
+        // The peer must know where it is reached from: by the proxy's other side.
+        Some(_) => reveal(&ours, &mut peer, forth).await,
+        None => ours.socket.local_addr().port(),
     };
     stream.connect(&ours.socket, THEIRS, forth).unwrap();
     peer.tell(json!({ "connect": { "id": OURS, "port": back } })).await;
@@ -129,6 +128,36 @@ async fn native_receives_a_hundred_megabytes_through_a_rough_network() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn native_sends_a_hundred_megabytes_through_a_rough_network() {
     receive_from_native(true).await;
+}
+
+/// Losses leave more holes than the 50 that libudx names, and more than it ever sees named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarter_of_all_packets_may_be_lost() {
+    let faults = Faults { drop: 0.25, duplicate: 0.0, reorder: 0.0 };
+    let options = json!({ "id": THEIRS, "firewall": "accept" });
+    let (_ours, mut stream, mut peer, _proxy) = connected_to(options, Some(faults)).await;
+    const SIZE: usize = 10_000_000;
+    peer.tell(json!({ "write": SIZE })).await;
+    peer.tell(json!({ "end": true })).await;
+    assert_eq!(receive_pattern(&mut stream).await, SIZE);
+    send_pattern(&mut stream, SIZE).await;
+    stream.end().unwrap();
+    assert_eq!(peer.expect("received").await, json!({ "received": SIZE, "intact": true }));
+    println!("{:?}", stream.stats());
+}
+
+/// The smallest receive buffer in the wild holds 184 full packets, and udx-native's window does not say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_receive_buffer_is_not_flooded() {
+    let options = json!({ "id": THEIRS, "firewall": "accept", "receiveBuffer": 212_992 });
+    let (_ours, mut stream, mut peer, _) = connected_to(options, None).await;
+    let started = std::time::Instant::now();
+    send_pattern(&mut stream, HUNDRED_MEGABYTES).await;
+    stream.end().unwrap();
+    assert_eq!(peer.expect("received").await, json!({ "received": HUNDRED_MEGABYTES, "intact": true }));
+    let stats = stream.stats();
+    println!("sent in {:?}: {stats:?}", started.elapsed());
+    assert!(stats.resent * 20 < stats.packets_sent, "resent {} of {}", stats.resent, stats.packets_sent);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::Value;
 use udx::proto::packet::{Flags, HEADER_LEN, Header, decode_sacks, encode_sack};
-use udx::proto::{Limits, Remote, Stream, StreamConfig};
+use udx::proto::{Framing, Limits, Remote, Stream, StreamConfig};
 use udx::{Error, Instant, SocketId};
 
 /// How far our timing may be from the capture's, which drifts by a few milliseconds with every timer.
@@ -352,7 +352,7 @@ replays! {
     rto_exhaustion "rto-exhaustion"
 }
 
-/// Cases with a test of their own: here, in `framing.rs`, or over real sockets in `tests/driver.rs`.
+/// Cases with a test of their own: here, or over real sockets (`relay`, in `tests/loopback.rs`).
 const OTHERS: &[&str] = &["destroy-in", "sack-limit-50", "demux", "framed-read-true", "relay"];
 
 #[test]
@@ -410,6 +410,17 @@ fn demux() {
     let raw: Vec<_> = replay.raw.iter().map(hex::encode).collect();
     assert_eq!(serde_json::json!(raw), case["socket_messages"]);
     check_events(&case, &replay);
+}
+
+#[test]
+fn framed_read_true() {
+    let replay = replay("framed-read-true");
+    let mut framing = Framing::default();
+    let mut delivered = Vec::new();
+    for packet in replay.read {
+        framing.push(packet.into(), |bytes| delivered.push(bytes.len()));
+    }
+    assert_eq!(delivered, [3003]);
 }
 
 #[test]

@@ -54,6 +54,7 @@ pub(super) enum StreamCommand {
     Keepalive(Option<Micros>),
     Message(Bytes),
     Destroy,
+    RelayTo(Arc<Shared>),
     /// The user's handle is gone.
     Drop,
 }

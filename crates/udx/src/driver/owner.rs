@@ -22,14 +22,16 @@ use super::Config;
 use super::command::{Command, StreamCommand};
 use super::datagrams::{Datagram, Queue};
 use super::linger::Linger;
+use super::paths::{Paths, Share};
 use super::pool::Pool;
-use super::shared::{Shared, WRITE_SPARE};
+use super::relay::RelayBatch;
+use super::shared::{Shared, State, WRITE_SPARE};
 use super::socket::{Received, SocketState};
 use super::stream::{Firewall, StreamOptions, Verdict};
 use super::timers::TimerQueue;
 use crate::error::Error;
 use crate::proto::packet::{HEADER_LEN, Header};
-use crate::proto::{self, Limits, Remote, SocketId, StreamConfig};
+use crate::proto::{self, Framing, Limits, Remote, SocketId, StreamConfig};
 use crate::time::{Instant, Micros, SECOND};
 
 /// Commands handled per turn, receive calls per socket and turn, and batches sent per turn: small enough that none
@@ -57,8 +59,14 @@ struct Entry {
     is_touched: bool,
     /// In the list of streams that may have something to send, or parked at a blocked socket.
     is_ready: bool,
-    /// Earliest entry in the timer queue.
+    /// Its deadline in the timer queue.
     timer: Option<Instant>,
+    /// Its part of what is in flight to its peer's address.
+    share: Share,
+    /// Groups what is handed up, if its user wants frames.
+    framing: Option<Framing>,
+    /// Its packets go on to this stream's peer.
+    relay_to: Option<Arc<Shared>>,
     /// Its user ended and dropped it: when to give it up.
     give_up: Option<Instant>,
 }
@@ -80,6 +88,12 @@ pub(super) struct Owner {
     streams: HashMap<u32, Entry>,
     touched: Vec<u32>,
     ready: VecDeque<u32>,
+    paths: Paths,
+    /// Streams that a path has room for again.
+    released: Vec<u32>,
+    relay: RelayBatch,
+    /// Streams that relay.
+    relays: usize,
     timers: TimerQueue,
     sleep: Pin<Box<Sleep>>,
     sleep_until: Option<Instant>,
@@ -115,6 +129,10 @@ impl Owner {
             streams: HashMap::new(),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            paths: Paths::default(),
+            released: Vec::new(),
+            relay: RelayBatch::default(),
+            relays: 0,
             timers: TimerQueue::default(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,
@@ -201,7 +219,7 @@ impl Owner {
             Command::Close { reply } => {
                 self.closing = Some(reply);
                 for entry in self.streams.values_mut() {
-                    entry.stream.destroy();
+                    destroy(entry);
                     touch(entry, &mut self.touched);
                 }
             }
@@ -238,6 +256,9 @@ impl Owner {
             is_touched: false,
             is_ready: false,
             timer: None,
+            share: Share::default(),
+            framing: options.framed.then(Framing::default),
+            relay_to: None,
             give_up: None,
         };
         self.streams.insert(id, entry);
@@ -261,7 +282,11 @@ impl Owner {
             StreamCommand::Keepalive(interval) => entry.stream.set_keepalive(self.now, interval),
             // Too large for the path as known now: dropped, as the path would.
             StreamCommand::Message(message) => drop(entry.stream.send_message(message)),
-            StreamCommand::Destroy => entry.stream.destroy(),
+            StreamCommand::Destroy => destroy(entry),
+            StreamCommand::RelayTo(destination) => {
+                self.relays += usize::from(entry.relay_to.is_none());
+                entry.relay_to = Some(destination);
+            }
             StreamCommand::Drop => {
                 let mut state = entry.shared.lock();
                 state.is_discarding = true;
@@ -272,7 +297,7 @@ impl Owner {
                 if is_ended {
                     entry.give_up = Some(self.now + HALF_CLOSED);
                 } else {
-                    entry.stream.destroy();
+                    destroy(entry);
                 }
             }
         }
@@ -307,6 +332,7 @@ impl Owner {
                     }
                     self.pool.give_back(slot, bytes);
                 }
+                self.relay.flush(&mut self.sockets);
             }
             has_more |= !is_drained;
         }
@@ -318,7 +344,12 @@ impl Owner {
         let datagram = bytes.get(range.clone()).unwrap_or_default();
         if let Some(header) = Header::decode(datagram) {
             if let Some(entry) = self.streams.get_mut(&header.stream_id) {
-                if is_admitted(entry, socket, from, &self.sockets, &self.config) {
+                if !is_admitted(entry, socket, from, &self.sockets, &self.config) {
+                    return;
+                }
+                if let Some(destination) = entry.relay_to.clone() {
+                    self.relay_packet(&header, bytes, range, &destination);
+                } else {
                     let body = range.start + HEADER_LEN..range.end;
                     entry.stream.handle_packet(self.now, &header, bytes, body);
                     touch(entry, &mut self.touched);
@@ -338,6 +369,26 @@ impl Owner {
         let is_open = self.sockets.iter().any(|state| state.id == socket && !state.is_closing);
         if is_open {
             self.batch.push(Datagram { socket, from, data: bytes.slice(range) });
+        }
+    }
+
+    /// Sends a packet on; it is lost if the destination is not connected.
+    fn relay_packet(
+        &mut self,
+        header: &Header,
+        bytes: &Bytes,
+        range: Range<usize>,
+        destination: &Arc<Shared>,
+    ) {
+        let remote = match self.streams.get(&destination.id) {
+            Some(entry) if Arc::ptr_eq(&entry.shared, destination) => entry.stream.remote(),
+            _ => None,
+        };
+        let Some(remote) = remote else { return };
+        let is_over = self.relay.push(header, bytes, range, remote, &mut self.sockets);
+        if is_over && let Some(entry) = self.streams.get_mut(&header.stream_id) {
+            entry.stream.abort(Error::ConnectionReset);
+            touch(entry, &mut self.touched);
         }
     }
 
@@ -364,12 +415,20 @@ impl Owner {
             entry.is_touched = false;
             entry.stream.handle_batch_end(self.now);
             exchange(entry, self.now);
-            if !entry.is_ready {
-                entry.is_ready = true;
-                self.ready.push_back(id);
-            }
+            self.paths.update(self.now, &entry.stream, &mut entry.share, &mut self.released);
+            make_ready(entry, &mut self.ready);
         }
         self.touched.clear();
+        self.ready_released();
+    }
+
+    fn ready_released(&mut self) {
+        for id in self.released.drain(..) {
+            if let Some(entry) = self.streams.get_mut(&id) {
+                entry.share.on_released();
+                make_ready(entry, &mut self.ready);
+            }
+        }
     }
 
     /// Lets ready streams send, a batch each in turn; whether some are left.
@@ -394,10 +453,11 @@ impl Owner {
                 None => 1,
             };
             out.clear();
-            let limits = Limits { segments, room: usize::MAX / 2 };
+            let limits = Limits { segments, room: self.paths.room(id, &mut entry.share) };
             match entry.stream.poll_transmit(self.now, limits, &mut out) {
                 Some(transmit) => {
                     self.ready.push_back(id);
+                    self.paths.update(self.now, &entry.stream, &mut entry.share, &mut self.released);
                     if let Some(socket) = self.sockets.iter_mut().find(|s| s.id == transmit.socket) {
                         socket.send_batch(&transmit, &mut out);
                     }
@@ -409,6 +469,7 @@ impl Owner {
             }
         }
         self.out = out;
+        self.ready_released();
         for socket in &mut self.sockets {
             if socket.is_blocked() && socket.poll_unblock(cx) {
                 self.ready.extend(socket.parked.drain(..));
@@ -423,17 +484,32 @@ impl Owner {
         if let Some(result) = entry.stream.closed() {
             exchange(entry, self.now);
             entry.shared.lock().close(result);
-            self.linger.add(self.now, &entry.stream, result);
+            if entry.relay_to.is_none() {
+                self.linger.add(self.now, &entry.stream, result);
+            }
+            self.timers.set(id, &mut entry.timer, None);
+            self.paths.leave(&mut entry.share, &mut self.released);
+            let shared = entry.shared.clone();
+            self.relays -= usize::from(entry.relay_to.is_some());
             self.streams.remove(&id);
+            self.end_relays_to(&shared);
             self.close_idle_sockets();
             return;
         }
         let deadline = [entry.stream.poll_timeout(), entry.give_up].into_iter().flatten().min();
-        if let Some(deadline) = deadline
-            && entry.timer.is_none_or(|timer| deadline < timer)
-        {
-            entry.timer = Some(deadline);
-            self.timers.push(deadline, id);
+        self.timers.set(id, &mut entry.timer, deadline);
+    }
+
+    /// Closes the streams that relay to one that is gone, without a word to their peers.
+    fn end_relays_to(&mut self, destination: &Arc<Shared>) {
+        if self.relays == 0 {
+            return;
+        }
+        for entry in self.streams.values_mut() {
+            if entry.relay_to.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, destination)) {
+                entry.stream.abort(Error::Cancelled);
+                touch(entry, &mut self.touched);
+            }
         }
     }
 
@@ -510,6 +586,22 @@ impl Drop for Owner {
         if !self.is_closed {
             self.finish();
         }
+    }
+}
+
+/// Gives a stream up; its peer is told, unless that is whom another stream's packets come from.
+fn destroy(entry: &mut Entry) {
+    if entry.relay_to.is_some() {
+        entry.stream.abort(Error::Cancelled);
+    } else {
+        entry.stream.destroy();
+    }
+}
+
+fn make_ready(entry: &mut Entry, ready: &mut VecDeque<u32>) {
+    if !entry.is_ready {
+        entry.is_ready = true;
+        ready.push_back(entry.stream.id());
     }
 }
 
@@ -590,12 +682,22 @@ fn exchange(entry: &mut Entry, now: Instant) {
     let mut state = entry.shared.lock();
 
     let mut has_news = false;
-    while let Some(data) = stream.read() {
+    let mut deliver = |state: &mut State, data: Bytes| {
         if !state.is_discarding {
             state.received_bytes += data.len();
             state.received.push_back(data);
             has_news = true;
         }
+    };
+    while let Some(data) = stream.read() {
+        match &mut entry.framing {
+            Some(framing) => framing.push(data, |data| deliver(&mut state, data)),
+            None => deliver(&mut state, data),
+        }
+    }
+    let is_over = stream.is_ended() || stream.closed().is_some();
+    if is_over && let Some(rest) = entry.framing.as_mut().and_then(Framing::finish) {
+        deliver(&mut state, rest);
     }
     if stream.is_ended() && !state.is_ended {
         state.is_ended = true;

@@ -53,6 +53,9 @@ pub struct StreamOptions {
     pub seq: u32,
     /// Number of the first packet expected.
     pub ack: u32,
+    /// Hand up bytes in whole frames of a 3-byte little-endian length and so many bytes, where the stream is made of
+    /// them. Nothing else depends on it.
+    pub framed: bool,
 }
 
 impl std::fmt::Debug for StreamOptions {
@@ -328,6 +331,13 @@ impl StreamHandle {
         drop(state);
         self.command(StreamCommand::Message(message));
         Ok(())
+    }
+
+    /// From now on, sends what arrives for this stream on to the peer of `destination`, a stream of the same instance,
+    /// with nothing changed but the stream id: the two peers then talk to each other, without knowing it. It ends with
+    /// either stream.
+    pub fn relay_to(&self, destination: &StreamHandle) {
+        self.command(StreamCommand::RelayTo(destination.shared.clone()));
     }
 
     /// Gives the stream up at once, and tells the peer. Unread data is still readable, unsent data is dropped.

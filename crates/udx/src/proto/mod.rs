@@ -3,10 +3,12 @@
 mod ack;
 mod assembler;
 mod bbr;
+mod framing;
 mod mtu;
 mod outstanding;
 mod pacer;
 pub mod packet;
+mod path;
 mod rack;
 mod rate;
 mod rtt;
@@ -14,7 +16,9 @@ mod send_buffer;
 mod seq;
 mod stream;
 
+pub use framing::Framing;
 pub use mtu::overhead;
+pub use path::{PathLimit, SHORT_PATH};
 pub use stream::{Limits, Remote, SocketId, Stats, Stream, StreamConfig, Transmit};
 
 /// Largest datagram that may be sent to anyone: libudx receives into a buffer of this size, and takes a longer

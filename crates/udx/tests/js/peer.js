@@ -31,8 +31,9 @@ createInterface({ input: process.stdin }).on('line', (line) => {
 })
 
 const commands = {
-  listen({ id, firewall, framed }) {
+  listen({ id, firewall, framed, receiveBuffer }) {
     socket.bind(0, '127.0.0.1')
+    if (receiveBuffer) socket.setRecvBufferSize(receiveBuffer)
     stream = udx.createStream(id, { framed, firewall: () => firewall !== 'accept' })
     stream.on('data', (data) => {
       const start = received % PATTERN.length

@@ -321,6 +321,13 @@ impl Stream {
         }
     }
 
+    /// Closes without a word to the peer.
+    pub fn abort(&mut self, error: Error) {
+        if self.is_open() {
+            self.close(Err(error));
+        }
+    }
+
     /// The next received bytes in order. Counts as delivered: tell [`Self::set_backlog`] what waits for its reader.
     pub fn read(&mut self) -> Option<Bytes> {
         self.assembler.pop()
@@ -406,6 +413,16 @@ impl Stream {
     /// Packets in flight.
     pub fn in_flight(&self) -> usize {
         self.outstanding.in_flight()
+    }
+
+    /// Packets delivered so far.
+    pub fn delivered(&self) -> u64 {
+        self.rate.delivered()
+    }
+
+    /// Packets deemed lost so far.
+    pub fn lost(&self) -> u64 {
+        self.stats.lost
     }
 
     /// The least round-trip time of the last minutes.
