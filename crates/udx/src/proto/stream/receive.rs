@@ -119,17 +119,15 @@ impl Stream {
         }
         if let Some((_, rtt)) = delivered.latest {
             self.rtt.sample(now, rtt);
-            self.timers.has_new_rtt = true;
         }
         if delivered.packets > 0 {
+            self.timers.has_delivered = true;
             self.mtu.on_ack();
             self.restart_rto(now);
         }
         self.detect_loss(now);
-        if is_advance {
+        if delivered.packets > 0 {
             self.restart_tail(now);
-        } else if self.outstanding.sacked() > 0 {
-            self.timers.tail = None;
         }
         if self.is_window_closed() && self.timers.window_probe.is_none() {
             self.timers.window_probe = Some(now + self.rtt.rto());

@@ -32,8 +32,8 @@ pub(super) struct Timers {
     pub timeouts: u32,
     /// Number after the tail probe in flight.
     pub probe_end: Option<u64>,
-    /// A round trip was measured since the last tail probe.
-    pub has_new_rtt: bool,
+    /// Something was delivered since the last tail probe.
+    pub has_delivered: bool,
     /// A tail probe is to be sent.
     pub is_probe_due: bool,
     /// A heartbeat is to be sent.
@@ -99,25 +99,31 @@ impl Stream {
         self.timers.rto = if self.outstanding.is_empty() { None } else { Some(now + self.rtt.rto()) };
     }
 
-    /// Sets the tail probe's time anew; it is sent only while nothing points to a loss.
+    /// Sets the tail probe's time anew. libudx probes only while nothing points to a loss; but the tail of a repair can
+    /// be lost too, and would then cost a timeout.
     pub(super) fn restart_tail(&mut self, now: Instant) {
-        self.timers.tail = if self.phase == Phase::Open
-            && self.outstanding.sacked() == 0
-            && !self.outstanding.is_empty()
-            && self.timers.probe_end.is_none()
-            && self.timers.has_new_rtt
-        {
-            let at = now + tail_probe_timeout(self.rtt.smoothed(), self.outstanding.len());
-            self.timers.rto.is_none_or(|rto| at < rto).then_some(at)
-        } else {
-            None
-        };
+        self.timers.tail =
+            if self.may_probe_tail() && self.timers.probe_end.is_none() && self.timers.has_delivered {
+                let mut wait = tail_probe_timeout(self.rtt.smoothed(), self.outstanding.len());
+                if self.phase != Phase::Open || self.outstanding.sacked() > 0 {
+                    // Amid a repair, answers take their time.
+                    wait += wait / 2;
+                }
+                let at = now + wait;
+                self.timers.rto.is_none_or(|rto| at < rto).then_some(at)
+            } else {
+                None
+            };
     }
 
     fn on_tail_timeout(&mut self) {
-        if self.phase == Phase::Open && self.outstanding.sacked() == 0 && !self.outstanding.is_empty() {
+        if self.may_probe_tail() {
             self.timers.is_probe_due = true;
         }
+    }
+
+    fn may_probe_tail(&self) -> bool {
+        self.phase != Phase::Loss && self.outstanding.in_flight() > 0 && self.outstanding.lost() == 0
     }
 
     fn on_retransmission_timeout(&mut self, now: Instant) {

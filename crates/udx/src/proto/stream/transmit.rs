@@ -277,6 +277,8 @@ impl Stream {
         self.after_send(now, HEADER_LEN + len, version);
         if std::mem::take(&mut self.timers.is_probe_due) {
             self.on_tail_probe_sent(now);
+        } else {
+            self.restart_tail(now);
         }
         true
     }
@@ -294,7 +296,7 @@ impl Stream {
     fn on_tail_probe_sent(&mut self, now: Instant) {
         self.stats.tail_probes += 1;
         self.timers.probe_end = Some(self.outstanding.next());
-        self.timers.has_new_rtt = false;
+        self.timers.has_delivered = false;
         self.timers.tail = None;
         self.restart_rto(now);
     }
