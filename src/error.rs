@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ats;
+
 /// What went wrong, in one word that does not change between versions. Callers match on this.
 ///
 /// The names are those of the protocol's table of outcomes, and those that the library needs besides.
@@ -162,7 +164,7 @@ pub struct Error {
 }
 
 /// The result of whatever a caller can ask for.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error that concerns no transfer yet.
@@ -197,3 +199,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<ats::Error> for Error {
+    fn from(error: ats::Error) -> Self {
+        let code = match &error {
+            ats::Error::Settings(_) => Code::InvalidArgument,
+            ats::Error::Unreachable { .. }
+            | ats::Error::Timeout { .. }
+            | ats::Error::Interrupted { .. }
+            | ats::Error::EventsEnded { .. } => Code::AtsUnreachable,
+            ats::Error::Status { .. } => Code::AtsError,
+            _ => Code::AtsProtocol,
+        };
+        Error::new(code, error.to_string())
+    }
+}

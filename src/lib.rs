@@ -1,9 +1,34 @@
-//! Peer-to-peer file transfer for agents.
+//! Peer-to-peer file transfer for agents: a task service signals, Hyperswarm carries the bytes.
+//!
+//! # Layout
+//!
+//! - [`node`] is one agent's end of all its transfers; [`send`] one outgoing, [`receive`] one incoming,
+//!   [`watch`] the offers that come in. [`deliver`] and [`fetch`] bring the peers of a claimed offer together
+//!   and hand the connection to [`pump`], which moves the bytes.
+//! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
+//! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with.
+//! - [`hub`] is the task service to run oneself.
+//! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
 
 pub mod ats;
+#[cfg(feature = "binding")]
+mod binding;
+mod deliver;
 pub mod error;
+pub mod event;
+mod feed;
+mod fetch;
 pub mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod lookups;
+mod meter;
+mod network;
+pub mod node;
+mod offer;
 pub mod pump;
+pub mod receive;
+mod record;
+pub mod send;
+mod watch;
 pub mod wire;

@@ -28,6 +28,18 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// The name that the file is to have there, as text; a folder may have to number it.
+    pub fn file_name(&self) -> String {
+        match self {
+            Target::Exact { path, .. } => {
+                path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+            }
+            Target::InFolder { name, .. } => name.as_str().to_owned(),
+        }
+    }
+}
+
 /// Why a file can't be written where it is to go.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {

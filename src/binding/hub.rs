@@ -1,0 +1,92 @@
+//! The hub.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, Undefined};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::error::{promise, thrown};
+use super::options::{default_home, read};
+use crate::error::{Code, Error, Result};
+use crate::hub::{Hub, HubConfig};
+
+/// Options of a hub.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct HubOptions {
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    dht_port: Option<u16>,
+}
+
+/// A hub that runs.
+#[napi]
+pub struct NativeHub {
+    address: SocketAddr,
+    bootstrap: Vec<String>,
+    hub: Arc<Mutex<Option<Hub>>>,
+}
+
+#[napi]
+impl NativeHub {
+    /// Starts a hub; see `HubOptions` in `index.d.ts`.
+    #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeHub>")]
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeHub>> {
+        let options: HubOptions = read(options).map_err(|error| thrown(env, &error))?;
+        promise(env, start(options), |hub| NativeHub {
+            address: hub.local_addr(),
+            bootstrap: hub.bootstrap(),
+            hub: Arc::new(Mutex::new(Some(hub))),
+        })
+    }
+
+    /// Where it listens, `host:port`.
+    #[napi]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The nodes of its DHT, `host:port` each.
+    #[napi]
+    pub fn bootstrap(&self) -> Vec<String> {
+        self.bootstrap.clone()
+    }
+
+    /// Stops it; a second call does nothing.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let hub = self.hub.clone();
+        let close = async move {
+            if let Some(hub) = hub.lock().await.take() {
+                hub.shutdown().await;
+            }
+            Ok(())
+        };
+        promise(env, close, |()| ())
+    }
+}
+
+async fn start(options: HubOptions) -> Result<Hub> {
+    let data = options.data.or_else(|| default_home().map(|home| home.join("hub"))).ok_or_else(|| {
+        Error::new(Code::State, "no home folder is known: name a data folder, or set HOME or ATS_P2P_HOME")
+    })?;
+    let mut config = HubConfig::new(data);
+    if let Some(listen) = &options.listen {
+        config.listen = listen.parse().map_err(|_| {
+            Error::new(
+                Code::InvalidArgument,
+                format!("{listen:?} is no address to listen on: 127.0.0.1:8787 is"),
+            )
+        })?;
+    }
+    if let Some(port) = options.dht_port {
+        config.dht_port = port;
+    }
+    Hub::start(config).await.map_err(|error| Error::new(Code::State, format!("the hub can't start: {error}")))
+}

@@ -1,0 +1,232 @@
+//! The node.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use napi::Env;
+use napi::bindgen_prelude::{Function, PromiseRaw, Undefined};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{promise, thrown};
+use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchOptions, milliseconds, read};
+use crate::error::{Code, Error, Result};
+use crate::files::Target;
+use crate::node::{self, Node, lock};
+use crate::receive::Acceptance;
+use crate::send::SendRequest;
+
+/// Events that wait for JavaScript to come round. Progress is rare and offers are bounded, so that only
+/// a thread that is stuck for good fills it.
+const EVENT_QUEUE: usize = 16 * 1024;
+
+/// Reports of progress that wait; a newer one makes an older one worthless.
+const PROGRESS_QUEUE: usize = 8;
+
+/// A callback that keeps no process alive.
+type Callback<const QUEUE: usize> =
+    ThreadsafeFunction<Value, napi::Unknown<'static>, Value, napi::Status, false, true, QUEUE>;
+
+/// One node.
+#[napi]
+pub struct NativeNode {
+    node: Node,
+    /// What can be aborted, by the handle that JavaScript chose.
+    running: Arc<Mutex<HashMap<u32, CancellationToken>>>,
+}
+
+#[napi]
+impl NativeNode {
+    /// A node that calls `onEvent` with `{name, payload}`. Does no I/O beyond reading settings.
+    #[napi(
+        factory,
+        ts_args_type = "options: object, onEvent: (event: { name: string, payload: any }) => void"
+    )]
+    pub fn create(
+        env: Env,
+        options: Value,
+        on_event: Function<Value, napi::Unknown<'static>>,
+    ) -> napi::Result<Self> {
+        let callback: Callback<EVENT_QUEUE> = on_event
+            .build_threadsafe_function::<Value>()
+            .callee_handled::<false>()
+            .weak::<true>()
+            .max_queue_size::<EVENT_QUEUE>()
+            .build()?;
+        let emit = move |event: crate::event::Event| {
+            let event = json!({ "name": event.name(), "payload": event.payload() });
+            callback.call(event, ThreadsafeFunctionCallMode::NonBlocking);
+        };
+        let node = read::<NodeOptions>(options)
+            .and_then(NodeOptions::into_options)
+            .and_then(|options| Node::new(options, emit))
+            .map_err(|error| thrown(&env, &error))?;
+        Ok(NativeNode { node, running: Arc::default() })
+    }
+
+    /// Sends a file; see `SendOptions` in `index.d.ts`.
+    #[napi(
+        ts_args_type = "options: object, onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
+        ts_return_type = "Promise<any>"
+    )]
+    pub fn send<'env>(
+        &self,
+        env: &'env Env,
+        options: Value,
+        on_progress: Option<Function<Value, napi::Unknown<'static>>>,
+    ) -> napi::Result<PromiseRaw<'env, Value>> {
+        let options: SendOptions = read(options).map_err(|error| thrown(env, &error))?;
+        let timeout = options.timeout.map(|timeout| milliseconds("timeout", timeout)).transpose();
+        let progress = on_progress
+            .map(|on_progress| {
+                on_progress
+                    .build_threadsafe_function::<Value>()
+                    .callee_handled::<false>()
+                    .weak::<true>()
+                    .max_queue_size::<PROGRESS_QUEUE>()
+                    .build()
+            })
+            .transpose()?
+            .map(|callback: Callback<PROGRESS_QUEUE>| -> Box<dyn Fn(u64, u64) + Send + Sync> {
+                Box::new(move |bytes, total| {
+                    let progress = json!({ "bytesSent": bytes, "totalBytes": total });
+                    callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
+                })
+            });
+        let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
+        let send = async move {
+            let request = SendRequest {
+                file_path: options.file_path,
+                recipient_id: options.recipient_id,
+                channel: options.channel,
+                timeout: timeout?,
+                progress,
+                cancel: running.cancel.clone(),
+            };
+            node.send(request).await
+        };
+        promise(env, send, |sent| {
+            json!({
+                "transferId": sent.transfer_id,
+                "taskId": sent.task_id,
+                "success": true,
+                "hash": sent.hash,
+                "size": sent.size,
+            })
+        })
+    }
+
+    /// Ends the `send` or `accept` that was given this handle.
+    #[napi]
+    pub fn abort(&self, handle: u32) {
+        if let Some(cancel) = lock(&self.running).get(&handle) {
+            cancel.cancel();
+        }
+    }
+
+    /// Watches a channel; see `WatchOptions` in `index.d.ts`.
+    #[napi(ts_args_type = "options: object")]
+    pub fn watch(&self, env: Env, options: Value) -> napi::Result<()> {
+        let watch = || -> Result<()> {
+            let options: WatchOptions = read(options)?;
+            let options = node::WatchOptions { channel: options.channel, save_dir: options.save_dir };
+            napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
+        };
+        watch().map_err(|error| thrown(&env, &error))
+    }
+
+    /// Takes an offered file; see `file` in `index.d.ts`.
+    #[napi(ts_args_type = "offer: number, options: object", ts_return_type = "Promise<any>")]
+    pub fn accept<'env>(
+        &self,
+        env: &'env Env,
+        offer: u32,
+        options: Value,
+    ) -> napi::Result<PromiseRaw<'env, Value>> {
+        let options: AcceptOptions = read(options).map_err(|error| thrown(env, &error))?;
+        let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
+        let accept = async move {
+            let target = target(&node, offer.into(), options)?;
+            node.accept(offer.into(), Acceptance { target, cancel: running.cancel.clone() }).await
+        };
+        promise(env, accept, |received| {
+            json!({
+                "success": true,
+                "filePath": received.file_path.to_string_lossy(),
+                "hash": received.hash,
+                "size": received.size,
+                "transferId": received.transfer_id,
+                "taskId": received.task_id,
+            })
+        })
+    }
+
+    /// Declines an offered file.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn reject<'env>(
+        &self,
+        env: &'env Env,
+        offer: u32,
+        reason: Option<String>,
+    ) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let node = self.node.clone();
+        promise(env, async move { node.reject(offer.into(), reason.as_deref()).await }, |()| ())
+    }
+
+    /// What the task service knows of a transfer, by its id or its task's.
+    #[napi(ts_return_type = "Promise<any>")]
+    pub fn status<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
+        let node = self.node.clone();
+        promise(env, async move { node.status(&id).await }, |status| status)
+    }
+
+    /// Ends everything.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn destroy<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let node = self.node.clone();
+        let destroy = async move {
+            node.destroy().await;
+            Ok(())
+        };
+        promise(env, destroy, |()| ())
+    }
+}
+
+/// A call that can be aborted, until it is dropped.
+struct Running {
+    cancel: CancellationToken,
+    handle: u32,
+    all: Arc<Mutex<HashMap<u32, CancellationToken>>>,
+}
+
+impl Running {
+    fn begin(all: &Arc<Mutex<HashMap<u32, CancellationToken>>>, handle: u32) -> Running {
+        let cancel = CancellationToken::new();
+        lock(all).insert(handle, cancel.clone());
+        Running { cancel, handle, all: all.clone() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        lock(&self.all).remove(&self.handle);
+    }
+}
+
+fn target(node: &Node, offer: u64, options: AcceptOptions) -> Result<Target> {
+    match (options.path, options.dir) {
+        (Some(path), None) if names_a_folder(&path) => {
+            Ok(Target::InFolder { dir: path, name: node.safe_name(offer)? })
+        }
+        (Some(path), None) => Ok(Target::Exact { path, overwrite: options.overwrite.unwrap_or(true) }),
+        (None, Some(dir)) => Ok(Target::InFolder { dir, name: node.safe_name(offer)? }),
+        _ => Err(Error::new(Code::InvalidArgument, "accept needs the path to save to, or a folder as dir")),
+    }
+}
+
+fn names_a_folder(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir()
+}

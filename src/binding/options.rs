@@ -1,0 +1,142 @@
+//! Options as JavaScript gives them. `index.js` has checked their types already, for better messages.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::ats;
+use crate::error::{Code, Error, Result};
+use crate::node::Options;
+
+/// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
+const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
+
+/// Options of `createNode`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct NodeOptions {
+    ats_url: Option<String>,
+    organization: Option<String>,
+    project: Option<String>,
+    channel: Option<String>,
+    actor_id: Option<String>,
+    actor_name: Option<String>,
+    actor_type: Option<String>,
+    api_key: Option<String>,
+    allowed_peers: Option<Vec<String>>,
+    max_file_size: Option<f64>,
+    timeout: Option<f64>,
+    max_offer_age: Option<f64>,
+    topic_prefix: Option<String>,
+    bootstrap: Option<Vec<String>>,
+    any_claimant: Option<bool>,
+    home: Option<PathBuf>,
+}
+
+/// Options of `send`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SendOptions {
+    /// What `abort` names this call by.
+    pub(super) handle: u32,
+    pub(super) file_path: PathBuf,
+    pub(super) recipient_id: String,
+    pub(super) channel: Option<String>,
+    pub(super) timeout: Option<f64>,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct WatchOptions {
+    pub(super) channel: Option<String>,
+    pub(super) save_dir: Option<PathBuf>,
+}
+
+/// Options of `accept`: one of `path` and `dir`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct AcceptOptions {
+    /// What `abort` names this call by.
+    pub(super) handle: u32,
+    pub(super) path: Option<PathBuf>,
+    pub(super) dir: Option<PathBuf>,
+    pub(super) overwrite: Option<bool>,
+}
+
+/// Reads an options object.
+pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
+    serde_json::from_value(value)
+        .map_err(|error| Error::new(Code::InvalidArgument, format!("options: {error}")))
+}
+
+/// A time in milliseconds.
+pub(super) fn milliseconds(name: &str, value: f64) -> Result<Duration> {
+    if value > 0.0 && value <= MAX_TIMEOUT_MS {
+        Ok(Duration::from_secs_f64(value / 1000.0))
+    } else {
+        let message = format!("{name} must be a number of milliseconds above 0 and up to {MAX_TIMEOUT_MS}");
+        Err(Error::new(Code::InvalidArgument, message))
+    }
+}
+
+impl NodeOptions {
+    pub(super) fn into_options(self) -> Result<Options> {
+        let home = self.home.or_else(default_home).ok_or_else(|| {
+            Error::new(
+                Code::State,
+                "no home folder is known: set HOME or ATS_P2P_HOME to a folder of your own",
+            )
+        })?;
+        let mut options = Options::new(home);
+        options.ats = ats::Overrides {
+            url: self.ats_url,
+            organization: self.organization,
+            project: self.project,
+            channel: self.channel,
+            actor_type: self.actor_type,
+            actor_id: self.actor_id,
+            actor_name: self.actor_name,
+            api_key: self.api_key.map(ats::Secret::new),
+        };
+        options.allowed_peers = self.allowed_peers;
+        options.max_file_size = self.max_file_size.map(bytes).transpose()?;
+        if let Some(timeout) = self.timeout {
+            options.timeout = milliseconds("timeout", timeout)?;
+        }
+        if let Some(age) = self.max_offer_age {
+            options.max_offer_age = milliseconds("maxOfferAge", age)?;
+        }
+        options.topic_prefix = self.topic_prefix.unwrap_or_default();
+        options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
+        options.any_claimant = self.any_claimant.unwrap_or(false);
+        Ok(options)
+    }
+}
+
+/// `$ATS_P2P_HOME`, else `~/.ats-p2p`.
+pub(super) fn default_home() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("ATS_P2P_HOME").or_else(|| std::env::home_dir().map(|home| home.join(".ats-p2p")))
+}
+
+fn bootstrap_of_environment() -> Option<Vec<String>> {
+    let nodes = std::env::var("ATS_P2P_BOOTSTRAP").ok()?;
+    let nodes: Vec<String> =
+        nodes.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned).collect();
+    (!nodes.is_empty()).then_some(nodes)
+}
+
+fn bytes(value: f64) -> Result<u64> {
+    // Up to 2^53 every whole number has its own f64, and infinity stands for no limit.
+    if value == f64::INFINITY {
+        Ok(u64::MAX)
+    } else if (0.0..=9_007_199_254_740_991.0).contains(&value) && value.fract() == 0.0 {
+        Ok(value as u64)
+    } else {
+        Err(Error::new(Code::InvalidArgument, "maxFileSize must be a whole number of bytes"))
+    }
+}

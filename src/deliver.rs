@@ -1,0 +1,462 @@
+//! Handing the bytes of a claimed offer to its claimant: on a key of its own, or on the topic.
+
+use std::future::Future;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hyperdht::Dht;
+use hyperdht::connect::{Connection, Server, ServerOptions};
+use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
+use secret_stream::{KeyPair, PublicKey};
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::ats::{Status, Task, TaskId};
+use crate::error::{Code, Error, Result};
+use crate::event::{Event, Transfer};
+use crate::feed::Listener;
+use crate::fetch::{MAX_CANDIDATES, SECOND_CHANCE, part};
+use crate::files::{self, Source};
+use crate::lookups::Lookups;
+use crate::node::{Inner, or_cancelled};
+use crate::offer::{P2p, is_sha256_hex};
+use crate::pump::{self, Control, PumpError};
+use crate::send::{Claimant, claimant};
+use crate::wire::Meta;
+
+/// How long an unknown key's handshake is held while the task is read: the dial may overtake the event.
+const HOLD: Duration = Duration::from_secs(3);
+
+/// How long the offer waits for its topic to be announced. Past it the offer is made all the same:
+/// peers of ours need no topic, and the announcement goes on.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long after the claim our sender waits to be dialled on a topic before it dials too: an incoming
+/// duplicate can make a JavaScript peer drop the connection that already carries bytes.
+const SERVER_ONLY: Duration = Duration::from_secs(5);
+
+/// Where the recipient finds the sender: a key of the transfer's own, and its topic.
+pub(crate) struct Rendezvous {
+    public_key: PublicKey,
+    server: Server,
+    admission: Arc<Admission>,
+    swarm: Option<Swarm>,
+    topic: [u8; 32],
+}
+
+/// Whose handshake the key's server answers.
+#[derive(Debug)]
+struct Admission {
+    admitted: watch::Sender<Option<PublicKey>>,
+    /// Somebody knocks whose key is not known yet: the task should be read now.
+    knock: Notify,
+}
+
+impl Rendezvous {
+    /// Listens on the key and announces the topic.
+    pub(crate) async fn open(dht: &Dht, key_pair: KeyPair, topic: [u8; 32]) -> Result<Rendezvous> {
+        let admission = Arc::new(Admission { admitted: watch::Sender::new(None), knock: Notify::new() });
+        let public_key = key_pair.public_key();
+        let listen = async {
+            let gate = admission.clone();
+            let options = ServerOptions {
+                firewall: Some(Arc::new(move |request| {
+                    let gate = gate.clone();
+                    let key = request.remote_public_key;
+                    Box::pin(async move { !gate.admits(key).await })
+                })),
+                ..Default::default()
+            };
+            dht.listen(key_pair, options).await.map_err(Error::network)
+        };
+        let announce = async {
+            // The topic has a key of its own, so that what comes in there is never taken for the
+            // recipient's own connection.
+            let swarm = Swarm::new(SwarmConfig::new(dht.clone(), KeyPair::generate()));
+            let server = JoinOptions { server: true, client: false, ..Default::default() };
+            let discovery = swarm.join(topic, server);
+            if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
+                tracing::debug!("the topic is not announced yet");
+            }
+            Ok(swarm)
+        };
+        let (server, swarm) = tokio::try_join!(listen, announce)?;
+        Ok(Rendezvous { public_key, server, admission, swarm: Some(swarm), topic })
+    }
+
+    /// The key that a recipient of ours dials.
+    pub(crate) fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// DHT nodes that relay a handshake to it.
+    pub(crate) fn relay_addresses(&self) -> Vec<SocketAddrV4> {
+        self.server.relay_addresses()
+    }
+
+    /// Stops listening and withdraws the announcements.
+    pub(crate) async fn close(self) {
+        let leave = async {
+            if let Some(swarm) = self.swarm {
+                swarm.destroy().await;
+            }
+        };
+        tokio::join!(self.server.close(), leave);
+    }
+
+    fn admit(&self, key: PublicKey) {
+        self.admission.admitted.send_replace(Some(key));
+    }
+
+    async fn leave_topic(&mut self) {
+        if let Some(swarm) = self.swarm.take() {
+            // Withdrawing the announcement takes round trips that the transfer need not wait for.
+            tokio::spawn(async move { swarm.destroy().await });
+        }
+    }
+}
+
+impl Admission {
+    /// Whether a handshake with this key goes on; waits a little for the claim that names it.
+    async fn admits(&self, key: PublicKey) -> bool {
+        let mut admitted = self.admitted.subscribe();
+        if *admitted.borrow_and_update() == Some(key) {
+            return true;
+        }
+        self.knock.notify_one();
+        matches!(timeout(HOLD, admitted.wait_for(|admitted| *admitted == Some(key))).await, Ok(Ok(_)))
+    }
+}
+
+/// One delivery.
+pub(crate) struct Delivery<'a> {
+    pub(crate) node: &'a Arc<Inner>,
+    pub(crate) transfer: &'a Transfer,
+    pub(crate) task_id: &'a TaskId,
+    pub(crate) recipient_id: &'a str,
+    pub(crate) any_claimant: bool,
+    pub(crate) source: &'a Source,
+    pub(crate) meta: &'a Meta,
+    pub(crate) control: &'a Control,
+    pub(crate) limit: Duration,
+}
+
+/// What a claimed task turned into.
+enum Turn {
+    /// The claimant dials with another key now.
+    Key(P2p),
+    /// It was completed with these outputs.
+    Completed(Vec<Value>),
+    /// It is over.
+    Ended(Error),
+}
+
+impl Delivery<'_> {
+    /// Hands the file to the recipient that dials with the key it named.
+    pub(crate) async fn by_key(
+        &self,
+        rendezvous: &mut Rendezvous,
+        p2p: P2p,
+        listener: &mut Listener,
+    ) -> Result<()> {
+        rendezvous.leave_topic().await;
+        rendezvous.admit(p2p.key);
+        let mut known = p2p;
+        let mut deadline = Instant::now() + self.limit;
+        let mut started = false;
+        let mut last = None;
+        loop {
+            let connection = self.or_cancelled(async {
+                tokio::select! {
+                    connection = rendezvous.server.accept() => KeyStep::Connected(connection.map(Box::new)),
+                    turn = self.turn(listener, Some(&known)) => KeyStep::Turn(turn),
+                    () = sleep_until(deadline) => KeyStep::Over,
+                }
+            });
+            let connection = match connection.await? {
+                KeyStep::Connected(Some(connection)) => connection,
+                KeyStep::Connected(None) => {
+                    return Err(Error::new(Code::Network, "the peer network was left"));
+                }
+                KeyStep::Turn(Turn::Key(p2p)) => {
+                    rendezvous.admit(p2p.key);
+                    known = p2p;
+                    continue;
+                }
+                KeyStep::Turn(Turn::Completed(outputs)) if carries_key(&outputs, &known) => return Ok(()),
+                KeyStep::Turn(Turn::Completed(_)) => return Err(self.completed_unheard()),
+                KeyStep::Turn(Turn::Ended(error)) => return Err(error),
+                KeyStep::Over => return Err(self.unreachable(last)),
+            };
+            if connection.remote_public_key() != known.key {
+                continue;
+            }
+            if !std::mem::replace(&mut started, true) {
+                self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
+            }
+            let before = *self.control.progress.borrow();
+            let sent = pump::send(connection.stream, self.source, self.meta, self.control);
+            let outcome = tokio::select! {
+                outcome = sent => outcome,
+                error = self.ended(listener) => return Err(error),
+            };
+            match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
+                Err(error) => return Err(self.error(&error)),
+            }
+            if *self.control.progress.borrow() != before {
+                deadline = Instant::now() + self.limit;
+            }
+        }
+    }
+
+    /// Hands the file to whoever comes on the topic, until the claimant's task says that it has it.
+    pub(crate) async fn by_topic(&self, rendezvous: &mut Rendezvous, listener: &mut Listener) -> Result<()> {
+        let Some(swarm) = rendezvous.swarm.take() else {
+            return Err(Error::new(Code::Network, "the topic was left"));
+        };
+        let turn = async { Ok(self.node.turn_with_original(self.recipient_id).await) };
+        let result = match or_cancelled(&self.control.cancel, turn).await {
+            Ok(_turn) => self.on_swarm(&swarm, rendezvous.topic, listener).await,
+            Err(error) => Err(error),
+        };
+        rendezvous.swarm = Some(swarm);
+        result
+    }
+
+    async fn on_swarm(&self, swarm: &Swarm, topic: [u8; 32], listener: &mut Listener) -> Result<()> {
+        let mut lookups = Lookups::start();
+        let mut discovery: Option<Discovery> = None;
+        let dial_at = Instant::now() + SERVER_ONLY;
+        let mut deadline = Instant::now() + self.limit;
+        let mut candidates = FuturesUnordered::new();
+        let mut started = false;
+        let mut acknowledged = false;
+        let mut last: Option<Error> = None;
+        let mut moved = 0;
+        loop {
+            let step = self.or_cancelled(async {
+                tokio::select! {
+                    Some((connection, _)) = swarm.accept(), if candidates.len() < MAX_CANDIDATES => {
+                        Step::Connected(Box::new(connection))
+                    }
+                    Some(outcome) = candidates.next() => Step::Candidate(outcome),
+                    turn = self.turn(listener, None) => Step::Turn(turn),
+                    () = lookups.due(), if discovery.is_some() => Step::LookUp,
+                    () = sleep_until(dial_at), if discovery.is_none() => Step::Dial,
+                    () = sleep_until(deadline) => Step::Over,
+                }
+            });
+            let step = match step.await {
+                Ok(step) => step,
+                Err(aborted) => {
+                    part(&mut candidates).await;
+                    return Err(aborted);
+                }
+            };
+            match step {
+                Step::Connected(connection) => {
+                    if !std::mem::replace(&mut started, true) {
+                        self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
+                    }
+                    candidates.push(pump::send(connection.stream, self.source, self.meta, self.control));
+                }
+                // Anybody on the topic can say that it has the file; the task says who really does.
+                Step::Candidate(Ok(())) => {
+                    acknowledged = true;
+                    deadline = Instant::now() + self.limit;
+                }
+                Step::Candidate(Err(error)) => {
+                    let ours = matches!(error, PumpError::Source(_) | PumpError::Cancelled);
+                    if ours {
+                        return Err(self.error(&error));
+                    }
+                    last = Some(self.error(&error));
+                    if candidates.is_empty() && !acknowledged {
+                        deadline = deadline.min(Instant::now() + SECOND_CHANCE);
+                    }
+                }
+                Step::Turn(Turn::Completed(outputs)) => return self.completed(&outputs),
+                Step::Turn(Turn::Ended(error)) => return Err(last.unwrap_or(error)),
+                Step::Turn(Turn::Key(_)) => {}
+                Step::LookUp => {
+                    if let Some(discovery) = &discovery {
+                        discovery.look_up();
+                    }
+                }
+                Step::Dial => {
+                    let both = JoinOptions { server: true, client: true, ..Default::default() };
+                    discovery = Some(swarm.join(topic, both));
+                    lookups = Lookups::start();
+                }
+                Step::Over => {
+                    let now_moved = *self.control.progress.borrow();
+                    if std::mem::replace(&mut moved, now_moved) != now_moved || !candidates.is_empty() {
+                        // Candidates end by themselves when no byte moves.
+                        deadline = Instant::now() + self.limit;
+                        continue;
+                    }
+                    return Err(last.unwrap_or_else(|| match acknowledged {
+                        true => self.unconfirmed(),
+                        false => self.unreachable(None),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Waits until the claimed task says something new.
+    async fn turn(&self, listener: &mut Listener, known: Option<&P2p>) -> Turn {
+        loop {
+            listener.changed(self.task_id).await;
+            let read = self.node.client.get(self.task_id).await;
+            listener.seen();
+            let Ok(task) = read else { continue };
+            match task.status.clone() {
+                // The lease lapsed: the recipient may come back and claim it anew.
+                Status::Pending => {}
+                Status::InProgress => {
+                    match claimant(&task, self.recipient_id, &self.transfer.transfer_id, self.any_claimant) {
+                        Ok(Claimant::Ours(p2p)) if known.is_some_and(|known| p2p.seq > known.seq) => {
+                            return Turn::Key(p2p);
+                        }
+                        Ok(_) => {}
+                        Err(error) => return Turn::Ended(error),
+                    }
+                }
+                Status::Completed => return Turn::Completed(task.outputs),
+                status => return Turn::Ended(self.ended_by(&task, status)),
+            }
+        }
+    }
+
+    /// Waits until the task is over while bytes flow, and a little longer for the peer's own last word.
+    async fn ended(&self, listener: &mut Listener) -> Error {
+        loop {
+            match self.turn(listener, None).await {
+                Turn::Ended(error) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    return error;
+                }
+                // Its ACK is on the way.
+                Turn::Completed(_) => {
+                    tokio::time::sleep(self.limit).await;
+                    return self.unconfirmed();
+                }
+                Turn::Key(_) => {}
+            }
+        }
+    }
+
+    fn completed(&self, outputs: &[Value]) -> Result<()> {
+        let hashes = outputs.iter().flat_map(hashes_in).collect::<Vec<_>>();
+        if hashes.is_empty() || hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&self.meta.hash)) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::Integrity,
+            format!(
+                "{} completed the task of {} with another hash than that of the file",
+                files::display(self.recipient_id),
+                self.transfer.original_name
+            ),
+        ))
+    }
+
+    fn ended_by(&self, task: &Task, status: Status) -> Error {
+        let why =
+            task.reason.as_ref().map(|reason| format!(": {}", files::display(reason))).unwrap_or_default();
+        let (name, peer) = (&self.transfer.original_name, files::display(self.recipient_id));
+        let by_peer = status == Status::Failed || status == Status::Rejected;
+        let code = if by_peer { Code::RemoteError } else { Code::Cancelled };
+        Error::new(code, format!("the transfer of {name} to {peer} was {status}{why}"))
+    }
+
+    fn error(&self, error: &PumpError) -> Error {
+        let peer = files::display(self.recipient_id);
+        Error::new(error.code(), format!("{} to {peer}: {error}", self.transfer.original_name))
+    }
+
+    fn unreachable(&self, last: Option<String>) -> Error {
+        let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
+        Error::new(
+            Code::PeerUnreachable,
+            format!(
+                "{} accepted {} but no connection came about within {} s{why}; is it still running, and on \
+                 the same network?",
+                files::display(self.recipient_id),
+                self.transfer.original_name,
+                self.limit.as_secs_f64(),
+            ),
+        )
+    }
+
+    fn unconfirmed(&self) -> Error {
+        Error::new(
+            Code::Stalled,
+            format!(
+                "{} was taken, but {} never confirmed it on its task",
+                self.transfer.original_name,
+                files::display(self.recipient_id)
+            ),
+        )
+    }
+
+    fn completed_unheard(&self) -> Error {
+        Error::new(
+            Code::Identity,
+            format!(
+                "the task of {} was completed by somebody who is not the peer that took it",
+                self.transfer.original_name
+            ),
+        )
+    }
+
+    async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+        or_cancelled(&self.control.cancel, async { Ok(future.await) }).await
+    }
+}
+
+/// What comes next while the recipient is awaited on the key.
+enum KeyStep {
+    Connected(Option<Box<Connection>>),
+    Turn(Turn),
+    Over,
+}
+
+/// What comes next on the topic.
+enum Step {
+    Connected(Box<Connection>),
+    Candidate(Result<(), PumpError>),
+    Turn(Turn),
+    LookUp,
+    Dial,
+    Over,
+}
+
+/// Whether a completion was made by the peer that dialled with this key.
+fn carries_key(outputs: &[Value], known: &P2p) -> bool {
+    outputs
+        .iter()
+        .filter_map(|output| output.get("p2p").and_then(P2p::from_value))
+        .any(|p2p| p2p.key == known.key)
+}
+
+/// All that looks like the hash of a file in a completed task's outputs, whatever it is called there.
+fn hashes_in(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) if is_sha256_hex(&text.to_ascii_lowercase()) => vec![text],
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| name.to_ascii_lowercase().contains("hash") || name.contains("sha256"))
+            .flat_map(|(_, value)| hashes_in(value))
+            .collect(),
+        Value::Array(values) => values.iter().take(16).flat_map(hashes_in).collect(),
+        _ => Vec::new(),
+    }
+}

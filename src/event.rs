@@ -1,0 +1,174 @@
+//! What a node tells its owner.
+
+use serde_json::{Value, json};
+
+use crate::ats::TaskId;
+use crate::error::Error;
+
+/// Something that happened, named and shaped as the JavaScript surface emits it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The task that offers a file was made.
+    OfferSent {
+        /// Which transfer.
+        transfer: Transfer,
+        /// For whom the file is.
+        recipient_id: String,
+    },
+    /// The peers are connected and the first bytes are due.
+    TransferStart {
+        /// Which transfer.
+        transfer: Transfer,
+    },
+    /// A part of the file moved; at most ten times a second.
+    TransferProgress {
+        /// Which transfer.
+        transfer: Transfer,
+        /// Bytes of the file so far.
+        bytes: u64,
+    },
+    /// The file is whole, verified and in its final place.
+    TransferComplete {
+        /// Which transfer.
+        transfer: Transfer,
+        /// Where the receiver put it.
+        file_path: Option<String>,
+    },
+    /// The transfer ended without success.
+    TransferFailed {
+        /// Which transfer.
+        transfer: Transfer,
+        /// Why.
+        error: Error,
+    },
+    /// Somebody offers a file and nothing answers it by itself.
+    File {
+        /// Which transfer.
+        transfer: Transfer,
+        /// By what [`crate::node::Node::accept`] and `reject` name this offer.
+        offer: u64,
+        /// The task as the service gave it.
+        task: Value,
+    },
+    /// The task service is reached again after `Disconnected`, or for the first time.
+    Connected,
+    /// The task service is not reached; the node keeps trying.
+    Disconnected {
+        /// Why.
+        reason: String,
+    },
+    /// A setting that was passed over.
+    Warning {
+        /// Which, and why.
+        message: String,
+    },
+    /// Something is wrong with the node itself.
+    Error {
+        /// What.
+        error: Error,
+    },
+}
+
+/// Which way the bytes of a transfer go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From this node.
+    Send,
+    /// To this node.
+    Receive,
+}
+
+/// What every event of a transfer says of it.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    /// Which way.
+    pub direction: Direction,
+    /// The transfer's id.
+    pub transfer_id: String,
+    /// The task's id, as soon as there is one.
+    pub task_id: Option<TaskId>,
+    /// The name that the file has here, safe to use and to print.
+    pub file_name: String,
+    /// The name as it was offered, escaped for printing.
+    pub original_name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, lower-case hex.
+    pub hash: String,
+    /// The actor at the other end.
+    pub peer_id: String,
+}
+
+impl Event {
+    /// The event's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::OfferSent { .. } => "offer_sent",
+            Event::TransferStart { .. } => "transfer_start",
+            Event::TransferProgress { .. } => "transfer_progress",
+            Event::TransferComplete { .. } => "transfer_complete",
+            Event::TransferFailed { .. } => "transfer_failed",
+            Event::File { .. } => "file",
+            Event::Connected => "connected",
+            Event::Disconnected { .. } => "disconnected",
+            Event::Warning { .. } => "warning",
+            Event::Error { .. } => "error",
+        }
+    }
+
+    /// The event's payload.
+    pub fn payload(&self) -> Value {
+        match self {
+            Event::OfferSent { transfer, recipient_id } => {
+                with(transfer, json!({ "recipientId": recipient_id }))
+            }
+            Event::TransferStart { transfer } => with(transfer, json!({})),
+            Event::TransferProgress { transfer, bytes } => {
+                with(transfer, json!({ "bytes": bytes, "totalBytes": transfer.size }))
+            }
+            Event::TransferComplete { transfer, file_path } => match file_path {
+                Some(path) => with(transfer, json!({ "filePath": path })),
+                None => with(transfer, json!({})),
+            },
+            Event::TransferFailed { transfer, error } => with(
+                transfer,
+                json!({ "reason": error.message, "code": error.code.as_str(), "retryable": error.retryable() }),
+            ),
+            Event::File { transfer, offer, task } => {
+                with(transfer, json!({ "offer": offer, "task": task, "senderId": transfer.peer_id }))
+            }
+            Event::Connected => json!({}),
+            Event::Disconnected { reason } => json!({ "reason": reason }),
+            Event::Warning { message } => json!({ "message": message }),
+            Event::Error { error } => error_json(error),
+        }
+    }
+}
+
+/// An error as a plain object: what the JavaScript surface makes its error from.
+pub fn error_json(error: &Error) -> Value {
+    json!({
+        "code": error.code.as_str(),
+        "message": error.message,
+        "transferId": error.transfer_id,
+        "taskId": error.task_id,
+        "retryable": error.retryable(),
+    })
+}
+
+fn with(transfer: &Transfer, more: Value) -> Value {
+    let mut payload = json!({
+        "transferId": transfer.transfer_id,
+        "taskId": transfer.task_id.as_ref().map(TaskId::to_value),
+        "direction": match transfer.direction { Direction::Send => "send", Direction::Receive => "receive" },
+        "fileName": transfer.file_name,
+        "originalName": transfer.original_name,
+        "fileSize": transfer.size,
+        "fileHash": transfer.hash,
+        "peerId": transfer.peer_id,
+    });
+    if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
+        payload.extend(more);
+    }
+    payload
+}

@@ -1,0 +1,135 @@
+//! What happens on a channel of the task service, shared by all transfers of a node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::ats::{self, Client, Task, TaskId};
+
+/// How often a task is read when no event says that it changed: events are a hint, not a record.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Events held for a slow listener; one that falls behind reads the service's lists instead.
+const BACKLOG: usize = 256;
+
+const STARTING: u8 = 0;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+
+/// What a feed tells.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// The subscription is confirmed, for the first time or again: list what is pending now.
+    Connected,
+    /// The subscription broke; it is being renewed.
+    Disconnected(String),
+    /// Something happened to a task.
+    Task(Box<Task>),
+    /// Notices were missed: list what is pending now.
+    Lagged,
+}
+
+/// One subscription to the events of one channel. Ends when dropped.
+#[derive(Debug)]
+pub struct Feed {
+    sender: broadcast::Sender<Notice>,
+    state: Arc<AtomicU8>,
+    pump: AbortHandle,
+}
+
+/// A listener of a feed.
+#[derive(Debug)]
+pub struct Listener {
+    receiver: broadcast::Receiver<Notice>,
+    /// A change was noticed that nobody has looked at yet.
+    unseen: bool,
+}
+
+impl Feed {
+    /// Subscribes to a channel's offers; must be called within a tokio runtime.
+    pub fn start(client: &Client, channel: &str) -> Feed {
+        let mut events = client.events(ats::Subscription {
+            channels: vec![channel.to_owned()],
+            task_types: vec![crate::offer::TASK_TYPE.to_owned()],
+            event_types: Vec::new(),
+        });
+        let (sender, _) = broadcast::channel(BACKLOG);
+        let out = sender.clone();
+        let state = Arc::new(AtomicU8::new(STARTING));
+        let latest = state.clone();
+        let pump = tokio::spawn(async move {
+            loop {
+                let notice = match events.next().await {
+                    ats::Event::Connected => {
+                        latest.store(UP, Ordering::Relaxed);
+                        Notice::Connected
+                    }
+                    ats::Event::Disconnected { error } => {
+                        latest.store(DOWN, Ordering::Relaxed);
+                        Notice::Disconnected(error.to_string())
+                    }
+                    ats::Event::Task { task, .. } => Notice::Task(task),
+                };
+                // Nobody listening is no reason to stop: the next transfer joins this subscription.
+                let _ = out.send(notice);
+            }
+        });
+        Feed { sender, state, pump: pump.abort_handle() }
+    }
+
+    /// Whether events flow now.
+    pub fn is_connected(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == UP
+    }
+
+    /// Listens from now on.
+    pub fn listen(&self) -> Listener {
+        Listener { receiver: self.sender.subscribe(), unseen: false }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Listener {
+    /// The next notice; `None` once the feed has ended.
+    pub async fn next(&mut self) -> Option<Notice> {
+        match self.receiver.recv().await {
+            Ok(notice) => Some(notice),
+            Err(RecvError::Lagged(_)) => Some(Notice::Lagged),
+            Err(RecvError::Closed) => None,
+        }
+    }
+
+    /// Waits until the task `id` may have changed: an event of it, a subscription begun anew, or the
+    /// polling interval over. Comes back at once until [`Listener::seen`] says that the change was looked
+    /// at, so that a wait given up half-way loses nothing.
+    pub async fn changed(&mut self, id: &TaskId) {
+        if self.unseen {
+            return;
+        }
+        let deadline = Instant::now() + POLL_INTERVAL;
+        loop {
+            match timeout_at(deadline, self.next()).await {
+                Err(_) => break,
+                Ok(None) => tokio::time::sleep_until(deadline).await,
+                Ok(Some(Notice::Task(task))) if task.id != *id => {}
+                Ok(Some(Notice::Disconnected(_))) => {}
+                Ok(Some(_)) => break,
+            }
+        }
+        self.unseen = true;
+    }
+
+    /// Notes that the task was read.
+    pub fn seen(&mut self) {
+        self.unseen = false;
+    }
+}

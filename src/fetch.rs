@@ -1,0 +1,312 @@
+//! Getting the bytes of an accepted offer: by its sender's key, or on a topic where an original sends.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hyperdht::Dht;
+use hyperdht::connect::ConnectOptions;
+use hyperswarm::{JoinOptions, Swarm, SwarmConfig};
+use secret_stream::{KeyPair, SecretStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::error::{Code, Error, Result};
+use crate::event::{Event, Transfer};
+use crate::files::{self, Partial, Target};
+use crate::lookups::Lookups;
+use crate::node::{Inner, blocking, or_cancelled};
+use crate::offer::{P2p, Said};
+use crate::pump::{Control, Incoming, PumpError};
+use crate::record::RecordId;
+use crate::watch::OpenOffer;
+use crate::wire::Meta;
+
+/// Pauses before redials; the last one repeats.
+const REDIAL: [Duration; 4] =
+    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// How long one dial may take before another is begun, with what is known by then.
+const DIAL_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a receiver only dials on a topic before it also announces itself there: an incoming
+/// duplicate can make a JavaScript sender drop the connection that already carries bytes.
+const CLIENT_ONLY: Duration = Duration::from_secs(10);
+
+/// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
+pub(crate) const MAX_CANDIDATES: usize = 8;
+
+/// How long, after the only candidate failed, another one may still come.
+pub(crate) const SECOND_CHANCE: Duration = Duration::from_secs(15);
+
+type BeforeAck<'a> = Box<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send + Sync + 'a>;
+
+/// What a fetch needs of its transfer.
+pub(crate) struct Fetch<'a> {
+    pub(crate) node: &'a Arc<Inner>,
+    pub(crate) open: &'a OpenOffer,
+    pub(crate) target: &'a Target,
+    pub(crate) id: &'a RecordId,
+    pub(crate) transfer: &'a Transfer,
+    pub(crate) control: &'a Control,
+    /// Whether the start was told: redials begin nothing new.
+    pub(crate) started: AtomicBool,
+    /// Runs between the file being in its place and the sender being told.
+    pub(crate) before_ack: BeforeAck<'a>,
+}
+
+/// How one connection failed to deliver.
+enum Setback {
+    /// It was lost: another one may do better.
+    Lost(Error),
+    /// This peer will not deliver.
+    Final(Error),
+}
+
+impl Fetch<'_> {
+    /// Dials the sender's key until the file has come over, or nothing was heard for `timeout`.
+    pub(crate) async fn by_key(&self, dht: &Dht, key_pair: KeyPair, partial: Partial) -> Result<PathBuf> {
+        let limit = self.node.options.timeout;
+        let mut sender = self.sender()?;
+        let mut partial = Some(partial);
+        let mut deadline = Instant::now() + limit;
+        let mut moved = 0;
+        let mut last = None;
+        let mut pauses = REDIAL.into_iter();
+        loop {
+            let options = ConnectOptions {
+                key_pair: Some(key_pair.clone()),
+                relay_addresses: sender.nodes.clone(),
+                ..Default::default()
+            };
+            let until = deadline.min(Instant::now() + DIAL_LIMIT);
+            match self.or_cancelled(timeout_at(until, dht.connect(sender.key, options))).await? {
+                Ok(Ok(connection)) => {
+                    let fresh = self.fresh(partial.take()).await?;
+                    match self.over(connection.stream, fresh).await {
+                        Ok(path) => return Ok(path),
+                        Err(Setback::Final(error)) => return Err(error),
+                        Err(Setback::Lost(error)) => last = Some(error.message),
+                    }
+                    let now_moved = *self.control.progress.borrow();
+                    if std::mem::replace(&mut moved, now_moved) != now_moved {
+                        deadline = Instant::now() + limit;
+                        pauses = REDIAL.into_iter();
+                    }
+                }
+                Ok(Err(error)) => last = Some(error.to_string()),
+                Err(_) => {}
+            }
+            let pause = pauses.next().unwrap_or(REDIAL[REDIAL.len() - 1]);
+            if Instant::now() + pause >= deadline {
+                return Err(self.unreachable(last));
+            }
+            self.or_cancelled(sleep(pause)).await?;
+            if let Ok(task) = self.node.client.get(&self.open.task.id).await
+                && let Said::Valid(newer) =
+                    P2p::said_by(&task, &self.open.offer.sender_id, &self.open.offer.transfer_id)
+                && newer.seq > sender.seq
+            {
+                sender = newer;
+            }
+        }
+    }
+
+    /// Takes the file from whoever delivers it on the transfer's topic.
+    pub(crate) async fn by_topic(&self, dht: Dht, key_pair: KeyPair, partial: Partial) -> Result<PathBuf> {
+        let swarm = Swarm::new(SwarmConfig::new(dht, key_pair));
+        let result = self.on_swarm(&swarm, partial).await;
+        swarm.destroy().await;
+        result
+    }
+
+    async fn on_swarm(&self, swarm: &Swarm, partial: Partial) -> Result<PathBuf> {
+        let topic = self.node.topic(&self.open.offer.transfer_id);
+        let limit = self.node.options.timeout;
+        let discovery = swarm.join(topic, JoinOptions { server: false, client: true, ..Default::default() });
+        let mut lookups = Lookups::start();
+        let mut announced = None;
+        let announce_at = Instant::now() + CLIENT_ONLY;
+        let mut deadline = Instant::now() + limit;
+        let mut candidates = FuturesUnordered::new();
+        let mut partial = Some(partial);
+        let mut moved = 0;
+        let mut last: Option<Error> = None;
+        loop {
+            let next = self.or_cancelled(async {
+                tokio::select! {
+                    Some((connection, _)) = swarm.accept(), if candidates.len() < MAX_CANDIDATES => {
+                        Step::Connected(connection.stream)
+                    }
+                    Some(candidate) = candidates.next() => Step::Candidate(candidate),
+                    () = lookups.due() => Step::LookUp,
+                    () = sleep_until(announce_at), if announced.is_none() => Step::Announce,
+                    () = sleep_until(deadline) => Step::Over,
+                }
+            });
+            let next = match next.await {
+                Ok(next) => next,
+                Err(aborted) => {
+                    part(&mut candidates).await;
+                    return Err(aborted);
+                }
+            };
+            match next {
+                Step::Connected(stream) => candidates.push(self.candidate(stream)),
+                Step::Candidate(Err(error)) => last = Some(error),
+                Step::Candidate(Ok(incoming)) => {
+                    let fresh = self.fresh(partial.take()).await?;
+                    match self.body(incoming, fresh).await {
+                        Ok(path) => return Ok(path),
+                        Err(Setback::Lost(error)) => last = Some(error),
+                        Err(Setback::Final(error)) if error.code == Code::Aborted || is_ours(&error) => {
+                            return Err(error);
+                        }
+                        Err(Setback::Final(error)) => {
+                            last = Some(error);
+                            deadline = deadline.min(Instant::now() + SECOND_CHANCE);
+                            continue;
+                        }
+                    }
+                    let now_moved = *self.control.progress.borrow();
+                    if std::mem::replace(&mut moved, now_moved) != now_moved {
+                        deadline = Instant::now() + limit;
+                    }
+                }
+                Step::LookUp => discovery.look_up(),
+                Step::Announce => {
+                    let both = JoinOptions { server: true, client: true, ..Default::default() };
+                    announced = Some(swarm.join(topic, both));
+                }
+                Step::Over => return Err(last.unwrap_or_else(|| self.unreachable(None))),
+            }
+        }
+    }
+
+    async fn candidate(&self, stream: SecretStream) -> Result<Incoming<udx::Stream>> {
+        let mut incoming = Incoming::new(stream, self.meta());
+        match incoming.meta(self.control).await {
+            Ok(()) => Ok(incoming),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    async fn over(&self, stream: SecretStream, partial: Partial) -> Result<PathBuf, Setback> {
+        let mut incoming = Incoming::new(stream, self.meta());
+        match incoming.meta(self.control).await {
+            Ok(()) => self.body(incoming, partial).await,
+            Err(error) => Err(self.setback(error)),
+        }
+    }
+
+    async fn body(&self, mut incoming: Incoming<udx::Stream>, partial: Partial) -> Result<PathBuf, Setback> {
+        if !self.started.swap(true, Ordering::Relaxed) {
+            self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
+        }
+        let verified = match incoming.body(partial, self.control).await {
+            Ok(verified) => verified,
+            Err(error) => return Err(self.setback(error)),
+        };
+        let path = match verified.commit().await {
+            Ok(path) => path,
+            Err(error) => {
+                incoming.refuse(&error).await;
+                return Err(self.setback(error));
+            }
+        };
+        (self.before_ack)(&path).await;
+        // The file is in its place: a sender that is gone by now learns it from the task.
+        if let Err(error) = incoming.ack().await {
+            tracing::debug!("the sender of {} did not hear the acknowledgement: {error}", self.name());
+        }
+        Ok(path)
+    }
+
+    fn setback(&self, error: PumpError) -> Setback {
+        if error.is_lost_connection() {
+            Setback::Lost(self.error(error))
+        } else {
+            Setback::Final(self.error(error))
+        }
+    }
+
+    fn error(&self, error: PumpError) -> Error {
+        let peer = files::display(&self.open.offer.sender_id);
+        Error::new(error.code(), format!("{} from {peer}: {error}", self.name()))
+    }
+
+    async fn fresh(&self, partial: Option<Partial>) -> Result<Partial> {
+        match partial {
+            Some(partial) => Ok(partial),
+            None => {
+                let (target, id, size) =
+                    (self.target.clone(), self.id.short().to_owned(), self.open.offer.size);
+                blocking(move || Partial::create(&target, &id, size).map_err(Error::from)).await
+            }
+        }
+    }
+
+    fn sender(&self) -> Result<P2p> {
+        self.open
+            .offer
+            .p2p
+            .clone()
+            .ok_or_else(|| Error::new(Code::InvalidOffer, "the offer does not say how to reach its sender"))
+    }
+
+    fn meta(&self) -> Meta {
+        let offer = &self.open.offer;
+        Meta {
+            name: offer.name.clone(),
+            size: offer.size,
+            hash: offer.hash.clone(),
+            transfer_id: Some(offer.transfer_id.clone()),
+        }
+    }
+
+    fn unreachable(&self, last: Option<String>) -> Error {
+        let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
+        Error::new(
+            Code::PeerUnreachable,
+            format!(
+                "no connection to {} for {} within {} s{why}; is it still running, and on the same network?",
+                files::display(&self.open.offer.sender_id),
+                self.name(),
+                self.node.options.timeout.as_secs_f64(),
+            ),
+        )
+    }
+
+    fn name(&self) -> String {
+        files::display(&self.open.offer.name)
+    }
+
+    async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+        or_cancelled(&self.control.cancel, async { Ok(future.await) }).await
+    }
+}
+
+enum Step {
+    Connected(SecretStream),
+    Candidate(Result<Incoming<udx::Stream>>),
+    LookUp,
+    Announce,
+    Over,
+}
+
+/// How long connections that are given up may take to tell their peers.
+const PARTING: Duration = Duration::from_secs(3);
+
+/// Lets connections that have noticed their cancellation say so before they go.
+pub(crate) async fn part<F: Future>(connections: &mut FuturesUnordered<F>) {
+    let _ = timeout(PARTING, async { while connections.next().await.is_some() {} }).await;
+}
+
+/// Whether an error lies on this side, so that no other peer could do better.
+fn is_ours(error: &Error) -> bool {
+    matches!(error.code, Code::DiskFull | Code::NotWritable | Code::AlreadyExists | Code::State)
+}

@@ -1,0 +1,68 @@
+//! Progress, at a pace that a listener can follow.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// The shortest time between two reports: ten a second are smooth to the eye and free to the machine.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Passes the latest of a stream of counts on, at most ten times a second, and always the last one.
+#[derive(Debug)]
+pub struct Meter {
+    sender: watch::Sender<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Meter {
+    /// Reports to `report`, on a task of its own.
+    pub fn start(report: impl Fn(u64) + Send + 'static) -> Meter {
+        let (sender, mut receiver) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            while receiver.changed().await.is_ok() {
+                let bytes = *receiver.borrow_and_update();
+                report(bytes);
+                sleep(INTERVAL).await;
+            }
+        });
+        Meter { sender, task }
+    }
+
+    /// Where counts go in.
+    pub fn sender(&self) -> watch::Sender<u64> {
+        self.sender.clone()
+    }
+
+    /// Reports what is left, once all other senders are gone, and ends.
+    pub async fn finish(self) {
+        drop(self.sender);
+        // A report that panicked has nothing left to say.
+        let _ = self.task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_counts_become_few_reports_and_the_last_one_is_among_them() {
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let seen = reports.clone();
+        let meter = Meter::start(move |bytes| seen.lock().unwrap().push(bytes));
+        let sender = meter.sender();
+        for bytes in 1..=1000 {
+            sender.send_replace(bytes);
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(sender);
+        meter.finish().await;
+        let reports = reports.lock().unwrap();
+        assert!((10..=12).contains(&reports.len()), "{} reports", reports.len());
+        assert_eq!(reports.last(), Some(&1000));
+    }
+}

@@ -1,0 +1,347 @@
+//! One outgoing transfer: from the file on disk to the recipient's word that it has it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secret_stream::KeyPair;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::ats::{NewTask, Status, Task, TaskId};
+use crate::deliver::{Delivery, Rendezvous};
+use crate::error::{Code, Error, Result};
+use crate::event::{Direction, Event, Transfer};
+use crate::feed::{Feed, Listener};
+use crate::files::{self, SafeName, Source};
+use crate::meter::Meter;
+use crate::node::{Inner, blocking, or_cancelled};
+use crate::offer::{self, Offer, P2p, Said};
+use crate::pump::Control;
+use crate::wire::Meta;
+
+/// The priority of an offer, the service's default: 1 to 10.
+const PRIORITY: u8 = 5;
+
+/// How long the end of a task may take to be told to the service when a transfer fails.
+const CLEAN_UP: Duration = Duration::from_secs(4);
+
+/// What to send, and to whom.
+pub struct SendRequest {
+    /// The file.
+    pub file_path: PathBuf,
+    /// The actor it is for.
+    pub recipient_id: String,
+    /// The channel; without, the configured one.
+    pub channel: Option<String>,
+    /// How long each wait for the other side lasts; without, the node's.
+    pub timeout: Option<Duration>,
+    /// Told the bytes that the recipient has taken, and how many there are, at most ten times a second.
+    pub progress: Option<Box<dyn Fn(u64, u64) + Send + Sync>>,
+    /// Ends the transfer.
+    pub cancel: CancellationToken,
+}
+
+/// A file that was delivered.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The transfer's id.
+    pub transfer_id: String,
+    /// The task's id, as the service gave it.
+    pub task_id: Value,
+    /// SHA-256 of what was sent, lower-case hex.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Who claimed an offer.
+pub(crate) enum Claimant {
+    /// A peer of ours, which dials with this key.
+    Ours(P2p),
+    /// A peer of the original's kind, met on the topic.
+    Original,
+}
+
+/// Sends a file.
+pub(crate) async fn run(node: Arc<Inner>, request: SendRequest) -> Result<Sent> {
+    let transfer_id = uuid::Uuid::new_v4().to_string();
+    let cancel = request.cancel.clone();
+    let source = open(&request, &cancel).await?;
+    let _permit = or_cancelled(&cancel, async { Ok(node.sending.acquire().await) }).await?;
+    let limit = request.timeout.unwrap_or(node.options.timeout);
+    let channel = request.channel.clone().unwrap_or_else(|| node.settings.channel.clone());
+    let mut outgoing = Outgoing {
+        transfer: Transfer {
+            direction: Direction::Send,
+            transfer_id: transfer_id.clone(),
+            task_id: None,
+            file_name: SafeName::from_offered(source.name()).as_str().to_owned(),
+            original_name: files::display(source.name()),
+            size: source.size(),
+            hash: String::new(),
+            peer_id: request.recipient_id.clone(),
+        },
+        feed: node.feed(&channel),
+        node: node.clone(),
+        request,
+        source,
+        limit,
+        channel,
+        claimed: false,
+    };
+    let result = outgoing.drive().await;
+    let transfer = outgoing.transfer.clone();
+    match result {
+        Ok(sent) => {
+            node.emit(Event::TransferComplete { transfer, file_path: None });
+            Ok(sent)
+        }
+        Err(error) => {
+            let task_id = transfer.task_id.as_ref().map(TaskId::to_string);
+            let error = error.of(&transfer_id, task_id.as_deref());
+            node.emit(Event::TransferFailed { transfer, error: error.clone() });
+            let _ = timeout(CLEAN_UP, outgoing.clean_up(&error)).await;
+            Err(error)
+        }
+    }
+}
+
+async fn open(request: &SendRequest, cancel: &CancellationToken) -> Result<Source> {
+    if request.recipient_id.is_empty() {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "recipientId is empty: name the agent that the file is for",
+        ));
+    }
+    let path = request.file_path.clone();
+    or_cancelled(cancel, blocking(move || Source::open(&path).map_err(Error::from))).await
+}
+
+struct Outgoing {
+    node: Arc<Inner>,
+    request: SendRequest,
+    source: Source,
+    transfer: Transfer,
+    feed: Arc<Feed>,
+    limit: Duration,
+    channel: String,
+    claimed: bool,
+}
+
+impl Outgoing {
+    async fn drive(&mut self) -> Result<Sent> {
+        let node = self.node.clone();
+        let cancel = self.request.cancel.clone();
+        // The file is read while a place on the network is found.
+        let hashed = async {
+            let (source, cancel) = (self.source.clone(), cancel.clone());
+            blocking(move || source.hash(|_| {}, &cancel).map_err(Error::from)).await
+        };
+        let (hash, dht) =
+            or_cancelled(&cancel, async { tokio::try_join!(hashed, node.network.dht(&node.client)) }).await?;
+        self.transfer.hash = hash.clone();
+        let mut rendezvous = or_cancelled(
+            &cancel,
+            Rendezvous::open(&dht, KeyPair::generate(), node.topic(&self.transfer.transfer_id)),
+        )
+        .await?;
+        let result = self.offer_and_deliver(&mut rendezvous).await;
+        rendezvous.close().await;
+        result
+    }
+
+    async fn offer_and_deliver(&mut self, rendezvous: &mut Rendezvous) -> Result<Sent> {
+        let cancel = self.request.cancel.clone();
+        // Listening begins before the offer, so that no claim can be missed.
+        let mut listener = self.feed.listen();
+        let expires_at = OffsetDateTime::from(self.node.client.clock()) + self.limit;
+        let task = or_cancelled(&cancel, self.post_offer(rendezvous, expires_at)).await?;
+        self.transfer.task_id = Some(task.id.clone());
+        self.node.emit(Event::OfferSent {
+            transfer: self.transfer.clone(),
+            recipient_id: self.request.recipient_id.clone(),
+        });
+        let claimant = or_cancelled(&cancel, self.claimed(&task, &mut listener)).await?;
+        let (source, meta) = (self.source.clone(), self.meta());
+        let meter = self.meter();
+        let control = Control { progress: meter.sender(), cancel, idle: self.limit };
+        let delivery = Delivery {
+            node: &self.node,
+            transfer: &self.transfer,
+            task_id: &task.id,
+            recipient_id: &self.request.recipient_id,
+            any_claimant: self.node.options.any_claimant,
+            source: &source,
+            meta: &meta,
+            control: &control,
+            limit: self.limit,
+        };
+        let delivered = match claimant {
+            Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, &mut listener).await,
+            Claimant::Original => delivery.by_topic(rendezvous, &mut listener).await,
+        };
+        drop(control);
+        meter.finish().await;
+        delivered?;
+        Ok(Sent {
+            transfer_id: self.transfer.transfer_id.clone(),
+            task_id: task.id.to_value(),
+            hash: self.transfer.hash.clone(),
+            size: self.transfer.size,
+        })
+    }
+
+    async fn post_offer(&self, rendezvous: &Rendezvous, expires_at: OffsetDateTime) -> Result<Task> {
+        let offer = Offer {
+            transfer_id: self.transfer.transfer_id.clone(),
+            name: self.source.name().to_owned(),
+            size: self.transfer.size,
+            hash: self.transfer.hash.clone(),
+            sender_id: self.node.actor_id().to_owned(),
+            recipient_id: Some(self.request.recipient_id.clone()),
+            expires_at: Some(expires_at),
+            p2p: Some(P2p {
+                key: rendezvous.public_key(),
+                nodes: rendezvous.relay_addresses(),
+                instance: rand::random(),
+                seq: self.node.next_seq(),
+            }),
+        };
+        let task = NewTask {
+            title: format!(
+                "File for {}: {} ({} bytes)",
+                files::display(&self.request.recipient_id),
+                self.transfer.original_name,
+                offer.size
+            ),
+            kind: offer::TASK_TYPE.to_owned(),
+            channel: self.channel.clone(),
+            priority: Some(PRIORITY),
+            description: Some(format!(
+                "{} offers a file, peer to peer. Transfer {}",
+                files::display(&offer.sender_id),
+                offer.transfer_id
+            )),
+            payload: Some(offer.to_payload()),
+        };
+        Ok(self.node.client.create(&task, &offer.transfer_id).await?)
+    }
+
+    /// Waits until the recipient claims the offer, and reads how it wants the bytes.
+    async fn claimed(&mut self, task: &Task, listener: &mut Listener) -> Result<Claimant> {
+        let deadline = Instant::now() + self.limit;
+        loop {
+            let read = self.node.client.get(&task.id).await;
+            listener.seen();
+            let last_error = match read {
+                Ok(now) => match now.status.clone() {
+                    Status::Pending => None,
+                    Status::InProgress => {
+                        self.claimed = true;
+                        return self.claimant(&now);
+                    }
+                    status => return Err(self.ended_unclaimed(&now, status)),
+                },
+                Err(error) if error.is_retryable() => Some(error),
+                Err(error) => return Err(error.into()),
+            };
+            if timeout_at(deadline, listener.changed(&task.id)).await.is_err() {
+                return Err(match last_error {
+                    Some(error) => error.into(),
+                    None => Error::new(
+                        Code::OfferExpired,
+                        format!(
+                            "{} did not accept {} within {} s; is it listening on channel {}?",
+                            files::display(&self.request.recipient_id),
+                            self.transfer.original_name,
+                            self.limit.as_secs_f64(),
+                            files::display(&self.channel),
+                        ),
+                    ),
+                });
+            }
+        }
+    }
+
+    fn claimant(&self, task: &Task) -> Result<Claimant> {
+        claimant(task, &self.request.recipient_id, &self.transfer.transfer_id, self.node.options.any_claimant)
+    }
+
+    fn ended_unclaimed(&self, task: &Task, status: Status) -> Error {
+        let (recipient, name) = (files::display(&self.request.recipient_id), &self.transfer.original_name);
+        match status {
+            Status::Rejected => {
+                let why = task.reason.as_ref().map(|reason| format!(": {}", files::display(reason)));
+                Error::new(Code::Rejected, format!("{recipient} rejected {name}{}", why.unwrap_or_default()))
+            }
+            status => Error::new(Code::Cancelled, format!("the offer of {name} to {recipient} was {status}")),
+        }
+    }
+
+    /// Leaves the task in a state that says what became of the transfer.
+    async fn clean_up(&self, error: &Error) {
+        let Some(task_id) = &self.transfer.task_id else { return };
+        if matches!(error.code, Code::Rejected | Code::Cancelled) {
+            return;
+        }
+        let client = &self.node.client;
+        let reason = error.code.public_reason();
+        // Refusals are no news: the other side may have ended the task first, or claimed it just now.
+        if self.claimed {
+            let _ = client.fail(task_id, reason).await;
+        } else if client.cancel(task_id).await.is_err() {
+            let _ = client.reject(task_id, reason).await;
+        }
+    }
+
+    fn meta(&self) -> Meta {
+        Meta {
+            name: self.source.name().to_owned(),
+            size: self.transfer.size,
+            hash: self.transfer.hash.clone(),
+            transfer_id: Some(self.transfer.transfer_id.clone()),
+        }
+    }
+
+    fn meter(&mut self) -> Meter {
+        let (node, transfer, total) = (self.node.clone(), self.transfer.clone(), self.transfer.size);
+        let progress = self.request.progress.take();
+        Meter::start(move |bytes| {
+            if let Some(progress) = &progress {
+                progress(bytes, total);
+            }
+            node.emit(Event::TransferProgress { transfer: transfer.clone(), bytes });
+        })
+    }
+}
+
+/// Reads who holds a claimed offer, and refuses whom it is not for.
+pub(crate) fn claimant(
+    task: &Task,
+    recipient_id: &str,
+    transfer_id: &str,
+    any_claimant: bool,
+) -> Result<Claimant> {
+    let claimant = task.assignee.as_ref().map_or("", |actor| actor.id.as_str());
+    if claimant != recipient_id && !any_claimant {
+        return Err(Error::new(
+            Code::WrongClaimant,
+            format!(
+                "{} claimed the offer, which is for {}",
+                files::display(claimant),
+                files::display(recipient_id)
+            ),
+        ));
+    }
+    match P2p::said_by(task, claimant, transfer_id) {
+        Said::Valid(p2p) => Ok(Claimant::Ours(p2p)),
+        Said::Nothing => Ok(Claimant::Original),
+        Said::Malformed => Err(Error::new(
+            Code::Identity,
+            format!("what {} says of its connection can't be read", files::display(claimant)),
+        )),
+    }
+}
