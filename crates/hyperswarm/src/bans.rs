@@ -62,6 +62,7 @@ mod tests {
         }
         assert!(!bans.contains(&key(0)));
         assert!(bans.contains(&key(1)));
-        assert_eq!(bans.lock().keys.len(), bans.lock().order.len());
+        let inner = bans.lock();
+        assert_eq!(inner.keys.len(), inner.order.len());
     }
 }
