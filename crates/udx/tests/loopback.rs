@@ -365,3 +365,60 @@ async fn an_id_is_taken_once() {
     let second = a.udx.stream(StreamOptions { id: Some(5), ..Default::default() }).await;
     assert_eq!(second.unwrap_err(), Error::IdInUse);
 }
+
+#[tokio::test]
+async fn an_instance_without_handles_ends() {
+    let End { udx, socket, mut datagrams } = end().await;
+    let stream = udx.stream(StreamOptions::default()).await.unwrap();
+    let address = socket.local_addr();
+    drop((udx, socket));
+    let waiting = tokio::time::timeout(Duration::from_millis(50), datagrams.recv()).await;
+    assert!(waiting.is_err(), "ended while a stream was held");
+    drop(stream);
+    assert!(datagrams.recv().await.is_none());
+    tokio::net::UdpSocket::bind(address).await.unwrap();
+}
+
+#[tokio::test]
+async fn sockets_of_another_instance_are_refused() {
+    let (a, b) = (end().await, end().await);
+    let mut stream = a.udx.stream(StreamOptions::default()).await.unwrap();
+    stream.connect(&b.socket, 1, a.socket.local_addr()).unwrap();
+    assert_eq!(stream.closed().await, Err(Error::Cancelled));
+}
+
+/// Garbage at the port, much of it for the stream, while a transfer runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_does_not_disturb_a_transfer() {
+    let (a, mut b) = (end().await, end().await);
+    let (mut left, mut right) = pair(&a, &b).await;
+    let noise = plain().await;
+    let (to, id) = (b.socket.local_addr(), right.id());
+    let garbage = tokio::spawn(async move {
+        let mut random = 1_u64;
+        for i in 0..20_000_usize {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let mut datagram: Vec<u8> = random.to_le_bytes().repeat(3 + i % 40);
+            // Headers of the stream that acknowledge what was never sent, or carry data far ahead.
+            if i % 2 == 0 {
+                let flags = Flags::from_bits(random.to_le_bytes()[7] & !Flags::DESTROY.bits());
+                let seq = if flags.is_sequenced() { 1 << 30 } else { 0 };
+                datagram.splice(..20, packet(flags, id, seq, u32::MAX >> 2));
+            }
+            noise.send_to(&datagram, to).await.unwrap();
+        }
+    });
+    let drain = tokio::spawn(async move { while b.datagrams.recv().await.is_some() {} });
+    let sent = pattern(16 << 20);
+    let expected = sent.clone();
+    tokio::spawn(async move {
+        left.write_all(&sent).await.unwrap();
+        left.shutdown().await.unwrap();
+        left.closed().await.unwrap();
+    });
+    let mut received = Vec::new();
+    right.read_to_end(&mut received).await.unwrap();
+    assert!(received == expected);
+    garbage.await.unwrap();
+    drain.abort();
+}

@@ -16,6 +16,14 @@ use crate::proto::Stats;
 /// Bytes that may be queued for writing beyond what fits the network at once, as libudx has it.
 pub(super) const WRITE_SPARE: usize = 256 * 1024;
 
+/// What a chunk counts for beside its bytes, so that small ones cannot fill the memory.
+const CHUNK_COST: usize = 64;
+
+/// Bytes of the receive window that a chunk takes while it waits for the reader.
+pub(super) fn charge(chunk: &Bytes) -> usize {
+    chunk.len() + CHUNK_COST
+}
+
 /// One stream's meeting point. Locked for moments only, and for a batch of packets at a time.
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -22,6 +22,8 @@ pub(super) struct AckSchedule {
     batch: usize,
     total: u64,
     deadline: Option<Instant>,
+    /// When the last heartbeat was answered.
+    heartbeat_at: Option<Instant>,
 }
 
 impl AckSchedule {
@@ -31,6 +33,19 @@ impl AckSchedule {
         self.batch += 1;
         self.total += 1;
         self.is_due |= is_urgent || self.total <= EAGER_PACKETS;
+    }
+
+    /// A heartbeat arrived. Some peers send them without pause; one answer a millisecond serves them too.
+    pub fn on_heartbeat(&mut self, now: Instant) {
+        match self.heartbeat_at {
+            Some(last) if now - last < MAX_DELAY => {
+                self.deadline.get_or_insert(last + MAX_DELAY);
+            }
+            _ => {
+                self.heartbeat_at = Some(now);
+                self.is_due = true;
+            }
+        }
     }
 
     /// An acknowledgement is owed now.
@@ -109,6 +124,22 @@ mod tests {
         assert_eq!(ack.deadline(), Some(Instant::from_micros(1000)));
         ack.handle_timeout(Instant::from_micros(1000));
         assert!(ack.is_due());
+    }
+
+    #[test]
+    fn a_storm_of_heartbeats_is_answered_once_a_millisecond() {
+        let mut ack = AckSchedule::default();
+        let mut answers = 0;
+        for micros in 0..5000 {
+            let now = Instant::from_micros(micros);
+            ack.on_heartbeat(now);
+            ack.handle_timeout(now);
+            if ack.is_due() {
+                answers += 1;
+                ack.on_sent();
+            }
+        }
+        assert!((5..=10).contains(&answers), "{answers} answers");
     }
 
     #[test]

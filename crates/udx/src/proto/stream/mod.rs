@@ -294,7 +294,7 @@ impl Stream {
         }
     }
 
-    /// Queues an unordered message, which is sent once, without acknowledgement.
+    /// Queues an unordered message, which is sent once, without acknowledgement; dropped if many wait.
     ///
     /// # Errors
     /// [`Error::NotConnected`], [`Error::MessageTooLarge`], or why the stream is closed.
@@ -304,7 +304,9 @@ impl Stream {
         if message.len() > self.mtu.capacity(remote.address.is_ipv6()).min(MAX_MESSAGE) {
             return Err(Error::MessageTooLarge);
         }
-        self.messages_out.push_back(message);
+        if self.messages_out.len() < MAX_MESSAGES {
+            self.messages_out.push_back(message);
+        }
         Ok(())
     }
 
@@ -357,9 +359,9 @@ impl Stream {
         }
     }
 
-    /// Whether the peer was last told of so little room that it should hear when there is more.
+    /// Whether the peer was, or would be, told of so little room that it should hear when there is more.
     pub fn is_window_narrow(&self) -> bool {
-        self.advertised < self.receive_window / 2
+        self.advertised.min(self.window()) < self.receive_window / 2
     }
 
     /// Sets the most bytes that may wait for the application.

@@ -36,7 +36,7 @@ impl Stream {
         }
         self.stats.packets_received += 1;
         if header.flags.intersects(Flags::HEARTBEAT) {
-            self.ack.request();
+            self.ack.on_heartbeat(now);
             return;
         }
         let Some(bytes) = buffer.get(body.clone()) else { return };

@@ -1,0 +1,230 @@
+//! One stream as the owner keeps it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::Config;
+use super::super::paths::Share;
+use super::super::shared::{Shared, State, WRITE_SPARE, charge};
+use super::super::socket::SocketState;
+use super::super::stream::{Firewall, StreamOptions, Verdict};
+use crate::error::Error;
+use crate::proto::{self, Framing, Remote, SocketId, StreamConfig};
+use crate::time::Instant;
+
+/// A stream that moves more often forgets the sockets it used first.
+const MAX_SOCKETS: usize = 8;
+
+pub(super) struct Entry {
+    pub stream: proto::Stream,
+    pub shared: Arc<Shared>,
+    pub firewall: Option<Firewall>,
+    /// Sockets the stream is or was connected through: after a move the peer still sends to the old one.
+    pub sockets: Vec<SocketId>,
+    /// In the list of streams to settle.
+    pub is_touched: bool,
+    /// In the list of streams that may have something to send, or parked at a blocked socket.
+    pub is_ready: bool,
+    /// Its deadline in the timer queue.
+    pub timer: Option<Instant>,
+    /// Its part of what is in flight to its peer's address.
+    pub share: Share,
+    /// Groups what is handed up, if its user wants frames.
+    pub framing: Option<Framing>,
+    /// Its packets go on to this stream's peer.
+    pub relay_to: Option<Arc<Shared>>,
+    /// Its user ended and dropped it: when to give it up.
+    pub give_up: Option<Instant>,
+}
+
+impl Entry {
+    /// A stream of this id, known to its user by `shared`.
+    pub fn new(id: u32, options: StreamOptions, shared: Arc<Shared>, config: &Config) -> Self {
+        let stream = proto::Stream::new(&StreamConfig {
+            id,
+            seq: options.seq,
+            ack: options.ack,
+            receive_window: config.receive_window,
+        });
+        Self {
+            stream,
+            shared,
+            firewall: options.firewall,
+            sockets: Vec::new(),
+            is_touched: false,
+            is_ready: false,
+            timer: None,
+            share: Share::default(),
+            framing: options.framed.then(Framing::default),
+            relay_to: None,
+            give_up: None,
+        }
+    }
+
+    /// Gives a stream up; its peer is told, unless that is whom another stream's packets come from.
+    pub fn destroy(&mut self) {
+        if self.relay_to.is_some() {
+            self.stream.abort(Error::Cancelled);
+        } else {
+            self.stream.destroy();
+        }
+    }
+
+    /// Lists the stream among those that may have something to send.
+    pub fn make_ready(&mut self, ready: &mut VecDeque<u32>) {
+        if !self.is_ready {
+            self.is_ready = true;
+            ready.push_back(self.stream.id());
+        }
+    }
+
+    /// Lists the stream among those to settle.
+    pub fn touch(&mut self, touched: &mut Vec<u32>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(self.stream.id());
+        }
+    }
+
+    /// Asks the firewall about a packet from a socket that was never the stream's own.
+    pub fn is_admitted(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        sockets: &[SocketState],
+        config: &Config,
+    ) -> bool {
+        if self.sockets.contains(&socket) {
+            return true;
+        }
+        let Some(firewall) = &mut self.firewall else { return false };
+        match firewall(socket, from) {
+            Verdict::Refuse => false,
+            Verdict::Accept => true,
+            Verdict::Connect { remote_id } => {
+                let mut state = self.shared.lock();
+                let is_new = !state.is_connected && state.closed.is_none();
+                if is_new {
+                    state.is_connected = true;
+                    state.remote = Some(from);
+                }
+                drop(state);
+                if is_new {
+                    self.connect(Remote { socket, address: from, id: remote_id }, sockets, config);
+                }
+                true
+            }
+        }
+    }
+
+    /// Connects the stream, whose user was told that it is.
+    pub fn connect(&mut self, remote: Remote, sockets: &[SocketState], config: &Config) {
+        let Some(remote) = reachable(remote, sockets) else {
+            // The socket was closed in between.
+            self.stream.destroy();
+            return;
+        };
+        if let Some(socket) = sockets.iter().find(|socket| socket.id == remote.socket) {
+            let payload = proto::FULL_PAYLOAD;
+            let window = u32::try_from(socket.receive_packets() * payload).unwrap_or(u32::MAX);
+            self.stream.set_receive_window(window.min(config.receive_window));
+        }
+        self.add_socket(remote.socket);
+        // Fails only if the stream is closed, which its user learns otherwise.
+        let _ = self.stream.connect(remote);
+    }
+
+    /// Moves the stream, whose user was told that it is moved.
+    pub fn change_remote(&mut self, remote: Remote, sockets: &[SocketState]) {
+        if let Some(remote) = reachable(remote, sockets) {
+            self.add_socket(remote.socket);
+            // Fails only if the stream is closed, which its user learns otherwise.
+            let _ = self.stream.change_remote(remote);
+        }
+    }
+
+    fn add_socket(&mut self, socket: SocketId) {
+        if !self.sockets.contains(&socket) {
+            if self.sockets.len() == MAX_SOCKETS {
+                self.sockets.remove(0);
+            }
+            self.sockets.push(socket);
+        }
+    }
+
+    /// Moves bytes between a stream and its user.
+    pub fn exchange(&mut self, now: Instant) {
+        let stream = &mut self.stream;
+        let mut state = self.shared.lock();
+
+        let mut has_news = false;
+        let mut deliver = |state: &mut State, data: Bytes| {
+            if !state.is_discarding {
+                state.received_bytes += charge(&data);
+                state.received.push_back(data);
+                has_news = true;
+            }
+        };
+        while let Some(data) = stream.read() {
+            match &mut self.framing {
+                Some(framing) => framing.push(data, |data| deliver(&mut state, data)),
+                None => deliver(&mut state, data),
+            }
+        }
+        let is_over = stream.is_ended() || stream.closed().is_some();
+        if is_over && let Some(rest) = self.framing.as_mut().and_then(Framing::finish) {
+            deliver(&mut state, rest);
+        }
+        if stream.is_ended() && !state.is_ended {
+            state.is_ended = true;
+            has_news = true;
+        }
+        if has_news && let Some(waker) = state.reader.take() {
+            waker.wake();
+        }
+        while let Some(message) = stream.read_message() {
+            if state.messages.len() < proto::MAX_MESSAGES && !state.is_discarding {
+                state.messages.push_back(message);
+            }
+            if let Some(waker) = state.message_reader.take() {
+                waker.wake();
+            }
+        }
+        stream.set_backlog(state.received_bytes);
+        state.wants_window = stream.is_window_narrow();
+
+        while let Some(data) = state.queued.pop_front() {
+            // Fails only if the stream is closed, which its user learns otherwise.
+            let _ = stream.write(now, data);
+        }
+        state.queued_bytes = 0;
+        if state.is_end_written {
+            stream.end(now);
+        }
+        let unacked = usize::try_from(stream.unacked()).unwrap_or(usize::MAX);
+        let is_flushed = unacked == 0 && state.unacked > 0;
+        state.unacked = unacked;
+        state.limit = WRITE_SPARE + stream.send_window();
+        if state.should_wake_writer()
+            && let Some(waker) = state.writer.take()
+        {
+            waker.wake();
+        }
+        if stream.take_remote_changed() {
+            state.remote_changes += 1;
+            state.wake_watchers();
+        } else if is_flushed {
+            state.wake_watchers();
+        }
+        state.stats = stream.stats();
+    }
+}
+
+/// The remote with its address in the form its socket needs.
+fn reachable(remote: Remote, sockets: &[SocketState]) -> Option<Remote> {
+    let socket = sockets.iter().find(|socket| socket.id == remote.socket)?;
+    Some(Remote { address: socket.reachable(remote.address)?, ..remote })
+}
