@@ -45,7 +45,10 @@ fn packet() -> impl Strategy<Value = Event> {
             blocks.iter().flat_map(|(a, b)| [a.to_le_bytes(), b.to_le_bytes()]).flatten().collect()
         }),
     ];
-    (any::<u8>(), any::<u8>(), number(), number(), number(), body).prop_map(
+    let window = prop_oneof![Just(0), number()];
+    let ack = prop_oneof![0_u32..40, number()];
+    let flags = prop_oneof![Just(0), any::<u8>()];
+    (flags, any::<u8>(), window, number(), ack, body).prop_map(
         |(flags, data_offset, rwnd, seq, ack, body)| {
             // DESTROY would end most runs early.
             let flags = if flags.is_multiple_of(7) { flags } else { flags & !Flags::DESTROY.bits() };
@@ -60,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         8 => packet(),
         2 => (0_u64..3_000_000).prop_map(Event::Wait),
-        2 => (0_usize..5000).prop_map(Event::Write),
+        2 => (0_usize..60_000).prop_map(Event::Write),
         1 => Just(Event::End),
         1 => (0_usize..3000).prop_map(Event::Message),
         1 => Just(Event::Move),
@@ -117,6 +120,8 @@ proptest! {
             }
             // Everything due was handled: the next deadline lies ahead.
             prop_assert!(stream.poll_timeout().is_none_or(|at| at > now));
+            // What is not delivered is being waited for.
+            prop_assert!(stream.unacked() == 0 || stream.closed().is_some() || stream.poll_timeout().is_some());
             while stream.read().is_some() {}
             while stream.read_message().is_some() {}
         }
@@ -153,4 +158,42 @@ fn packets_far_ahead_are_cut_off() {
     stream.poll_transmit(now, LIMITS, &mut out).unwrap();
     let last = decode_sacks(&out[HEADER_LEN..]).last().unwrap();
     assert!(last.1 <= 8192, "{last:?}");
+}
+
+/// The window shuts while the pacer holds the rest back, and nothing is outstanding.
+#[test]
+fn a_window_that_shuts_between_bursts_is_asked_about() {
+    let mut stream = stream();
+    let mut now = Instant::from_micros(1_000_000);
+    let mut out = Vec::new();
+    let mut next = 0;
+    stream.write(now, Bytes::from(vec![0; 1_000_000])).unwrap();
+    let acknowledge = |stream: &mut Stream, now, ack, rwnd| {
+        let header = Header { flags: Flags::NONE, data_offset: 0, stream_id: 1, rwnd, seq: 0, ack };
+        stream.handle_packet(now, &header, &Bytes::new(), 0..0);
+    };
+    loop {
+        let before = next;
+        while let Some(transmit) = stream.poll_transmit(now, LIMITS, &mut out) {
+            for packet in out.chunks(transmit.segment) {
+                next = next.max(Header::decode(packet).unwrap().seq + 1);
+            }
+            out.clear();
+        }
+        if next == before {
+            break;
+        }
+        // At once, so that no tokens are earned.
+        acknowledge(&mut stream, now, next, 1_000_000);
+    }
+    assert!(stream.unacked() > 0);
+    acknowledge(&mut stream, now, next, 0);
+    for _ in 0..10 {
+        now = stream.poll_timeout().expect("waits for nothing");
+        stream.handle_timeout(now);
+        if stream.poll_transmit(now, LIMITS, &mut out).is_some() {
+            break;
+        }
+    }
+    assert_eq!(Header::decode(&out).unwrap().flags, Flags::HEARTBEAT);
 }

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, Stream};
 use crate::time::Instant;
 
+/// Packets that any stream may have in flight, so that a stuck one does not hold up the others.
+const LEAST_SHARE: usize = 2;
+
 #[derive(Debug, Default)]
 struct Path {
     limit: PathLimit,
@@ -77,6 +80,7 @@ impl Paths {
             return usize::MAX / 2;
         };
         let room = path.limit.packets().saturating_sub(path.in_flight);
+        let room = room.max(LEAST_SHARE.saturating_sub(share.in_flight));
         if room == 0 {
             if !share.is_waiting {
                 path.waiting.push(id);

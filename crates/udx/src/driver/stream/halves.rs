@@ -20,7 +20,7 @@ const TAKE: usize = 256 * 1024;
 /// Most bytes that one write through [`AsyncWrite`] copies.
 const MAX_COPY: usize = 64 * 1024;
 
-/// The reading half of a [`Stream`].
+/// The reading half of a [`Stream`](super::Stream).
 #[derive(Debug)]
 pub struct ReadHalf {
     pub(super) handle: StreamHandle,
@@ -29,7 +29,7 @@ pub struct ReadHalf {
     pub(super) _guard: Arc<Guard>,
 }
 
-/// The writing half of a [`Stream`].
+/// The writing half of a [`Stream`](super::Stream).
 #[derive(Debug)]
 pub struct WriteHalf {
     pub(super) handle: StreamHandle,

@@ -129,9 +129,6 @@ impl Stream {
         if delivered.packets > 0 {
             self.restart_tail(now);
         }
-        if self.is_window_closed() && self.timers.window_probe.is_none() {
-            self.timers.window_probe = Some(now + self.rtt.rto());
-        }
         if is_list_full {
             self.rate_trusted_from = self.rate.delivered() + 1;
         }
@@ -174,8 +171,11 @@ impl Stream {
             && seq < first
         {
             self.end = End::Acked;
-            // libudx answers the acknowledgement of its END with one more; so do we (spec §4).
-            self.ack.request();
+            // libudx answers the acknowledgement of its END with one more; so do we (spec §4). A peer that has ended
+            // too is gone by then.
+            if !self.assembler.is_ended() {
+                self.ack.request();
+            }
         }
     }
 

@@ -70,6 +70,9 @@ impl Stream {
         if let Some(transmit) = self.data(now, limits, out) {
             return Some(transmit);
         }
+        if self.is_window_closed() && self.timers.window_probe.is_none() {
+            self.timers.window_probe = Some(now + self.rtt.rto());
+        }
         if let Some(message) = self.messages_out.pop_front() {
             let transmit = self.control(remote, Flags::MESSAGE, out);
             out.extend_from_slice(&message);
