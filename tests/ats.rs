@@ -7,5 +7,7 @@ mod fake;
 mod misbehaviour;
 #[path = "ats/sockets.rs"]
 mod sockets;
+#[path = "ats/tls.rs"]
+mod tls;
 #[path = "ats/with_hub.rs"]
 mod with_hub;

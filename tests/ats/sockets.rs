@@ -118,6 +118,7 @@ async fn whoever_answers_otherwise_is_told_and_tried_again() {
         stream.write_all(answer.as_bytes()).await.expect("sent");
         let error = expect_disconnected(&mut events).await;
         assert!(error.contains(said) && !error.contains("hush"), "{error}");
+        drop(stream);
         let _socket = port.accept_subscriber().await;
         expect_connected(&mut events).await;
     }

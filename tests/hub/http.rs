@@ -2,6 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::{Caller, TestHub};
 
@@ -298,4 +300,39 @@ async fn messages_on_a_task_are_bounded() {
     assert_eq!((statuses[0], statuses[24]), (201, 413));
     assert_eq!(a.call(Method::POST, &path, Some(json!({"parts": []}))).await.0, 400);
     assert_eq!(a.call(Method::POST, &path, Some(json!({"parts": [5]}))).await.0, 400);
+}
+
+/// Time jumps here whenever nothing else is left to do, so that half minutes pass at once.
+#[tokio::test]
+async fn callers_that_dawdle_are_sent_away() {
+    let hub = TestHub::start().await;
+    let head = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\n";
+    for (sent, expected) in
+        [(head.to_owned(), ""), (format!("{head}Content-Length: 100\r\n\r\n{{"), "HTTP/1.1 408")]
+    {
+        let mut stream = TcpStream::connect(hub.hub.local_addr()).await.expect("a connection");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        // It has been accepted once another's request was answered.
+        hub.caller("a").get("/health").await;
+        tokio::time::pause();
+        let started = tokio::time::Instant::now();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an end");
+        assert!(answer.starts_with(expected), "{answer}");
+        assert!(started.elapsed().as_secs() <= 61, "{:?}", started.elapsed());
+        tokio::time::resume();
+    }
+    hub.hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_changes_nothing() {
+    let hub = TestHub::start().await;
+    let mut stream = TcpStream::connect(hub.hub.local_addr()).await.expect("a connection");
+    let request = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 100\r\n\r\n{\"title\":\"t\"}";
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    drop(stream);
+    let a = hub.caller("a");
+    assert_eq!(a.make_task(json!({"title": "t"})).await, 1);
+    assert_eq!(a.get("/tasks").await["count"], 1);
 }

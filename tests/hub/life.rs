@@ -138,3 +138,26 @@ async fn dht_ports_that_are_taken_are_passed_over() {
     assert!(!ports.contains(&format!("127.0.0.1:{port}")), "{ports:?}");
     hub.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let hub = TestHub::start().await;
+    let (a, b) = (hub.caller("a"), hub.caller("b"));
+    for n in 0..50 {
+        a.make_task(json!({"title": n.to_string()})).await;
+    }
+    b.post("/tasks/50/claim", json!({})).await;
+    // The files as a kill at this moment would leave them.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(dir.path().join("hub")).expect("a folder");
+    for name in ["hub.sqlite", "hub.sqlite-wal"] {
+        let (from, to) = (hub.dir.path().join("hub").join(name), dir.path().join("hub").join(name));
+        std::fs::copy(from, to).expect("copied");
+    }
+    let second = start_in(dir.path(), 0).await;
+    let caller = Caller::new(second.local_addr(), "a");
+    assert_eq!(caller.get("/tasks?status=pending").await["count"], 49);
+    assert_eq!(caller.get("/tasks/50").await["task"]["assignee_id"], "b");
+    second.shutdown().await;
+    hub.hub.shutdown().await;
+}

@@ -1,0 +1,136 @@
+//! Services behind TLS, as the public one is.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::Arc;
+
+use ats_p2p::ats::{Client, Error, Event, Subscription};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::fake::{client, policy, settings};
+
+/// Tells the second process of the test below where the service is.
+const URL_VARIABLE: &str = "ATS_P2P_TEST_TLS_URL";
+
+/// A service on 127.0.0.1 with a certificate that nobody knows; gives that of its authority as PEM.
+fn start() -> (SocketAddr, String) {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().expect("a key");
+    let authority_pem = authority.self_signed(&authority_key).expect("a certificate").pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .and_then(|parameters| parameters.signed_by(&key, &issuer))
+        .expect("a certificate");
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate.into()], key))
+        .map(Arc::new)
+        .expect("a TLS configuration");
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    // It ends with the process.
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            let config = config.clone();
+            std::thread::spawn(move || {
+                let connection = ServerConnection::new(config).expect("a connection");
+                serve(StreamOwned::new(connection, stream));
+            });
+        }
+    });
+    (address, authority_pem)
+}
+
+/// Answers one request: events with a subscription that is confirmed at once, all else with its health.
+fn serve(mut stream: StreamOwned<ServerConnection, std::net::TcpStream>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.extend_from_slice(&byte),
+            // Who does not trust us does not ask.
+            _ => return,
+        }
+    }
+    let head = String::from_utf8(head).expect("text");
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
+    let answer = match key {
+        Some(key) => format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\n\u{81}\u{15}{{\"type\":\"subscribed\"}}",
+            derive_accept_key(key.as_bytes())
+        ),
+        None => {
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}".to_owned()
+        }
+    };
+    let answer: Vec<u8> = answer.chars().map(|c| u8::try_from(u32::from(c)).expect("Latin-1")).collect();
+    stream.write_all(&answer).expect("sent");
+    // Until the other side hangs up.
+    while stream.read(&mut byte).is_ok_and(|count| count > 0) {}
+}
+
+/// The system's trust cannot be changed within a process, so the test runs a second time in one of its own.
+#[test]
+fn a_trusted_service_is_spoken_to() {
+    if let Ok(url) = std::env::var(URL_VARIABLE) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = client(&url);
+            assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
+            let event = client.events(Subscription::default()).next().await;
+            assert!(matches!(event, Event::Connected), "{event:?}");
+        });
+        return;
+    }
+    let (address, authority) = start();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), authority).expect("written");
+    let test = std::thread::current().name().expect("a name").to_owned();
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args([&test, "--exact", "--nocapture"])
+        .env(URL_VARIABLE, format!("https://{address}"))
+        .env("SSL_CERT_FILE", file.path())
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{complaint}");
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_vouches_for_is_not() {
+    let (address, _) = start();
+    let client = client(&format!("https://{address}"));
+    let error = client.health().await.expect_err("not trusted");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    match client.events(Subscription::default()).next().await {
+        Event::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),
+        other => panic!("not disconnected but {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_service_without_tls_is_not_mistaken_for_one_with() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    let client = Client::with_policy(settings(&url), policy()).expect("a client");
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let refusal = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, refusal).await;
+        }
+    });
+    let error = client.health().await.expect_err("no TLS");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    serving.abort();
+}
