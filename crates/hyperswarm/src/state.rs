@@ -156,7 +156,7 @@ impl State {
 
     /// Somebody said that the peer is there for a topic.
     pub fn found(&mut self, now: Instant, key: PublicKey, relay_addresses: Vec<SocketAddrV4>, topic: Topic) {
-        if self.is_refused(&key) || !self.make_room(&key) {
+        if self.suspended || self.destroyed || self.is_refused(&key) || !self.make_room(&key) {
             return;
         }
         let peer = self.peers.entry(key).or_default();
@@ -374,21 +374,24 @@ impl State {
             let Some(key) = self.queue.pop(&mut self.random) else { break };
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.queued = false;
-                self.dial(key);
             }
+            self.dial(key);
         }
         self.answer_flushes();
     }
 
     fn dial(&mut self, key: PublicKey) {
-        let Some(peer) = self.peers.get(&key).filter(|_| !self.bans.contains(&key)) else {
-            self.tried(&key);
-            return;
-        };
-        if self.links.contains_key(&key) {
-            // What a flush waits for is the end of that dial, if it is one.
+        if let Some(link) = self.links.get(&key) {
+            if link.open {
+                self.tried(&key);
+            }
             return;
         }
+        let Some(peer) = self.peers.get(&key).filter(|_| !self.bans.contains(&key)) else {
+            self.tried(&key);
+            self.forget_maybe(&key);
+            return;
+        };
         let relay_addresses = peer.relay_addresses.clone();
         let id = self.new_link_id();
         self.dialling += 1;
@@ -744,6 +747,22 @@ mod tests {
         sim.state.flush(FlushId(1));
         assert_eq!(sim.actions(), []);
         sim.state.opened(sim.now, dials[0].0);
+        assert!(sim.actions().contains(&Action::Flushed(FlushId(1), true)));
+    }
+
+    #[test]
+    fn flush_counts_one_who_came_while_queued_as_tried() {
+        let mut sim = Sim::new(64);
+        for number in 1..=4 {
+            sim.find(number);
+        }
+        let dials = sim.dials();
+        let queued = *sim.state.queue.iter().next().unwrap();
+        sim.state.incoming(queued, |_| false);
+        sim.state.flush(FlushId(1));
+        for (id, _) in dials {
+            sim.state.closed(sim.now, id);
+        }
         assert!(sim.actions().contains(&Action::Flushed(FlushId(1), true)));
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use hyperdht::{AnnounceOptions, Dht, Lookup, store::message::Peer};
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use secret_stream::KeyPair;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -228,16 +228,8 @@ impl Task {
             _ => {}
         }
         if kind != Kind::LookUp {
-            let mut random = rand::rng();
             self.failures = if result.is_some() { 0 } else { self.failures.saturating_add(1) };
-            let wait = match self.failures {
-                0 => REFRESH_INTERVAL + REFRESH_JITTER.mul_f64(random.random()),
-                failures => {
-                    let wait = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16));
-                    wait.min(REFRESH_INTERVAL).mul_f64(random.random_range(0.75..1.25))
-                }
-            };
-            self.next = Some(Instant::now() + wait);
+            self.next = Some(Instant::now() + wait(self.failures, &mut rand::rng()));
         }
         let succeeded = result.is_some();
         if let Some(nodes) = result {
@@ -329,6 +321,17 @@ async fn seek(context: &Context, mut lookup: Lookup, roles: Roles) -> Lookup {
     lookup
 }
 
+/// How long after a refresh the next begins, when so many in a row have failed.
+fn wait(failures: u32, random: &mut impl Rng) -> Duration {
+    match failures {
+        0 => REFRESH_INTERVAL + REFRESH_JITTER.mul_f64(random.random()),
+        failures => {
+            let wait = FIRST_RETRY.saturating_mul(1 << (failures - 1).min(16));
+            wait.min(REFRESH_INTERVAL).mul_f64(random.random_range(0.75..1.25))
+        }
+    }
+}
+
 async fn finished(running: &mut Option<Running>) -> Option<Vec<SocketAddrV4>> {
     match running {
         Some(running) => running.future.as_mut().await,
@@ -340,5 +343,25 @@ async fn due(next: Option<Instant>) {
     match next {
         Some(next) => sleep_until(next).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn every_ten_to_twelve_minutes_and_sooner_after_failures() {
+        let mut random = StdRng::seed_from_u64(5);
+        for _ in 0..100 {
+            let in_turn = wait(0, &mut random).as_secs_f64();
+            assert!((600.0..=720.0).contains(&in_turn), "{in_turn}");
+            for (failures, seconds) in [(1, 5.0), (2, 10.0), (3, 20.0), (8, 600.0), (u32::MAX, 600.0)] {
+                let retry = wait(failures, &mut random).as_secs_f64();
+                assert!((seconds * 0.74..seconds * 1.26).contains(&retry), "{failures}: {retry}");
+            }
+        }
     }
 }

@@ -199,6 +199,7 @@ async fn a_peer_that_comes_back_is_met_again() {
 
     let mut node = npm_swarm(&bootstrap, 1, SERVER);
     node.event("joined").await;
+    discovery.look_up();
     meet(&swarm, &mut node, Some(true)).await;
     swarm.destroy().await;
 }
