@@ -39,6 +39,9 @@ const MAX_BODY: usize = 256 * 1024;
 /// How long a request may take, its body's arrival included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The most subscribers at once: each holds a connection for as long as it likes.
+const MAX_SUBSCRIBERS: usize = 1024;
+
 /// Everything that the API speaks for.
 #[derive(Debug)]
 pub(super) struct App {
@@ -157,6 +160,11 @@ async fn subscribe(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
+    if app.sockets.len() >= MAX_SUBSCRIBERS {
+        return Err(Refusal::unavailable(format!(
+            "the hub has {MAX_SUBSCRIBERS} subscribers, as many as it can"
+        )));
+    }
     let token = app.sockets.token();
     let upgrade = upgrade.max_message_size(socket::MAX_MESSAGE).max_frame_size(socket::MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
