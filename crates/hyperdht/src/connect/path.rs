@@ -51,8 +51,9 @@ pub fn client_path(answered: &Answered, payload: &NoisePayload, own: &Own) -> Pa
     };
     let elsewhere = is_loopback_elsewhere(*server.ip(), *answered.client.ip());
     let local = own.local.as_ref().filter(|_| may_share_network(*answered.client.ip(), *server.ip()));
+    let on_one_host = server.ip().is_loopback() && answered.client.ip().is_loopback();
     let candidates =
-        local.map(|own| local_candidates(own, &payload.addresses4, elsewhere)).unwrap_or_default();
+        local.map(|own| local_candidates(own, &payload.addresses4, on_one_host)).unwrap_or_default();
     let no_relays = payload.holepunch.as_ref().is_none_or(|h| h.relays.is_empty());
     if payload.firewall == Firewall::Open || no_relays {
         let public = payload.addresses4.iter().find(|address| !is_bogon(*address.ip()));
@@ -81,24 +82,22 @@ fn may_share_network(a: Ipv4Addr, b: Ipv4Addr) -> bool {
     a == b || (is_private(a) && is_private(b))
 }
 
-/// Their addresses that may be in our network, the likeliest first. A reserved address is one
-/// of them only if it is in a network of ours after all, as in test networks; a loopback
-/// address only if they are on this host.
-fn local_candidates(
-    ours: &[SocketAddrV4],
-    theirs: &[SocketAddrV4],
-    on_another_host: bool,
-) -> Vec<SocketAddrV4> {
-    let shares_network = |a: &SocketAddrV4, b: &SocketAddrV4| a.ip().octets()[..3] == b.ip().octets()[..3];
-    let usable: Vec<_> = theirs
-        .iter()
-        .filter(|their| !is_reserved(*their.ip()) || ours.iter().any(|our| shares_network(our, their)))
-        .filter(|their| !(on_another_host && their.ip().is_loopback()))
-        .copied()
-        .collect();
-    let best = match_address(ours, &usable);
-    let others = usable.iter().copied().filter(|address| Some(*address) != best);
-    best.into_iter().chain(others).take(MAX_LOCAL_CANDIDATES).collect()
+/// Their addresses that may be in our network, the likeliest first. Loopback is one of them if
+/// they are on our host, and then comes before what the interfaces are called.
+fn local_candidates(ours: &[SocketAddrV4], theirs: &[SocketAddrV4], on_one_host: bool) -> Vec<SocketAddrV4> {
+    let mut candidates: Vec<SocketAddrV4> = Vec::new();
+    let mut add = |address: SocketAddrV4| {
+        if candidates.len() < MAX_LOCAL_CANDIDATES && !candidates.contains(&address) {
+            candidates.push(address);
+        }
+    };
+    if on_one_host && let Some(first) = theirs.first() {
+        add(SocketAddrV4::new(Ipv4Addr::LOCALHOST, first.port()));
+    }
+    let in_network = |address: &&SocketAddrV4| !is_reserved(*address.ip()) && !address.ip().is_loopback();
+    let usable: Vec<_> = theirs.iter().filter(in_network).copied().collect();
+    match_address(ours, &usable).into_iter().chain(usable).for_each(&mut add);
+    candidates
 }
 
 #[cfg(test)]
@@ -172,12 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_address_is_local_only_beside_one_of_ours() {
-        let payload = payload(Firewall::Unknown, 1, &["192.0.2.7:1"]);
+    fn peers_of_one_host_meet_on_loopback_whatever_the_interfaces_are_called() {
+        let server = payload(Firewall::Unknown, 1, &["192.0.2.2:1", "10.0.0.1:1"]);
         let answered = relayed("127.0.0.1:3", "127.0.0.1:4");
-        let beside = client_path(&answered, &payload, &own(false, &["192.0.2.2:9"]));
-        assert_eq!(beside, Path::Local(vec![addr("192.0.2.7:1")]));
-        assert_eq!(client_path(&answered, &payload, &own(false, &["10.0.0.2:9"])), Path::Punch);
+        let path = client_path(&answered, &server, &own(false, &["192.0.2.2:9"]));
+        assert_eq!(path, Path::Local(vec![addr("127.0.0.1:1"), addr("10.0.0.1:1")]));
+        let only_loopback = payload(Firewall::Unknown, 1, &["127.0.0.1:1"]);
+        let path = client_path(&answered, &only_loopback, &own(false, &["127.0.0.1:9"]));
+        assert_eq!(path, Path::Local(vec![addr("127.0.0.1:1")]));
+        let far = relayed("3.3.3.3:3", "3.3.3.3:4");
+        assert_eq!(client_path(&far, &only_loopback, &own(false, &["10.0.0.1:9"])), Path::Punch);
     }
 
     #[test]
