@@ -106,13 +106,18 @@ fn options(bootstrap: &[String], more: Value) -> Value {
     json!({ "node": node })
 }
 
-/// Kinds of JavaScript nodes: as applications make them, on loopback alone, and reached by all.
-fn kinds() -> [Value; 3] {
-    let open = json!({ "firewalled": false, "ephemeral": false, "host": "127.0.0.1" });
-    [json!({}), json!({ "host": "127.0.0.1" }), open]
+/// Kinds of JavaScript nodes, as below.
+fn kinds() -> [Value; 4] {
+    [
+        json!({}),
+        json!({ "staysFirewalled": true }),
+        json!({ "staysFirewalled": true, "host": "127.0.0.1" }),
+        json!({ "firewalled": false, "ephemeral": false, "host": "127.0.0.1" }),
+    ]
 }
 
-/// Nodes of ours of the same kinds.
+/// Nodes of ours: as applications make them; not reached by all; the same on loopback alone; and
+/// reached by all.
 async fn our_kinds(bootstrap: &[String]) -> [(&'static str, Dht); 4] {
     [
         ("default", node(bootstrap).await),
@@ -332,7 +337,7 @@ async fn whom_the_firewall_refuses_hears_nothing() {
 async fn an_open_client_is_dialled_by_a_server_that_is_not() {
     let net = Testnet::start().await;
     let open = open_node(&net.bootstrap).await;
-    let mut js = Js::start("serve", &options(&net.bootstrap, json!({})));
+    let mut js = Js::start("serve", &options(&net.bootstrap, json!({ "staysFirewalled": true })));
     let js_key = key(&js.event("ready").await["publicKey"]);
     expect_echo(connect(&open, js_key).await.unwrap(), 1000).await;
 
@@ -350,13 +355,13 @@ async fn who_asks_for_a_punched_hole_is_refused_in_the_protocols_words() {
     let net = Testnet::start().await;
     let dht = firewalled_node(&net.bootstrap).await;
     let server = listen(&dht).await;
-    let mut dial = options(&net.bootstrap, json!({}));
+    let mut dial = options(&net.bootstrap, json!({ "staysFirewalled": true }));
     dial["publicKey"] = json!(hex::encode(server.public_key()));
     dial["connect"] = json!({ "localConnection": false });
     let mut js = Js::start("dial", &dial);
     assert_eq!(js.event("error").await["code"], "HOLEPUNCH_ABORTED");
 
-    let mut js = Js::start("serve", &options(&net.bootstrap, json!({})));
+    let mut js = Js::start("serve", &options(&net.bootstrap, json!({ "staysFirewalled": true })));
     let js_key = key(&js.event("ready").await["publicKey"]);
     let only_far = ConnectOptions { local_connection: false, ..ConnectOptions::default() };
     for public_key in [js_key, server.public_key()] {

@@ -16,14 +16,20 @@ function say (event) {
   process.stdout.write(JSON.stringify(event) + '\n')
 }
 
+// Ports are random: a network at the usual ones would be joined by nodes of the next test that
+// remember them from the last.
 async function testnet ({ size = 4 }) {
-  const net = await createTestnet(size)
+  const net = await createTestnet(1, { port: randomPort() })
+  for (let i = 1; i < size; i++) {
+    const node = net.createNode({ ephemeral: false, firewalled: false, port: randomPort() })
+    await node.fullyBootstrapped()
+  }
   say({ event: 'ready', bootstrap: net.bootstrap.map(({ host, port }) => `${host}:${port}`) })
 }
 
 // Echoes what its clients send.
 async function serve ({ node = {}, refuse = false, server: options = {} }) {
-  const dht = new DHT(nodeOptions(node))
+  const dht = createNode(node)
   const server = dht.createServer({ ...options, firewall: () => refuse }, (stream) => {
     describe(dht, stream, false)
     echo(stream)
@@ -34,7 +40,7 @@ async function serve ({ node = {}, refuse = false, server: options = {} }) {
 
 // Sends random bytes and compares the echo.
 async function dial ({ node = {}, publicKey, bytes = 1000, connect = {} }) {
-  const dht = new DHT(nodeOptions(node))
+  const dht = createNode(node)
   const stream = dht.connect(Buffer.from(publicKey, 'hex'), { ...connect, keyPair: keyPair(node) })
   stream.on('open', () => describe(dht, stream, true))
   stream.on('error', (error) => say({ event: 'error', code: error.code }))
@@ -58,7 +64,7 @@ async function dial ({ node = {}, publicKey, bytes = 1000, connect = {} }) {
 
 // A swarm as an application makes it: it answers all, and dials `publicKey` if there is one.
 async function swarm ({ bootstrap, publicKey }) {
-  const swarm = new Hyperswarm({ bootstrap: addresses(bootstrap) })
+  const swarm = new Hyperswarm({ bootstrap: addresses(bootstrap), port: randomPort() })
   swarm.on('connection', (stream) => {
     describe(swarm.dht, stream, stream.isInitiator)
     echo(stream)
@@ -88,8 +94,15 @@ function describe (dht, stream, isInitiator) {
   })
 }
 
-function nodeOptions ({ bootstrap, seed, ...rest }) {
-  return { bootstrap: addresses(bootstrap), ...rest }
+function randomPort () {
+  return 10000 + crypto.randomInt(20000)
+}
+
+// `staysFirewalled`: on one machine a node may find out that it is reached by all.
+function createNode ({ bootstrap, seed, staysFirewalled = false, ...rest }) {
+  const dht = new DHT({ bootstrap: addresses(bootstrap), port: randomPort(), ...rest })
+  if (staysFirewalled) dht._checkIfFirewalled = async () => true
+  return dht
 }
 
 function addresses (list) {
