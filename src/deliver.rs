@@ -13,7 +13,7 @@ use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ats::{Status, Task, TaskId};
 use crate::error::{Code, Error, Result};
@@ -25,11 +25,18 @@ use crate::lookups::Lookups;
 use crate::node::{Inner, or_cancelled};
 use crate::offer::{P2p, is_sha256_hex};
 use crate::pump::{self, Control, PumpError};
-use crate::send::{Claimant, claimant};
+use crate::receive::{CLEAN_UP, LAST_WORD};
+use crate::send::{Claimant, check_claimant, claimant};
 use crate::wire::Meta;
 
 /// How long an unknown key's handshake is held while the task is read: the dial may overtake the event.
 const HOLD: Duration = Duration::from_secs(3);
+
+/// The shortest time between two readings of the task for the sake of unknown keys.
+pub(crate) const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the network may take to withdraw what was announced: nothing depends on it.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the offer waits for its topic to be announced. Past it the offer is made all the same:
 /// peers of ours need no topic, and the announcement goes on.
@@ -50,7 +57,7 @@ pub(crate) struct Rendezvous {
 
 /// Whose handshake the key's server answers.
 #[derive(Debug)]
-struct Admission {
+pub(crate) struct Admission {
     admitted: watch::Sender<Option<PublicKey>>,
     /// Somebody knocks whose key is not known yet: the task should be read now.
     knock: Notify,
@@ -98,29 +105,35 @@ impl Rendezvous {
         self.server.relay_addresses()
     }
 
-    /// Stops listening and withdraws the announcements.
-    pub(crate) async fn close(self) {
-        let leave = async {
-            if let Some(swarm) = self.swarm {
-                swarm.destroy().await;
-            }
-        };
-        tokio::join!(self.server.close(), leave);
+    /// Who may come in, and who waits before the door.
+    pub(crate) fn admission(&self) -> Arc<Admission> {
+        self.admission.clone()
+    }
+
+    /// Stops listening and withdraws the announcements, in the background: that takes round trips that no
+    /// transfer need wait for.
+    pub(crate) fn close(mut self, node: &Inner) {
+        self.leave_topic(node);
+        node.spawn(async move { timeout(LEAVE_LIMIT, self.server.close()).await });
     }
 
     fn admit(&self, key: PublicKey) {
         self.admission.admitted.send_replace(Some(key));
     }
 
-    async fn leave_topic(&mut self) {
+    fn leave_topic(&mut self, node: &Inner) {
         if let Some(swarm) = self.swarm.take() {
-            // Withdrawing the announcement takes round trips that the transfer need not wait for.
-            tokio::spawn(async move { swarm.destroy().await });
+            node.spawn(async move { timeout(LEAVE_LIMIT, swarm.destroy()).await });
         }
     }
 }
 
 impl Admission {
+    /// Waits until a key knocks that nobody has named yet: the task may name it by now.
+    pub(crate) async fn knocked(&self) {
+        self.knock.notified().await;
+    }
+
     /// Whether a handshake with this key goes on; waits a little for the claim that names it.
     async fn admits(&self, key: PublicKey) -> bool {
         let mut admitted = self.admitted.subscribe();
@@ -137,6 +150,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) node: &'a Arc<Inner>,
     pub(crate) transfer: &'a Transfer,
     pub(crate) task_id: &'a TaskId,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) recipient_id: &'a str,
     pub(crate) any_claimant: bool,
     pub(crate) source: &'a Source,
@@ -163,21 +177,30 @@ impl Delivery<'_> {
         p2p: P2p,
         listener: &mut Listener,
     ) -> Result<()> {
-        rendezvous.leave_topic().await;
+        rendezvous.leave_topic(self.node);
         rendezvous.admit(p2p.key);
         let mut known = p2p;
         let mut deadline = Instant::now() + self.limit;
         let mut started = false;
         let mut last = None;
+        let mut redialled = None;
         loop {
-            let connection = self.or_cancelled(async {
-                tokio::select! {
-                    connection = rendezvous.server.accept() => KeyStep::Connected(connection.map(Box::new)),
-                    turn = self.turn(listener, Some(&known)) => KeyStep::Turn(turn),
-                    () = sleep_until(deadline) => KeyStep::Over,
+            let step = match redialled.take() {
+                Some(connection) => KeyStep::Connected(Some(connection)),
+                None => {
+                    let step = self.or_cancelled(async {
+                        tokio::select! {
+                            connection = rendezvous.server.accept() => {
+                                KeyStep::Connected(connection.map(Box::new))
+                            }
+                            turn = self.turn(listener, Some(&known)) => KeyStep::Turn(turn),
+                            () = sleep_until(deadline) => KeyStep::Over,
+                        }
+                    });
+                    step.await?
                 }
-            });
-            let connection = match connection.await? {
+            };
+            let connection = match step {
                 KeyStep::Connected(Some(connection)) => connection,
                 KeyStep::Connected(None) => {
                     return Err(Error::new(Code::Network, "the peer network was left"));
@@ -187,8 +210,7 @@ impl Delivery<'_> {
                     known = p2p;
                     continue;
                 }
-                KeyStep::Turn(Turn::Completed(outputs)) if carries_key(&outputs, &known) => return Ok(()),
-                KeyStep::Turn(Turn::Completed(_)) => return Err(self.completed_unheard()),
+                KeyStep::Turn(Turn::Completed(outputs)) => return self.confirmed(&outputs, &known),
                 KeyStep::Turn(Turn::Ended(error)) => return Err(error),
                 KeyStep::Over => return Err(self.unreachable(last)),
             };
@@ -198,18 +220,19 @@ impl Delivery<'_> {
             if !std::mem::replace(&mut started, true) {
                 self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
             }
-            let before = *self.control.progress.borrow();
+            self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0);
             let sent = pump::send(connection.stream, self.source, self.meta, self.control);
-            let outcome = tokio::select! {
-                outcome = sent => outcome,
-                error = self.ended(listener) => return Err(error),
-            };
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
-                Err(error) => return Err(self.error(&error)),
+            tokio::select! {
+                outcome = sent => match outcome {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
+                    Err(error) => return Err(self.verdict(self.error(&error)).await),
+                },
+                over = self.ended(listener, &known) => return over,
+                // The recipient alone dials, and dials again only when it has lost what it had.
+                newer = accept_from(&mut rendezvous.server, known.key) => redialled = Some(Box::new(newer)),
             }
-            if *self.control.progress.borrow() != before {
+            if *self.control.progress.borrow() != 0 {
                 deadline = Instant::now() + self.limit;
             }
         }
@@ -220,10 +243,16 @@ impl Delivery<'_> {
         let Some(swarm) = rendezvous.swarm.take() else {
             return Err(Error::new(Code::Network, "the topic was left"));
         };
-        let turn = async { Ok(self.node.turn_with_original(self.recipient_id).await) };
-        let result = match or_cancelled(&self.control.cancel, turn).await {
-            Ok(_turn) => self.on_swarm(&swarm, rendezvous.topic, listener).await,
-            Err(error) => Err(error),
+        let turn = self.or_cancelled(async {
+            tokio::select! {
+                turn = self.node.turn_with_original(self.recipient_id) => Ok(turn),
+                over = self.over(listener) => Err(over),
+            }
+        });
+        let result = match turn.await {
+            Ok(Ok(_turn)) => self.on_swarm(&swarm, rendezvous.topic, listener).await,
+            Ok(Err(over)) => over,
+            Err(aborted) => Err(aborted),
         };
         rendezvous.swarm = Some(swarm);
         result
@@ -238,7 +267,6 @@ impl Delivery<'_> {
         let mut started = false;
         let mut acknowledged = false;
         let mut last: Option<Error> = None;
-        let mut moved = 0;
         loop {
             let step = self.or_cancelled(async {
                 tokio::select! {
@@ -277,12 +305,33 @@ impl Delivery<'_> {
                         return Err(self.error(&error));
                     }
                     last = Some(self.error(&error));
-                    if candidates.is_empty() && !acknowledged {
+                    if error.is_lost_connection() {
+                        if self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0) {
+                            deadline = Instant::now() + self.limit;
+                        }
+                    } else if candidates.is_empty() && !acknowledged {
                         deadline = deadline.min(Instant::now() + SECOND_CHANCE);
                     }
                 }
                 Step::Turn(Turn::Completed(outputs)) => return self.completed(&outputs),
-                Step::Turn(Turn::Ended(error)) => return Err(last.unwrap_or(error)),
+                Step::Turn(Turn::Ended(error)) if error.code == Code::Cancelled => return Err(error),
+                Step::Turn(Turn::Ended(error)) => {
+                    // The peer that ended the task says why on its connection: that is the better word.
+                    let word = async {
+                        while let Some(outcome) = candidates.next().await {
+                            if let Err(error @ (PumpError::Nack(_) | PumpError::Remote(_))) = outcome {
+                                return Some(self.error(&error));
+                            }
+                        }
+                        None
+                    };
+                    let word = timeout(LAST_WORD, word).await.ok().flatten();
+                    let before = last.filter(|last| last.code != Code::PeerUnreachable);
+                    return Err(match error.code {
+                        Code::RemoteError => word.or(before).unwrap_or(error),
+                        _ => error,
+                    });
+                }
                 Step::Turn(Turn::Key(_)) => {}
                 Step::LookUp => {
                     if let Some(discovery) = &discovery {
@@ -295,9 +344,8 @@ impl Delivery<'_> {
                     lookups = Lookups::start();
                 }
                 Step::Over => {
-                    let now_moved = *self.control.progress.borrow();
-                    if std::mem::replace(&mut moved, now_moved) != now_moved || !candidates.is_empty() {
-                        // Candidates end by themselves when no byte moves.
+                    // Candidates end by themselves when no byte moves.
+                    if !candidates.is_empty() {
                         deadline = Instant::now() + self.limit;
                         continue;
                     }
@@ -312,8 +360,13 @@ impl Delivery<'_> {
 
     /// Waits until the claimed task says something new.
     async fn turn(&self, listener: &mut Listener, known: Option<&P2p>) -> Turn {
+        let mut last_read = Instant::now();
         loop {
-            listener.changed(self.task_id).await;
+            tokio::select! {
+                () = listener.changed(self.task_id) => {}
+                () = self.admission.knocked() => sleep_until(last_read + KNOCK_INTERVAL).await,
+            }
+            last_read = Instant::now();
             let read = self.node.client.get(self.task_id).await;
             listener.seen();
             let Ok(task) = read else { continue };
@@ -329,28 +382,68 @@ impl Delivery<'_> {
                         Err(error) => return Turn::Ended(error),
                     }
                 }
-                Status::Completed => return Turn::Completed(task.outputs),
+                Status::Completed => match self.check_assignee(&task) {
+                    Ok(()) => return Turn::Completed(task.outputs),
+                    Err(error) => return Turn::Ended(error),
+                },
                 status => return Turn::Ended(self.ended_by(&task, status)),
             }
         }
     }
 
     /// Waits until the task is over while bytes flow, and a little longer for the peer's own last word.
-    async fn ended(&self, listener: &mut Listener) -> Error {
+    async fn ended(&self, listener: &mut Listener, known: &P2p) -> Result<()> {
         loop {
             match self.turn(listener, None).await {
                 Turn::Ended(error) => {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    return error;
+                    if error.code != Code::Cancelled {
+                        sleep(LAST_WORD).await;
+                    }
+                    return Err(error);
                 }
-                // Its ACK is on the way.
-                Turn::Completed(_) => {
-                    tokio::time::sleep(self.limit).await;
-                    return self.unconfirmed();
+                Turn::Completed(outputs) => {
+                    sleep(LAST_WORD).await;
+                    return self.confirmed(&outputs, known);
                 }
                 Turn::Key(_) => {}
             }
         }
+    }
+
+    /// Waits until the task is over before any byte was sent.
+    async fn over(&self, listener: &mut Listener) -> Result<()> {
+        loop {
+            match self.turn(listener, None).await {
+                Turn::Ended(error) => return Err(error),
+                Turn::Completed(_) => return Err(self.completed_unheard()),
+                Turn::Key(_) => {}
+            }
+        }
+    }
+
+    /// What a failure is, once the task was read: where a third party cancelled it, that is the cause, and
+    /// the peer's leaving only what came of it.
+    async fn verdict(&self, error: Error) -> Error {
+        if error.code != Code::RemoteError {
+            return error;
+        }
+        match timeout(CLEAN_UP, self.node.client.get(self.task_id)).await {
+            Ok(Ok(task)) if task.status == Status::Cancelled => self.ended_by(&task, Status::Cancelled),
+            _ => error,
+        }
+    }
+
+    fn check_assignee(&self, task: &Task) -> Result<()> {
+        match &task.assignee {
+            Some(_) => check_claimant(task, self.recipient_id, self.any_claimant).map(drop),
+            // A service need not remember who completed a task.
+            None => Ok(()),
+        }
+    }
+
+    /// Judges a completion whose ACK was not heard, by the peer that dials with the known key.
+    fn confirmed(&self, outputs: &[Value], known: &P2p) -> Result<()> {
+        if carries_key(outputs, known) { self.completed(outputs) } else { Err(self.completed_unheard()) }
     }
 
     fn completed(&self, outputs: &[Value]) -> Result<()> {
@@ -369,12 +462,7 @@ impl Delivery<'_> {
     }
 
     fn ended_by(&self, task: &Task, status: Status) -> Error {
-        let why =
-            task.reason.as_ref().map(|reason| format!(": {}", files::display(reason))).unwrap_or_default();
-        let (name, peer) = (&self.transfer.original_name, files::display(self.recipient_id));
-        let by_peer = status == Status::Failed || status == Status::Rejected;
-        let code = if by_peer { Code::RemoteError } else { Code::Cancelled };
-        Error::new(code, format!("the transfer of {name} to {peer} was {status}{why}"))
+        ended_by(task, status, self.recipient_id, &self.transfer.original_name)
     }
 
     fn error(&self, error: &PumpError) -> Error {
@@ -437,6 +525,28 @@ enum Step {
     LookUp,
     Dial,
     Over,
+}
+
+/// Why a task that was claimed is over, from what it says.
+pub(crate) fn ended_by(task: &Task, status: Status, recipient_id: &str, name: &str) -> Error {
+    let why = task.reason.as_ref().map(|reason| format!(": {}", files::display(reason))).unwrap_or_default();
+    let code = match status {
+        Status::Failed | Status::Rejected => Code::told_by_peer(task.reason.as_deref()),
+        _ => Code::Cancelled,
+    };
+    Error::new(code, format!("the transfer of {name} to {} was {status}{why}", files::display(recipient_id)))
+}
+
+/// The next connection that this key makes.
+async fn accept_from(server: &mut Server, key: PublicKey) -> Connection {
+    loop {
+        match server.accept().await {
+            Some(connection) if connection.remote_public_key() == key => return connection,
+            Some(_) => {}
+            // The server has ended, and with it the connection that is being served.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Whether a completion was made by the peer that dialled with this key.

@@ -134,6 +134,15 @@ impl Code {
         }
     }
 
+    /// What a peer's [`Self::public_reason`] means to the other side: some failures go by the same name
+    /// there, the rest are the peer's own.
+    pub fn told_by_peer(reason: Option<&str>) -> Code {
+        [Code::Integrity, Code::Stalled, Code::PeerUnreachable]
+            .into_iter()
+            .find(|code| reason == Some(code.public_reason()))
+            .unwrap_or(Code::RemoteError)
+    }
+
     /// Whether the same call may succeed later with nothing changed by the caller.
     pub fn retryable(self) -> bool {
         matches!(

@@ -119,7 +119,10 @@ impl Listener {
         loop {
             match timeout_at(deadline, self.next()).await {
                 Err(_) => break,
-                Ok(None) => tokio::time::sleep_until(deadline).await,
+                Ok(None) => {
+                    tokio::time::sleep_until(deadline).await;
+                    break;
+                }
                 Ok(Some(Notice::Task(task))) if task.id != *id => {}
                 Ok(Some(Notice::Disconnected(_))) => {}
                 Ok(Some(_)) => break,

@@ -1,6 +1,7 @@
 //! Getting the bytes of an accepted offer: by its sender's key, or on a topic where an original sends.
 
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -54,7 +55,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) transfer: &'a Transfer,
     pub(crate) control: &'a Control,
     /// Whether the start was told: redials begin nothing new.
-    pub(crate) started: AtomicBool,
+    pub(crate) started: &'a AtomicBool,
     /// Runs between the file being in its place and the sender being told.
     pub(crate) before_ack: BeforeAck<'a>,
 }
@@ -67,6 +68,21 @@ enum Setback {
     Final(Error),
 }
 
+impl Setback {
+    fn into_error(self) -> Error {
+        let (Setback::Lost(error) | Setback::Final(error)) = self;
+        error
+    }
+
+    /// Until when another peer may come on the topic.
+    fn wait_for_another(&self, limit: Duration) -> Instant {
+        match self {
+            Setback::Lost(_) => Instant::now() + limit,
+            Setback::Final(_) => Instant::now() + SECOND_CHANCE.min(limit),
+        }
+    }
+}
+
 impl Fetch<'_> {
     /// Dials the sender's key until the file has come over, or nothing was heard for `timeout`.
     pub(crate) async fn by_key(&self, dht: &Dht, key_pair: KeyPair, partial: Partial) -> Result<PathBuf> {
@@ -74,26 +90,25 @@ impl Fetch<'_> {
         let mut sender = self.sender()?;
         let mut partial = Some(partial);
         let mut deadline = Instant::now() + limit;
-        let mut moved = 0;
         let mut last = None;
         let mut pauses = REDIAL.into_iter();
         loop {
             let options = ConnectOptions {
                 key_pair: Some(key_pair.clone()),
-                relay_addresses: sender.nodes.clone(),
+                relay_addresses: sender.nodes.iter().copied().filter(|node| may_ask(dht, *node)).collect(),
                 ..Default::default()
             };
             let until = deadline.min(Instant::now() + DIAL_LIMIT);
             match self.or_cancelled(timeout_at(until, dht.connect(sender.key, options))).await? {
                 Ok(Ok(connection)) => {
                     let fresh = self.fresh(partial.take()).await?;
+                    self.begin_again();
                     match self.over(connection.stream, fresh).await {
                         Ok(path) => return Ok(path),
                         Err(Setback::Final(error)) => return Err(error),
                         Err(Setback::Lost(error)) => last = Some(error.message),
                     }
-                    let now_moved = *self.control.progress.borrow();
-                    if std::mem::replace(&mut moved, now_moved) != now_moved {
+                    if self.has_moved() {
                         deadline = Instant::now() + limit;
                         pauses = REDIAL.into_iter();
                     }
@@ -134,7 +149,6 @@ impl Fetch<'_> {
         let mut deadline = Instant::now() + limit;
         let mut candidates = FuturesUnordered::new();
         let mut partial = Some(partial);
-        let mut moved = 0;
         let mut last: Option<Error> = None;
         loop {
             let next = self.or_cancelled(async {
@@ -157,24 +171,25 @@ impl Fetch<'_> {
             };
             match next {
                 Step::Connected(stream) => candidates.push(self.candidate(stream)),
-                Step::Candidate(Err(error)) => last = Some(error),
+                Step::Candidate(Err(setback)) => {
+                    deadline = deadline.min(setback.wait_for_another(limit));
+                    last = Some(setback.into_error());
+                }
                 Step::Candidate(Ok(incoming)) => {
                     let fresh = self.fresh(partial.take()).await?;
+                    self.begin_again();
                     match self.body(incoming, fresh).await {
                         Ok(path) => return Ok(path),
-                        Err(Setback::Lost(error)) => last = Some(error),
                         Err(Setback::Final(error)) if error.code == Code::Aborted || is_ours(&error) => {
                             return Err(error);
                         }
-                        Err(Setback::Final(error)) => {
-                            last = Some(error);
-                            deadline = deadline.min(Instant::now() + SECOND_CHANCE);
-                            continue;
+                        // The bytes took their time; the wait for another begins when they have ended.
+                        Err(setback) => {
+                            if self.has_moved() || matches!(setback, Setback::Final(_)) {
+                                deadline = setback.wait_for_another(limit);
+                            }
+                            last = Some(setback.into_error());
                         }
-                    }
-                    let now_moved = *self.control.progress.borrow();
-                    if std::mem::replace(&mut moved, now_moved) != now_moved {
-                        deadline = Instant::now() + limit;
                     }
                 }
                 Step::LookUp => discovery.look_up(),
@@ -187,12 +202,21 @@ impl Fetch<'_> {
         }
     }
 
-    async fn candidate(&self, stream: SecretStream) -> Result<Incoming<udx::Stream>> {
+    async fn candidate(&self, stream: SecretStream) -> Result<Incoming<udx::Stream>, Setback> {
         let mut incoming = Incoming::new(stream, self.meta());
         match incoming.meta(self.control).await {
             Ok(()) => Ok(incoming),
-            Err(error) => Err(self.error(error)),
+            Err(error) => Err(self.setback(error)),
         }
+    }
+
+    /// Each connection begins with the first byte.
+    fn begin_again(&self) {
+        self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0);
+    }
+
+    fn has_moved(&self) -> bool {
+        *self.control.progress.borrow() != 0
     }
 
     async fn over(&self, stream: SecretStream, partial: Partial) -> Result<PathBuf, Setback> {
@@ -292,7 +316,7 @@ impl Fetch<'_> {
 
 enum Step {
     Connected(SecretStream),
-    Candidate(Result<Incoming<udx::Stream>>),
+    Candidate(Result<Incoming<udx::Stream>, Setback>),
     LookUp,
     Announce,
     Over,
@@ -304,6 +328,12 @@ const PARTING: Duration = Duration::from_secs(3);
 /// Lets connections that have noticed their cancellation say so before they go.
 pub(crate) async fn part<F: Future>(connections: &mut FuturesUnordered<F>) {
     let _ = timeout(PARTING, async { while connections.next().await.is_some() {} }).await;
+}
+
+/// Whether a node named by a peer may be asked: one on the public network sends nobody into a private one.
+fn may_ask(dht: &Dht, node: SocketAddrV4) -> bool {
+    let is_private = |ip: &Ipv4Addr| ip.is_private() || ip.is_loopback() || ip.is_link_local();
+    !is_private(node.ip()) || dht.remote_address().is_none_or(|own| is_private(own.ip()))
 }
 
 /// Whether an error lies on this side, so that no other peer could do better.

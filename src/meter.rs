@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// The shortest time between two reports: ten a second are smooth to the eye and free to the machine.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -14,20 +15,25 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub struct Meter {
     sender: watch::Sender<u64>,
     task: JoinHandle<()>,
+    /// The last count was given: nothing is waited for any more.
+    ending: CancellationToken,
 }
 
 impl Meter {
     /// Reports to `report`, on a task of its own.
     pub fn start(report: impl Fn(u64) + Send + 'static) -> Meter {
         let (sender, mut receiver) = watch::channel(0);
+        let ending = CancellationToken::new();
+        let ended = ending.clone();
         let task = tokio::spawn(async move {
             while receiver.changed().await.is_ok() {
                 let bytes = *receiver.borrow_and_update();
                 report(bytes);
-                sleep(INTERVAL).await;
+                // Either way it is time for the next report.
+                let _ = timeout(INTERVAL, ended.cancelled()).await;
             }
         });
-        Meter { sender, task }
+        Meter { sender, task, ending }
     }
 
     /// Where counts go in.
@@ -38,6 +44,7 @@ impl Meter {
     /// Reports what is left, once all other senders are gone, and ends.
     pub async fn finish(self) {
         drop(self.sender);
+        self.ending.cancel();
         // A report that panicked has nothing left to say.
         let _ = self.task.await;
     }
@@ -47,7 +54,22 @@ impl Meter {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use tokio::time::{Instant, sleep};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_no_interval() {
+        let started = Instant::now();
+        let meter = Meter::start(|_| {});
+        let sender = meter.sender();
+        sender.send_replace(1);
+        tokio::task::yield_now().await;
+        sender.send_replace(2);
+        drop(sender);
+        meter.finish().await;
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn many_counts_become_few_reports_and_the_last_one_is_among_them() {

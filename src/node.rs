@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ats::{self, Client, Settings, Task, TaskId};
+use crate::ats::{self, Client, Settings, Status, Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
 use crate::feed::Feed;
@@ -38,8 +41,15 @@ const MAX_RECEIVING: usize = 16;
 /// Files that are sent at once; the rest wait before they are offered.
 const MAX_SENDING: usize = 64;
 
-/// How long `destroy` waits for transfers to tell their peers and the service that they were cancelled.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Offers that are being declined at once; beyond, they are left to expire.
+const MAX_DECLINING: usize = 64;
+
+/// How long `destroy` waits for transfers to tell their peers and the service that they were cancelled:
+/// a little more than each of them takes at most.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// How long what was stopped in the middle may take to go away.
+const HALT: Duration = Duration::from_secs(1);
 
 /// How a node is set up. `Default` gives the documented defaults.
 #[derive(Clone, Debug)]
@@ -104,9 +114,12 @@ pub(crate) struct Inner {
     pub(crate) desk: Desk,
     pub(crate) receiving: Semaphore,
     pub(crate) sending: Semaphore,
-    /// Ends everything.
+    pub(crate) declining: Arc<Semaphore>,
+    /// Ends everything in good order.
     pub(crate) cancel: CancellationToken,
-    pub(crate) tasks: TaskTracker,
+    /// Ends what did not end by that.
+    halt: CancellationToken,
+    tasks: TaskTracker,
     emit: Box<dyn Fn(Event) + Send + Sync>,
     feeds: Mutex<HashMap<String, Arc<Feed>>>,
     originals: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -130,7 +143,9 @@ impl Node {
             desk: Desk::default(),
             receiving: Semaphore::new(MAX_RECEIVING),
             sending: Semaphore::new(MAX_SENDING),
+            declining: Arc::new(Semaphore::new(MAX_DECLINING)),
             cancel: CancellationToken::new(),
+            halt: CancellationToken::new(),
             tasks: TaskTracker::new(),
             emit: Box::new(emit),
             feeds: Mutex::default(),
@@ -143,9 +158,10 @@ impl Node {
     /// verified.
     pub async fn send(&self, mut request: SendRequest) -> Result<Sent> {
         let inner = self.alive()?;
-        request.cancel = inner.either(request.cancel);
+        let transfer = inner.cancel.child_token();
+        let caller = std::mem::replace(&mut request.cancel, transfer.clone());
         // As a task of its own the transfer can say good-bye even when nobody waits for it any more.
-        joined(inner.tasks.spawn(send::run(inner.clone(), request))).await
+        joined(inner.spawn(cancelled_by(caller, transfer, send::run(inner.clone(), request)))).await
     }
 
     /// Watches a channel for offers. A folder to save in is made, and tried, before this returns.
@@ -153,17 +169,19 @@ impl Node {
         let inner = self.alive()?;
         let save_dir = options.save_dir.as_deref().map(prepare_folder).transpose()?;
         let channel = options.channel.unwrap_or_else(|| inner.settings.channel.clone());
-        inner.tasks.spawn(watch::run(inner.clone(), Watch { channel, save_dir }));
+        inner.spawn(watch::run(inner.clone(), Watch { channel, save_dir }));
         Ok(())
     }
 
     /// Takes an offered file. Resolves when it is in its place, whole and verified.
     pub async fn accept(&self, offer: u64, mut acceptance: Acceptance) -> Result<Received> {
         let inner = self.alive()?;
-        acceptance.cancel = inner.either(acceptance.cancel);
         let open = inner.desk.take(offer)?;
+        let transfer = inner.cancel.child_token();
+        let caller = std::mem::replace(&mut acceptance.cancel, transfer.clone());
         let reception = receive::run(inner.clone(), offer, open, acceptance);
-        joined(inner.tasks.spawn(async { reception.await.map_err(|failure| failure.error) })).await
+        let reception = async { reception.await.map_err(|failure| failure.error) };
+        joined(inner.spawn(cancelled_by(caller, transfer, reception))).await
     }
 
     /// The name under which an open offer's file is saved in a folder.
@@ -175,10 +193,23 @@ impl Node {
     pub async fn reject(&self, offer: u64, reason: Option<&str>) -> Result<()> {
         let inner = self.alive()?;
         let open = inner.desk.take(offer)?;
-        inner.desk.declined(&open.task.id);
         if open.offer.recipient_id.is_some() {
-            inner.client.reject(&open.task.id, reason.unwrap_or("declined by the recipient")).await?;
+            let reason = reason.unwrap_or("declined by the recipient");
+            if let Err(error) = inner.client.reject(&open.task.id, reason).await {
+                if error.is_retryable() {
+                    inner.desk.put_back(offer, open);
+                    return Err(error.into());
+                }
+                // Refused, because the offer is over: it was withdrawn, or taken by another process.
+                let over = match inner.client.get(&open.task.id).await {
+                    Ok(task) => task.status != Status::Pending,
+                    Err(error) => error.is_not_found(),
+                };
+                inner.desk.ended(&open.task.id, false);
+                return Err(if over { watch::answered() } else { error.into() });
+            }
         }
+        inner.desk.declined(&open.task.id);
         Ok(())
     }
 
@@ -204,7 +235,9 @@ impl Node {
         let inner = &self.0;
         inner.cancel.cancel();
         inner.tasks.close();
-        let _ = tokio::time::timeout(FAREWELL, inner.tasks.wait()).await;
+        let _ = timeout(FAREWELL, inner.tasks.wait()).await;
+        inner.halt.cancel();
+        let _ = timeout(HALT, inner.tasks.wait()).await;
         lock(&inner.feeds).clear();
         inner.network.close().await;
     }
@@ -228,18 +261,13 @@ impl Inner {
         &self.settings.actor.id
     }
 
-    /// A token that ends with `cancel` and with the node.
-    fn either(&self, cancel: CancellationToken) -> CancellationToken {
-        let both = self.cancel.child_token();
-        let guard = both.clone();
-        let node = self.cancel.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = cancel.cancelled() => guard.cancel(),
-                () = node.cancelled() => {}
-            }
-        });
-        both
+    /// Runs something as a part of the node, which ends with it; `None` if it had to be stopped for that.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let halt = self.halt.clone();
+        self.tasks.spawn(async move { halt.run_until_cancelled(future).await })
     }
 
     /// The subscription to a channel, begun now if it is the first use.
@@ -335,8 +363,26 @@ pub fn topic(prefix: &str, transfer_id: &str) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
-    task.await.unwrap_or_else(|_| Err(Error::new(Code::State, "an internal task ended unexpectedly")))
+async fn joined<T>(task: JoinHandle<Option<Result<T>>>) -> Result<T> {
+    match task.await {
+        Ok(Some(result)) => result,
+        Ok(None) => Err(Error::new(Code::Aborted, "the transfer was cancelled here")),
+        Err(_) => Err(Error::new(Code::State, "an internal task ended unexpectedly")),
+    }
+}
+
+/// Runs a transfer, and cancels it when its caller does.
+async fn cancelled_by<T>(
+    caller: CancellationToken,
+    transfer: CancellationToken,
+    run: impl Future<Output = T>,
+) -> T {
+    let mut run = pin!(run);
+    tokio::select! {
+        result = &mut run => return result,
+        () = caller.cancelled() => transfer.cancel(),
+    }
+    run.await
 }
 
 /// Runs what blocks on a thread where that is allowed.

@@ -158,7 +158,7 @@ impl P2p {
                 .iter()
                 .take(MAX_NODES)
                 .filter_map(|node| node.as_str()?.parse::<SocketAddrV4>().ok())
-                .filter(|node| node.port() != 0)
+                .filter(|node| is_host(*node))
                 .collect(),
         };
         Some(P2p {
@@ -189,20 +189,29 @@ impl P2p {
     /// What `actor` said on a task about how its peer is reached. Messages of others say nothing.
     pub fn said_by(task: &Task, actor: &str, transfer_id: &str) -> Said {
         let mut said = Said::Nothing;
-        let parts = task
-            .messages
-            .iter()
-            .filter(|message| message.actor.as_ref().is_some_and(|author| author.id == actor))
-            .flat_map(|message| &message.parts);
-        for part in parts {
-            said = match (P2p::from_part(part, transfer_id), said) {
-                (None, before) | (Some(None), before @ Said::Valid(_)) => before,
-                (Some(Some(p2p)), Said::Valid(before)) if before.seq > p2p.seq => Said::Valid(before),
-                (Some(Some(p2p)), _) => Said::Valid(p2p),
-                (Some(None), _) => Said::Malformed,
+        for word in P2p::words_of(task, actor, transfer_id) {
+            said = match (word, said) {
+                (None, before @ Said::Valid(_)) => before,
+                (Some(p2p), Said::Valid(before)) if before.seq > p2p.seq => Said::Valid(before),
+                (Some(p2p), _) => Said::Valid(p2p),
+                (None, _) => Said::Malformed,
             };
         }
         said
+    }
+
+    /// Whether another process than `instance` speaks for `actor` on a task.
+    pub fn is_said_by_another(task: &Task, actor: &str, transfer_id: &str, instance: &[u8; 16]) -> bool {
+        P2p::words_of(task, actor, transfer_id).flatten().any(|p2p| p2p.instance != *instance)
+    }
+
+    /// What `actor` said, oldest first; `None` for what can't be read.
+    fn words_of(task: &Task, actor: &str, transfer_id: &str) -> impl Iterator<Item = Option<P2p>> {
+        task.messages
+            .iter()
+            .filter(move |message| message.actor.as_ref().is_some_and(|author| author.id == actor))
+            .flat_map(|message| &message.parts)
+            .filter_map(move |part| P2p::from_part(part, transfer_id))
     }
 
     /// Reads a part as such a message for `transfer_id`, whatever way its content is written.
@@ -220,6 +229,12 @@ impl P2p {
 /// Whether `text` is a SHA-256 in the form that offers carry: 64 lower-case hex digits.
 pub fn is_sha256_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether an address can be a host's: not of the ranges that name none, or many.
+fn is_host(address: SocketAddrV4) -> bool {
+    let [first, ..] = address.ip().octets();
+    address.port() != 0 && first != 0 && first < 224
 }
 
 fn find<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
@@ -306,6 +321,17 @@ mod tests {
             payload["hash"] = json!(hash);
             assert!(Offer::from_payload(&payload).is_err(), "hash {hash}");
         }
+    }
+
+    #[test]
+    fn only_addresses_of_hosts_are_dialled() {
+        let mut value = offer().p2p.unwrap().to_value();
+        for node in ["0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "1.2.3.4:0", "[::1]:1", "host:1"] {
+            value["nodes"] = json!([node]);
+            assert_eq!(P2p::from_value(&value).unwrap().nodes, [], "{node}");
+        }
+        value["nodes"] = json!(vec!["1.2.3.4:5"; 100]);
+        assert_eq!(P2p::from_value(&value).unwrap().nodes.len(), MAX_NODES);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -15,19 +16,29 @@ use crate::ats::{Lost, Part, Status, Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
 use crate::fetch::Fetch;
-use crate::files::{self, Partial, Target};
+use crate::files::{self, Partial, Source, Target};
 use crate::meter::Meter;
 use crate::node::{Inner, blocking, or_cancelled};
 use crate::offer::P2p;
 use crate::pump::Control;
 use crate::record::{Done, RecordId, Records};
-use crate::watch::{OpenOffer, transfer_of};
+use crate::watch::{OpenOffer, is_stale, transfer_of};
 
 /// How long a claim lasts without renewal: short, so that a receiver that died frees the offer soon.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// How long a transfer whose task has ended may go on to hear from its peer why.
-const LAST_WORD: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// How long a transfer that is over may take to tell its peer and to remove what it wrote.
+const PARTING: Duration = Duration::from_secs(4);
+
+/// How long the end of a task may take to be told to the service when a transfer fails, and how long an
+/// answer that is on its way is waited for when it is cancelled.
+pub(crate) const CLEAN_UP: Duration = Duration::from_secs(4);
+
+/// Completions that are made up for at once.
+const MAX_REPORTING: usize = 16;
 
 /// First pause between attempts to report a completion that the service missed; doubles to the last.
 const REPORT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -81,6 +92,7 @@ pub(crate) async fn run(
         transfer: transfer.clone(),
         instance: rand::random(),
         claimed: false,
+        started: AtomicBool::new(false),
     };
     let started = Instant::now();
     let result = reception.receive(started).await;
@@ -96,11 +108,7 @@ pub(crate) async fn run(
             let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
             node.emit(Event::TransferFailed { transfer, error: error.clone() });
             if claimed {
-                if error.code != Code::Cancelled
-                    && let Err(refused) = node.client.fail(&open.task.id, error.code.public_reason()).await
-                {
-                    tracing::debug!("task {} could not be failed: {refused}", open.task.id);
-                }
+                let _ = timeout(CLEAN_UP, reception.give_up(&error)).await;
                 node.desk.ended(&open.task.id, false);
             } else if matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
                 node.desk.ended(&open.task.id, false);
@@ -120,13 +128,13 @@ pub(crate) async fn report_missed(node: &Inner) {
         let records = records.clone();
         tokio::task::spawn_blocking(move || records.unreported(&scope)).await.unwrap_or_default()
     };
-    for (id, done) in missed {
-        report(node, &records, &id, done).await;
-    }
+    // One that the service does not get done must not hold up the others.
+    let reports = missed.into_iter().map(|(id, done)| report(node, records.clone(), id, done));
+    futures_util::stream::iter(reports).buffer_unordered(MAX_REPORTING).collect::<()>().await;
 }
 
 /// Completes one task, trying again until the service takes it or says that it never will.
-async fn report(node: &Inner, records: &Records, id: &RecordId, mut done: Done) {
+async fn report(node: &Inner, records: Records, id: RecordId, mut done: Done) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
     let mut pause = REPORT_PAUSE.0;
     loop {
@@ -144,7 +152,6 @@ async fn report(node: &Inner, records: &Records, id: &RecordId, mut done: Done) 
         };
         if settled {
             done.completed = true;
-            let (records, id) = (records.clone(), id.clone());
             let _ = tokio::task::spawn_blocking(move || records.write(&id, &done)).await;
             return;
         }
@@ -177,12 +184,26 @@ struct Reception<'a> {
     transfer: Transfer,
     instance: [u8; 16],
     claimed: bool,
+    /// Whether bytes have come.
+    started: AtomicBool,
 }
 
 impl Reception<'_> {
     async fn receive(&mut self, started: Instant) -> Result<Received> {
         let node = self.node;
+        let from_original = self.open.offer.p2p.is_none();
+        // Who waits for an original must not keep others from receiving meanwhile.
+        let _turn = match from_original {
+            true => {
+                let turn = async { Ok(node.turn_with_original(&self.open.offer.sender_id).await) };
+                Some(or_cancelled(self.cancel, turn).await?)
+            }
+            false => None,
+        };
         let _permit = or_cancelled(self.cancel, async { Ok(node.receiving.acquire().await) }).await?;
+        if is_stale(node, self.open) {
+            return Err(self.expired("has expired"));
+        }
         let records = node.records()?;
         let lock = blocking({
             let (records, id) = (records.clone(), self.id.clone());
@@ -194,20 +215,13 @@ impl Reception<'_> {
                 "another process of this user is receiving this file already",
             ));
         };
-        if let Some(received) = self.arrived_before(&records).await {
-            return Ok(received);
+        if let Some(done) = self.arrived_before(&records).await {
+            self.claim().await?;
+            return self.complete(&records, done).await;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
         let partial = self.partial().await?;
         let dht = or_cancelled(self.cancel, node.network.dht(&node.client)).await?;
-        let from_original = self.open.offer.p2p.is_none();
-        let _turn = match from_original {
-            true => {
-                let turn = async { Ok(node.turn_with_original(&self.open.offer.sender_id).await) };
-                Some(or_cancelled(self.cancel, turn).await?)
-            }
-            false => None,
-        };
         let key_pair = KeyPair::generate();
         let p2p = P2p {
             key: key_pair.public_key(),
@@ -216,13 +230,14 @@ impl Reception<'_> {
             seq: node.next_seq(),
         };
         let p2p = (!from_original).then_some(p2p);
+        self.check_pending().await?;
         if let Some(p2p) = &p2p {
             self.say_how_we_dial(p2p).await?;
         }
         self.claim().await?;
         let meter = self.meter();
-        let control =
-            Control { progress: meter.sender(), cancel: self.cancel.clone(), idle: node.options.timeout };
+        let stop = self.cancel.child_token();
+        let control = Control { progress: meter.sender(), cancel: stop.clone(), idle: node.options.timeout };
         let fetch = Fetch {
             node,
             open: self.open,
@@ -230,37 +245,34 @@ impl Reception<'_> {
             id: &self.id,
             transfer: &self.transfer,
             control: &control,
-            started: AtomicBool::new(false),
+            started: &self.started,
             before_ack: Box::new(|path| Box::pin(self.remember(&records, self.done(path, started, &p2p)))),
         };
         let fetched = match from_original {
-            true => self.while_claimed(fetch.by_topic(dht, key_pair, partial)).await,
-            false => self.while_claimed(fetch.by_key(&dht, key_pair, partial)).await,
+            true => self.while_claimed(fetch.by_topic(dht, key_pair, partial), &stop).await,
+            false => self.while_claimed(fetch.by_key(&dht, key_pair, partial), &stop).await,
         };
         drop(fetch);
         drop(control);
         meter.finish().await;
-        let file_path = fetched?;
+        let file_path = match fetched {
+            Ok(path) => path,
+            Err(error) => return Err(self.verdict(error).await),
+        };
         self.complete(&records, self.done(&file_path, started, &p2p)).await
     }
 
     /// A file that is recorded as done and still there needs no bytes, only its task completed.
-    async fn arrived_before(&self, records: &Records) -> Option<Received> {
-        let (done, size) = blocking({
-            let (records, id) = (records.clone(), self.id.clone());
-            move || {
-                let done = records.read(&id);
-                let size =
-                    done.as_ref().and_then(|done| Some(std::fs::metadata(&done.file_path).ok()?.len()));
-                Ok((done, size))
-            }
-        })
-        .await
-        .ok()?;
-        let done = done.filter(|_| size == Some(self.open.offer.size))?;
-        let received = self.received(done.file_path.clone());
-        report(self.node, records, &self.id, done).await;
-        Some(received)
+    async fn arrived_before(&self, records: &Records) -> Option<Done> {
+        let (records, id, hash) = (records.clone(), self.id.clone(), self.open.offer.hash.clone());
+        let cancel = self.cancel.clone();
+        let found = blocking(move || {
+            let Some(done) = records.read(&id) else { return Ok(None) };
+            // It may have been changed or replaced since.
+            let there = Source::open(&done.file_path).and_then(|source| source.hash(|_| {}, &cancel));
+            Ok(there.is_ok_and(|there| there == hash).then_some(done))
+        });
+        found.await.ok().flatten()
     }
 
     async fn partial(&self) -> Result<Partial> {
@@ -280,28 +292,39 @@ impl Reception<'_> {
         or_cancelled(self.cancel, post).await.map(drop)
     }
 
+    /// Checks that nobody has the offer yet, another process of this actor included: its claim would be
+    /// taken for ours.
+    async fn check_pending(&self) -> Result<()> {
+        let read = async { Ok(self.node.client.get(&self.open.task.id).await) };
+        match or_cancelled(self.cancel, read).await? {
+            Ok(task) if task.status == Status::Pending => Ok(()),
+            Ok(task) if task.status == Status::InProgress => Err(self.taken()),
+            Ok(task) => Err(self.expired(&format!("is {}", task.status))),
+            Err(error) if error.is_not_found() => Err(self.expired("is gone")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn claim(&mut self) -> Result<()> {
         let node = self.node;
-        match or_cancelled(self.cancel, async { Ok(node.client.claim(&self.open.task.id, LEASE).await) })
-            .await?
-        {
+        let mut claim = pin!(node.client.claim(&self.open.task.id, LEASE));
+        let answer = match or_cancelled(self.cancel, async { Ok((&mut claim).await) }).await {
+            Ok(answer) => answer,
+            // What was asked for may be granted all the same, and would have to be given back.
+            Err(aborted) => {
+                self.claimed = matches!(timeout(CLEAN_UP, claim).await, Ok(Ok(_)));
+                return Err(aborted);
+            }
+        };
+        match answer {
             Ok(task) if task.is_held_by(node.actor_id()) => {}
             Ok(_) => return Err(self.taken()),
-            Err(refused) if refused.is_retryable() => return Err(refused.into()),
-            // A claim that was answered twice reads as ours all the same.
+            // A claim that was answered twice, or not at all, reads as ours all the same.
             Err(refused) => match node.client.get(&self.open.task.id).await {
                 Ok(task) if task.is_held_by(node.actor_id()) => {}
                 Ok(task) if task.status == Status::InProgress => return Err(self.taken()),
-                Ok(task) => {
-                    return Err(Error::new(
-                        Code::OfferExpired,
-                        format!(
-                            "the offer of {} is {} and can't be accepted any more",
-                            self.name(),
-                            task.status
-                        ),
-                    ));
-                }
+                Ok(_) if refused.is_retryable() => return Err(refused.into()),
+                Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
                 Err(_) => return Err(refused.into()),
             },
         }
@@ -309,21 +332,70 @@ impl Reception<'_> {
         Ok(())
     }
 
+    /// Ends a claimed task that came to nothing.
+    async fn give_up(&self, error: &Error) {
+        let client = &self.node.client;
+        let task_id = &self.open.task.id;
+        if error.code == Code::Cancelled {
+            return;
+        }
+        // Where another process of this actor took part, the bytes may be going there.
+        if !self.started.load(Ordering::Relaxed)
+            && let Ok(task) = client.get(task_id).await
+            && P2p::is_said_by_another(
+                &task,
+                self.node.actor_id(),
+                &self.open.offer.transfer_id,
+                &self.instance,
+            )
+        {
+            return;
+        }
+        if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
+            tracing::debug!("task {task_id} could not be failed: {refused}");
+        }
+    }
+
+    /// What a failure is, once the task was read: where a third party cancelled it, that is the cause, and
+    /// the sender's leaving only what came of it.
+    async fn verdict(&self, error: Error) -> Error {
+        if !matches!(error.code, Code::RemoteError | Code::PeerUnreachable) {
+            return error;
+        }
+        match timeout(CLEAN_UP, self.node.client.get(&self.open.task.id)).await {
+            Ok(Ok(task)) if task.status == Status::Cancelled => self.lost(&task),
+            _ => error,
+        }
+    }
+
+    fn expired(&self, why: &str) -> Error {
+        let message = format!("the offer of {} {why} and can't be accepted any more", self.name());
+        Error::new(Code::OfferExpired, message)
+    }
+
     fn taken(&self) -> Error {
         Error::new(Code::AlreadyClaimed, format!("somebody else accepted {} first", self.name()))
     }
 
-    /// Runs a fetch while the claim is renewed; ends it when the task is no longer ours.
-    async fn while_claimed(&self, fetch: impl Future<Output = Result<PathBuf>>) -> Result<PathBuf> {
+    /// Runs a fetch while the claim is renewed; ends it, by `stop`, when the task is no longer ours.
+    async fn while_claimed(
+        &self,
+        fetch: impl Future<Output = Result<PathBuf>>,
+        stop: &CancellationToken,
+    ) -> Result<PathBuf> {
         let mut fetch = pin!(fetch);
         let lost = tokio::select! {
             result = &mut fetch => return result,
             error = self.keep_claim() => error,
         };
         // The peer that ended the task says why on the connection: its word is the better one.
-        match timeout(LAST_WORD, fetch).await {
-            Ok(result) => result,
-            Err(_) => Err(lost),
+        if let Ok(result) = timeout(LAST_WORD, &mut fetch).await {
+            return result;
+        }
+        stop.cancel();
+        match timeout(PARTING, fetch).await {
+            Ok(Ok(path)) => Ok(path),
+            _ => Err(lost),
         }
     }
 
@@ -352,7 +424,8 @@ impl Reception<'_> {
     }
 
     fn lost(&self, task: &Task) -> Error {
-        if task.status == Status::InProgress {
+        // Completed, but not by us: another process of this actor was first.
+        if matches!(task.status, Status::InProgress | Status::Completed) {
             return self.taken();
         }
         Error::new(Code::Cancelled, format!("the task of {} was {}", self.name(), task.status))
@@ -370,11 +443,9 @@ impl Reception<'_> {
             Err(error) => {
                 tracing::warn!("the task of {} could not be completed yet: {error}", self.name());
                 let (node, records, id) = (node.clone(), records.clone(), self.id.clone());
-                node.clone().tasks.spawn(async move {
-                    tokio::select! {
-                        () = node.cancel.cancelled() => {}
-                        () = report(&node, &records, &id, done) => {}
-                    }
+                node.clone().spawn(async move {
+                    let report = report(&node, records, id, done);
+                    node.cancel.run_until_cancelled(report).await
                 });
             }
         }

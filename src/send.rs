@@ -1,17 +1,18 @@
 //! One outgoing transfer: from the file on disk to the recipient's word that it has it.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secret_stream::KeyPair;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ats::{NewTask, Status, Task, TaskId};
-use crate::deliver::{Delivery, Rendezvous};
+use crate::deliver::{Admission, Delivery, KNOCK_INTERVAL, Rendezvous, ended_by};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
 use crate::feed::{Feed, Listener};
@@ -20,13 +21,11 @@ use crate::meter::Meter;
 use crate::node::{Inner, blocking, or_cancelled};
 use crate::offer::{self, Offer, P2p, Said};
 use crate::pump::Control;
+use crate::receive::CLEAN_UP;
 use crate::wire::Meta;
 
 /// The priority of an offer, the service's default: 1 to 10.
 const PRIORITY: u8 = 5;
-
-/// How long the end of a task may take to be told to the service when a transfer fails.
-const CLEAN_UP: Duration = Duration::from_secs(4);
 
 /// What to send, and to whom.
 pub struct SendRequest {
@@ -149,7 +148,7 @@ impl Outgoing {
         )
         .await?;
         let result = self.offer_and_deliver(&mut rendezvous).await;
-        rendezvous.close().await;
+        rendezvous.close(&node);
         result
     }
 
@@ -157,14 +156,28 @@ impl Outgoing {
         let cancel = self.request.cancel.clone();
         // Listening begins before the offer, so that no claim can be missed.
         let mut listener = self.feed.listen();
-        let expires_at = OffsetDateTime::from(self.node.client.clock()) + self.limit;
-        let task = or_cancelled(&cancel, self.post_offer(rendezvous, expires_at)).await?;
+        let posted = {
+            let mut post = pin!(self.post_offer(rendezvous));
+            match or_cancelled(&cancel, &mut post).await {
+                // What is on its way may arrive all the same, and would have to be withdrawn.
+                Err(aborted) if cancel.is_cancelled() => match timeout(CLEAN_UP, post).await {
+                    Ok(Ok(task)) => Ok((task, Some(aborted))),
+                    _ => Err(aborted),
+                },
+                posted => posted.map(|task| (task, None)),
+            }
+        };
+        let (task, aborted) = posted?;
         self.transfer.task_id = Some(task.id.clone());
+        if let Some(aborted) = aborted {
+            return Err(aborted);
+        }
         self.node.emit(Event::OfferSent {
             transfer: self.transfer.clone(),
             recipient_id: self.request.recipient_id.clone(),
         });
-        let claimant = or_cancelled(&cancel, self.claimed(&task, &mut listener)).await?;
+        let admission = rendezvous.admission();
+        let claimant = or_cancelled(&cancel, self.claimed(&task, &mut listener, &admission)).await?;
         let (source, meta) = (self.source.clone(), self.meta());
         let meter = self.meter();
         let control = Control { progress: meter.sender(), cancel, idle: self.limit };
@@ -172,6 +185,7 @@ impl Outgoing {
             node: &self.node,
             transfer: &self.transfer,
             task_id: &task.id,
+            admission,
             recipient_id: &self.request.recipient_id,
             any_claimant: self.node.options.any_claimant,
             source: &source,
@@ -194,7 +208,15 @@ impl Outgoing {
         })
     }
 
-    async fn post_offer(&self, rendezvous: &Rendezvous, expires_at: OffsetDateTime) -> Result<Task> {
+    async fn post_offer(&self, rendezvous: &Rendezvous) -> Result<Task> {
+        if !self.node.client.has_clock() {
+            // Who reads the offer goes by the service's clock; any answer tells it.
+            match self.node.client.health().await {
+                Err(error) if error.is_retryable() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let expires_at = OffsetDateTime::from(self.node.client.clock()) + self.limit;
         let offer = Offer {
             transfer_id: self.transfer.transfer_id.clone(),
             name: self.source.name().to_owned(),
@@ -231,10 +253,18 @@ impl Outgoing {
     }
 
     /// Waits until the recipient claims the offer, and reads how it wants the bytes.
-    async fn claimed(&mut self, task: &Task, listener: &mut Listener) -> Result<Claimant> {
+    async fn claimed(
+        &mut self,
+        task: &Task,
+        listener: &mut Listener,
+        admission: &Admission,
+    ) -> Result<Claimant> {
         let deadline = Instant::now() + self.limit;
         loop {
+            // Read once more when the time is over: no event is certain to come.
+            let is_last = Instant::now() >= deadline;
             let read = self.node.client.get(&task.id).await;
+            let read_at = Instant::now();
             listener.seen();
             let last_error = match read {
                 Ok(now) => match now.status.clone() {
@@ -248,22 +278,31 @@ impl Outgoing {
                 Err(error) if error.is_retryable() => Some(error),
                 Err(error) => return Err(error.into()),
             };
-            if timeout_at(deadline, listener.changed(&task.id)).await.is_err() {
+            if is_last {
                 return Err(match last_error {
                     Some(error) => error.into(),
-                    None => Error::new(
-                        Code::OfferExpired,
-                        format!(
-                            "{} did not accept {} within {} s; is it listening on channel {}?",
-                            files::display(&self.request.recipient_id),
-                            self.transfer.original_name,
-                            self.limit.as_secs_f64(),
-                            files::display(&self.channel),
-                        ),
-                    ),
+                    None => self.unclaimed(),
                 });
             }
+            tokio::select! {
+                () = listener.changed(&task.id) => {}
+                () = admission.knocked() => sleep_until(deadline.min(read_at + KNOCK_INTERVAL)).await,
+                () = sleep_until(deadline) => {}
+            }
         }
+    }
+
+    fn unclaimed(&self) -> Error {
+        Error::new(
+            Code::OfferExpired,
+            format!(
+                "{} did not accept {} within {} s; is it listening on channel {}?",
+                files::display(&self.request.recipient_id),
+                self.transfer.original_name,
+                self.limit.as_secs_f64(),
+                files::display(&self.channel),
+            ),
+        )
     }
 
     fn claimant(&self, task: &Task) -> Result<Claimant> {
@@ -277,7 +316,7 @@ impl Outgoing {
                 let why = task.reason.as_ref().map(|reason| format!(": {}", files::display(reason)));
                 Error::new(Code::Rejected, format!("{recipient} rejected {name}{}", why.unwrap_or_default()))
             }
-            status => Error::new(Code::Cancelled, format!("the offer of {name} to {recipient} was {status}")),
+            status => ended_by(task, status, &self.request.recipient_id, name),
         }
     }
 
@@ -325,17 +364,7 @@ pub(crate) fn claimant(
     transfer_id: &str,
     any_claimant: bool,
 ) -> Result<Claimant> {
-    let claimant = task.assignee.as_ref().map_or("", |actor| actor.id.as_str());
-    if claimant != recipient_id && !any_claimant {
-        return Err(Error::new(
-            Code::WrongClaimant,
-            format!(
-                "{} claimed the offer, which is for {}",
-                files::display(claimant),
-                files::display(recipient_id)
-            ),
-        ));
-    }
+    let claimant = check_claimant(task, recipient_id, any_claimant)?;
     match P2p::said_by(task, claimant, transfer_id) {
         Said::Valid(p2p) => Ok(Claimant::Ours(p2p)),
         Said::Nothing => Ok(Claimant::Original),
@@ -344,4 +373,20 @@ pub(crate) fn claimant(
             format!("what {} says of its connection can't be read", files::display(claimant)),
         )),
     }
+}
+
+/// Who holds a task, if the offer is for it.
+pub(crate) fn check_claimant<'a>(task: &'a Task, recipient_id: &str, any_claimant: bool) -> Result<&'a str> {
+    let claimant = task.assignee.as_ref().map_or("", |actor| actor.id.as_str());
+    if claimant == recipient_id || any_claimant {
+        return Ok(claimant);
+    }
+    Err(Error::new(
+        Code::WrongClaimant,
+        format!(
+            "{} claimed the offer, which is for {}",
+            files::display(claimant),
+            files::display(recipient_id)
+        ),
+    ))
 }

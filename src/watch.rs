@@ -18,8 +18,9 @@ use crate::node::{Inner, lock};
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance};
 
-/// Offers that wait for an answer at once; more are left on the service until some are answered.
-const MAX_OPEN: usize = 1024;
+/// Offers that wait for an answer or are being received at once; more are left on the service until there
+/// is room again.
+const MAX_LIVE: usize = 1024;
 
 /// Tasks remembered as dealt with, so that no list or repeated event brings them back.
 const MAX_REMEMBERED: usize = 16 * 1024;
@@ -59,29 +60,40 @@ pub(crate) struct Desk {
 #[derive(Debug, Default)]
 struct Shelves {
     open: HashMap<u64, OpenOffer>,
-    /// Open, running or over: not to be offered again.
-    dealt_with: HashMap<TaskId, Phase>,
+    /// Open or running: not to be offered again.
+    live: HashMap<TaskId, Phase>,
+    /// Received or declined: not to be offered again.
+    over: HashSet<TaskId>,
     /// The first task that was seen with a transfer id; another one with the same id is no offer.
     first: HashMap<String, TaskId>,
+    /// There was no room for an offer.
+    left_some: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open(u64),
     Running,
-    Over,
 }
 
 impl Desk {
     /// Puts an offer on the desk and returns its handle; `None` if it was seen before or the desk is full.
-    fn put(&self, open: OpenOffer) -> Option<u64> {
+    /// For lack of room, those that are stale by now are swept off.
+    fn put(&self, open: OpenOffer, is_stale: impl Fn(&OpenOffer) -> bool) -> Option<u64> {
         let mut shelves = lock(&self.inner);
-        if shelves.open.len() >= MAX_OPEN || !shelves.is_new(&open) {
+        if !shelves.is_new(&open) {
+            return None;
+        }
+        if shelves.live.len() >= MAX_LIVE {
+            shelves.sweep(is_stale);
+        }
+        if shelves.live.len() >= MAX_LIVE {
+            shelves.left_some = true;
             return None;
         }
         shelves.make_room();
         let handle = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
-        shelves.dealt_with.insert(open.task.id.clone(), Phase::Open(handle));
+        shelves.live.insert(open.task.id.clone(), Phase::Open(handle));
         shelves.first.insert(open.offer.transfer_id.clone(), open.task.id.clone());
         shelves.open.insert(handle, open);
         Some(handle)
@@ -91,7 +103,7 @@ impl Desk {
     pub(crate) fn take(&self, handle: u64) -> Result<OpenOffer> {
         let mut shelves = lock(&self.inner);
         let open = shelves.open.remove(&handle).ok_or_else(answered)?;
-        shelves.dealt_with.insert(open.task.id.clone(), Phase::Running);
+        shelves.live.insert(open.task.id.clone(), Phase::Running);
         Ok(open)
     }
 
@@ -104,53 +116,78 @@ impl Desk {
     /// Puts an offer back whose acceptance failed before it was claimed: it can be answered once more.
     pub(crate) fn put_back(&self, handle: u64, open: OpenOffer) {
         let mut shelves = lock(&self.inner);
-        shelves.dealt_with.insert(open.task.id.clone(), Phase::Open(handle));
+        shelves.live.insert(open.task.id.clone(), Phase::Open(handle));
         shelves.open.insert(handle, open);
     }
 
     /// Notes that a task was declined here: it is not offered again.
     pub(crate) fn declined(&self, task: &TaskId) {
-        lock(&self.inner).dealt_with.insert(task.clone(), Phase::Over);
+        self.ended(task, true);
     }
 
     /// Notes that a transfer has ended; a task that failed may come back as a new offer.
     pub(crate) fn ended(&self, task: &TaskId, done: bool) {
         let mut shelves = lock(&self.inner);
+        if let Some(Phase::Open(handle)) = shelves.live.remove(task) {
+            shelves.open.remove(&handle);
+        }
         if done {
-            shelves.dealt_with.insert(task.clone(), Phase::Over);
-        } else {
-            shelves.dealt_with.remove(task);
+            shelves.over.insert(task.clone());
         }
     }
 
     /// Notes that a task is no longer pending on the service, for whatever reason.
     fn gone(&self, task: &TaskId) {
         let mut shelves = lock(&self.inner);
-        if let Some(Phase::Open(handle)) = shelves.dealt_with.get(task).copied() {
+        if let Some(Phase::Open(handle)) = shelves.live.get(task).copied() {
             shelves.open.remove(&handle);
-            shelves.dealt_with.remove(task);
+            shelves.live.remove(task);
         }
+    }
+
+    /// Whether offers were left on the service for which there is room now; asks to be asked once.
+    fn has_room_for_left(&self) -> bool {
+        let mut shelves = lock(&self.inner);
+        shelves.live.len() < MAX_LIVE && std::mem::take(&mut shelves.left_some)
     }
 }
 
 impl Shelves {
     fn is_new(&self, open: &OpenOffer) -> bool {
-        !self.dealt_with.contains_key(&open.task.id)
+        !self.live.contains_key(&open.task.id)
+            && !self.over.contains(&open.task.id)
             && self.first.get(&open.offer.transfer_id).is_none_or(|first| *first == open.task.id)
     }
 
+    fn sweep(&mut self, is_stale: impl Fn(&OpenOffer) -> bool) {
+        let live = &mut self.live;
+        self.open.retain(|_, open| {
+            let stale = is_stale(open);
+            if stale {
+                live.remove(&open.task.id);
+            }
+            !stale
+        });
+    }
+
     fn make_room(&mut self) {
-        if self.dealt_with.len() >= MAX_REMEMBERED {
-            self.dealt_with.retain(|_, phase| *phase != Phase::Over);
+        if self.over.len() >= MAX_REMEMBERED {
+            self.over.clear();
         }
         if self.first.len() >= MAX_REMEMBERED {
-            let kept: HashSet<&TaskId> = self.dealt_with.keys().collect();
-            self.first.retain(|_, task| kept.contains(task));
+            let (live, over) = (&self.live, &self.over);
+            self.first.retain(|_, task| live.contains_key(task) || over.contains(task));
+        }
+        if self.first.len() >= MAX_REMEMBERED {
+            self.over.clear();
+            let live = &self.live;
+            self.first.retain(|_, task| live.contains_key(task));
         }
     }
 }
 
-fn answered() -> Error {
+/// What whoever answers an offer twice, or too late, is told.
+pub(crate) fn answered() -> Error {
     Error::new(Code::AlreadyAnswered, "this offer was accepted, rejected or withdrawn before")
 }
 
@@ -158,7 +195,7 @@ fn answered() -> Error {
 pub(crate) async fn run(node: Arc<Inner>, watch: Watch) {
     let cancel = node.cancel.clone();
     if let Some(dir) = watch.save_dir.clone() {
-        node.tasks.spawn_blocking(move || files::sweep(&dir, MAX_PARTIAL_AGE));
+        tokio::task::spawn_blocking(move || files::sweep(&dir, MAX_PARTIAL_AGE));
     }
     tokio::select! {
         () = cancel.cancelled() => {}
@@ -200,7 +237,7 @@ async fn follow(node: &Arc<Inner>, watch: &Watch) {
                 continue;
             }
             // While events flow there is nothing to list.
-            Err(_) if connected => {}
+            Err(_) if connected && !node.desk.has_room_for_left() => {}
             Err(_) => list(node, watch, &mut refused).await,
         }
         next_list = Instant::now() + POLL_INTERVAL;
@@ -265,17 +302,16 @@ fn consider(node: &Arc<Inner>, watch: &Watch, task: Task) {
         None if offer.sender_id == me => return,
         None => false,
     };
-    if is_stale(node, &task, &offer) {
-        tracing::debug!("offer in task {} has expired", task.id);
+    let open = OpenOffer { task, offer };
+    if is_stale(node, &open) {
+        tracing::debug!("offer in task {} has expired", open.task.id);
         return;
     }
-    let open = OpenOffer { task, offer };
     let refusal = refusal(node, &open);
-    let Some(handle) = node.desk.put(open.clone()) else { return };
+    let Some(handle) = node.desk.put(open.clone(), |other| is_stale(node, other)) else { return };
     let name = SafeName::from_offered(&open.offer.name);
     let transfer = transfer_of(&open, name.as_str().to_owned());
     if let Some(error) = refusal {
-        let _ = node.desk.take(handle);
         node.desk.declined(&open.task.id);
         if for_me {
             decline(node, open, error, transfer);
@@ -322,7 +358,8 @@ fn refusal(node: &Inner, open: &OpenOffer) -> Option<Error> {
     }
 }
 
-fn is_stale(node: &Inner, task: &Task, offer: &Offer) -> bool {
+/// Whether nobody waits for an answer to this offer any more.
+pub(crate) fn is_stale(node: &Inner, OpenOffer { task, offer }: &OpenOffer) -> bool {
     let now = OffsetDateTime::from(node.client.clock());
     match (offer.expires_at, task.created_at()) {
         (Some(expires_at), _) => now > expires_at,
@@ -334,8 +371,10 @@ fn is_stale(node: &Inner, task: &Task, offer: &Offer) -> bool {
 fn decline(node: &Arc<Inner>, open: OpenOffer, error: Error, transfer: Transfer) {
     let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
     node.emit(Event::TransferFailed { transfer, error: error.clone() });
+    let Ok(turn) = node.declining.clone().try_acquire_owned() else { return };
     let client = node.client.clone();
-    node.tasks.spawn(async move {
+    node.spawn(async move {
+        let _turn = turn;
         if let Err(failed) = client.reject(&open.task.id, &error.message).await {
             tracing::debug!("task {} could not be rejected: {failed}", open.task.id);
         }
@@ -345,13 +384,12 @@ fn decline(node: &Arc<Inner>, open: OpenOffer, error: Error, transfer: Transfer)
 fn take_all(node: &Arc<Inner>, handle: u64, target: Target) {
     let Ok(open) = node.desk.take(handle) else { return };
     let node = node.clone();
-    node.clone().tasks.spawn(async move {
+    node.clone().spawn(async move {
         let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
         let acceptance = Acceptance { target, cancel: node.cancel.clone() };
         if let Err(failure) = receive::run(node.clone(), handle, open, acceptance).await
             && !failure.claimed
-            && failure.error.code != Code::Aborted
-            && failure.error.code != Code::AlreadyClaimed
+            && !matches!(failure.error.code, Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired)
         {
             // Nobody is asked who could answer better: the sender is told now rather than left waiting.
             node.desk.declined(&task);

@@ -141,6 +141,11 @@ impl Client {
         self.inner.http.clock.now()
     }
 
+    /// Whether [`Self::clock`] is the service's.
+    pub fn has_clock(&self) -> bool {
+        self.inner.http.clock.is_set()
+    }
+
     /// Makes a task.
     ///
     /// Before it is sent a second time, it is looked for: `dedupe`, which must stand in the description and

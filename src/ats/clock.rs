@@ -27,6 +27,11 @@ impl Clock {
         }
     }
 
+    /// Whether the service was heard.
+    pub fn is_set(&self) -> bool {
+        self.last().is_some()
+    }
+
     /// The service's time now, within about a second; this machine's until the service was heard.
     pub fn now(&self) -> SystemTime {
         match *self.last() {

@@ -48,6 +48,8 @@ impl PumpError {
             PumpError::Fault(fault) if fault.is_integrity() => Code::Integrity,
             PumpError::Fault(_) => Code::Protocol,
             PumpError::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
+            // Neither side saw a byte move; the other noticed first.
+            PumpError::Remote(reason) if reason.starts_with("STALLED") => Code::Stalled,
             PumpError::Nack(_) | PumpError::Remote(_) => Code::RemoteError,
             PumpError::Stalled => Code::Stalled,
             PumpError::Cancelled => Code::Aborted,

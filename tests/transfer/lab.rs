@@ -1,0 +1,157 @@
+//! A laboratory for whole transfers: a hub with its own DHT on loopback, and nodes of ours as agents.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ats_p2p::error::Error;
+use ats_p2p::event::Event;
+use ats_p2p::files::Target;
+use ats_p2p::hub::{Hub, HubConfig};
+use ats_p2p::node::{Node, Options, WatchOptions};
+use ats_p2p::receive::{Acceptance, Received};
+use ats_p2p::send::{SendRequest, Sent};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Far above what anything here takes, far below what a runner waits.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A hub and a folder.
+pub struct Lab {
+    hub: Option<Hub>,
+    config: HubConfig,
+    dir: TempDir,
+}
+
+/// A node of ours.
+#[derive(Clone)]
+pub struct Agent {
+    pub node: Node,
+    events: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>,
+    seen: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Lab {
+    pub async fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = HubConfig::new(dir.path().join("hub"));
+        (config.listen, config.dht_port) = ("127.0.0.1:0".parse().unwrap(), 0);
+        let hub = Hub::start(config.clone()).await.unwrap();
+        config.listen = hub.local_addr();
+        Lab { hub: Some(hub), config, dir }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.config.listen)
+    }
+
+    pub fn agent(&self, actor_id: &str, change: impl FnOnce(&mut Options)) -> Agent {
+        let mut options = Options::new(self.dir.path().join(format!("home-{actor_id}")));
+        options.ats.url = Some(self.url());
+        options.ats.actor_id = Some(actor_id.to_owned());
+        change(&mut options);
+        let (sender, events) = mpsc::unbounded_channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let all = seen.clone();
+        let node = Node::new(options, move |event| {
+            all.lock().unwrap().push(event.clone());
+            let _ = sender.send(event);
+        });
+        Agent { node: node.unwrap(), events: Arc::new(events.into()), seen }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn file(&self, name: &str, len: usize) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content(len)).unwrap();
+        path
+    }
+
+    /// Ends everything.
+    pub async fn close(self, agents: impl IntoIterator<Item = Agent>) {
+        for agent in agents {
+            timeout(PATIENCE, agent.node.destroy()).await.expect("a node ends");
+        }
+        if let Some(hub) = self.hub {
+            timeout(PATIENCE, hub.shutdown()).await.expect("a hub ends");
+        }
+    }
+}
+
+impl Agent {
+    pub async fn send(&self, file: &Path, to: &str) -> Result<Sent, Error> {
+        self.send_until(file, to, CancellationToken::new()).await
+    }
+
+    pub async fn send_until(&self, file: &Path, to: &str, cancel: CancellationToken) -> Result<Sent, Error> {
+        let request = SendRequest {
+            file_path: file.to_owned(),
+            recipient_id: to.to_owned(),
+            channel: None,
+            timeout: None,
+            progress: None,
+            cancel,
+        };
+        timeout(PATIENCE, self.node.send(request)).await.expect("a send ends")
+    }
+
+    pub async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {
+        let target = Target::Exact { path, overwrite: true };
+        let acceptance = Acceptance { target, cancel: CancellationToken::new() };
+        timeout(PATIENCE, self.node.accept(offer, acceptance)).await.expect("an accept ends")
+    }
+
+    pub fn watch(&self, save_dir: Option<PathBuf>) {
+        self.node.watch(WatchOptions { channel: None, save_dir }).unwrap();
+    }
+
+    /// The next event that `wanted` makes something of.
+    pub async fn event<T>(&self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+        let next = async {
+            let mut events = self.events.lock().await;
+            loop {
+                if let Some(found) = wanted(events.recv().await.unwrap()) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, next).await.expect("the event comes")
+    }
+
+    /// The next event of this name.
+    pub async fn event_named(&self, name: &str) -> Value {
+        self.event(|event| (event.name() == name).then(|| event.payload())).await
+    }
+
+    /// The next offer: its handle and what is told of it.
+    pub async fn offer(&self) -> (u64, Value) {
+        self.event(|event| match event {
+            Event::File { offer, .. } => Some((offer, event.payload())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The events of transfers so far, without the progress between.
+    pub fn seen(&self) -> Vec<&'static str> {
+        let told = |name: &&'static str| name.starts_with("transfer_") && *name != "transfer_progress";
+        self.seen.lock().unwrap().iter().map(Event::name).filter(told).collect()
+    }
+}
+
+/// What files of the laboratory hold.
+pub fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+pub fn sha256(path: &Path) -> String {
+    hex::encode(Sha256::digest(std::fs::read(path).unwrap()))
+}

@@ -1,0 +1,125 @@
+//! From the offer to the file in its place.
+
+use std::time::Duration;
+
+use ats_p2p::error::Code;
+
+use crate::lab::{Lab, sha256};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_all_sizes_arrive_in_a_folder() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    for len in [0, 1, 65_535, 65_536, 65_537, 5_000_000] {
+        let file = lab.file(&format!("größe {len}.bin"), len);
+        let sent = a.send(&file, "b").await.unwrap();
+        let arrived = lab.path("in").join(format!("größe {len}.bin"));
+        assert_eq!(sha256(&arrived), sent.hash, "{len} bytes");
+        assert_eq!(sent.size, len as u64);
+    }
+    a.node.destroy().await;
+    b.node.destroy().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_is_accepted_to_a_path() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(None);
+    let file = lab.file("data.csv", 300_000);
+    let sending = a.send(&file, "b");
+    let accepting = async {
+        let (offer, payload) = b.offer().await;
+        assert_eq!(payload["fileName"], "data.csv");
+        assert_eq!(payload["fileSize"], 300_000);
+        assert_eq!(payload["senderId"], "a");
+        b.accept(offer, lab.path("taken.csv")).await
+    };
+    let (sent, received) = tokio::join!(sending, accepting);
+    let (sent, received) = (sent.unwrap(), received.unwrap());
+    assert_eq!(received.hash, sent.hash);
+    assert_eq!(received.file_path, lab.path("taken.csv"));
+    assert_eq!(sha256(&received.file_path), sent.hash);
+    assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
+    assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    let status = a.node.status(&sent.transfer_id).await.unwrap();
+    assert_eq!(status["status"], "completed");
+    assert_eq!(status["outputs"][0]["hash"], sent.hash.as_str());
+    a.node.destroy().await;
+    b.node.destroy().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejection_reaches_the_sender_with_its_reason() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(None);
+    let file = lab.file("data.csv", 10);
+    let rejecting = async {
+        let (offer, _) = b.offer().await;
+        b.node.reject(offer, Some("not today")).await.unwrap();
+        let again = b.node.reject(offer, None).await.unwrap_err();
+        assert_eq!(again.code, Code::AlreadyAnswered);
+    };
+    let (sent, ()) = tokio::join!(a.send(&file, "b"), rejecting);
+    let error = sent.unwrap_err();
+    assert_eq!(error.code, Code::Rejected);
+    assert!(error.message.contains("not today"), "{error}");
+    assert!(error.transfer_id.is_some() && error.task_id.is_some());
+    assert_eq!(a.seen(), ["transfer_failed"]);
+    a.node.destroy().await;
+    b.node.destroy().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_nobody_takes_expires_and_is_cancelled() {
+    let lab = Lab::new().await;
+    let a = lab.agent("a", |options| options.timeout = Duration::from_millis(300));
+    let error = a.send(&lab.file("data.csv", 10), "nobody").await.unwrap_err();
+    assert_eq!(error.code, Code::OfferExpired);
+    let status = a.node.status(&error.task_id.unwrap()).await.unwrap();
+    assert_eq!(status["status"], "cancelled");
+    a.node.destroy().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_receiver_does_not_want_is_rejected_at_once() {
+    let lab = Lab::new().await;
+    let a = lab.agent("a", |_| {});
+    let small = lab.agent("small", |options| options.max_file_size = Some(9));
+    let choosy = lab.agent("choosy", |options| options.allowed_peers = Some(vec!["c".into()]));
+    small.watch(Some(lab.path("in")));
+    choosy.watch(Some(lab.path("in")));
+    let file = lab.file("data.csv", 10);
+    assert_eq!(a.send(&file, "small").await.unwrap_err().code, Code::Rejected);
+    assert_eq!(a.send(&file, "choosy").await.unwrap_err().code, Code::Rejected);
+    assert_eq!(small.seen(), ["transfer_failed"]);
+    assert_eq!(std::fs::read_dir(lab.path("in")).unwrap().count(), 0);
+    for agent in [a, small, choosy] {
+        agent.node.destroy().await;
+    }
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_is_destroyed_half_way_leaves_nothing_behind() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let file = lab.file("large.bin", 200_000_000);
+    let destroying = async {
+        b.event_named("transfer_progress").await;
+        b.node.destroy().await;
+    };
+    let (sent, ()) = tokio::join!(a.send(&file, "b"), destroying);
+    assert_eq!(sent.unwrap_err().code, Code::RemoteError);
+    assert_eq!(std::fs::read_dir(lab.path("in")).unwrap().count(), 0);
+    assert_eq!(b.seen(), ["transfer_start", "transfer_failed"]);
+    a.node.destroy().await;
+    lab.close([]).await;
+}
