@@ -16,7 +16,7 @@ use super::handshakes::HandshakeId;
 use super::hook::Hook;
 use super::message::{self, Mode};
 use super::noise::{Responder, holepunch_secret};
-use super::path::is_loopback_elsewhere;
+use super::path::{is_loopback_elsewhere, may_share_network};
 use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::punch::{HolepunchPayload, SecurePayload};
 use super::server::{FirewallRequest, ServerOptions};
@@ -122,34 +122,40 @@ impl Incoming {
             relay_addresses: Some(relays.addresses).filter(|addresses| !addresses.is_empty()),
             ..NoisePayload::default()
         };
-        let may_be_local = self.client.ip() == self.request.to.ip() && options.share_local_address;
-        let refusal_wait = if may_be_local { LOCAL_WAIT } else { Duration::ZERO };
-        let (client, direct, via) = (self.client, self.direct, self.request.via);
+        let meeting = Meeting {
+            hook,
+            stream,
+            remote_id,
+            client: self.client,
+            seen_as: self.request.to,
+            share_local_address: options.share_local_address,
+            context,
+        };
+        let (direct, via) = (self.direct, self.request.via);
         let client_is_open = self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
         let Ok((answer, result)) = self.responder.answer(&payload) else {
             let _ = decide.send(Decision { id, answer: None });
             return;
         };
-        let answer = Some(Bytes::from(answer));
+        let decision = Decision { id, answer: Some(Bytes::from(answer)) };
 
         let path = if direct || client_is_open {
-            let via = if direct { via } else { default_via(network.firewalled) };
-            let connected = hook.claim()
-                && context
-                    .handle
-                    .socket(via)
-                    .is_some_and(|socket| stream.connect(&socket, remote_id, SocketAddr::V4(client)).is_ok());
-            let _ = decide.send(Decision { id, answer });
-            connected.then_some(Some(if direct { ConnectionPath::Direct } else { ConnectionPath::Open }))
+            let (via, path) = if direct {
+                (via, ConnectionPath::Direct)
+            } else {
+                (default_via(network.firewalled), ConnectionPath::Open)
+            };
+            // Before the answer leaves: the client may be here right after it.
+            let dialled = meeting.dial(via);
+            let _ = decide.send(decision);
+            dialled.then_some(Some(path))
         } else {
-            let _ = decide.send(Decision { id, answer });
-            let came = wait_for_client(&context, &hook, &result, punches, refusal_wait).await;
-            came.then_some(None)
+            let _ = decide.send(decision);
+            meeting.wait(&result, punches).await
         };
         if let Some(path) = path {
-            context.shared.add_stream(stream.handle());
-            hand_over(stream, result, path, accepted).await;
+            meeting.hand_over(result, path, accepted).await;
         }
     }
 
@@ -199,37 +205,100 @@ pub(super) fn default_via(firewalled: bool) -> Via {
     if firewalled { Via::Client } else { Via::Server }
 }
 
-/// Waits until the client's first packet has connected the stream. True if it came in time.
-async fn wait_for_client(
-    context: &Context,
-    hook: &Hook,
-    result: &HandshakeResult,
-    mut punches: mpsc::Receiver<Punch>,
-    refusal_wait: Duration,
-) -> bool {
-    let secure = SecurePayload::new(holepunch_secret(result), random());
-    let deadline = Instant::now() + CLIENT_WAIT;
-    let mut refusal: Option<(Instant, Punch, u64)> = None;
-    loop {
-        let until = refusal.as_ref().map_or(deadline, |(at, ..)| *at);
-        tokio::select! {
-            biased;
-            () = hook.connected() => return true,
-            Some(punch) = punches.recv() => {
-                let Some(payload) = secure.open(&punch.payload) else { continue };
-                if payload.error != error::NONE {
-                    return false;
+/// A client that was answered, and the stream for it.
+struct Meeting {
+    context: Context,
+    hook: Hook,
+    stream: udx::Stream,
+    /// The id of the client's stream.
+    remote_id: u32,
+    client: SocketAddrV4,
+    /// This server as the node sees it that the client asked.
+    seen_as: SocketAddrV4,
+    share_local_address: bool,
+}
+
+impl Meeting {
+    /// Connects the stream to the client's address, unless its first packet has.
+    fn dial(&self, via: Via) -> bool {
+        let Some(socket) = self.context.handle.socket(via) else { return false };
+        self.hook.claim() && self.stream.connect(&socket, self.remote_id, SocketAddr::V4(self.client)).is_ok()
+    }
+
+    /// Waits for a client that is to come. The outer `None`: it did not come in time, or gave
+    /// up. The inner one: it came by itself.
+    async fn wait(
+        &self,
+        result: &HandshakeResult,
+        mut punches: mpsc::Receiver<Punch>,
+    ) -> Option<Option<ConnectionPath>> {
+        let secure = SecurePayload::new(holepunch_secret(result), random());
+        let deadline = Instant::now() + CLIENT_WAIT;
+        let refusal_wait = if self.may_be_local() { LOCAL_WAIT } else { Duration::ZERO };
+        let mut refusal: Option<(Instant, Punch, u64)> = None;
+        let found = self.find_in_network();
+        tokio::pin!(found);
+        loop {
+            let until = refusal.as_ref().map_or(deadline, |(at, ..)| *at);
+            tokio::select! {
+                biased;
+                () = self.hook.connected() => return Some(None),
+                via = &mut found => return Some(self.dial(via).then_some(ConnectionPath::Local)),
+                Some(punch) = punches.recv() => {
+                    let Some(payload) = secure.open(&punch.payload) else { continue };
+                    if payload.error != error::NONE {
+                        return None;
+                    }
+                    // Of retries the latest is answered: its relay waits for it.
+                    let at = refusal.map_or(Instant::now() + refusal_wait, |(at, ..)| at);
+                    refusal = Some((at, punch, payload.round));
                 }
-                // Of retries the latest is answered: its relay waits for it.
-                let at = refusal.map_or(Instant::now() + refusal_wait, |(at, ..)| at);
-                refusal = Some((at, punch, payload.round));
-            }
-            () = sleep_until(until) => {
-                if let Some((_, punch, round)) = refusal {
-                    refuse_punch(context, &secure, punch, round);
+                () = sleep_until(until) => {
+                    if let Some((_, punch, round)) = refusal {
+                        refuse_punch(&self.context, &secure, punch, round);
+                    }
+                    return None;
                 }
-                return false;
             }
+        }
+    }
+
+    fn may_be_local(&self) -> bool {
+        self.share_local_address && may_share_network(*self.client.ip(), *self.seen_as.ip())
+    }
+
+    /// Waits until a client in our network answers a ping, and by which socket. One that is
+    /// seen at our own address looks for us itself, as on one host; JavaScript does not where
+    /// it is seen at another.
+    async fn find_in_network(&self) -> Via {
+        let means_nothing = is_loopback_elsewhere(*self.client.ip(), *self.seen_as.ip());
+        if self.may_be_local()
+            && self.client.ip() != self.seen_as.ip()
+            && !means_nothing
+            && let Ok(pong) = self.context.handle.ping(self.client).await
+        {
+            return pong.via;
+        }
+        std::future::pending().await
+    }
+
+    /// Gives the connection to the application once the client has proven its key: until its
+    /// header has come, all may have been played back by somebody else.
+    async fn hand_over(
+        self,
+        result: HandshakeResult,
+        path: Option<ConnectionPath>,
+        accepted: mpsc::Sender<Connection>,
+    ) {
+        let handle = self.stream.handle();
+        self.context.shared.add_stream(handle.clone());
+        let mut stream = SecretStream::new(result, self.stream);
+        let Ok(Ok(())) = timeout(HEADER_WAIT, stream.ready()).await else {
+            debug!("a client was answered, and did not prove its key");
+            return;
+        };
+        if let Some(remote_addr) = handle.remote_addr() {
+            let _ = accepted.send(Connection::new(stream, remote_addr, path)).await;
         }
     }
 }
@@ -242,23 +311,4 @@ fn refuse_punch(context: &Context, secure: &SecurePayload, punch: Punch, round: 
     let to = punch.incoming.from;
     let answer = Answer::Relay { value: message.encode().into(), to, via: None };
     context.handle.answer(punch.incoming, answer);
-}
-
-/// Gives the connection to the application once the client has proven its key: until its
-/// header has come, all may have been played back by somebody else.
-async fn hand_over(
-    stream: udx::Stream,
-    result: HandshakeResult,
-    path: Option<ConnectionPath>,
-    accepted: mpsc::Sender<Connection>,
-) {
-    let handle = stream.handle();
-    let mut stream = SecretStream::new(result, stream);
-    let Ok(Ok(())) = timeout(HEADER_WAIT, stream.ready()).await else {
-        debug!("a client was answered, and did not prove its key");
-        return;
-    };
-    if let Some(remote_addr) = handle.remote_addr() {
-        let _ = accepted.send(Connection::new(stream, remote_addr, path)).await;
-    }
 }

@@ -51,9 +51,8 @@ pub fn client_path(answered: &Answered, payload: &NoisePayload, own: &Own) -> Pa
     };
     let elsewhere = is_loopback_elsewhere(*server.ip(), *answered.client.ip());
     let local = own.local.as_ref().filter(|_| may_share_network(*answered.client.ip(), *server.ip()));
-    let on_one_host = server.ip().is_loopback() && answered.client.ip().is_loopback();
-    let candidates =
-        local.map(|own| local_candidates(own, &payload.addresses4, on_one_host)).unwrap_or_default();
+    let seen_at = (is_private(*server.ip()) && !elsewhere).then_some(*server.ip());
+    let candidates = local.map(|own| local_candidates(own, &payload.addresses4, seen_at)).unwrap_or_default();
     let no_relays = payload.holepunch.as_ref().is_none_or(|h| h.relays.is_empty());
     if payload.firewall == Firewall::Open || no_relays {
         let public = payload.addresses4.iter().find(|address| !is_bogon(*address.ip()));
@@ -78,21 +77,27 @@ pub fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
 
 /// Whether peers that a node sees at these addresses may be in one network: behind one address,
 /// or both in the node's own network.
-fn may_share_network(a: Ipv4Addr, b: Ipv4Addr) -> bool {
+pub fn may_share_network(a: Ipv4Addr, b: Ipv4Addr) -> bool {
     a == b || (is_private(a) && is_private(b))
 }
 
-/// Their addresses that may be in our network, the likeliest first. Loopback is one of them if
-/// they are on our host, and then comes before what the interfaces are called.
-fn local_candidates(ours: &[SocketAddrV4], theirs: &[SocketAddrV4], on_one_host: bool) -> Vec<SocketAddrV4> {
+/// Their addresses that may be in our network, the likeliest first: `seen_at`, if the node
+/// between sees them at an address of the network, then those they name. Loopback is one of
+/// them only if that is where they are seen.
+fn local_candidates(
+    ours: &[SocketAddrV4],
+    theirs: &[SocketAddrV4],
+    seen_at: Option<Ipv4Addr>,
+) -> Vec<SocketAddrV4> {
     let mut candidates: Vec<SocketAddrV4> = Vec::new();
     let mut add = |address: SocketAddrV4| {
         if candidates.len() < MAX_LOCAL_CANDIDATES && !candidates.contains(&address) {
             candidates.push(address);
         }
     };
-    if on_one_host && let Some(first) = theirs.first() {
-        add(SocketAddrV4::new(Ipv4Addr::LOCALHOST, first.port()));
+    // All they name have the port of their server socket.
+    if let (Some(ip), Some(named)) = (seen_at, theirs.first()) {
+        add(SocketAddrV4::new(ip, named.port()));
     }
     let in_network = |address: &&SocketAddrV4| !is_reserved(*address.ip()) && !address.ip().is_loopback();
     let usable: Vec<_> = theirs.iter().filter(in_network).copied().collect();
@@ -161,8 +166,9 @@ mod tests {
         let near = own(false, &["10.0.0.2:9"]);
         let path = client_path(&relayed("3.3.3.3:3", "3.3.3.3:4"), &payload, &near);
         assert_eq!(path, Path::Local(vec![addr("10.0.0.1:1"), addr("172.16.0.1:1")]));
-        let neighbour = client_path(&relayed("10.0.0.1:3", "10.0.0.2:4"), &payload, &near);
-        assert_eq!(neighbour, Path::Local(vec![addr("10.0.0.1:1"), addr("172.16.0.1:1")]));
+        let neighbour = client_path(&relayed("10.0.0.3:3", "10.0.0.2:4"), &payload, &near);
+        let candidates = ["10.0.0.3:1", "10.0.0.1:1", "172.16.0.1:1"].map(addr);
+        assert_eq!(neighbour, Path::Local(candidates.to_vec()));
         let elsewhere = client_path(&relayed("3.3.3.3:3", "4.4.4.4:4"), &payload, &near);
         assert_eq!(elsewhere, Path::Punch);
         let unwilling = Own { open: false, local: None };

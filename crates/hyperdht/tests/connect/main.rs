@@ -106,13 +106,14 @@ fn options(bootstrap: &[String], more: Value) -> Value {
     json!({ "node": node })
 }
 
-/// Kinds of JavaScript nodes, as below.
-fn kinds() -> [Value; 4] {
+/// Kinds of JavaScript nodes: those below, and one at another address of the same network.
+fn kinds() -> [Value; 5] {
     [
         json!({}),
         json!({ "staysFirewalled": true }),
         json!({ "staysFirewalled": true, "host": "127.0.0.1" }),
         json!({ "firewalled": false, "ephemeral": false, "host": "127.0.0.1" }),
+        json!({ "staysFirewalled": true, "host": "127.0.0.2" }),
     ]
 }
 
