@@ -179,7 +179,8 @@ export interface FileOffer extends TransferInfo {
   senderId: string
   /**
    * Takes the file to this path, or into a folder under its own safe name. Resolves when it is whole, verified
-   * and in its place; until then nothing stands at the path.
+   * and in its place; until then nothing stands at the path. Where it fails before the offer was claimed (the
+   * path cannot be written, for one), the offer still stands and may be answered again.
    */
   accept(path: string | URL, options?: AcceptOptions): Promise<AcceptResult>
   accept(target: AcceptOptions & { saveDir: string | URL }): Promise<AcceptResult>
@@ -255,6 +256,7 @@ export type ErrorCode =
   | 'ATS_P2P_REJECTED'
   | 'ATS_P2P_WRONG_CLAIMANT'
   | 'ATS_P2P_ALREADY_CLAIMED'
+  | 'ATS_P2P_ALREADY_ANSWERED'
   | 'ATS_P2P_NOT_ALLOWED'
   | 'ATS_P2P_IDENTITY'
   | 'ATS_P2P_PEER_UNREACHABLE'

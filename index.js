@@ -47,8 +47,15 @@ class Node extends EventEmitter {
 
   async send (options) {
     const { signal, onProgress, ...rest } = checkOptions('send', options, SEND_OPTIONS, ['filePath', 'recipientId'])
-    const report = onProgress && (progress => this.#call(onProgress, progress))
-    return this.#run(handle => this.#native.send({ ...rest, handle }, report), signal)
+    let reported = null
+    const report = (progress) => {
+      reported = progress.bytesSent
+      this.#call(onProgress, progress)
+    }
+    const result = await this.#run(handle => this.#native.send({ ...rest, handle }, onProgress && report), signal)
+    // The last bytes may have gone between two reports; an empty file has none.
+    if (onProgress && reported !== result.size) report({ bytesSent: result.size, totalBytes: result.size })
+    return result
   }
 
   watch (options) {

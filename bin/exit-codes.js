@@ -15,7 +15,7 @@ const EXITS = [
   [7, 'the transfer stalled', ['STALLED']],
   [8, 'the recipient declined', ['REJECTED']],
   [9, 'nobody accepted in time', ['OFFER_EXPIRED']],
-  [10, 'the wrong peer: not who it should be, or not allowed', ['WRONG_CLAIMANT', 'ALREADY_CLAIMED', 'IDENTITY', 'NOT_ALLOWED']],
+  [10, 'the wrong peer: not who it should be, or not allowed', ['WRONG_CLAIMANT', 'ALREADY_CLAIMED', 'ALREADY_ANSWERED', 'IDENTITY', 'NOT_ALLOWED']],
   [11, 'what arrived is not what was offered', ['INTEGRITY']],
   [12, 'the peer failed, or broke the protocol', ['REMOTE_ERROR', 'PROTOCOL']],
   [13, 'cancelled', ['CANCELLED', 'ABORTED', 'DESTROYED']],

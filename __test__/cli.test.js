@@ -1,0 +1,156 @@
+'use strict'
+
+// The command line, as processes.
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { test } = require('node:test')
+const { cli, contents, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
+
+const LIMIT = { timeout: 60_000 }
+
+test('hub, listen, send and status, as in the documentation', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'data 1.csv', 200_000)
+  const service = cli(t, ['hub', '--listen', '127.0.0.1:0', '--data', path.join(folder, 'hub'), '--json'])
+  const { url, bootstrap } = await service.line('listening')
+  assert.match(url, /^http:\/\/127\.0\.0\.1:\d+$/)
+  assert.ok(bootstrap.length > 0)
+
+  const env = { ATS_URL: url }
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--save-dir', 'in', '--json'], { env, cwd: folder })
+  await listener.line('connected')
+  const sent = await cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a'], { env }).ended
+  assert.equal(sent.code, 0, sent.stderr)
+  assert.equal(sent.stderr, '')
+  assert.match(sent.stdout, /^Offered data 1\.csv \(195\.3 KiB\) to b, transfer [0-9a-f-]{36}$/m)
+  assert.match(sent.stdout, new RegExp(`^SHA-256 ${file.hash}, verified by the recipient$`, 'm'))
+  const { filePath, fileHash } = await listener.line('transfer_complete')
+  assert.equal(filePath, path.join(folder, 'in', 'data 1.csv'))
+  assert.equal(fileHash, file.hash)
+  assert.deepEqual(fs.readFileSync(filePath), file.bytes)
+
+  const [transferId] = /[0-9a-f-]{36}/.exec(sent.stdout)
+  const status = await cli(t, ['status', transferId], { env }).ended
+  assert.equal(status.code, 0)
+  assert.match(status.stdout, /^Status: +completed$/m)
+  assert.match(status.stdout, /^File: +data 1\.csv$/m)
+  const json = await cli(t, ['status', transferId, '--json'], { env }).ended
+  assert.equal(JSON.parse(json.stdout).status, 'completed')
+
+  listener.kill('SIGINT')
+  assert.equal((await listener.ended).code, 130)
+  service.kill('SIGTERM')
+  assert.equal((await service.ended).code, 143)
+})
+
+test('send --json says each step on a line', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'x', 1000)
+  const b = await node(t, url, 'b')
+  b.watch({ saveDir: path.join(folder, 'in') })
+  const { code, stdout, stderr } = await cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json']).ended
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  const lines = stdout.split('\n').map(line => JSON.parse(line))
+  assert.deepEqual(lines.map(({ event }) => event).filter(event => event !== 'transfer_progress'), ['offer_sent', 'transfer_start', 'transfer_complete'])
+  assert.equal(lines.at(-1).hash, file.hash)
+})
+
+test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
+  for (const [args, message] of [
+    [[], /Usage: ats-p2p/],
+    [['sned'], /there is no command "sned"/],
+    [['send'], /which file\?/],
+    [['send', 'x'], /--to is required/],
+    [['send', 'x', 'y', '--to', 'b'], /"y" is one argument too many/],
+    [['send', 'x', '--to'], /--to/],
+    [['send', 'x', '--to', 'b', '--timeout', 'soon'], /--timeout must be a positive whole number/],
+    [['send', 'x', '--to', 'b', '--ats-url', 'nowhere'], /atsUrl must be an http or https URL/],
+    [['listen', '--max-size', '-1'], /max-size/],
+    [['listen', '--colour'], /Unknown option '--colour'/],
+    [['status'], /of which transfer\?/]
+  ]) {
+    const { code, stdout, stderr } = await cli(t, args).ended
+    assert.deepEqual({ args, code, stdout }, { args, code: 2, stdout: '' })
+    assert.match(stderr, message)
+    assert.doesNotMatch(stderr, /\n\s+at /, 'a stack trace is no message for a user')
+  }
+})
+
+test('--help and --version', LIMIT, async (t) => {
+  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['demo', '--help'], ['status', '--help']]) {
+    const { code, stdout, stderr } = await cli(t, args).ended
+    assert.deepEqual({ args, code, stderr }, { args, code: 0, stderr: '' })
+    assert.match(stdout, /Usage: ats-p2p/)
+  }
+  assert.equal((await cli(t, ['--version']).ended).stdout, require('../package.json').version)
+})
+
+test('each way of failing has its exit code', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'x', 10)
+  const b = await node(t, url, 'b')
+  b.on('file', ({ reject }) => reject('not \u001b[31mtoday\u202e'))
+  b.watch()
+  const send = (filePath, to, more = []) => cli(t, ['send', filePath, '--to', to, '--ats-url', url, ...more]).ended
+  const outcome = async (result, code, pattern) => {
+    const { stderr, ...rest } = await result
+    assert.equal(rest.code, code, stderr)
+    assert.match(stderr, pattern)
+    assert.doesNotMatch(stderr, /[\u001b\u202e]/)
+  }
+  await outcome(send(path.join(folder, 'none'), 'b'), 3, /ATS_P2P_FILE_NOT_FOUND/)
+  await outcome(send(folder, 'b'), 3, /ATS_P2P_NOT_A_FILE/)
+  await outcome(send(file.filePath, 'b'), 8, /today.*ATS_P2P_REJECTED/)
+  await outcome(send(file.filePath, 'nobody', ['--timeout', '300']), 9, /ATS_P2P_OFFER_EXPIRED/)
+  await outcome(cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', 'http://127.0.0.1:9', '--timeout', '2000']).ended, 5, /ATS_P2P_ATS_UNREACHABLE/)
+  await outcome(cli(t, ['status', 'f7a1c8a2-0000-4000-8000-000000000000', '--ats-url', url]).ended, 14, /ATS_P2P_UNKNOWN_TRANSFER/)
+})
+
+test('SIGINT withdraws an offer that waits', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const file = makeFile(tempFolder(t), 'x', 10)
+  const process = cli(t, ['send', file.filePath, '--to', 'nobody', '--ats-url', url, '--json'])
+  const { taskId } = await process.line('offer_sent')
+  process.kill('SIGINT')
+  assert.equal((await process.ended).code, 130)
+  const a = await node(t, url, 'a')
+  assert.equal((await a.status(taskId)).status, 'cancelled')
+})
+
+test('listen takes files from those it is told to, and no larger than told', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--ats-url', url, '--allow', 'a', '--max-size', '100', '--json'], { cwd: folder })
+  await listener.line('connected')
+  const small = makeFile(folder, 'small', 100)
+  const large = makeFile(folder, 'large', 101)
+  const send = (actor, { filePath }) => cli(t, ['send', filePath, '--to', 'b', '--actor-id', actor, '--ats-url', url, '--timeout', '3000']).ended
+  assert.notEqual((await send('stranger', small)).code, 0)
+  assert.notEqual((await send('a', large)).code, 0)
+  assert.equal((await send('a', small)).code, 0)
+  assert.deepEqual(contents(path.join(folder, 'incoming')), ['small'])
+})
+
+test('demo delivers a file and leaves nothing behind', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const temp = path.join(folder, 'tmp')
+  fs.mkdirSync(temp)
+  const file = makeFile(folder, 'my file.bin', 3_000_000)
+  const { code, stdout, stderr } = await cli(t, ['demo', file.filePath], { env: { TMPDIR: temp, TEMP: temp } }).ended
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  assert.match(stdout, /offers my file\.bin \(2\.9 MiB\)/)
+  assert.match(stdout, /^Progress +100 %$/m)
+  assert.match(stdout, /^Delivered 2\.9 MiB in [\d.]+ s \([\d.]+ MB\/s\)$/m)
+  assert.match(stdout, new RegExp(`^SHA-256 +${file.hash}, the same on both sides$`, 'm'))
+  assert.deepEqual(contents(temp), [])
+})
+
+test('demo says what went wrong', LIMIT, async (t) => {
+  const { code, stderr } = await cli(t, ['demo', 'none']).ended
+  assert.notEqual(code, 0)
+  assert.match(stderr, /none/)
+})
