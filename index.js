@@ -77,7 +77,7 @@ class Node extends EventEmitter {
 
   destroy () {
     clearInterval(this.#alive)
-    this.#destroyed ??= this.#native.destroy().then(() => turn(), (error) => { throw wrap(error) })
+    this.#destroyed ??= this.#native.destroy().then(eventsCaughtUp, (error) => { throw wrap(error) })
     return this.#destroyed
   }
 
@@ -133,11 +133,10 @@ class Node extends EventEmitter {
     signal?.addEventListener('abort', abort)
     try {
       const result = await start(handle)
-      // Events and results come by different queues; a turn of the loop lets what was queued first be first.
-      await turn()
+      await eventsCaughtUp()
       return result
     } catch (cause) {
-      await turn()
+      await eventsCaughtUp()
       const error = wrap(cause, signal)
       if (this.#failed.has(error.transferId)) this.#reported.add(error)
       throw error
@@ -333,6 +332,16 @@ function describe (value) {
 
 function aborted (signal) {
   return new AtsP2pError('The caller aborted', { code: 'ATS_P2P_ABORTED', cause: signal.reason })
+}
+
+/**
+ * Events and results come by different queues. When a result arrives, the queue of events may have been looked
+ * at in this turn of the loop already, before they were put there; so it takes the end of this turn and of the
+ * next until all that came before the result has been emitted.
+ */
+async function eventsCaughtUp () {
+  await turn()
+  await turn()
 }
 
 /** An error of the addon, which has no stack, as one that has. */
