@@ -15,6 +15,7 @@ use super::connection::{Connection, ConnectionPath};
 use super::error::ConnectError;
 use super::hook::Hook;
 use super::incoming::default_via;
+use super::local::first_to_answer;
 use super::message::{self, Handshake, Mode};
 use super::noise::{Initiator, holepunch_secret};
 use super::path::{Answered, Own, Path, client_path};
@@ -358,30 +359,18 @@ impl Dial<'_> {
                 Err(_) => Err(ConnectError::HolepunchAborted),
             },
             Path::Local(candidates) => {
-                let first = self.first_to_answer(candidates);
+                let first = first_to_answer(&self.context.handle, &candidates);
                 tokio::select! {
                     biased;
                     () = self.hook.connected() => Ok(None),
                     found = first => match found {
-                        Some(to) => self.claim_to(Via::Server, to, ConnectionPath::Local),
+                        Some(pong) => self.claim_to(Via::Server, pong.from, ConnectionPath::Local),
                         None => self.cannot_punch(),
                     },
                 }
             }
             Path::Punch => self.cannot_punch(),
         }
-    }
-
-    /// The first of the addresses that answers a ping.
-    async fn first_to_answer(&self, candidates: Vec<SocketAddrV4>) -> Option<SocketAddrV4> {
-        let ping = |to| async move { self.context.handle.ping(to).await.ok().map(|_| to) };
-        let mut pings: FuturesUnordered<_> = candidates.into_iter().map(ping).collect();
-        while let Some(answer) = pings.next().await {
-            if answer.is_some() {
-                return answer;
-            }
-        }
-        None
     }
 
     /// Connects there, unless the server has come meanwhile.

@@ -7,21 +7,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use secret_stream::{HandshakeResult, SecretStream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::announcer::Relays;
 use super::connection::{Connection, ConnectionPath};
 use super::handshakes::HandshakeId;
 use super::hook::Hook;
+use super::local::first_to_answer;
 use super::message::{self, Mode};
 use super::noise::{Responder, holepunch_secret};
-use super::path::{is_loopback_elsewhere, may_share_network};
+use super::path::{is_loopback_elsewhere, local_candidates};
 use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::punch::{HolepunchPayload, SecurePayload};
 use super::server::{FirewallRequest, ServerOptions};
 use super::{Context, random};
-use crate::rpc::{self, Answer, Via};
+use crate::rpc::{self, Answer, Reply, Via};
 
 /// The longest a firewall hook is waited for. A client asks one node after another for about
 /// this long before it gives up.
@@ -33,6 +34,9 @@ const CLIENT_WAIT: Duration = Duration::from_secs(10);
 /// pings us there at the same time, up to four times a second apart, and a refusal would end
 /// both attempts.
 const LOCAL_WAIT: Duration = Duration::from_secs(3);
+/// How long a client that looks for us in its network is let alone before we look for it. One
+/// of the two ways is enough, and JavaScript looks only where both are seen at one address.
+const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the client's first bytes may take once its stream is connected.
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 
@@ -110,13 +114,19 @@ impl Incoming {
             }
         };
         let network = context.handle.network();
+        let addresses = self.own_addresses(&context, &options).await;
+        let candidates = if options.share_local_address {
+            local_candidates(&addresses, *self.request.to.ip(), &self.payload.addresses4, *self.client.ip())
+        } else {
+            Vec::new()
+        };
         let payload = NoisePayload {
             firewall: if network.remote_address.is_some() { Firewall::Open } else { Firewall::Unknown },
             holepunch: network
                 .remote_address
                 .is_none()
                 .then(|| payload::Holepunch { id: id.index as u64, relays: relays.relays.clone() }),
-            addresses4: self.own_addresses(&context, &options).await,
+            addresses4: addresses,
             udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
             secret_stream: Some(1),
             relay_addresses: Some(relays.addresses).filter(|addresses| !addresses.is_empty()),
@@ -126,9 +136,8 @@ impl Incoming {
             hook,
             stream,
             remote_id,
-            client: self.client,
-            seen_as: self.request.to,
-            share_local_address: options.share_local_address,
+            is_looked_for: self.client.ip() == self.request.to.ip(),
+            candidates,
             context,
         };
         let (direct, via) = (self.direct, self.request.via);
@@ -147,7 +156,7 @@ impl Incoming {
                 (default_via(network.firewalled), ConnectionPath::Open)
             };
             // Before the answer leaves: the client may be here right after it.
-            let dialled = meeting.dial(via);
+            let dialled = meeting.dial(via, self.client);
             let _ = decide.send(decision);
             dialled.then_some(Some(path))
         } else {
@@ -212,17 +221,17 @@ struct Meeting {
     stream: udx::Stream,
     /// The id of the client's stream.
     remote_id: u32,
-    client: SocketAddrV4,
-    /// This server as the node sees it that the client asked.
-    seen_as: SocketAddrV4,
-    share_local_address: bool,
+    /// Where the client may be in our network.
+    candidates: Vec<SocketAddrV4>,
+    /// The client will look for us in its network too: a node sees both at one address.
+    is_looked_for: bool,
 }
 
 impl Meeting {
-    /// Connects the stream to the client's address, unless its first packet has.
-    fn dial(&self, via: Via) -> bool {
+    /// Connects the stream to the client, unless its first packet has.
+    fn dial(&self, via: Via, client: SocketAddrV4) -> bool {
         let Some(socket) = self.context.handle.socket(via) else { return false };
-        self.hook.claim() && self.stream.connect(&socket, self.remote_id, SocketAddr::V4(self.client)).is_ok()
+        self.hook.claim() && self.stream.connect(&socket, self.remote_id, SocketAddr::V4(client)).is_ok()
     }
 
     /// Waits for a client that is to come. The outer `None`: it did not come in time, or gave
@@ -234,7 +243,7 @@ impl Meeting {
     ) -> Option<Option<ConnectionPath>> {
         let secure = SecurePayload::new(holepunch_secret(result), random());
         let deadline = Instant::now() + CLIENT_WAIT;
-        let refusal_wait = if self.may_be_local() { LOCAL_WAIT } else { Duration::ZERO };
+        let refusal_wait = if self.candidates.is_empty() { Duration::ZERO } else { LOCAL_WAIT };
         let mut refusal: Option<(Instant, Punch, u64)> = None;
         let found = self.find_in_network();
         tokio::pin!(found);
@@ -243,7 +252,9 @@ impl Meeting {
             tokio::select! {
                 biased;
                 () = self.hook.connected() => return Some(None),
-                via = &mut found => return Some(self.dial(via).then_some(ConnectionPath::Local)),
+                pong = &mut found => {
+                    return Some(self.dial(pong.via, pong.from).then_some(ConnectionPath::Local));
+                }
                 Some(punch) = punches.recv() => {
                     let Some(payload) = secure.open(&punch.payload) else { continue };
                     if payload.error != error::NONE {
@@ -263,23 +274,15 @@ impl Meeting {
         }
     }
 
-    fn may_be_local(&self) -> bool {
-        self.share_local_address && may_share_network(*self.client.ip(), *self.seen_as.ip())
-    }
-
-    /// Waits until a client in our network answers a ping, and by which socket. One that is
-    /// seen at our own address looks for us itself, as on one host; JavaScript does not where
-    /// it is seen at another.
-    async fn find_in_network(&self) -> Via {
-        let means_nothing = is_loopback_elsewhere(*self.client.ip(), *self.seen_as.ip());
-        if self.may_be_local()
-            && self.client.ip() != self.seen_as.ip()
-            && !means_nothing
-            && let Ok(pong) = self.context.handle.ping(self.client).await
-        {
-            return pong.via;
+    /// Waits until the client is found in our network.
+    async fn find_in_network(&self) -> Reply {
+        if self.is_looked_for {
+            sleep(HEAD_START).await;
         }
-        std::future::pending().await
+        match first_to_answer(&self.context.handle, &self.candidates).await {
+            Some(pong) => pong,
+            None => std::future::pending().await,
+        }
     }
 
     /// Gives the connection to the application once the client has proven its key: until its

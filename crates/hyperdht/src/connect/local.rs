@@ -1,4 +1,4 @@
-//! Local addresses that really lead to this host.
+//! Local addresses: which really lead to this host, and which to a peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -6,10 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use crate::address::local_addresses;
+use crate::handle::Handle;
+use crate::rpc::Reply;
 
 /// Patience with a byte sent to ourselves (hyperdht/index.js validateLocalAddresses).
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -56,6 +59,17 @@ impl LocalAddresses {
     fn known(&self, ip: Ipv4Addr) -> Option<Proof> {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
     }
+}
+
+/// The answer of the first peer that is found at one of the addresses.
+pub async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
+    let mut pings: FuturesUnordered<_> = candidates.iter().map(|to| handle.ping(*to)).collect();
+    while let Some(answer) = pings.next().await {
+        if answer.is_ok() {
+            return answer.ok();
+        }
+    }
+    None
 }
 
 async fn reaches_itself(ip: Ipv4Addr) -> bool {

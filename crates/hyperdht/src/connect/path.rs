@@ -49,12 +49,14 @@ pub fn client_path(answered: &Answered, payload: &NoisePayload, own: &Own) -> Pa
     let Some(server) = answered.server.filter(|server| *server != answered.node) else {
         return Path::Direct(answered.node);
     };
-    let elsewhere = is_loopback_elsewhere(*server.ip(), *answered.client.ip());
-    let local = own.local.as_ref().filter(|_| may_share_network(*answered.client.ip(), *server.ip()));
-    let seen_at = (is_private(*server.ip()) && !elsewhere).then_some(*server.ip());
-    let candidates = local.map(|own| local_candidates(own, &payload.addresses4, seen_at)).unwrap_or_default();
+    let candidates = own
+        .local
+        .as_ref()
+        .map(|own| local_candidates(own, *answered.client.ip(), &payload.addresses4, *server.ip()))
+        .unwrap_or_default();
     let no_relays = payload.holepunch.as_ref().is_none_or(|h| h.relays.is_empty());
     if payload.firewall == Firewall::Open || no_relays {
+        let elsewhere = is_loopback_elsewhere(*server.ip(), *answered.client.ip());
         let public = payload.addresses4.iter().find(|address| !is_bogon(*address.ip()));
         return match public {
             Some(public) => Path::Open(*public),
@@ -75,20 +77,19 @@ pub fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
     address.is_loopback() && !peer.is_loopback()
 }
 
-/// Whether peers that a node sees at these addresses may be in one network: behind one address,
-/// or both in the node's own network.
-pub fn may_share_network(a: Ipv4Addr, b: Ipv4Addr) -> bool {
-    a == b || (is_private(a) && is_private(b))
-}
-
-/// Their addresses that may be in our network, the likeliest first: `seen_at`, if the node
-/// between sees them at an address of the network, then those they name. Loopback is one of
-/// them only if that is where they are seen.
-fn local_candidates(
+/// Where the peer may be in our network, the likeliest first: nowhere, unless a node sees both
+/// of us (`our_ip`, `their_ip`) behind one address, or both in its own network. `ours` and
+/// `theirs` are what each says of itself. Loopback counts only if that is where both are seen.
+pub fn local_candidates(
     ours: &[SocketAddrV4],
+    our_ip: Ipv4Addr,
     theirs: &[SocketAddrV4],
-    seen_at: Option<Ipv4Addr>,
+    their_ip: Ipv4Addr,
 ) -> Vec<SocketAddrV4> {
+    let both_private = is_private(our_ip) && is_private(their_ip);
+    if our_ip != their_ip && !both_private {
+        return Vec::new();
+    }
     let mut candidates: Vec<SocketAddrV4> = Vec::new();
     let mut add = |address: SocketAddrV4| {
         if candidates.len() < MAX_LOCAL_CANDIDATES && !candidates.contains(&address) {
@@ -96,8 +97,11 @@ fn local_candidates(
         }
     };
     // All they name have the port of their server socket.
-    if let (Some(ip), Some(named)) = (seen_at, theirs.first()) {
-        add(SocketAddrV4::new(ip, named.port()));
+    if let Some(named) = theirs.first()
+        && both_private
+        && !is_loopback_elsewhere(their_ip, our_ip)
+    {
+        add(SocketAddrV4::new(their_ip, named.port()));
     }
     let in_network = |address: &&SocketAddrV4| !is_reserved(*address.ip()) && !address.ip().is_loopback();
     let usable: Vec<_> = theirs.iter().filter(in_network).copied().collect();
