@@ -415,7 +415,7 @@ impl Delivery<'_> {
         loop {
             match self.turn(listener, None).await {
                 Turn::Ended(error) => return Err(error),
-                Turn::Completed(_) => return Err(self.completed_unheard()),
+                Turn::Completed(outputs) => return self.completed(&outputs),
                 Turn::Key(_) => {}
             }
         }

@@ -135,4 +135,9 @@ impl Listener {
     pub fn seen(&mut self) {
         self.unseen = false;
     }
+
+    /// Makes the next wait come back at once: the task is to be read again.
+    pub fn unsee(&mut self) {
+        self.unseen = true;
+    }
 }

@@ -265,12 +265,13 @@ impl Outgoing {
             let is_last = Instant::now() >= deadline;
             let read = self.node.client.get(&task.id).await;
             let read_at = Instant::now();
-            listener.seen();
             let last_error = match read {
                 Ok(now) => match now.status.clone() {
                     Status::Pending => None,
-                    Status::InProgress => {
+                    // Completed, it was claimed in between; what that means is seen when it is read again.
+                    Status::InProgress | Status::Completed => {
                         self.claimed = true;
+                        listener.unsee();
                         return self.claimant(&now);
                     }
                     status => return Err(self.ended_unclaimed(&now, status)),
@@ -278,6 +279,7 @@ impl Outgoing {
                 Err(error) if error.is_retryable() => Some(error),
                 Err(error) => return Err(error.into()),
             };
+            listener.seen();
             if is_last {
                 return Err(match last_error {
                     Some(error) => error.into(),

@@ -413,3 +413,89 @@ pub(crate) fn transfer_of(open: &OpenOffer, file_name: String) -> Transfer {
         peer_id: open.offer.sender_id.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn open(task: usize, transfer_id: &str) -> OpenOffer {
+        let payload = json!({
+            "transfer_id": transfer_id,
+            "filename": "f",
+            "size": 1,
+            "hash": "0".repeat(64),
+            "sender_id": "a",
+        });
+        let offer = Offer::from_payload(&payload).unwrap();
+        OpenOffer { task: Task::from_value(json!({ "id": task, "payload": payload })).unwrap(), offer }
+    }
+
+    fn put(desk: &Desk, task: usize) -> Option<u64> {
+        desk.put(open(task, &task.to_string()), |_| false)
+    }
+
+    #[test]
+    fn an_offer_is_answered_once() {
+        let desk = Desk::default();
+        let handle = put(&desk, 1).unwrap();
+        assert_eq!(put(&desk, 1), None);
+        let taken = desk.take(handle).unwrap();
+        assert_eq!(desk.take(handle).unwrap_err().code, Code::AlreadyAnswered);
+        assert_eq!(put(&desk, 1), None);
+        desk.put_back(handle, taken);
+        desk.take(handle).unwrap();
+        desk.ended(&open(1, "1").task.id, false);
+        assert!(put(&desk, 1).is_some(), "a task that failed may come back");
+        desk.ended(&open(1, "1").task.id, true);
+        assert_eq!(put(&desk, 1), None);
+    }
+
+    #[test]
+    fn a_transfer_id_belongs_to_the_first_task_that_had_it() {
+        let desk = Desk::default();
+        desk.put(open(1, "x"), |_| false).unwrap();
+        assert_eq!(desk.put(open(2, "x"), |_| false), None);
+        desk.gone(&open(1, "x").task.id);
+        assert_eq!(desk.put(open(2, "x"), |_| false), None);
+        assert!(desk.put(open(1, "x"), |_| false).is_some());
+    }
+
+    #[test]
+    fn a_flood_of_offers_is_left_on_the_service_until_there_is_room() {
+        let desk = Desk::default();
+        let handles: Vec<u64> = (0..MAX_LIVE).map(|task| put(&desk, task).unwrap()).collect();
+        assert!(!desk.has_room_for_left());
+        // Those that are being received take room as well.
+        desk.take(handles[0]).unwrap();
+        assert_eq!(put(&desk, MAX_LIVE), None);
+        assert!(!desk.has_room_for_left());
+        desk.ended(&open(0, "0").task.id, true);
+        assert!(desk.has_room_for_left());
+        assert!(put(&desk, MAX_LIVE).is_some());
+        assert!(!desk.has_room_for_left());
+    }
+
+    #[test]
+    fn offers_that_nobody_waits_for_make_room() {
+        let desk = Desk::default();
+        let handles: Vec<u64> = (0..MAX_LIVE).map(|task| put(&desk, task).unwrap()).collect();
+        let late = open(MAX_LIVE, "late");
+        assert!(desk.put(late, |other| other.offer.transfer_id == "5").is_some());
+        assert_eq!(desk.take(handles[5]).unwrap_err().code, Code::AlreadyAnswered);
+        desk.take(handles[6]).unwrap();
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let desk = Desk::default();
+        for task in 0..2 * MAX_REMEMBERED {
+            put(&desk, task).unwrap();
+            desk.ended(&open(task, "x").task.id, true);
+        }
+        let shelves = lock(&desk.inner);
+        assert!(shelves.over.len() <= MAX_REMEMBERED && shelves.first.len() <= MAX_REMEMBERED);
+        assert!(shelves.live.is_empty() && shelves.open.is_empty());
+    }
+}

@@ -3,5 +3,13 @@
 
 #[path = "transfer/lab.rs"]
 mod lab;
+#[path = "transfer/peer.rs"]
+mod peer;
+#[path = "transfer/receivers.rs"]
+mod receivers;
+#[path = "transfer/senders.rs"]
+mod senders;
+#[path = "transfer/service.rs"]
+mod service;
 #[path = "transfer/whole.rs"]
 mod whole;

@@ -1,9 +1,11 @@
 //! A laboratory for whole transfers: a hub with its own DHT on loopback, and nodes of ours as agents.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ats_p2p::ats::{self, Client, Settings};
 use ats_p2p::error::Error;
 use ats_p2p::event::Event;
 use ats_p2p::files::Target;
@@ -11,10 +13,12 @@ use ats_p2p::hub::{Hub, HubConfig};
 use ats_p2p::node::{Node, Options, WatchOptions};
 use ats_p2p::receive::{Acceptance, Received};
 use ats_p2p::send::{SendRequest, Sent};
+use hyperdht::Dht;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +54,47 @@ impl Lab {
         format!("http://{}", self.config.listen)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.config.listen
+    }
+
+    /// Nodes of the hub's network.
+    pub fn bootstrap(&self) -> Vec<String> {
+        self.hub.as_ref().expect("the hub is up").bootstrap()
+    }
+
+    /// Takes the hub away; its address and data stay for [`Self::start_hub`].
+    pub async fn stop_hub(&mut self) {
+        self.hub.take().expect("the hub is up").shutdown().await;
+    }
+
+    pub async fn start_hub(&mut self) {
+        self.hub = Some(Hub::start(self.config.clone()).await.unwrap());
+    }
+
+    /// The task service as somebody who is no agent of ours uses it.
+    pub fn client(&self, actor_id: &str) -> Client {
+        let overrides = ats::Overrides {
+            url: Some(self.url()),
+            actor_id: Some(actor_id.to_owned()),
+            ..Default::default()
+        };
+        Client::new(Settings::load(overrides, &ats::Environment::current()).0).unwrap()
+    }
+
+    /// A place on the hub's network.
+    pub async fn dht(&self) -> Dht {
+        let bootstrap = self
+            .hub
+            .as_ref()
+            .expect("the hub is up")
+            .bootstrap()
+            .iter()
+            .map(|node| node.parse().unwrap())
+            .collect();
+        Dht::new(hyperdht::Config::private(bootstrap)).await.unwrap()
+    }
+
     pub fn agent(&self, actor_id: &str, change: impl FnOnce(&mut Options)) -> Agent {
         let mut options = Options::new(self.dir.path().join(format!("home-{actor_id}")));
         options.ats.url = Some(self.url());
@@ -73,6 +118,12 @@ impl Lab {
         let path = self.path(name);
         std::fs::write(&path, content(len)).unwrap();
         path
+    }
+
+    /// What is in a folder of the laboratory; nothing where there is none.
+    pub fn listing(&self, name: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(name)).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// Ends everything.
@@ -101,6 +152,12 @@ impl Agent {
             cancel,
         };
         timeout(PATIENCE, self.node.send(request)).await.expect("a send ends")
+    }
+
+    /// Sends on a task of its own.
+    pub fn sending(&self, file: PathBuf, to: &'static str) -> JoinHandle<Result<Sent, Error>> {
+        let agent = self.clone();
+        tokio::spawn(async move { agent.send(&file, to).await })
     }
 
     pub async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {

@@ -1,0 +1,209 @@
+//! The parts from which a peer can be built that does as it likes.
+
+use std::time::Duration;
+
+use ats_p2p::ats::{Client, NewTask, Part, Status, Task, TaskId};
+use ats_p2p::wire::{DONE, Decoder, FrameType, MAX_DATA, Meta, Piece, encode};
+use hyperdht::Dht;
+use hyperdht::connect::{ConnectOptions, Server, ServerOptions};
+use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
+use secret_stream::{KeyPair, SecretStream};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use crate::lab::{Agent, PATIENCE};
+
+const CHANNEL: &str = "p2p-transfer";
+
+/// How long raw claims last.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// An offer as an original makes it, of a file with this content.
+pub fn offer_payload(transfer_id: &str, name: &str, content: &[u8], from: &str, to: Option<&str>) -> Value {
+    let mut payload = json!({
+        "transfer_id": transfer_id,
+        "filename": name,
+        "size": content.len(),
+        "hash": hex::encode(Sha256::digest(content)),
+        "sender_id": from,
+    });
+    if let Some(to) = to {
+        payload["recipient_id"] = json!(to);
+    }
+    payload
+}
+
+/// Posts an offer.
+pub async fn post(client: &Client, payload: Value) -> Task {
+    let transfer_id = payload["transfer_id"].as_str().unwrap_or_default().to_owned();
+    let task = NewTask {
+        title: "A file".into(),
+        kind: "file_offer".into(),
+        channel: CHANNEL.into(),
+        description: Some(transfer_id.clone()),
+        payload: Some(payload),
+        ..Default::default()
+    };
+    client.create(&task, &transfer_id).await.unwrap()
+}
+
+/// The `p2p` object of a peer that dials, or is dialled, with this key.
+pub fn p2p(key_pair: &KeyPair, seq: u64) -> Value {
+    json!({
+        "version": 2,
+        "key": hex::encode(key_pair.public_key()),
+        "nodes": [],
+        "instance": hex::encode([7; 16]),
+        "seq": seq,
+        "features": [],
+    })
+}
+
+/// Says on a task with which key its peer dials.
+pub async fn say(client: &Client, task: &Task, p2p: Value) {
+    let message = json!({ "transfer_id": task.payload["transfer_id"], "p2p": p2p });
+    client.add_message(&task.id, vec![Part::data(&message)]).await.unwrap();
+}
+
+/// The key that an offer of ours names.
+pub fn key_of(task: &Task) -> [u8; 32] {
+    let mut key = [0; 32];
+    hex::decode_to_slice(task.payload["p2p"]["key"].as_str().unwrap(), &mut key).unwrap();
+    key
+}
+
+/// The task of an offer that an agent has sent.
+pub async fn offered(agent: &Agent, client: &Client) -> Task {
+    let sent = agent.event_named("offer_sent").await;
+    client.get(&TaskId::from_value(&sent["taskId"]).unwrap()).await.unwrap()
+}
+
+/// A swarm on the topic of a transfer that only looks for others: peers of this kind do not meet each other.
+pub fn look_for(dht: &Dht, task: &Task) -> Swarm {
+    meet(dht, task, JoinOptions { server: false, client: true, limit: None }).0
+}
+
+/// A swarm on the topic of a transfer that waits to be found, and can be.
+pub async fn wait_on(dht: &Dht, task: &Task) -> Swarm {
+    let (swarm, discovery) = meet(dht, task, JoinOptions { server: true, client: false, limit: None });
+    assert!(discovery.flushed().await);
+    swarm
+}
+
+fn meet(dht: &Dht, task: &Task, role: JoinOptions) -> (Swarm, Discovery) {
+    let transfer_id = task.payload["transfer_id"].as_str().unwrap();
+    let swarm = Swarm::new(SwarmConfig::new(dht.clone(), KeyPair::generate()));
+    let discovery = swarm.join(Sha256::digest(transfer_id.as_bytes()).into(), role);
+    (swarm, discovery)
+}
+
+/// The next connection on a topic.
+pub async fn met(swarm: &Swarm) -> Peer {
+    let connection = timeout(PATIENCE, swarm.accept()).await.expect("somebody comes").expect("a swarm");
+    Peer::new(connection.0.stream)
+}
+
+/// Dials the key that an offer of ours names.
+pub async fn dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Peer {
+    let options = ConnectOptions { key_pair: Some(key_pair.clone()), ..Default::default() };
+    Peer::new(dht.connect(key_of(task), options).await.unwrap().stream)
+}
+
+/// Listens on a key, for whoever dials it.
+pub async fn listen(dht: &Dht, key_pair: &KeyPair) -> Server {
+    dht.listen(key_pair.clone(), ServerOptions::default()).await.unwrap()
+}
+
+/// The next peer that dials.
+pub async fn dialled(server: &mut Server) -> Peer {
+    Peer::new(timeout(PATIENCE, server.accept()).await.expect("somebody dials").expect("a server").stream)
+}
+
+/// Waits until a task is in this state.
+pub async fn until(client: &Client, id: &TaskId, status: Status) -> Task {
+    let read = async {
+        loop {
+            let task = client.get(id).await.unwrap();
+            if task.status == status {
+                return task;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("task {id} never was {status}"))
+}
+
+/// One end of a connection.
+pub struct Peer {
+    stream: SecretStream,
+    decoder: Decoder,
+}
+
+impl Peer {
+    fn new(stream: SecretStream) -> Peer {
+        Peer { stream, decoder: Decoder::default() }
+    }
+
+    /// Says a frame; an agent that has left already does not hear it.
+    pub async fn say(&mut self, kind: FrameType, payload: &[u8]) {
+        let _ = self.stream.send(&encode(kind, payload)).await;
+        let _ = self.stream.flush().await;
+    }
+
+    /// Says bytes that need not be frames.
+    pub async fn babble(&mut self, bytes: &[u8]) {
+        self.stream.send(bytes).await.unwrap();
+    }
+
+    /// Says the metadata of an offer.
+    pub async fn announce(&mut self, payload: &Value) {
+        let meta = Meta {
+            name: payload["filename"].as_str().unwrap().to_owned(),
+            size: payload["size"].as_u64().unwrap(),
+            hash: payload["hash"].as_str().unwrap().to_owned(),
+            transfer_id: None,
+        };
+        self.stream.send(&meta.encode().unwrap()).await.unwrap();
+    }
+
+    /// Hands over the bytes of a file.
+    pub async fn hand_over(&mut self, content: &[u8]) {
+        for chunk in content.chunks(MAX_DATA) {
+            self.stream.send(&encode(FrameType::Data, chunk)).await.unwrap();
+        }
+    }
+
+    /// Says that there are no more bytes.
+    pub async fn finish(&mut self) {
+        self.stream.send(&DONE).await.unwrap();
+    }
+
+    /// Takes what comes up to the first frame of this type: the bytes of the file, and the frame's own.
+    pub async fn take_until(&mut self, last: FrameType) -> (Vec<u8>, Vec<u8>) {
+        let mut file = Vec::new();
+        loop {
+            match self.piece().await.unwrap_or_else(|| panic!("the stream ended before {last:?}")) {
+                Piece::Data(bytes) => file.extend_from_slice(&bytes),
+                Piece::Frame(kind, payload) if kind == last => return (file, payload.to_vec()),
+                Piece::Frame(..) => {}
+            }
+        }
+    }
+
+    /// The next piece; `None` once the stream has ended, however.
+    pub async fn piece(&mut self) -> Option<Piece> {
+        loop {
+            if let Some(piece) = self.decoder.poll().unwrap() {
+                return Some(piece);
+            }
+            let message = timeout(PATIENCE, self.stream.recv()).await.expect("the peer goes on");
+            self.decoder.handle(message.ok().flatten()?.freeze());
+        }
+    }
+
+    /// Waits for the stream's end.
+    pub async fn end(&mut self) {
+        while self.piece().await.is_some() {}
+    }
+}

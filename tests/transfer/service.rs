@@ -1,0 +1,232 @@
+//! Transfers while the task service, or the node itself, goes away.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ats_p2p::ats::Status;
+use ats_p2p::error::Code;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::lab::{Lab, PATIENCE, sha256};
+use crate::peer::{offer_payload, post, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_flow_survive_the_service_and_the_task_is_completed_later() {
+    let mut lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let sending = a.sending(lab.file("f", 100_000_000), "b");
+    b.event_named("transfer_progress").await;
+    lab.stop_hub().await;
+    let sent = sending.await.unwrap().unwrap();
+    assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
+    b.event_named("transfer_complete").await;
+    lab.start_hub().await;
+    let id = ats_p2p::ats::TaskId::from_value(&sent.task_id).unwrap();
+    until(&lab.client("a"), &id, Status::Completed).await;
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_meet_again_after_the_hub_was_restarted() {
+    let mut lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    a.send(&lab.file("f", 10), "b").await.unwrap();
+    lab.stop_hub().await;
+    b.event_named("disconnected").await;
+    lab.start_hub().await;
+    b.event_named("connected").await;
+    a.send(&lab.file("g", 10), "b").await.unwrap();
+    assert_eq!(sha256(&lab.path("in").join("g")), sha256(&lab.path("g")));
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_not_there_is_said_to_be_unreachable() {
+    let mut lab = Lab::new().await;
+    lab.stop_hub().await;
+    let a = lab.agent("a", |_| {});
+    let error = a.send(&lab.file("f", 10), "b").await.unwrap_err();
+    assert_eq!(error.code, Code::AtsUnreachable);
+    assert_eq!(a.seen(), ["transfer_failed"]);
+    assert_eq!(a.node.status("x").await.unwrap_err().code, Code::AtsUnreachable);
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_is_on_its_way_when_it_is_aborted_is_withdrawn() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let through = format!("http://{}", gate.address);
+    let bootstrap = lab.bootstrap();
+    let a = lab.agent("a", |options| {
+        options.ats.url = Some(through);
+        options.bootstrap = Some(bootstrap);
+    });
+    // The clock is known, so that the next request is the offer.
+    let _ = a.node.status("x").await;
+    gate.close();
+    let cancel = CancellationToken::new();
+    let sending = {
+        let (a, file, cancel) = (a.clone(), lab.file("f", 10), cancel.clone());
+        tokio::spawn(async move { a.send_until(&file, "b", cancel).await })
+    };
+    let c = lab.client("c");
+    let task = loop {
+        let tasks = c.list(&Default::default()).await.unwrap();
+        match tasks.into_iter().next() {
+            Some(task) => break task,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    cancel.cancel();
+    gate.open();
+    assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Aborted);
+    assert_eq!(c.get(&task.id).await.unwrap().status, Status::Cancelled);
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_is_on_its_way_when_it_is_aborted_is_given_back() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let through = format!("http://{}", gate.address);
+    let bootstrap = lab.bootstrap();
+    let b = lab.agent("b", |options| {
+        options.ats.url = Some(through);
+        options.bootstrap = Some(bootstrap);
+    });
+    b.watch(None);
+    let a = lab.client("a");
+    let task = post(&a, offer_payload("t", "f", b"content", "a", Some("b"))).await;
+    let (offer, _) = b.offer().await;
+    // What is asked before the claim is answered; the claim is done, and its answer held.
+    gate.close_after("/claim");
+    let accepting = {
+        let (b, path) = (b.clone(), lab.path("f"));
+        tokio::spawn(async move { b.accept(offer, path).await })
+    };
+    until(&a, &task.id, Status::InProgress).await;
+    let destroy = b.node.destroy();
+    let answer = async {
+        // The node has begun to end when it takes no more work.
+        while b.node.safe_name(0).is_err_and(|error| error.code != Code::Destroyed) {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    tokio::join!(destroy, answer);
+    assert_eq!(accepting.await.unwrap().unwrap_err().code, Code::Aborted);
+    assert_eq!(a.get(&task.id).await.unwrap().status, Status::Failed);
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_node_runs_after_its_end() {
+    let lab = Lab::new().await;
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    for name in ["f", "g", "h"] {
+        a.send(&lab.file(name, 10), "b").await.unwrap();
+    }
+    let pending = a.sending(lab.file("i", 10), "nobody");
+    a.event(|event| {
+        (event.name() == "offer_sent" && event.payload()["recipientId"] == "nobody").then_some(())
+    })
+    .await;
+    for agent in [a, b] {
+        agent.node.destroy().await;
+    }
+    assert_eq!(pending.await.unwrap().unwrap_err().code, Code::Aborted);
+    // Streams linger for a moment after their last word.
+    let ends = async {
+        while alive() > before {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE / 4, ends).await.is_err() {
+        panic!("{} tasks more than before", alive() - before);
+    }
+    lab.close([]).await;
+}
+
+/// A way to the hub on which answers can be held up.
+struct Gate {
+    address: SocketAddr,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    Closed,
+    /// Closes when a request says this.
+    ClosesAfter(&'static str),
+}
+
+impl Gate {
+    async fn start(hub: SocketAddr) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = watch::Sender::new(State::Open);
+        let gate = state.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(hub).await.unwrap();
+                tokio::spawn(pass(near, far, gate.clone()));
+            }
+        });
+        Gate { address, state }
+    }
+
+    fn open(&self) {
+        self.state.send_replace(State::Open);
+    }
+
+    fn close(&self) {
+        self.state.send_replace(State::Closed);
+    }
+
+    fn close_after(&self, word: &'static str) {
+        self.state.send_replace(State::ClosesAfter(word));
+    }
+}
+
+async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (mut from_far, mut to_far) = far.into_split();
+    let mut state = gate.subscribe();
+    let requests = async {
+        let mut buffer = vec![0; 65536];
+        while let Ok(len @ 1..) = from_near.read(&mut buffer).await {
+            let word = *gate.borrow();
+            if let State::ClosesAfter(word) = word
+                && buffer[..len].windows(word.len()).any(|window| window == word.as_bytes())
+            {
+                gate.send_replace(State::Closed);
+            }
+            if to_far.write_all(&buffer[..len]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let answers = async {
+        let mut buffer = vec![0; 65536];
+        while let Ok(len @ 1..) = from_far.read(&mut buffer).await {
+            let _ = state.wait_for(|state| *state != State::Closed).await;
+            if to_near.write_all(&buffer[..len]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+    }
+}
