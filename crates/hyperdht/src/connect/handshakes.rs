@@ -99,6 +99,11 @@ impl<W: PartialEq> Handshakes<W> {
         }
     }
 
+    /// Forgets all. What is said later of one of them means none of those to come.
+    pub fn clear(&mut self) {
+        *self = Self { serial: self.serial, ..Self::new() };
+    }
+
     /// A first message, and who waits for its answer.
     pub fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W> {
         self.forget(now);
@@ -322,6 +327,18 @@ mod tests {
         assert_eq!(handshakes.by_message.len(), MAX_HANDSHAKES);
         assert_eq!(handshakes.slots.len(), MAX_HANDSHAKES);
         assert_eq!(handshakes.per_host.len(), 1);
+    }
+
+    #[test]
+    fn what_was_cleared_is_not_mistaken_for_what_comes_after() {
+        let now = Instant::now();
+        let mut handshakes = Handshakes::new();
+        let before = add(&mut handshakes, now, b"a");
+        handshakes.clear();
+        let after = add(&mut handshakes, now, b"a");
+        assert_eq!(before.index, after.index);
+        assert_eq!(handshakes.answer(before, Some(ANSWER)), Vec::<u32>::new());
+        assert_eq!(handshakes.answer(after, Some(ANSWER)), vec![1]);
     }
 
     #[test]

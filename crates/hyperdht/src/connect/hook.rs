@@ -109,3 +109,48 @@ impl Hook {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet from that port.
+    async fn sender(port: u16) -> Sender {
+        let (udx, _datagrams) = udx::Udx::spawn(udx::Config::default());
+        let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        Sender { socket: socket.id(), address: SocketAddr::from(([8, 8, 8, 8], port)) }
+    }
+
+    #[tokio::test]
+    async fn the_first_packet_connects_and_later_ones_are_let_in() {
+        let hook = Hook::armed(7);
+        assert!(matches!(hook.on_packet(sender(1).await), Verdict::Connect { remote_id: 7 }));
+        hook.connected().await;
+        assert!(!hook.claim());
+        assert!(matches!(hook.on_packet(sender(2).await), Verdict::Accept));
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_comes_before_the_id_is_known_is_remembered() {
+        let hook = Hook::early();
+        let (first, second) = (sender(1).await, sender(2).await);
+        assert!(matches!(hook.on_packet(first), Verdict::Accept));
+        assert!(matches!(hook.on_packet(second), Verdict::Accept));
+        assert_eq!(hook.arm(7), Some(first));
+        assert!(!hook.claim());
+    }
+
+    #[tokio::test]
+    async fn whoever_claims_first_connects() {
+        let hook = Hook::early();
+        assert_eq!(hook.arm(7), None);
+        assert!(hook.claim());
+        assert!(!hook.claim());
+        assert!(matches!(hook.on_packet(sender(1).await), Verdict::Accept));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_port_is_refused() {
+        assert!(matches!(Hook::armed(7).on_packet(sender(0).await), Verdict::Refuse));
+    }
+}

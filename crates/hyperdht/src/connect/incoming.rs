@@ -40,6 +40,16 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the client's first bytes may take once its stream is connected.
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 
+/// What all handshakes of a server work with.
+#[derive(Clone)]
+pub struct Service {
+    pub context: Context,
+    pub options: ServerOptions,
+    /// Each handshake is decided once, unless its task is ended before.
+    pub decide: mpsc::UnboundedSender<Decision>,
+    pub accepted: mpsc::Sender<Connection>,
+}
+
 /// What became of a first message.
 #[derive(Debug)]
 pub struct Decision {
@@ -79,18 +89,16 @@ impl Incoming {
         Self { request, client, direct, responder, payload }
     }
 
-    /// Goes all the way. `decide` is told once what to answer, if the task is not ended before.
-    #[expect(clippy::too_many_arguments, reason = "each a thing of the server's, used once")]
+    /// Goes all the way, as the handshake `id` of a server that these nodes relay to.
+    /// `punches`: the client's requests to punch.
     pub async fn serve(
         self,
-        context: Context,
+        service: Service,
         id: HandshakeId,
-        options: ServerOptions,
         relays: Relays,
         punches: mpsc::Receiver<Punch>,
-        decide: mpsc::UnboundedSender<Decision>,
-        accepted: mpsc::Sender<Connection>,
     ) {
+        let Service { context, options, decide, accepted } = service;
         if self.is_refused(&options).await {
             let _ = decide.send(Decision { id, answer: None });
             return;

@@ -18,7 +18,7 @@ use super::announcer::{Announcer, Order, Relays};
 use super::connection::Connection;
 use super::error::ListenError;
 use super::handshakes::{Arrival, HandshakeId, Handshakes};
-use super::incoming::{Decision, Incoming, Punch};
+use super::incoming::{Decision, Incoming, Punch, Service};
 use super::message::{Handshake, Holepunch, Mode};
 use super::noise::Responder;
 use super::payload::NoisePayload;
@@ -124,16 +124,13 @@ impl Server {
         let task = Task {
             keys,
             target,
-            options,
+            service: Service { context: context.clone(), options, decide, accepted },
             relays: relays.clone(),
             handshakes: Handshakes::new(),
             suspended: false,
             running: HashMap::new(),
             tasks: JoinSet::new(),
-            decide,
-            accepted,
             announcer: announcer_orders,
-            context: context.clone(),
         };
         tokio::spawn(task.run(
             requests,
@@ -224,17 +221,14 @@ async fn register(
 
 /// The state of a server, on the task that owns it.
 struct Task {
-    context: Context,
     keys: KeyPair,
     target: Id,
-    options: ServerOptions,
+    service: Service,
     relays: watch::Receiver<Relays>,
     handshakes: Handshakes<Asker>,
     suspended: bool,
     running: HashMap<task::Id, Running>,
     tasks: JoinSet<()>,
-    decide: mpsc::UnboundedSender<Decision>,
-    accepted: mpsc::Sender<Connection>,
     announcer: mpsc::Sender<Order>,
 }
 
@@ -279,7 +273,7 @@ impl Task {
     async fn close(mut self) {
         self.tasks.shutdown().await;
         let target = self.target;
-        self.context.handle.with_router(move |router, forwards| {
+        self.service.context.handle.with_router(move |router, forwards| {
             router.remove_server(&target);
             forwards.remove_own(&target);
         });
@@ -295,7 +289,7 @@ impl Task {
                 self.suspended = true;
                 self.tasks.shutdown().await;
                 self.running.clear();
-                self.handshakes = Handshakes::new();
+                self.handshakes.clear();
             }
             Order::Resume => self.suspended = false,
             Order::Refresh | Order::Close(_) => {}
@@ -333,16 +327,8 @@ impl Task {
 
     fn start(&mut self, id: HandshakeId, incoming: Incoming) {
         let (punches, punch_requests) = mpsc::channel(MAX_QUEUED_PUNCHES);
-        let handshake = incoming.serve(
-            self.context.clone(),
-            id,
-            self.options.clone(),
-            self.relays.borrow().clone(),
-            punch_requests,
-            self.decide.clone(),
-            self.accepted.clone(),
-        );
-        let task = self.tasks.spawn(handshake);
+        let relays = self.relays.borrow().clone();
+        let task = self.tasks.spawn(incoming.serve(self.service.clone(), id, relays, punch_requests));
         self.running.insert(task.id(), Running { id, punches, task });
     }
 
@@ -376,7 +362,7 @@ impl Task {
 
     fn answer(&self, asker: Asker, noise: &Bytes) {
         let (incoming, answer) = asker.answered(noise);
-        self.context.handle.answer(incoming, answer);
+        self.service.context.handle.answer(incoming, answer);
     }
 }
 
@@ -399,6 +385,8 @@ impl Asker {
     /// Nothing if the message is none a server gets, or names an address nobody can have.
     fn new(incoming: rpc::Incoming, message: &Handshake) -> Option<Self> {
         let from = incoming.from;
+        // The answer has a value of its own; hundreds may wait for theirs.
+        let incoming = rpc::Incoming { value: None, ..incoming };
         let way = match message.mode {
             // An address here would be the sender's claim alone.
             Mode::FromClient => Way::Direct,
