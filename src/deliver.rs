@@ -35,6 +35,9 @@ const HOLD: Duration = Duration::from_secs(3);
 /// The shortest time between two readings of the task for the sake of unknown keys.
 pub(crate) const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the present connection must be silent before another process of the recipient may take over.
+const SILENCE: Duration = Duration::from_secs(12);
+
 /// How long the network may take to withdraw what was announced: nothing depends on it.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -228,7 +231,16 @@ impl Delivery<'_> {
                     Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
                     Err(error) => return Err(self.verdict(self.error(&error)).await),
                 },
-                over = self.ended(listener, &known) => return over,
+                over = self.ended(listener, &known) => match over {
+                    Over::Settled(result) => return result,
+                    // It says where it is now; what hung until then is given up.
+                    Over::Superseded(p2p) => {
+                        rendezvous.admit(p2p.key);
+                        known = p2p;
+                        deadline = Instant::now() + self.limit;
+                        continue;
+                    }
+                },
                 // The recipient alone dials, and dials again only when it has lost what it had.
                 newer = accept_from(&mut rendezvous.server, known.key) => redialled = Some(Box::new(newer)),
             }
@@ -391,21 +403,39 @@ impl Delivery<'_> {
         }
     }
 
-    /// Waits until the task is over while bytes flow, and a little longer for the peer's own last word.
-    async fn ended(&self, listener: &mut Listener, known: &P2p) -> Result<()> {
+    /// Waits, while bytes flow, until the task is over, and a little longer for the peer's own last word; or
+    /// until bytes flow no more and another process of the recipient says that it is there.
+    async fn ended(&self, listener: &mut Listener, known: &P2p) -> Over {
+        let mut successor: Option<P2p> = None;
+        let mut progress = self.control.progress.subscribe();
+        let mut silent_at = Instant::now() + SILENCE;
         loop {
-            match self.turn(listener, None).await {
+            let latest = successor.as_ref().unwrap_or(known);
+            let turn = tokio::select! {
+                turn = self.turn(listener, Some(latest)) => turn,
+                Ok(()) = progress.changed() => {
+                    silent_at = Instant::now() + SILENCE;
+                    continue;
+                }
+                () = sleep_until(silent_at), if successor.is_some() => {
+                    return Over::Superseded(successor.unwrap_or_else(|| known.clone()));
+                }
+            };
+            match turn {
                 Turn::Ended(error) => {
                     if error.code != Code::Cancelled {
                         sleep(LAST_WORD).await;
                     }
-                    return Err(error);
+                    return Over::Settled(Err(error));
                 }
                 Turn::Completed(outputs) => {
                     sleep(LAST_WORD).await;
-                    return self.confirmed(&outputs, known);
+                    return Over::Settled(self.confirmed(&outputs, latest).or_else(|error| {
+                        // Whoever came later may have been passed over.
+                        self.confirmed(&outputs, known).map_err(|_| error)
+                    }));
                 }
-                Turn::Key(_) => {}
+                Turn::Key(p2p) => successor = Some(p2p),
             }
         }
     }
@@ -508,6 +538,14 @@ impl Delivery<'_> {
     async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         or_cancelled(&self.control.cancel, async { Ok(future.await) }).await
     }
+}
+
+/// How a wait beside flowing bytes ends.
+enum Over {
+    /// The transfer is over.
+    Settled(Result<()>),
+    /// The claimant dials with another key now, and nothing moves on the one before.
+    Superseded(P2p),
 }
 
 /// What comes next while the recipient is awaited on the key.

@@ -137,6 +137,7 @@ pub(crate) async fn report_missed(node: &Inner) {
 async fn report(node: &Inner, records: Records, id: RecordId, mut done: Done) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
     let mut pause = REPORT_PAUSE.0;
+    let mut claimed_again = false;
     loop {
         let settled = match node.client.complete(&task_id, done.outputs.clone()).await {
             Ok(_) => true,
@@ -144,7 +145,11 @@ async fn report(node: &Inner, records: Records, id: RecordId, mut done: Done) {
             // The lease lapsed while nobody reported: claimed again, the task can be completed.
             Err(_) => match node.client.get(&task_id).await {
                 Ok(task) if task.status == Status::Pending => {
-                    node.client.claim(&task_id, LEASE).await.is_err()
+                    let is_taken = node.client.claim(&task_id, LEASE).await.is_err();
+                    if !is_taken && !std::mem::replace(&mut claimed_again, true) {
+                        continue;
+                    }
+                    is_taken
                 }
                 Ok(_) => true,
                 Err(error) => !error.is_retryable(),

@@ -106,8 +106,14 @@ pub async fn met(swarm: &Swarm) -> Peer {
 
 /// Dials the key that an offer of ours names.
 pub async fn dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Peer {
+    try_dial(dht, task, key_pair).await.expect("a connection")
+}
+
+/// Dials the key that an offer of ours names; `None` if nobody answers.
+pub async fn try_dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Option<Peer> {
     let options = ConnectOptions { key_pair: Some(key_pair.clone()), ..Default::default() };
-    Peer::new(dht.connect(key_of(task), options).await.unwrap().stream)
+    let connection = dht.connect(key_of(task), options).await.ok()?;
+    Some(Peer::new(connection.stream))
 }
 
 /// Listens on a key, for whoever dials it.

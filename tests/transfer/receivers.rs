@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Lab, content};
-use crate::peer::{LEASE, Peer, dial, look_for, met, offered, p2p, say, until};
+use crate::lab::{Lab, PATIENCE, content};
+use crate::peer::{LEASE, Peer, dial, look_for, met, offered, p2p, say, try_dial, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -36,6 +36,17 @@ impl Recipient {
 
     async fn dial(&self, task: &Task) -> Peer {
         dial(&self.dht, task, &self.keys).await
+    }
+
+    async fn dial_until_admitted(&self, task: &Task) -> Peer {
+        let dial = async {
+            loop {
+                if let Some(peer) = try_dial(&self.dht, task, &self.keys).await {
+                    return peer;
+                }
+            }
+        };
+        timeout(PATIENCE, dial).await.expect("the key is admitted")
     }
 
     async fn complete(&self, task: &Task, hash: &Value, keys: &KeyPair) {
@@ -86,6 +97,25 @@ async fn a_recipient_that_dials_again_is_served_anew() {
     peer.say(FrameType::Ack, b"").await;
     sending.await.unwrap().unwrap();
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_was_killed_and_started_again_is_served_by_its_new_key() {
+    let lab = Lab::new().await;
+    let (a, mut b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
+    let sending = a.sending(lab.file("f", 50_000_000), "b");
+    let task = offered(&a, &b.client).await;
+    b.take(&task).await;
+    // Nothing tells the sender that nobody is there any more.
+    let mut hanging = b.dial(&task).await;
+    hanging.take_until(FrameType::Meta).await;
+    b.keys = KeyPair::generate();
+    say(&b.client, &task, p2p(&b.keys, 2)).await;
+    let mut peer = b.dial_until_admitted(&task).await;
+    assert_eq!(peer.take_until(FrameType::Done).await.0.len(), 50_000_000);
+    peer.say(FrameType::Ack, b"").await;
+    sending.await.unwrap().unwrap();
     lab.close([a]).await;
 }
 

@@ -183,6 +183,50 @@ async fn an_answer_that_comes_too_late_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_is_answered_once_but_may_be_accepted_again_where_nothing_was_claimed() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(None);
+    let mut a = Sender::new(&lab).await;
+    let task = a.offer(b"content", "b").await;
+    let (offer, _) = b.offer().await;
+    let nowhere = lab.path("missing").join("f");
+    assert_eq!(b.accept(offer, nowhere).await.unwrap_err().code, Code::NotWritable);
+    assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::Pending);
+    let transfer = async {
+        let mut peer = dialled(&mut a.server).await;
+        peer.announce(&task.payload).await;
+        assert_eq!(b.accept(offer, lab.path("g")).await.unwrap_err().code, Code::AlreadyAnswered);
+        assert_eq!(b.node.reject(offer, None).await.unwrap_err().code, Code::AlreadyAnswered);
+        peer.hand_over(b"content").await;
+        peer.finish().await;
+        peer.take_until(FrameType::Ack).await;
+    };
+    let (received, ()) = tokio::join!(b.accept(offer, lab.path("f")), transfer);
+    assert_eq!(std::fs::read(received.unwrap().file_path).unwrap(), b"content");
+    assert!(!lab.path("g").exists() && !lab.path("missing").exists());
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_lapsed_is_made_again_to_complete_the_task() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    let mut a = Sender::new(&lab).await;
+    let task = a.offer(b"content", "b").await;
+    let mut peer = dialled(&mut a.server).await;
+    peer.announce(&task.payload).await;
+    b.event_named("transfer_start").await;
+    request(&lab, "PATCH", &format!("/tasks/{}", task.id), r#"{"status":"pending"}"#).await;
+    peer.hand_over(b"content").await;
+    peer.finish().await;
+    peer.take_until(FrameType::Ack).await;
+    until(&a.client, &task.id, Status::Completed).await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offer_that_expired_before_its_answer_is_not_claimed() {
     let lab = Lab::new().await;
     let b = lab.agent("b", |_| {});
@@ -440,7 +484,7 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
         if changed {
             std::fs::write(lab.path("f"), vec![0; SOME]).unwrap();
         }
-        reopen(&lab, &task).await;
+        request(&lab, "POST", &format!("/tasks/{}/reopen", task.id), "{}").await;
         let b = lab.agent("b", |options| options.timeout = 2 * SECOND);
         b.watch(None);
         let (offer, _) = b.offer().await;
@@ -451,14 +495,14 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
     lab.close([]).await;
 }
 
-/// Opens an ended task again, which agents have no call for.
-async fn reopen(lab: &Lab, task: &Task) {
-    let address = lab.url().replace("http://", "");
-    let mut stream = TcpStream::connect(&address).await.unwrap();
+/// What agents have no call for.
+async fn request(lab: &Lab, method: &str, path: &str, body: &str) {
+    let address = lab.address();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
-        "POST /tasks/{}/reopen HTTP/1.1\r\nHost: {address}\r\nX-Actor-ID: a\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
-        task.id
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nX-Actor-ID: a\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

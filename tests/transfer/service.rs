@@ -156,6 +156,61 @@ async fn nothing_of_a_node_runs_after_its_end() {
     lab.close([]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_task_service_is_named_as_such() {
+    let lab = Lab::new().await;
+    for (answer, code) in [
+        ("200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>", Code::AtsProtocol),
+        ("500 Oops\r\nContent-Length: 2\r\n\r\nno", Code::AtsError),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+            }
+        });
+        let a = lab.agent("a", |options| options.ats.url = Some(format!("http://{address}")));
+        let error = a.send(&lab.file("f", 10), "b").await.unwrap_err();
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.message.contains(&address.to_string()), "{error}");
+        a.node.destroy().await;
+        serving.abort();
+    }
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_without_nodes_holds_nobody_for_long() {
+    let lab = Lab::new().await;
+    let a = lab.agent("a", |options| {
+        options.bootstrap = Some(vec!["127.0.0.1:9".into()]);
+        options.timeout = Duration::from_secs(1);
+    });
+    let error = a.send(&lab.file("f", 10), "b").await.unwrap_err();
+    assert!(matches!(error.code, Code::Network | Code::OfferExpired), "{error}");
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_sent_is_refused_before_there_is_a_task() {
+    let lab = Lab::new().await;
+    let a = lab.agent("a", |_| {});
+    let file = lab.file("f", 10);
+    for (path, to, code) in [
+        (lab.path("missing"), "b", Code::FileNotFound),
+        (lab.path("."), "b", Code::NotAFile),
+        (file, "", Code::InvalidArgument),
+    ] {
+        assert_eq!(a.send(&path, to).await.unwrap_err().code, code);
+    }
+    assert!(lab.client("a").list(&Default::default()).await.unwrap().is_empty());
+    a.node.destroy().await;
+    assert_eq!(a.send(&lab.path("f"), "b").await.unwrap_err().code, Code::Destroyed);
+    lab.close([]).await;
+}
+
 /// A way to the hub on which answers can be held up.
 struct Gate {
     address: SocketAddr,
