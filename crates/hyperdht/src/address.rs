@@ -1,5 +1,5 @@
-//! IPv4 addresses as connecting peers see them: which are private or reserved, which of another
-//! host's addresses is nearest, and where one peer may send a node on behalf of another.
+//! IPv4 addresses as connecting peers see them: which are private or reserved, and which of
+//! another host's addresses is nearest.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -22,14 +22,6 @@ pub fn is_reserved(ip: Ipv4Addr) -> bool {
 /// Whether `ip` is private or reserved: not an address of the public internet.
 pub fn is_bogon(ip: Ipv4Addr) -> bool {
     is_private(ip) || is_reserved(ip)
-}
-
-/// Whether a datagram may be sent to `to` because the sender of a message at `from` named it.
-///
-/// A port must be there, a reserved range never is right, and nobody outside a private network
-/// sends us into one (spec/dht.md §17).
-pub fn may_be_sent_to(from: Ipv4Addr, to: SocketAddrV4) -> bool {
-    to.port() != 0 && !is_reserved(*to.ip()) && (!is_private(*to.ip()) || is_private(from))
 }
 
 /// The one of `theirs` that most likely shares a network with one of `ours`: the first with
@@ -108,18 +100,6 @@ mod tests {
             let found = match_address(&addresses(&case["local"]), &addresses(&case["remote"]));
             assert_eq!(found.map(|a| a.ip().to_string()).as_deref(), case["result"].as_str());
         }
-    }
-
-    #[test]
-    fn strangers_send_nobody_into_a_private_network() {
-        let public = Ipv4Addr::new(8, 8, 8, 8);
-        let private = Ipv4Addr::new(192, 168, 0, 2);
-        assert!(may_be_sent_to(public, "9.9.9.9:1".parse().unwrap()));
-        assert!(may_be_sent_to(private, "9.9.9.9:1".parse().unwrap()));
-        assert!(may_be_sent_to(private, "127.0.0.1:1".parse().unwrap()));
-        assert!(!may_be_sent_to(public, "10.0.0.1:1".parse().unwrap()));
-        assert!(!may_be_sent_to(public, "9.9.9.9:0".parse().unwrap()));
-        assert!(!may_be_sent_to(private, "224.0.0.1:1".parse().unwrap()));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use crate::address::{is_private, may_be_sent_to};
+use crate::address::is_private;
 use crate::command;
 use crate::connect::message::{Handshake, Holepunch, Mode};
 use crate::id::Id;
 use crate::limit::RateLimit;
+use crate::rpc::filter::may_use;
 use crate::rpc::{Answer, Incoming};
 use crate::store::{Forwards, Generations};
 
@@ -186,7 +187,7 @@ impl Router {
 
     /// `to`, if the sender may send us there.
     fn allowed(&mut self, now: Instant, incoming: &Incoming, to: SocketAddrV4) -> Option<SocketAddrV4> {
-        let allowed = may_be_sent_to(*incoming.from.ip(), to) || self.neighbours.get(now, &to).is_some();
+        let allowed = may_use(to, *incoming.from.ip()) || self.neighbours.get(now, &to).is_some();
         allowed.then_some(to)
     }
 }

@@ -28,11 +28,14 @@ use crate::command;
 use crate::crypto::hash;
 use crate::handle::Query;
 use crate::id::Id;
+use crate::rpc::filter::is_host;
 use crate::rpc::{QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::message::Peer;
 
 /// Nodes asked at once: found ones, and one more while hints are asked in turn.
 const PARALLEL: usize = 2;
+/// Nodes asked because somebody named them: servers name three.
+const MAX_HINTS: usize = 6;
 /// Nodes that wait to be asked. The query goes on; what it finds beyond is not needed.
 const MAX_WAITING: usize = 64;
 /// Sends of each request of the query.
@@ -142,6 +145,9 @@ async fn hints(
     if let Some(relay) = announced_here(context, target).await {
         hints = vec![relay];
     }
+    // They may come from strangers, who should not aim our requests.
+    hints.retain(|hint| is_host(*hint));
+    hints.truncate(MAX_HINTS);
     hints
 }
 

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::payload::{Firewall, NoisePayload};
-use crate::address::{is_bogon, is_private, is_reserved, match_address};
+use crate::address::{is_bogon, is_private, match_address};
+use crate::rpc::filter::is_host;
 
 /// Addresses of a server in the same network that are tried at once. The first matches best;
 /// more help hosts of several networks.
@@ -103,7 +104,7 @@ pub fn local_candidates(
     {
         add(SocketAddrV4::new(their_ip, named.port()));
     }
-    let in_network = |address: &&SocketAddrV4| !is_reserved(*address.ip()) && !address.ip().is_loopback();
+    let in_network = |address: &&SocketAddrV4| is_host(**address) && !address.ip().is_loopback();
     let usable: Vec<_> = theirs.iter().filter(in_network).copied().collect();
     match_address(ours, &usable).into_iter().chain(usable).for_each(&mut add);
     candidates
@@ -185,7 +186,8 @@ mod tests {
         let server = payload(Firewall::Unknown, 1, &["192.0.2.2:1", "10.0.0.1:1"]);
         let answered = relayed("127.0.0.1:3", "127.0.0.1:4");
         let path = client_path(&answered, &server, &own(false, &["192.0.2.2:9"]));
-        assert_eq!(path, Path::Local(vec![addr("127.0.0.1:1"), addr("10.0.0.1:1")]));
+        let candidates = ["127.0.0.1:1", "192.0.2.2:1", "10.0.0.1:1"].map(addr);
+        assert_eq!(path, Path::Local(candidates.to_vec()));
         let only_loopback = payload(Firewall::Unknown, 1, &["127.0.0.1:1"]);
         let path = client_path(&answered, &only_loopback, &own(false, &["127.0.0.1:9"]));
         assert_eq!(path, Path::Local(vec![addr("127.0.0.1:1")]));

@@ -22,10 +22,10 @@ use super::incoming::{Decision, Incoming, Punch, Service};
 use super::message::{Handshake, Holepunch, Mode};
 use super::noise::Responder;
 use super::payload::NoisePayload;
-use crate::address::{is_reserved, may_be_sent_to};
 use crate::crypto::hash;
 use crate::id::Id;
 use crate::router::{ServerMessage, ServerRequest};
+use crate::rpc::filter::{is_host, may_use};
 use crate::rpc::{self, Answer};
 use crate::store::message::Peer;
 
@@ -392,15 +392,13 @@ impl Asker {
             Mode::FromClient => Way::Direct,
             Mode::FromRelay => Way::Relayed { client: message.peer_address?, node: from },
             Mode::FromSecondRelay => {
-                let node = message.relay_address.filter(|to| may_be_sent_to(*from.ip(), *to))?;
+                let node = message.relay_address.filter(|to| may_use(*to, *from.ip()))?;
                 Way::Relayed { client: message.peer_address?, node }
             }
             Mode::FromServer | Mode::Reply => return None,
         };
         let asker = Self { incoming, way };
-        let client = asker.client();
-        let test_network = client.ip() == from.ip();
-        (client.port() != 0 && (test_network || !is_reserved(*client.ip()))).then_some(asker)
+        is_host(asker.client()).then_some(asker)
     }
 
     fn client(&self) -> SocketAddrV4 {

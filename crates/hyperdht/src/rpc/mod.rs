@@ -11,7 +11,7 @@
 mod bootstrap;
 #[cfg(test)]
 mod exchanges;
-mod filter;
+pub(crate) mod filter;
 mod health;
 mod io;
 pub mod message;
