@@ -128,7 +128,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{addr, bytes, case, unhex};
+    use crate::command;
+    use crate::connect::vectors::{addr, array, bytes, case, unhex};
+    use crate::rpc::message::{Message, RequestMessage, ResponseMessage};
 
     fn mode(v: &Value) -> Mode {
         Mode::from_uint(v["mode"].as_u64().unwrap()).unwrap()
@@ -179,6 +181,51 @@ mod tests {
             };
             assert_eq!(message.encode(), bytes(id), "{id}");
             assert_eq!(Holepunch::decode(&bytes(id)), Ok(message), "{id}");
+        }
+    }
+
+    #[test]
+    fn whole_datagrams_are_those_of_the_vectors() {
+        let target: [u8; 32] = array(&case("dht-request-handshake")["inputs"]["target"]);
+        let client = "5.6.7.8:40000".parse().unwrap();
+        let (node, server) = ("1.2.3.4:49737".parse().unwrap(), "6.6.6.6:50000".parse().unwrap());
+        let request = |to, tid, command, value: Vec<u8>| {
+            let (target, value) = (Some(target), Some(value.into()));
+            let (id, token, internal) = (None, None, false);
+            Message::Request(RequestMessage { tid, to, id, token, internal, command, target, value })
+        };
+        let handshake = |mode, peer_address| {
+            Handshake { peer_address, ..Handshake::new(mode, b"noise".to_vec()) }.encode()
+        };
+        let (id, payload) = (3, b"payload".to_vec());
+        let punch = Holepunch { mode: Mode::FromClient, id, payload, peer_address: Some(server) };
+        let reply = Message::Response(ResponseMessage {
+            tid: 0x1234,
+            to: client,
+            id: None,
+            token: None,
+            closer: Vec::new(),
+            error: 0,
+            value: Some(handshake(Mode::Reply, Some(server)).into()),
+        });
+        for (id, message) in [
+            (
+                "dht-request-handshake",
+                request(node, 0x1234, command::PEER_HANDSHAKE, handshake(Mode::FromClient, None)),
+            ),
+            (
+                "dht-request-relayed",
+                request(server, 0x1234, command::PEER_HANDSHAKE, handshake(Mode::FromRelay, Some(client))),
+            ),
+            ("dht-reply-handshake", reply),
+            ("dht-request-holepunch", request(node, 0x1235, command::PEER_HOLEPUNCH, punch.encode())),
+        ] {
+            let encoded = match &message {
+                Message::Request(message) => message.encode(),
+                Message::Response(message) => message.encode(),
+            };
+            assert_eq!(encoded, bytes(id), "{id}");
+            assert_eq!(Message::decode(&bytes(id)), Ok(message), "{id}");
         }
     }
 
