@@ -1,5 +1,6 @@
 //! Getting the bytes of an accepted offer: by its sender's key, or on a topic where an original sends.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use hyperdht::connect::ConnectOptions;
 use hyperswarm::{JoinOptions, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, SecretStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
@@ -40,6 +42,10 @@ const CLIENT_ONLY: Duration = Duration::from_secs(10);
 
 /// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
 pub(crate) const MAX_CANDIDATES: usize = 8;
+
+/// How long a candidate may be silent before it gives way to another one that waits: strangers in numbers
+/// must not hold all places.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long, after the only candidate failed, another one may still come.
 pub(crate) const SECOND_CHANCE: Duration = Duration::from_secs(15);
@@ -148,12 +154,17 @@ impl Fetch<'_> {
         let announce_at = Instant::now() + CLIENT_ONLY;
         let mut deadline = Instant::now() + limit;
         let mut candidates = FuturesUnordered::new();
+        // Oldest first; a token is cancelled when its candidate has ended, or to end it.
+        let mut silent: VecDeque<(Instant, CancellationToken)> = VecDeque::new();
         let mut partial = Some(partial);
         let mut last: Option<Error> = None;
         loop {
+            silent.retain(|(_, ended)| !ended.is_cancelled());
+            let has_room = candidates.len() < MAX_CANDIDATES
+                || silent.front().is_some_and(|(since, _)| since.elapsed() >= GIVES_WAY_AFTER);
             let next = self.or_cancelled(async {
                 tokio::select! {
-                    Some((connection, _)) = swarm.accept(), if candidates.len() < MAX_CANDIDATES => {
+                    Some((connection, _)) = swarm.accept(), if has_room => {
                         Step::Connected(connection.stream)
                     }
                     Some(candidate) = candidates.next() => Step::Candidate(candidate),
@@ -170,7 +181,16 @@ impl Fetch<'_> {
                 }
             };
             match next {
-                Step::Connected(stream) => candidates.push(self.candidate(stream)),
+                Step::Connected(stream) => {
+                    if candidates.len() >= MAX_CANDIDATES
+                        && let Some((_, oldest)) = silent.pop_front()
+                    {
+                        oldest.cancel();
+                    }
+                    let ended = CancellationToken::new();
+                    silent.push_back((Instant::now(), ended.clone()));
+                    candidates.push(self.candidate(stream, ended));
+                }
                 Step::Candidate(Err(setback)) => {
                     deadline = deadline.min(setback.wait_for_another(limit));
                     last = Some(setback.into_error());
@@ -202,11 +222,18 @@ impl Fetch<'_> {
         }
     }
 
-    async fn candidate(&self, stream: SecretStream) -> Result<Incoming<udx::Stream>, Setback> {
+    /// Waits for a candidate's metadata, until it has to give way.
+    async fn candidate(
+        &self,
+        stream: SecretStream,
+        ended: CancellationToken,
+    ) -> Result<Incoming<udx::Stream>, Setback> {
+        let _ended = ended.clone().drop_guard();
         let mut incoming = Incoming::new(stream, self.meta());
-        match incoming.meta(self.control).await {
-            Ok(()) => Ok(incoming),
-            Err(error) => Err(self.setback(error)),
+        match ended.run_until_cancelled(incoming.meta(self.control)).await {
+            Some(Ok(())) => Ok(incoming),
+            Some(Err(error)) => Err(self.setback(error)),
+            None => Err(self.setback(PumpError::Closed)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{Client, Status, Task};
+use ats_p2p::ats::{Client, ListQuery, Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
 use hyperdht::Dht;
@@ -406,16 +406,40 @@ async fn third_parties_on_the_topic_do_not_keep_an_original_from_delivering() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_in_numbers_on_the_topic_give_way() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    let a = lab.client("a");
+    let dht = lab.dht().await;
+    let task = post(&a, from_original("a", Some("b"))).await;
+    until(&a, &task.id, Status::InProgress).await;
+    let strangers = [0; 10].map(async |_| wait_on(&dht, &task).await);
+    let strangers = futures_util::future::join_all(strangers).await;
+    let _silent = futures_util::future::join_all(strangers.iter().take(8).map(met)).await;
+    let original = wait_on(&dht, &task).await;
+    let mut peer = met(&original).await;
+    peer.announce(&task.payload).await;
+    peer.hand_over(b"content").await;
+    peer.finish().await;
+    peer.take_until(FrameType::Ack).await;
+    until(&a, &task.id, Status::Completed).await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_original_with_many_offers_does_not_keep_others_waiting() {
     let lab = Lab::new().await;
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
     let silent = lab.client("silent");
-    let mut offers = Vec::new();
     for _ in 0..20 {
-        offers.push(post(&silent, from_original("silent", Some("b"))).await);
+        post(&silent, from_original("silent", Some("b"))).await;
     }
-    until(&silent, &offers[0].id, Status::InProgress).await;
+    let claimed = ListQuery { status: Some(Status::InProgress), ..Default::default() };
+    while silent.list(&claimed).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
     let a = lab.agent("a", |_| {});
     a.send(&lab.file("f", 10), "b").await.unwrap();
     lab.close([a, b]).await;
