@@ -1,9 +1,11 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const { pathToFileURL } = require('node:url')
+const { exitCode } = require('../bin/exit-codes')
 const { AtsP2pError, createNode, startHub, version } = require('..')
 const { child, failure, hub, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
 
@@ -16,6 +18,15 @@ test('an ES module imports every name', async () => {
   assert.equal(module.AtsP2pError, AtsP2pError)
   assert.equal(module.version, version)
   assert.equal(module.default.createNode, createNode)
+})
+
+test('every code of the library is in the declarations, and has an exit code', () => {
+  const read = name => fs.readFileSync(path.join(__dirname, '..', name), 'utf8')
+  const codes = [...read('src/error.rs').matchAll(/"(ATS_P2P_[A-Z_]+)"/g)].map(([, code]) => code)
+  assert.ok(codes.length > 20)
+  const declared = [...read('index.d.ts').matchAll(/\| '(ATS_P2P_[A-Z_]+)'/g)].map(([, code]) => code)
+  assert.deepEqual(declared.sort(), codes.sort())
+  assert.deepEqual(codes.filter(code => exitCode({ code }) === 1), [])
 })
 
 test('createNode says what is wrong with an option', async () => {

@@ -159,6 +159,17 @@ test('a save folder that cannot be made or written', LIMIT, async (t) => {
   await sent
 })
 
+test('a save folder that cannot be made is told by watch itself', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const file = makeFile(tempFolder(t), 'x', 10)
+  const b = await node(t, url, 'b')
+  assert.throws(() => b.watch({ saveDir: path.join(file.filePath, 'in') }), failure('NOT_WRITABLE'))
+  assert.throws(() => b.watch({ saveDir: '/proc/in' }), failure('NOT_WRITABLE'))
+  const { code, stderr } = await cli(t, ['listen', '--save-dir', '/proc/in', '--ats-url', url]).ended
+  assert.equal(code, 4)
+  assert.match(stderr, /^ats-p2p: .*ATS_P2P_NOT_WRITABLE\)$/m)
+})
+
 test('the receiver is killed half way', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
