@@ -9,6 +9,7 @@ const { exitCode } = require('../bin/exit-codes')
 const { AtsP2pError, createNode, startHub, version } = require('..')
 const { child, failure, hub, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
 
+const LIMIT = { timeout: 60_000 }
 const NOWHERE = 'http://127.0.0.1:9'
 
 test('an ES module imports every name', async () => {
@@ -51,11 +52,11 @@ test('createNode says what is wrong with an option', async () => {
   }
 })
 
-test('options that mean "no limit" and options of the future are taken', async (t) => {
+test('options that mean "no limit" and options of the future are taken', LIMIT, async (t) => {
   await node(t, NOWHERE, 'a', { allowedPeers: null, maxFileSize: Infinity, colour: 'blue' })
 })
 
-test('send, watch, accept and status say what is missing', async (t) => {
+test('send, watch, accept and status say what is missing', LIMIT, async (t) => {
   const made = await node(t, NOWHERE, 'a')
   const file = makeFile(tempFolder(t), 'x', 1)
   for (const [options, message] of [
@@ -77,7 +78,7 @@ test('send, watch, accept and status say what is missing', async (t) => {
   await assert.rejects(made.status(), failure('INVALID_ARGUMENT'))
 })
 
-test('an offer is answered once, with arguments that make sense', async (t) => {
+test('an offer is answered once, with arguments that make sense', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
   const file = makeFile(folder, 'x', 10)
@@ -95,7 +96,7 @@ test('an offer is answered once, with arguments that make sense', async (t) => {
   await assert.rejects(offer.reject(), failure('ALREADY_ANSWERED'))
 })
 
-test('an aborted signal stops send before anything is offered', async (t) => {
+test('an aborted signal stops send before anything is offered', LIMIT, async (t) => {
   const made = await node(t, NOWHERE, 'a')
   const file = makeFile(tempFolder(t), 'x', 1)
   const reason = new Error('changed my mind')
@@ -103,7 +104,7 @@ test('an aborted signal stops send before anything is offered', async (t) => {
   await assert.rejects(sent, failure('ABORTED', error => assert.equal(error.cause, reason)))
 })
 
-test('an aborted signal withdraws the offer', async (t) => {
+test('an aborted signal withdraws the offer', LIMIT, async (t) => {
   const { url } = await hub(t)
   const file = makeFile(tempFolder(t), 'x', 1)
   const a = await node(t, url, 'a')
@@ -117,7 +118,7 @@ test('an aborted signal withdraws the offer', async (t) => {
   assert.equal((await a.status(taskId)).status, 'cancelled')
 })
 
-test('destroy may be called again, and ends everything else', async (t) => {
+test('destroy may be called again, and ends everything else', LIMIT, async (t) => {
   const made = await node(t, NOWHERE, 'a')
   made.watch()
   assert.equal(made.destroy(), made.destroy())
@@ -129,7 +130,7 @@ test('destroy may be called again, and ends everything else', async (t) => {
   await made[Symbol.asyncDispose]()
 })
 
-test('destroy aborts what is under way', async (t) => {
+test('destroy aborts what is under way', LIMIT, async (t) => {
   const { url } = await hub(t)
   const file = makeFile(tempFolder(t), 'x', 1)
   const a = await node(t, url, 'a')
@@ -159,7 +160,7 @@ for (const [name, body] of [
     await to(node, { timeout: 60000 }).catch(error => console.log(error.code))
   })`]
 ]) {
-  test(`a process with a node ${name} ends by itself`, { timeout: 30_000 }, async (t) => {
+  test(`a process with a node ${name} ends by itself`, LIMIT, async (t) => {
     const { url } = await hub(t)
     const folder = tempFolder(t)
     const { filePath } = makeFile(folder, 'x', 1)
@@ -169,7 +170,7 @@ for (const [name, body] of [
   })
 }
 
-test('a watching process stays until it is told to end', { timeout: 30_000 }, async (t) => {
+test('a watching process stays until it is told to end', LIMIT, async (t) => {
   const { url } = await hub(t)
   const process = child(t, ['-e', `${SENDING}
     createNode({ atsUrl, home }).then((node) => {
@@ -179,7 +180,7 @@ test('a watching process stays until it is told to end', { timeout: 30_000 }, as
   await process.line('still here')
 })
 
-test('a listener that throws, or rejects for a reason of its own, becomes the error of the node', async (t) => {
+test('a listener that throws, or rejects for a reason of its own, becomes the error of the node', LIMIT, async (t) => {
   const { url } = await hub(t)
   const file = makeFile(tempFolder(t), 'x', 1)
   for (const listener of [() => { throw new Error('oops') }, async () => { throw new Error('oops') }]) {
@@ -195,7 +196,7 @@ test('a listener that throws, or rejects for a reason of its own, becomes the er
   }
 })
 
-test('an unheard error ends the process', { timeout: 30_000 }, async (t) => {
+test('an unheard error ends the process', LIMIT, async (t) => {
   const { url } = await hub(t)
   const file = makeFile(tempFolder(t), 'x', 1)
   const a = await node(t, url, 'a')
@@ -210,7 +211,7 @@ test('an unheard error ends the process', { timeout: 30_000 }, async (t) => {
   assert.match(stderr, /Error: oops/)
 })
 
-test('a failed accept that nobody catches was told by transfer_failed, and is no error of the node', async (t) => {
+test('a failed accept that nobody catches was told by transfer_failed, and is no error of the node', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
   const file = makeFile(folder, 'x', 1)

@@ -8,8 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const createTestnet = require('hyperdht/testnet')
-const { defer, tempFolder } = require('./fixtures/cleanup')
-const { memoryAts } = require('./fixtures/memory-ats')
+const { defer, hub, tempFolder } = require('./fixtures/harness')
 const { OriginalPeer } = require('./fixtures/original-peer')
 
 const BOTH = { server: true, client: true }
@@ -22,14 +21,13 @@ for (const [split, sender, receiver] of [
   ['headers', CLIENT, SERVER],
   ['merged', BOTH, BOTH]
 ]) {
-  test(`two original peers, writes cut the way "${split}"`, async (t) => {
+  test(`two original peers, writes cut the way "${split}"`, { timeout: 60_000 }, async (t) => {
     const folder = tempFolder(t)
     const testnet = await createTestnet(3)
     defer(t, () => testnet.destroy())
-    const ats = await memoryAts()
-    defer(t, () => ats.close())
+    const { url } = await hub(t)
     const peer = (actorId, join) => {
-      const made = new OriginalPeer({ atsUrl: ats.url, actorId, bootstrap: testnet.bootstrap, join, split, lookAgainMs: 1000 })
+      const made = new OriginalPeer({ atsUrl: url, actorId, bootstrap: testnet.bootstrap, join, split, lookAgainMs: 1000 })
       defer(t, () => made.close())
       return made
     }

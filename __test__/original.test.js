@@ -20,6 +20,7 @@ const JOINS = {
   both: { server: true, client: true }
 }
 const SPLITS = ['plain', 'bytes', 'headers', 'merged']
+const LIMIT = { timeout: 90_000 }
 const SIZE = 3_000_001
 const TESTNET = 'hyperdht/testnet'
 
@@ -70,7 +71,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
     }
 
     for (const join of Object.keys(JOINS)) {
-      test(`ours sends, the original joins as ${join}`, async (t) => {
+      test(`ours sends, the original joins as ${join}`, LIMIT, async (t) => {
         const folder = tempFolder(t)
         const { ours, theirs, theirsId } = await pair(t, { join })
         const file = makeFile(folder, 'file.bin', SIZE)
@@ -84,7 +85,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
       })
 
       for (const split of join === 'both' ? SPLITS : SPLITS.slice(1, 3)) {
-        test(`ours receives, the original joins as ${join} and cuts its writes the way "${split}"`, async (t) => {
+        test(`ours receives, the original joins as ${join} and cuts its writes the way "${split}"`, LIMIT, async (t) => {
           const folder = tempFolder(t)
           const { ours, oursId, theirs } = await pair(t, { join, split })
           const file = makeFile(folder, 'file.bin', SIZE)
@@ -100,7 +101,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
     }
 
     for (const size of [0, 1, 65_535, 65_536, 65_537]) {
-      test(`${size} bytes, there and back`, async (t) => {
+      test(`${size} bytes, there and back`, LIMIT, async (t) => {
         const folder = tempFolder(t)
         const { ours, oursId, theirs, theirsId } = await pair(t, { split: 'bytes' })
         const file = makeFile(folder, 'файл 1.bin', size)
@@ -119,7 +120,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
       })
     }
 
-    test('one node of ours sends two files at once to two originals', async (t) => {
+    test('one node of ours sends two files at once to two originals', LIMIT, async (t) => {
       const folder = tempFolder(t)
       const { ours, theirs, theirsId } = await pair(t)
       const second = original(t, `${theirsId}-second`)
@@ -136,7 +137,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
       await Promise.all(transfers)
     })
 
-    test('two files at once to one original, which has one swarm for both', async (t) => {
+    test('two files at once to one original, which has one swarm for both', LIMIT, async (t) => {
       const folder = tempFolder(t)
       const { ours, theirs, theirsId } = await pair(t)
       const files = [makeFile(folder, '0.bin', SIZE), makeFile(folder, '1.bin', SIZE + 1)]
@@ -200,7 +201,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
     }
 
     for (const [name, [code, tamper]] of Object.entries(BAD_SENDERS)) {
-      test(`an original that sends badly: ${name}`, async (t) => {
+      test(`an original that sends badly: ${name}`, LIMIT, async (t) => {
         const folder = tempFolder(t)
         const { ours, oursId, theirs } = await pair(t, { timeout: 3000 })
         const file = makeFile(folder, 'file.bin', SIZE)
@@ -240,7 +241,7 @@ for (const network of [TESTNET, "the hub's DHT"]) {
     }
 
     for (const [name, [code, onframe]] of Object.entries(BAD_RECEIVERS)) {
-      test(`an original that receives badly: ${name}`, async (t) => {
+      test(`an original that receives badly: ${name}`, LIMIT, async (t) => {
         const folder = tempFolder(t)
         const { ours, theirs, theirsId } = await pair(t, { timeout: 3000 })
         const file = makeFile(folder, 'file.bin', SIZE)
