@@ -121,6 +121,24 @@ test('SIGINT withdraws an offer that waits', LIMIT, async (t) => {
   assert.equal((await a.status(taskId)).status, 'cancelled')
 })
 
+test('SIGINT ends a transfer under way on both sides, and leaves nothing of it', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'x', 300_000_000)
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--ats-url', url, '--json'], { cwd: folder })
+  await listener.line('connected')
+  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json'])
+  const { taskId } = await sender.line('offer_sent')
+  await listener.line('transfer_progress')
+  listener.kill('SIGINT')
+  assert.equal((await listener.ended).code, 130)
+  const { code, stderr } = await sender.ended
+  assert.equal(code, 12, stderr)
+  assert.deepEqual(contents(path.join(folder, 'incoming')), [])
+  const a = await node(t, url, 'a')
+  assert.equal((await a.status(taskId)).status, 'failed')
+})
+
 test('listen takes files from those it is told to, and no larger than told', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
@@ -147,6 +165,16 @@ test('demo delivers a file and leaves nothing behind', LIMIT, async (t) => {
   assert.match(stdout, /^Delivered 2\.9 MiB in [\d.]+ s \([\d.]+ MB\/s\)$/m)
   assert.match(stdout, new RegExp(`^SHA-256 +${file.hash}, the same on both sides$`, 'm'))
   assert.deepEqual(contents(temp), [])
+})
+
+test('an interrupted demo ends everything it started', LIMIT, async (t) => {
+  const temp = tempFolder(t)
+  const demo = cli(t, ['demo', '--json'], { env: { TMPDIR: temp, TEMP: temp } })
+  const { url } = await demo.line('hub')
+  demo.kill('SIGINT')
+  assert.equal((await demo.ended).code, 130)
+  assert.deepEqual(contents(temp), [])
+  await assert.rejects(fetch(`${url}/health`), /fetch failed/)
 })
 
 test('demo says what went wrong', LIMIT, async (t) => {
