@@ -1,7 +1,6 @@
 //! What happens on a channel of the task service, shared by all transfers of a node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -9,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ats::{self, Client, Task, TaskId};
+use crate::node::lock;
 
 /// How often a task is read when no event says that it changed: events are a hint, not a record.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -16,9 +16,16 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Events held for a slow listener; one that falls behind reads the service's lists instead.
 const BACKLOG: usize = 256;
 
-const STARTING: u8 = 0;
-const UP: u8 = 1;
-const DOWN: u8 = 2;
+/// How a subscription stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Neither confirmed nor refused yet.
+    Starting,
+    /// Events flow.
+    Up,
+    /// It broke, or never came about, for this reason; it is being renewed.
+    Down(String),
+}
 
 /// What a feed tells.
 #[derive(Clone, Debug)]
@@ -37,7 +44,7 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Feed {
     sender: broadcast::Sender<Notice>,
-    state: Arc<AtomicU8>,
+    link: Arc<Mutex<Link>>,
     pump: AbortHandle,
 }
 
@@ -59,18 +66,19 @@ impl Feed {
         });
         let (sender, _) = broadcast::channel(BACKLOG);
         let out = sender.clone();
-        let state = Arc::new(AtomicU8::new(STARTING));
-        let latest = state.clone();
+        let link = Arc::new(Mutex::new(Link::Starting));
+        let latest = link.clone();
         let pump = tokio::spawn(async move {
             loop {
                 let notice = match events.next().await {
                     ats::Event::Connected => {
-                        latest.store(UP, Ordering::Relaxed);
+                        *lock(&latest) = Link::Up;
                         Notice::Connected
                     }
                     ats::Event::Disconnected { error } => {
-                        latest.store(DOWN, Ordering::Relaxed);
-                        Notice::Disconnected(error.to_string())
+                        let reason = error.to_string();
+                        *lock(&latest) = Link::Down(reason.clone());
+                        Notice::Disconnected(reason)
                     }
                     ats::Event::Task { task, .. } => Notice::Task(task),
                 };
@@ -78,12 +86,12 @@ impl Feed {
                 let _ = out.send(notice);
             }
         });
-        Feed { sender, state, pump: pump.abort_handle() }
+        Feed { sender, link, pump: pump.abort_handle() }
     }
 
-    /// Whether events flow now.
-    pub fn is_connected(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == UP
+    /// How the subscription stands now, for those who come after it was told.
+    pub fn link(&self) -> Link {
+        lock(&self.link).clone()
     }
 
     /// Listens from now on.

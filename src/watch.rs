@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::ats::{self, Status, Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
-use crate::feed::{Notice, POLL_INTERVAL};
+use crate::feed::{Link, Notice, POLL_INTERVAL};
 use crate::files::{self, SafeName, Target};
 use crate::node::{Inner, lock};
 use crate::offer::{self, Offer};
@@ -207,12 +207,21 @@ async fn follow(node: &Arc<Inner>, watch: &Watch) {
     let feed = node.feed(&watch.channel);
     // Subscribed before the first list, so that nothing falls between the two.
     let mut listener = feed.listen();
-    let mut connected = feed.is_connected();
+    let link = feed.link();
+    let mut connected = link == Link::Up;
     let mut told_lost = false;
     let mut refused = false;
-    if connected {
-        node.emit(Event::Connected);
-        list(node, watch, &mut refused).await;
+    match link {
+        Link::Starting => {}
+        Link::Up => {
+            node.emit(Event::Connected);
+            list(node, watch, &mut refused).await;
+        }
+        // Told already to those who came before, as another transfer of this node on the channel.
+        Link::Down(reason) => {
+            told_lost = true;
+            node.emit(Event::Disconnected { reason });
+        }
     }
     let mut next_list = Instant::now() + POLL_INTERVAL;
     loop {

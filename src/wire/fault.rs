@@ -35,7 +35,7 @@ pub enum Fault {
         actual: String,
     },
     /// A frame longer than its type allows.
-    #[error("a {kind:?} frame of {len} bytes is longer than allowed")]
+    #[error("a frame of type {kind} and {len} bytes is longer than allowed")]
     TooLong {
         /// The frame's type.
         kind: FrameType,
@@ -46,7 +46,7 @@ pub enum Fault {
     #[error("a frame has the unknown type {0}")]
     UnknownType(u8),
     /// A frame that may not come now, or not from this side.
-    #[error("a {kind:?} frame came out of order")]
+    #[error("a frame of type {kind} came out of order")]
     OutOfOrder {
         /// The frame's type.
         kind: FrameType,

@@ -1,5 +1,7 @@
 //! One frame: `[type u8][length u32 big endian][payload]`.
 
+use std::fmt;
+
 use super::Fault;
 
 /// Bytes before a frame's payload: its type and its length.
@@ -33,6 +35,20 @@ pub enum FrameType {
     Nack = 0x05,
     /// From either: it cannot go on, with the reason as text. The transfer is over.
     Error = 0x06,
+}
+
+impl fmt::Display for FrameType {
+    /// The type's name in the protocol.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FrameType::Meta => "META",
+            FrameType::Data => "DATA",
+            FrameType::Done => "DONE",
+            FrameType::Ack => "ACK",
+            FrameType::Nack => "NACK",
+            FrameType::Error => "ERROR",
+        })
+    }
 }
 
 impl FrameType {

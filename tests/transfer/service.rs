@@ -31,6 +31,18 @@ async fn bytes_that_flow_survive_the_service_and_the_task_is_completed_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_begun_while_the_service_is_known_to_be_down_is_told_so() {
+    let mut lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    lab.stop_hub().await;
+    b.watch(None);
+    b.event_named("disconnected").await;
+    b.watch(Some(lab.path("in")));
+    b.event_named("disconnected").await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_meet_again_after_the_hub_was_restarted() {
     let mut lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
