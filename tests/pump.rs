@@ -460,6 +460,112 @@ mod receiver {
     }
 }
 
+/// A transport on which, from a moment on, nothing is heard before writing has failed: the order in which a
+/// stream's two halves may learn of its end.
+mod late {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+        task::{Context, Poll, Waker},
+    };
+
+    use bytes::Bytes;
+    use secret_stream::{ChunkReader, ChunkWriter, Io, Transport as _};
+    use tokio::io::DuplexStream;
+
+    type Inner = Io<DuplexStream>;
+
+    #[derive(Default)]
+    struct State {
+        is_deaf: bool,
+        waker: Option<Waker>,
+    }
+
+    #[derive(Clone, Default)]
+    pub struct Deaf(Arc<Mutex<State>>);
+
+    impl Deaf {
+        pub fn begin(&self) {
+            self.0.lock().expect("whole").is_deaf = true;
+        }
+
+        fn end(&self) {
+            let mut state = self.0.lock().expect("whole");
+            state.is_deaf = false;
+            state.waker.take().map(Waker::wake);
+        }
+    }
+
+    pub struct Transport(Inner, Deaf);
+
+    pub struct Reader(<Inner as secret_stream::Transport>::Reader, Deaf);
+
+    pub struct Writer(<Inner as secret_stream::Transport>::Writer, Deaf);
+
+    impl Transport {
+        pub fn new(stream: DuplexStream) -> Self {
+            Self(Io(stream), Deaf::default())
+        }
+    }
+
+    impl secret_stream::Transport for Transport {
+        type Reader = Reader;
+        type Writer = Writer;
+        type Handle = Deaf;
+
+        fn handle(&self) -> Deaf {
+            self.1.clone()
+        }
+
+        fn split(self) -> (Reader, Writer) {
+            let (reader, writer) = self.0.split();
+            (Reader(reader, self.1.clone()), Writer(writer, self.1))
+        }
+    }
+
+    impl ChunkReader for Reader {
+        fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+            let mut state = self.1.0.lock().expect("whole");
+            if state.is_deaf {
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            drop(state);
+            self.0.poll_read_chunk(cx)
+        }
+
+        fn destroy(&mut self) {
+            self.0.destroy();
+        }
+    }
+
+    impl ChunkWriter for Writer {
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let ready = self.0.poll_ready(cx);
+            if matches!(ready, Poll::Ready(Err(_))) {
+                self.1.end();
+            }
+            ready
+        }
+
+        fn write_chunk(&mut self, chunk: Bytes) -> io::Result<()> {
+            self.0.write_chunk(chunk)
+        }
+
+        fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.poll_flush(cx)
+        }
+
+        fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.0.poll_close(cx)
+        }
+
+        fn destroy(&mut self) {
+            self.0.destroy();
+        }
+    }
+}
+
 mod sender {
     use super::*;
 
@@ -540,6 +646,36 @@ mod sender {
         };
         let (sent, ()) = tokio::join!(files.send(a, &control), talk);
         assert!(matches!(sent, Err(PumpError::Nack(_))), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_said_is_heard_after_the_leaving_was_felt() {
+        let files = Files::new(5_000_000);
+        let replies = [
+            (FrameType::Nack, Code::Integrity),
+            (FrameType::Error, Code::RemoteError),
+            (FrameType::Ack, Code::Protocol),
+        ];
+        for (kind, code) in replies {
+            let (a, b) = tokio::io::duplex(1 << 10);
+            let (a, b) = tokio::join!(
+                SecretStream::handshake_xx(true, KeyPair::generate(), late::Transport::new(a)),
+                SecretStream::handshake_xx(false, KeyPair::generate(), Io(b)),
+            );
+            let (a, mut b) = (a.expect("a stream"), b.expect("a stream"));
+            let deaf = a.transport().clone();
+            let control = control(PATIENT);
+            let talk = async {
+                b.recv().await.expect("metadata");
+                deaf.begin();
+                b.send(&encode(kind, b"Hash mismatch")).await.expect("sent");
+                b.flush().await.expect("flushed");
+                drop(b);
+            };
+            let sent = pump::send(a, &files.source, &files.meta, &control);
+            let (sent, ()) = tokio::join!(sent, talk);
+            assert_eq!(sent.expect_err("refused").code(), code);
+        }
     }
 
     #[tokio::test]

@@ -81,9 +81,9 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     };
     match sent {
         Ok(()) => timeout(ACK_WAIT, reply).await.unwrap_or(Err(PumpError::Stalled)),
-        // A peer that refuses the file and leaves may be heard after its leaving was felt.
+        // What a peer said before it left may be heard after its leaving was felt.
         Err(error) if error.is_lost_connection() => match timeout(LATE_REPLY, reply).await {
-            Ok(Err(reply @ (PumpError::Nack(_) | PumpError::Remote(_)))) => Err(reply),
+            Ok(Err(said)) if !said.is_lost_connection() => Err(said),
             _ => Err(error),
         },
         Err(error) => Err(error),

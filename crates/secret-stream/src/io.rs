@@ -234,11 +234,14 @@ async fn pump<T: AsyncWrite>(shared: Arc<Shared<T>>) {
                 continue;
             }
         };
-        if let Err(error) = result {
-            shared.lock().failed = Some(error.kind());
-            shared.destroy();
+        let mut state = shared.lock();
+        state.failed = result.err().map(|error| error.kind());
+        state.wake();
+        if state.failed.is_some() {
+            // What the peer said before can still be read.
+            state.chunks.clear();
+            return;
         }
-        shared.lock().wake();
     }
 }
 
