@@ -470,7 +470,7 @@ mod late {
     };
 
     use bytes::Bytes;
-    use secret_stream::{ChunkReader, ChunkWriter, Io, Transport as _};
+    use secret_stream::{ChunkReader, ChunkWriter, Io};
     use tokio::io::DuplexStream;
 
     type Inner = Io<DuplexStream>;
@@ -492,7 +492,9 @@ mod late {
         fn end(&self) {
             let mut state = self.0.lock().expect("whole");
             state.is_deaf = false;
-            state.waker.take().map(Waker::wake);
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -518,7 +520,7 @@ mod late {
         }
 
         fn split(self) -> (Reader, Writer) {
-            let (reader, writer) = self.0.split();
+            let (reader, writer) = secret_stream::Transport::split(self.0);
             (Reader(reader, self.1.clone()), Writer(writer, self.1))
         }
     }
