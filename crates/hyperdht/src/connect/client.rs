@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use secret_stream::{HandshakeResult, KeyPair, PublicKey, SecretStream};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::connection::{Connection, ConnectionPath};
@@ -75,7 +75,8 @@ pub(crate) async fn connect(
     options: ConnectOptions,
 ) -> Result<Connection, ConnectError> {
     out_of_service(context).map_or(Ok(()), Err)?;
-    let result = try_connect(context, default_keys, peer, options).await;
+    let began = Instant::now();
+    let result = try_connect(context, default_keys, peer, options, began).await;
     // A node that ends or is suspended meanwhile is the cause of whatever failed.
     result.map_err(|error| out_of_service(context).unwrap_or(error))
 }
@@ -94,6 +95,7 @@ async fn try_connect(
     default_keys: &KeyPair,
     peer: PeerAddress,
     options: ConnectOptions,
+    began: Instant,
 ) -> Result<Connection, ConnectError> {
     let network = context.handle.network();
     let hook = Hook::early();
@@ -119,7 +121,7 @@ async fn try_connect(
     let hints = hints(context, &peer, options.relay_addresses, target).await;
     let search = Search { context, target, initiator: &initiator, hints };
     let (session, asked) = search.run().await?;
-    let dial = Dial { context, target, own, hook, stream, remote: peer.public_key, session, asked };
+    let dial = Dial { context, target, own, hook, stream, remote: peer.public_key, session, asked, began };
     dial.run().await
 }
 
@@ -319,6 +321,7 @@ struct Dial<'a> {
     remote: PublicKey,
     session: Session,
     asked: Vec<SocketAddrV4>,
+    began: Instant,
 }
 
 impl Dial<'_> {
@@ -344,7 +347,7 @@ impl Dial<'_> {
         }
         self.context.shared.remember_relays(self.remote, relays);
         let remote_addr = handle.remote_addr().ok_or(ConnectError::PeerConnectionFailed)?;
-        Ok(Connection::new(stream, remote_addr, path))
+        Ok(Connection::new(stream, remote_addr, path, self.began.elapsed()))
     }
 
     /// Connects the stream, or finds that it can't be. The path is `None` if the server came.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use secret_stream::{PublicKey, SecretStream};
+use tokio::sync::watch;
 
 use crate::address::is_private;
 
@@ -17,14 +18,27 @@ pub enum ConnectionPath {
     Open,
     /// Both are in one network, or on one host.
     Local,
+    /// Through a hole that both punched in their NATs.
+    Punched,
+    /// Through a third peer, which passes on what it can't read.
+    Relayed,
+}
+
+/// What is known of a connection, also once its stream is in other hands. Cheap to clone; keeps
+/// nothing open.
+#[derive(Clone, Debug)]
+pub struct Link {
+    path: watch::Receiver<ConnectionPath>,
+    stream: udx::StreamHandle,
+    remote_addr: SocketAddr,
+    took: Duration,
 }
 
 /// A connection to a peer whose key is proven: what it sent first has verified.
 pub struct Connection {
     /// Its messages.
     pub stream: SecretStream<udx::Stream>,
-    remote_addr: SocketAddr,
-    path: ConnectionPath,
+    link: Link,
 }
 
 /// A message of no bytes is sent when nothing else was for this long (hyperdht/index.js
@@ -33,16 +47,22 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 impl Connection {
     /// `remote_addr` is where the peer was reached; `path` what led there, or `None` if the
-    /// peer came by itself.
+    /// peer came by itself; `took` how long that was since the dial, or since the peer's first
+    /// message.
     pub(crate) fn new(
         mut stream: SecretStream<udx::Stream>,
         remote_addr: SocketAddr,
         path: Option<ConnectionPath>,
+        took: Duration,
     ) -> Self {
         stream.set_keep_alive(Some(KEEP_ALIVE));
-        let is_local = matches!(remote_addr.ip(), IpAddr::V4(ip) if is_private(ip));
-        let path = path.unwrap_or(if is_local { ConnectionPath::Local } else { ConnectionPath::Open });
-        Self { stream, remote_addr, path }
+        let path = path.unwrap_or(match is_near(remote_addr) {
+            true => ConnectionPath::Local,
+            false => ConnectionPath::Open,
+        });
+        let (_, path) = watch::channel(path);
+        let link = Link { path, stream: stream.transport().clone(), remote_addr, took };
+        Self { stream, link }
     }
 
     /// The peer's key.
@@ -67,21 +87,64 @@ impl Connection {
 
     /// Where the peer was when the connection came about.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.remote_addr
+        self.link.remote_addr
     }
 
     /// How the connection came about.
     pub fn path(&self) -> ConnectionPath {
-        self.path
+        self.link.path()
     }
+
+    /// What is known of the connection, for when its stream is used up.
+    pub fn link(&self) -> Link {
+        self.link.clone()
+    }
+}
+
+impl Link {
+    /// The way that the bytes go.
+    pub fn path(&self) -> ConnectionPath {
+        *self.path.borrow()
+    }
+
+    /// The same in one word for people: `lan`, `direct`, `punched` or `relayed`. Who is reached
+    /// at a private address is near, however it was found.
+    pub fn path_name(&self) -> &'static str {
+        match self.path() {
+            ConnectionPath::Local => "lan",
+            ConnectionPath::Direct | ConnectionPath::Open if is_near(self.remote_addr) => "lan",
+            ConnectionPath::Direct | ConnectionPath::Open => "direct",
+            ConnectionPath::Punched => "punched",
+            ConnectionPath::Relayed => "relayed",
+        }
+    }
+
+    /// Where the peer was when the connection came about.
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.remote_addr
+    }
+
+    /// The smoothed round-trip time, once something sent was acknowledged.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.stream.stats().rtt.map(Duration::from_micros)
+    }
+
+    /// How long connecting took: since the dial, or since the peer's first message.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+}
+
+fn is_near(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("is_initiator", &self.is_initiator())
-            .field("remote_addr", &self.remote_addr)
-            .field("path", &self.path)
+            .field("remote_addr", &self.remote_addr())
+            .field("path", &self.path())
             .finish_non_exhaustive()
     }
 }

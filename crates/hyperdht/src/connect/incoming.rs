@@ -76,6 +76,7 @@ pub struct Incoming {
     direct: bool,
     responder: Responder,
     payload: NoisePayload,
+    began: Instant,
 }
 
 impl Incoming {
@@ -86,7 +87,7 @@ impl Incoming {
         responder: Responder,
         payload: NoisePayload,
     ) -> Self {
-        Self { request, client, direct, responder, payload }
+        Self { request, client, direct, responder, payload, began: Instant::now() }
     }
 
     /// Goes all the way, as the handshake `id` of a server that these nodes relay to.
@@ -148,7 +149,7 @@ impl Incoming {
             candidates,
             context,
         };
-        let (direct, via) = (self.direct, self.request.via);
+        let (direct, via, began) = (self.direct, self.request.via, self.began);
         let client_is_open = self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
         let Ok((answer, result)) = self.responder.answer(&payload) else {
@@ -172,7 +173,7 @@ impl Incoming {
             meeting.wait(&result, punches).await
         };
         if let Some(path) = path {
-            meeting.hand_over(result, path, accepted).await;
+            meeting.hand_over(result, path, began, accepted).await;
         }
     }
 
@@ -299,6 +300,7 @@ impl Meeting {
         self,
         result: HandshakeResult,
         path: Option<ConnectionPath>,
+        began: Instant,
         accepted: mpsc::Sender<Connection>,
     ) {
         let handle = self.stream.handle();
@@ -309,7 +311,7 @@ impl Meeting {
             return;
         };
         if let Some(remote_addr) = handle.remote_addr() {
-            let _ = accepted.send(Connection::new(stream, remote_addr, path)).await;
+            let _ = accepted.send(Connection::new(stream, remote_addr, path, began.elapsed())).await;
         }
     }
 }

@@ -38,7 +38,7 @@ mod tests;
 pub(crate) mod vectors;
 
 pub use client::ConnectOptions;
-pub use connection::{Connection, ConnectionPath};
+pub use connection::{Connection, ConnectionPath, Link};
 pub use error::{ConnectError, ListenError};
 pub use peer_address::PeerAddress;
 pub use server::{FirewallHook, FirewallRequest, Server, ServerOptions};
