@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -13,7 +14,6 @@ use tracing::debug;
 
 use super::connection::{Connection, ConnectionPath};
 use super::error::ConnectError;
-use super::hook::Hook;
 use super::incoming::default_via;
 use super::local::first_to_answer;
 use super::message::{self, Handshake, Mode};
@@ -22,6 +22,7 @@ use super::path::{Answered, Own, Path, client_path};
 use super::payload::{Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::peer_address::PeerAddress;
 use super::punch::{HolepunchPayload, SecurePayload};
+use super::route::{Hook, Route};
 use super::{Context, random};
 use crate::address::local_addresses;
 use crate::command;
@@ -121,8 +122,9 @@ async fn try_connect(
     let hints = hints(context, &peer, options.relay_addresses, target).await;
     let search = Search { context, target, initiator: &initiator, hints };
     let (session, asked) = search.run().await?;
-    let dial = Dial { context, target, own, hook, stream, remote: peer.public_key, session, asked, began };
-    dial.run().await
+    let route = Route::new(hook, stream.handle());
+    let dial = Dial { context: context.clone(), target, own, route, session };
+    approach(Arc::new(dial), stream, peer.public_key, asked, began).await
 }
 
 /// Where this host may be reached in its own network.
@@ -311,69 +313,72 @@ fn knows_peer(reply: &Reply) -> bool {
     reply.value.as_ref().is_some_and(|value| Peer::decode(value).is_ok())
 }
 
-/// Goes the way that a server's answer opened.
-struct Dial<'a> {
-    context: &'a Context,
-    target: Id,
-    own: Own,
-    hook: Hook,
+/// Waits for the first way to the server, and for the server to prove itself.
+async fn approach(
+    dial: Arc<Dial>,
     stream: udx::Stream,
     remote: PublicKey,
-    session: Session,
     asked: Vec<SocketAddrV4>,
     began: Instant,
+) -> Result<Connection, ConnectError> {
+    dial.clone().find_way().await?;
+    let (session, route) = (&dial.session, &dial.route);
+    let relays = match &session.payload.relay_addresses {
+        // The server knows best who relays to it.
+        Some(addresses) if !addresses.is_empty() => addresses.clone(),
+        _ => asked,
+    };
+    dial.context.shared.add_stream(stream.handle());
+    let mut stream = SecretStream::new(session.result.clone(), stream);
+    // Whoever answered our ping in the local network may be another node than the server.
+    let (wait, failure) = match route.path() {
+        Some(ConnectionPath::Local) => (LOCAL_HEADER_WAIT, ConnectError::HolepunchAborted),
+        _ => (HEADER_WAIT, ConnectError::PeerConnectionFailed),
+    };
+    let ready = timeout(wait, stream.ready()).await;
+    if !matches!(ready, Ok(Ok(()))) {
+        debug!(path = ?route.path(), ?ready, "the server was not where it should be");
+        return Err(failure);
+    }
+    dial.context.shared.remember_relays(remote, relays);
+    Connection::new(stream, route.clone(), began.elapsed()).ok_or(ConnectError::PeerConnectionFailed)
 }
 
-impl Dial<'_> {
-    async fn run(self) -> Result<Connection, ConnectError> {
-        let path = self.connect_stream().await?;
-        let relays = match &self.session.payload.relay_addresses {
-            // The server knows best who relays to it.
-            Some(addresses) if !addresses.is_empty() => addresses.clone(),
-            _ => self.asked,
-        };
-        let handle = self.stream.handle();
-        self.context.shared.add_stream(handle.clone());
-        let mut stream = SecretStream::new(self.session.result, self.stream);
-        // Whoever answered our ping in the local network may be another node than the server.
-        let (wait, failure) = match path {
-            Some(ConnectionPath::Local) => (LOCAL_HEADER_WAIT, ConnectError::HolepunchAborted),
-            _ => (HEADER_WAIT, ConnectError::PeerConnectionFailed),
-        };
-        let ready = timeout(wait, stream.ready()).await;
-        if !matches!(ready, Ok(Ok(()))) {
-            debug!(?path, ?ready, "the server was not where it should be");
-            return Err(failure);
-        }
-        self.context.shared.remember_relays(self.remote, relays);
-        let remote_addr = handle.remote_addr().ok_or(ConnectError::PeerConnectionFailed)?;
-        Ok(Connection::new(stream, remote_addr, path, self.began.elapsed()))
-    }
+/// The ways that a server's answer opened.
+struct Dial {
+    context: Context,
+    target: Id,
+    own: Own,
+    route: Route,
+    session: Session,
+}
 
-    /// Connects the stream, or finds that it can't be. The path is `None` if the server came.
-    async fn connect_stream(&self) -> Result<Option<ConnectionPath>, ConnectError> {
-        if let Some(first) = self.hook.arm(self.session.remote_id) {
+impl Dial {
+    /// Finds a direct way and takes it; it may be found by the server first. Independent of who
+    /// asked for the connection, since it may go on once there is another way.
+    async fn find_way(self: Arc<Self>) -> Result<(), ConnectError> {
+        if let Some(first) = self.route.arm(self.session.remote_id) {
             let via = [Via::Server, Via::Client].into_iter().find(|via| {
                 self.context.handle.socket(*via).is_some_and(|socket| socket.id() == first.socket)
             });
-            self.connect_to(via.ok_or(ConnectError::PeerConnectionFailed)?, first.address)?;
-            return Ok(None);
+            let via = via.ok_or(ConnectError::PeerConnectionFailed)?;
+            return self.take(via, first.address, None);
         }
         let default = default_via(self.context.handle.network().firewalled);
         match client_path(&self.session.answered, &self.session.payload, &self.own) {
-            Path::Direct(to) => self.claim_to(self.session.via, to, ConnectionPath::Direct),
-            Path::Open(to) => self.claim_to(default, to, ConnectionPath::Open),
-            Path::Wait => match timeout(SERVER_WAIT, self.hook.connected()).await {
-                Ok(()) => Ok(None),
+            Path::Direct(to) => self.take(self.session.via, to.into(), Some(ConnectionPath::Direct)),
+            Path::Open(to) => self.take(default, to.into(), Some(ConnectionPath::Open)),
+            Path::Wait => match timeout(SERVER_WAIT, self.route.direct()).await {
+                Ok(()) => Ok(()),
                 Err(_) => Err(ConnectError::HolepunchAborted),
             },
             Path::Local(candidates) => {
                 let first = first_to_answer(&self.context.handle, &candidates);
                 tokio::select! {
                     biased;
-                    () = self.hook.connected() => Ok(None),
+                    () = self.route.direct() => Ok(()),
                     found = first => match found {
-                        Some(pong) => self.claim_to(Via::Server, pong.from, ConnectionPath::Local),
+                        Some(pong) => self.take(Via::Server, pong.from.into(), Some(ConnectionPath::Local)),
                         None => self.cannot_punch(),
                     },
                 }
@@ -382,28 +387,15 @@ impl Dial<'_> {
         }
     }
 
-    /// Connects there, unless the server has come meanwhile.
-    fn claim_to(
-        &self,
-        via: Via,
-        to: SocketAddrV4,
-        path: ConnectionPath,
-    ) -> Result<Option<ConnectionPath>, ConnectError> {
-        if !self.hook.claim() {
-            return Ok(None);
-        }
-        self.connect_to(via, SocketAddr::V4(to)).map(|()| Some(path))
-    }
-
-    fn connect_to(&self, via: Via, to: SocketAddr) -> Result<(), ConnectError> {
+    /// Goes there, unless the server has come meanwhile.
+    fn take(&self, via: Via, to: SocketAddr, path: Option<ConnectionPath>) -> Result<(), ConnectError> {
         let socket = self.context.handle.socket(via).ok_or(ConnectError::PeerConnectionFailed)?;
-        self.stream
-            .connect(&socket, self.session.remote_id, to)
-            .map_err(|_| ConnectError::PeerConnectionFailed)
+        self.route.take(&socket, to, path);
+        Ok(())
     }
 
     /// Tells the server that we will not punch, and gives up.
-    fn cannot_punch(&self) -> Result<Option<ConnectionPath>, ConnectError> {
+    fn cannot_punch(&self) -> Result<(), ConnectError> {
         let Some(holepunch) = &self.session.payload.holepunch else {
             return Err(ConnectError::CannotHolepunch);
         };

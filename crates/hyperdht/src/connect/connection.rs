@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use secret_stream::{PublicKey, SecretStream};
-use tokio::sync::watch;
 
+use super::route::Route;
 use crate::address::is_private;
 
-/// How a connection came about.
+/// Which way a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionPath {
     /// The client asked the server itself, without a node between.
@@ -28,8 +28,8 @@ pub enum ConnectionPath {
 /// nothing open.
 #[derive(Clone, Debug)]
 pub struct Link {
-    path: watch::Receiver<ConnectionPath>,
-    stream: udx::StreamHandle,
+    route: Route,
+    /// Where the peer was at first.
     remote_addr: SocketAddr,
     took: Duration,
 }
@@ -46,23 +46,12 @@ pub struct Connection {
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 impl Connection {
-    /// `remote_addr` is where the peer was reached; `path` what led there, or `None` if the
-    /// peer came by itself; `took` how long that was since the dial, or since the peer's first
-    /// message.
-    pub(crate) fn new(
-        mut stream: SecretStream<udx::Stream>,
-        remote_addr: SocketAddr,
-        path: Option<ConnectionPath>,
-        took: Duration,
-    ) -> Self {
+    /// The connection whose stream has taken this route, `took` after the dial or the peer's
+    /// first message; `None` if it has taken none.
+    pub(crate) fn new(mut stream: SecretStream<udx::Stream>, route: Route, took: Duration) -> Option<Self> {
         stream.set_keep_alive(Some(KEEP_ALIVE));
-        let path = path.unwrap_or(match is_near(remote_addr) {
-            true => ConnectionPath::Local,
-            false => ConnectionPath::Open,
-        });
-        let (_, path) = watch::channel(path);
-        let link = Link { path, stream: stream.transport().clone(), remote_addr, took };
-        Self { stream, link }
+        let remote_addr = route.stream().remote_addr()?;
+        Some(Self { stream, link: Link { route, remote_addr, took } })
     }
 
     /// The peer's key.
@@ -85,12 +74,12 @@ impl Connection {
         *self.stream.handshake_hash()
     }
 
-    /// Where the peer was when the connection came about.
+    /// Where the peer is now, or whoever relays to it.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.link.remote_addr
+        self.link.remote_addr()
     }
 
-    /// How the connection came about.
+    /// The way that the bytes go now.
     pub fn path(&self) -> ConnectionPath {
         self.link.path()
     }
@@ -102,9 +91,12 @@ impl Connection {
 }
 
 impl Link {
-    /// The way that the bytes go.
+    /// The way that the bytes go now.
     pub fn path(&self) -> ConnectionPath {
-        *self.path.borrow()
+        self.route.path().unwrap_or(match is_near(self.remote_addr()) {
+            true => ConnectionPath::Local,
+            false => ConnectionPath::Open,
+        })
     }
 
     /// The same in one word for people: `lan`, `direct`, `punched` or `relayed`. Who is reached
@@ -112,21 +104,21 @@ impl Link {
     pub fn path_name(&self) -> &'static str {
         match self.path() {
             ConnectionPath::Local => "lan",
-            ConnectionPath::Direct | ConnectionPath::Open if is_near(self.remote_addr) => "lan",
+            ConnectionPath::Direct | ConnectionPath::Open if is_near(self.remote_addr()) => "lan",
             ConnectionPath::Direct | ConnectionPath::Open => "direct",
             ConnectionPath::Punched => "punched",
             ConnectionPath::Relayed => "relayed",
         }
     }
 
-    /// Where the peer was when the connection came about.
+    /// Where the peer is now, or whoever relays to it.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.remote_addr
+        self.route.stream().remote_addr().unwrap_or(self.remote_addr)
     }
 
     /// The smoothed round-trip time, once something sent was acknowledged.
     pub fn rtt(&self) -> Option<Duration> {
-        self.stream.stats().rtt.map(Duration::from_micros)
+        self.route.stream().stats().rtt.map(Duration::from_micros)
     }
 
     /// How long connecting took: since the dial, or since the peer's first message.

@@ -13,13 +13,13 @@ use tracing::debug;
 use super::announcer::Relays;
 use super::connection::{Connection, ConnectionPath};
 use super::handshakes::HandshakeId;
-use super::hook::Hook;
 use super::local::first_to_answer;
 use super::message::{self, Mode};
 use super::noise::{Responder, holepunch_secret};
 use super::path::{is_loopback_elsewhere, local_candidates};
 use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::punch::{HolepunchPayload, SecurePayload};
+use super::route::{Hook, Route};
 use super::server::{FirewallRequest, ServerOptions};
 use super::{Context, random};
 use crate::rpc::{self, Answer, Reply, Via};
@@ -141,14 +141,9 @@ impl Incoming {
             relay_addresses: Some(relays.addresses).filter(|addresses| !addresses.is_empty()),
             ..NoisePayload::default()
         };
-        let meeting = Meeting {
-            hook,
-            stream,
-            remote_id,
-            is_looked_for: self.client.ip() == self.request.to.ip(),
-            candidates,
-            context,
-        };
+        let route = Route::new(hook, stream.handle());
+        let is_looked_for = self.client.ip() == self.request.to.ip();
+        let meeting = Meeting { context, route, candidates, is_looked_for };
         let (direct, via, began) = (self.direct, self.request.via, self.began);
         let client_is_open = self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
@@ -158,22 +153,22 @@ impl Incoming {
         };
         let decision = Decision { id, answer: Some(Bytes::from(answer)) };
 
-        let path = if direct || client_is_open {
+        let found = if direct || client_is_open {
             let (via, path) = if direct {
                 (via, ConnectionPath::Direct)
             } else {
                 (default_via(network.firewalled), ConnectionPath::Open)
             };
             // Before the answer leaves: the client may be here right after it.
-            let dialled = meeting.dial(via, self.client);
+            let found = meeting.take(via, self.client, path);
             let _ = decide.send(decision);
-            dialled.then_some(Some(path))
+            found
         } else {
             let _ = decide.send(decision);
-            meeting.wait(&result, punches).await
+            meeting.find_way(&result, punches).await
         };
-        if let Some(path) = path {
-            meeting.hand_over(result, path, began, accepted).await;
+        if found {
+            meeting.hand_over(stream, result, began, accepted).await;
         }
     }
 
@@ -223,13 +218,10 @@ pub(super) fn default_via(firewalled: bool) -> Via {
     if firewalled { Via::Client } else { Via::Server }
 }
 
-/// A client that was answered, and the stream for it.
+/// The ways to a client that was answered.
 struct Meeting {
     context: Context,
-    hook: Hook,
-    stream: udx::Stream,
-    /// The id of the client's stream.
-    remote_id: u32,
+    route: Route,
     /// Where the client may be in our network.
     candidates: Vec<SocketAddrV4>,
     /// The client will look for us in its network too: a node sees both at one address.
@@ -237,19 +229,16 @@ struct Meeting {
 }
 
 impl Meeting {
-    /// Connects the stream to the client, unless its first packet has.
-    fn dial(&self, via: Via, client: SocketAddrV4) -> bool {
+    /// Goes there, unless the client has come. False if that can't be.
+    fn take(&self, via: Via, client: SocketAddrV4, path: ConnectionPath) -> bool {
         let Some(socket) = self.context.handle.socket(via) else { return false };
-        self.hook.claim() && self.stream.connect(&socket, self.remote_id, SocketAddr::V4(client)).is_ok()
+        self.route.take(&socket, SocketAddr::V4(client), Some(path));
+        true
     }
 
-    /// Waits for a client that is to come. The outer `None`: it did not come in time, or gave
-    /// up. The inner one: it came by itself.
-    async fn wait(
-        &self,
-        result: &HandshakeResult,
-        mut punches: mpsc::Receiver<Punch>,
-    ) -> Option<Option<ConnectionPath>> {
+    /// Waits for a client that is to come, or is found. False: there is no direct way in time,
+    /// or the client gave up.
+    async fn find_way(&self, result: &HandshakeResult, mut punches: mpsc::Receiver<Punch>) -> bool {
         let secure = SecurePayload::new(holepunch_secret(result), random());
         let deadline = Instant::now() + CLIENT_WAIT;
         let refusal_wait = if self.candidates.is_empty() { Duration::ZERO } else { LOCAL_WAIT };
@@ -260,14 +249,12 @@ impl Meeting {
             let until = refusal.as_ref().map_or(deadline, |(at, ..)| *at);
             tokio::select! {
                 biased;
-                () = self.hook.connected() => return Some(None),
-                pong = &mut found => {
-                    return Some(self.dial(pong.via, pong.from).then_some(ConnectionPath::Local));
-                }
+                () = self.route.direct() => return true,
+                pong = &mut found => return self.take(pong.via, pong.from, ConnectionPath::Local),
                 Some(punch) = punches.recv() => {
                     let Some(payload) = secure.open(&punch.payload) else { continue };
                     if payload.error != error::NONE {
-                        return None;
+                        return false;
                     }
                     // Of retries the latest is answered: its relay waits for it.
                     let at = refusal.map_or(Instant::now() + refusal_wait, |(at, ..)| at);
@@ -277,7 +264,7 @@ impl Meeting {
                     if let Some((_, punch, round)) = refusal {
                         refuse_punch(&self.context, &secure, punch, round);
                     }
-                    return None;
+                    return false;
                 }
             }
         }
@@ -297,21 +284,20 @@ impl Meeting {
     /// Gives the connection to the application once the client has proven its key: until its
     /// header has come, all may have been played back by somebody else.
     async fn hand_over(
-        self,
+        &self,
+        stream: udx::Stream,
         result: HandshakeResult,
-        path: Option<ConnectionPath>,
         began: Instant,
         accepted: mpsc::Sender<Connection>,
     ) {
-        let handle = self.stream.handle();
-        self.context.shared.add_stream(handle.clone());
-        let mut stream = SecretStream::new(result, self.stream);
+        self.context.shared.add_stream(stream.handle());
+        let mut stream = SecretStream::new(result, stream);
         let Ok(Ok(())) = timeout(HEADER_WAIT, stream.ready()).await else {
             debug!("a client was answered, and did not prove its key");
             return;
         };
-        if let Some(remote_addr) = handle.remote_addr() {
-            let _ = accepted.send(Connection::new(stream, remote_addr, path, began.elapsed())).await;
+        if let Some(connection) = Connection::new(stream, self.route.clone(), began.elapsed()) {
+            let _ = accepted.send(connection).await;
         }
     }
 }

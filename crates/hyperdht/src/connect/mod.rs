@@ -6,7 +6,7 @@
 //! - `path`: which way a client goes; `client`: goes it
 //! - `handshakes`: what a server remembers; `incoming`: one client's way to it; `server`: all
 //! - `announcer`: keeps a server findable; `local`: addresses that lead to this host
-//! - `hook`: the packet or the task, whichever connects a stream first
+//! - `route`: the first way that opens connects a stream
 //! - `connection`, `error`: what comes of it
 
 use std::net::SocketAddrV4;
@@ -27,10 +27,10 @@ mod announcer;
 mod client;
 mod connection;
 mod handshakes;
-mod hook;
 mod incoming;
 mod local;
 mod path;
+mod route;
 mod server;
 #[cfg(test)]
 mod tests;

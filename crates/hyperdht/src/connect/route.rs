@@ -1,0 +1,212 @@
+//! How a stream reaches its peer: the first way that opens connects it, be it found by a task or
+//! opened by a packet of the peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use udx::{SocketId, StreamHandle, Verdict};
+
+use super::connection::ConnectionPath;
+
+/// A stream's way to its peer, the first that is taken. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Route {
+    hook: Hook,
+    stream: StreamHandle,
+}
+
+/// The part of a [`Route`] that judges packets which come on another socket than the stream's
+/// own. It is made before the stream.
+#[derive(Clone, Debug)]
+pub struct Hook(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The peer's stream id is not known yet; its packets may already come.
+    Early(Option<Sender>),
+    /// Nothing has connected the peer's stream of this id.
+    Armed(u32),
+    /// Connected; `None` if the peer came by itself.
+    Direct(Option<ConnectionPath>),
+}
+
+/// Where a packet came from, and on which socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    pub socket: SocketId,
+    pub address: SocketAddr,
+}
+
+impl Hook {
+    /// A hook that knows no stream id of the peer yet.
+    pub fn early() -> Self {
+        Self::with(State::Early(None))
+    }
+
+    /// A hook that connects to `remote_id` at whoever sends first.
+    pub fn armed(remote_id: u32) -> Self {
+        Self::with(State::Armed(remote_id))
+    }
+
+    fn with(state: State) -> Self {
+        Self(Arc::new(Shared { state: watch::Sender::new(state) }))
+    }
+
+    /// The function to give to the stream.
+    pub fn firewall(&self) -> udx::Firewall {
+        let hook = self.clone();
+        Box::new(move |socket, address| hook.on_packet(Sender { socket, address }))
+    }
+
+    fn on_packet(&self, sender: Sender) -> Verdict {
+        if sender.address.port() == 0 || !sender.address.is_ipv4() {
+            return Verdict::Refuse;
+        }
+        let mut verdict = Verdict::Accept;
+        self.0.state.send_if_modified(|state| {
+            let (next, decided) = match *state {
+                State::Early(first) => (State::Early(first.or(Some(sender))), Verdict::Accept),
+                State::Armed(remote_id) => (State::Direct(None), Verdict::Connect { remote_id }),
+                State::Direct(_) => (*state, Verdict::Accept),
+            };
+            verdict = decided;
+            std::mem::replace(state, next) != next
+        });
+        verdict
+    }
+}
+
+impl Route {
+    /// The route of the stream that has this hook's firewall.
+    pub fn new(hook: Hook, stream: StreamHandle) -> Self {
+        Self { hook, stream }
+    }
+
+    /// Control over the stream.
+    pub fn stream(&self) -> &StreamHandle {
+        &self.stream
+    }
+
+    /// Makes the peer's stream id known. If packets came before, who sent the first: that way
+    /// is for the caller to [take](Self::take).
+    pub fn arm(&self, remote_id: u32) -> Option<Sender> {
+        let mut first = None;
+        self.state().send_if_modified(|state| {
+            let State::Early(sender) = *state else { return false };
+            first = sender;
+            *state = State::Armed(remote_id);
+            true
+        });
+        first
+    }
+
+    /// Takes a direct way: connects the stream there. False if another one was taken before.
+    pub fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
+        self.state().send_if_modified(|state| {
+            let taken = match *state {
+                State::Early(_) | State::Direct(_) => return false,
+                State::Armed(remote_id) => self.stream.connect(socket, remote_id, to),
+            };
+            // What fails is a stream that has been closed, which its user learns otherwise.
+            *state = State::Direct(path);
+            taken.is_ok()
+        })
+    }
+
+    /// Waits until a direct way is taken.
+    pub async fn direct(&self) {
+        self.until(|state| matches!(state, State::Direct(_))).await;
+    }
+
+    /// How the stream runs now; `None` if it does not, or the peer came by itself.
+    pub fn path(&self) -> Option<ConnectionPath> {
+        match *self.state().borrow() {
+            State::Early(_) | State::Armed(_) => None,
+            State::Direct(path) => path,
+        }
+    }
+
+    async fn until(&self, condition: impl FnMut(&State) -> bool) {
+        let mut state = self.state().subscribe();
+        // The sender lives as long as this.
+        let _ = state.wait_for(condition).await;
+    }
+
+    fn state(&self) -> &watch::Sender<State> {
+        &self.hook.0.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place {
+        _udx: udx::Udx,
+        _datagrams: udx::Datagrams,
+        socket: udx::Socket,
+        _stream: udx::Stream,
+    }
+
+    async fn place(hook: &Hook) -> (Place, Route) {
+        let (udx, datagrams) = udx::Udx::spawn(udx::Config::default());
+        let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let options = udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
+        let stream = udx.stream(options).await.unwrap();
+        let route = Route::new(hook.clone(), stream.handle());
+        (Place { _udx: udx, _datagrams: datagrams, socket, _stream: stream }, route)
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([8, 8, 8, 8], port))
+    }
+
+    fn sender(place: &Place, port: u16) -> Sender {
+        Sender { socket: place.socket.id(), address: at(port) }
+    }
+
+    #[tokio::test]
+    async fn the_first_packet_connects_and_later_ones_are_let_in() {
+        let hook = Hook::armed(7);
+        let (place, route) = place(&hook).await;
+        assert_eq!(hook.on_packet(sender(&place, 1)), Verdict::Connect { remote_id: 7 });
+        route.direct().await;
+        assert_eq!(route.path(), None);
+        assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Open)));
+        assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_comes_before_the_id_is_known_is_remembered() {
+        let hook = Hook::early();
+        let (place, route) = place(&hook).await;
+        assert_eq!(hook.on_packet(sender(&place, 1)), Verdict::Accept);
+        assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
+        assert_eq!(route.arm(7), Some(sender(&place, 1)));
+        assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Open)));
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_a_direct_way_first_connects() {
+        let hook = Hook::early();
+        let (place, route) = place(&hook).await;
+        assert_eq!(route.arm(7), None);
+        assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Open)));
+        assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Local)));
+        assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
+        assert_eq!((route.path(), route.stream().remote_addr()), (Some(ConnectionPath::Open), Some(at(1))));
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_port_is_refused() {
+        let hook = Hook::armed(7);
+        let (place, _route) = place(&hook).await;
+        assert_eq!(hook.on_packet(sender(&place, 0)), Verdict::Refuse);
+    }
+}
