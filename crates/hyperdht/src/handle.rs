@@ -1,7 +1,7 @@
 //! How other tasks speak to the task that owns a node.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use secret_stream::PublicKey;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
+use crate::pool::{Pool, PoolSocket};
 use crate::router::Router;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::Forwards;
@@ -44,6 +45,9 @@ pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
     sockets: watch::Receiver<Option<Sockets>>,
+    pool: Pool,
+    /// What sockets are bound to.
+    host: IpAddr,
     udx: Udx,
 }
 
@@ -57,14 +61,6 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    pub fn get(&self, via: Via) -> Option<&Socket> {
-        match via {
-            Via::Server => Some(&self.server),
-            Via::Client => Some(&self.client),
-            Via::Pool(_) => None,
-        }
-    }
-
     /// Which of the two a datagram came on.
     pub fn via(&self, socket: SocketId) -> Option<Via> {
         if socket == self.server.id() {
@@ -112,9 +108,11 @@ impl Handle {
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
         sockets: watch::Receiver<Option<Sockets>>,
+        pool: Pool,
+        host: IpAddr,
         udx: Udx,
     ) -> Self {
-        Self { commands, network, sockets, udx }
+        Self { commands, network, sockets, pool, host, udx }
     }
 
     /// Sends a request and waits for its answer, which may carry an error of the protocol.
@@ -192,7 +190,23 @@ impl Handle {
 
     /// The socket of that name; `None` while suspended and at the end.
     pub fn socket(&self, via: Via) -> Option<Socket> {
-        self.sockets.borrow().as_ref()?.get(via).cloned()
+        match via {
+            Via::Server => self.sockets.borrow().as_ref().map(|sockets| sockets.server.clone()),
+            Via::Client => self.sockets.borrow().as_ref().map(|sockets| sockets.client.clone()),
+            Via::Pool(number) => self.pool.get(number),
+        }
+    }
+
+    /// Opens a further socket, at any port.
+    ///
+    /// # Errors
+    /// What the system says, or that the node is suspended or gone.
+    pub async fn open_socket(&self) -> io::Result<PoolSocket> {
+        let socket = self.udx.bind((self.host, 0).into()).await?;
+        let opened = self.pool.insert(socket);
+        // Looked at last: a node that is suspended meanwhile closes it, or it is dropped here.
+        let bound = self.sockets.borrow().is_some();
+        if bound { Ok(opened) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
 
     /// Waits until `condition` holds. False if the node ends first.

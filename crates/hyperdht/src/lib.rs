@@ -21,6 +21,7 @@ mod id;
 mod limit;
 mod lookup;
 mod node;
+mod pool;
 mod resolve;
 mod router;
 mod rpc;

@@ -11,9 +11,10 @@ use udx::{Datagram, Datagrams, Socket, Udx};
 use crate::command;
 use crate::config::{Bootstrap, Config};
 use crate::handle::{Command, Handle, Network, QueryEvent, Sockets, Ticket};
+use crate::pool::Pool;
 use crate::resolve::resolve;
 use crate::router::Router;
-use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig};
+use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig, Via};
 use crate::store::{Forwards, Now, Store};
 use crate::surroundings::Surroundings;
 
@@ -42,8 +43,9 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         store: Store::new(now, config.address_defence, seed()?),
         router: Router::new(now),
         forwards: Forwards::new(now),
-        udx: udx.clone(),
+        udx,
         sockets: Some(sockets),
+        pool: Pool::default(),
         commands: commands.downgrade(),
         bootstrap: config.bootstrap.clone(),
         resolved: None,
@@ -56,7 +58,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         changes: 0,
         surroundings: Surroundings::new(now),
     };
-    let handle = Handle::new(commands, node.network.subscribe(), node.bound.subscribe(), udx);
+    let handle = node.handle(commands);
     tokio::spawn(node.run(receiver, datagrams));
     Ok(handle)
 }
@@ -69,6 +71,7 @@ struct Node {
     udx: Udx,
     /// `None` while suspended.
     sockets: Option<Sockets>,
+    pool: Pool,
     /// Weak, so that the node ends when nobody else can reach it.
     commands: mpsc::WeakUnboundedSender<Command>,
     bootstrap: Vec<Bootstrap>,
@@ -122,8 +125,10 @@ impl Node {
     fn handle_datagram(&mut self, datagram: Datagram) {
         let SocketAddr::V4(from) = datagram.from else { return };
         let Some(sockets) = &self.sockets else { return };
-        if let Some(via) = sockets.via(datagram.socket) {
-            self.rpc.handle_datagram(Instant::now(), via, from, &datagram.data);
+        match sockets.via(datagram.socket).or_else(|| self.pool.via(datagram.socket)) {
+            Some(via) if datagram.data.len() == 1 => self.pool.probed(via, from),
+            Some(via) => self.rpc.handle_datagram(Instant::now(), via, from, &datagram.data),
+            None => {}
         }
     }
 
@@ -193,8 +198,15 @@ impl Node {
         }
         if let Some(sockets) = &self.sockets {
             while let Some(transmit) = self.rpc.poll_transmit() {
-                if let Some(socket) = sockets.get(transmit.via) {
-                    socket.send(transmit.data, transmit.to.into());
+                let (data, to) = (transmit.data, transmit.to.into());
+                match transmit.via {
+                    Via::Server => sockets.server.send(data, to),
+                    Via::Client => sockets.client.send(data, to),
+                    Via::Pool(number) => {
+                        if let Some(socket) = self.pool.get(number) {
+                            socket.send(data, to);
+                        }
+                    }
                 }
             }
         }
@@ -257,13 +269,17 @@ impl Node {
             return;
         }
         self.resolved = Some(now);
-        let handle =
-            Handle::new(commands, self.network.subscribe(), self.bound.subscribe(), self.udx.clone());
+        let handle = self.handle(commands);
         let nodes = self.bootstrap.clone();
         tokio::spawn(async move {
             let found = resolve(&handle, nodes).await;
             handle.set_bootstrap(found);
         });
+    }
+
+    fn handle(&self, commands: mpsc::UnboundedSender<Command>) -> Handle {
+        let (network, bound) = (self.network.subscribe(), self.bound.subscribe());
+        Handle::new(commands, network, bound, self.pool.clone(), self.host, self.udx.clone())
     }
 
     async fn suspend(&mut self) {
@@ -292,6 +308,7 @@ impl Node {
 
     async fn close_sockets(&mut self) {
         self.bound.send_replace(None);
+        self.pool.clear();
         if let Some(sockets) = self.sockets.take() {
             sockets.server.close().await;
             sockets.client.close().await;

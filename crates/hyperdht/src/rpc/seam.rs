@@ -81,6 +81,12 @@ impl Request {
         Self { token: Some(token), ..self }
     }
 
+    /// Sends it by this socket, whichever is in use.
+    #[must_use]
+    pub fn via(self, via: Via) -> Self {
+        Self { via: Some(via), ..self }
+    }
+
     #[must_use]
     pub fn attempts(self, attempts: u32) -> Self {
         Self { attempts, ..self }
