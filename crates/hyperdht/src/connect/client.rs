@@ -12,18 +12,18 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+use super::Context;
 use super::connection::{Connection, ConnectionPath};
 use super::error::ConnectError;
+use super::holepunch::{Way, punch_to_server};
 use super::incoming::default_via;
 use super::local::first_to_answer;
-use super::message::{self, Handshake, Mode};
+use super::message::{Handshake, Mode};
 use super::noise::{Initiator, holepunch_secret};
 use super::path::{Answered, Own, Path, client_path};
 use super::payload::{Firewall, NoisePayload, UdxInfo, VERSION, error};
 use super::peer_address::PeerAddress;
-use super::punch::{HolepunchPayload, SecurePayload};
 use super::route::{Hook, Route};
-use super::{Context, random};
 use crate::address::local_addresses;
 use crate::command;
 use crate::crypto::hash;
@@ -48,8 +48,6 @@ const SERVER_WAIT: Duration = Duration::from_secs(10);
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 /// The same in the local network, where bytes take milliseconds.
 const LOCAL_HEADER_WAIT: Duration = Duration::from_secs(5);
-/// Sends of the word that we will not punch. It only spares the server its waiting.
-const ABORT_ATTEMPTS: u32 = 2;
 
 /// How to dial.
 #[derive(Clone, Debug)]
@@ -372,19 +370,54 @@ impl Dial {
                 Ok(()) => Ok(()),
                 Err(_) => Err(ConnectError::HolepunchAborted),
             },
-            Path::Local(candidates) => {
-                let first = first_to_answer(&self.context.handle, &candidates);
-                tokio::select! {
-                    biased;
-                    () = self.route.direct() => Ok(()),
-                    found = first => match found {
-                        Some(pong) => self.take(Via::Server, pong.from.into(), Some(ConnectionPath::Local)),
-                        None => self.cannot_punch(),
-                    },
-                }
-            }
-            Path::Punch => self.cannot_punch(),
+            Path::Local(candidates) => self.find_near(&candidates).await,
+            Path::Punch => self.punch().await,
         }
+    }
+
+    /// Looks for the server in our network and punches at the same time: it may be in another
+    /// one, behind the same address.
+    async fn find_near(&self, candidates: &[SocketAddrV4]) -> Result<(), ConnectError> {
+        let found = async {
+            let pong = first_to_answer(&self.context.handle, candidates).await?;
+            Some(self.take(Via::Server, pong.from.into(), Some(ConnectionPath::Local)))
+        };
+        let punched = self.punch();
+        tokio::pin!(found, punched);
+        tokio::select! {
+            biased;
+            () = self.route.direct() => Ok(()),
+            found = &mut found => match found {
+                Some(taken) => taken,
+                None => punched.await,
+            },
+            punched = &mut punched => match punched {
+                Ok(()) => Ok(()),
+                Err(error) => found.await.unwrap_or(Err(error)),
+            },
+        }
+    }
+
+    /// Punches a hole to the server, through the nodes that it is announced at.
+    async fn punch(&self) -> Result<(), ConnectError> {
+        let Some(holepunch) = &self.session.payload.holepunch else {
+            return Err(ConnectError::CannotHolepunch);
+        };
+        let Answered { node, server, .. } = self.session.answered;
+        let relays = &holepunch.relays;
+        let relay = relays.iter().find(|relay| relay.relay == node).or_else(|| relays.first());
+        let (Some(relay), Some(server)) = (relay, server) else { return Err(ConnectError::CannotHolepunch) };
+        let way = Way {
+            target: self.target,
+            id: holepunch.id,
+            node,
+            server,
+            relay: *relay,
+            firewall: self.session.payload.firewall,
+            has_relay: false,
+            holepunch_secret: holepunch_secret(&self.session.result),
+        };
+        punch_to_server(&self.context, &self.route, way).await.map_err(ConnectError::from)
     }
 
     /// Goes there, unless the server has come meanwhile.
@@ -392,29 +425,5 @@ impl Dial {
         let socket = self.context.handle.socket(via).ok_or(ConnectError::PeerConnectionFailed)?;
         self.route.take(&socket, to, path);
         Ok(())
-    }
-
-    /// Tells the server that we will not punch, and gives up.
-    fn cannot_punch(&self) -> Result<(), ConnectError> {
-        let Some(holepunch) = &self.session.payload.holepunch else {
-            return Err(ConnectError::CannotHolepunch);
-        };
-        let node = self.session.answered.node;
-        let relays = &holepunch.relays;
-        let relay = relays.iter().find(|relay| relay.relay == node).or_else(|| relays.first());
-        let Some(relay) = relay else { return Err(ConnectError::CannotHolepunch) };
-        let secure = SecurePayload::new(holepunch_secret(&self.session.result), random());
-        let message = message::Holepunch {
-            mode: Mode::FromClient,
-            id: holepunch.id,
-            payload: secure.seal(&HolepunchPayload::abort(0), random()),
-            peer_address: Some(relay.peer),
-        };
-        let request = Request::user(command::PEER_HOLEPUNCH, self.target, relay.relay)
-            .value(message.encode())
-            .attempts(ABORT_ATTEMPTS);
-        let handle = self.context.handle.clone();
-        tokio::spawn(async move { handle.request(request).await });
-        Err(ConnectError::HolepunchAborted)
     }
 }

@@ -127,7 +127,8 @@ impl Link {
     }
 }
 
-fn is_near(address: SocketAddr) -> bool {
+/// Whether an address is of our own network, or of one behind the same NAT.
+pub(super) fn is_near(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
 }
 

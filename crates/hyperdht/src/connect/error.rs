@@ -1,5 +1,7 @@
 //! Why a connection did not come about.
 
+use super::holepunch::Failure;
+
 /// Why [`Dht::connect`](crate::Dht::connect) failed. The codes are those of npm hyperdht
 /// (hyperdht/lib/errors.js).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,8 +15,12 @@ pub enum ConnectError {
     ServerIncompatible,
     #[error("the peer answered with an error")]
     ServerError,
-    #[error("neither a direct nor a local path leads to the peer")]
+    #[error("no hole to the peer could be punched")]
     HolepunchAborted,
+    #[error("the NATs on both sides show everybody another port: only a relay leads to the peer")]
+    DoubleRandomizedNats,
+    #[error("this node or the peer punched through another such NAT a moment ago: try later")]
+    TryLater,
     #[error("the peer is behind a NAT and names no way through it")]
     CannotHolepunch,
     #[error("the node is suspended")]
@@ -31,10 +37,21 @@ impl ConnectError {
             Self::PeerConnectionFailed => "PEER_CONNECTION_FAILED",
             Self::ServerIncompatible => "SERVER_INCOMPATIBLE",
             Self::ServerError => "SERVER_ERROR",
-            Self::HolepunchAborted => "HOLEPUNCH_ABORTED",
+            Self::HolepunchAborted | Self::TryLater => "HOLEPUNCH_ABORTED",
+            Self::DoubleRandomizedNats => "HOLEPUNCH_DOUBLE_RANDOMIZED_NATS",
             Self::CannotHolepunch => "CANNOT_HOLEPUNCH",
             Self::Suspended => "SUSPENDED",
             Self::Destroyed => "NODE_DESTROYED",
+        }
+    }
+}
+
+impl From<Failure> for ConnectError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DoubleRandom => Self::DoubleRandomizedNats,
+            Failure::TryLater => Self::TryLater,
+            _ => Self::HolepunchAborted,
         }
     }
 }

@@ -4,8 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use crate::address::is_private;
 use crate::crypto::hash;
 
@@ -35,11 +33,11 @@ pub struct HandshakeId {
 
 /// What is known of a first message.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrival<W> {
+pub enum Arrival<W, A> {
     /// Nothing. If it can be read, [`Handshakes::insert`] it.
     New(W),
     /// It was answered before: answer the same again.
-    Known { waiter: W, answer: Bytes },
+    Known { waiter: W, answer: A },
     /// Say nothing now: it waits for the answer, or was refused.
     Silence,
 }
@@ -54,11 +52,11 @@ pub struct Inserted {
 }
 
 /// The handshakes of a server by message and by number, with whoever waits (`W`) for their
-/// answers. Copies of a message, be they retries or sent through several nodes, are one
+/// answers (`A`). Copies of a message, be they retries or sent through several nodes, are one
 /// handshake.
 #[derive(Debug)]
-pub struct Handshakes<W> {
-    slots: Vec<Option<Slot<W>>>,
+pub struct Handshakes<W, A> {
+    slots: Vec<Option<Slot<W, A>>>,
     by_message: HashMap<[u8; 32], usize>,
     per_host: HashMap<Ipv4Addr, usize>,
     /// What ended, in order, with the time it is forgotten.
@@ -67,28 +65,28 @@ pub struct Handshakes<W> {
 }
 
 #[derive(Debug)]
-struct Slot<W> {
+struct Slot<W, A> {
     message: [u8; 32],
     host: Ipv4Addr,
     serial: u64,
-    state: State<W>,
+    state: State<W, A>,
     ended: bool,
 }
 
 #[derive(Debug)]
-enum State<W> {
+enum State<W, A> {
     Undecided(Vec<W>),
-    Answered(Bytes),
+    Answered(A),
     Refused,
 }
 
-impl<W: PartialEq> Default for Handshakes<W> {
+impl<W: PartialEq, A: Clone> Default for Handshakes<W, A> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<W: PartialEq> Handshakes<W> {
+impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     pub fn new() -> Self {
         Self {
             slots: Vec::new(),
@@ -105,7 +103,7 @@ impl<W: PartialEq> Handshakes<W> {
     }
 
     /// A first message, and who waits for its answer.
-    pub fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W> {
+    pub fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W, A> {
         self.forget(now);
         let known = self.by_message.get(&hash(&[message]));
         match known.and_then(|index| self.slots.get_mut(*index)?.as_mut()) {
@@ -138,7 +136,7 @@ impl<W: PartialEq> Handshakes<W> {
     }
 
     /// Decides an undecided handshake: an answer, or silence for good. Who waited for it.
-    pub fn answer(&mut self, id: HandshakeId, answer: Option<Bytes>) -> Vec<W> {
+    pub fn answer(&mut self, id: HandshakeId, answer: Option<A>) -> Vec<W> {
         let Some(slot) = self.get_mut(id) else { return Vec::new() };
         if !matches!(slot.state, State::Undecided(_)) {
             return Vec::new();
@@ -208,13 +206,13 @@ impl<W: PartialEq> Handshakes<W> {
         }
     }
 
-    fn get_mut(&mut self, id: HandshakeId) -> Option<&mut Slot<W>> {
+    fn get_mut(&mut self, id: HandshakeId) -> Option<&mut Slot<W, A>> {
         self.slots.get_mut(id.index)?.as_mut().filter(|slot| slot.serial == id.serial)
     }
 }
 
-impl<W: PartialEq> State<W> {
-    fn join(&mut self, waiter: W) -> Arrival<W> {
+impl<W: PartialEq, A: Clone> State<W, A> {
+    fn join(&mut self, waiter: W) -> Arrival<W, A> {
         match self {
             Self::Undecided(waiters) => {
                 if !waiters.contains(&waiter) {
@@ -234,19 +232,21 @@ impl<W: PartialEq> State<W> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const HOST: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
     const ANSWER: Bytes = Bytes::from_static(b"answer");
 
     /// Lets a message arrive that is not known.
-    fn add(handshakes: &mut Handshakes<u32>, now: Instant, message: &[u8]) -> HandshakeId {
+    fn add(handshakes: &mut Handshakes<u32, Bytes>, now: Instant, message: &[u8]) -> HandshakeId {
         let Arrival::New(waiter) = handshakes.arrive(now, message, 1) else { panic!("known") };
         handshakes.insert(message, HOST, waiter).unwrap().id
     }
 
     /// Adds that many different messages; how many were taken.
-    fn flood(handshakes: &mut Handshakes<u32>, now: Instant, host: Ipv4Addr, count: usize) -> usize {
+    fn flood(handshakes: &mut Handshakes<u32, Bytes>, now: Instant, host: Ipv4Addr, count: usize) -> usize {
         let mut send = |i: &u32| {
             let message = [i.to_le_bytes(), host.octets()].concat();
             matches!(handshakes.arrive(now, &message, 0), Arrival::New(_))

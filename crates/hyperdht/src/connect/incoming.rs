@@ -7,22 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use secret_stream::{HandshakeResult, SecretStream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use super::Context;
 use super::announcer::Relays;
 use super::connection::{Connection, ConnectionPath};
 use super::handshakes::HandshakeId;
+use super::holepunch::Prepared;
 use super::local::first_to_answer;
-use super::message::{self, Mode};
 use super::noise::{Responder, holepunch_secret};
 use super::path::{is_loopback_elsewhere, local_candidates};
 use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
-use super::punch::{HolepunchPayload, SecurePayload};
 use super::route::{Hook, Route};
 use super::server::{FirewallRequest, ServerOptions};
-use super::{Context, random};
-use crate::rpc::{self, Answer, Reply, Via};
+use crate::rpc::{self, Reply, Via};
 
 /// The longest a firewall hook is waited for. A client asks one node after another for about
 /// this long before it gives up.
@@ -30,9 +29,8 @@ const FIREWALL_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client has to come once it was answered (hyperdht/lib/server.js
 /// HANDSHAKE_INITIAL_TIMEOUT).
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
-/// How long the refusal to punch is held back from a client that may be in our network. It
-/// pings us there at the same time, up to four times a second apart, and a refusal would end
-/// both attempts.
+/// How long a client that may be in our network is waited for once there is no way to punch. It
+/// pings us there at the same time, up to four times a second apart.
 const LOCAL_WAIT: Duration = Duration::from_secs(3);
 /// How long a client that looks for us in its network is let alone before we look for it. One
 /// of the two ways is enough, and JavaScript looks only where both are seen at one address.
@@ -56,6 +54,8 @@ pub struct Decision {
     pub id: HandshakeId,
     /// The Noise message to answer with, or silence.
     pub answer: Option<Bytes>,
+    /// The socket it leaves by, if not the one that the first message came on.
+    pub via: Option<Via>,
 }
 
 /// A request to punch.
@@ -64,6 +64,8 @@ pub struct Punch {
     pub incoming: rpc::Incoming,
     /// The client as the node between sees it.
     pub peer: SocketAddrV4,
+    /// We are announced at that node.
+    pub is_own_relay: bool,
     /// Still encrypted.
     pub payload: Vec<u8>,
 }
@@ -101,13 +103,13 @@ impl Incoming {
     ) {
         let Service { context, options, decide, accepted } = service;
         if self.is_refused(&options).await {
-            let _ = decide.send(Decision { id, answer: None });
+            let _ = decide.send(Decision { id, answer: None, via: None });
             return;
         }
         let Some(remote_id) = self.payload.udx.map(|udx| udx.id).filter(|_| self.payload.version == VERSION)
         else {
             let answer = self.refusal();
-            let _ = decide.send(Decision { id, answer });
+            let _ = decide.send(Decision { id, answer, via: None });
             return;
         };
 
@@ -118,7 +120,7 @@ impl Incoming {
             Ok(stream) => stream,
             Err(error) => {
                 debug!(%error, "no stream for a client");
-                let _ = decide.send(Decision { id, answer: None });
+                let _ = decide.send(Decision { id, answer: None, via: None });
                 return;
             }
         };
@@ -148,10 +150,10 @@ impl Incoming {
         let client_is_open = self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
         let Ok((answer, result)) = self.responder.answer(&payload) else {
-            let _ = decide.send(Decision { id, answer: None });
+            let _ = decide.send(Decision { id, answer: None, via: None });
             return;
         };
-        let decision = Decision { id, answer: Some(Bytes::from(answer)) };
+        let decision = Decision { id, answer: Some(Bytes::from(answer)), via: None };
 
         let found = if direct || client_is_open {
             let (via, path) = if direct {
@@ -164,8 +166,15 @@ impl Incoming {
             let _ = decide.send(decision);
             found
         } else {
-            let _ = decide.send(decision);
-            meeting.find_way(&result, punches).await
+            let prepared = match &payload.holepunch {
+                Some(_) => meeting.prepare(self.payload.firewall, holepunch_secret(&result)).await,
+                None => None,
+            };
+            // A client that looks for us in our network is to find the socket it knows. Any other
+            // is shown the one it is to punch to.
+            let via = prepared.as_ref().filter(|_| meeting.candidates.is_empty()).and_then(Prepared::via);
+            let _ = decide.send(Decision { via, ..decision });
+            meeting.find_way(prepared, punches).await
         };
         if found {
             meeting.hand_over(stream, result, began, accepted).await;
@@ -229,6 +238,12 @@ struct Meeting {
 }
 
 impl Meeting {
+    /// Opens sockets to punch with, unless that is done for too many already.
+    async fn prepare(&self, firewall: Firewall, holepunch_secret: [u8; 32]) -> Option<Prepared> {
+        let permit = self.context.shared.punches.clone().try_acquire_owned().ok()?;
+        Some(Prepared::new(self.context.clone(), permit, firewall, false, holepunch_secret).await)
+    }
+
     /// Goes there, unless the client has come. False if that can't be.
     fn take(&self, via: Via, client: SocketAddrV4, path: ConnectionPath) -> bool {
         let Some(socket) = self.context.handle.socket(via) else { return false };
@@ -238,35 +253,28 @@ impl Meeting {
 
     /// Waits for a client that is to come, or is found. False: there is no direct way in time,
     /// or the client gave up.
-    async fn find_way(&self, result: &HandshakeResult, mut punches: mpsc::Receiver<Punch>) -> bool {
-        let secure = SecurePayload::new(holepunch_secret(result), random());
-        let deadline = Instant::now() + CLIENT_WAIT;
-        let refusal_wait = if self.candidates.is_empty() { Duration::ZERO } else { LOCAL_WAIT };
-        let mut refusal: Option<(Instant, Punch, u64)> = None;
+    async fn find_way(&self, prepared: Option<Prepared>, mut punches: mpsc::Receiver<Punch>) -> bool {
         let found = self.find_in_network();
-        tokio::pin!(found);
-        loop {
-            let until = refusal.as_ref().map_or(deadline, |(at, ..)| *at);
-            tokio::select! {
-                biased;
-                () = self.route.direct() => return true,
-                pong = &mut found => return self.take(pong.via, pong.from, ConnectionPath::Local),
-                Some(punch) = punches.recv() => {
-                    let Some(payload) = secure.open(&punch.payload) else { continue };
-                    if payload.error != error::NONE {
-                        return false;
-                    }
-                    // Of retries the latest is answered: its relay waits for it.
-                    let at = refusal.map_or(Instant::now() + refusal_wait, |(at, ..)| at);
-                    refusal = Some((at, punch, payload.round));
-                }
-                () = sleep_until(until) => {
-                    if let Some((_, punch, round)) = refusal {
-                        refuse_punch(&self.context, &secure, punch, round);
-                    }
-                    return false;
-                }
+        let punched = async {
+            match prepared {
+                Some(prepared) => prepared.run(&self.route, &mut punches).await.is_ok(),
+                None => timeout(CLIENT_WAIT, self.route.direct()).await.is_ok(),
             }
+        };
+        tokio::pin!(found, punched);
+        tokio::select! {
+            biased;
+            pong = &mut found => return self.take(pong.via, pong.from, ConnectionPath::Local),
+            punched = &mut punched => if punched || self.candidates.is_empty() {
+                return punched;
+            },
+        }
+        // The client may still find us, or we it, in a network that needs no punching.
+        tokio::select! {
+            biased;
+            () = self.route.direct() => true,
+            pong = &mut found => self.take(pong.via, pong.from, ConnectionPath::Local),
+            () = sleep(LOCAL_WAIT) => false,
         }
     }
 
@@ -300,14 +308,4 @@ impl Meeting {
             let _ = accepted.send(connection).await;
         }
     }
-}
-
-/// Tells the client that this server does not punch.
-fn refuse_punch(context: &Context, secure: &SecurePayload, punch: Punch, round: u64) {
-    let payload = secure.seal(&HolepunchPayload::abort(round), random());
-    let message =
-        message::Holepunch { mode: Mode::FromServer, id: 0, payload, peer_address: Some(punch.peer) };
-    let to = punch.incoming.from;
-    let answer = Answer::Relay { value: message.encode().into(), to, via: None };
-    context.handle.answer(punch.incoming, answer);
 }

@@ -5,6 +5,7 @@
 //! - `noise`: the handshake with its typed payloads
 //! - `path`: which way a client goes; `client`: goes it
 //! - `handshakes`: what a server remembers; `incoming`: one client's way to it; `server`: all
+//! - `holepunch`: how two peers behind NATs open them for each other
 //! - `announcer`: keeps a server findable; `local`: addresses that lead to this host
 //! - `route`: the first way that opens connects a stream
 //! - `connection`, `error`: what comes of it
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt, join_all};
 use secret_stream::{KeyPair, PublicKey};
+use tokio::sync::Semaphore;
 
 pub mod error;
 pub mod message;
@@ -27,6 +29,7 @@ mod announcer;
 mod client;
 mod connection;
 mod handshakes;
+mod holepunch;
 mod incoming;
 mod local;
 mod path;
@@ -46,9 +49,13 @@ pub use server::{FirewallHook, FirewallRequest, Server, ServerOptions};
 use crate::Dht;
 use crate::handle::Handle;
 use crate::store::Generations;
+use holepunch::Throttle;
 use local::LocalAddresses;
 use server::Control;
 
+/// Clients that sockets are held for at once, until they have come or ten seconds have passed.
+/// Each socket is a file of the process, which may have a thousand, and costs a few pings.
+const MAX_PUNCHES: usize = 128;
 /// Peers whose relays are remembered, so that connecting again needs no query.
 const MAX_KNOWN_RELAYS: usize = 512;
 /// How long: after a day, another query costs little.
@@ -90,6 +97,10 @@ pub(crate) struct Shared {
     servers: Mutex<Vec<Control>>,
     relays: Mutex<Generations<PublicKey, Vec<SocketAddrV4>>>,
     local_addresses: LocalAddresses,
+    /// How often many probes are sent.
+    throttle: Throttle,
+    /// For servers' sockets to punch with.
+    punches: Arc<Semaphore>,
     /// Of all connections that may still be open.
     streams: Mutex<Vec<udx::StreamHandle>>,
 }
@@ -101,6 +112,8 @@ impl Default for Shared {
             servers: Mutex::default(),
             relays: Mutex::new(relays),
             local_addresses: LocalAddresses::default(),
+            throttle: Throttle::default(),
+            punches: Arc::new(Semaphore::new(MAX_PUNCHES)),
             streams: Mutex::default(),
         }
     }

@@ -19,6 +19,8 @@ pub mod error {
     pub const ABORTED: u64 = 1;
     /// It does not speak the version of the payload.
     pub const VERSION_MISMATCH: u64 = 2;
+    /// It punches at random for somebody else now.
+    pub const TRY_LATER: u64 = 3;
 }
 
 /// What a peer knows of the firewall or NAT before it (hyperdht/lib/constants.js FIREWALL).

@@ -1,7 +1,4 @@
 //! What two peers tell each other to punch holes, and the box it travels in (spec/connect.md §8).
-//!
-//! Punching itself is not done yet: a peer that asks for it gets the protocol's refusal, an
-//! [abort](HolepunchPayload::abort).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -2,7 +2,7 @@
 //! opened by a packet of the peer.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use udx::{SocketId, StreamHandle, Verdict};
@@ -24,6 +24,8 @@ pub struct Hook(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: watch::Sender<State>,
+    /// The socket of the packet that connected the stream.
+    came_by: OnceLock<SocketId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Hook {
     }
 
     fn with(state: State) -> Self {
-        Self(Arc::new(Shared { state: watch::Sender::new(state) }))
+        Self(Arc::new(Shared { state: watch::Sender::new(state), came_by: OnceLock::new() }))
     }
 
     /// The function to give to the stream.
@@ -70,6 +72,9 @@ impl Hook {
         }
         let mut verdict = Verdict::Accept;
         self.0.state.send_if_modified(|state| {
+            if matches!(*state, State::Armed(_)) {
+                let _ = self.0.came_by.set(sender.socket);
+            }
             let (next, decided) = match *state {
                 State::Early(first) => (State::Early(first.or(Some(sender))), Verdict::Accept),
                 State::Armed(remote_id) => (State::Direct(None), Verdict::Connect { remote_id }),
@@ -130,6 +135,22 @@ impl Route {
             State::Early(_) | State::Armed(_) => None,
             State::Direct(path) => path,
         }
+    }
+
+    /// Whether the peer came by itself, on such a socket.
+    pub fn came_by(&self, is_such: impl FnOnce(SocketId) -> bool) -> bool {
+        self.hook.0.came_by.get().is_some_and(|socket| is_such(*socket))
+    }
+
+    /// Says which way a peer came that came by itself.
+    pub fn came_along(&self, path: ConnectionPath) {
+        self.state().send_if_modified(|state| {
+            let is_new = *state == State::Direct(None);
+            if is_new {
+                *state = State::Direct(Some(path));
+            }
+            is_new
+        });
     }
 
     async fn until(&self, condition: impl FnMut(&State) -> bool) {

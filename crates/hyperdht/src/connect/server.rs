@@ -1,6 +1,6 @@
 //! Listening: a server that peers reach by its public key.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddrV4;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use crate::crypto::hash;
 use crate::id::Id;
 use crate::router::{ServerMessage, ServerRequest};
 use crate::rpc::filter::{is_host, may_use};
-use crate::rpc::{self, Answer};
+use crate::rpc::{self, Answer, Via};
 use crate::store::message::Peer;
 
 /// Requests that wait for the server's task; beyond, they are dropped and sent again.
@@ -36,6 +36,8 @@ const MAX_QUEUED_REQUESTS: usize = 256;
 const MAX_QUEUED_CONNECTIONS: usize = 16;
 /// Punch requests that wait for a handshake's task.
 const MAX_QUEUED_PUNCHES: usize = 4;
+/// Announces whose nodes count as our own (hyperdht/lib/announcer.js isRelay).
+const RELAY_CYCLES: usize = 3;
 /// Orders that wait for a task which does nothing but follow them.
 const MAX_QUEUED_ORDERS: usize = 4;
 
@@ -126,6 +128,7 @@ impl Server {
             target,
             service: Service { context: context.clone(), options, decide, accepted },
             relays: relays.clone(),
+            own_relays: VecDeque::new(),
             handshakes: Handshakes::new(),
             suspended: false,
             running: HashMap::new(),
@@ -225,7 +228,9 @@ struct Task {
     target: Id,
     service: Service,
     relays: watch::Receiver<Relays>,
-    handshakes: Handshakes<Asker>,
+    /// The nodes of the last announces, the latest first.
+    own_relays: VecDeque<Vec<SocketAddrV4>>,
+    handshakes: Handshakes<Asker, Answered>,
     suspended: bool,
     running: HashMap<task::Id, Running>,
     tasks: JoinSet<()>,
@@ -327,9 +332,19 @@ impl Task {
 
     fn start(&mut self, id: HandshakeId, incoming: Incoming) {
         let (punches, punch_requests) = mpsc::channel(MAX_QUEUED_PUNCHES);
+        self.note_relays();
         let relays = self.relays.borrow().clone();
         let task = self.tasks.spawn(incoming.serve(self.service.clone(), id, relays, punch_requests));
         self.running.insert(task.id(), Running { id, punches, task });
+    }
+
+    /// Remembers which nodes we were announced at, also lately: clients still ask through those.
+    fn note_relays(&mut self) {
+        if self.relays.has_changed().unwrap_or(false) {
+            let relays = self.relays.borrow_and_update();
+            self.own_relays.push_front(relays.relays.iter().map(|relay| relay.relay).collect());
+            self.own_relays.truncate(RELAY_CYCLES);
+        }
     }
 
     fn on_decision(&mut self, decision: Decision) {
@@ -337,6 +352,7 @@ impl Task {
             self.handshakes.answer(decision.id, None);
             return;
         };
+        let answer = Answered { noise: answer, via: decision.via };
         for asker in self.handshakes.answer(decision.id, Some(answer.clone())) {
             self.answer(asker, &answer);
         }
@@ -352,18 +368,29 @@ impl Task {
     }
 
     fn on_holepunch(&mut self, incoming: rpc::Incoming, message: Holepunch) {
+        self.note_relays();
         let (Mode::FromRelay, Some(peer)) = (message.mode, message.peer_address) else { return };
         let id = usize::try_from(message.id).ok().and_then(|index| self.handshakes.by_index(index));
         let running = self.running.values().find(|running| Some(running.id) == id);
         if let Some(running) = running {
-            let _ = running.punches.try_send(Punch { incoming, peer, payload: message.payload });
+            let is_own_relay = self.own_relays.iter().flatten().any(|relay| *relay == incoming.from);
+            let punch = Punch { incoming, peer, is_own_relay, payload: message.payload };
+            let _ = running.punches.try_send(punch);
         }
     }
 
-    fn answer(&self, asker: Asker, noise: &Bytes) {
-        let (incoming, answer) = asker.answered(noise);
+    fn answer(&self, asker: Asker, answer: &Answered) {
+        let (incoming, answer) = asker.answered(answer);
         self.service.context.handle.answer(incoming, answer);
     }
+}
+
+/// The answer to a handshake.
+#[derive(Clone, Debug, PartialEq)]
+struct Answered {
+    noise: Bytes,
+    /// The socket it leaves by on its way through nodes; `None`: the one the request came on.
+    via: Option<Via>,
 }
 
 /// Who waits for the answer to a handshake, and by which way it goes.
@@ -412,14 +439,14 @@ impl Asker {
         self.way == Way::Direct
     }
 
-    fn answered(self, noise: &Bytes) -> (rpc::Incoming, Answer) {
-        let noise = noise.to_vec();
+    fn answered(self, answer: &Answered) -> (rpc::Incoming, Answer) {
+        let noise = answer.noise.to_vec();
         let answer = match self.way {
             Way::Direct => Answer::bare(Some(Handshake::new(Mode::Reply, noise).encode().into())),
             Way::Relayed { client, node } => {
                 let message =
                     Handshake { peer_address: Some(client), ..Handshake::new(Mode::FromServer, noise) };
-                Answer::Relay { value: message.encode().into(), to: node, via: None }
+                Answer::Relay { value: message.encode().into(), to: node, via: answer.via }
             }
         };
         (self.incoming, answer)

@@ -352,22 +352,27 @@ async fn an_open_client_is_dialled_by_a_server_that_is_not() {
 }
 
 #[tokio::test]
-async fn who_asks_for_a_punched_hole_is_refused_in_the_protocols_words() {
+async fn peers_that_go_no_local_way_punch() {
     let net = Testnet::start().await;
     let dht = firewalled_node(&net.bootstrap).await;
     let server = listen(&dht).await;
+    let public_key = server.public_key();
+    let (_task, _paths) = echo(server);
     let mut dial = options(&net.bootstrap, json!({ "staysFirewalled": true }));
-    dial["publicKey"] = json!(hex::encode(server.public_key()));
+    dial["publicKey"] = json!(hex::encode(public_key));
     dial["connect"] = json!({ "localConnection": false });
     let mut js = Js::start("dial", &dial);
-    assert_eq!(js.event("error").await["code"], "HOLEPUNCH_ABORTED");
+    assert_eq!(js.event("echoed").await["same"], true);
 
     let mut js = Js::start("serve", &options(&net.bootstrap, json!({ "staysFirewalled": true })));
     let js_key = key(&js.event("ready").await["publicKey"]);
+    let other = firewalled_node(&net.bootstrap).await;
     let only_far = ConnectOptions { local_connection: false, ..ConnectOptions::default() };
-    for public_key in [js_key, server.public_key()] {
-        let failed = dht.connect(public_key, only_far.clone()).await.unwrap_err();
-        assert_eq!(failed, ConnectError::HolepunchAborted);
+    for public_key in [js_key, public_key] {
+        let connection = other.connect(public_key, only_far.clone()).await.unwrap();
+        // Not by a socket that others know.
+        assert_ne!(connection.remote_addr().port(), dht.local_addr().unwrap().port());
+        expect_echo(connection, 1000).await;
     }
 }
 

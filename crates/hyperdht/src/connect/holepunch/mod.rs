@@ -1,0 +1,21 @@
+//! Punching holes: how two peers behind NATs open them for each other (spec/connect.md §8).
+//!
+//! # Layout
+//! - `nat`: what the NAT before a socket does
+//! - `puncher`: the sockets and the probes, as a state machine without I/O
+//! - `client`, `server`: the rounds that lead there, likewise
+//! - `throttle`: how often many probes are sent
+//! - `driver`: does what the state machines decide
+
+mod client;
+mod driver;
+mod nat;
+mod puncher;
+mod server;
+#[cfg(test)]
+mod simulation;
+mod throttle;
+
+pub use driver::{Prepared, Way, punch_to_server};
+pub use puncher::Failure;
+pub use throttle::Throttle;

@@ -1,0 +1,90 @@
+//! How often a node sends to ports at random.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
+/// fills the tables of a router.
+const LIMIT: u32 = 1;
+/// Between the end of one and the start of the next (hyperdht/index.js randomPunchInterval).
+const INTERVAL: Duration = Duration::from_secs(20);
+
+/// Shared by all punchers of a node.
+#[derive(Clone, Debug, Default)]
+pub struct Throttle(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    active: u32,
+    last: Option<Instant>,
+}
+
+impl Throttle {
+    /// Permission to punch at random, or none for now.
+    pub fn start(&self, now: Instant) -> Option<RandomPunch> {
+        let mut state = self.lock();
+        let lately = state.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);
+        if state.active >= LIMIT || lately {
+            return None;
+        }
+        state.active += 1;
+        Some(RandomPunch { throttle: self.clone(), now, sent: false })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A random punch under way; dropping it is its end.
+#[derive(Debug)]
+pub struct RandomPunch {
+    throttle: Throttle,
+    now: Instant,
+    sent: bool,
+}
+
+impl RandomPunch {
+    /// Probes are being sent at this time.
+    pub fn is_active(&mut self, now: Instant) {
+        self.now = now;
+        self.sent = true;
+    }
+}
+
+impl Drop for RandomPunch {
+    fn drop(&mut self) {
+        let mut state = self.throttle.lock();
+        state.active -= 1;
+        // One that the peer refused before a probe was sent costs nobody anything.
+        if self.sent {
+            state.last = state.last.max(Some(self.now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_a_pause_after_each() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        let mut punch = throttle.start(start).unwrap();
+        assert!(throttle.start(start + INTERVAL * 2).is_none());
+        let end = start + Duration::from_secs(30);
+        punch.is_active(end);
+        drop(punch);
+        assert!(throttle.start(end + INTERVAL / 2).is_none());
+        assert!(throttle.start(end + INTERVAL).is_some());
+    }
+
+    #[test]
+    fn one_that_did_not_come_about_does_not_count() {
+        let throttle = Throttle::default();
+        let now = Instant::now();
+        drop(throttle.start(now).unwrap());
+        assert!(throttle.start(now).is_some());
+    }
+}
