@@ -1,0 +1,198 @@
+'use strict'
+
+// The results as Markdown: what was asked of a transfer and what was measured, then the numbers behind it.
+
+const { median, perGib, rate, speed } = require('./figures')
+const { NAMES, PAIRS } = require('./names')
+
+const MB = 1e6
+const MIB = 1024 * 1024
+
+function table (results) {
+  return [
+    '# Benchmarks',
+    'Written by `npm run bench`; every single run is in [results.json](results.json).',
+    machines(results),
+    '## Asked and measured',
+    asked(results),
+    results['ours-ours'] && '![Megabytes a second of each pairing](speed.svg)',
+    speeds(results),
+    limits(results),
+    overLinks(results),
+    growth(results),
+    connections(results)
+  ].filter(Boolean).join('\n\n') + '\n'
+}
+
+function machines (results) {
+  const groups = new Map()
+  for (const [id, { machine, quick }] of Object.entries(results)) {
+    const { load, date, ...same } = machine
+    const key = JSON.stringify({ ...same, quick })
+    groups.set(key, { machine, ids: [...(groups.get(key)?.ids ?? []), id], quick })
+  }
+  return [...groups.values()].map(({ machine, ids, quick }) => {
+    const { cpu, cores, memory, system, node, rust, commit, date, peers } = machine
+    const which = groups.size > 1 ? `${ids.join(', ')}: ` : ''
+    return `${which}${cores} cores of ${cpu}, ${(memory / 2 ** 30).toFixed(0)} GiB, ${system}, Node.js ${node}, ${rust}; ` +
+      `commit ${commit}, ${date}. JavaScript peers: ${Object.entries(peers).map(([name, version]) => `${name} ${version}`).join(', ')}.` +
+      (quick ? ' A quick look, with smaller files and single runs.' : '')
+  }).join('\n\n')
+}
+
+/** One line for each thing that is asked: `[what, asked, measured, met]`; nothing for what was not measured. */
+function asked (results) {
+  const lines = []
+  const has = (...ids) => ids.every(id => results[id] && !results[id].missing)
+  const atLeast = (what, wanted, value, text, unit = '') => lines.push([what, `at least ${wanted}${unit}`, text, value >= wanted])
+  const atMost = (what, wanted, value, text, unit = '') => lines.push([what, `at most ${wanted}${unit}`, text, value <= wanted])
+  const against = (what, wanted, id, other) => {
+    if (!has(id, other)) return
+    const [reached, reference] = [speed(results[id]), speed(results[other])]
+    atLeast(`${NAMES[id]}, against ${what}`, wanted, reached / reference, `${ratio(reached / reference)} (${reached.toFixed(0)} to ${reference.toFixed(0)} MB/s)`, ' ×')
+  }
+  against('JavaScript to JavaScript', 4, 'ours-ours', 'js-js')
+  against('sendme', 2, 'ours-ours', 'sendme')
+  against('the limit', 0.6, 'ours-ours', 'limit')
+  against('JavaScript to JavaScript', 1.1, 'ours-js', 'js-js')
+  against('JavaScript to JavaScript', 1.1, 'js-ours', 'js-js')
+  if (has('ours-ours', 'js-js')) {
+    const [spent, reference] = [perGib(results['ours-ours']), perGib(results['js-js'])].map(({ sender, receiver }) => sender + receiver)
+    atMost('processor time a GiB, both ends, against JavaScript', 0.4, spent / reference, `${ratio(spent / reference)} (${spent.toFixed(2)} s to ${reference.toFixed(2)} s)`, ' ×')
+  }
+  if (has('growth')) {
+    for (const { size, runs } of results.growth.sizes) {
+      if (size !== 256 * MIB && size !== 8192 * MIB) continue
+      const peaks = ['sender', 'receiver'].map(end => Math.max(...runs.map(({ peak }) => peak[end])))
+      atMost(`peak memory over idle, ${bytes(size)}`, 64, Math.max(...peaks) / MB, `sender ${(peaks[0] / MB).toFixed(0)} MB, receiver ${(peaks[1] / MB).toFixed(0)} MB`, ' MB')
+    }
+  }
+  if (has('syscalls')) {
+    const { size, means, 'ours-ours': ours, 'js-js': js } = results.syscalls
+    const calls = ({ sender, receiver }) => [sender, receiver].map(count => count / (size / MB))
+    const [sender, receiver] = calls(ours)
+    atMost(`system calls a MB, on either end (${means})`, 60, Math.max(sender, receiver),
+      `sender ${sender.toFixed(1)}, receiver ${receiver.toFixed(1)} (JavaScript ${calls(js).map(n => n.toFixed(0)).join(' and ')})`)
+  }
+  if (has('parallel')) {
+    const at = n => median(results.parallel.connections.find(({ connections }) => connections === n).runs.map(rate))
+    atLeast('100 transfers at once, against one of the same bytes', 0.7, at(100) / at(1), `all arrived; ${ratio(at(100) / at(1))} (${at(100).toFixed(0)} to ${at(1).toFixed(0)} MB/s)`, ' ×')
+  }
+  if (has('small')) {
+    const { count, runs } = results.small
+    const files = median(runs.map(({ seconds }) => count / seconds))
+    atLeast(`files of 10 KB a second, 8 at a time, ${count} in all`, 100, files, files.toFixed(0))
+  }
+  if (has('latency')) {
+    const { took: { p50, p99 }, count } = results.latency
+    atMost(`\`send()\` of 1 KB, median of ${count}`, 60, p50, `${p50.toFixed(0)} ms`, ' ms')
+    atMost(`\`send()\` of 1 KB, 99 of 100 within`, 200, p99, `${p99.toFixed(0)} ms`, ' ms')
+  }
+  for (const [id, share] of [['link-0', 90], ['link-0.1', 85], ['link-1', 70]]) {
+    if (!has(id)) continue
+    const { [id]: link } = results
+    const used = pair => median(link[pair].map(onLink)) * 8 / link.rate * 100
+    const [ours, js] = [used('ours-ours'), used('js-js')]
+    atLeast(`of ${link.rate} Mbit/s, ${link.rtt} ms, ${link.loss} % lost`, share, ours, `${ours.toFixed(0)} %`, ' %')
+    lines.push(['the same, against JavaScript to JavaScript', 'never below', `${ours.toFixed(0)} % to ${js.toFixed(0)} %`, ours >= js])
+  }
+  if (has('small-buffer')) {
+    const { rtt, 'ours-ours': ours, 'js-js': js } = results['small-buffer']
+    const [reached, reference] = [ours, js].map(runs => median(runs.map(onLink)))
+    lines.push([`${rtt} ms, receive buffers of 208 KiB, against JavaScript to JavaScript`, 'no worse', `${reached.toFixed(1)} to ${reference.toFixed(1)} MB/s`, reached >= reference])
+  }
+  return markdown(['', 'asked', 'measured', 'met'], lines.map(([what, wanted, measured, met]) => [what, wanted, measured, met ? 'yes' : '**no**']))
+}
+
+function speeds (results) {
+  const ids = [...PAIRS, 'sendme', 'wormhole', 'scp', 'limit'].filter(id => results[id])
+  const rows = ids.map((id) => {
+    const result = results[id]
+    if (result.missing) return [NAMES[id], `not installed: ${result.missing}`, '', '', '']
+    const rates = id === 'limit' ? result.whole : result.runs.map(rate)
+    const cpu = result.runs?.[0].cpu ? perGib(result) : undefined
+    return [NAMES[id], median(rates).toFixed(0), `${Math.min(...rates).toFixed(0)}–${Math.max(...rates).toFixed(0)}`,
+      cpu?.sender.toFixed(2) ?? '', cpu?.receiver.toFixed(2) ?? '']
+  })
+  const { size, runs } = Object.values(results).find(({ runs }) => runs) ?? {}
+  if (!size) return ''
+  return `## One file in memory\n\n${bytes(size)} of random bytes in memory, over loopback, between two processes; medians of ${runs.length}. ` +
+    'The time of a transfer is the receiver\'s, from its claim of the offer to the verified file; that of other programs is ' +
+    'the receiving program\'s from start to end. The processor time has the sender\'s first hash in it.\n\n' +
+    markdown(['', 'MB/s', 'runs', 'sender, s a GiB', 'receiver, s a GiB'], rows)
+}
+
+function limits ({ limit }) {
+  if (!limit || limit.missing) return ''
+  const parts = Object.entries(limit.parts).map(([name, rates]) => [LIMITS[name], median(rates).toFixed(0)])
+  return 'The limit is what two threads reach that do the same work without a protocol: one reads, hashes, encrypts and sends ' +
+    'in large batches, one receives, decrypts, hashes and writes; nothing is numbered, acknowledged or sent twice. Its parts alone:\n\n' +
+    markdown(['', 'MB/s'], parts)
+}
+
+const LIMITS = {
+  hash: 'SHA-256',
+  encrypt: 'encryption (XChaCha20-Poly1305)',
+  decrypt: 'decryption',
+  udp: 'UDP over loopback with segmentation offload, two threads',
+  write: 'writing the file',
+  read: 'reading the file'
+}
+
+function overLinks (results) {
+  const ids = Object.keys(results).filter(id => results[id].rtt && !results[id].missing)
+  if (!ids.length) return ''
+  const rows = ids.map((id) => {
+    const { rate, rtt, loss, receiveBuffer, ...link } = results[id]
+    const name = `${rate} Mbit/s, ${rtt} ms, ${loss} % lost${receiveBuffer ? `, receive buffers of ${receiveBuffer / 1024} KiB` : ''}`
+    return [name, ...PAIRS.map(pair => median(link[pair].map(onLink)).toFixed(1))]
+  })
+  return '## Over links\n\n' + `MB/s of ${bytes(results[ids[0]].size)} from the connection to the verified file, between network namespaces joined by an ` +
+    'emulated link with a buffer of one bandwidth-delay product; hub and DHT are on the sender\'s side.\n\n' +
+    markdown(['', ...PAIRS.map(pair => NAMES[pair])], rows)
+}
+
+function growth ({ growth: measured }) {
+  if (!measured) return ''
+  const rows = measured.sizes.map(({ size, runs }) => {
+    const cpu = perGib({ runs: runs.map(run => ({ ...run, bytes: size })) })
+    const peak = end => (Math.max(...runs.map(({ peak }) => peak[end])) / MB).toFixed(0)
+    const claimed = median(runs.map(({ seconds }) => size / MB / seconds))
+    const connected = median(runs.map(run => size / MB / run.connected))
+    return [bytes(size), String(runs.length), claimed.toFixed(0), connected.toFixed(0), cpu.sender.toFixed(2), cpu.receiver.toFixed(2), peak('sender'), peak('receiver')]
+  })
+  return '## Growth\n\nFrom small files to large ones, ats-p2p to ats-p2p. What small files cost a byte is the price of a transfer, not of its bytes.\n\n' +
+    markdown(['file', 'runs', 'MB/s from the claim', 'MB/s from the connection', 'sender, s a GiB', 'receiver, s a GiB', 'sender\'s peak, MB', 'receiver\'s peak, MB'], rows)
+}
+
+function connections ({ parallel }) {
+  if (!parallel) return ''
+  const rows = parallel.connections.map(({ connections, runs }) => {
+    const cpu = perGib({ runs })
+    const peak = end => (Math.max(...runs.map(({ peak }) => peak[end])) / MB).toFixed(0)
+    return [String(connections), median(runs.map(rate)).toFixed(0), cpu.sender.toFixed(2), cpu.receiver.toFixed(2), peak('sender'), peak('receiver')]
+  })
+  return `From one connection to many, ${bytes(parallel.total)} in all, between the same two nodes:\n\n` +
+    markdown(['transfers at once', 'MB/s', 'sender, s a GiB', 'receiver, s a GiB', 'sender\'s peak, MB', 'receiver\'s peak, MB'], rows)
+}
+
+/** Megabytes a second since the connection stood. */
+function onLink ({ bytes: size, connected }) {
+  return size / MB / connected
+}
+
+function ratio (number) {
+  return `${number.toFixed(2)} ×`
+}
+
+function bytes (size) {
+  if (size % MIB) return size % 1e9 ? `${size / MB} MB` : `${size / 1e9} GB`
+  return size % 2 ** 30 ? `${size / MIB} MiB` : `${size / 2 ** 30} GiB`
+}
+
+function markdown (head, rows) {
+  const line = cells => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, i) => i ? '---:' : '---')), ...rows.map(line)].join('\n')
+}
+
+module.exports = { table }
