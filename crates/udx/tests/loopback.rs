@@ -77,7 +77,7 @@ async fn bytes_arrive_in_order_and_both_sides_close() {
     right.closed().await.unwrap();
     let (reply, stats) = writer.await.unwrap();
     assert_eq!(reply, b"thanks");
-    assert_eq!(stats.mtu, 1500);
+    assert!(stats.mtu >= 1500, "{stats:?}");
 }
 
 #[tokio::test]

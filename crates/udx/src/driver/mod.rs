@@ -7,6 +7,7 @@ mod owner;
 mod paths;
 mod pool;
 mod relay;
+mod route;
 mod shared;
 mod socket;
 mod stream;
@@ -34,8 +35,9 @@ pub struct Config {
     pub receive_buffer: usize,
     /// Send buffer asked of the system for each socket, in bytes. Default 1 MiB.
     pub send_buffer: usize,
-    /// Most bytes that wait for a stream's reader. Default just under 4 MiB; a socket with a smaller receive
-    /// buffer lowers it.
+    /// What a stream's receive window starts from, in bytes: most that waits for its reader on a short path; on a long
+    /// one, what the path itself carries is added. Default just under 4 MiB; a socket with a smaller receive buffer
+    /// lowers it.
     pub receive_window: u32,
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-/// A packet further ahead than this is treated as lost: twice the packets that libudx's whole receive window
-/// of 4 MiB holds, so that no sender that heeds the window comes near it.
-const MAX_AHEAD: u64 = 8192;
+/// A packet is treated as lost if it is further ahead than packets of so many bytes would fill the room: half of the
+/// smallest full packet, so that no sender that heeds the window comes near it.
+const LEAST_PACKET: usize = 640;
 
 /// What became of a sequenced packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,9 @@ impl Assembler {
         if seq < self.next || self.ahead.contains_key(&seq) {
             return Arrival::Duplicate;
         }
-        if seq - self.next >= MAX_AHEAD || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room) {
+        if seq - self.next >= (room / LEAST_PACKET) as u64
+            || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room)
+        {
             return Arrival::Refused;
         }
         if is_end && self.end.is_none() {

@@ -16,10 +16,14 @@ const MIN_WINDOW: usize = 4;
 const HIGH_GAIN: f64 = 2.88539;
 /// Window gain once the path is known: room for acknowledgements that come late and in bulk.
 const WINDOW_GAIN: f64 = 2.0;
-/// Pacing gains of the phases of PROBE_BW, each about one round trip long.
-const CYCLE: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-/// Where the cycle starts.
-const FIRST_PHASE: usize = 4;
+/// Pacing gains of the phases of PROBE_BW, each about one round trip long: one that probes, one that drains what that
+/// left behind, and some at the rate as it is.
+const PROBE_GAIN: f64 = 1.25;
+const DRAIN_GAIN: f64 = 0.75;
+const CRUISE_GAIN: f64 = 1.0;
+/// Between how many cruising phases there are, chosen at random: streams that probe at the same time would never find
+/// out what is theirs. Six on average, as libudx has; no more than that the estimate outlives them.
+const CRUISE_PHASES: std::ops::RangeInclusive<u64> = 4..=8;
 /// Pacing this much below the estimate keeps queues from building on estimate noise.
 const PACING_MARGIN: f64 = 0.99;
 /// Least pacing rate in bytes per microsecond (one byte a millisecond).
@@ -111,8 +115,10 @@ pub(super) struct Bbr {
     full_count: u8,
     is_full: bool,
 
-    cycle: usize,
+    /// Cruising phases left before the next probe.
+    cruises: u64,
     cycle_at: Instant,
+    random: u64,
 
     extra_acked: [u64; 2],
     extra_slot: usize,
@@ -127,7 +133,8 @@ pub(super) struct Bbr {
 }
 
 impl Bbr {
-    pub fn new(payload: usize) -> Self {
+    /// For packets of so much payload; streams with different seeds probe at different times.
+    pub fn new(payload: usize, seed: u64) -> Self {
         let per_micro = INITIAL_WINDOW as f64 / MILLISECOND as f64;
         Self {
             mode: Mode::Startup,
@@ -147,8 +154,9 @@ impl Bbr {
             full_bandwidth: 0.0,
             full_count: 0,
             is_full: false,
-            cycle: FIRST_PHASE,
+            cruises: 0,
             cycle_at: Instant::default(),
+            random: seed,
             extra_acked: [0; 2],
             extra_slot: 0,
             extra_rounds: 0,
@@ -302,9 +310,17 @@ impl Bbr {
             is_full_length
         };
         if is_over {
-            self.cycle = (self.cycle + 1) % CYCLE.len();
             self.cycle_at = ack.now;
-            self.pacing_gain = CYCLE[self.cycle];
+            if self.pacing_gain > 1.0 {
+                self.pacing_gain = DRAIN_GAIN;
+            } else if self.pacing_gain < 1.0 {
+                self.cruise();
+            } else {
+                self.cruises = self.cruises.saturating_sub(1);
+                if self.cruises == 0 {
+                    self.pacing_gain = PROBE_GAIN;
+                }
+            }
         }
     }
 
@@ -335,9 +351,19 @@ impl Bbr {
     fn enter_probe_bandwidth(&mut self, now: Instant) {
         self.mode = Mode::ProbeBandwidth;
         self.window_gain = WINDOW_GAIN;
-        self.cycle = FIRST_PHASE;
         self.cycle_at = now;
-        self.pacing_gain = CYCLE[self.cycle];
+        self.cruise();
+    }
+
+    fn cruise(&mut self) {
+        self.pacing_gain = CRUISE_GAIN;
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let choices = CRUISE_PHASES.end() - CRUISE_PHASES.start() + 1;
+        self.cruises = CRUISE_PHASES.start() + (z ^ (z >> 31)) % choices;
     }
 
     fn update_min_rtt(&mut self, ack: &Ack) {

@@ -15,6 +15,7 @@ mod rtt;
 mod send_buffer;
 mod seq;
 mod stream;
+mod window;
 
 pub use framing::Framing;
 pub use mtu::overhead;

@@ -4,10 +4,11 @@
 
 /// Every path is taken to carry this.
 pub(super) const BASE: u16 = 1200;
-/// Nothing larger is tried: Ethernet's size, and libudx's own cap.
-const MAX: u16 = 1500;
-/// What a probe adds to the last size that worked.
+/// Ethernet's size: nothing larger is tried unless the first hop is known to carry it.
+const ETHERNET: u16 = 1500;
+/// What a probe adds to the last size that worked, up to Ethernet's size and beyond, where paths differ less finely.
 const STEP: u16 = 32;
+const LARGE_STEP: u16 = 192;
 /// Losses of one probe size after which the search ends.
 const TRIES: u8 = 3;
 /// Padding has to fit the header's one-byte offset.
@@ -42,7 +43,17 @@ pub(super) struct Mtu {
 
 impl Mtu {
     pub fn new() -> Self {
-        Self { current: BASE, probe: BASE, max: MAX, state: State::Idle }
+        Self { current: BASE, probe: BASE, max: ETHERNET, state: State::Idle }
+    }
+
+    /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx could not
+    /// receive.
+    pub fn set_first_hop(&mut self, bytes: usize, ipv6: bool) {
+        let most = super::MAX_DATAGRAM + overhead(ipv6) - super::packet::HEADER_LEN;
+        self.max = u16::try_from(bytes.min(most)).unwrap_or(u16::MAX);
+        if self.max <= BASE {
+            self.state = State::Done;
+        }
     }
 
     pub fn current(&self) -> u16 {
@@ -83,7 +94,11 @@ impl Mtu {
         self.state = if self.probe >= self.max {
             State::Done
         } else {
-            self.probe = (self.probe + STEP).min(self.max);
+            self.probe = match self.probe {
+                ..ETHERNET => (self.probe + STEP).min(ETHERNET),
+                _ => self.probe + LARGE_STEP,
+            }
+            .min(self.max);
             State::Searching { tries: 0, in_flight: false }
         };
     }
@@ -125,6 +140,25 @@ mod tests {
         }
         assert_eq!(sizes, [1172, 1204, 1236, 1268, 1300, 1332, 1364, 1396, 1428, 1460, 1472]);
         assert_eq!(mtu.current(), 1500);
+    }
+
+    #[test]
+    fn where_the_first_hop_carries_more_it_climbs_to_what_libudx_receives() {
+        let climb = |hop, is_ipv6| {
+            let mut mtu = Mtu::new();
+            mtu.set_first_hop(hop, is_ipv6);
+            mtu.on_ack();
+            while mtu.probe_padding(mtu.capacity(is_ipv6), is_ipv6).is_some() {
+                mtu.on_probe_sent();
+                mtu.on_probe_acked();
+            }
+            mtu.current()
+        };
+        assert_eq!(climb(65_536, false), 2076);
+        assert_eq!(climb(65_536, true), 2096);
+        assert_eq!(climb(1600, false), 1600);
+        assert_eq!(climb(1280, false), 1280);
+        assert_eq!(climb(576, false), 1200);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Two streams and a network between them, in virtual time. Everything follows from the seed.
+//! Streams and a network between their ends, in virtual time. Everything follows from the seed.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,6 +9,8 @@ use udx::proto::packet::{Flags, HEADER_LEN, Header, LIBUDX_SACK_BLOCKS, SACK_BLO
 use udx::proto::{Limits, Remote, Stream, StreamConfig, Transmit};
 use udx::{Error, Instant, Micros, SocketId};
 
+use crate::link::Direction;
+pub use crate::link::Link;
 use crate::pattern::Pattern;
 
 pub const MILLISECOND: Micros = 1_000;
@@ -17,47 +19,8 @@ pub const SECOND: Micros = 1_000_000;
 /// Bytes of IPv4 and UDP headers around a datagram.
 const HEADERS: usize = 28;
 
-/// Most bytes an application keeps queued.
-const QUEUED: u64 = 4 << 20;
-
-/// One direction of the network.
-#[derive(Debug, Clone)]
-pub struct Link {
-    /// Bytes per microsecond; one is 8 Mbit/s. Infinite if `None`.
-    pub rate: Option<f64>,
-    pub delay: Micros,
-    /// Bytes that wait for the link before it drops.
-    pub queue: usize,
-    /// Probabilities from 0 to 1.
-    pub loss: f64,
-    pub duplicate: f64,
-    /// Delayed by up to this much more than the others.
-    pub reorder: f64,
-    pub reorder_delay: Micros,
-    /// Largest IP packet; larger ones vanish unless they may be cut.
-    pub mtu: usize,
-    /// While set, everything vanishes.
-    pub is_down: bool,
-}
-
-impl Link {
-    /// A perfect link of this speed (Mbit/s) and one-way delay, with a queue of one bandwidth-delay product.
-    pub fn new(megabits: f64, delay: Micros) -> Self {
-        let rate = megabits / 8.0;
-        let queue = (rate * 2.0 * delay as f64) as usize;
-        Self {
-            rate: Some(rate),
-            delay,
-            queue: queue.max(30_000),
-            loss: 0.0,
-            duplicate: 0.0,
-            reorder: 0.0,
-            reorder_delay: 0,
-            mtu: 1500,
-            is_down: false,
-        }
-    }
-}
+/// Bytes an application keeps queued beyond what the stream can have on its way.
+const SPARE: u64 = 256 << 10;
 
 /// One end and its application.
 pub struct End {
@@ -70,11 +33,14 @@ pub struct End {
     pub read_rate: Option<f64>,
     unread: f64,
     read_at: Micros,
+    /// What the stream's way is longer than the links.
+    delay: Micros,
 }
 
 impl End {
-    fn new(id: u32) -> Self {
+    fn new(id: u32, delay: Micros) -> Self {
         Self {
+            delay,
             stream: Stream::new(&StreamConfig::new(id)),
             sent: Pattern::new(),
             received: Pattern::new(),
@@ -103,46 +69,63 @@ type Delivery = Reverse<(Micros, u64, usize, Vec<u8>)>;
 /// The whole.
 pub struct Simulation {
     pub now: Micros,
-    pub ends: [End; 2],
-    /// From the first end to the second, and back.
+    /// In pairs: of each stream the end on the left, and the one on the right.
+    pub ends: Vec<End>,
+    /// From left to right, and back; shared by all streams.
     pub links: [Link; 2],
-    /// When each link has sent what it was given.
-    free_at: [f64; 2],
-    deliveries: BinaryHeap<Delivery>,
-    count: u64,
-    random: u64,
     /// Datagrams given to the network, by each end.
-    pub datagrams: [u64; 2],
-    /// Datagrams dropped because a link's queue was full.
-    pub overflows: u64,
-    /// Datagrams lost at random.
-    pub losses: u64,
+    pub datagrams: Vec<u64>,
     /// Cut lists of SACK blocks to the 50 that libudx sends.
     pub truncates_sacks: bool,
+    /// How often ends look at what has arrived, as systems gather interrupts; at once if 0.
+    pub turn: Micros,
+    directions: [Direction; 2],
+    deliveries: BinaryHeap<Delivery>,
+    count: u64,
 }
 
 impl Simulation {
-    /// Two connected streams.
+    /// Two connected ends of one stream.
     pub fn new(forth: Link, back: Link, seed: u64) -> Self {
-        let mut ends = [End::new(1), End::new(2)];
-        for (index, end) in ends.iter_mut().enumerate() {
-            let address = SocketAddr::from(([127, 0, 0, 1], 1000));
-            let remote = Remote { socket: SocketId::new(0), address, id: 2 - index as u32 };
-            end.stream.connect(remote).unwrap();
+        Self::with_streams(&[0], forth, back, seed)
+    }
+
+    /// Several streams over the same links, each with so much more delay of its own, one way.
+    pub fn with_streams(delays: &[Micros], forth: Link, back: Link, seed: u64) -> Self {
+        let mut ends = Vec::new();
+        for &delay in delays {
+            for _ in 0..2 {
+                let index = ends.len();
+                // Streams that follow chance follow the seed.
+                let id = |index: usize| (seed as u32) << 8 | index as u32;
+                let address = SocketAddr::from(([127, 0, 0, 1], 1000));
+                let remote = Remote { socket: SocketId::new(0), address, id: id(index ^ 1) };
+                let mut end = End::new(id(index), delay);
+                end.stream.connect(remote).unwrap();
+                ends.push(end);
+            }
         }
         Self {
             now: SECOND,
+            datagrams: vec![0; ends.len()],
             ends,
             links: [forth, back],
-            free_at: [0.0; 2],
+            truncates_sacks: false,
+            turn: 0,
+            directions: [Direction::new(seed), Direction::new(!seed)],
             deliveries: BinaryHeap::new(),
             count: 0,
-            random: seed,
-            datagrams: [0; 2],
-            overflows: 0,
-            losses: 0,
-            truncates_sacks: false,
         }
+    }
+
+    /// Datagrams of either direction dropped because a link's queue was full.
+    pub fn overflows(&self) -> u64 {
+        self.directions.iter().map(|direction| direction.counts.overflowed).sum()
+    }
+
+    /// Datagrams of either direction lost at random.
+    pub fn losses(&self) -> u64 {
+        self.directions.iter().map(|direction| direction.counts.lost).sum()
     }
 
     /// Lets the time pass.
@@ -152,16 +135,18 @@ impl Simulation {
         self.now = until;
     }
 
-    /// Runs until both streams are closed; panics after `limit`.
-    pub fn run_to_close(&mut self, limit: Micros) -> [Result<(), Error>; 2] {
+    /// Runs until all ends are closed; panics after `limit`.
+    pub fn run_to_close(&mut self, limit: Micros) -> Vec<Result<(), Error>> {
         let until = self.now + limit;
         let is_over = |sim: &Self| {
             sim.ends.iter().all(|end| end.stream.closed().is_some()) && sim.deliveries.is_empty()
         };
         self.run_until(until, is_over);
-        let stats = [self.ends[0].stream.stats(), self.ends[1].stream.stats()];
-        let closed = self.ends.each_ref().map(|end| end.stream.closed());
-        closed.map(|closed| closed.unwrap_or_else(|| panic!("still open at {} us: {stats:?}", self.now)))
+        let result = |end: &End| {
+            let stats = end.stream.stats();
+            end.stream.closed().unwrap_or_else(|| panic!("still open at {} us: {stats:?}", self.now))
+        };
+        self.ends.iter().map(result).collect()
     }
 
     /// Runs until the condition holds; false if `until` comes first.
@@ -216,7 +201,7 @@ impl Simulation {
 
     fn pump(&mut self) {
         let now = self.instant();
-        for index in 0..2 {
+        for index in 0..self.ends.len() {
             let end = &mut self.ends[index];
             while let Some(data) = end.stream.read() {
                 end.received.check(&data);
@@ -229,7 +214,8 @@ impl Simulation {
                 end.read_at = self.now;
                 end.stream.set_backlog(end.unread as usize);
             }
-            while end.to_send > 0 && end.stream.closed().is_none() && end.stream.unacked() < QUEUED {
+            let most = end.stream.send_window() as u64 + SPARE;
+            while end.to_send > 0 && end.stream.closed().is_none() && end.stream.unacked() < most {
                 let n = end.to_send.min(64 * 1024);
                 end.stream.write(now, end.sent.next(n).into()).unwrap();
                 end.to_send -= n;
@@ -250,41 +236,15 @@ impl Simulation {
 
     fn transmit(&mut self, from: usize, datagram: &[u8], transmit: &Transmit) {
         self.datagrams[from] += 1;
-        let link = self.links[from].clone();
+        let side = from % 2;
         let size = datagram.len() + HEADERS;
-        if self.chance() < link.loss {
-            self.losses += 1;
-            return;
-        }
-        if link.is_down || (size > link.mtu && !transmit.may_fragment) {
-            return;
-        }
-        let mut arrival = self.now + link.delay;
-        if let Some(rate) = link.rate {
-            let free_at = self.free_at[from].max(self.now as f64);
-            if (free_at - self.now as f64) * rate > link.queue as f64 {
-                self.overflows += 1;
-                return;
-            }
-            self.free_at[from] = free_at + size as f64 / rate;
-            arrival = self.free_at[from] as Micros + link.delay;
-        }
-        if self.chance() < link.reorder {
-            arrival += (self.chance() * link.reorder_delay as f64) as Micros;
-        }
-        let copies = 1 + usize::from(self.chance() < link.duplicate);
+        let fate = self.directions[side].pass(&self.links[side], self.now, size, transmit.may_fragment);
+        let Some((at, copies)) = fate else { return };
+        let at = at + self.ends[from].delay;
+        let at = if self.turn > 0 { at.next_multiple_of(self.turn) } else { at };
         for _ in 0..copies {
             self.count += 1;
-            self.deliveries.push(Reverse((arrival, self.count, 1 - from, datagram.to_vec())));
+            self.deliveries.push(Reverse((at, self.count, from ^ 1, datagram.to_vec())));
         }
-    }
-
-    /// SplitMix64, as a number from 0 to 1.
-    fn chance(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as f64 / u64::MAX as f64
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::super::Config;
 use super::super::paths::Share;
+use super::super::route::first_hop_mtu;
 use super::super::shared::{Shared, State, WRITE_SPARE, charge};
 use super::super::socket::SocketState;
 use super::super::stream::{Firewall, StreamOptions, Verdict};
@@ -135,6 +136,7 @@ impl Entry {
         self.add_socket(remote.socket);
         // Fails only if the stream is closed, which its user learns otherwise.
         let _ = self.stream.connect(remote);
+        self.look_up_route(remote.address);
     }
 
     /// Moves the stream, whose user was told that it is moved.
@@ -143,6 +145,13 @@ impl Entry {
             self.add_socket(remote.socket);
             // Fails only if the stream is closed, which its user learns otherwise.
             let _ = self.stream.change_remote(remote);
+            self.look_up_route(remote.address);
+        }
+    }
+
+    fn look_up_route(&mut self, to: SocketAddr) {
+        if let Some(bytes) = first_hop_mtu(to) {
+            self.stream.set_first_hop_mtu(bytes);
         }
     }
 

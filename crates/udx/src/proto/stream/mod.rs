@@ -25,6 +25,7 @@ use super::rack::Rack;
 use super::rate::RateSampler;
 use super::rtt::Rtt;
 use super::send_buffer::SendBuffer;
+use super::window::ReceiveWindow;
 use super::{LIBUDX_WINDOW, MAX_MESSAGES};
 use crate::error::Error;
 use crate::time::{Instant, Micros};
@@ -70,7 +71,8 @@ pub struct StreamConfig {
     pub seq: u32,
     /// Number of the first packet expected.
     pub ack: u32,
-    /// Most bytes that may wait here for the application: what the advertised window starts from.
+    /// Bytes that the socket's receive buffer holds: what the advertised window starts from. It grows by what is on
+    /// the way to us on a long path.
     pub receive_window: u32,
 }
 
@@ -155,8 +157,9 @@ pub struct Stream {
     assembler: Assembler,
     ack: AckSchedule,
     messages_in: VecDeque<Bytes>,
-    /// Most bytes the application side may hold.
-    receive_window: u32,
+    receive_window: ReceiveWindow,
+    /// Bytes handed to the application side since the beginning.
+    handed_over: u64,
     /// Bytes delivered to the application side and not yet read there.
     backlog: usize,
     advertised: u32,
@@ -202,7 +205,8 @@ impl Stream {
             assembler: Assembler::new(config.ack),
             ack: AckSchedule::default(),
             messages_in: VecDeque::new(),
-            receive_window: config.receive_window,
+            receive_window: ReceiveWindow::new(config.receive_window),
+            handed_over: 0,
             backlog: 0,
             advertised: config.receive_window,
             peer_window: LIBUDX_WINDOW,
@@ -215,7 +219,7 @@ impl Stream {
             pacer: Pacer::new(),
             rate: RateSampler::default(),
             rate_trusted_from: 0,
-            congestion: Bbr::new(BASE_PAYLOAD),
+            congestion: new_congestion(config.id),
             newly_lost: 0,
             timers: Timers::default(),
             stats: Stats::default(),
@@ -261,8 +265,16 @@ impl Stream {
         self.mtu = Mtu::new();
         if self.outstanding.is_empty() {
             self.is_remote_changed = true;
+            self.forget_path();
         }
         Ok(())
+    }
+
+    /// The first hop to the current remote carries IP packets of so many bytes; else Ethernet's 1500 are assumed. To be
+    /// told anew after a change of the remote.
+    pub fn set_first_hop_mtu(&mut self, bytes: usize) {
+        let is_ipv6 = self.remotes.current().is_some_and(|remote| remote.address.is_ipv6());
+        self.mtu.set_first_hop(bytes, is_ipv6);
     }
 
     /// True once after a change of the remote is complete: all that was sent to the old one is acknowledged.
@@ -332,7 +344,9 @@ impl Stream {
 
     /// The next received bytes in order. Counts as delivered: tell [`Self::set_backlog`] what waits for its reader.
     pub fn read(&mut self) -> Option<Bytes> {
-        self.assembler.pop()
+        let data = self.assembler.pop()?;
+        self.handed_over += data.len() as u64;
+        Some(data)
     }
 
     /// The next unordered message.
@@ -350,7 +364,7 @@ impl Stream {
     pub fn set_backlog(&mut self, bytes: usize) {
         self.backlog = bytes;
         let window = self.window();
-        let is_wide = self.receive_window / 2;
+        let is_wide = self.whole_window() / 2;
         if self.advertised < is_wide
             && window >= is_wide.saturating_add(self.advertised / 2)
             && self.is_open()
@@ -361,12 +375,12 @@ impl Stream {
 
     /// Whether the peer was, or would be, told of so little room that it should hear when there is more.
     pub fn is_window_narrow(&self) -> bool {
-        self.advertised.min(self.window()) < self.receive_window / 2
+        self.advertised.min(self.window()) < self.whole_window() / 2
     }
 
-    /// Sets the most bytes that may wait for the application.
+    /// Sets what the receive window starts from ([`StreamConfig::receive_window`]).
     pub fn set_receive_window(&mut self, bytes: u32) {
-        self.receive_window = bytes;
+        self.receive_window.set_buffer(bytes);
     }
 
     /// Sends a heartbeat whenever nothing was sent or unacknowledged for this long; `None` for never.
@@ -383,10 +397,11 @@ impl Stream {
         self.buffer.unsent_offset() + self.buffer.unsent() as u64 - acked
     }
 
-    /// Bytes that can be on their way at once: more than this and some spare need not be queued.
+    /// Bytes that can be unacknowledged at once: more than this and some spare need not be queued. What the peer holds
+    /// behind a hole is no longer on its way, and makes room for more.
     pub fn send_window(&self) -> usize {
         let packets = self.congestion.window().min(self.peer_window as usize / BASE_PAYLOAD);
-        packets * self.payload_capacity()
+        (packets + self.outstanding.sacked() + self.outstanding.lost()) * self.payload_capacity()
     }
 
     /// Whether everything written, and the END if there is one, is acknowledged.
@@ -450,6 +465,12 @@ impl Stream {
         }
     }
 
+    /// What was learnt of one path says nothing of another.
+    fn forget_path(&mut self) {
+        self.rtt = Rtt::new();
+        self.congestion = new_congestion(self.id);
+    }
+
     fn is_open(&self) -> bool {
         self.life == Life::Open
     }
@@ -482,15 +503,25 @@ impl Stream {
     /// Bytes the application side can still take. A few packets out of order do not count, as with libudx; many
     /// must, for memory's sake.
     fn window(&self) -> u32 {
-        let free = self.receive_window as usize / 4;
+        let whole = self.whole_window();
+        let free = whole as usize / 4;
         let used = self.backlog + self.assembler.ready() + self.assembler.ahead().saturating_sub(free);
-        self.receive_window.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+        whole.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// The receive window while nothing waits for its reader.
+    fn whole_window(&self) -> u32 {
+        self.receive_window.bytes(self.rtt.min())
     }
 
     /// Payload bytes of a full packet towards the current remote.
     fn payload_capacity(&self) -> usize {
         self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
     }
+}
+
+fn new_congestion(id: u32) -> Bbr {
+    Bbr::new(BASE_PAYLOAD, u64::from(id))
 }
 
 fn check_address(remote: Remote) -> Result<(), Error> {

@@ -25,6 +25,8 @@ struct Delivered {
     packets: usize,
     /// Send time and round trip of the latest-sent packet that was sent only once.
     latest: Option<(Instant, Micros)>,
+    /// With it, all that was sent to the remote before is acknowledged.
+    has_moved: bool,
 }
 
 impl Stream {
@@ -64,6 +66,8 @@ impl Stream {
         }
         if let Some(arrival) = arrival {
             self.ack.on_packet(arrival != Arrival::Next || header.flags.intersects(Flags::END));
+            let read = self.handed_over.saturating_sub(self.backlog as u64);
+            self.receive_window.on_arrival(now, read, self.rtt.min());
         }
         self.update_peer_window(header.rwnd, peer_seq, ack);
         self.handle_ack(now, ack, bytes.get(layout.sacks).unwrap_or_default());
@@ -78,7 +82,7 @@ impl Stream {
         let is_end = flags.intersects(Flags::END);
         // An END without DATA has no payload, whatever follows its header.
         let payload = if flags.intersects(Flags::DATA) { payload } else { payload.start..payload.start };
-        let room = (self.receive_window as usize + WINDOW_SLACK).saturating_sub(self.backlog);
+        let room = (self.whole_window() as usize + WINDOW_SLACK).saturating_sub(self.backlog);
         let arrival = self.assembler.insert(seq, is_end, payload.len(), room, || buffer.slice(payload));
         if arrival == Arrival::Duplicate {
             self.stats.duplicates += 1;
@@ -133,6 +137,9 @@ impl Stream {
             self.rate_trusted_from = self.rate.delivered() + 1;
         }
         self.tell_congestion_control(now, &delivered, prior_in_flight);
+        if delivered.has_moved {
+            self.forget_path();
+        }
     }
 
     fn acknowledge(&mut self, now: Instant, ack: u64, delivered: &mut Delivered) {
@@ -166,6 +173,7 @@ impl Stream {
         }
         if self.remotes.on_acked(first) {
             self.is_remote_changed = true;
+            delivered.has_moved = true;
         }
         if let End::Sent(seq) = self.end
             && seq < first

@@ -304,14 +304,18 @@ impl Stream {
         self.restart_rto(now);
     }
 
-    /// Notes that the application, not the network, limits us: little is queued, and the window is not full.
+    /// Notes that an application, not the network, limits us: little is queued here, or the peer takes no more, and the
+    /// window is not full.
     fn check_app_limited(&mut self) {
-        if self.buffer.unsent() < self.payload_capacity()
+        let in_flight = self.outstanding.in_flight();
+        let is_limited =
+            self.buffer.unsent() < self.payload_capacity() || in_flight >= self.peer_window_packets();
+        if is_limited
             && self.outstanding.lost() == 0
-            && self.outstanding.in_flight() < self.congestion.window()
+            && in_flight < self.congestion.window()
             && self.phase != Phase::Loss
         {
-            self.rate.on_app_limited(self.outstanding.in_flight());
+            self.rate.on_app_limited(in_flight);
         }
     }
 }

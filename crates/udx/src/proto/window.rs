@@ -1,0 +1,101 @@
+//! How much may be on its way to us: what the receive window starts from.
+//!
+//! A window says how much may arrive before we look, so at first it is what the socket's buffer holds. On a long path
+//! most of a window is not in that buffer but on the way. What the path itself carries is therefore added, as far as it
+//! was seen to carry it; a sender without a queue between can then double its speed by using the whole.
+
+use crate::time::{Instant, MILLISECOND, Micros};
+
+/// Most bytes a window grows to: 1 Gbit/s over 100 ms, and what the buffer holds besides.
+pub(super) const MAX_WINDOW: u32 = 24 << 20;
+
+/// Shortest time over which the rate is taken: batches of a shorter one say little.
+const LEAST_INTERVAL: Micros = 10 * MILLISECOND;
+
+/// Round trips up to this are processing, not distance: nothing of a window is on the way. Generous, as one who only
+/// receives measures the round trip seldom.
+const NEAR: Micros = 2 * MILLISECOND;
+
+/// The window of one stream.
+#[derive(Debug)]
+pub(super) struct ReceiveWindow {
+    /// Bytes that the socket's buffer holds.
+    buffer: u32,
+    /// Bytes taken by the reader when the present interval began, and when that was.
+    since: Option<(Instant, u64)>,
+    /// Greatest rate at which the reader took what arrived, in bytes per microsecond.
+    rate: f64,
+}
+
+impl ReceiveWindow {
+    pub fn new(buffer: u32) -> Self {
+        Self { buffer, since: None, rate: 0.0 }
+    }
+
+    /// Another socket, or another bound.
+    pub fn set_buffer(&mut self, bytes: u32) {
+        self.buffer = bytes;
+    }
+
+    /// Something arrived; the reader has taken `read` bytes since the beginning.
+    pub fn on_arrival(&mut self, now: Instant, read: u64, min_rtt: Option<Micros>) {
+        let Some((start, before)) = self.since else {
+            self.since = Some((now, read));
+            return;
+        };
+        let elapsed = now - start;
+        if elapsed >= LEAST_INTERVAL.max(min_rtt.unwrap_or(0)) {
+            self.rate = self.rate.max(read.saturating_sub(before) as f64 / elapsed as f64);
+            self.since = Some((now, read));
+        }
+    }
+
+    /// The window in bytes, before what waits for the reader is taken off.
+    pub fn bytes(&self, min_rtt: Option<Micros>) -> u32 {
+        let distance = min_rtt.unwrap_or(0).saturating_sub(NEAR);
+        // Casts of floats saturate.
+        let on_the_way = (self.rate * distance as f64) as u32;
+        self.buffer.saturating_add(on_the_way).min(MAX_WINDOW.max(self.buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrivals(window: &mut ReceiveWindow, rate: u64, time: Micros, rtt: Option<Micros>) {
+        for at in (0..time).step_by(1000) {
+            window.on_arrival(Instant::from_micros(at), at * rate, rtt);
+        }
+    }
+
+    #[test]
+    fn on_a_short_path_it_is_the_buffer_however_fast() {
+        let mut window = ReceiveWindow::new(200_000);
+        arrivals(&mut window, 500, 1_000_000, Some(100));
+        assert_eq!(window.bytes(Some(100)), 200_000);
+        // A first round trip measured too long is mended by the next.
+        assert_eq!(window.bytes(Some(2_000)), 200_000);
+        assert!(window.bytes(Some(3_000)) > 200_000);
+    }
+
+    #[test]
+    fn on_a_long_path_it_is_the_buffer_and_what_the_path_holds() {
+        let mut window = ReceiveWindow::new(200_000);
+        assert_eq!(window.bytes(Some(100_000)), 200_000);
+        // 100 Mbit/s over 100 ms.
+        arrivals(&mut window, 12, 1_000_000, Some(100_000));
+        assert_eq!(window.bytes(Some(100_000)), 200_000 + 12 * 98_000);
+        let mut window = ReceiveWindow::new(200_000);
+        // 10 Gbit/s.
+        arrivals(&mut window, 1250, 1_000_000, Some(100_000));
+        assert_eq!(window.bytes(Some(100_000)), MAX_WINDOW);
+    }
+
+    #[test]
+    fn without_a_round_trip_it_is_the_buffer() {
+        let mut window = ReceiveWindow::new(200_000);
+        arrivals(&mut window, 500, 1_000_000, None);
+        assert_eq!(window.bytes(None), 200_000);
+    }
+}

@@ -1,0 +1,239 @@
+//! How much of a link streams get, under virtual time.
+
+// Each test program uses its part of what the tests share.
+#[path = "common/link.rs"]
+mod link;
+#[path = "common/pattern.rs"]
+mod pattern;
+#[path = "common/simulator.rs"]
+mod simulator;
+
+use simulator::{Link, MILLISECOND, SECOND, Simulation};
+
+/// More than any of these links moves.
+const ENDLESS: usize = 4 << 30;
+
+/// Bytes with which a receiver opens a connection: from their acknowledgement it learns the round trip.
+const GREETING: usize = 56;
+
+/// Mbit/s of payload that each stream gets over so much time from now on.
+fn rates(sim: &mut Simulation, time: u64) -> Vec<f64> {
+    let received = |sim: &Simulation| -> Vec<usize> {
+        sim.ends.iter().skip(1).step_by(2).map(|end| end.received()).collect()
+    };
+    let before = received(sim);
+    sim.run_for(time);
+    let after = received(sim);
+    after.iter().zip(before).map(|(after, before)| (after - before) as f64 * 8.0 / time as f64).collect()
+}
+
+/// Seconds that a transfer of so many bytes takes over two links of this kind.
+fn seconds(link: Link, bytes: usize, seed: u64) -> (f64, Simulation) {
+    let mut sim = Simulation::new(link.clone(), link, seed);
+    sim.turn = 100;
+    let start = sim.now;
+    sim.ends[0].send(bytes, false);
+    assert!(sim.run_until(start + 100 * SECOND, |sim| sim.ends[1].received() == bytes));
+    ((sim.now - start) as f64 / SECOND as f64, sim)
+}
+
+#[test]
+fn a_gigabit_over_a_tenth_of_a_second_is_filled_within_ten_seconds() {
+    let link = Link::new(1000.0, 50 * MILLISECOND);
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 100;
+    sim.ends[1].send(GREETING, false);
+    sim.ends[0].send(ENDLESS, false);
+    sim.run_for(SECOND / 10);
+    assert!(sim.ends[0].stream.peer_window() <= 4 << 20);
+    sim.run_for(4 * SECOND);
+    let rate = rates(&mut sim, 2 * SECOND)[0];
+    let stats = sim.ends[0].stream.stats();
+    assert!(rate > 850.0, "{rate} Mbit/s of 1000: {stats:?}");
+    assert!(stats.peer_window > 12_000_000, "{stats:?}");
+}
+
+/// A hundred megabytes as a transfer, its slow start and its end included.
+#[test]
+fn a_transfer_fills_a_link_with_a_buffer_of_one_product_whatever_it_loses() {
+    for (loss, least) in [(0.0, 90.0), (0.001, 85.0), (0.01, 70.0)] {
+        for seed in 1..3 {
+            let link = Link { loss, ..Link::new(100.0, 25 * MILLISECOND) };
+            let (seconds, sim) = seconds(link, 100_000_000, seed);
+            let rate = 800.0 / seconds;
+            assert!(rate > least, "{rate} Mbit/s of 100 at loss {loss}: {:?}", sim.ends[0].stream.stats());
+            let (stats, dropped) = (sim.ends[0].stream.stats(), sim.overflows() + sim.losses());
+            assert_eq!(stats.timeouts, 0);
+            assert!(stats.resent <= dropped + dropped / 4, "resent {} for {dropped}", stats.resent);
+        }
+    }
+}
+
+/// The window is what the small socket buffer holds, and what is seen to fit the path.
+#[test]
+fn a_small_receive_buffer_does_not_hold_back_a_long_path() {
+    let link = Link::new(200.0, 10 * MILLISECOND);
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 100;
+    sim.ends[1].stream.set_receive_window(180_000);
+    sim.ends[1].send(GREETING, false);
+    sim.ends[0].send(ENDLESS, false);
+    sim.run_for(2 * SECOND);
+    let rate = rates(&mut sim, 2 * SECOND)[0];
+    let stats = sim.ends[0].stream.stats();
+    assert!(rate > 180.0, "{rate} Mbit/s of 200: {stats:?}");
+    assert!((500_000..900_000).contains(&stats.peer_window), "{stats:?}");
+}
+
+#[test]
+fn a_small_receive_buffer_is_guarded_on_a_short_path() {
+    let link = Link { queue: 300_000, ..Link::new(2000.0, 50) };
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 20;
+    sim.ends[1].stream.set_receive_window(180_000);
+    sim.ends[1].send(GREETING, false);
+    sim.ends[0].send(ENDLESS, false);
+    let rate = rates(&mut sim, SECOND)[0];
+    let stats = sim.ends[0].stream.stats();
+    assert!(rate > 1700.0, "{rate} Mbit/s of 2000: {stats:?}");
+    assert_eq!((stats.peer_window, stats.resent), (180_000, 0));
+}
+
+#[test]
+fn streams_share_a_link_whenever_they_start() {
+    for delay in [5, 25] {
+        for offset in [0, 4 * SECOND] {
+            let link = Link::new(50.0, delay * MILLISECOND);
+            let mut sim = Simulation::with_streams(&[0, 0], link.clone(), link, 1);
+            sim.turn = 200;
+            sim.ends[0].send(ENDLESS, false);
+            sim.run_for(offset);
+            sim.ends[2].send(ENDLESS, false);
+            sim.run_for(2 * SECOND);
+            let rates = rates(&mut sim, 20 * SECOND);
+            let (least, all) = (rates[0].min(rates[1]), rates[0] + rates[1]);
+            assert!(least > 17.5 && all > 45.0, "{rates:?} of 50 Mbit/s at {delay} ms, {offset} us apart");
+        }
+    }
+}
+
+/// Twice the round trip: neither pushes the other aside.
+#[test]
+fn streams_of_different_length_share_a_link() {
+    for first in [0, 1] {
+        let link = Link::new(50.0, 25 * MILLISECOND);
+        let mut sim = Simulation::with_streams(&[0, 25 * MILLISECOND], link.clone(), link, 1);
+        sim.turn = 200;
+        sim.ends[2 * first].send(ENDLESS, false);
+        sim.run_for(3 * SECOND);
+        sim.ends[2 * (1 - first)].send(ENDLESS, false);
+        sim.run_for(2 * SECOND);
+        let rates = rates(&mut sim, 20 * SECOND);
+        let (least, all) = (rates[0].min(rates[1]), rates[0] + rates[1]);
+        assert!(least > 15.0 && all > 45.0, "{rates:?} of 50 Mbit/s");
+    }
+}
+
+/// For five seconds a stream is given less than it could send: what it sends then says nothing of the path.
+#[test]
+fn a_stream_that_has_little_to_send_keeps_its_rate() {
+    let link = Link::new(100.0, 25 * MILLISECOND);
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 200;
+    sim.ends[0].send(20_000_000, false);
+    sim.run_for(4 * SECOND);
+    let before = sim.ends[0].stream.stats().pacing_rate;
+    // 8 Mbit/s for 5 s.
+    for _ in 0..50 {
+        sim.ends[0].send(100_000, false);
+        sim.run_for(SECOND / 10);
+    }
+    let after = sim.ends[0].stream.stats().pacing_rate;
+    assert!(after * 10 > before * 7, "{before} then {after}");
+    sim.ends[0].send(10_000_000, false);
+    let rate = rates(&mut sim, SECOND)[0];
+    assert!(rate > 75.0, "{rate} Mbit/s of 100");
+}
+
+/// The round trip is measured anew every ten seconds, at the price of less than a twentieth of the time.
+#[test]
+fn the_round_trip_is_measured_anew_at_a_small_price() {
+    let link = Link::new(20.0, 25 * MILLISECOND);
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 200;
+    sim.ends[0].send(ENDLESS, false);
+    sim.run_for(3 * SECOND);
+    let rate = rates(&mut sim, 30 * SECOND)[0];
+    assert!(rate > 18.0, "{rate} Mbit/s of 20");
+    // A longer path is believed, a shorter one at once.
+    sim.links.iter_mut().for_each(|link| link.delay = 75 * MILLISECOND);
+    sim.links[0].queue *= 3;
+    sim.run_for(25 * SECOND);
+    let rate = rates(&mut sim, 9 * SECOND)[0];
+    assert!(rate > 18.0, "{rate} Mbit/s of 20 at thrice the delay");
+}
+
+#[test]
+fn microseconds_of_delay_do_not_collapse_the_rate() {
+    for (delay, turn) in [(5, 0), (20, 50), (50, 500)] {
+        let link = Link { queue: 1_000_000, ..Link::new(3000.0, delay) };
+        let mut sim = Simulation::new(link.clone(), link, 1);
+        sim.turn = turn;
+        sim.ends[1].send(GREETING, false);
+        sim.ends[0].send(ENDLESS, false);
+        sim.run_for(SECOND / 10);
+        let rate = rates(&mut sim, SECOND / 2)[0];
+        assert!(rate > 2000.0, "{rate} Mbit/s of 3000 at {delay} us, looking every {turn} us");
+    }
+}
+
+#[test]
+fn jitter_is_not_taken_for_congestion() {
+    let link = Link { jitter: 10 * MILLISECOND, ..Link::new(100.0, 20 * MILLISECOND) };
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 100;
+    sim.ends[0].send(ENDLESS, false);
+    sim.run_for(2 * SECOND);
+    let rate = rates(&mut sim, 4 * SECOND)[0];
+    assert!(rate > 85.0, "{rate} Mbit/s of 100");
+}
+
+/// The path changes under way, to one with another delay, and drops packets before and after.
+#[test]
+fn a_stream_that_moves_amid_losses_arrives_whole() {
+    let link = Link { loss: 0.01, ..Link::new(100.0, 10 * MILLISECOND) };
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 100;
+    sim.ends[0].send(30_000_000, true);
+    sim.ends[1].send(GREETING, true);
+    for delay in [25, 5, 50] {
+        sim.run_for(SECOND / 2);
+        sim.links.iter_mut().for_each(|link| link.delay = delay * MILLISECOND);
+        for end in &mut sim.ends {
+            let mut remote = end.stream.remote().unwrap();
+            remote.address.set_port(remote.address.port() + 1);
+            end.stream.change_remote(remote).unwrap();
+        }
+    }
+    let start = sim.now;
+    assert_eq!(sim.run_to_close(20 * SECOND), [Ok(()); 2]);
+    assert_eq!(sim.ends[1].received(), 30_000_000);
+    assert!(sim.now - start < 6 * SECOND, "{} s", (sim.now - start) / SECOND);
+    assert_eq!(sim.ends[0].stream.stats().mtu, 1500);
+}
+
+/// Large packets vanish from one moment on, and small ones are lost at random.
+#[test]
+fn a_black_hole_for_large_packets_amid_losses_is_survived() {
+    let link = Link { loss: 0.01, ..Link::new(100.0, 10 * MILLISECOND) };
+    let mut sim = Simulation::new(link.clone(), link, 1);
+    sim.turn = 100;
+    sim.ends[0].send(20_000_000, true);
+    sim.ends[1].send(GREETING, true);
+    sim.run_for(SECOND);
+    sim.links[0].mtu = 1300;
+    let start = sim.now;
+    assert_eq!(sim.run_to_close(60 * SECOND), [Ok(()); 2]);
+    assert_eq!((sim.ends[1].received(), sim.ends[0].stream.stats().mtu), (20_000_000, 1200));
+    assert!(sim.now - start < 20 * SECOND, "{} s", (sim.now - start) / SECOND);
+}
