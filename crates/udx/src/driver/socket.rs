@@ -28,6 +28,9 @@ const MAX_BLOCKED: usize = 256;
 /// Bytes that Linux accounts for one full datagram in a receive buffer (spec §16).
 const ACCOUNTED: usize = 2304;
 
+/// Whether one receive call brings all that there is, as far as buffers are offered to it.
+const RECEIVES_ALL: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// TTL that sockets are opened with, as libudx does.
 const TTL: u32 = 64;
 
@@ -188,20 +191,22 @@ impl SocketState {
                 Poll::Ready(Ok(())) => {}
             }
             let mut metas = [RecvMeta::default(); BUFFERS];
+            let mut count = 0;
             let result = self.io.try_io(Interest::READABLE, || {
                 let mut slices = pool.slots.each_mut().map(|slot| IoSliceMut::new(slot));
-                self.udp.recv((&self.io).into(), &mut slices, &mut metas)
+                count = self.udp.recv((&self.io).into(), &mut slices, &mut metas)?;
+                // Said here, it spares the call that would find nothing: what arrives from now on is news.
+                if RECEIVES_ALL && count < BUFFERS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             });
+            received.extend(metas.iter().take(count).map(|meta| Received {
+                from: unmapped(meta.addr),
+                len: meta.len,
+                stride: meta.stride.max(1),
+            }));
             match result {
-                Ok(count) => {
-                    received.extend(metas.iter().take(count).map(|meta| Received {
-                        from: unmapped(meta.addr),
-                        len: meta.len,
-                        stride: meta.stride.max(1),
-                    }));
-                    return Poll::Ready(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && count == 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(()),
+                Ok(()) => return Poll::Ready(()),
                 // Reports of earlier sends that nobody received; the next call may bring datagrams.
                 Err(error) => {
                     tracing::debug!(%error, "receive failed");
