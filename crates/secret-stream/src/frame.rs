@@ -1,6 +1,6 @@
 //! Frames: a length of three bytes, little endian, then that many bytes.
 
-use std::ops::RangeInclusive;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 use bytes::{Buf, BytesMut};
 
@@ -12,9 +12,10 @@ pub const LENGTH_LEN: usize = 3;
 /// Longest frame that the length can say, in bytes.
 pub const MAX_FRAME: usize = 0xff_ff_ff;
 
-/// Largest step by which memory grows for a frame whose bytes have not arrived yet. A peer that announces a
-/// long frame and sends nothing costs this much, not what it announced.
-const MAX_GROWTH: usize = 256 * 1024;
+/// Largest step by which memory grows for a frame whose bytes have not arrived yet: a little more than four of the
+/// 64 KiB that peers mostly send. A peer that announces a long frame and sends nothing costs this much, not what it
+/// announced.
+const MAX_GROWTH: usize = 264 * 1024;
 
 /// Frames to hold in one piece of memory before another is taken, so that short ones share one allocation.
 const FRAMES_PER_ALLOCATION: usize = 4;
@@ -29,14 +30,24 @@ pub fn encode_length(length: usize) -> [u8; LENGTH_LEN] {
 /// Cuts a stream of bytes into frames.
 #[derive(Debug)]
 pub struct FrameDecoder {
-    buffer: BytesMut,
     accepted: RangeInclusive<usize>,
+    /// Bytes left free in front of each frame's length.
+    lead: usize,
+    /// Room, length and bytes of each frame that is whole.
+    whole: VecDeque<BytesMut>,
+    /// The same of the frame that has begun; empty if none has.
+    begun: BytesMut,
 }
 
 impl FrameDecoder {
     /// A decoder that takes frames of `accepted` bytes and fails on the length of any other.
     pub fn new(accepted: RangeInclusive<usize>) -> Self {
-        Self { buffer: BytesMut::new(), accepted }
+        Self::with_room(0, accepted)
+    }
+
+    /// As [`Self::new`], with `lead` bytes of room in front of each frame's length.
+    pub fn with_room(lead: usize, accepted: RangeInclusive<usize>) -> Self {
+        Self { accepted, lead, whole: VecDeque::new(), begun: BytesMut::new() }
     }
 
     /// Changes the accepted lengths, from the next frame on.
@@ -45,17 +56,34 @@ impl FrameDecoder {
     }
 
     /// Takes bytes as they arrive.
-    pub fn push(&mut self, chunk: &[u8]) {
-        if self.buffer.capacity() - self.buffer.len() < chunk.len() {
-            let ahead = self.missing().saturating_mul(FRAMES_PER_ALLOCATION);
-            self.buffer.reserve(chunk.len().max(ahead.min(MAX_GROWTH.max(self.buffer.len()))));
+    pub fn push(&mut self, mut chunk: &[u8]) {
+        while !chunk.is_empty() {
+            let missing = self.missing();
+            let (taken, rest) = chunk.split_at(missing.min(chunk.len()));
+            self.reserve(taken.len(), missing);
+            if self.begun.is_empty() {
+                self.begun.resize(self.lead, 0);
+            }
+            self.begun.extend_from_slice(taken);
+            if self.missing() == 0 {
+                self.whole.push_back(self.begun.split());
+            }
+            chunk = rest;
         }
-        self.buffer.extend_from_slice(chunk);
     }
 
     /// The next whole frame without its length, or `None` until more bytes came.
     pub fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
-        let Some(length) = self.length() else { return Ok(None) };
+        let mut frame = self.next_with_room()?;
+        if let Some(frame) = &mut frame {
+            frame.advance(self.lead + LENGTH_LEN);
+        }
+        Ok(frame)
+    }
+
+    /// As [`Self::next_frame`], with the room and its length in front of it.
+    pub fn next_with_room(&mut self) -> Result<Option<BytesMut>, Error> {
+        let Some(length) = self.length(self.whole.front().unwrap_or(&self.begun)) else { return Ok(None) };
         if !self.accepted.contains(&length) {
             return Err(Error::FrameLength {
                 length,
@@ -63,35 +91,42 @@ impl FrameDecoder {
                 max: *self.accepted.end(),
             });
         }
-        if self.buffer.len() < LENGTH_LEN + length {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_LEN);
-        Ok(Some(self.buffer.split_to(length)))
+        Ok(self.whole.pop_front())
     }
 
     /// The bytes after the last frame, for whoever reads on.
     pub fn into_rest(self) -> BytesMut {
-        self.buffer
+        let mut rest = BytesMut::new();
+        for frame in self.whole.iter().chain([&self.begun]) {
+            rest.extend_from_slice(frame.get(self.lead..).unwrap_or_default());
+        }
+        rest
     }
 
     /// Whether no part of a frame is held: the only clean place for a stream to end.
     pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
+        self.whole.is_empty() && self.begun.is_empty()
     }
 
-    fn length(&self) -> Option<usize> {
-        let [a, b, c] = *self.buffer.first_chunk::<LENGTH_LEN>()?;
+    fn length(&self, frame: &BytesMut) -> Option<usize> {
+        let [a, b, c] = *frame.get(self.lead..)?.first_chunk::<LENGTH_LEN>()?;
         Some(usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16)
     }
 
-    /// Bytes still to come of the frame that has begun; 0 if none has, or it is whole, or is refused.
+    /// Bytes still to come of the frame that has begun, or of its length while that is not known.
     fn missing(&self) -> usize {
-        match self.length() {
-            Some(length) if self.accepted.contains(&length) => {
-                (LENGTH_LEN + length).saturating_sub(self.buffer.len())
-            }
-            _ => 0,
+        let held = self.begun.len().saturating_sub(self.lead);
+        self.length(&self.begun).map_or(LENGTH_LEN, |length| LENGTH_LEN + length) - held
+    }
+
+    /// Makes room for `taken` bytes of the frame that has begun, and for more if they will probably come, so that
+    /// little of it has to move again.
+    fn reserve(&mut self, taken: usize, missing: usize) {
+        let frame = self.lead + missing;
+        let free = self.begun.capacity() - self.begun.len();
+        if free < (self.lead + taken).max(frame.min(MAX_GROWTH)) {
+            let ahead = frame.saturating_mul(FRAMES_PER_ALLOCATION).min(MAX_GROWTH.max(self.begun.len()));
+            self.begun.reserve(ahead.max(self.lead + taken));
         }
     }
 }
@@ -133,7 +168,7 @@ mod tests {
             let mut decoder = FrameDecoder::new(10..=20);
             decoder.push(&length);
             assert!(matches!(decoder.next_frame(), Err(Error::FrameLength { .. })));
-            assert!(decoder.buffer.capacity() < 1024);
+            assert!(decoder.begun.capacity() < 1024);
         }
     }
 
@@ -142,7 +177,7 @@ mod tests {
         let mut decoder = FrameDecoder::new(0..=MAX_FRAME);
         decoder.push(&[0xff, 0xff, 0xff]);
         decoder.push(&[0; 1400]);
-        assert!(decoder.buffer.capacity() <= MAX_GROWTH + 2000, "{}", decoder.buffer.capacity());
+        assert!(decoder.begun.capacity() <= MAX_GROWTH + 2000, "{}", decoder.begun.capacity());
         for _ in 0..12_000 {
             decoder.push(&[0; 1400]);
         }
@@ -159,7 +194,7 @@ mod tests {
             }
             assert_eq!(decoder.next_frame().unwrap().unwrap().len(), 60_000);
         }
-        assert!(decoder.buffer.capacity() <= 2 * MAX_GROWTH, "{}", decoder.buffer.capacity());
+        assert!(decoder.begun.capacity() <= 2 * MAX_GROWTH, "{}", decoder.begun.capacity());
     }
 
     proptest! {

@@ -9,11 +9,20 @@ use crate::{
     Error, HandshakeResult,
     frame::{FrameDecoder, LENGTH_LEN, MAX_FRAME, encode_length},
     hashing::{keyed_hash, namespace},
-    secretstream::{HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE},
+    secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE},
 };
 
-/// Bytes to leave free in front of a message that is sealed in place: frame length and encrypted tag.
-pub const HEADROOM: usize = LENGTH_LEN + 1;
+/// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and encrypted
+/// tag, which travel.
+///
+/// Messages whose length is a multiple of 8 are sealed and opened at more than twice the speed of others.
+pub const HEADROOM: usize = BLOCK;
+
+/// Bytes that travel in front of a message: frame length and encrypted tag.
+const FRAMING: usize = LENGTH_LEN + 1;
+
+/// Bytes in front of a sealed message's [`HEADROOM`] that do not travel.
+pub(crate) const LEAD: usize = HEADROOM - FRAMING;
 
 /// Bytes to leave free behind a message that is sealed in place: the MAC.
 pub const TAILROOM: usize = MAC_LEN;
@@ -45,7 +54,7 @@ impl Sealer {
     }
 
     /// Seals a message in place. `buffer` is [`HEADROOM`] bytes of anything, the message, [`TAILROOM`] bytes
-    /// of anything; afterwards all of it is what goes on the wire.
+    /// of anything; afterwards all of it but the first [`LEAD`] bytes is what goes on the wire.
     ///
     /// Fails with [`Error::MessageTooLong`] beyond [`MAX_MESSAGE`], changing nothing.
     ///
@@ -53,14 +62,10 @@ impl Sealer {
     /// If `buffer` is shorter than [`HEADROOM`] and [`TAILROOM`] together.
     pub fn seal_in_place(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let length = buffer.len() - HEADROOM - TAILROOM;
-        if length > MAX_MESSAGE {
-            return Err(Error::MessageTooLong { length, max: MAX_MESSAGE });
-        }
-        let (head, rest) = buffer.split_at_mut(HEADROOM);
-        let (message, tail) = rest.split_at_mut(length);
-        let (tag, mac) = self.push.push(TAG_MESSAGE, &[], message);
-        head[..LENGTH_LEN].copy_from_slice(&encode_length(length + OVERHEAD));
-        head[LENGTH_LEN] = tag;
+        check_length(length)?;
+        let (message, tail) = buffer.split_at_mut(HEADROOM + length);
+        let (tag, mac) = self.push.push_in_place(TAG_MESSAGE, message);
+        message[LEAD..HEADROOM].copy_from_slice(&framing(length, tag));
         tail.copy_from_slice(&mac);
         Ok(())
     }
@@ -69,16 +74,30 @@ impl Sealer {
     ///
     /// Fails with [`Error::MessageTooLong`] beyond [`MAX_MESSAGE`], changing nothing.
     pub fn seal(&mut self, message: &[u8], out: &mut BytesMut) -> Result<(), Error> {
-        if message.len() > MAX_MESSAGE {
-            return Err(Error::MessageTooLong { length: message.len(), max: MAX_MESSAGE });
-        }
+        check_length(message.len())?;
         let start = out.len();
-        out.reserve(HEADROOM + message.len() + TAILROOM);
-        out.extend_from_slice(&[0; HEADROOM]);
+        out.reserve(message.len() + FRAMING + TAILROOM);
+        out.extend_from_slice(&[0; FRAMING]);
         out.extend_from_slice(message);
-        out.extend_from_slice(&[0; TAILROOM]);
-        self.seal_in_place(&mut out[start..])
+        let (head, copy) = out[start..].split_at_mut(FRAMING);
+        let (tag, mac) = self.push.push(TAG_MESSAGE, &[], copy);
+        head.copy_from_slice(&framing(message.len(), tag));
+        out.extend_from_slice(&mac);
+        Ok(())
     }
+}
+
+fn check_length(length: usize) -> Result<(), Error> {
+    if length > MAX_MESSAGE {
+        return Err(Error::MessageTooLong { length, max: MAX_MESSAGE });
+    }
+    Ok(())
+}
+
+/// What travels in front of a message of `length` bytes.
+fn framing(length: usize, tag: u8) -> [u8; FRAMING] {
+    let [a, b, c] = encode_length(length + OVERHEAD);
+    [a, b, c, tag]
 }
 
 /// The receiving end: bytes in through [`Opener::push`], messages out through [`Opener::next_message`].
@@ -102,7 +121,7 @@ impl Opener {
         Self {
             // Whoever knows the stream's address can send a length; none but 56 is believed before the peer
             // has shown its key.
-            decoder: FrameDecoder::new(HEADER_FRAME..=HEADER_FRAME),
+            decoder: FrameDecoder::with_room(LEAD, HEADER_FRAME..=HEADER_FRAME),
             max_message: max_message.min(MAX_MESSAGE),
             state: OpenerState::Header { key, id },
         }
@@ -168,12 +187,16 @@ impl Opener {
 
     fn open_next(&mut self) -> Result<Option<BytesMut>, Error> {
         let OpenerState::Open(pull) = &mut self.state else { return Err(Error::Closed) };
-        let Some(mut frame) = self.decoder.next_frame()? else { return Ok(None) };
-        let Some((tag, rest)) = frame.split_first_mut() else { return Err(Error::Unauthentic) };
-        let Some((message, mac)) = rest.split_last_chunk_mut() else { return Err(Error::Unauthentic) };
-        let length = message.len();
-        pull.pull(*tag, &[], message, mac)?;
-        frame.advance(1);
+        let Some(mut frame) = self.decoder.next_with_room()? else { return Ok(None) };
+        // The room ends with the encrypted tag, where the block of the message's tag will end.
+        let Some(length) = frame.len().checked_sub(HEADROOM + TAILROOM) else {
+            return Err(Error::Unauthentic);
+        };
+        let tag = frame[HEADROOM - 1];
+        let (message, mac) = frame.split_at_mut(HEADROOM + length);
+        let mac = <&[u8; MAC_LEN]>::try_from(&*mac).map_err(|_| Error::Unauthentic)?;
+        pull.pull_in_place(tag, message, mac)?;
+        frame.advance(HEADROOM);
         frame.truncate(length);
         Ok(Some(frame))
     }

@@ -1,7 +1,10 @@
 //! libsodium's `crypto_secretstream_xchacha20poly1305`, encrypting in place.
 //!
 //! Differs from the published construction in one byte-level quirk that libsodium keeps for compatibility: the
-//! padding before the lengths under the MAC is (message length mod 16) bytes, not its complement.
+//! padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where both are the
+//! same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block and the message
+//! behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one after the other; so
+//! whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by it.
 
 use chacha20::{
     ChaCha20, R20,
@@ -12,6 +15,7 @@ use poly1305::{
     Block, Poly1305,
     universal_hash::{KeyInit, UniversalHash},
 };
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -32,8 +36,12 @@ pub const TAG_MESSAGE: u8 = 0;
 /// Tag (and bit) after which both ends change the key.
 pub const TAG_REKEY: u8 = 2;
 
-/// Bytes of a ChaCha20 block.
-const BLOCK: usize = 64;
+/// Bytes of a ChaCha20 block, and of the room in front of a message that [`Push::push_in_place`] and
+/// [`Pull::pull_in_place`] need.
+pub const BLOCK: usize = 64;
+
+/// Lengths of messages that are multiples of this are padded as RFC 8439 has it.
+const STANDARD: usize = 8;
 
 /// The encrypting end.
 pub struct Push(State);
@@ -73,6 +81,27 @@ impl Push {
         tag_block.zeroize();
         (sealed_tag, mac)
     }
+
+    /// As [`Self::push`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
+    /// are overwritten.
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than that.
+    pub fn push_in_place(&mut self, tag: u8, buffer: &mut [u8]) -> (u8, [u8; MAC_LEN]) {
+        let (block, message) = buffer.split_at_mut(BLOCK);
+        if !message.len().is_multiple_of(STANDARD) {
+            return self.push(tag, &[], message);
+        }
+        block.fill(0);
+        block[0] = tag;
+        let (key, nonce) = self.0.standard();
+        let mac = key
+            .seal_in_place_separate_tag(nonce, Aad::empty(), buffer)
+            .expect("a message is shorter than 256 GiB");
+        let mac = <[u8; MAC_LEN]>::try_from(mac.as_ref()).expect("a MAC has 16 bytes");
+        self.0.finish(&mac, tag);
+        (buffer[0], mac)
+    }
 }
 
 impl Pull {
@@ -102,6 +131,37 @@ impl Pull {
         self.0.finish(mac, tag);
         Ok(tag)
     }
+
+    /// As [`Self::pull`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
+    /// are overwritten. On an error the state is as before, and nothing is left of the message.
+    ///
+    /// # Panics
+    /// If `buffer` is shorter than that.
+    pub fn pull_in_place(
+        &mut self,
+        sealed_tag: u8,
+        buffer: &mut [u8],
+        mac: &[u8; MAC_LEN],
+    ) -> Result<u8, Error> {
+        let (block, message) = buffer.split_at_mut(BLOCK);
+        if !message.len().is_multiple_of(STANDARD) {
+            return self.pull(sealed_tag, &[], message, mac).inspect_err(|_| message.fill(0));
+        }
+        let (_, mut mac_key, mut tag_block) = self.0.start(0);
+        mac_key.zeroize();
+        // All of the block but its first byte is known to both ends, and does not travel.
+        block.copy_from_slice(&tag_block);
+        block[0] = sealed_tag;
+        tag_block.zeroize();
+        let (key, nonce) = self.0.standard();
+        if key.open_in_place_separate_tag(nonce, Aad::empty(), (*mac).into(), buffer, 0..).is_err() {
+            buffer.fill(0);
+            return Err(Error::Unauthentic);
+        }
+        let tag = buffer[0];
+        self.0.finish(mac, tag);
+        Ok(tag)
+    }
 }
 
 impl State {
@@ -124,6 +184,12 @@ impl State {
         tag_block.copy_from_slice(&blocks[BLOCK..]);
         blocks.zeroize();
         (cipher, mac_key, tag_block)
+    }
+
+    /// Key and nonce of the next message for the AEAD of RFC 8439.
+    fn standard(&self) -> (LessSafeKey, Nonce) {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*self.key).expect("a key has 32 bytes");
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(self.nonce))
     }
 
     fn finish(&mut self, mac: &[u8; MAC_LEN], tag: u8) {
@@ -253,7 +319,44 @@ mod tests {
         assert_eq!(pull(&mut receiver, &ad, &sealed).unwrap(), (0, message));
     }
 
+    /// A message behind room for its block.
+    fn with_room(message: &[u8]) -> Vec<u8> {
+        [&[0xaa; BLOCK], message].concat()
+    }
+
     proptest! {
+        #[test]
+        fn in_place_is_the_same_at_every_length(
+            message in proptest::collection::vec(any::<u8>(), 0..400),
+            flip in any::<proptest::sample::Index>(),
+            rekey in any::<bool>(),
+        ) {
+            let (mut sender, header) = Push::new(&[9; 32]);
+            let mut fast_sender = Push::with_header(&[9; 32], &header);
+            let mut receiver = Pull::new(&[9; 32], &header);
+            for cut in 0..=message.len().min(16) {
+                let message = &message[cut..];
+                let tag = if rekey { TAG_REKEY } else { TAG_MESSAGE };
+                let mut buffer = with_room(message);
+                let (sealed_tag, mac) = fast_sender.push_in_place(tag, &mut buffer);
+                let sealed = [&[sealed_tag], &buffer[BLOCK..], &mac].concat();
+                prop_assert_eq!(&sealed, &push(&mut sender, tag, &[], message));
+
+                let mut bad = sealed.clone();
+                let index = flip.index(bad.len());
+                bad[index] ^= 0x10;
+                let (bad_tag, rest) = bad.split_first().unwrap();
+                let (text, bad_mac) = rest.split_last_chunk().unwrap();
+                let mut bad = with_room(text);
+                prop_assert!(receiver.pull_in_place(*bad_tag, &mut bad, bad_mac).is_err());
+                prop_assert!(bad[BLOCK..].iter().all(|byte| *byte == 0));
+
+                let mut buffer = with_room(&buffer[BLOCK..]);
+                prop_assert_eq!(receiver.pull_in_place(sealed_tag, &mut buffer, &mac).unwrap(), tag);
+                prop_assert_eq!(&buffer[BLOCK..], message);
+            }
+        }
+
         #[test]
         fn every_length_round_trips_and_every_bit_counts(
             message in proptest::collection::vec(any::<u8>(), 0..400),

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::{task::AbortHandle, time::Instant};
 
 use crate::{
     Error,
-    message::{HEADROOM, MAX_MESSAGE, Sealer, TAILROOM},
+    message::{HEADROOM, LEAD, MAX_MESSAGE, Sealer, TAILROOM},
     shared::Shared,
     transport::ChunkWriter,
 };
@@ -88,8 +88,8 @@ impl<W: ChunkWriter> Sender<W> {
     /// Sends the messages that stand in `buffer`, once there is room, encrypting them where they stand.
     ///
     /// Each of `messages` is one, with [`HEADROOM`] bytes in front and [`TAILROOM`] behind that will be
-    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. One call is one
-    /// write below: some hundred KiB at a time keep both ends busy.
+    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. Some hundred KiB at a
+    /// time keep both ends busy.
     ///
     /// # Panics
     /// If `messages` do not fill `buffer` in this way.
@@ -110,11 +110,13 @@ impl<W: ChunkWriter> Sender<W> {
             ready!(state.poll_ready(cx))?;
             let Some(mut buffer) = buffer.take() else { return Poll::Ready(Ok(())) };
             for message in messages {
-                let whole = message.start - HEADROOM..message.end + TAILROOM;
-                state.sealer.seal_in_place(&mut buffer[whole])?;
+                let mut sealed = buffer.split_to(HEADROOM + message.len() + TAILROOM);
+                state.sealer.seal_in_place(&mut sealed)?;
+                sealed.advance(LEAD);
                 self.shared.count_sent();
+                state.write(sealed.freeze())?;
             }
-            Poll::Ready(state.write(buffer.freeze()))
+            Poll::Ready(Ok(()))
         })
         .await
     }
@@ -199,7 +201,7 @@ impl<W: ChunkWriter> State<W> {
     }
 
     fn send(&mut self, message: &[u8]) -> Result<(), Error> {
-        let length = HEADROOM + message.len() + TAILROOM;
+        let length = message.len() + HEADROOM + TAILROOM;
         if self.scratch.capacity() < length {
             self.scratch.reserve(length.max(SCRATCH));
         }
