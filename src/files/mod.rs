@@ -20,6 +20,6 @@ mod text;
 
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
-pub use source::{CHUNK_LEN, Source, SourceError};
+pub use source::{Proof, Source, SourceError};
 pub use target::{Target, TargetError, prepare_folder};
 pub use text::{display, display_path};

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{File, TryLockError},
-    io::{self, Write},
+    io::{self, IoSlice, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,6 +80,25 @@ impl Partial {
     /// `DiskFull`, `NotWritable`.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), TargetError> {
         self.file.write_all(bytes).map_err(|source| self.place.failed(&self.temporary, self.size, source))
+    }
+
+    /// Appends the bytes of all `pieces`, of which nothing is left. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::write_all`].
+    pub fn write_all_vectored(&mut self, mut pieces: &mut [IoSlice<'_>]) -> Result<(), TargetError> {
+        while pieces.iter().any(|piece| !piece.is_empty()) {
+            match self.file.write_vectored(pieces) {
+                Ok(0) => {
+                    let error = io::Error::from(io::ErrorKind::WriteZero);
+                    return Err(self.place.failed(&self.temporary, self.size, error));
+                }
+                Ok(count) => IoSlice::advance_slices(&mut pieces, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.place.failed(&self.temporary, self.size, error)),
+            }
+        }
+        Ok(())
     }
 
     /// Brings the file to the disk, gives it its final name in one step, and brings that to the disk.

@@ -2,20 +2,21 @@
 
 use std::{
     fs::{File, FileType, Metadata, OpenOptions},
-    io,
+    io::{self, IoSliceMut},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use super::display_path;
 use crate::error::{Code, Error};
 
 /// Bytes read at a time: enough that a read costs nothing beside its bytes.
-pub const CHUNK_LEN: usize = 1024 * 1024;
+const CHUNK_LEN: usize = 1024 * 1024;
 
 /// A file to be sent, open from the moment it was named until its last byte is sent.
 ///
@@ -29,6 +30,33 @@ struct Inner {
     path: PathBuf,
     name: String,
     stamp: Stamp,
+    /// What the content was when it was first hashed.
+    content: OnceLock<Content>,
+}
+
+/// Two names of the same bytes.
+#[derive(Debug)]
+struct Content {
+    /// SHA-256, in lower-case hex.
+    hash: String,
+    /// XXH3, which is computed ten times as fast.
+    checksum: u128,
+}
+
+/// Tells whether bytes that are read again are those that a hash names. Needs to withstand accidents alone: whoever
+/// gets the bytes compares their SHA-256 with the one that they were promised.
+pub struct Proof {
+    hash: String,
+    kind: ProofKind,
+}
+
+enum ProofKind {
+    Checksum {
+        hasher: Box<Xxh3Default>,
+        expected: u128,
+    },
+    /// Nothing else is known of the bytes.
+    Hash(Sha256),
 }
 
 /// What changes when somebody writes to a file.
@@ -101,7 +129,8 @@ impl Source {
         only_files(&metadata)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = Stamp::of(&metadata);
-        Ok(Source(Arc::new(Inner { file, path: path.to_owned(), name, stamp })))
+        let content = OnceLock::new();
+        Ok(Source(Arc::new(Inner { file, path: path.to_owned(), name, stamp, content })))
     }
 
     /// The last part of the path it was opened by; bytes that are not UTF-8 come as U+FFFD.
@@ -131,6 +160,7 @@ impl Source {
         cancel: &CancellationToken,
     ) -> Result<String, SourceError> {
         let mut hasher = Sha256::new();
+        let mut checksum = Xxh3Default::new();
         let mut buffer = vec![0; CHUNK_LEN];
         let mut offset = 0;
         while offset < self.size() {
@@ -141,6 +171,7 @@ impl Source {
             let chunk = buffer.get_mut(..left.min(CHUNK_LEN)).unwrap_or_default();
             self.read_exact_at(chunk, offset)?;
             hasher.update(&*chunk);
+            checksum.update(chunk);
             offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             progress(offset);
         }
@@ -149,7 +180,21 @@ impl Source {
             return Err(self.changed());
         }
         self.check()?;
-        Ok(hex::encode(hasher.finalize()))
+        let hash = hex::encode(hasher.finalize());
+        // Fails only if the file was hashed before, and that stands.
+        let _ = self.0.content.set(Content { hash: hash.clone(), checksum: checksum.digest128() });
+        Ok(hash)
+    }
+
+    /// What tells whether bytes read again are those of `hash`; cheap if [`Self::hash`] has given that hash.
+    pub fn proof(&self, hash: &str) -> Proof {
+        let kind = match self.0.content.get() {
+            Some(content) if content.hash == hash => {
+                ProofKind::Checksum { hasher: Box::default(), expected: content.checksum }
+            }
+            _ => ProofKind::Hash(Sha256::new()),
+        };
+        Proof { hash: hash.to_owned(), kind }
     }
 
     /// Fills `buffer` from the byte at `offset` on. Blocks.
@@ -165,6 +210,27 @@ impl Source {
             }
             offset += u64::try_from(count).unwrap_or(u64::MAX);
             rest = rest.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Fills all of `buffers` in turn from the byte at `offset` on. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::read_exact_at`].
+    pub fn read_exact_vectored_at(
+        &self,
+        mut buffers: &mut [IoSliceMut<'_>],
+        mut offset: u64,
+    ) -> Result<(), SourceError> {
+        while buffers.iter().any(|buffer| !buffer.is_empty()) {
+            let read = || read_vectored_at(&self.0.file, buffers, offset);
+            let count = uninterrupted(read).map_err(|source| self.not_readable(source))?;
+            if count == 0 {
+                return Err(self.changed());
+            }
+            offset += u64::try_from(count).unwrap_or(u64::MAX);
+            IoSliceMut::advance_slices(&mut buffers, count);
         }
         Ok(())
     }
@@ -189,11 +255,24 @@ impl Source {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
-        loop {
-            match read_at(&self.0.file, buffer, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(|source| self.not_readable(source)),
-            }
+        uninterrupted(|| read_at(&self.0.file, buffer, offset)).map_err(|source| self.not_readable(source))
+    }
+}
+
+impl Proof {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.kind {
+            ProofKind::Checksum { hasher, .. } => hasher.update(bytes),
+            ProofKind::Hash(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// Whether all bytes taken are what the hash names.
+    pub fn holds(self) -> bool {
+        match self.kind {
+            ProofKind::Checksum { hasher, expected } => hasher.digest128() == expected,
+            ProofKind::Hash(hasher) => hex::encode(hasher.finalize()) == self.hash,
         }
     }
 }
@@ -265,6 +344,28 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
 #[cfg(unix)]
 fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(unix)]
+fn read_vectored_at(file: &File, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+    Ok(rustix::io::preadv(file, buffers, offset)?)
+}
+
+#[cfg(windows)]
+fn read_vectored_at(file: &File, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+    match buffers.iter_mut().find(|buffer| !buffer.is_empty()) {
+        Some(buffer) => read_at(file, buffer, offset),
+        None => Ok(0),
+    }
+}
+
+fn uninterrupted(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 #[cfg(windows)]

@@ -1,5 +1,7 @@
 //! The thread that writes the file that is received.
 
+use std::io::IoSlice;
+
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -16,6 +18,9 @@ const QUEUE: usize = 2;
 /// Pieces shorter than this are copied together: cheaper than a write each, and a short piece may hold
 /// much more memory than its own.
 const SHORT: usize = 8 * 1024;
+
+/// Pieces hashed and then written in one call: what fits a processor's nearest caches, where they mostly are 64 KiB.
+const PIECES: usize = 4;
 
 /// Bytes of the file in the order they came.
 #[derive(Debug, Default)]
@@ -71,9 +76,10 @@ pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Writte
 fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
     let mut hasher = Sha256::new();
     while let Some(batch) = batches.blocking_recv() {
-        for piece in &batch.pieces {
-            hasher.update(piece);
-            partial.write_all(piece)?;
+        for pieces in batch.pieces.chunks(PIECES) {
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            let mut pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            partial.write_all_vectored(&mut pieces)?;
         }
     }
     Ok((partial, hex::encode(hasher.finalize())))

@@ -1,19 +1,24 @@
 //! The thread that reads the file that is sent.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, io::IoSliceMut, ops::Range};
 
 use bytes::BytesMut;
 use secret_stream::{HEADROOM, TAILROOM};
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::{
-    files::{CHUNK_LEN, Source, SourceError},
+    files::{Proof, Source, SourceError},
     wire::{FrameType, HEADER_LEN, MAX_DATA, header},
 };
 
+/// Bytes of the file in a DATA frame. With its header the frame is a message of a length that is quickly encrypted.
+const DATA_LEN: usize = MAX_DATA - HEADER_LEN;
+
 /// DATA frames in one chunk, each a message of its own.
-pub(super) const FRAMES: usize = CHUNK_LEN / MAX_DATA;
+pub(super) const FRAMES: usize = 16;
+
+/// Bytes of the file in one chunk: enough that a read costs nothing beside its bytes.
+const CHUNK_LEN: usize = FRAMES * DATA_LEN;
 
 /// Bytes of a message around the file's own.
 const AROUND: usize = HEADROOM + HEADER_LEN + TAILROOM;
@@ -80,15 +85,15 @@ fn read(
     chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
 ) -> Result<(), SourceError> {
     source.check()?;
-    let mut hasher = Sha256::new();
+    let mut proof = source.proof(hash);
     let mut buffers = VecDeque::with_capacity(BUFFERS);
     let mut offset = 0;
     while offset < source.size() {
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
-        let chunk = read_chunk(source, offset, left.min(CHUNK_LEN), &mut hasher, &mut buffers)?;
+        let chunk = read_chunk(source, offset, left.min(CHUNK_LEN), &mut proof, &mut buffers)?;
         offset += u64::try_from(left.min(CHUNK_LEN)).unwrap_or(u64::MAX);
         if offset == source.size() {
-            prove(source, hash, hasher)?;
+            prove(source, proof)?;
             let _ = chunks.blocking_send(Ok(chunk));
             return Ok(());
         }
@@ -96,37 +101,38 @@ fn read(
             return Ok(());
         }
     }
-    prove(source, hash, hasher)
+    prove(source, proof)
 }
 
 /// Whether what was read is what was hashed before the offer was made.
-fn prove(source: &Source, hash: &str, hasher: Sha256) -> Result<(), SourceError> {
-    if hex::encode(hasher.finalize()) != hash {
-        return Err(source.changed());
-    }
-    source.check()
+fn prove(source: &Source, proof: Proof) -> Result<(), SourceError> {
+    if proof.holds() { source.check() } else { Err(source.changed()) }
 }
 
 fn read_chunk(
     source: &Source,
     offset: u64,
     len: usize,
-    hasher: &mut Sha256,
+    proof: &mut Proof,
     buffers: &mut VecDeque<BytesMut>,
 ) -> Result<Chunk, SourceError> {
     let messages: VecDeque<usize> =
-        (0..len).step_by(MAX_DATA).map(|start| (len - start).min(MAX_DATA)).collect();
+        (0..len).step_by(DATA_LEN).map(|start| (len - start).min(DATA_LEN)).collect();
     let mut buffer = take_buffer(buffers, len + messages.len() * AROUND);
     let mut rest = &mut buffer[..];
-    let mut offset = offset;
+    let mut places = Vec::with_capacity(messages.len());
     for len in messages.iter().copied() {
         let (message, behind) = rest.split_at_mut(AROUND + len);
-        message[HEADROOM..HEADROOM + HEADER_LEN].copy_from_slice(&header(FrameType::Data, len));
-        let bytes = &mut message[HEADROOM + HEADER_LEN..][..len];
-        source.read_exact_at(bytes, offset)?;
-        hasher.update(&*bytes);
-        offset += u64::try_from(len).unwrap_or(u64::MAX);
+        let (head, bytes) = message.split_at_mut(HEADROOM + HEADER_LEN);
+        head[HEADROOM..].copy_from_slice(&header(FrameType::Data, len));
+        places.push(IoSliceMut::new(&mut bytes[..len]));
         rest = behind;
+    }
+    source.read_exact_vectored_at(&mut places, offset)?;
+    let mut start = HEADROOM + HEADER_LEN;
+    for len in messages.iter().copied() {
+        proof.update(&buffer[start..start + len]);
+        start += AROUND + len;
     }
     Ok(Chunk { buffer, messages })
 }
@@ -156,13 +162,13 @@ fn take_buffer(buffers: &mut VecDeque<BytesMut>, len: usize) -> BytesMut {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io::Write};
 
     use tokio_util::sync::CancellationToken;
 
     use super::*;
 
-    const SIZE: usize = CHUNK_LEN + MAX_DATA + 3;
+    const SIZE: usize = CHUNK_LEN + DATA_LEN + 3;
 
     fn source() -> (tempfile::TempDir, Source, String) {
         let dir = tempfile::tempdir().expect("a folder");
@@ -203,11 +209,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_file_that_is_not_the_one_hashed_is_held_back() {
-        let (_dir, source, _) = source();
-        let mut chunks = start(source, "0".repeat(64));
-        assert!(chunks.recv().await.is_some_and(|chunk| chunk.is_ok()));
-        assert!(matches!(chunks.recv().await, Some(Err(SourceError::Changed { .. }))));
-        assert!(chunks.recv().await.is_none());
+        let (_dir, hashed, hash) = source();
+        let not_hashed = Source::open(hashed.path()).expect("opened");
+        // Another byte, at the same size and with the same time of modification.
+        let file = fs::OpenOptions::new().write(true).open(hashed.path()).expect("opened");
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        (&file).write_all(&[77]).expect("written");
+        file.set_modified(modified).expect("set");
+        for (source, hash) in [(&hashed, &hash), (&hashed, &"0".repeat(64)), (&not_hashed, &hash)] {
+            let mut chunks = start(source.clone(), hash.clone());
+            assert!(chunks.recv().await.is_some_and(|chunk| chunk.is_ok()));
+            assert!(matches!(chunks.recv().await, Some(Err(SourceError::Changed { .. }))));
+            assert!(chunks.recv().await.is_none());
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub const HEADER_LEN: usize = 5;
 /// The longest META payload, in bytes: a name of 255 bytes needs far less, even escaped.
 pub const MAX_META: usize = 64 * 1024;
 
-/// The longest DATA payload, in bytes: the protocol's piece of a file. Ours are all this long but the last.
+/// The longest DATA payload, in bytes: the protocol's piece of a file.
 pub const MAX_DATA: usize = 64 * 1024;
 
 /// The longest reason in a NACK or ERROR, in bytes: a sentence for a person. An ACK's payload, which
