@@ -19,6 +19,7 @@ pub const MUTABLE_PUT: u64 = 6;
 pub const MUTABLE_GET: u64 = 7;
 pub const IMMUTABLE_PUT: u64 = 8;
 pub const IMMUTABLE_GET: u64 = 9;
+pub const PLUGIN: u64 = 10;
 
 /// The command is not one this node answers.
 pub const UNKNOWN_COMMAND: u64 = 1;

@@ -17,7 +17,7 @@ use crate::handle::{Handle, Network, Query};
 use crate::id::Id;
 use crate::lookup::{AnnounceOptions, Announcement, Lookup};
 use crate::node;
-use crate::rpc::{QuerySpec, Reply, Request, Via};
+use crate::rpc::{QuerySpec, Reply, Request, Traffic, Via};
 use crate::store::MAX_VALUE_SIZE;
 use crate::store::message::MutableRecord;
 use crate::write::write;
@@ -94,6 +94,11 @@ impl Dht {
     /// restart.
     pub async fn nodes(&self) -> Vec<SocketAddrV4> {
         self.handle.nodes().await
+    }
+
+    /// What the node asked of others so far, be it on its own or for somebody.
+    pub async fn traffic(&self) -> Traffic {
+        self.handle.traffic().await
     }
 
     /// Takes in nodes known from an earlier run.

@@ -11,7 +11,7 @@ use udx::{Socket, SocketId, Udx};
 use crate::id::Id;
 use crate::pool::{Pool, PoolSocket};
 use crate::router::Router;
-use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Via};
+use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
 use crate::store::Forwards;
 
 /// What a node knows of itself and its network right now.
@@ -82,6 +82,14 @@ pub(crate) type Ticket = u64;
 pub(crate) type WithRouter = Box<dyn FnOnce(&mut Router, &mut Forwards) + Send>;
 
 pub(crate) enum Command {
+    /// For the state machines; the others concern the sockets.
+    Instruction(Box<Instruction>),
+    Suspend(oneshot::Sender<()>),
+    Resume(oneshot::Sender<io::Result<()>>),
+    Destroy(oneshot::Sender<()>),
+}
+
+pub(crate) enum Instruction {
     Request { ticket: Ticket, request: Request, answer: oneshot::Sender<Result<Reply, RequestError>> },
     CancelRequest(Ticket),
     Query { ticket: Ticket, spec: QuerySpec, events: mpsc::UnboundedSender<QueryEvent> },
@@ -92,9 +100,7 @@ pub(crate) enum Command {
     Bootstrap(Vec<SocketAddrV4>),
     AddNodes(Vec<SocketAddrV4>),
     Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
-    Suspend(oneshot::Sender<()>),
-    Resume(oneshot::Sender<io::Result<()>>),
-    Destroy(oneshot::Sender<()>),
+    Traffic(oneshot::Sender<Traffic>),
 }
 
 #[derive(Debug)]
@@ -120,7 +126,7 @@ impl Handle {
     pub async fn request(&self, request: Request) -> Result<Reply, RequestError> {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Request { ticket, request, answer });
+        self.instruct(Instruction::Request { ticket, request, answer });
         let mut cancel = Cancel { handle: self, ticket, done: false };
         let result = answered.await.unwrap_or(Err(RequestError::Destroyed));
         cancel.done = true;
@@ -136,36 +142,45 @@ impl Handle {
     pub fn query(&self, spec: QuerySpec) -> Query {
         let ticket = next_ticket();
         let (events, receiver) = mpsc::unbounded_channel();
-        self.send(Command::Query { ticket, spec, events });
+        self.instruct(Instruction::Query { ticket, spec, events });
         Query { handle: self.clone(), ticket, events: receiver, done: None }
     }
 
     /// Answers a request that was put aside when it came.
     pub fn answer(&self, incoming: Incoming, answer: Answer) {
-        self.send(Command::Answer { incoming, answer });
+        self.instruct(Instruction::Answer { incoming, answer });
     }
 
     /// Runs `f` inside the node's task.
     pub fn with_router(&self, f: impl FnOnce(&mut Router, &mut Forwards) + Send + 'static) {
-        self.send(Command::Router(Box::new(f)));
+        self.instruct(Instruction::Router(Box::new(f)));
     }
 
     /// Forgets what this node keeps of a peer of its own that goes.
     pub fn forget(&self, target: Id, public_key: PublicKey) {
-        self.send(Command::Forget { target, public_key });
+        self.instruct(Instruction::Forget { target, public_key });
     }
 
     pub fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
-        self.send(Command::Bootstrap(nodes));
+        self.instruct(Instruction::Bootstrap(nodes));
     }
 
     pub fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
-        self.send(Command::AddNodes(nodes));
+        self.instruct(Instruction::AddNodes(nodes));
     }
 
     /// The nodes of the routing table, the one heard last first.
     pub async fn nodes(&self) -> Vec<SocketAddrV4> {
-        self.ask(Command::Nodes).await.unwrap_or_default()
+        self.ask(|answer| Command::Instruction(Box::new(Instruction::Nodes(answer))))
+            .await
+            .unwrap_or_default()
+    }
+
+    /// What the node asked of others so far.
+    pub async fn traffic(&self) -> Traffic {
+        self.ask(|answer| Command::Instruction(Box::new(Instruction::Traffic(answer))))
+            .await
+            .unwrap_or_default()
     }
 
     /// Closes the sockets until [`Handle::resume`]; requests and queries fail.
@@ -231,6 +246,10 @@ impl Handle {
         answered.await.ok()
     }
 
+    fn instruct(&self, instruction: Instruction) {
+        self.send(Command::Instruction(Box::new(instruction)));
+    }
+
     /// A node that is gone drops what is sent to it, and with it the sender of its answer.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
@@ -250,7 +269,7 @@ struct Cancel<'a> {
 impl Drop for Cancel<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.handle.send(Command::CancelRequest(self.ticket));
+            self.handle.instruct(Instruction::CancelRequest(self.ticket));
         }
     }
 }
@@ -294,7 +313,7 @@ impl Query {
 impl Drop for Query {
     fn drop(&mut self) {
         if self.done.is_none() {
-            self.handle.send(Command::CancelQuery(self.ticket));
+            self.handle.instruct(Instruction::CancelQuery(self.ticket));
         }
     }
 }

@@ -6,7 +6,7 @@
 //! - `store`: what this node keeps for others
 //! - `router`: handshakes that pass through this node
 //! - `connect`: how this node's own servers and clients connect
-//! - `node`: the task that owns all of these and drives them over `udx` sockets
+//! - `machine`: all of these in one; `node`: the task that drives it over `udx` sockets
 
 mod address;
 mod command;
@@ -16,15 +16,20 @@ mod crypto;
 mod dht;
 mod encoding;
 mod error;
+#[cfg(any(test, feature = "simulation"))]
+pub mod fuzzing;
 mod handle;
 mod id;
 mod limit;
 mod lookup;
+mod machine;
 mod node;
 mod pool;
 mod resolve;
 mod router;
 mod rpc;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod store;
 mod surroundings;
 pub mod testnet;
@@ -39,5 +44,5 @@ pub use error::Error;
 pub use handle::{Network, Query};
 pub use id::{Id, node_id};
 pub use lookup::{AnnounceOptions, Lookup, LookupAnswer};
-pub use rpc::{Reply, RequestError, Token, Via};
+pub use rpc::{Reply, RequestError, Token, Traffic, Via};
 pub use store::message::{MutableRecord, Peer};

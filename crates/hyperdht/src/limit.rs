@@ -10,6 +10,9 @@ use crate::address::is_private;
 /// of 24 bytes are a tenth of a megabyte.
 const MAX_NETWORKS: usize = 4096;
 
+/// So few are kept without asking whether they are still needed.
+const FEW_NETWORKS: usize = 64;
+
 /// An allowance a network (/24) of sources, refilled at a steady rate up to a burst.
 ///
 /// Private sources are not limited: they are the user's own network, and on a private network
@@ -20,6 +23,8 @@ pub struct RateLimit {
     interval: Duration,
     burst: u32,
     networks: HashMap<[u8; 3], Bucket>,
+    /// Networks at which those with a full allowance, which say nothing, are forgotten.
+    clear_at: usize,
     others: Bucket,
 }
 
@@ -37,6 +42,7 @@ impl RateLimit {
             interval: Duration::from_secs(1) / per_second.max(1),
             burst,
             networks: HashMap::new(),
+            clear_at: FEW_NETWORKS,
             others: Bucket { full_at: None },
         }
     }
@@ -48,8 +54,10 @@ impl RateLimit {
         }
         let [a, b, c, _] = source.octets();
         let network = [a, b, c];
-        if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
+        if self.networks.len() >= self.clear_at && !self.networks.contains_key(&network) {
             self.networks.retain(|_, bucket| bucket.full_at.is_some_and(|full| full > now));
+            // Twice as many have to come before it is worth to look again.
+            self.clear_at = (2 * self.networks.len()).clamp(FEW_NETWORKS, MAX_NETWORKS);
         }
         let bucket = if self.networks.len() < MAX_NETWORKS || self.networks.contains_key(&network) {
             self.networks.entry(network).or_insert(Bucket { full_at: None })
@@ -57,6 +65,12 @@ impl RateLimit {
             &mut self.others
         };
         bucket.spend(now, self.interval, self.burst)
+    }
+
+    /// Networks that are counted one by one.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        self.networks.len()
     }
 }
 
@@ -116,5 +130,16 @@ mod tests {
         let later = now + Duration::from_secs(2);
         assert!(limit.allow(later, Ipv4Addr::new(9, 9, 9, 9)));
         assert_eq!(limit.networks.len(), 1);
+    }
+
+    #[test]
+    fn networks_that_ask_no_more_are_forgotten() {
+        let mut limit = RateLimit::new(1, 1);
+        let start = Instant::now();
+        for i in 0..100_000 {
+            let now = start + Duration::from_millis(100) * i;
+            limit.allow(now, Ipv4Addr::from(0x0800_0000 + (i << 8)));
+            assert!(limit.networks.len() <= FEW_NETWORKS);
+        }
     }
 }

@@ -1,21 +1,19 @@
 //! The task that owns a node: its state machines, driven over its sockets.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use udx::{Datagram, Datagrams, Socket, Udx};
 
-use crate::command;
 use crate::config::{Bootstrap, Config};
-use crate::handle::{Command, Handle, Network, QueryEvent, Sockets, Ticket};
+use crate::handle::{Command, Handle, Network, Sockets};
+use crate::machine::Machine;
 use crate::pool::Pool;
 use crate::resolve::resolve;
-use crate::router::Router;
-use crate::rpc::{Answer, Event, Incoming, QueryId, Reply, RequestError, RequestId, Rpc, RpcConfig, Via};
-use crate::store::{Forwards, Now, Store};
+use crate::rpc::{Event, RpcConfig, Via};
+use crate::store::Now;
 use crate::surroundings::Surroundings;
 
 /// Ports tried from the one wished for, before any free one is taken.
@@ -34,15 +32,12 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
 
     let now = Instant::now();
     let (commands, receiver) = mpsc::unbounded_channel();
-    let mut rpc = Rpc::new(now, rpc_config(config), seed()?);
-    rpc.bind(now, sockets.server.local_addr().port());
+    let mut machine = Machine::new(now, rpc_config(config), seed()?, seed()?);
+    machine.rpc.bind(now, sockets.server.local_addr().port());
     let node = Node {
-        network: watch::Sender::new(network_of(&rpc, 0)),
+        network: watch::Sender::new(machine.network()),
         bound: watch::Sender::new(Some(sockets.clone())),
-        rpc,
-        store: Store::new(now, config.address_defence, seed()?),
-        router: Router::new(now),
-        forwards: Forwards::new(now),
+        machine,
         udx,
         sockets: Some(sockets),
         pool: Pool::default(),
@@ -51,11 +46,6 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         resolved: None,
         host: config.host,
         ports,
-        requests: HashMap::new(),
-        request_tickets: HashMap::new(),
-        queries: HashMap::new(),
-        query_tickets: HashMap::new(),
-        changes: 0,
         surroundings: Surroundings::new(now),
     };
     let handle = node.handle(commands);
@@ -64,10 +54,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
 }
 
 struct Node {
-    rpc: Rpc,
-    store: Store,
-    router: Router,
-    forwards: Forwards,
+    machine: Machine,
     udx: Udx,
     /// `None` while suspended.
     sockets: Option<Sockets>,
@@ -78,13 +65,8 @@ struct Node {
     resolved: Option<Instant>,
     host: IpAddr,
     ports: Ports,
-    requests: HashMap<RequestId, (Ticket, oneshot::Sender<Result<Reply, RequestError>>)>,
-    request_tickets: HashMap<Ticket, RequestId>,
-    queries: HashMap<QueryId, (Ticket, mpsc::UnboundedSender<QueryEvent>)>,
-    query_tickets: HashMap<Ticket, QueryId>,
     network: watch::Sender<Network>,
     bound: watch::Sender<Option<Sockets>>,
-    changes: u64,
     surroundings: Surroundings,
 }
 
@@ -93,7 +75,7 @@ impl Node {
         self.resolve_bootstrap();
         loop {
             self.settle();
-            let rpc = self.rpc.poll_timeout();
+            let rpc = self.machine.rpc.poll_timeout();
             let wake = rpc.into_iter().chain([self.surroundings.next()]).min();
             let sleep = async {
                 match wake {
@@ -127,7 +109,7 @@ impl Node {
         let Some(sockets) = &self.sockets else { return };
         match sockets.via(datagram.socket).or_else(|| self.pool.via(datagram.socket)) {
             Some(via) if datagram.data.len() == 1 => self.pool.probed(via, from),
-            Some(via) => self.rpc.handle_datagram(Instant::now(), via, from, &datagram.data),
+            Some(via) => self.machine.rpc.handle_datagram(Instant::now(), via, from, &datagram.data),
             None => {}
         }
     }
@@ -136,49 +118,19 @@ impl Node {
         let now = Instant::now();
         let change = self.surroundings.look(now);
         if change.slept && self.sockets.is_some() {
-            self.rpc.wakeup(now);
+            self.machine.rpc.wakeup(now);
         }
         if change.moved {
-            self.changes += 1;
+            self.machine.changes += 1;
         }
-        self.rpc.handle_timeout(now);
+        self.machine.rpc.handle_timeout(now);
     }
 
     async fn handle_command(&mut self, command: Command) {
-        let now = Instant::now();
         match command {
-            Command::Request { ticket, request, answer } => match self.rpc.request(now, request) {
-                Ok(id) => {
-                    self.requests.insert(id, (ticket, answer));
-                    self.request_tickets.insert(ticket, id);
-                }
-                Err(error) => drop(answer.send(Err(error))),
-            },
-            Command::CancelRequest(ticket) => {
-                if let Some(id) = self.request_tickets.remove(&ticket) {
-                    self.rpc.cancel(id);
-                    self.requests.remove(&id);
-                }
+            Command::Instruction(instruction) => {
+                self.machine.handle_instruction(Instant::now(), *instruction);
             }
-            Command::Query { ticket, spec, events } => {
-                let id = self.rpc.query(now, spec);
-                self.queries.insert(id, (ticket, events));
-                self.query_tickets.insert(ticket, id);
-            }
-            Command::CancelQuery(ticket) => {
-                if let Some(id) = self.query_tickets.remove(&ticket) {
-                    self.rpc.cancel_query(id);
-                    self.queries.remove(&id);
-                }
-            }
-            Command::Answer { incoming, answer } => self.rpc.answer(&incoming, answer),
-            Command::Router(run) => run(&mut self.router, &mut self.forwards),
-            Command::Forget { target, public_key } => {
-                self.store.forget(&target, &public_key, &mut self.forwards);
-            }
-            Command::Bootstrap(nodes) => self.rpc.set_bootstrap(now, nodes),
-            Command::AddNodes(nodes) => self.rpc.add_nodes(nodes),
-            Command::Nodes(answer) => drop(answer.send(self.rpc.nodes().collect())),
             Command::Suspend(done) => {
                 self.suspend().await;
                 let _ = done.send(());
@@ -193,11 +145,18 @@ impl Node {
 
     /// Carries out what the state machines decided.
     fn settle(&mut self) {
-        while let Some(event) = self.rpc.poll_event() {
-            self.handle_event(event);
+        let now = Now { instant: Instant::now(), unix_millis: unix_millis() };
+        while let Some(event) = self.machine.poll_event(now) {
+            match event {
+                Event::ResolveBootstrap => self.resolve_bootstrap(),
+                Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate => {
+                    tracing::debug!(?event, seen_as = ?self.machine.rpc.seen_as(), "DHT node");
+                }
+                _ => {}
+            }
         }
         if let Some(sockets) = &self.sockets {
-            while let Some(transmit) = self.rpc.poll_transmit() {
+            while let Some(transmit) = self.machine.rpc.poll_transmit() {
                 let (data, to) = (transmit.data, transmit.to.into());
                 match transmit.via {
                     Via::Server => sockets.server.send(data, to),
@@ -210,54 +169,12 @@ impl Node {
                 }
             }
         }
-        let network = Network { suspended: self.sockets.is_none(), ..network_of(&self.rpc, self.changes) };
+        let network = Network { suspended: self.sockets.is_none(), ..self.machine.network() };
         self.network.send_if_modified(|held| {
             let changed = *held != network;
             *held = network;
             changed
         });
-    }
-
-    fn handle_event(&mut self, event: Event) {
-        match event {
-            Event::Request(incoming) => {
-                if let Some(answer) = self.answer_to(&incoming) {
-                    self.rpc.answer(&incoming, answer);
-                }
-            }
-            Event::Response { id, result } => {
-                if let Some((ticket, answer)) = self.requests.remove(&id) {
-                    self.request_tickets.remove(&ticket);
-                    let _ = answer.send(result);
-                }
-            }
-            Event::QueryReply { id, reply } => {
-                if let Some((_, events)) = self.queries.get(&id) {
-                    let _ = events.send(QueryEvent::Reply(Box::new(reply)));
-                }
-            }
-            Event::QueryDone { id, result } => {
-                if let Some((ticket, events)) = self.queries.remove(&id) {
-                    self.query_tickets.remove(&ticket);
-                    let _ = events.send(QueryEvent::Done(result));
-                }
-            }
-            Event::NetworkUpdate | Event::Wakeup => self.changes += 1,
-            Event::ResolveBootstrap => self.resolve_bootstrap(),
-            Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate => {
-                tracing::debug!(?event, seen_as = ?self.rpc.seen_as(), "DHT node");
-            }
-        }
-    }
-
-    fn answer_to(&mut self, incoming: &Incoming) -> Option<Answer> {
-        let instant = Instant::now();
-        if matches!(incoming.command, command::PEER_HANDSHAKE | command::PEER_HOLEPUNCH) {
-            return self.router.on_request(instant, incoming, &mut self.forwards);
-        }
-        let Some(id) = self.rpc.id() else { return Some(Answer::Error(command::UNKNOWN_COMMAND)) };
-        let now = Now { instant, unix_millis: unix_millis() };
-        self.store.handle(now, id, incoming, &mut self.forwards)
     }
 
     /// Looks the bootstrap nodes up in the background, unless that was done a moment ago.
@@ -283,7 +200,7 @@ impl Node {
     }
 
     async fn suspend(&mut self) {
-        self.rpc.suspend();
+        self.machine.rpc.suspend();
         self.settle();
         self.close_sockets().await;
     }
@@ -294,13 +211,13 @@ impl Node {
         }
         let sockets = self.ports.bind(&self.udx, self.host).await?;
         self.bound.send_replace(Some(sockets.clone()));
-        self.rpc.bind(Instant::now(), sockets.server.local_addr().port());
+        self.machine.rpc.bind(Instant::now(), sockets.server.local_addr().port());
         self.sockets = Some(sockets);
         Ok(())
     }
 
     async fn destroy(&mut self) {
-        self.rpc.destroy();
+        self.machine.rpc.destroy();
         self.settle();
         self.close_sockets().await;
         self.network.send_modify(|network| network.destroyed = true);
@@ -357,21 +274,7 @@ fn rpc_config(config: &Config) -> RpcConfig {
         stays_firewalled: config.stays_firewalled,
         known_host: config.known_host,
         defended: config.address_defence,
-    }
-}
-
-fn network_of(rpc: &Rpc, changes: u64) -> Network {
-    Network {
-        bootstrapped: rpc.is_bootstrapped(),
-        firewalled: rpc.is_firewalled(),
-        ephemeral: rpc.is_ephemeral(),
-        nodes: rpc.node_count(),
-        seen_as: rpc.seen_as(),
-        remote_address: rpc.remote_address(),
-        online: rpc.is_online(),
-        changes,
-        suspended: false,
-        destroyed: false,
+        adaptive_timeouts: config.adaptive_timeouts,
     }
 }
 

@@ -105,6 +105,12 @@ impl Router {
         }
     }
 
+    /// Entries of all that grows and shrinks.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        self.servers.len() + self.neighbours.len() + self.limit.held()
+    }
+
     fn on_handshake(
         &mut self,
         now: Instant,

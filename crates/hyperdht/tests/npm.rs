@@ -5,7 +5,7 @@ mod peer;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use hyperdht::testnet::testnet;
-use hyperdht::{AnnounceOptions, Bootstrap, Config, Dht, Lookup, LookupAnswer};
+use hyperdht::{AnnounceOptions, Bootstrap, Config, Dht, Error, Lookup, LookupAnswer};
 use peer::Peer;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
@@ -87,6 +87,17 @@ async fn javascript_peers_live_on_nodes_of_ours() {
         assert_eq!(got["seq"], seq);
         assert_eq!(got["value"], value);
     }
+    // What is used again or too old leaves what is there; JavaScript does not say so.
+    for seq in [4, 3] {
+        let put = json!({ "do": "mutablePut", "seed": hex::encode(SEED), "seq": seq, "value": "other" });
+        let put = peer.run(put).await;
+        let get = json!({ "do": "mutableGet", "node": 1, "publicKey": put["publicKey"] });
+        assert_eq!(peer.run(get).await["value"], "");
+    }
+    let largest = "y".repeat(1000);
+    let put = peer.run(json!({ "do": "immutablePut", "value": largest })).await;
+    let get = json!({ "do": "immutableGet", "node": 1, "hash": put["hash"] });
+    assert_eq!(peer.run(get).await["value"], largest);
     peer.exit().await;
 }
 
@@ -140,6 +151,16 @@ async fn our_node_lives_on_javascript_nodes() {
     let get = json!({ "do": "mutableGet", "publicKey": hex::encode(key_pair.public_key()) });
     let got = peer.run(get).await;
     assert_eq!((&got["seq"], &got["value"]), (&json!(5), &json!("from Rust")));
+    for (seq, value) in [(5, "another"), (4, "older")] {
+        let refused = ours.mutable_put(&key_pair, seq, value).await;
+        assert!(matches!(refused, Err(Error::TooFewNodes)), "seq {seq}: {refused:?}");
+    }
+    ours.mutable_put(&key_pair, 5, "from Rust").await.unwrap();
+    let largest = "x".repeat(1000);
+    let hash = ours.immutable_put(largest.clone()).await.unwrap();
+    let get = json!({ "do": "immutableGet", "hash": hex::encode(hash) });
+    assert_eq!(peer.run(get).await["value"], largest);
+    assert!(matches!(ours.immutable_put("x".repeat(1001)).await, Err(Error::ValueTooLarge(1001))));
     let put = json!({ "do": "mutablePut", "seed": hex::encode(SEED), "seq": 7, "value": "other" });
     let key = peer.run(put).await["publicKey"].clone();
     let key: [u8; 32] = hex::decode(key.as_str().unwrap()).unwrap().try_into().unwrap();

@@ -25,7 +25,7 @@ pub mod payload;
 pub mod peer_address;
 pub mod punch;
 
-mod announcer;
+pub(crate) mod announcer;
 mod client;
 mod connection;
 mod handshakes;

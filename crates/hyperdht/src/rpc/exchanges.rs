@@ -5,27 +5,23 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::command;
 use crate::connect::vectors::unhex;
 use crate::id::node_id;
-use crate::router::Router;
+use crate::machine::Machine;
 use crate::rpc::message::{Message, ResponseMessage};
 use crate::rpc::token::Tokens;
-use crate::rpc::{Answer, Event, Rpc, RpcConfig, Transmit, Via};
+use crate::rpc::{RpcConfig, Transmit, Via};
+use crate::store::Now;
 use crate::store::message::{LookupReply, Peer};
-use crate::store::{Forwards, Now, Store};
 use crate::vectors::{exchanges, text_addr, token_secrets};
 
 /// Later than the bump in the exchanges.
 const UNIX_MILLIS: u64 = 1_800_000_000_000;
 
-/// A node as the driver makes one, without sockets.
+/// A node as the driver has one, without sockets.
 struct Node {
     now: Instant,
-    rpc: Rpc,
-    store: Store,
-    router: Router,
-    forwards: Forwards,
+    machine: Machine,
 }
 
 impl Node {
@@ -37,37 +33,20 @@ impl Node {
             known_host: persistent.then(|| [198, 51, 100, 1].into()),
             ..RpcConfig::default()
         };
-        let mut rpc = Rpc::new(now, config, [1; 32]);
+        let mut machine = Machine::new(now, config, [1; 32], [2; 32]);
         let (previous, current) = token_secrets();
-        rpc.io.tokens = Tokens::with_secrets(previous, current);
-        rpc.bind(now, 49737);
-        rpc.set_bootstrap(now, Vec::new());
-        assert_eq!(rpc.id().is_some(), persistent);
-        let store = Store::new(now, false, [2; 32]);
-        Self { now, rpc, store, router: Router::new(now), forwards: Forwards::new(now) }
+        machine.rpc.io.tokens = Tokens::with_secrets(previous, current);
+        machine.rpc.bind(now, 49737);
+        machine.rpc.set_bootstrap(now, Vec::new());
+        assert_eq!(machine.rpc.id().is_some(), persistent);
+        Self { now, machine }
     }
 
     fn sent(&mut self, via: Via, from: SocketAddrV4, request: &[u8]) -> Vec<Transmit> {
-        self.rpc.handle_datagram(self.now, via, from, request);
-        while let Some(event) = self.rpc.poll_event() {
-            let Event::Request(incoming) = event else { continue };
-            let answer = match incoming.command {
-                command::PEER_HANDSHAKE | command::PEER_HOLEPUNCH => {
-                    self.router.on_request(self.now, &incoming, &mut self.forwards)
-                }
-                _ => match self.rpc.id() {
-                    Some(id) => {
-                        let now = Now { instant: self.now, unix_millis: UNIX_MILLIS };
-                        self.store.handle(now, id, &incoming, &mut self.forwards)
-                    }
-                    None => Some(Answer::Error(command::UNKNOWN_COMMAND)),
-                },
-            };
-            if let Some(answer) = answer {
-                self.rpc.answer(&incoming, answer);
-            }
-        }
-        std::iter::from_fn(|| self.rpc.poll_transmit()).collect()
+        self.machine.rpc.handle_datagram(self.now, via, from, request);
+        let now = Now { instant: self.now, unix_millis: UNIX_MILLIS };
+        while self.machine.poll_event(now).is_some() {}
+        std::iter::from_fn(|| self.machine.rpc.poll_transmit()).collect()
     }
 }
 
@@ -103,7 +82,7 @@ fn a_node_answers_as_in_the_vectors() {
         let id = exchange["id"].as_str().unwrap();
         if id == "x-find-node" {
             let nodes = ["203.0.113.21:1001", "203.0.113.22:1002", "203.0.113.23:1003"];
-            persistent.rpc.add_nodes(nodes.map(|node| node.parse().unwrap()));
+            persistent.machine.rpc.add_nodes(nodes.map(|node| node.parse().unwrap()));
         }
         if id == "x-lookup-full" {
             continue;
@@ -125,7 +104,7 @@ fn a_node_answers_as_in_the_vectors() {
             // It is asked back before it is believed, unlike in JavaScript.
             let ping = sent.remove(0);
             let Ok(Message::Request(ping)) = Message::decode(&ping.data) else { panic!("a ping") };
-            let before = node.rpc.table.len();
+            let before = node.machine.rpc.table.len();
             let pong = ResponseMessage {
                 tid: ping.tid,
                 to: "198.51.100.1:49737".parse().unwrap(),
@@ -136,7 +115,7 @@ fn a_node_answers_as_in_the_vectors() {
                 value: None,
             };
             assert!(node.sent(Via::Server, from, &pong.encode()).is_empty());
-            assert_eq!(node.rpc.table.len(), before + 1);
+            assert_eq!(node.machine.rpc.table.len(), before + 1);
         }
 
         assert_eq!(sent.len(), expected.len(), "{id}");
@@ -176,7 +155,7 @@ fn a_full_lookup_reply_is_no_larger_than_that_of_javascript() {
     let exchange = exchanges().iter().find(|exchange| exchange["id"] == "x-lookup-full").unwrap();
     let mut node = Node::new(true);
     let nodes = (0..40).map(|i| SocketAddrV4::new([203, 0, 113, 100 + i].into(), 2000 + u16::from(i)));
-    node.rpc.add_nodes(nodes);
+    node.machine.rpc.add_nodes(nodes);
     let request = unhex(&exchange["request"]);
     let Ok(Message::Request(message)) = Message::decode(&request) else { panic!("a request") };
     for i in 0..21 {
@@ -184,7 +163,7 @@ fn a_full_lookup_reply_is_no_larger_than_that_of_javascript() {
         let peer = Peer { public_key: [i; 32], relay_addresses };
         let record = peer.encode().into();
         let source = [192, 0, 2, i].into();
-        assert!(node.store.records.add(node.now, message.target.unwrap(), [i; 32], record, source));
+        assert!(node.machine.store.records.add(node.now, message.target.unwrap(), [i; 32], record, source));
     }
     let sent = node.sent(Via::Server, text_addr(&exchange["from"]), &request);
     assert!(sent[0].data.len() as u64 <= exchange["replyLength"].as_u64().unwrap());

@@ -9,6 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::id::Id;
+use crate::rpc::adaptive::AdaptiveTimeouts;
 use crate::rpc::message::{RequestMessage, ResponseMessage};
 use crate::rpc::token::Tokens;
 use crate::rpc::window::{self, Window};
@@ -43,36 +44,49 @@ pub enum Expiry<O> {
     Dead(RequestId, SocketAddrV4, O),
 }
 
+/// What a node asked of others, of all time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests sent, each counted once.
+    pub requests: u64,
+    /// Sends of requests that had been sent before.
+    pub repeats: u64,
+    /// Requests that were answered.
+    pub responses: u64,
+    /// Requests given up.
+    pub timeouts: u64,
+}
+
 /// All requests under way.
 pub struct Io<O> {
     pub tokens: Tokens,
     pub rng: StdRng,
-    /// Answers received and requests given up, of all time.
-    pub responses: u64,
-    pub timeouts: u64,
+    pub traffic: Traffic,
     requests: HashMap<RequestId, InFlight<O>>,
     by_tid: HashMap<u16, RequestId>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     /// Those the window held back, in order.
     waiting: VecDeque<RequestId>,
     window: Window,
+    adaptive: Option<AdaptiveTimeouts>,
     drained: Instant,
     next_id: u64,
     transmits: VecDeque<Transmit>,
 }
 
 impl<O: Copy> Io<O> {
-    pub fn new(now: Instant, mut rng: StdRng) -> Self {
+    /// `adaptive`: wait for each node as long as it is known to take.
+    pub fn new(now: Instant, mut rng: StdRng, adaptive: bool) -> Self {
         Self {
             tokens: Tokens::new(&mut rng),
             rng,
-            responses: 0,
-            timeouts: 0,
+            traffic: Traffic::default(),
             requests: HashMap::new(),
             by_tid: HashMap::new(),
             deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
             window: Window::new(window::MAX_SENDS),
+            adaptive: adaptive.then(|| AdaptiveTimeouts::new(now)),
             drained: now,
             next_id: 0,
             transmits: VecDeque::new(),
@@ -82,6 +96,12 @@ impl<O: Copy> Io<O> {
     /// Requests without an answer yet.
     pub fn in_flight(&self) -> usize {
         self.requests.len()
+    }
+
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
+        let request = self.by_tid.get(&tid).and_then(|id| self.requests.get(id));
+        request.is_some_and(|request| request.request.to == to)
     }
 
     /// Sends a request, or lets it wait for room in the window. `id` goes into the message.
@@ -141,7 +161,7 @@ impl<O: Copy> Io<O> {
             return None;
         }
         let request = self.take(key)?;
-        self.responses += 1;
+        self.traffic.responses += 1;
         let reply = Reply {
             from,
             id,
@@ -153,6 +173,9 @@ impl<O: Copy> Io<O> {
             value: response.value,
             rtt: now.saturating_duration_since(request.sent_first),
         };
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.answered(now, from, reply.rtt, request.sent);
+        }
         Some((key, request.owner, reply))
     }
 
@@ -168,7 +191,7 @@ impl<O: Copy> Io<O> {
             let request = self.requests.get_mut(&key)?;
             request.deadline = None;
             if request.sent >= request.request.attempts {
-                self.timeouts += 1;
+                self.traffic.timeouts += 1;
                 return self.take(key).map(|request| Expiry::Dead(key, request.request.to, request.owner));
             }
             let (first, owner) = (request.sent == 1, request.owner);
@@ -245,13 +268,21 @@ impl<O: Copy> Io<O> {
         let Some(request) = self.requests.get_mut(&key) else { return };
         if request.sent == 0 {
             request.sent_first = now;
+            self.traffic.requests += 1;
+        } else {
+            self.traffic.repeats += 1;
         }
         request.sent += 1;
-        let deadline = now + request.request.timeout;
+        let to = request.request.to;
+        let deadline = now
+            + match &mut self.adaptive {
+                Some(adaptive) => adaptive.timeout(now, to, request.sent, &mut self.rng),
+                None => Request::TIMEOUT,
+            };
         request.deadline = Some(deadline);
         self.deadlines.insert((deadline, key));
         self.window.sent();
-        let (via, to, data) = (request.via, request.request.to, request.data.clone());
+        let (via, data) = (request.via, request.data.clone());
         self.transmits.push_back(Transmit { via, to, data });
     }
 }

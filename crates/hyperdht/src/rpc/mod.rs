@@ -3,11 +3,12 @@
 //!
 //! # Layout
 //! - `message`: what is on the wire; `seam`: what crosses the border of this module
-//! - `io`, `window`, `token`: requests under way
+//! - `io`, `window`, `adaptive`, `token`: requests under way
 //! - `table`, `nat`, `health`: what is known of others and of oneself
 //! - `query`: one iterative query; `queries`: all that run
 //! - `requests`: answers to others; `bootstrap`, `upkeep`: what a node does by itself
 
+mod adaptive;
 mod bootstrap;
 #[cfg(test)]
 mod exchanges;
@@ -39,6 +40,7 @@ use crate::limit::RateLimit;
 use bootstrap::{NetworkCheck, Phase};
 pub use filter::may_use;
 use health::{Health, HealthMonitor};
+pub use io::Traffic;
 use io::{Expiry, Io};
 use message::{Message, ResponseMessage};
 pub use nat::NatSampler;
@@ -66,6 +68,8 @@ pub struct RpcConfig {
     /// Give each IP address one vote and each /24 network few places: for networks in which
     /// anybody may take part, useless where all nodes share a machine.
     pub defended: bool,
+    /// Wait for each node as long as it is known to take, instead of a second each time.
+    pub adaptive_timeouts: bool,
 }
 
 /// Something that happened.
@@ -161,7 +165,7 @@ impl Rpc {
             table: Table::new(own_id, config.defended),
             firewalled: config.firewalled,
             ephemeral: true,
-            io: Io::new(now, rng),
+            io: Io::new(now, rng, config.adaptive_timeouts),
             nat: NatSampler::new(),
             health: HealthMonitor::default(),
             server_port: 0,
@@ -267,6 +271,11 @@ impl Rpc {
         }
     }
 
+    /// What was asked of others so far.
+    pub fn traffic(&self) -> Traffic {
+        self.io.traffic
+    }
+
     /// The socket requests leave by.
     pub fn via(&self) -> Via {
         if self.firewalled { Via::Client } else { Via::Server }
@@ -328,6 +337,20 @@ impl Rpc {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whether a request of this node with that tid is under way.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
+        self.io.has_asked(to, tid)
+    }
+
+    /// Entries of all that grows and shrinks, but for the table.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        let strangers = self.sampled_strangers.len() + self.sampled_hosts.len() + self.newcomers.len();
+        let waiting = self.queries.len() + self.delayed_pings.len() + self.events.len();
+        self.io.in_flight() + self.limit.held() + strangers + waiting
     }
 
     fn start(&mut self, now: Instant, request: Request, purpose: Purpose) -> Result<RequestId, RequestError> {

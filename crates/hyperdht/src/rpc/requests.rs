@@ -39,6 +39,11 @@ impl DelayedPings {
         self.pings.clear();
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn len(&self) -> usize {
+        self.pings.len()
+    }
+
     fn push(&mut self, at: Instant, ping: Incoming) {
         if self.pings.len() < MAX_DELAYED_PINGS {
             self.next += 1;

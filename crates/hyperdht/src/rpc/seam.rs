@@ -45,8 +45,6 @@ pub struct Request {
     pub via: Option<Via>,
     /// How often it is sent before it is given up; at least 1.
     pub attempts: u32,
-    /// How long each attempt waits.
-    pub timeout: Duration,
 }
 
 impl Request {
@@ -54,7 +52,7 @@ impl Request {
     pub const ATTEMPTS: u32 = 4;
     /// Sends of a request that belongs to a query.
     pub const QUERY_ATTEMPTS: u32 = 6;
-    /// Patience for each send.
+    /// Patience for each send, unless it is adapted to the node.
     pub const TIMEOUT: Duration = Duration::from_secs(1);
 
     /// One of the commands of [`crate::command`].
@@ -102,7 +100,6 @@ impl Request {
             value: None,
             via: None,
             attempts: Self::ATTEMPTS,
-            timeout: Self::TIMEOUT,
         }
     }
 }

@@ -97,6 +97,11 @@ impl Clock {
 pub(super) struct PingedNewcomers(HashMap<SocketAddrV4, u64>);
 
 impl PingedNewcomers {
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -164,7 +169,7 @@ impl Rpc {
         self.clock.down_hints = 0;
 
         let before = self.health.health();
-        if self.health.update(self.io.responses, self.io.timeouts) != before {
+        if self.health.update(self.io.traffic.responses, self.io.traffic.timeouts) != before {
             self.events.push_back(Event::NetworkUpdate);
         }
     }

@@ -71,4 +71,10 @@ impl Forwards {
     pub fn remove_own(&mut self, target: &Id) {
         self.own.remove(target);
     }
+
+    /// Servers, announced and own.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        self.announced.len() + self.own.len()
+    }
 }

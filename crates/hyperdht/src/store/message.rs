@@ -240,6 +240,38 @@ impl MutableRecord {
     }
 }
 
+/// The value of PLUGIN: a request to an extension that a node may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginRequest {
+    pub plugin: String,
+    pub version: u64,
+    pub command: u64,
+    pub value: Option<Bytes>,
+}
+
+impl PluginRequest {
+    const HAS_VALUE: u64 = 1;
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut r = Reader::new(bytes);
+        let plugin = String::from_utf8_lossy(r.buffer()?).into_owned();
+        let (version, command, flags) = (r.uint()?, r.uint()?, r.uint()?);
+        let has_value = flags & Self::HAS_VALUE != 0;
+        let value = has_value.then(|| r.buffer().map(Bytes::copy_from_slice)).transpose()?;
+        Ok(Self { plugin, version, command, value })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.buffer(self.plugin.as_bytes()).uint(self.version).uint(self.command);
+        w.uint(if self.value.is_some() { Self::HAS_VALUE } else { 0 });
+        if let Some(value) = &self.value {
+            w.buffer(value);
+        }
+        w.finish()
+    }
+}
+
 /// The bytes a mutable value is signed over.
 pub fn mutable_signable(seq: u64, value: &[u8]) -> [u8; 64] {
     let mut w = Writer::new();
@@ -384,11 +416,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn requests_to_plugins_are_those_of_the_vectors() {
+        for case in cases("plugin") {
+            let (input, bytes) = (&case["input"], unhex(&case["hex"]));
+            let request = PluginRequest {
+                plugin: input["plugin"].as_str().unwrap().to_owned(),
+                version: input["version"].as_u64().unwrap(),
+                command: input["command"].as_u64().unwrap(),
+                value: optional_bytes(&input["value"]),
+            };
+            assert_eq!(request.encode(), bytes, "{}", case["id"]);
+            assert_eq!(PluginRequest::decode(&bytes), Ok(request), "{}", case["id"]);
+        }
+    }
+
+    #[test]
+    fn an_immutable_value_is_kept_under_its_hash() {
+        for case in cases("immutable") {
+            assert_eq!(hash(&[&unhex(&case["input"]["value"])]), array::<32>(&case["hex"]));
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = (Peer::decode(&bytes), Announce::decode(&bytes), LookupReply::decode(&bytes));
             let _ = (MutableRecord::decode(&bytes), MutableRecord::decode_put(&bytes));
+            let _ = PluginRequest::decode(&bytes);
         }
     }
 }

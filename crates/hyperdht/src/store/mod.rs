@@ -20,7 +20,9 @@ use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
 pub use forwards::{Forward, Forwards};
 pub use generations::Generations;
-use message::{Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, announce_signable};
+use message::{
+    Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, PluginRequest, announce_signable,
+};
 use records::Records;
 
 /// Entries a generation holds (JavaScript's values).
@@ -122,6 +124,11 @@ impl Store {
                 let value = self.immutables.get(now.instant, target?).cloned();
                 Some(Answer::reply(value))
             }
+            command::PLUGIN => {
+                // There are no plugins here; silence would cost the asker its patience.
+                PluginRequest::decode(incoming.value.as_ref()?).ok()?;
+                Some(Answer::Error(command::UNKNOWN_COMMAND))
+            }
             _ => Some(Answer::Error(command::UNKNOWN_COMMAND)),
         }
     }
@@ -132,6 +139,15 @@ impl Store {
             forwards.remove(target);
         }
         self.records.remove(target, public_key);
+    }
+
+    /// Records and values, and the networks they came from.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        let limits = self.limits.as_ref();
+        let sources = limits.map_or(0, |limits| limits.announces.held() + limits.puts.held());
+        let values = self.mutables.len() + self.immutables.len();
+        self.records.len() + self.bumps.len() + self.refreshes.len() + values + sources
     }
 
     fn may_write(&mut self, now: Instant, incoming: &Incoming) -> bool {

@@ -97,6 +97,11 @@ impl Records {
         self.old.remove(target, public_key);
     }
 
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn len(&self) -> usize {
+        self.young.len + self.old.len
+    }
+
     fn expire(&mut self, now: Instant) {
         let age = now.saturating_duration_since(self.turned);
         if age >= self.turn_every * 2 {
