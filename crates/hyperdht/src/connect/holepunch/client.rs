@@ -118,8 +118,9 @@ impl ClientPunch {
             }
             _ => false,
         };
-        let verified = echoed.then(|| *self.start.server.ip());
-        self.puncher.update_remote(payload.firewall, payload.addresses.as_deref(), verified);
+        let host = *self.start.server.ip();
+        let (verified, addresses) = (echoed.then_some(host), payload.addresses.as_deref());
+        self.puncher.update_remote(host, payload.firewall, addresses, verified);
         match question {
             Question::Probe => {
                 self.server_token = payload.token;

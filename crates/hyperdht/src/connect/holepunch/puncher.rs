@@ -12,7 +12,7 @@ use super::nat::{NatView, SAMPLES};
 use super::throttle::{RandomPunch, Throttle};
 use crate::connect::payload::Firewall;
 use crate::connect::punch::HolepunchPayload;
-use crate::rpc::filter::is_host;
+use crate::rpc::filter::{is_host, is_public};
 
 /// Sockets against a NAT that lets in only what comes from where we sent to, when ours shows
 /// every peer another port: with 256 of them one guessed port in 252 is one of ours.
@@ -275,9 +275,11 @@ impl Puncher {
         true
     }
 
-    /// What the peer says of itself now. It is proven to be at the host `verified`.
+    /// What the peer, which a node sees at `host`, says of itself now. It is proven to be at the
+    /// host `verified`. One outside of our network names no address inside.
     pub fn update_remote(
         &mut self,
+        host: Ipv4Addr,
         firewall: Firewall,
         addresses: Option<&[SocketAddrV4]>,
         verified: Option<Ipv4Addr>,
@@ -289,6 +291,7 @@ impl Puncher {
         self.remote_addresses = addresses
             .unwrap_or_default()
             .iter()
+            .filter(|addr| is_public(*addr.ip()) || !is_public(host))
             .map(|addr| RemoteAddress { addr: *addr, is_verified: is_verified(addr) })
             .collect();
     }

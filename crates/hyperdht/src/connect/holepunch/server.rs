@@ -81,7 +81,8 @@ impl ServerPunch {
             self.round = payload.round;
             self.is_remote_punching = payload.punching;
             let verified = echoed.then(|| *request.peer.ip());
-            self.puncher.update_remote(payload.firewall, payload.addresses.as_deref(), verified);
+            let (host, addresses) = (*request.peer.ip(), payload.addresses.as_deref());
+            self.puncher.update_remote(host, payload.firewall, addresses, verified);
         }
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();

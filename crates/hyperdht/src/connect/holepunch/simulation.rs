@@ -416,3 +416,62 @@ fn a_server_that_is_busy_with_another_asks_for_patience() {
     assert_eq!(world.run(), Outcome::Failed(Failure::TryLater));
     drop(busy);
 }
+
+#[test]
+fn a_peer_outside_sends_us_nowhere_inside() {
+    let mut world = World::new(Cone, Cone, 1);
+    let payload = HolepunchPayload {
+        firewall: Firewall::Consistent,
+        punching: true,
+        addresses: Some(
+            ["192.168.0.1:80", "127.0.0.1:80", "224.0.0.1:80", "9.9.9.9:9"]
+                .map(|a| a.parse().unwrap())
+                .into(),
+        ),
+        ..HolepunchPayload::default()
+    };
+    let (client, node) = ("9.9.9.9:7".parse().unwrap(), node(1));
+    world.handle(Event::Asked { by: ANNOUNCED, seen_as: client, node, client, payload });
+    let mut probed = HashSet::new();
+    while world.server.outcome().is_none() {
+        while let Some(action) = world.server.poll_action() {
+            if let Action::Probe { to, .. } = action {
+                probed.insert(to);
+            } else if let Action::Ping { by, to } = action {
+                world.server.handle_pong(world.now, by, to, Some("5.5.5.5:5".parse().unwrap()));
+            }
+        }
+        world.now = world.server.poll_timeout().unwrap();
+        world.server.handle_timeout(world.now);
+    }
+    assert_eq!(probed, HashSet::from(["9.9.9.9:9".parse().unwrap()]));
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_a_peer_says_never_panics_and_ends(
+        values in proptest::collection::vec((0u64..5, 0u64..5, 0u64..4, proptest::prelude::any::<[bool; 4]>()), 1..6)
+    ) {
+        let mut world = World::new(Cone, Symmetric, 1);
+        for (error, firewall, round, [punching, has_token, has_addresses, is_reply]) in values {
+            let address: SocketAddrV4 = "7.7.7.7:7".parse().unwrap();
+            let payload = HolepunchPayload {
+                error: if error == 4 { 0 } else { error },
+                firewall: Firewall::from_uint(firewall),
+                round,
+                punching,
+                addresses: has_addresses.then(|| vec![address, SocketAddrV4::new(*address.ip(), 0)]),
+                token: has_token.then_some([1; 32]),
+                remote_token: has_token.then_some([2; 32]),
+                ..HolepunchPayload::default()
+            };
+            if is_reply {
+                let reply = Reply { seen_as: address, from: node(0), peer: address, payload: Some(payload) };
+                world.client.handle_reply(world.now, Some(reply));
+            } else {
+                world.handle(Event::Asked { by: Slot(0), seen_as: address, node: node(1), client: address, payload });
+            }
+        }
+        world.run();
+    }
+}
