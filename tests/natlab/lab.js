@@ -1,0 +1,274 @@
+// A NAT lab: an "internet" of network namespaces on this machine, from which nothing leaves it.
+// DHT nodes live at 45.0.0.1 to 45.0.0.6, peer A and peer B each behind NATs of their own, or
+// both behind one. Needs root, iproute2 and nftables. Two labs may run side by side.
+const { execFile, execFileSync, spawn } = require('node:child_process')
+const { createInterface } = require('node:readline')
+const { promisify } = require('node:util')
+
+const run = promisify(execFile)
+
+// Where the DHT nodes are.
+const NODES = ['45.0.0.1', '45.0.0.2', '45.0.0.3', '45.0.0.4', '45.0.0.5', '45.0.0.6']
+
+// What the rules of a router do. `postrouting` gives the address and port outside.
+//   cone       one port outside for each port inside; open to whom something was sent
+//   symmetric  another port outside, at random, for each whom something is sent to
+//   hairpin    a cone through which the hosts behind it reach each other's outer ports
+const ROUTERS = {
+  cone: ['add rule ip nat post oifname wan masquerade'],
+  symmetric: ['add rule ip nat post oifname wan masquerade fully-random'],
+  hairpin: [
+    'add map ip nat inside { type inet_service : ipv4_addr; flags dynamic; timeout 5m; }',
+    'add chain ip nat learn { type filter hook postrouting priority 90; }',
+    'add rule ip nat learn iifname lan oifname wan meta l4proto udp update @inside { udp sport : ip saddr }',
+    'add rule ip nat pre iifname lan ip daddr $WAN dnat to udp dport map @inside',
+    'add rule ip nat post oifname wan masquerade',
+    'add rule ip nat post ct status dnat oifname lan snat to $WAN'
+  ]
+}
+
+// Why no lab can be here, or nothing.
+function unavailable () {
+  if (process.platform !== 'linux') return 'network namespaces are Linux\'s'
+  if (process.getuid() !== 0) return 'network namespaces need root'
+  const name = `ats-nat-${process.pid}-try`
+  const tries = [
+    ['ip', 'netns', 'add', name],
+    ['ip', '-n', name, 'link', 'add', 'br0', 'type', 'bridge'],
+    ['ip', '-n', name, 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth1'],
+    ['ip', 'netns', 'exec', name, 'sysctl', '-qw', 'net.ipv4.ip_forward=1'],
+    ['ip', 'netns', 'exec', name, 'nft', [
+      'add table ip nat',
+      'add chain ip nat post { type nat hook postrouting priority 100; }',
+      'add rule ip nat post masquerade fully-random'
+    ].join('\n')]
+  ]
+  try {
+    for (const [command, ...args] of tries) execFileSync(command, args, { stdio: 'pipe' })
+    return null
+  } catch (error) {
+    return `no network namespaces with NAT here: ${String(error.stderr || error.message).trim()}`
+  } finally {
+    try { execFileSync('ip', ['netns', 'del', name], { stdio: 'pipe' }) } catch {}
+  }
+}
+
+let labs = 0
+
+class Lab {
+  // What is between the internet and each peer: the kinds of its routers, the outermost first;
+  // none for an open peer. With `shared`, these routers come first for both.
+  //   blocked: no UDP passes between the two peers' public addresses
+  //   udpTimeout: seconds until a router forgets what is idle
+  static async up ({ a = [], b = [], shared = [], blocked = false, udpTimeout = null }) {
+    const lab = new Lab(`ats-nat-${process.pid}-${labs++}`)
+    try {
+      await lab.#build({ a, b, shared, blocked, udpTimeout })
+    } catch (error) {
+      await lab.down()
+      throw error
+    }
+    return lab
+  }
+
+  constructor (prefix) {
+    this.prefix = prefix
+    this.namespaces = []
+    this.children = new Set()
+    this.onexit = () => this.#downNow()
+    process.on('exit', this.onexit)
+  }
+
+  // Starts a program in a namespace: `inet`, `pa` or `pb`. It says what happens as JSON, a line
+  // each, and is killed with the lab.
+  start (namespace, command, args = []) {
+    const child = spawn('ip', ['netns', 'exec', this.#name(namespace), command, ...args], {
+      stdio: ['pipe', 'pipe', 'inherit']
+    })
+    this.children.add(child)
+    child.on('exit', () => this.children.delete(child))
+    return new Program(child)
+  }
+
+  // Sets the link of a peer down or up.
+  async link (peer, state) {
+    await run('ip', ['-n', this.#name(peer), 'link', 'set', 'e0', state])
+    if (state === 'up' && this.routes[peer]) {
+      await run('ip', ['-n', this.#name(peer), 'route', 'replace', 'default', 'via', this.routes[peer]])
+    }
+  }
+
+  async down () {
+    process.off('exit', this.onexit)
+    const exits = [...this.children].map((child) => new Promise((resolve) => child.on('exit', resolve)))
+    for (const child of this.children) child.kill('SIGKILL')
+    await Promise.all(exits)
+    for (const name of this.namespaces.splice(0)) {
+      await run('ip', ['netns', 'del', name]).catch(() => {})
+    }
+  }
+
+  #downNow () {
+    for (const child of this.children) child.kill('SIGKILL')
+    for (const name of this.namespaces.splice(0)) {
+      try { execFileSync('ip', ['netns', 'del', name], { stdio: 'pipe' }) } catch {}
+    }
+  }
+
+  #name (namespace) {
+    return `${this.prefix}-${namespace}`
+  }
+
+  async #build ({ a, b, shared, blocked, udpTimeout }) {
+    this.routes = {}
+    await this.#namespace('inet')
+    const inet = this.#name('inet')
+    await this.#ip(`link add br0 netns ${inet} type bridge`)
+    for (const node of NODES) await this.#ip(`-n ${inet} addr add ${node}/24 dev br0`)
+    await this.#ip(`-n ${inet} link set br0 up`)
+
+    let outside = { namespace: 'inet', bridge: 'br0', subnet: '45.0.0', gateway: null }
+    let next = 11
+    const attach = (host) => ({ ...outside, host })
+    if (shared.length > 0) {
+      outside = await this.#routers('s', shared, attach(next++), 100, udpTimeout)
+      next = 11
+    }
+    const addresses = {}
+    for (const [index, [side, kinds]] of Object.entries({ a, b }).entries()) {
+      const at = attach(next++)
+      addresses[side] = `${at.subnet}.${at.host}`
+      const inside = await this.#routers(side, kinds, at, 10 * (index + 1), udpTimeout)
+      await this.#peer(`p${side}`, kinds.length > 0 ? { ...inside, host: 2 } : at)
+    }
+    if (blocked) {
+      for (const [side, other] of [['a', 'b'], ['b', 'a']]) {
+        const kinds = side === 'a' ? a : b
+        const where = this.#name(kinds.length > 0 ? `${side}0` : `p${side}`)
+        await this.#nft(where, [
+          'add table ip block',
+          'add chain ip block in { type filter hook prerouting priority -300; }',
+          `add rule ip block in ip saddr ${addresses[other]} udp dport 1-65535 drop`
+        ])
+      }
+    }
+  }
+
+  // A chain of routers from `at` inwards. Returns where the innermost one's network is.
+  async #routers (side, kinds, at, subnet, udpTimeout) {
+    let outside = at
+    for (const [depth, kind] of kinds.entries()) {
+      const name = `${side}${depth}`
+      await this.#namespace(name)
+      const space = this.#name(name)
+      const wan = `${outside.subnet}.${outside.host}`
+      await this.#wire(name, 'wan', outside)
+      await this.#ip(`link add lan netns ${space} type bridge`)
+      const inside = `192.168.${subnet + depth}`
+      await this.#ip(`-n ${space} addr add ${inside}.1/24 dev lan`)
+      await this.#ip(`-n ${space} link set lan up`)
+      const settings = ['net.ipv4.ip_forward=1']
+      if (udpTimeout) {
+        settings.push(`net.netfilter.nf_conntrack_udp_timeout=${udpTimeout}`)
+        settings.push(`net.netfilter.nf_conntrack_udp_timeout_stream=${udpTimeout}`)
+      }
+      await this.#nft(space, [
+        'add table ip nat',
+        'add chain ip nat pre { type nat hook prerouting priority -100; }',
+        'add chain ip nat post { type nat hook postrouting priority 100; }',
+        ...ROUTERS[kind].map((rule) => rule.replace('$WAN', wan)),
+        // Nothing comes in that nobody asked for; what is for the router itself is dropped
+        // without a word, as home routers do.
+        'add table ip fw',
+        'add chain ip fw forwarded { type filter hook forward priority 0; policy drop; }',
+        'add rule ip fw forwarded iifname lan accept',
+        'add rule ip fw forwarded ct state established,related accept',
+        'add chain ip fw incoming { type filter hook input priority 0; policy accept; }',
+        `add rule ip fw incoming ip daddr ${wan} ct state new drop`
+      ])
+      await run('ip', ['netns', 'exec', space, 'sysctl', '-qw', ...settings])
+      outside = { namespace: name, bridge: 'lan', subnet: inside, gateway: `${inside}.1`, host: 2 }
+    }
+    return outside
+  }
+
+  async #peer (name, at) {
+    await this.#namespace(name)
+    await this.#wire(name, 'e0', at)
+    this.routes[name] = at.gateway
+  }
+
+  // Joins a namespace to a network by an interface.
+  async #wire (name, interfaceName, { namespace, bridge, subnet, host, gateway }) {
+    const [inner, outer] = [this.#name(name), this.#name(namespace)]
+    const port = `to-${name}`
+    await this.#ip(`link add ${port} netns ${outer} type veth peer name ${interfaceName} netns ${inner}`)
+    await this.#ip(`-n ${outer} link set ${port} master ${bridge} up`)
+    await this.#ip(`-n ${inner} addr add ${subnet}.${host}/24 dev ${interfaceName}`)
+    await this.#ip(`-n ${inner} link set ${interfaceName} up`)
+    if (gateway) await this.#ip(`-n ${inner} route add default via ${gateway}`)
+  }
+
+  async #namespace (name) {
+    const full = this.#name(name)
+    await this.#ip(`netns add ${full}`)
+    this.namespaces.push(full)
+    await this.#ip(`-n ${full} link set lo up`)
+  }
+
+  async #ip (command) {
+    await run('ip', command.split(' '))
+  }
+
+  async #nft (space, rules) {
+    await run('ip', ['netns', 'exec', space, 'nft', rules.join('\n')])
+  }
+}
+
+// A program of the lab and what it says.
+class Program {
+  constructor (child) {
+    this.child = child
+    this.lines = []
+    this.waiting = null
+    createInterface({ input: child.stdout }).on('line', (line) => this.#push(parse(line)))
+    child.on('exit', (code) => this.#push({ event: 'exit', code }))
+    child.stdin.on('error', () => {})
+  }
+
+  // The next event of one of these names, or its exit; null if it takes too long.
+  async next (names, patience) {
+    const end = Date.now() + patience
+    for (;;) {
+      while (this.lines.length > 0) {
+        const line = this.lines.shift()
+        if (names.includes(line.event) || line.event === 'exit') return line
+      }
+      const left = end - Date.now()
+      if (left <= 0) return null
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, left)
+        this.waiting = () => { clearTimeout(timer); resolve() }
+      })
+      this.waiting = null
+    }
+  }
+
+  async stop () {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return
+    const exit = new Promise((resolve) => this.child.on('exit', resolve))
+    this.child.kill('SIGKILL')
+    await exit
+  }
+
+  #push (event) {
+    this.lines.push(event)
+    this.waiting?.()
+  }
+}
+
+function parse (line) {
+  try { return JSON.parse(line) } catch { return { event: 'text', line } }
+}
+
+module.exports = { Lab, NODES, unavailable }
