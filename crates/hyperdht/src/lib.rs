@@ -6,6 +6,7 @@
 //! - `store`: what this node keeps for others
 //! - `router`: handshakes that pass through this node
 //! - `connect`: how this node's own servers and clients connect
+//! - `relay`: a third peer that passes a connection's packets on
 //! - `machine`: all of these in one; `node`: the task that drives it over `udx` sockets
 
 mod address;
@@ -25,6 +26,7 @@ mod lookup;
 mod machine;
 mod node;
 mod pool;
+pub mod relay;
 mod resolve;
 mod router;
 mod rpc;

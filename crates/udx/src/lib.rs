@@ -11,8 +11,8 @@ pub mod proto;
 mod time;
 
 pub use driver::{
-    Config, Datagram, Datagrams, Firewall, ReadHalf, Socket, Stream, StreamHandle, StreamOptions, Udx,
-    Verdict, WriteHalf,
+    Config, Datagram, Datagrams, Firewall, ReadHalf, RelayMeter, Socket, Stream, StreamHandle, StreamOptions,
+    Udx, Verdict, WriteHalf,
 };
 pub use error::Error;
 pub use proto::{SocketId, Stats};

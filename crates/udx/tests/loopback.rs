@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use udx::proto::packet::{Flags, Header};
-use udx::{Config, Datagrams, Error, Socket, Stream, StreamOptions, Udx, Verdict};
+use udx::{Config, Datagrams, Error, RelayMeter, Socket, Stream, StreamOptions, Udx, Verdict};
 
 fn localhost() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -263,7 +263,7 @@ async fn relayed_packets_are_as_captured() {
     let destination = a.udx.stream(StreamOptions { id: Some(to), ..Default::default() }).await.unwrap();
     source.connect(&a.socket, 0xaa, left.local_addr().unwrap()).unwrap();
     destination.connect(&a.socket, 0xbb, right.local_addr().unwrap()).unwrap();
-    source.handle().relay_to(&destination.handle());
+    source.handle().relay_to(&destination.handle(), None);
     for step in case["steps"].as_array().unwrap() {
         let bytes = hex::decode(step["hex"].as_str().unwrap()).unwrap();
         if step["dir"] == "in" {
@@ -291,8 +291,9 @@ async fn two_streams_talk_through_a_relay() {
     );
     to_left.connect(&middle.socket, 1, a.socket.local_addr()).unwrap();
     to_right.connect(&middle.socket, 2, b.socket.local_addr()).unwrap();
-    to_left.handle().relay_to(&to_right.handle());
-    to_right.handle().relay_to(&to_left.handle());
+    let meter = RelayMeter::new(100 << 20);
+    to_left.handle().relay_to(&to_right.handle(), Some(meter.clone()));
+    to_right.handle().relay_to(&to_left.handle(), Some(meter.clone()));
     let (mut left, mut right) = (left, right);
     left.connect(&a.socket, 3, middle.socket.local_addr()).unwrap();
     right.connect(&b.socket, 4, middle.socket.local_addr()).unwrap();
@@ -308,6 +309,34 @@ async fn two_streams_talk_through_a_relay() {
     assert!(received == expected);
     right.shutdown().await.unwrap();
     right.closed().await.unwrap();
+    assert!(meter.passed() > received.len() as u64);
+}
+
+#[tokio::test]
+async fn a_stream_moves_to_where_its_peer_sends_from_now() {
+    let (a, b) = (end().await, end().await);
+    let elsewhere = a.udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let firewall = Box::new(|_, _| Verdict::Move { remote_id: 1 });
+    let options = StreamOptions { id: Some(2), firewall: Some(firewall), ..Default::default() };
+    let mut left = a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap();
+    let mut right = b.udx.stream(options).await.unwrap();
+    let second = b.udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    left.connect(&a.socket, 2, b.socket.local_addr()).unwrap();
+    right.connect(&b.socket, 1, a.socket.local_addr()).unwrap();
+    left.write_all(b"by the first").await.unwrap();
+    assert_eq!(left.handle().socket(), Some(a.socket.id()));
+
+    left.change_remote(&elsewhere, 2, second.local_addr()).unwrap();
+    left.handle().remote_changed(0).await.unwrap();
+    left.write_all(b"by the second").await.unwrap();
+    left.handle().heard().await.unwrap();
+    right.handle().heard().await.unwrap();
+    assert_eq!(right.remote_addr(), Some(elsewhere.local_addr()));
+    assert_eq!((left.handle().socket(), right.handle().socket()), (Some(elsewhere.id()), Some(second.id())));
+    left.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    right.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, b"by the firstby the second");
 }
 
 #[tokio::test]

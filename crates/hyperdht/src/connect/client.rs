@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::Context;
 use super::connection::{Connection, ConnectionPath};
 use super::error::ConnectError;
 use super::holepunch::{Way, punch_to_server};
@@ -21,9 +20,11 @@ use super::local::first_to_answer;
 use super::message::{Handshake, Mode};
 use super::noise::{Initiator, holepunch_secret};
 use super::path::{Answered, Own, Path, client_path};
-use super::payload::{Firewall, NoisePayload, UdxInfo, VERSION, error};
+use super::payload::{Firewall, NoisePayload, RelayThrough, UdxInfo, VERSION, error};
 use super::peer_address::PeerAddress;
-use super::route::{Hook, Route};
+use super::route::{Hook, Route, Sender};
+use super::ways::{Agreement, Ways, keep};
+use super::{Context, random};
 use crate::address::local_addresses;
 use crate::command;
 use crate::crypto::hash;
@@ -58,11 +59,22 @@ pub struct ConnectOptions {
     pub relay_addresses: Vec<SocketAddrV4>,
     /// Try the peer's addresses in the local network, and tell it ours. Default: true.
     pub local_connection: bool,
+    /// A relay to go through where no direct way opens soon, unless the server names another
+    /// one. It must run somewhere that both peers reach.
+    pub relay_through: Option<PublicKey>,
+    /// Go a direct way, if one opens. Default: true; otherwise only a relay helps.
+    pub direct: bool,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { key_pair: None, relay_addresses: Vec::new(), local_connection: true }
+        Self {
+            key_pair: None,
+            relay_addresses: Vec::new(),
+            local_connection: true,
+            relay_through: None,
+            direct: true,
+        }
     }
 }
 
@@ -73,9 +85,28 @@ pub(crate) async fn connect(
     peer: PeerAddress,
     options: ConnectOptions,
 ) -> Result<Connection, ConnectError> {
+    connect_by(context, default_keys, peer, options, true).await
+}
+
+/// Connects to a relay, for which no other relay helps.
+pub(crate) async fn connect_directly(
+    context: &Context,
+    keys: &KeyPair,
+    relay: PublicKey,
+) -> Result<Connection, ConnectError> {
+    // Boxed, since connecting to a peer is what asks for this.
+    Box::pin(connect_by(context, keys, relay.into(), ConnectOptions::default(), false)).await
+}
+
+async fn connect_by(
+    context: &Context,
+    default_keys: &KeyPair,
+    peer: PeerAddress,
+    options: ConnectOptions,
+    may_relay: bool,
+) -> Result<Connection, ConnectError> {
     out_of_service(context).map_or(Ok(()), Err)?;
-    let began = Instant::now();
-    let result = try_connect(context, default_keys, peer, options, began).await;
+    let result = try_connect(context, default_keys, peer, options, may_relay).await;
     // A node that ends or is suspended meanwhile is the cause of whatever failed.
     result.map_err(|error| out_of_service(context).unwrap_or(error))
 }
@@ -94,35 +125,52 @@ async fn try_connect(
     default_keys: &KeyPair,
     peer: PeerAddress,
     options: ConnectOptions,
-    began: Instant,
+    may_relay: bool,
 ) -> Result<Connection, ConnectError> {
+    let began = Instant::now();
     let network = context.handle.network();
     let hook = Hook::early();
     let stream_options =
         udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
     let stream = context.handle.udx().stream(stream_options).await.map_err(|_| ConnectError::Destroyed)?;
 
-    let local = options.local_connection.then(|| own_local_addresses(context));
-    let own = Own { open: network.remote_address.is_some(), local };
+    // Whoever goes no direct way names none.
+    let local = (options.local_connection && options.direct).then(|| own_local_addresses(context));
+    let public = network.remote_address.filter(|_| options.direct);
+    let own = Own { open: public.is_some(), local };
+    let relay_through = options.relay_through.map(|public_key| RelayThrough { public_key, token: random() });
     let payload = NoisePayload {
         firewall: if own.open { Firewall::Open } else { Firewall::Unknown },
-        addresses4: network.remote_address.into_iter().chain(own.local.iter().flatten().copied()).collect(),
+        addresses4: public.into_iter().chain(own.local.iter().flatten().copied()).collect(),
         udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
         secret_stream: Some(1),
+        relay_through,
         ..NoisePayload::default()
     };
     let keys = options.key_pair.unwrap_or_else(|| default_keys.clone());
     // A key that is no point of the curve is nobody's.
     let initiator =
-        Initiator::new(keys, peer.public_key, &payload).map_err(|_| ConnectError::PeerNotFound)?;
+        Initiator::new(keys.clone(), peer.public_key, &payload).map_err(|_| ConnectError::PeerNotFound)?;
 
     let target = hash(&[&peer.public_key]);
     let hints = hints(context, &peer, options.relay_addresses, target).await;
     let search = Search { context, target, initiator: &initiator, hints };
     let (session, asked) = search.run().await?;
     let route = Route::new(hook, stream.handle());
-    let dial = Dial { context: context.clone(), target, own, route, session };
-    approach(Arc::new(dial), stream, peer.public_key, asked, began).await
+    let first = route.arm(session.remote_id);
+    let agreement = Agreement::new(session.payload.relay_through, relay_through, false).filter(|_| may_relay);
+    let has_relay = agreement.is_some();
+    let dial = Arc::new(Dial { context: context.clone(), target, own, route, first, has_relay, session });
+    let mut ways = if options.direct { Ways::new(dial.clone().find_way().boxed()) } else { Ways::none() };
+    if let Some(agreement) = agreement {
+        ways = ways.relayed(context, &keys, agreement, stream.id());
+    }
+    let link = ways.first(&dial.route).await?;
+    if let Some(link) = link {
+        tokio::spawn(keep(link, dial.route.clone()));
+        tokio::spawn(ways.go_on(dial.route.clone()));
+    }
+    prove(&dial, stream, peer.public_key, asked, began).await
 }
 
 /// Where this host may be reached in its own network.
@@ -311,15 +359,14 @@ fn knows_peer(reply: &Reply) -> bool {
     reply.value.as_ref().is_some_and(|value| Peer::decode(value).is_ok())
 }
 
-/// Waits for the first way to the server, and for the server to prove itself.
-async fn approach(
-    dial: Arc<Dial>,
+/// Waits for the server to prove itself on the connected stream.
+async fn prove(
+    dial: &Dial,
     stream: udx::Stream,
     remote: PublicKey,
     asked: Vec<SocketAddrV4>,
     began: Instant,
 ) -> Result<Connection, ConnectError> {
-    dial.clone().find_way().await?;
     let (session, route) = (&dial.session, &dial.route);
     let relays = match &session.payload.relay_addresses {
         // The server knows best who relays to it.
@@ -348,6 +395,10 @@ struct Dial {
     target: Id,
     own: Own,
     route: Route,
+    /// Who sent to the stream before the server's answer was here.
+    first: Option<Sender>,
+    /// A relay may carry the connection meanwhile.
+    has_relay: bool,
     session: Session,
 }
 
@@ -355,7 +406,7 @@ impl Dial {
     /// Finds a direct way and takes it; it may be found by the server first. Independent of who
     /// asked for the connection, since it may go on once there is another way.
     async fn find_way(self: Arc<Self>) -> Result<(), ConnectError> {
-        if let Some(first) = self.route.arm(self.session.remote_id) {
+        if let Some(first) = self.first {
             let via = [Via::Server, Via::Client].into_iter().find(|via| {
                 self.context.handle.socket(*via).is_some_and(|socket| socket.id() == first.socket)
             });
@@ -414,7 +465,7 @@ impl Dial {
             server,
             relay: *relay,
             firewall: self.session.payload.firewall,
-            has_relay: false,
+            has_relay: self.has_relay,
             holepunch_secret: holepunch_secret(&self.session.result),
         };
         punch_to_server(&self.context, &self.route, way).await.map_err(ConnectError::from)

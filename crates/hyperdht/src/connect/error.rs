@@ -23,6 +23,8 @@ pub enum ConnectError {
     TryLater,
     #[error("the peer is behind a NAT and names no way through it")]
     CannotHolepunch,
+    #[error("no direct path leads to the peer, and the relay does not connect it either")]
+    RelayAborted,
     #[error("the node is suspended")]
     Suspended,
     #[error("the node is destroyed")]
@@ -40,6 +42,7 @@ impl ConnectError {
             Self::HolepunchAborted | Self::TryLater => "HOLEPUNCH_ABORTED",
             Self::DoubleRandomizedNats => "HOLEPUNCH_DOUBLE_RANDOMIZED_NATS",
             Self::CannotHolepunch => "CANNOT_HOLEPUNCH",
+            Self::RelayAborted => "RELAY_ABORTED",
             Self::Suspended => "SUSPENDED",
             Self::Destroyed => "NODE_DESTROYED",
         }

@@ -2,25 +2,29 @@
 //! proven (spec/connect.md §7).
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use secret_stream::{HandshakeResult, SecretStream};
+use futures_util::future::FutureExt;
+use secret_stream::{HandshakeResult, KeyPair, SecretStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::Context;
 use super::announcer::Relays;
 use super::connection::{Connection, ConnectionPath};
+use super::error::ConnectError;
 use super::handshakes::HandshakeId;
 use super::holepunch::Prepared;
 use super::local::first_to_answer;
 use super::noise::{Responder, holepunch_secret};
 use super::path::{is_loopback_elsewhere, local_candidates};
-use super::payload::{self, Firewall, NoisePayload, UdxInfo, VERSION, error};
+use super::payload::{self, Firewall, NoisePayload, RelayThrough, UdxInfo, VERSION, error};
 use super::route::{Hook, Route};
 use super::server::{FirewallRequest, ServerOptions};
+use super::ways::{Agreement, Ways, keep};
+use super::{Context, random};
 use crate::rpc::{self, Reply, Via};
 
 /// The longest a firewall hook is waited for. A client asks one node after another for about
@@ -42,6 +46,8 @@ const HEADER_WAIT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Service {
     pub context: Context,
+    /// The server's.
+    pub keys: KeyPair,
     pub options: ServerOptions,
     /// Each handshake is decided once, unless its task is ended before.
     pub decide: mpsc::UnboundedSender<Decision>,
@@ -101,7 +107,7 @@ impl Incoming {
         relays: Relays,
         punches: mpsc::Receiver<Punch>,
     ) {
-        let Service { context, options, decide, accepted } = service;
+        let Service { context, keys, options, decide, accepted } = service;
         if self.is_refused(&options).await {
             let _ = decide.send(Decision { id, answer: None, via: None });
             return;
@@ -125,29 +131,38 @@ impl Incoming {
             }
         };
         let network = context.handle.network();
-        let addresses = self.own_addresses(&context, &options).await;
-        let candidates = if options.share_local_address {
+        // Whoever goes no direct way names none.
+        let public = network.remote_address.filter(|_| options.direct);
+        let addresses = match options.direct {
+            true => self.own_addresses(&context, &options).await,
+            false => Vec::new(),
+        };
+        let candidates = if options.share_local_address && options.direct {
             local_candidates(&addresses, *self.request.to.ip(), &self.payload.addresses4, *self.client.ip())
         } else {
             Vec::new()
         };
+        let named = options.relay_through.as_ref().and_then(|choose| choose());
+        let relay_through = named.map(|public_key| RelayThrough { public_key, token: random() });
         let payload = NoisePayload {
-            firewall: if network.remote_address.is_some() { Firewall::Open } else { Firewall::Unknown },
-            holepunch: network
-                .remote_address
+            firewall: if public.is_some() { Firewall::Open } else { Firewall::Unknown },
+            holepunch: public
                 .is_none()
                 .then(|| payload::Holepunch { id: id.index as u64, relays: relays.relays.clone() }),
             addresses4: addresses,
             udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
             secret_stream: Some(1),
+            relay_through,
             relay_addresses: Some(relays.addresses).filter(|addresses| !addresses.is_empty()),
             ..NoisePayload::default()
         };
+        let agreement = Agreement::new(relay_through, self.payload.relay_through, true);
         let route = Route::new(hook, stream.handle());
         let is_looked_for = self.client.ip() == self.request.to.ip();
         let meeting = Meeting { context, route, candidates, is_looked_for };
         let (direct, via, began) = (self.direct, self.request.via, self.began);
-        let client_is_open = self.payload.firewall == Firewall::Open
+        let client_is_open = options.direct
+            && self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());
         let Ok((answer, result)) = self.responder.answer(&payload) else {
             let _ = decide.send(Decision { id, answer: None, via: None });
@@ -155,7 +170,8 @@ impl Incoming {
         };
         let decision = Decision { id, answer: Some(Bytes::from(answer)), via: None };
 
-        let found = if direct || client_is_open {
+        let meeting = Arc::new(meeting);
+        if direct || client_is_open {
             let (via, path) = if direct {
                 (via, ConnectionPath::Direct)
             } else {
@@ -164,20 +180,40 @@ impl Incoming {
             // Before the answer leaves: the client may be here right after it.
             let found = meeting.take(via, self.client, path);
             let _ = decide.send(decision);
-            found
-        } else {
-            let prepared = match &payload.holepunch {
-                Some(_) => meeting.prepare(self.payload.firewall, holepunch_secret(&result)).await,
-                None => None,
-            };
-            // A client that looks for us in our network is to find the socket it knows. Any other
-            // is shown the one it is to punch to.
-            let via = prepared.as_ref().filter(|_| meeting.candidates.is_empty()).and_then(Prepared::via);
-            let _ = decide.send(Decision { via, ..decision });
-            meeting.find_way(prepared, punches).await
+            if found {
+                meeting.hand_over(stream, result, began, accepted).await;
+            }
+            return;
+        }
+        let prepared = match &payload.holepunch {
+            Some(_) if options.direct => {
+                let secret = holepunch_secret(&result);
+                meeting.prepare(self.payload.firewall, agreement.is_some(), secret).await
+            }
+            _ => None,
         };
-        if found {
-            meeting.hand_over(stream, result, began, accepted).await;
+        // A client that looks for us in our network is to find the socket it knows. Any other is
+        // shown the one it is to punch to.
+        let via = prepared.as_ref().filter(|_| meeting.candidates.is_empty()).and_then(Prepared::via);
+        let _ = decide.send(Decision { via, ..decision });
+        let mut ways = match options.direct {
+            true => Ways::new(meeting.clone().find_way(prepared, punches).boxed()),
+            false => Ways::none(),
+        };
+        if let Some(agreement) = agreement {
+            ways = ways.relayed(&meeting.context, &keys, agreement, stream.id());
+        }
+        let Ok(link) = ways.first(&meeting.route).await else { return };
+        let is_relayed = link.is_some();
+        if let Some(link) = link {
+            tokio::spawn(keep(link, meeting.route.clone()));
+        }
+        let handed_over = meeting.hand_over(stream, result, began, accepted);
+        if is_relayed {
+            // The client's requests to punch come here for as long as this goes on.
+            tokio::join!(handed_over, ways.go_on(meeting.route.clone()));
+        } else {
+            handed_over.await;
         }
     }
 
@@ -239,9 +275,15 @@ struct Meeting {
 
 impl Meeting {
     /// Opens sockets to punch with, unless that is done for too many already.
-    async fn prepare(&self, firewall: Firewall, holepunch_secret: [u8; 32]) -> Option<Prepared> {
+    /// `has_relay`: a relay may carry the connection meanwhile.
+    async fn prepare(
+        &self,
+        firewall: Firewall,
+        has_relay: bool,
+        holepunch_secret: [u8; 32],
+    ) -> Option<Prepared> {
         let permit = self.context.shared.punches.clone().try_acquire_owned().ok()?;
-        Some(Prepared::new(self.context.clone(), permit, firewall, false, holepunch_secret).await)
+        Some(Prepared::new(self.context.clone(), permit, firewall, has_relay, holepunch_secret).await)
     }
 
     /// Goes there, unless the client has come. False if that can't be.
@@ -251,9 +293,12 @@ impl Meeting {
         true
     }
 
-    /// Waits for a client that is to come, or is found. False: there is no direct way in time,
-    /// or the client gave up.
-    async fn find_way(&self, prepared: Option<Prepared>, mut punches: mpsc::Receiver<Punch>) -> bool {
+    /// Waits for a client that is to come, or is found.
+    async fn find_way(
+        self: Arc<Self>,
+        prepared: Option<Prepared>,
+        mut punches: mpsc::Receiver<Punch>,
+    ) -> Result<(), ConnectError> {
         let found = self.find_in_network();
         let punched = async {
             match prepared {
@@ -264,17 +309,27 @@ impl Meeting {
         tokio::pin!(found, punched);
         tokio::select! {
             biased;
-            pong = &mut found => return self.take(pong.via, pong.from, ConnectionPath::Local),
-            punched = &mut punched => if punched || self.candidates.is_empty() {
-                return punched;
-            },
+            pong = &mut found => {
+                self.take(pong.via, pong.from, ConnectionPath::Local);
+                return Ok(());
+            }
+            punched = &mut punched => {
+                if punched {
+                    return Ok(());
+                } else if self.candidates.is_empty() {
+                    return Err(ConnectError::HolepunchAborted);
+                }
+            }
         }
         // The client may still find us, or we it, in a network that needs no punching.
         tokio::select! {
             biased;
-            () = self.route.direct() => true,
-            pong = &mut found => self.take(pong.via, pong.from, ConnectionPath::Local),
-            () = sleep(LOCAL_WAIT) => false,
+            () = self.route.direct() => Ok(()),
+            pong = &mut found => {
+                self.take(pong.via, pong.from, ConnectionPath::Local);
+                Ok(())
+            }
+            () = sleep(LOCAL_WAIT) => Err(ConnectError::HolepunchAborted),
         }
     }
 

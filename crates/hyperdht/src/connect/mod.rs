@@ -7,7 +7,7 @@
 //! - `handshakes`: what a server remembers; `incoming`: one client's way to it; `server`: all
 //! - `holepunch`: how two peers behind NATs open them for each other
 //! - `announcer`: keeps a server findable; `local`: addresses that lead to this host
-//! - `route`: the first way that opens connects a stream
+//! - `route`: the first way that opens connects a stream; `ways`: those under way, a relay among them
 //! - `connection`, `error`: what comes of it
 
 use std::net::SocketAddrV4;
@@ -39,12 +39,14 @@ mod server;
 mod tests;
 #[cfg(test)]
 pub(crate) mod vectors;
+mod ways;
 
 pub use client::ConnectOptions;
+pub(crate) use client::connect_directly;
 pub use connection::{Connection, ConnectionPath, Link};
 pub use error::{ConnectError, ListenError};
 pub use peer_address::PeerAddress;
-pub use server::{FirewallHook, FirewallRequest, Server, ServerOptions};
+pub use server::{FirewallHook, FirewallRequest, RelayHook, Server, ServerOptions};
 
 use crate::Dht;
 use crate::handle::Handle;

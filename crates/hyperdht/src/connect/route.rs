@@ -9,7 +9,10 @@ use udx::{SocketId, StreamHandle, Verdict};
 
 use super::connection::ConnectionPath;
 
-/// A stream's way to its peer, the first that is taken. Clones are the same.
+/// A stream's way to its peer. Clones are the same.
+///
+/// Only the first direct way is taken. A relay may be taken before: then the stream connects
+/// through it, and moves to the direct way when that opens.
 #[derive(Clone, Debug)]
 pub struct Route {
     hook: Hook,
@@ -24,7 +27,7 @@ pub struct Hook(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: watch::Sender<State>,
-    /// The socket of the packet that connected the stream.
+    /// The socket of the packet that connected the stream, or moved it from a relay.
     came_by: OnceLock<SocketId>,
 }
 
@@ -34,6 +37,8 @@ enum State {
     Early(Option<Sender>),
     /// Nothing has connected the peer's stream of this id.
     Armed(u32),
+    /// Connected through a relay, which sends from there.
+    Relayed { remote_id: u32, relay: Sender },
     /// Connected; `None` if the peer came by itself.
     Direct(Option<ConnectionPath>),
 }
@@ -72,14 +77,16 @@ impl Hook {
         }
         let mut verdict = Verdict::Accept;
         self.0.state.send_if_modified(|state| {
-            if matches!(*state, State::Armed(_)) {
-                let _ = self.0.came_by.set(sender.socket);
-            }
             let (next, decided) = match *state {
                 State::Early(first) => (State::Early(first.or(Some(sender))), Verdict::Accept),
                 State::Armed(remote_id) => (State::Direct(None), Verdict::Connect { remote_id }),
+                State::Relayed { relay, .. } if sender == relay => (*state, Verdict::Accept),
+                State::Relayed { remote_id, .. } => (State::Direct(None), Verdict::Move { remote_id }),
                 State::Direct(_) => (*state, Verdict::Accept),
             };
+            if !matches!(decided, Verdict::Accept | Verdict::Refuse) {
+                let _ = self.0.came_by.set(sender.socket);
+            }
             verdict = decided;
             std::mem::replace(state, next) != next
         });
@@ -111,12 +118,14 @@ impl Route {
         first
     }
 
-    /// Takes a direct way: connects the stream there. False if another one was taken before.
+    /// Takes a direct way: connects the stream there, or moves it there from its relay. False
+    /// if another direct way was taken before.
     pub fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
         self.state().send_if_modified(|state| {
             let taken = match *state {
                 State::Early(_) | State::Direct(_) => return false,
                 State::Armed(remote_id) => self.stream.connect(socket, remote_id, to),
+                State::Relayed { remote_id, .. } => self.stream.change_remote(socket, remote_id, to),
             };
             // What fails is a stream that has been closed, which its user learns otherwise.
             *state = State::Direct(path);
@@ -124,15 +133,39 @@ impl Route {
         })
     }
 
+    /// Connects the stream through a relay, which calls it `relay_id` and is the peer of
+    /// `neighbour`. False if the stream is connected already.
+    pub fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
+        self.state().send_if_modified(|state| {
+            let State::Armed(remote_id) = *state else { return false };
+            if self.stream.connect_beside(neighbour, relay_id).is_err() {
+                return false;
+            }
+            let (Some(socket), Some(address)) = (self.stream.socket(), self.stream.remote_addr()) else {
+                return false;
+            };
+            *state = State::Relayed { remote_id, relay: Sender { socket, address } };
+            true
+        })
+    }
+
+    /// Whether a direct way is taken.
+    pub fn is_direct(&self) -> bool {
+        matches!(*self.state().borrow(), State::Direct(_))
+    }
+
     /// Waits until a direct way is taken.
     pub async fn direct(&self) {
-        self.until(|state| matches!(state, State::Direct(_))).await;
+        let mut state = self.state().subscribe();
+        // The sender lives as long as this.
+        let _ = state.wait_for(|state| matches!(state, State::Direct(_))).await;
     }
 
     /// How the stream runs now; `None` if it does not, or the peer came by itself.
     pub fn path(&self) -> Option<ConnectionPath> {
         match *self.state().borrow() {
             State::Early(_) | State::Armed(_) => None,
+            State::Relayed { .. } => Some(ConnectionPath::Relayed),
             State::Direct(path) => path,
         }
     }
@@ -153,12 +186,6 @@ impl Route {
         });
     }
 
-    async fn until(&self, condition: impl FnMut(&State) -> bool) {
-        let mut state = self.state().subscribe();
-        // The sender lives as long as this.
-        let _ = state.wait_for(condition).await;
-    }
-
     fn state(&self) -> &watch::Sender<State> {
         &self.hook.0.state
     }
@@ -169,10 +196,11 @@ mod tests {
     use super::*;
 
     struct Place {
-        _udx: udx::Udx,
         _datagrams: udx::Datagrams,
         socket: udx::Socket,
-        _stream: udx::Stream,
+        stream: udx::Stream,
+        /// A stream whose peer is a relay at port 9.
+        neighbour: udx::Stream,
     }
 
     async fn place(hook: &Hook) -> (Place, Route) {
@@ -181,7 +209,9 @@ mod tests {
         let options = udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
         let stream = udx.stream(options).await.unwrap();
         let route = Route::new(hook.clone(), stream.handle());
-        (Place { _udx: udx, _datagrams: datagrams, socket, _stream: stream }, route)
+        let neighbour = udx.stream(udx::StreamOptions::default()).await.unwrap();
+        neighbour.connect(&socket, 8, at(9)).unwrap();
+        (Place { _datagrams: datagrams, socket, stream, neighbour }, route)
     }
 
     fn at(port: u16) -> SocketAddr {
@@ -220,8 +250,32 @@ mod tests {
         assert_eq!(route.arm(7), None);
         assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Open)));
         assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Local)));
+        assert!(!route.take_relay(&place.neighbour.handle(), 9));
         assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
         assert_eq!((route.path(), route.stream().remote_addr()), (Some(ConnectionPath::Open), Some(at(1))));
+    }
+
+    #[tokio::test]
+    async fn a_relayed_stream_moves_to_the_first_direct_way() {
+        let hook = Hook::armed(7);
+        let (place, route) = place(&hook).await;
+        assert!(route.take_relay(&place.neighbour.handle(), 9));
+        assert_eq!((route.path(), place.stream.remote_addr()), (Some(ConnectionPath::Relayed), Some(at(9))));
+        assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Local)));
+        route.direct().await;
+        assert_eq!((route.path(), place.stream.remote_addr()), (Some(ConnectionPath::Local), Some(at(1))));
+        assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Open)));
+    }
+
+    #[tokio::test]
+    async fn a_relayed_stream_moves_to_a_peer_that_comes_and_not_to_the_relay() {
+        let hook = Hook::armed(7);
+        let (place, route) = place(&hook).await;
+        assert!(route.take_relay(&place.neighbour.handle(), 9));
+        assert_eq!(hook.on_packet(sender(&place, 9)), Verdict::Accept);
+        assert_eq!(route.path(), Some(ConnectionPath::Relayed));
+        assert_eq!(hook.on_packet(sender(&place, 1)), Verdict::Move { remote_id: 7 });
+        assert_eq!((route.is_direct(), route.path()), (true, None));
     }
 
     #[tokio::test]

@@ -58,6 +58,10 @@ pub struct FirewallRequest {
 pub type FirewallHook =
     Arc<dyn Fn(FirewallRequest) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
+/// The relay to go through with a client where no direct way opens soon, if there is one. Asked
+/// for each client.
+pub type RelayHook = Arc<dyn Fn() -> Option<PublicKey> + Send + Sync>;
+
 /// How a server treats those who connect.
 #[derive(Clone)]
 pub struct ServerOptions {
@@ -66,11 +70,16 @@ pub struct ServerOptions {
     /// Tell peers our addresses in the local network, so that those in it come directly.
     /// Default: true.
     pub share_local_address: bool,
+    /// `None`: no relay, unless the client names one.
+    pub relay_through: Option<RelayHook>,
+    /// Go a direct way, if one opens. Default: true; otherwise clients come through a relay, or
+    /// ask this node itself.
+    pub direct: bool,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { firewall: None, share_local_address: true }
+        Self { firewall: None, share_local_address: true, relay_through: None, direct: true }
     }
 }
 
@@ -79,6 +88,8 @@ impl fmt::Debug for ServerOptions {
         f.debug_struct("ServerOptions")
             .field("firewall", &self.firewall.is_some())
             .field("share_local_address", &self.share_local_address)
+            .field("relay_through", &self.relay_through.is_some())
+            .field("direct", &self.direct)
             .finish()
     }
 }
@@ -124,9 +135,8 @@ impl Server {
 
         let (decide, decisions) = mpsc::unbounded_channel();
         let task = Task {
-            keys,
             target,
-            service: Service { context: context.clone(), options, decide, accepted },
+            service: Service { context: context.clone(), keys, options, decide, accepted },
             relays: relays.clone(),
             own_relays: VecDeque::new(),
             handshakes: Handshakes::new(),
@@ -224,7 +234,6 @@ async fn register(
 
 /// The state of a server, on the task that owns it.
 struct Task {
-    keys: KeyPair,
     target: Id,
     service: Service,
     relays: watch::Receiver<Relays>,
@@ -319,7 +328,9 @@ impl Task {
             Arrival::Known { waiter, answer } => return self.answer(waiter, &answer),
             Arrival::Silence => return,
         };
-        let Ok((responder, payload)) = Responder::receive(self.keys.clone(), &message.noise) else { return };
+        let Ok((responder, payload)) = Responder::receive(self.service.keys.clone(), &message.noise) else {
+            return;
+        };
         let (request, client, direct) = (asker.incoming.clone(), asker.client(), asker.is_direct());
         let Some(inserted) = self.handshakes.insert(&message.noise, *client.ip(), asker) else { return };
         if let Some(evicted) = inserted.evicted

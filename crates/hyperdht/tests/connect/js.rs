@@ -40,6 +40,7 @@ impl Js {
 
     /// The next thing it says of that kind.
     pub async fn event(&mut self, kind: &str) -> Value {
+        let mut others = Vec::new();
         let wanted = async {
             loop {
                 let line = self.lines.next_line().await.unwrap().expect("the process goes on");
@@ -48,9 +49,13 @@ impl Js {
                 if event["event"] == kind {
                     return event;
                 }
+                others.push(event);
             }
         };
-        timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("no {kind} event"))
+        match timeout(PATIENCE, wanted).await {
+            Ok(event) => event,
+            Err(_) => panic!("no {kind} event, but {others:?}"),
+        }
     }
 
     /// Ends it as a crash would: nobody is told.

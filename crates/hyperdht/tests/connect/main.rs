@@ -1,6 +1,7 @@
 //! Connections between our nodes and those of npm hyperdht, each way, on networks of either.
 
 mod js;
+mod relay;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -4,8 +4,9 @@ const crypto = require('crypto')
 const DHT = require('hyperdht')
 const Hyperswarm = require('hyperswarm')
 const createTestnet = require('hyperdht/testnet.js')
+const blindRelay = require('blind-relay')
 
-const roles = { testnet, serve, dial, swarm }
+const roles = { testnet, serve, dial, swarm, relay }
 const [role, options = '{}'] = process.argv.slice(2)
 
 process.stdin.on('end', () => process.exit(0)).resume()
@@ -27,9 +28,25 @@ async function testnet ({ size = 4 }) {
   say({ event: 'ready', bootstrap: net.bootstrap.map(({ host, port }) => `${host}:${port}`) })
 }
 
-// Echoes what its clients send.
-async function serve ({ node = {}, refuse = false, server: options = {} }) {
+// A blind relay.
+async function relay ({ node = {} }) {
   const dht = createNode(node)
+  const relay = new blindRelay.Server({ createStream: (options) => dht.createRawStream({ ...options, framed: true }) })
+  const server = dht.createServer({ shareLocalAddress: false }, (stream) => {
+    stream.on('error', () => {})
+    const session = relay.accept(stream, { id: stream.remotePublicKey })
+    session.on('error', () => {})
+    session.on('pair', (isInitiator) => say({ event: 'pair', isInitiator }))
+    session.on('close', () => say({ event: 'session closed' }))
+  })
+  await server.listen()
+  say({ event: 'ready', publicKey: server.publicKey.toString('hex') })
+}
+
+// Echoes what its clients send.
+async function serve ({ node = {}, refuse = false, relayThrough, server: options = {} }) {
+  const dht = createNode(node)
+  if (relayThrough) options.relayThrough = Buffer.from(relayThrough, 'hex')
   const server = dht.createServer({ ...options, firewall: () => refuse }, (stream) => {
     describe(dht, stream, false)
     echo(stream)
@@ -39,8 +56,10 @@ async function serve ({ node = {}, refuse = false, server: options = {} }) {
 }
 
 // Sends random bytes and compares the echo.
-async function dial ({ node = {}, publicKey, bytes = 1000, connect = {} }) {
+async function dial ({ node = {}, publicKey, bytes = 1000, relayThrough, relayOnly = false, connect = {} }) {
   const dht = createNode(node)
+  if (relayThrough) connect.relayThrough = Buffer.from(relayThrough, 'hex')
+  if (relayOnly) Object.assign(connect, { localConnection: false, holepunch: () => false })
   const stream = dht.connect(Buffer.from(publicKey, 'hex'), { ...connect, keyPair: keyPair(node) })
   stream.on('open', () => describe(dht, stream, true))
   stream.on('error', (error) => say({ event: 'error', code: error.code }))

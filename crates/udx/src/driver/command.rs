@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::relay::RelayMeter;
 use super::shared::Shared;
 use super::stream::StreamOptions;
 use crate::error::Error;
@@ -54,7 +55,7 @@ pub(super) enum StreamCommand {
     Keepalive(Option<Micros>),
     Message(Bytes),
     Destroy,
-    RelayTo(Arc<Shared>),
+    RelayTo(Arc<Shared>, Option<RelayMeter>),
     /// The user's handle is gone.
     Drop,
 }

@@ -24,6 +24,7 @@ use crate::error::Error;
 use command::Command;
 pub use datagrams::{Datagram, Datagrams};
 use owner::Owner;
+pub use relay::RelayMeter;
 pub use socket::Socket;
 pub use stream::{Firewall, ReadHalf, Stream, StreamHandle, StreamOptions, Verdict, WriteHalf};
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::command::Command;
 use crate::error::Error;
-use crate::proto::Stats;
+use crate::proto::{SocketId, Stats};
 
 /// Bytes that may be queued for writing beyond what fits the network at once, as libudx has it.
 pub(super) const WRITE_SPARE: usize = 256 * 1024;
@@ -60,7 +60,8 @@ pub(super) struct State {
     pub messages: VecDeque<Bytes>,
 
     pub is_connected: bool,
-    pub remote: Option<SocketAddr>,
+    /// Where packets go, and by which socket.
+    pub remote: Option<(SocketId, SocketAddr)>,
     pub stats: Stats,
     /// How the stream ended.
     pub closed: Option<Result<(), Error>>,
@@ -72,6 +73,8 @@ pub(super) struct State {
     pub watchers: Vec<Waker>,
     /// Changes of the remote that completed.
     pub remote_changes: u64,
+    /// A packet has come from where the stream was moved to last.
+    pub is_heard: bool,
 }
 
 impl Shared {
@@ -97,6 +100,7 @@ impl Shared {
             message_reader: None,
             watchers: Vec::new(),
             remote_changes: 0,
+            is_heard: false,
         };
         Arc::new(Self { id, commands, is_dirty: AtomicBool::new(false), state: Mutex::new(state) })
     }

@@ -120,9 +120,10 @@ impl Owner {
             // Too large for the path as known now: dropped, as the path would.
             StreamCommand::Message(message) => drop(entry.stream.send_message(message)),
             StreamCommand::Destroy => entry.destroy(),
-            StreamCommand::RelayTo(destination) => {
+            StreamCommand::RelayTo(destination, meter) => {
                 self.relays += usize::from(entry.relay_to.is_none());
                 entry.relay_to = Some(destination);
+                entry.meter = meter;
             }
             StreamCommand::Drop => {
                 let mut state = entry.shared.lock();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::super::Config;
 use super::super::paths::Share;
+use super::super::relay::RelayMeter;
 use super::super::route::first_hop_mtu;
 use super::super::shared::{Shared, State, WRITE_SPARE, charge};
 use super::super::socket::SocketState;
@@ -37,8 +38,12 @@ pub(super) struct Entry {
     pub framing: Option<Framing>,
     /// Its packets go on to this stream's peer.
     pub relay_to: Option<Arc<Shared>>,
+    /// What counts and limits that.
+    pub meter: Option<RelayMeter>,
     /// Its user ended and dropped it: when to give it up.
     pub give_up: Option<Instant>,
+    /// It was moved, and nothing has come from there yet.
+    pub is_unheard: bool,
 }
 
 impl Entry {
@@ -61,7 +66,9 @@ impl Entry {
             share: Share::default(),
             framing: options.framed.then(Framing::default),
             relay_to: None,
+            meter: None,
             give_up: None,
+            is_unheard: false,
         }
     }
 
@@ -110,12 +117,21 @@ impl Entry {
                 let is_new = !state.is_connected && state.closed.is_none();
                 if is_new {
                     state.is_connected = true;
-                    state.remote = Some(from);
+                    state.remote = Some((socket, from));
                 }
                 drop(state);
                 if is_new {
                     self.connect(Remote { socket, address: from, id: remote_id }, sockets, config);
                 }
+                true
+            }
+            Verdict::Move { remote_id } => {
+                let mut state = self.shared.lock();
+                if state.is_connected {
+                    state.remote = Some((socket, from));
+                }
+                drop(state);
+                self.change_remote(Remote { socket, address: from, id: remote_id }, sockets);
                 true
             }
         }
@@ -146,12 +162,29 @@ impl Entry {
             // Fails only if the stream is closed, which its user learns otherwise.
             let _ = self.stream.change_remote(remote);
             self.look_up_route(remote.address);
+            self.is_unheard = true;
+            self.shared.lock().is_heard = false;
         }
     }
 
     fn look_up_route(&mut self, to: SocketAddr) {
         if let Some(bytes) = first_hop_mtu(to) {
             self.stream.set_first_hop_mtu(bytes);
+        }
+    }
+
+    /// Notes that the peer is where the stream was moved to, once a packet came from there.
+    pub fn note_sender(&mut self, socket: SocketId, from: SocketAddr) {
+        let is_there = |remote: &Remote| {
+            remote.socket == socket
+                && remote.address.port() == from.port()
+                && remote.address.ip().to_canonical() == from.ip().to_canonical()
+        };
+        if self.stream.remote().as_ref().is_some_and(is_there) {
+            self.is_unheard = false;
+            let mut state = self.shared.lock();
+            state.is_heard = true;
+            state.wake_watchers();
         }
     }
 

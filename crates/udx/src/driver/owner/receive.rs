@@ -59,8 +59,15 @@ impl Owner {
                     return;
                 }
                 if let Some(destination) = entry.relay_to.clone() {
+                    let length = datagram.len();
+                    if entry.meter.as_ref().is_some_and(|meter| !meter.admits(self.now, &header, length)) {
+                        return;
+                    }
                     self.relay_packet(&header, bytes, range, &destination);
                 } else {
+                    if entry.is_unheard {
+                        entry.note_sender(socket, from);
+                    }
                     let body = range.start + HEADER_LEN..range.end;
                     entry.stream.handle_packet(self.now, &header, bytes, body);
                     entry.touch(&mut self.touched);

@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::super::Socket;
 use super::super::command::{Command, StreamCommand};
+use super::super::relay::RelayMeter;
 use super::super::shared::Shared;
 use crate::error::Error;
-use crate::proto::{Remote, Stats};
+use crate::proto::{Remote, SocketId, Stats};
 
 /// Control over a stream from anywhere; does not keep it open.
 #[derive(Debug, Clone)]
@@ -31,17 +32,17 @@ impl StreamHandle {
     /// # Errors
     /// [`Error::AlreadyConnected`], [`Error::InvalidAddress`], or why the stream is closed.
     pub fn connect(&self, socket: &Socket, remote_id: u32, to: SocketAddr) -> Result<(), Error> {
-        let remote = remote(socket, remote_id, to)?;
-        let mut state = self.shared.lock();
-        check_open(state.closed)?;
-        if state.is_connected {
-            return Err(Error::AlreadyConnected);
-        }
-        state.is_connected = true;
-        state.remote = Some(to);
-        drop(state);
-        self.command(StreamCommand::Connect(remote));
-        Ok(())
+        self.connect_to(remote(socket, remote_id, to)?)
+    }
+
+    /// Names the other end as [`Self::connect`] does: another stream of the peer that `neighbour`, a stream of the same
+    /// instance, is connected to, reached by the same socket.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] if `neighbour` is not; else as [`Self::connect`].
+    pub fn connect_beside(&self, neighbour: &StreamHandle, remote_id: u32) -> Result<(), Error> {
+        let (socket, address) = neighbour.shared.lock().remote.ok_or(Error::NotConnected)?;
+        self.connect_to(Remote { socket, address, id: remote_id })
     }
 
     /// Moves the stream to another path: what was not yet sent goes there; packets on their way keep the old one,
@@ -56,7 +57,8 @@ impl StreamHandle {
         if !state.is_connected {
             return Err(Error::NotConnected);
         }
-        state.remote = Some(to);
+        state.remote = Some((socket.id(), to));
+        state.is_heard = false;
         drop(state);
         self.command(StreamCommand::ChangeRemote(remote));
         Ok(())
@@ -81,6 +83,25 @@ impl StreamHandle {
         .await
     }
 
+    /// Waits until a packet came from where the stream was moved to last: the peer sends there too.
+    ///
+    /// # Errors
+    /// Why the stream is closed.
+    pub async fn heard(&self) -> Result<(), Error> {
+        poll_fn(|cx| {
+            let mut state = self.shared.lock();
+            if state.is_heard {
+                return Poll::Ready(Ok(()));
+            }
+            if let Err(error) = check_open(state.closed) {
+                return Poll::Ready(Err(error));
+            }
+            state.watchers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Sends a heartbeat whenever the stream was idle for this long, which keeps NAT mappings open. `None`, the
     /// start, for never. A peer's silence is no error.
     pub fn set_keepalive(&self, interval: Option<Duration>) {
@@ -90,7 +111,12 @@ impl StreamHandle {
 
     /// Where packets go now, once connected.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
-        self.shared.lock().remote
+        self.shared.lock().remote.map(|(_, address)| address)
+    }
+
+    /// The socket that packets go by now, once connected.
+    pub fn socket(&self) -> Option<SocketId> {
+        self.shared.lock().remote.map(|(socket, _)| socket)
     }
 
     /// Whether the stream was connected, by its user or its firewall.
@@ -123,9 +149,9 @@ impl StreamHandle {
 
     /// From now on, sends what arrives for this stream on to the peer of `destination`, a stream of the same instance,
     /// with nothing changed but the stream id: the two peers then talk to each other, without knowing it. It ends with
-    /// either stream.
-    pub fn relay_to(&self, destination: &StreamHandle) {
-        self.command(StreamCommand::RelayTo(destination.shared.clone()));
+    /// either stream. A meter counts and limits it.
+    pub fn relay_to(&self, destination: &StreamHandle, meter: Option<RelayMeter>) {
+        self.command(StreamCommand::RelayTo(destination.shared.clone(), meter));
     }
 
     /// Gives the stream up at once, and tells the peer. Unread data is still readable, unsent data is dropped.
@@ -149,6 +175,19 @@ impl StreamHandle {
             }
         })
         .await
+    }
+
+    fn connect_to(&self, remote: Remote) -> Result<(), Error> {
+        let mut state = self.shared.lock();
+        check_open(state.closed)?;
+        if state.is_connected {
+            return Err(Error::AlreadyConnected);
+        }
+        state.is_connected = true;
+        state.remote = Some((remote.socket, remote.address));
+        drop(state);
+        self.command(StreamCommand::Connect(remote));
+        Ok(())
     }
 
     fn command(&self, command: StreamCommand) {

@@ -20,6 +20,11 @@ pub enum Verdict {
         /// The stream's id at the peer.
         remote_id: u32,
     },
+    /// Accepts it, and moves the stream, which is connected elsewhere, to where it came from.
+    Move {
+        /// The stream's id at the peer there.
+        remote_id: u32,
+    },
 }
 
 /// How to make a stream.

@@ -1,0 +1,188 @@
+//! The ways to a peer while a connection is being made: a direct one is looked for, and a relay
+//! helps where that takes long or fails (spec/connect.md §9).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use secret_stream::{KeyPair, PublicKey};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::Context;
+use super::error::ConnectError;
+use super::payload::RelayThrough;
+use super::route::Route;
+use crate::relay::Link;
+use crate::relay::message::Pair;
+
+/// How long direct ways have before a relay is asked: most connections never need one. It is
+/// asked at once when the last of them has failed.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// How often the peer is told that the stream has moved, until it is heard there: the word may
+/// be lost.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a relay goes on after both have moved: what the peer sent before still comes
+/// through it.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What is under way to connect a stream.
+pub struct Ways {
+    finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
+    relaying: Option<BoxFuture<'static, Result<Link, ConnectError>>>,
+    head_start: Duration,
+}
+
+/// A relay that both peers know of, and our side in the pair there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    pub relay: PublicKey,
+    pub token: [u8; 32],
+    pub is_initiator: bool,
+}
+
+impl Agreement {
+    /// The relay that two peers go through if they have to: the server's, if it named one.
+    pub fn new(
+        server: Option<RelayThrough>,
+        client: Option<RelayThrough>,
+        we_are_server: bool,
+    ) -> Option<Self> {
+        let (named, is_servers) = server.map(|named| (named, true)).or(client.map(|named| (named, false)))?;
+        let RelayThrough { public_key: relay, token } = named;
+        Some(Self { relay, token, is_initiator: is_servers == we_are_server })
+    }
+}
+
+impl Ways {
+    /// `finding` looks for a direct way and takes it, or fails.
+    pub fn new(finding: BoxFuture<'static, Result<(), ConnectError>>) -> Self {
+        Self { finding: Some(finding), relaying: None, head_start: HEAD_START }
+    }
+
+    /// No direct way is to be looked for.
+    pub fn none() -> Self {
+        Self { finding: None, relaying: None, head_start: Duration::ZERO }
+    }
+
+    /// Lets a relay help, at which the owner of `keys` appears under that key.
+    #[must_use]
+    pub fn relayed(self, context: &Context, keys: &KeyPair, agreement: Agreement, stream: u32) -> Self {
+        let Agreement { relay, token, is_initiator } = agreement;
+        let (context, keys) = (context.clone(), keys.clone());
+        let pair = Pair { is_initiator, token, stream };
+        let relaying = async move { Link::pair(&context, &keys, relay, pair).await };
+        Self { relaying: Some(Box::pin(relaying)), ..self }
+    }
+
+    /// Waits until the stream is connected. The link keeps it so where that is by a relay.
+    ///
+    /// # Errors
+    /// Why the direct ways failed, once the relay has failed too.
+    pub async fn first(&mut self, route: &Route) -> Result<Option<Link>, ConnectError> {
+        let mut failure = None;
+        let mut may_relay = self.finding.is_none();
+        let head_start = sleep(self.head_start);
+        tokio::pin!(head_start);
+        loop {
+            if self.finding.is_none() && self.relaying.is_none() && !route.is_direct() {
+                return Err(failure.unwrap_or(ConnectError::PeerConnectionFailed));
+            }
+            tokio::select! {
+                biased;
+                // First, because it may know more of the way that a peer came.
+                result = poll(&mut self.finding), if self.finding.is_some() => {
+                    self.finding = None;
+                    failure = result.err();
+                    may_relay = true;
+                }
+                () = route.direct() => return Ok(None),
+                () = &mut head_start, if !may_relay => may_relay = true,
+                result = poll(&mut self.relaying), if may_relay && self.relaying.is_some() => {
+                    self.relaying = None;
+                    match result {
+                        Ok(link) if route.take_relay(link.neighbour(), link.stream()) => {
+                            return Ok(Some(link));
+                        }
+                        Ok(_) => {}
+                        Err(error) => failure = failure.or(Some(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on looking for a direct way, until there is one or the stream is closed.
+    pub async fn go_on(self, route: Route) {
+        let Some(finding) = self.finding else { return };
+        tokio::select! {
+            biased;
+            result = finding => debug!(?result, "no longer looking for a direct way"),
+            () = route.direct() => {}
+            _ = route.stream().closed() => {}
+        }
+    }
+}
+
+/// Keeps a relayed stream connected for as long as it needs the relay.
+pub async fn keep(mut link: Link, route: Route) {
+    let stream = route.stream();
+    tokio::select! {
+        _ = stream.closed() => return,
+        () = link.lost() => {
+            if !route.is_direct() {
+                debug!("a relay is gone, and with it a connection");
+                stream.destroy();
+            }
+            return;
+        }
+        () = route.direct() => {}
+    }
+    tokio::select! {
+        _ = stream.closed() => {}
+        () = link.lost() => {}
+        () = confirmed(stream) => link.end().await,
+    }
+}
+
+/// Waits until both peers send by the direct way, and nothing of what was sent before is under
+/// way any more.
+async fn confirmed(stream: &udx::StreamHandle) {
+    // Errors are those of a stream that is closed, which the caller sees.
+    let _ = stream.remote_changed(0).await;
+    loop {
+        // JavaScript peers wait for this, or for the next data.
+        let _ = stream.send_message(Bytes::new());
+        if timeout(CONFIRM_INTERVAL, stream.heard()).await.is_ok() {
+            break;
+        }
+    }
+    sleep(GRACE).await;
+}
+
+async fn poll<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_relay_counts_and_its_owner_is_the_initiator() {
+        let named = |key| Some(RelayThrough { public_key: [key; 32], token: [key; 32] });
+        let side = |server, client, we_are_server| {
+            Agreement::new(server, client, we_are_server).map(|a| (a.relay[0], a.token[0], a.is_initiator))
+        };
+        assert_eq!(side(named(1), named(2), true), Some((1, 1, true)));
+        assert_eq!(side(named(1), named(2), false), Some((1, 1, false)));
+        assert_eq!(side(None, named(2), true), Some((2, 2, false)));
+        assert_eq!(side(None, named(2), false), Some((2, 2, true)));
+        assert_eq!(side(None, None, false), None);
+    }
+}
