@@ -100,6 +100,8 @@ pub(super) struct Bbr {
     pacing_gain: f64,
     window_gain: f64,
 
+    /// Payload bytes of the packets that estimates count.
+    payload: usize,
     /// Packets per microsecond, by round, descending.
     bandwidth: VecDeque<(u64, f64)>,
     round: u64,
@@ -143,6 +145,7 @@ impl Bbr {
             rate: per_micro * payload as f64 * HIGH_GAIN * PACING_MARGIN,
             pacing_gain: HIGH_GAIN,
             window_gain: HIGH_GAIN,
+            payload,
             bandwidth: VecDeque::new(),
             round: 0,
             next_round_delivered: 0,
@@ -185,6 +188,7 @@ impl Bbr {
     }
 
     pub fn on_ack(&mut self, ack: &Ack) {
+        self.follow_packet_size(ack.payload);
         self.update_bandwidth(ack);
         self.update_aggregation(ack);
         self.update_cycle(ack);
@@ -235,6 +239,16 @@ impl Bbr {
         let product = (self.best_bandwidth() * min_rtt as f64 * gain).ceil().max(1.0);
         let burst = (self.rate * BURST_TIME as f64 / payload as f64).clamp(1.0, MAX_BURST);
         (product + 3.0 * burst) as usize
+    }
+
+    /// A path carries so many bytes in a time: of larger packets, fewer.
+    fn follow_packet_size(&mut self, payload: usize) {
+        if payload != self.payload {
+            let ratio = self.payload as f64 / payload as f64;
+            self.bandwidth.iter_mut().for_each(|(_, bandwidth)| *bandwidth *= ratio);
+            self.full_bandwidth *= ratio;
+            self.payload = payload;
+        }
     }
 
     fn update_bandwidth(&mut self, ack: &Ack) {

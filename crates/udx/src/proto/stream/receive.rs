@@ -134,7 +134,8 @@ impl Stream {
             self.restart_tail(now);
         }
         if is_list_full {
-            self.rate_trusted_from = self.rate.delivered() + 1;
+            let unnamed = self.outstanding.len() - self.outstanding.sacked();
+            self.rate_trusted_from = self.rate.delivered() + unnamed as u64 + 1;
         }
         self.tell_congestion_control(now, &delivered, prior_in_flight);
         if delivered.has_moved {
