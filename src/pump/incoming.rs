@@ -6,11 +6,15 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use super::crowd::{Member, portion};
 use crate::files::{Partial, TargetError};
 
 /// Bytes handed to the thread at a time, at least, while more are coming: enough that a hand-over costs
 /// nothing beside its bytes.
-pub(super) const BATCH_LEN: usize = 1024 * 1024;
+const BATCH_LEN: usize = 1024 * 1024;
+
+/// The same where many transfers run.
+const LEAST_BATCH_LEN: usize = 128 * 1024;
 
 /// Batches that wait for the disk.
 const QUEUE: usize = 2;
@@ -41,6 +45,11 @@ impl Batch {
             self.close_tail();
             self.pieces.push(piece);
         }
+    }
+
+    /// Whether it is worth handing over while more is coming.
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= portion(BATCH_LEN, LEAST_BATCH_LEN)
     }
 
     /// Bytes in it.
@@ -74,6 +83,7 @@ pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Writte
 }
 
 fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
+    let _member = Member::join();
     let mut hasher = Sha256::new();
     while let Some(batch) = batches.blocking_recv() {
         for pieces in batch.pieces.chunks(PIECES) {

@@ -7,9 +7,11 @@
 //! # Layout
 //! - `send`: one file to one peer; `outgoing` is the thread that reads
 //! - `receive`: one candidate connection of an incoming file; `incoming` is the thread that writes
+//! - `crowd`: how many there are, so that each takes less where they are many
 //! - `parting`: the last word to a peer, and the end of the stream
 //! - `error`: how a run can end
 
+mod crowd;
 mod error;
 mod incoming;
 mod outgoing;

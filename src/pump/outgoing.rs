@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use secret_stream::{HEADROOM, TAILROOM};
 use tokio::sync::mpsc;
 
+use super::crowd::{Member, portion};
 use crate::{
     files::{Proof, Source, SourceError},
     wire::{FrameType, HEADER_LEN, MAX_DATA, header},
@@ -14,11 +15,11 @@ use crate::{
 /// Bytes of the file in a DATA frame. With its header the frame is a message of a length that is quickly encrypted.
 const DATA_LEN: usize = MAX_DATA - HEADER_LEN;
 
-/// DATA frames in one chunk, each a message of its own.
+/// DATA frames in one chunk at most, each a message of its own: enough that a read costs nothing beside its bytes.
 pub(super) const FRAMES: usize = 16;
 
-/// Bytes of the file in one chunk: enough that a read costs nothing beside its bytes.
-const CHUNK_LEN: usize = FRAMES * DATA_LEN;
+/// DATA frames in one chunk at least, however many transfers run.
+const FEWEST_FRAMES: usize = 2;
 
 /// Bytes of a message around the file's own.
 const AROUND: usize = HEADROOM + HEADER_LEN + TAILROOM;
@@ -84,14 +85,16 @@ fn read(
     hash: &str,
     chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
 ) -> Result<(), SourceError> {
+    let _member = Member::join();
     source.check()?;
     let mut proof = source.proof(hash);
     let mut buffers = VecDeque::with_capacity(BUFFERS);
     let mut offset = 0;
     while offset < source.size() {
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
-        let chunk = read_chunk(source, offset, left.min(CHUNK_LEN), &mut proof, &mut buffers)?;
-        offset += u64::try_from(left.min(CHUNK_LEN)).unwrap_or(u64::MAX);
+        let len = left.min(portion(FRAMES, FEWEST_FRAMES) * DATA_LEN);
+        let chunk = read_chunk(source, offset, len, &mut proof, &mut buffers)?;
+        offset += u64::try_from(len).unwrap_or(u64::MAX);
         if offset == source.size() {
             prove(source, proof)?;
             let _ = chunks.blocking_send(Ok(chunk));
@@ -168,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    const SIZE: usize = CHUNK_LEN + DATA_LEN + 3;
+    const SIZE: usize = FRAMES * DATA_LEN + DATA_LEN + 3;
 
     fn source() -> (tempfile::TempDir, Source, String) {
         let dir = tempfile::tempdir().expect("a folder");

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     Control, PumpError,
-    incoming::{self, BATCH_LEN, Batch},
+    incoming::{self, Batch},
     parting::part,
 };
 use crate::{
@@ -182,7 +182,7 @@ async fn read_body<R: ChunkReader>(
             deadline = Instant::now() + control.idle;
         }
         // What has arrived already is gathered; nothing waits for what has not.
-        let gather = !done && batch.len() < BATCH_LEN && Instant::now() < deadline;
+        let gather = !done && !batch.is_full() && Instant::now() < deadline;
         let arrived = if gather { receiver.recv().now_or_never() } else { None };
         let message = match arrived {
             Some(message) => message?,

@@ -175,6 +175,25 @@ async fn messages_are_unordered_extras() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_system_that_sends_one_datagram_a_call_will_do() {
+    let (udx, datagrams) = Udx::spawn(Config { batch: 1, ..Config::default() });
+    let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (a, b) = (End { udx, socket, datagrams }, end().await);
+    let (mut left, mut right) = pair(&a, &b).await;
+    let sent = pattern(3 << 20);
+    let expected = sent.clone();
+    let writer = tokio::spawn(async move {
+        left.write_all(&sent).await.unwrap();
+        left.shutdown().await.unwrap();
+        left
+    });
+    let mut received = Vec::new();
+    right.read_to_end(&mut received).await.unwrap();
+    assert!(received == expected);
+    drop(writer.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_share_a_socket() {
     let (a, b) = (end().await, end().await);
     let mut tasks = Vec::new();

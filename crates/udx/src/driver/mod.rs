@@ -40,6 +40,9 @@ pub struct Config {
     /// one, what the path itself carries is added. Default just under 4 MiB; a socket with a smaller receive buffer
     /// lowers it.
     pub receive_window: u32,
+    /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload, as where
+    /// the system has none.
+    pub batch: usize,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             receive_buffer: 4 << 20,
             send_buffer: 1 << 20,
             receive_window: crate::proto::LIBUDX_WINDOW - 1,
+            batch: 64,
         }
     }
 }

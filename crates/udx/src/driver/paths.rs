@@ -1,17 +1,31 @@
-//! Streams to one address share what may be in flight there ([`PathLimit`]).
+//! Streams to one address share what may be in flight there: what the receiver said it can take, or [`PathLimit`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, Stream};
-use crate::time::Instant;
+use crate::time::{Instant, Micros, SECOND};
 
 /// Packets that any stream may have in flight, so that a stuck one does not hold up the others.
 const LEAST_SHARE: usize = 2;
 
+/// Stands for no limit, and can be counted with.
+const MANY: usize = usize::MAX >> 16;
+
+/// How long the least round trip of a path is believed.
+const RTT_AGE: Micros = 10 * SECOND;
+
 #[derive(Debug, Default)]
 struct Path {
+    /// For a receiver that does not tell how much it can take.
     limit: PathLimit,
+    /// Bytes that the receiver said it can take, if it does: each of its streams says what their one socket holds.
+    window: Option<usize>,
+    /// Bytes of a full packet's payload.
+    payload: usize,
+    /// The least round trip of its streams, and when it was seen: one that starts among many others takes their queue
+    /// for the path.
+    rtt: Option<(Micros, Instant)>,
     /// Packets of all streams in flight.
     in_flight: usize,
     /// Streams counted.
@@ -20,7 +34,7 @@ struct Path {
     waiting: Vec<u32>,
 }
 
-/// The short paths of one instance, by remote address.
+/// The paths of one instance, by remote address.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     paths: HashMap<SocketAddr, Path>,
@@ -34,6 +48,8 @@ pub(super) struct Share {
     in_flight: usize,
     /// Listed at the path until the stream is asked to send next.
     is_waiting: bool,
+    /// Bytes of an equal part for each of the path's streams.
+    part: Option<usize>,
     /// The stream's counters when last looked at.
     delivered: u64,
     lost: u64,
@@ -44,12 +60,41 @@ impl Share {
     pub fn on_released(&mut self) {
         self.is_waiting = false;
     }
+
+    /// Bytes that can be on their way at once, of the `window` that the stream has by itself.
+    pub fn of_window(&self, window: usize) -> usize {
+        self.part.map_or(window, |part| window.min(part))
+    }
+}
+
+impl Path {
+    /// Packets that all streams together may have in flight; many where not the receiver's buffer is what limits them.
+    fn packets(&self) -> usize {
+        match self.window {
+            _ if !self.is_short() => MANY,
+            Some(window) => window / self.payload.max(1),
+            None => self.limit.packets(),
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.rtt.is_none_or(|(rtt, _)| rtt <= SHORT_PATH)
+    }
+
+    fn see_rtt(&mut self, now: Instant, rtt: Option<Micros>) {
+        if let Some(rtt) = rtt
+            && self.rtt.is_none_or(|(least, at)| rtt <= least || now - at > RTT_AGE)
+        {
+            self.rtt = Some((rtt, now));
+        }
+    }
 }
 
 impl Paths {
     /// Brings a stream's share up to date; streams that may send again are added to `ready`.
     pub fn update(&mut self, now: Instant, stream: &Stream, share: &mut Share, ready: &mut impl Extend<u32>) {
-        let address = if is_limited(stream) { stream.remote().map(|remote| remote.address) } else { None };
+        let address =
+            if stream.closed().is_none() { stream.remote().map(|remote| remote.address) } else { None };
         if share.address != address {
             self.leave(share, ready);
             if let Some(address) = address {
@@ -61,15 +106,21 @@ impl Paths {
         let (new_delivered, new_lost) = (delivered - share.delivered, lost - share.lost);
         (share.delivered, share.lost) = (delivered, lost);
         let Some(path) = share.address.and_then(|address| self.paths.get_mut(&address)) else { return };
-        let was_limiting = path.in_flight >= path.limit.packets();
+        path.see_rtt(now, stream.min_rtt());
+        path.payload = stream.payload_capacity();
+        let was_limiting = path.in_flight >= path.packets();
         path.in_flight = path.in_flight - share.in_flight + stream.in_flight();
         share.in_flight = stream.in_flight();
-        if new_lost > 0 {
+        let window = stream.peer_window();
+        if window != LIBUDX_WINDOW {
+            path.window = path.window.max(Some(window as usize));
+        } else if new_lost > 0 && path.is_short() {
             path.limit.on_lost(now);
         } else if was_limiting {
             path.limit.on_delivered(new_delivered);
         }
-        if path.in_flight < path.limit.packets() {
+        share.part = Some(path.packets() / path.users.max(1) * path.payload);
+        if path.in_flight < path.packets() {
             ready.extend(path.waiting.drain(..));
         }
     }
@@ -77,9 +128,9 @@ impl Paths {
     /// Packets that a stream may add to those in flight. With none left, it is released when there are.
     pub fn room(&mut self, id: u32, share: &mut Share) -> usize {
         let Some(path) = share.address.and_then(|address| self.paths.get_mut(&address)) else {
-            return usize::MAX / 2;
+            return MANY;
         };
-        let room = path.limit.packets().saturating_sub(path.in_flight);
+        let room = path.packets().saturating_sub(path.in_flight);
         let room = room.max(LEAST_SHARE.saturating_sub(share.in_flight));
         if room == 0 {
             if !share.is_waiting {
@@ -99,6 +150,7 @@ impl Paths {
         path.in_flight -= share.in_flight;
         share.in_flight = 0;
         share.is_waiting = false;
+        share.part = None;
         path.users -= 1;
         ready.extend(path.waiting.drain(..));
         if path.users == 0 {
@@ -107,8 +159,28 @@ impl Paths {
     }
 }
 
-/// Whether the receiver's buffer is what limits a stream, and its window does not tell of it: a peer other than
-/// libudx says what it can take.
-fn is_limited(stream: &Stream) -> bool {
-    stream.peer_window() == LIBUDX_WINDOW && stream.min_rtt().is_none_or(|rtt| rtt <= SHORT_PATH)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_tells_what_it_takes_is_believed_on_a_short_path() {
+        let mut path = Path { payload: 1000, ..Path::default() };
+        assert_eq!(path.packets(), PathLimit::default().packets());
+        path.window = Some(90_000);
+        assert_eq!(path.packets(), 90);
+        path.see_rtt(Instant::from_micros(0), Some(SHORT_PATH + 1));
+        assert_eq!(path.packets(), MANY);
+    }
+
+    #[test]
+    fn the_least_round_trip_counts_for_a_while() {
+        let mut path = Path { window: Some(0), ..Path::default() };
+        path.see_rtt(Instant::from_micros(0), Some(SHORT_PATH));
+        path.see_rtt(Instant::from_micros(1), Some(SHORT_PATH + 1));
+        path.see_rtt(Instant::from_micros(2), None);
+        assert!(path.is_short());
+        path.see_rtt(Instant::from_micros(RTT_AGE + 1), Some(SHORT_PATH + 1));
+        assert!(!path.is_short());
+    }
 }

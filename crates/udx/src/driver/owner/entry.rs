@@ -249,7 +249,7 @@ impl Entry {
         let unacked = usize::try_from(stream.unacked()).unwrap_or(usize::MAX);
         let is_flushed = unacked == 0 && state.unacked > 0;
         state.unacked = unacked;
-        state.limit = WRITE_SPARE + stream.send_window();
+        state.limit = WRITE_SPARE + self.share.of_window(stream.send_window());
         if state.should_wake_writer()
             && let Some(waker) = state.writer.take()
         {

@@ -39,9 +39,6 @@ use entry::Entry;
 const COMMANDS: usize = 256;
 const SENDS: usize = 16;
 
-/// Most datagrams in one segmented send, whatever the system says it can do.
-const SEGMENTS: usize = 64;
-
 pub(super) struct Owner {
     config: Config,
     epoch: Clock,
@@ -189,7 +186,7 @@ impl Owner {
                     socket.parked.push(id);
                     continue;
                 }
-                Some(socket) => socket.segments().min(SEGMENTS),
+                Some(socket) => socket.segments().min(self.config.batch),
                 None => 1,
             };
             out.clear();

@@ -515,7 +515,7 @@ impl Stream {
     }
 
     /// Payload bytes of a full packet towards the current remote.
-    fn payload_capacity(&self) -> usize {
+    pub fn payload_capacity(&self) -> usize {
         self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
     }
 }

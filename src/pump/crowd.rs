@@ -1,0 +1,41 @@
+//! How many transfers move bytes at the same time, so that what they hold between file and network is bounded
+//! together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Threads that read or write for a transfer of this process.
+static MEMBERS: AtomicUsize = AtomicUsize::new(0);
+
+/// One that counts as long as it lives.
+pub(super) struct Member(());
+
+impl Member {
+    pub(super) fn join() -> Member {
+        MEMBERS.fetch_add(1, Ordering::Relaxed);
+        Member(())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        MEMBERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What each may take of what one alone takes `whole`, but no less than `least`.
+pub(super) fn portion(whole: usize, least: usize) -> usize {
+    (whole / MEMBERS.load(Ordering::Relaxed).max(1)).max(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_take_less_each_and_never_nothing() {
+        let many: Vec<Member> = (0..50).map(|_| Member::join()).collect();
+        assert!(portion(1000, 1) <= 20);
+        assert_eq!(portion(1000, 30), 30);
+        drop(many);
+    }
+}
