@@ -1,9 +1,9 @@
 'use strict'
 
-// Measures transfers on this machine and writes what came out to docs/benchmarks: a table, two plots, and every
+// Measures transfers on this machine and writes what came out to docs/benchmarks: a table, a plot, and every
 // single run. Rows that are not run again keep the numbers that they had.
 //
-//   npm run bench -- [--runs N] [--size MIB] [--only ROW,…] [--quick] [--out DIR] [--list]
+//   npm run bench -- [--runs N] [--link-runs N] [--size MIB] [--only ROW,…] [--quick] [--out DIR] [--list]
 
 const fs = require('node:fs')
 const path = require('node:path')
@@ -11,13 +11,15 @@ const { parseArgs } = require('node:util')
 const { machine } = require('./machine')
 const { MIB, Session } = require('./session')
 const { limit } = require('./rows/limit')
+const { links } = require('./rows/links')
 const { latency, parallel, small } = require('./rows/many')
 const { others } = require('./rows/others')
+const { simulated } = require('./rows/simulated')
 const { growth, pairs, syscalls } = require('./rows/speed')
 const { plots } = require('./plot')
 const { table } = require('./table')
 
-const ROWS = [...pairs, ...others, limit, syscalls, parallel, small, latency, growth]
+const ROWS = [...pairs, ...others, limit, syscalls, parallel, small, latency, ...links, simulated, growth]
 
 /** Minutes after which no row is begun any more, and after which one that runs is given up. */
 const ENOUGH = 20
@@ -27,6 +29,7 @@ const PATIENCE_MS = 10_000
 
 const OPTIONS = {
   runs: { type: 'string', default: '5' },
+  'link-runs': { type: 'string', default: '1' },
   size: { type: 'string' },
   only: { type: 'string' },
   quick: { type: 'boolean', default: false },
@@ -43,6 +46,7 @@ async function main () {
   const options = {
     quick: values.quick,
     runs: values.quick ? 1 : count(values.runs, '--runs'),
+    linkRuns: count(values['link-runs'], '--link-runs'),
     size: count(values.size ?? (values.quick ? '64' : '1024'), '--size') * MIB
   }
   // A quick look is not what the published numbers are.

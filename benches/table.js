@@ -96,6 +96,12 @@ function asked (results) {
     atLeast(`of ${link.rate} Mbit/s, ${link.rtt} ms, ${link.loss} % lost`, share, ours, `${ours.toFixed(0)} %`, ' %')
     lines.push(['the same, against JavaScript to JavaScript', 'never below', `${ours.toFixed(0)} % to ${js.toFixed(0)} %`, ours >= js])
   }
+  if (has('simulated')) {
+    const { gigabit, sharing } = results.simulated.passes
+    const held = passes => passes ? 'held by a test in virtual time' : 'the test in virtual time fails'
+    lines.push(['of 1 Gbit/s, 100 ms, within 10 s (simulated)', 'at least 85 %', held(gigabit), gigabit])
+    lines.push(['each of two flows on one link (simulated)', 'at least 35 %', held(sharing), sharing])
+  }
   if (has('small-buffer')) {
     const { rtt, 'ours-ours': ours, 'js-js': js } = results['small-buffer']
     const [reached, reference] = [ours, js].map(runs => median(runs.map(onLink)))
