@@ -224,10 +224,13 @@ impl Delivery<'_> {
                 self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
             }
             self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0);
-            let sent = pump::send(connection.stream, self.source, self.meta, self.control);
+            let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
             tokio::select! {
                 outcome = sent => match outcome {
-                    Ok(()) => return Ok(()),
+                    Ok(stream) => {
+                        stream.end().await;
+                        return Ok(());
+                    }
                     Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
                     Err(error) => return Err(self.verdict(self.error(&error)).await),
                 },
@@ -304,10 +307,12 @@ impl Delivery<'_> {
                     if !std::mem::replace(&mut started, true) {
                         self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
                     }
-                    candidates.push(pump::send(connection.stream, self.source, self.meta, self.control));
+                    let stream = connection.stream.into();
+                    candidates.push(pump::send(stream, self.source, self.meta, self.control));
                 }
                 // Anybody on the topic can say that it has the file; the task says who really does.
-                Step::Candidate(Ok(())) => {
+                Step::Candidate(Ok(stream)) => {
+                    stream.end().await;
                     acknowledged = true;
                     deadline = Instant::now() + self.limit;
                 }
@@ -558,7 +563,7 @@ enum KeyStep {
 /// What comes next on the topic.
 enum Step {
     Connected(Box<Connection>),
-    Candidate(Result<(), PumpError>),
+    Candidate(Result<pump::Stream<udx::Stream>, PumpError>),
     Turn(Turn),
     LookUp,
     Dial,

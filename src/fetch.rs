@@ -229,7 +229,7 @@ impl Fetch<'_> {
         ended: CancellationToken,
     ) -> Result<Incoming<udx::Stream>, Setback> {
         let _ended = ended.clone().drop_guard();
-        let mut incoming = Incoming::new(stream, self.meta());
+        let mut incoming = Incoming::new(stream.into(), self.meta());
         match ended.run_until_cancelled(incoming.meta(self.control)).await {
             Some(Ok(())) => Ok(incoming),
             Some(Err(error)) => Err(self.setback(error)),
@@ -247,7 +247,7 @@ impl Fetch<'_> {
     }
 
     async fn over(&self, stream: SecretStream, partial: Partial) -> Result<PathBuf, Setback> {
-        let mut incoming = Incoming::new(stream, self.meta());
+        let mut incoming = Incoming::new(stream.into(), self.meta());
         match incoming.meta(self.control).await {
             Ok(()) => self.body(incoming, partial).await,
             Err(error) => Err(self.setback(error)),

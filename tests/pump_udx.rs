@@ -50,14 +50,14 @@ async fn a_file_arrives_whole() {
     let target = Target::InFolder { dir: dir.path().to_owned(), name: SafeName::from_offered("received") };
     let receive = tokio::spawn(async move {
         let control = control();
-        let mut incoming = Incoming::new(b, offer.clone());
+        let mut incoming = Incoming::new(b.into(), offer.clone());
         incoming.meta(&control).await?;
         let partial = Partial::create(&target, "0123456789abcdef", offer.size)?;
         let path = incoming.body(partial, &control).await?.commit().await?;
         incoming.ack().await?;
         Ok::<_, PumpError>(path)
     });
-    pump::send(a, &source, &meta, &control()).await.expect("sent");
+    pump::send(a.into(), &source, &meta, &control()).await.expect("sent").end().await;
     let path = receive.await.expect("run").expect("received");
     assert!(fs::read(path).expect("read") == content);
     tokio::join!(udx_a.close(), udx_b.close());

@@ -8,6 +8,7 @@
 //! - `send`: one file to one peer; `outgoing` is the thread that reads
 //! - `receive`: one candidate connection of an incoming file; `incoming` is the thread that writes
 //! - `crowd`: how many there are, so that each takes less where they are many
+//! - `stream`: what carries one file after another
 //! - `parting`: the last word to a peer, and the end of the stream
 //! - `error`: how a run can end
 
@@ -18,6 +19,7 @@ mod outgoing;
 mod parting;
 mod receive;
 mod send;
+mod stream;
 
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::PumpError;
 pub use receive::{Incoming, Verified};
 pub use send::send;
+pub use stream::Stream;
 
 /// What a transfer and those who watch over it say to each other.
 #[derive(Clone, Debug)]

@@ -3,34 +3,32 @@
 use std::path::PathBuf;
 
 use futures_util::FutureExt;
-use secret_stream::{ChunkReader, Receiver, SecretStream, Sender, Transport};
+use secret_stream::{ChunkReader, Receiver, Transport};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    Control, PumpError,
+    Control, PumpError, Stream,
     incoming::{self, Batch},
     parting::part,
 };
 use crate::{
     files::Partial,
-    wire::{self, FrameType, Meta, Receiving},
+    wire::{self, FrameType, Meta, Receiving, encode},
 };
 
 /// A connection on which the file may come: one of several, perhaps.
 ///
 /// First [`meta`](Self::meta), on all candidates at once; then [`body`](Self::body) on the first that has
-/// it; after the file was put in its place, [`ack`](Self::ack). Dropped, it tears its stream down without a
-/// word.
+/// it; after the file was put in its place, [`ack`](Self::ack), or [`ack_and_keep`](Self::ack_and_keep).
+/// Dropped, it tears its stream down without a word.
 pub struct Incoming<T: Transport> {
     /// Gone once the last word was said.
-    halves: Option<Halves<T>>,
+    stream: Option<Stream<T>>,
     machine: Receiving,
 }
-
-type Halves<T> = (Receiver<<T as Transport>::Reader>, Sender<<T as Transport>::Writer>);
 
 /// A file that came whole and is what was offered, still under its temporary name.
 #[derive(Debug)]
@@ -44,8 +42,8 @@ pub struct Verified {
 
 impl<T: Transport> Incoming<T> {
     /// A candidate for what `offer` says.
-    pub fn new(stream: SecretStream<T>, offer: Meta) -> Self {
-        Incoming { halves: Some(stream.split()), machine: Receiving::new(offer) }
+    pub fn new(stream: Stream<T>, offer: Meta) -> Self {
+        Incoming { stream: Some(stream), machine: Receiving::new(offer) }
     }
 
     /// Waits for metadata that equals the offer, for as long as `control.idle` in all.
@@ -53,9 +51,9 @@ impl<T: Transport> Incoming<T> {
     /// # Errors
     /// Any but `Source` and `Target`; the peer was told and the stream is at its end.
     pub async fn meta(&mut self, control: &Control) -> Result<(), PumpError> {
-        let result = match &mut self.halves {
+        let result = match &mut self.stream {
             None => Err(PumpError::Closed),
-            Some((receiver, _)) => {
+            Some(Stream { receiver, .. }) => {
                 let deadline = Instant::now() + control.idle;
                 tokio::select! {
                     biased;
@@ -89,12 +87,24 @@ impl<T: Transport> Incoming<T> {
     /// # Errors
     /// `Connection` or `Closed` where it is not certain that the sender heard it.
     pub async fn ack(mut self) -> Result<(), PumpError> {
-        match self.halves.take() {
+        match self.stream.take() {
             None => Err(PumpError::Closed),
-            Some((receiver, sender)) => {
+            Some(Stream { receiver, sender, .. }) => {
                 Ok(part(receiver, sender, Some((FrameType::Ack, String::new()))).await?)
             }
         }
+    }
+
+    /// Tells the sender that the file is in its final place, and gives the stream back for the next one,
+    /// without waiting until the sender has heard it.
+    ///
+    /// # Errors
+    /// `Connection` or `Closed` where the stream has failed.
+    pub async fn ack_and_keep(mut self) -> Result<Stream<T>, PumpError> {
+        let mut stream = self.stream.take().ok_or(PumpError::Closed)?;
+        stream.sender.send(&encode(FrameType::Ack, b"")).await?;
+        stream.spoken |= self.machine.has_more();
+        Ok(stream)
     }
 
     /// Tells the sender what went wrong, unless it was told, and ends the stream.
@@ -103,7 +113,7 @@ impl<T: Transport> Incoming<T> {
     }
 
     async fn fill(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
-        let Some((receiver, _)) = &mut self.halves else { return Err(PumpError::Closed) };
+        let Some(Stream { receiver, .. }) = &mut self.stream else { return Err(PumpError::Closed) };
         let (batches, writer) = incoming::start(partial);
         let read = tokio::select! {
             biased;
@@ -123,7 +133,7 @@ impl<T: Transport> Incoming<T> {
     }
 
     async fn tell(&mut self, error: &PumpError) {
-        if let Some((receiver, sender)) = self.halves.take() {
+        if let Some(Stream { receiver, sender, .. }) = self.stream.take() {
             // Whether the peer still hears it changes nothing here.
             let _ = part(receiver, sender, error.last_word()).await;
         }

@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use secret_stream::{ChunkReader, ChunkWriter, Receiver, SecretStream, Sender, Transport};
+use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Control, PumpError,
+    Control, PumpError, Stream,
     outgoing::{self, FRAMES},
     parting::part,
 };
@@ -36,22 +36,22 @@ const QUICK: Duration = Duration::from_millis(250);
 /// by batch, and a path that is slow but moves must not count as stalled.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Sends the file that `meta` describes, and returns once the receiver has acknowledged it.
+/// Sends the file that `meta` describes, and gives the stream back once the receiver has acknowledged it.
 ///
-/// Takes the whole stream, tells the peer of what went wrong here, and ends it. Several may run at once on
-/// clones of one source. Dropped before it returns, it tears the stream down without a word.
+/// Tells the peer of what went wrong here, and ends the stream then. Several may run at once on clones of
+/// one source. Dropped before it returns, it tears the stream down without a word.
 ///
 /// # Errors
 /// `Source` where the file is not what `meta` says (any more), in which case the receiver got no end of
 /// it; `Nack` or `Remote` for what the peer said; `Fault`, `Closed` or `Connection` for what it did;
 /// `Stalled`; `Cancelled`.
 pub async fn send<T: Transport>(
-    stream: SecretStream<T>,
+    stream: Stream<T>,
     source: &Source,
     meta: &Meta,
     control: &Control,
-) -> Result<(), PumpError> {
-    let (mut receiver, mut sender) = stream.split();
+) -> Result<Stream<T>, PumpError> {
+    let Stream { mut receiver, mut sender, .. } = stream;
     // All that may come is one short frame.
     receiver.set_max_message(MAX_META);
     let result = tokio::select! {
@@ -59,19 +59,24 @@ pub async fn send<T: Transport>(
         () = control.cancel.cancelled() => Err(PumpError::Cancelled),
         result = exchange(&mut receiver, &mut sender, source, meta, control) => result,
     };
-    let word = result.as_ref().err().and_then(PumpError::last_word);
-    // Whether the peer still hears it changes nothing here.
-    let _ = part(receiver, sender, word).await;
-    result
+    match result {
+        Ok(spoken) => Ok(Stream { receiver, sender, spoken }),
+        Err(error) => {
+            // Whether the peer still hears it changes nothing here.
+            let _ = part(receiver, sender, error.last_word()).await;
+            Err(error)
+        }
+    }
 }
 
+/// Returns whether the receiver said more than that it has the file.
 async fn exchange<R: ChunkReader, W: ChunkWriter>(
     receiver: &mut Receiver<R>,
     sender: &mut Sender<W>,
     source: &Source,
     meta: &Meta,
     control: &Control,
-) -> Result<(), PumpError> {
+) -> Result<bool, PumpError> {
     let done = AtomicBool::new(false);
     let mut reply = Box::pin(reply(receiver, &done));
     let sent = tokio::select! {
@@ -90,8 +95,9 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     }
 }
 
-/// Waits for the receiver's one reply; `done` says whether it may be an ACK.
-async fn reply<R: ChunkReader>(receiver: &mut Receiver<R>, done: &AtomicBool) -> Result<(), PumpError> {
+/// Waits for the receiver's one reply, and returns whether more came with it; `done` says whether it may be
+/// an ACK.
+async fn reply<R: ChunkReader>(receiver: &mut Receiver<R>, done: &AtomicBool) -> Result<bool, PumpError> {
     let mut sending = Sending::default();
     while let Some(message) = receiver.recv().await? {
         if done.load(Ordering::Relaxed) {
@@ -99,7 +105,7 @@ async fn reply<R: ChunkReader>(receiver: &mut Receiver<R>, done: &AtomicBool) ->
         }
         sending.handle(message.freeze());
         match sending.poll()? {
-            Some(Reply::Ack) => return Ok(()),
+            Some(Reply::Ack) => return Ok(sending.has_more()),
             Some(Reply::Nack(reason)) => return Err(PumpError::Nack(reason)),
             Some(Reply::Error(reason)) => return Err(PumpError::Remote(reason)),
             None => {}

@@ -39,6 +39,11 @@ impl Default for State {
 }
 
 impl Decoder {
+    /// Whether it stands between two frames, with nothing left to read.
+    pub fn is_clear(&self) -> bool {
+        self.input.is_empty() && matches!(self.state, State::Header { filled: 0, .. })
+    }
+
     /// Takes the next bytes of the stream.
     pub fn handle(&mut self, bytes: Bytes) {
         if self.input.is_empty() {

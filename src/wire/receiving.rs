@@ -55,6 +55,11 @@ impl Receiving {
         self.decoder.handle(bytes);
     }
 
+    /// Whether more has come than was polled so far: after `Done`, whether the sender goes on speaking.
+    pub fn has_more(&self) -> bool {
+        !self.decoder.is_clear()
+    }
+
     /// What came next; `None` until more bytes have come.
     ///
     /// # Errors
@@ -195,6 +200,16 @@ mod tests {
         let whole = [meta_frame(), data(b"abc"), DONE.to_vec()];
         for (more, kind) in [(data(b""), FrameType::Data), (DONE.to_vec(), FrameType::Done)] {
             assert_eq!(receive(&[whole.concat(), more]), out_of_order(kind));
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_is_noticed() {
+        for (more, noticed) in [(&b""[..], false), (b"\x01", true), (b"\x01\0\0\0\x02{", true)] {
+            let mut receiving = Receiving::new(offer());
+            receiving.handle([&meta_frame()[..], &data(b"abc"), &DONE, more].concat().into());
+            while receiving.poll().expect("in order").is_some() {}
+            assert_eq!(receiving.has_more(), noticed, "{more:?}");
         }
     }
 

@@ -53,6 +53,11 @@ impl Sending {
             Piece::Data(_) => Err(Fault::OutOfOrder { kind: FrameType::Data }),
         }
     }
+
+    /// Whether the receiver said more than one frame.
+    pub fn has_more(&self) -> bool {
+        !self.decoder.is_clear()
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +101,17 @@ mod tests {
             assert!(matches!(reply(true, &frame), Err(Fault::OutOfOrder { .. })));
         }
         assert_eq!(reply(true, b"\x00\0\0\0\0"), Err(Fault::UnknownType(0)));
+    }
+
+    #[test]
+    fn more_than_one_frame_is_noticed() {
+        for (more, noticed) in [(&b""[..], false), (b"\x05", true), (b"\x04\0\0\0\0", true)] {
+            let mut sending = Sending::default();
+            sending.done_sent();
+            sending.handle([&encode(FrameType::Ack, b"ok"), more].concat().into());
+            assert_eq!(sending.poll(), Ok(Some(Reply::Ack)));
+            assert_eq!(sending.has_more(), noticed, "{more:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! A stream that carries one file after another.
+
+use std::fmt;
+
+use secret_stream::{Receiver, SecretStream, Sender, Transport};
+
+use super::parting::part;
+
+/// An encrypted stream between two files, or before the first.
+///
+/// Dropped, it tears the stream down without a word.
+pub struct Stream<T: Transport> {
+    pub(super) receiver: Receiver<T::Reader>,
+    pub(super) sender: Sender<T::Writer>,
+    /// The peer has said more than was its turn to say.
+    pub(super) spoken: bool,
+}
+
+impl<T: Transport> Stream<T> {
+    /// Waits until the stream can carry no other file: the peer has ended it, is gone, or says something
+    /// while it has nothing to say. May be cancelled, and called again until it has returned.
+    pub async fn spent(&mut self) {
+        if !self.spoken {
+            // Whatever comes: bytes, the end, or an error.
+            let _ = self.receiver.recv().await;
+        }
+    }
+
+    /// Waits until the peer has all that was said.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub async fn flush(&mut self) -> Result<(), secret_stream::Error> {
+        self.sender.flush().await
+    }
+
+    /// Ends the stream, in the background.
+    pub async fn end(self) {
+        let _ = part(self.receiver, self.sender, None).await;
+    }
+}
+
+impl<T: Transport> From<SecretStream<T>> for Stream<T> {
+    fn from(stream: SecretStream<T>) -> Self {
+        let (receiver, sender) = stream.split();
+        Stream { receiver, sender, spoken: false }
+    }
+}
+
+impl<T: Transport> fmt::Debug for Stream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("spoken", &self.spoken).finish_non_exhaustive()
+    }
+}
