@@ -8,6 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const { AtsP2pError } = require('..')
+const { AtsHttp } = require('./fixtures/ats-http')
 const { cli, contents, failure, hub, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
 
 const SIZES = [0, 1, 65_535, 65_536, 65_537, 5_000_001]
@@ -56,6 +57,28 @@ test('files of every size arrive whole, with the events and results of the origi
     assert.deepEqual(await a.status(transferId), task)
   }
   assert.deepEqual(contents(folder).filter(name => name.startsWith('.')), [])
+})
+
+test('files that follow each other come on one connection, and those at once on several', { timeout: 60_000 }, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const saveDir = path.join(folder, 'in')
+  const a = await node(t, url, 'a')
+  const b = await node(t, url, 'b')
+  b.watch({ saveDir })
+  const ats = new AtsHttp(url, 'reader')
+  const send = async (name) => {
+    const file = makeFile(folder, name, 10_000)
+    const { taskId, hash } = await a.send({ filePath: file.filePath, recipientId: 'b' })
+    assert.equal(hash, file.hash)
+    assert.deepEqual(fs.readFileSync(path.join(saveDir, name)), file.bytes)
+    return (await ats.get(taskId)).payload.p2p.key
+  }
+  const first = await send('1')
+  assert.equal(await send('2'), first)
+  const keys = await Promise.all(['3', '4', '5'].map(send))
+  assert.equal(new Set(keys).size, 3)
+  assert.ok(keys.includes(first))
 })
 
 test('names with spaces, signs and letters of other scripts are kept', { timeout: 60_000 }, async (t) => {

@@ -1,12 +1,13 @@
 //! Handing the bytes of a claimed offer to its claimant: on a key of its own, or on the topic.
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyperdht::Dht;
 use hyperdht::connect::{Connection, Server, ServerOptions};
 use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
@@ -21,6 +22,7 @@ use crate::event::{Event, Transfer};
 use crate::feed::Listener;
 use crate::fetch::{MAX_CANDIDATES, SECOND_CHANCE, part};
 use crate::files::{self, Source};
+use crate::idle::Line;
 use crate::lookups::Lookups;
 use crate::node::{Inner, or_cancelled};
 use crate::offer::{P2p, is_sha256_hex};
@@ -49,8 +51,9 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 /// duplicate can make a JavaScript peer drop the connection that already carries bytes.
 const SERVER_ONLY: Duration = Duration::from_secs(5);
 
-/// Where the recipient finds the sender: a key of the transfer's own, and its topic.
+/// Where the recipient finds the sender: a key, and the transfer's topic.
 pub(crate) struct Rendezvous {
+    dht: Dht,
     public_key: PublicKey,
     server: Server,
     admission: Arc<Admission>,
@@ -95,7 +98,16 @@ impl Rendezvous {
             Ok(swarm)
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
-        Ok(Rendezvous { public_key, server, admission, swarm: Some(swarm), topic })
+        Ok(Rendezvous { dht: dht.clone(), public_key, server, admission, swarm: Some(swarm), topic })
+    }
+
+    /// Makes ready for another transfer with a peer that has just proven to be of ours: the key stays, and
+    /// nobody is admitted yet. The topic is announced only when it turns out to be needed.
+    pub(crate) fn renew(&mut self, topic: [u8; 32]) {
+        self.topic = topic;
+        self.admission.admitted.send_replace(None);
+        // Who came in for the transfer before has no part in this one.
+        while let Some(Some(_)) = self.server.accept().now_or_never() {}
     }
 
     /// The key that a recipient of ours dials.
@@ -124,10 +136,25 @@ impl Rendezvous {
         self.admission.admitted.send_replace(Some(key));
     }
 
+    /// The swarm on the topic, joined now if it was not.
+    fn take_swarm(&mut self) -> Swarm {
+        self.swarm.take().unwrap_or_else(|| {
+            let swarm = Swarm::new(SwarmConfig::new(self.dht.clone(), KeyPair::generate()));
+            let _ = swarm.join(self.topic, JoinOptions { server: true, client: false, ..Default::default() });
+            swarm
+        })
+    }
+
     fn leave_topic(&mut self, node: &Inner) {
         if let Some(swarm) = self.swarm.take() {
             node.spawn(async move { timeout(LEAVE_LIMIT, swarm.destroy()).await });
         }
+    }
+}
+
+impl fmt::Debug for Rendezvous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendezvous").field("admission", &self.admission).finish_non_exhaustive()
     }
 }
 
@@ -173,28 +200,30 @@ enum Turn {
 }
 
 impl Delivery<'_> {
-    /// Hands the file to the recipient that dials with the key it named.
+    /// Hands the file to the recipient that dials with the key it named, or has dialled: on `line`, if it
+    /// named the key of that one. Gives the connection back if the recipient may use it again.
     pub(crate) async fn by_key(
         &self,
         rendezvous: &mut Rendezvous,
         p2p: P2p,
+        line: Option<Line>,
         listener: &mut Listener,
-    ) -> Result<()> {
+    ) -> Result<Option<Line>> {
         rendezvous.leave_topic(self.node);
         rendezvous.admit(p2p.key);
+        let mut next = line.filter(|line| line.peer_key == p2p.key).map(Box::new);
         let mut known = p2p;
         let mut deadline = Instant::now() + self.limit;
         let mut started = false;
         let mut last = None;
-        let mut redialled = None;
         loop {
-            let step = match redialled.take() {
-                Some(connection) => KeyStep::Connected(Some(connection)),
+            let step = match next.take() {
+                Some(line) => KeyStep::Connected(Some(line)),
                 None => {
                     let step = self.or_cancelled(async {
                         tokio::select! {
                             connection = rendezvous.server.accept() => {
-                                KeyStep::Connected(connection.map(Box::new))
+                                KeyStep::Connected(connection.map(|connection| Box::new(connection.into())))
                             }
                             turn = self.turn(listener, Some(&known)) => KeyStep::Turn(turn),
                             () = sleep_until(deadline) => KeyStep::Over,
@@ -203,8 +232,8 @@ impl Delivery<'_> {
                     step.await?
                 }
             };
-            let connection = match step {
-                KeyStep::Connected(Some(connection)) => connection,
+            let Line { stream, link, peer_key } = match step {
+                KeyStep::Connected(Some(line)) => *line,
                 KeyStep::Connected(None) => {
                     return Err(Error::new(Code::Network, "the peer network was left"));
                 }
@@ -213,29 +242,32 @@ impl Delivery<'_> {
                     known = p2p;
                     continue;
                 }
-                KeyStep::Turn(Turn::Completed(outputs)) => return self.confirmed(&outputs, &known),
+                KeyStep::Turn(Turn::Completed(outputs)) => {
+                    return self.confirmed(&outputs, &known).map(|()| None);
+                }
                 KeyStep::Turn(Turn::Ended(error)) => return Err(error),
                 KeyStep::Over => return Err(self.unreachable(last)),
             };
-            if connection.remote_public_key() != known.key {
+            if peer_key != known.key {
                 continue;
             }
             if !std::mem::replace(&mut started, true) {
                 self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
             }
             self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0);
-            let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
+            let sent = pump::send(stream, self.source, self.meta, self.control);
             tokio::select! {
                 outcome = sent => match outcome {
+                    Ok(stream) if known.features.reuse => return Ok(Some(Line { stream, link, peer_key })),
                     Ok(stream) => {
                         stream.end().await;
-                        return Ok(());
+                        return Ok(None);
                     }
                     Err(error) if error.is_lost_connection() => last = Some(error.to_string()),
                     Err(error) => return Err(self.verdict(self.error(&error)).await),
                 },
                 over = self.ended(listener, &known) => match over {
-                    Over::Settled(result) => return result,
+                    Over::Settled(result) => return result.map(|()| None),
                     // It says where it is now; what hung until then is given up.
                     Over::Superseded(p2p) => {
                         rendezvous.admit(p2p.key);
@@ -245,7 +277,7 @@ impl Delivery<'_> {
                     }
                 },
                 // The recipient alone dials, and dials again only when it has lost what it had.
-                newer = accept_from(&mut rendezvous.server, known.key) => redialled = Some(Box::new(newer)),
+                newer = accept_from(&mut rendezvous.server, known.key) => next = Some(Box::new(newer.into())),
             }
             if *self.control.progress.borrow() != 0 {
                 deadline = Instant::now() + self.limit;
@@ -255,9 +287,7 @@ impl Delivery<'_> {
 
     /// Hands the file to whoever comes on the topic, until the claimant's task says that it has it.
     pub(crate) async fn by_topic(&self, rendezvous: &mut Rendezvous, listener: &mut Listener) -> Result<()> {
-        let Some(swarm) = rendezvous.swarm.take() else {
-            return Err(Error::new(Code::Network, "the topic was left"));
-        };
+        let swarm = rendezvous.take_swarm();
         let turn = self.or_cancelled(async {
             tokio::select! {
                 turn = self.node.turn_with_original(self.recipient_id) => Ok(turn),
@@ -555,7 +585,7 @@ enum Over {
 
 /// What comes next while the recipient is awaited on the key.
 enum KeyStep {
-    Connected(Option<Box<Connection>>),
+    Connected(Option<Box<Line>>),
     Turn(Turn),
     Over,
 }

@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
 use crate::files::{self, Partial, Target};
+use crate::idle::{self, Idle, Line};
 use crate::lookups::Lookups;
 use crate::node::{Inner, blocking, or_cancelled};
 use crate::offer::{P2p, Said};
-use crate::pump::{Control, Incoming, PumpError};
+use crate::pump::{Control, Incoming, PumpError, Stream};
 use crate::record::RecordId;
 use crate::watch::OpenOffer;
 use crate::wire::Meta;
@@ -39,6 +40,10 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long a receiver only dials on a topic before it also announces itself there: an incoming
 /// duplicate can make a JavaScript sender drop the connection that already carries bytes.
 const CLIENT_ONLY: Duration = Duration::from_secs(10);
+
+/// How long an idle connection may take to bring the next file's metadata: a sender that heard of no event
+/// reads the claim after 5 s. Past it another connection is dialled.
+const REUSE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
 pub(crate) const MAX_CANDIDATES: usize = 8;
@@ -90,11 +95,30 @@ impl Setback {
 }
 
 impl Fetch<'_> {
-    /// Dials the sender's key until the file has come over, or nothing was heard for `timeout`.
-    pub(crate) async fn by_key(&self, dht: &Dht, key_pair: KeyPair, partial: Partial) -> Result<PathBuf> {
+    /// Dials the sender's key until the file has come over, or nothing was heard for `timeout`; waits for it
+    /// on `line` first, which is a connection that the two have, made with the same key pair.
+    pub(crate) async fn by_key(
+        &self,
+        dht: &Dht,
+        key_pair: KeyPair,
+        line: Option<Line>,
+        partial: Partial,
+    ) -> Result<PathBuf> {
         let limit = self.node.options.timeout;
         let mut sender = self.sender()?;
         let mut partial = Some(partial);
+        if let Some(Line { stream, link, peer_key }) = line {
+            let fresh = self.fresh(partial.take()).await?;
+            match self.over(stream, REUSE_LIMIT.min(limit), fresh).await {
+                Ok((path, stream)) => {
+                    self.keep(key_pair, stream.map(|stream| Line { stream, link, peer_key }));
+                    return Ok(path);
+                }
+                Err(Setback::Final(error)) => return Err(error),
+                // An idle connection may have gone without a word: another one is dialled.
+                Err(Setback::Lost(_)) => {}
+            }
+        }
         let mut deadline = Instant::now() + limit;
         let mut last = None;
         let mut pauses = REDIAL.into_iter();
@@ -109,8 +133,12 @@ impl Fetch<'_> {
                 Ok(Ok(connection)) => {
                     let fresh = self.fresh(partial.take()).await?;
                     self.begin_again();
-                    match self.over(connection.stream, fresh).await {
-                        Ok(path) => return Ok(path),
+                    let Line { stream, link, peer_key } = connection.into();
+                    match self.over(stream, limit, fresh).await {
+                        Ok((path, stream)) => {
+                            self.keep(key_pair, stream.map(|stream| Line { stream, link, peer_key }));
+                            return Ok(path);
+                        }
                         Err(Setback::Final(error)) => return Err(error),
                         Err(Setback::Lost(error)) => last = Some(error.message),
                     }
@@ -198,8 +226,8 @@ impl Fetch<'_> {
                 Step::Candidate(Ok(incoming)) => {
                     let fresh = self.fresh(partial.take()).await?;
                     self.begin_again();
-                    match self.body(incoming, fresh).await {
-                        Ok(path) => return Ok(path),
+                    match self.body(incoming, false, fresh).await {
+                        Ok((path, _)) => return Ok(path),
                         Err(Setback::Final(error)) if error.code == Code::Aborted || is_ours(&error) => {
                             return Err(error);
                         }
@@ -246,15 +274,38 @@ impl Fetch<'_> {
         *self.control.progress.borrow() != 0
     }
 
-    async fn over(&self, stream: SecretStream, partial: Partial) -> Result<PathBuf, Setback> {
-        let mut incoming = Incoming::new(stream.into(), self.meta());
-        match incoming.meta(self.control).await {
-            Ok(()) => self.body(incoming, partial).await,
-            Err(error) => Err(self.setback(error)),
+    /// Takes the file from the peer at the other end, which has `limit` to begin. Gives the stream back if
+    /// the sender may use it again.
+    async fn over(
+        &self,
+        stream: Stream<udx::Stream>,
+        limit: Duration,
+        partial: Partial,
+    ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), Setback> {
+        let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
+        let mut incoming = Incoming::new(stream, self.meta());
+        match timeout(limit, incoming.meta(self.control)).await {
+            Ok(Ok(())) => self.body(incoming, may_reuse, partial).await,
+            Ok(Err(error)) => Err(self.setback(error)),
+            Err(_) => Err(self.setback(PumpError::Closed)),
         }
     }
 
-    async fn body(&self, mut incoming: Incoming<udx::Stream>, partial: Partial) -> Result<PathBuf, Setback> {
+    /// Lets a connection of [`Self::by_key`] wait for the sender's next offer.
+    fn keep(&self, key_pair: KeyPair, line: Option<Line>) {
+        if let Some(line) = line {
+            let key = line.peer_key;
+            let idle = Idle { line, end: key_pair };
+            self.node.incoming.keep(self.node, &self.open.offer.sender_id, key, idle::KEPT, idle);
+        }
+    }
+
+    async fn body(
+        &self,
+        mut incoming: Incoming<udx::Stream>,
+        may_reuse: bool,
+        partial: Partial,
+    ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), Setback> {
         if !self.started.swap(true, Ordering::Relaxed) {
             self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
         }
@@ -270,11 +321,16 @@ impl Fetch<'_> {
             }
         };
         (self.before_ack)(&path).await;
+        let acknowledged = match may_reuse {
+            true => incoming.ack_and_keep().await.map(Some),
+            false => incoming.ack().await.map(|()| None),
+        };
         // The file is in its place: a sender that is gone by now learns it from the task.
-        if let Err(error) = incoming.ack().await {
+        let stream = acknowledged.unwrap_or_else(|error| {
             tracing::debug!("the sender of {} did not hear the acknowledgement: {error}", self.name());
-        }
-        Ok(path)
+            None
+        });
+        Ok((path, stream))
     }
 
     fn setback(&self, error: PumpError) -> Setback {

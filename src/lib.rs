@@ -4,7 +4,7 @@
 //!
 //! - [`node`] is one agent's end of all its transfers; [`send`] one outgoing, [`receive`] one incoming,
 //!   [`watch`] the offers that come in. [`deliver`] and [`fetch`] bring the peers of a claimed offer together
-//!   and hand the connection to [`pump`], which moves the bytes.
+//!   and hand the connection to [`pump`], which moves the bytes; [`idle`] keeps it for the next file.
 //! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
 //! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with.
 //! - [`hub`] is the task service to run oneself.
@@ -21,6 +21,7 @@ mod fetch;
 pub mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod idle;
 mod lookups;
 mod meter;
 mod network;

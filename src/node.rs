@@ -20,6 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::Event;
 use crate::feed::Feed;
 use crate::files::{self, SafeName};
+use crate::idle;
 use crate::network::Network;
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance, Received};
@@ -115,6 +116,10 @@ pub(crate) struct Inner {
     pub(crate) receiving: Semaphore,
     pub(crate) sending: Semaphore,
     pub(crate) declining: Arc<Semaphore>,
+    /// Connections that brought a file and may bring another.
+    pub(crate) incoming: Arc<idle::Incoming>,
+    /// Connections that took a file away and may take another.
+    pub(crate) outgoing: Arc<idle::Outgoing>,
     /// Ends everything in good order.
     pub(crate) cancel: CancellationToken,
     /// Ends what did not end by that.
@@ -144,6 +149,8 @@ impl Node {
             receiving: Semaphore::new(MAX_RECEIVING),
             sending: Semaphore::new(MAX_SENDING),
             declining: Arc::new(Semaphore::new(MAX_DECLINING)),
+            incoming: Arc::default(),
+            outgoing: Arc::default(),
             cancel: CancellationToken::new(),
             halt: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -240,6 +247,12 @@ impl Node {
         let _ = timeout(HALT, inner.tasks.wait()).await;
         lock(&inner.feeds).clear();
         inner.network.close().await;
+    }
+
+    /// What its transfers share.
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
     }
 
     fn alive(&self) -> Result<&Arc<Inner>> {

@@ -31,6 +31,9 @@ const MAX_NAME_LEN: usize = 4096;
 /// The largest size that JSON numbers carry exactly, 2^53 - 1 bytes.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// The name of [`Features::reuse`].
+const REUSE: &str = "reuse";
+
 /// What a task offers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
@@ -63,6 +66,15 @@ pub struct P2p {
     pub instance: [u8; 16],
     /// Unix milliseconds; of several messages the highest counts.
     pub seq: u64,
+    /// What it can do beyond what every peer can.
+    pub features: Features,
+}
+
+/// What two peers use if both name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// The connection stays up for a while after its file, and may carry the next one.
+    pub reuse: bool,
 }
 
 /// What the messages of a task say of how an actor's peer is reached.
@@ -166,6 +178,7 @@ impl P2p {
             nodes,
             instance: hex_field(value, "instance")?,
             seq: value.get("seq")?.as_u64()?,
+            features: Features::from_value(value.get("features")),
         })
     }
 
@@ -177,7 +190,7 @@ impl P2p {
             "nodes": self.nodes.iter().take(MAX_NODES).map(ToString::to_string).collect::<Vec<_>>(),
             "instance": hex::encode(self.instance),
             "seq": self.seq,
-            "features": [],
+            "features": self.features.names(),
         })
     }
 
@@ -223,6 +236,21 @@ impl P2p {
         let p2p = object.get("p2p")?;
         let same = object.get("transfer_id").and_then(Value::as_str) == Some(transfer_id);
         Some(if same { P2p::from_value(p2p) } else { None })
+    }
+}
+
+impl Features {
+    /// All that peers of this version can do.
+    pub const OURS: Features = Features { reuse: true };
+
+    /// Reads a list of names, of which those that are not known mean nothing.
+    fn from_value(names: Option<&Value>) -> Features {
+        let names = names.and_then(Value::as_array);
+        Features { reuse: names.is_some_and(|names| names.iter().any(|name| name == REUSE)) }
+    }
+
+    fn names(self) -> Vec<&'static str> {
+        Vec::from_iter(self.reuse.then_some(REUSE))
     }
 }
 
@@ -286,6 +314,7 @@ mod tests {
                 nodes: vec!["127.0.0.1:49737".parse().unwrap()],
                 instance: [1; 16],
                 seq: 1_700_000_000_000,
+                features: Features::OURS,
             }),
         }
     }
@@ -332,6 +361,21 @@ mod tests {
         }
         value["nodes"] = json!(vec!["1.2.3.4:5"; 100]);
         assert_eq!(P2p::from_value(&value).unwrap().nodes.len(), MAX_NODES);
+    }
+
+    #[test]
+    fn features_that_are_not_known_mean_nothing() {
+        let mut value = offer().p2p.unwrap().to_value();
+        assert_eq!(value["features"], json!(["reuse"]));
+        for (features, reuse) in [
+            (json!(["tree", "reuse", 7]), true),
+            (json!(["Reuse", "re"]), false),
+            (json!("reuse"), false),
+            (Value::Null, false),
+        ] {
+            value["features"] = features;
+            assert_eq!(P2p::from_value(&value).unwrap().features, Features { reuse });
+        }
     }
 
     #[test]

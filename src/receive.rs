@@ -17,9 +17,10 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
 use crate::fetch::Fetch;
 use crate::files::{self, Partial, Source, Target};
+use crate::idle::Idle;
 use crate::meter::Meter;
 use crate::node::{Inner, blocking, or_cancelled};
-use crate::offer::P2p;
+use crate::offer::{Features, P2p};
 use crate::pump::Control;
 use crate::record::{Done, RecordId, Records};
 use crate::watch::{OpenOffer, is_stale, transfer_of};
@@ -227,15 +228,18 @@ impl Reception<'_> {
         // Tried before the claim, so that a full disk costs nobody the offer.
         let partial = self.partial().await?;
         let dht = or_cancelled(self.cancel, node.network.dht(&node.client)).await?;
-        let key_pair = KeyPair::generate();
-        let p2p = P2p {
+        self.check_pending().await?;
+        let (key_pair, line) = match self.idle().await {
+            Some(Idle { line, end: key_pair }) => (key_pair, Some(line)),
+            None => (KeyPair::generate(), None),
+        };
+        let p2p = (!from_original).then(|| P2p {
             key: key_pair.public_key(),
             nodes: Vec::new(),
             instance: self.instance,
             seq: node.next_seq(),
-        };
-        let p2p = (!from_original).then_some(p2p);
-        self.check_pending().await?;
+            features: Features::OURS,
+        });
         if let Some(p2p) = &p2p {
             self.say_how_we_dial(p2p).await?;
         }
@@ -255,7 +259,7 @@ impl Reception<'_> {
         };
         let fetched = match from_original {
             true => self.while_claimed(fetch.by_topic(dht, key_pair, partial), &stop).await,
-            false => self.while_claimed(fetch.by_key(&dht, key_pair, partial), &stop).await,
+            false => self.while_claimed(fetch.by_key(&dht, key_pair, line, partial), &stop).await,
         };
         drop(fetch);
         drop(control);
@@ -265,6 +269,13 @@ impl Reception<'_> {
             Err(error) => return Err(self.verdict(error).await),
         };
         self.complete(&records, self.done(&file_path, started, &p2p)).await
+    }
+
+    /// The idle connection that the offer names.
+    async fn idle(&self) -> Option<Idle<KeyPair>> {
+        let OpenOffer { task, offer } = self.open;
+        let p2p = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse)?;
+        self.node.incoming.take(&offer.sender_id, &p2p.key, &task.id).await
     }
 
     /// A file that is recorded as done and still there needs no bytes, only its task completed.

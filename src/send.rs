@@ -17,9 +17,10 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
 use crate::feed::{Feed, Listener};
 use crate::files::{self, SafeName, Source};
+use crate::idle::{self, Idle, Line};
 use crate::meter::Meter;
 use crate::node::{Inner, blocking, or_cancelled};
-use crate::offer::{self, Offer, P2p, Said};
+use crate::offer::{self, Features, Offer, P2p, Said};
 use crate::pump::Control;
 use crate::receive::CLEAN_UP;
 use crate::wire::Meta;
@@ -142,17 +143,48 @@ impl Outgoing {
         let (hash, dht) =
             or_cancelled(&cancel, async { tokio::try_join!(hashed, node.network.dht(&node.client)) }).await?;
         self.transfer.hash = hash.clone();
-        let mut rendezvous = or_cancelled(
-            &cancel,
-            Rendezvous::open(&dht, KeyPair::generate(), node.topic(&self.transfer.transfer_id)),
-        )
-        .await?;
-        let result = self.offer_and_deliver(&mut rendezvous).await;
-        rendezvous.close(&node);
-        result
+        let topic = node.topic(&self.transfer.transfer_id);
+        let (mut rendezvous, line) = match self.idle().await {
+            Some(Idle { line, end: mut rendezvous }) => {
+                rendezvous.renew(topic);
+                (rendezvous, Some(line))
+            }
+            None => {
+                let open = Rendezvous::open(&dht, KeyPair::generate(), topic);
+                (or_cancelled(&cancel, open).await?, None)
+            }
+        };
+        let result = self.offer_and_deliver(&mut rendezvous, line).await;
+        let (sent, line) = match result {
+            Ok((sent, line)) => (Ok(sent), line),
+            Err(error) => (Err(error), None),
+        };
+        match line {
+            Some(line) => {
+                let key = rendezvous.public_key();
+                let idle = Idle { line, end: rendezvous };
+                node.outgoing.keep(&node, &self.request.recipient_id, key, idle::OFFERED, idle);
+            }
+            None => rendezvous.close(&node),
+        }
+        sent
     }
 
-    async fn offer_and_deliver(&mut self, rendezvous: &mut Rendezvous) -> Result<Sent> {
+    /// A connection on which the recipient got a file before. Where another actor may claim the offer,
+    /// nobody is taken for it.
+    async fn idle(&self) -> Option<Idle<Rendezvous>> {
+        match self.node.options.any_claimant {
+            true => None,
+            false => self.node.outgoing.take_latest(&self.request.recipient_id).await,
+        }
+    }
+
+    /// What may be used again comes back beside the result.
+    async fn offer_and_deliver(
+        &mut self,
+        rendezvous: &mut Rendezvous,
+        line: Option<Line>,
+    ) -> Result<(Sent, Option<Line>)> {
         let cancel = self.request.cancel.clone();
         // Listening begins before the offer, so that no claim can be missed.
         let mut listener = self.feed.listen();
@@ -194,18 +226,19 @@ impl Outgoing {
             limit: self.limit,
         };
         let delivered = match claimant {
-            Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, &mut listener).await,
-            Claimant::Original => delivery.by_topic(rendezvous, &mut listener).await,
+            Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, line, &mut listener).await,
+            Claimant::Original => delivery.by_topic(rendezvous, &mut listener).await.map(|()| None),
         };
         drop(control);
         meter.finish().await;
-        delivered?;
-        Ok(Sent {
+        let line = delivered?.filter(|_| !self.node.options.any_claimant);
+        let sent = Sent {
             transfer_id: self.transfer.transfer_id.clone(),
             task_id: task.id.to_value(),
             hash: self.transfer.hash.clone(),
             size: self.transfer.size,
-        })
+        };
+        Ok((sent, line))
     }
 
     async fn post_offer(&self, rendezvous: &Rendezvous) -> Result<Task> {
@@ -230,6 +263,7 @@ impl Outgoing {
                 nodes: rendezvous.relay_addresses(),
                 instance: rand::random(),
                 seq: self.node.next_seq(),
+                features: Features::OURS,
             }),
         };
         let task = NewTask {

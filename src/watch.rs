@@ -320,6 +320,9 @@ fn consider(node: &Arc<Inner>, watch: &Watch, task: Task) {
     let Some(handle) = node.desk.put(open.clone(), |other| is_stale(node, other)) else { return };
     let name = SafeName::from_offered(&open.offer.name);
     let transfer = transfer_of(&open, name.as_str().to_owned());
+    if refusal.is_none() {
+        reserve(node, &open);
+    }
     if let Some(error) = refusal {
         node.desk.declined(&open.task.id);
         if for_me {
@@ -332,6 +335,17 @@ fn consider(node: &Arc<Inner>, watch: &Watch, task: Task) {
         Some(dir) => {
             take_all(node, handle, Target::InFolder { dir: dir.clone(), name });
         }
+    }
+}
+
+/// Keeps the idle connection that an offer names until the offer is answered, or is stale.
+fn reserve(node: &Inner, OpenOffer { task, offer }: &OpenOffer) {
+    if let Some(p2p) = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse) {
+        let longest = node.options.max_offer_age;
+        let left = offer.expires_at.map_or(longest, |expires_at| {
+            Duration::try_from(expires_at - OffsetDateTime::from(node.client.clock())).unwrap_or_default()
+        });
+        node.incoming.reserve(&offer.sender_id, &p2p.key, &task.id, Instant::now() + left.min(longest));
     }
 }
 

@@ -7,6 +7,8 @@ mod lab;
 mod peer;
 #[path = "transfer/receivers.rs"]
 mod receivers;
+#[path = "transfer/reuse.rs"]
+mod reuse;
 #[path = "transfer/senders.rs"]
 mod senders;
 #[path = "transfer/service.rs"]

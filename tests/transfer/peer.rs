@@ -73,6 +73,16 @@ pub fn key_of(task: &Task) -> [u8; 32] {
     key
 }
 
+/// The key that an actor says on a task it dials with, the last time.
+pub fn key_said(task: &Task, actor_id: &str) -> Option<String> {
+    let of_actor = task
+        .messages
+        .iter()
+        .filter(|message| message.actor.as_ref().is_some_and(|actor| actor.id == actor_id));
+    let said = of_actor.flat_map(|message| &message.parts).filter_map(Part::json);
+    said.filter_map(|said| Some(said["p2p"]["key"].as_str()?.to_owned())).next_back()
+}
+
 /// The task of an offer that an agent has sent.
 pub async fn offered(agent: &Agent, client: &Client) -> Task {
     let sent = agent.event_named("offer_sent").await;
