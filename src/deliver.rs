@@ -35,7 +35,7 @@ use crate::wire::Meta;
 const HOLD: Duration = Duration::from_secs(3);
 
 /// The shortest time between two readings of the task for the sake of unknown keys.
-pub(crate) const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
+const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the present connection must be silent before another process of the recipient may take over.
 const SILENCE: Duration = Duration::from_secs(12);
@@ -159,9 +159,11 @@ impl fmt::Debug for Rendezvous {
 }
 
 impl Admission {
-    /// Waits until a key knocks that nobody has named yet: the task may name it by now.
-    pub(crate) async fn knocked(&self) {
+    /// Waits until a key knocks that nobody has named yet: the task may name it by now. Comes back no sooner
+    /// than some time after the task was read last.
+    pub(crate) async fn knocked_after(&self, last_read: Instant) {
         self.knock.notified().await;
+        sleep_until(last_read + KNOCK_INTERVAL).await;
     }
 
     /// Whether a handshake with this key goes on; waits a little for the claim that names it.
@@ -411,7 +413,7 @@ impl Delivery<'_> {
         loop {
             tokio::select! {
                 () = listener.changed(self.task_id) => {}
-                () = self.admission.knocked() => sleep_until(last_read + KNOCK_INTERVAL).await,
+                () = self.admission.knocked_after(last_read) => {}
             }
             last_read = Instant::now();
             let read = self.node.client.get(self.task_id).await;

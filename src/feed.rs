@@ -35,7 +35,7 @@ pub enum Notice {
     /// The subscription broke; it is being renewed.
     Disconnected(String),
     /// Something happened to a task.
-    Task(Box<Task>),
+    Task(Arc<Task>),
     /// Notices were missed: list what is pending now.
     Lagged,
 }
@@ -80,7 +80,7 @@ impl Feed {
                         *lock(&latest) = Link::Down(reason.clone());
                         Notice::Disconnected(reason)
                     }
-                    ats::Event::Task { task, .. } => Notice::Task(task),
+                    ats::Event::Task { task, .. } => Notice::Task(Arc::from(task)),
                 };
                 // Nobody listening is no reason to stop: the next transfer joins this subscription.
                 let _ = out.send(notice);
@@ -120,6 +120,11 @@ impl Listener {
     /// polling interval over. Comes back at once until [`Listener::seen`] says that the change was looked
     /// at, so that a wait given up half-way loses nothing.
     pub async fn changed(&mut self, id: &TaskId) {
+        self.changed_so_that(id, |_| true).await;
+    }
+
+    /// As [`Self::changed`], but passes over events whose task `matters` not.
+    pub async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) {
         if self.unseen {
             return;
         }
@@ -131,7 +136,7 @@ impl Listener {
                     tokio::time::sleep_until(deadline).await;
                     break;
                 }
-                Ok(Some(Notice::Task(task))) if task.id != *id => {}
+                Ok(Some(Notice::Task(task))) if task.id != *id || !matters(&task) => {}
                 Ok(Some(Notice::Disconnected(_))) => {}
                 Ok(Some(_)) => break,
             }

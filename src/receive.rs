@@ -226,9 +226,8 @@ impl Reception<'_> {
             return self.complete(&records, done).await;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let partial = self.partial().await?;
+        let (partial, ()) = tokio::try_join!(self.partial(), self.check_pending())?;
         let dht = or_cancelled(self.cancel, node.network.dht(&node.client)).await?;
-        self.check_pending().await?;
         let (key_pair, line) = match self.idle().await {
             Some(Idle { line, end: key_pair }) => (key_pair, Some(line)),
             None => (KeyPair::generate(), None),
@@ -427,7 +426,7 @@ impl Reception<'_> {
                     Lost::Taken(task) => self.lost(&task),
                     Lost::Refused(error) => error.into(),
                 },
-                () = listener.changed(task_id) => {}
+                () = listener.changed_so_that(task_id, |task| !task.is_held_by(node.actor_id())) => {}
             }
             let read = node.client.get(task_id).await;
             listener.seen();

@@ -99,13 +99,13 @@ impl Records {
         read_record(&self.path(id))
     }
 
-    /// Remembers a finished transfer; on return it is on the disk.
+    /// Remembers a finished transfer, whatever becomes of this process. A machine that loses power may
+    /// forget it: the file, which is on the disk, is then received once more if its offer still stands.
     pub fn write(&self, id: &RecordId, done: &Done) -> io::Result<()> {
         let text = serde_json::to_vec(done)?;
         let temporary = self.dir.join(format!("{}.{}.tmp", id.as_hex(), std::process::id()));
         let result = private_file().create(true).truncate(true).open(&temporary).and_then(|mut file| {
             file.write_all(&text)?;
-            file.sync_all()?;
             fs::rename(&temporary, self.path(id))
         });
         if result.is_err() {

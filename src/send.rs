@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ats::{NewTask, Status, Task, TaskId};
-use crate::deliver::{Admission, Delivery, KNOCK_INTERVAL, Rendezvous, ended_by};
+use crate::deliver::{Admission, Delivery, Rendezvous, ended_by};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
 use crate::feed::{Feed, Listener};
@@ -293,19 +293,31 @@ impl Outgoing {
         listener: &mut Listener,
         admission: &Admission,
     ) -> Result<Claimant> {
-        let deadline = Instant::now() + self.limit;
+        let mut read_at = Instant::now();
+        let deadline = read_at + self.limit;
         loop {
+            tokio::select! {
+                // What happens to an offer that stays pending is no answer to it.
+                () = listener.changed_so_that(&task.id, |task| task.status != Status::Pending) => {}
+                () = admission.knocked_after(read_at) => {}
+                () = sleep_until(deadline) => {}
+            }
             // Read once more when the time is over: no event is certain to come.
             let is_last = Instant::now() >= deadline;
             let read = self.node.client.get(&task.id).await;
-            let read_at = Instant::now();
+            read_at = Instant::now();
             let last_error = match read {
                 Ok(now) => match now.status.clone() {
                     Status::Pending => None,
-                    // Completed, it was claimed in between; what that means is seen when it is read again.
-                    Status::InProgress | Status::Completed => {
+                    Status::InProgress => {
+                        listener.seen();
                         self.claimed = true;
+                        return self.claimant(&now);
+                    }
+                    // It was claimed in between; what that means is seen when it is read again.
+                    Status::Completed => {
                         listener.unsee();
+                        self.claimed = true;
                         return self.claimant(&now);
                     }
                     status => return Err(self.ended_unclaimed(&now, status)),
@@ -319,11 +331,6 @@ impl Outgoing {
                     Some(error) => error.into(),
                     None => self.unclaimed(),
                 });
-            }
-            tokio::select! {
-                () = listener.changed(&task.id) => {}
-                () = admission.knocked() => sleep_until(deadline.min(read_at + KNOCK_INTERVAL)).await,
-                () = sleep_until(deadline) => {}
             }
         }
     }

@@ -242,7 +242,7 @@ async fn follow(node: &Arc<Inner>, watch: &Watch) {
                 }
             }
             Ok(Some(Notice::Task(task))) => {
-                consider(node, watch, *task);
+                consider(node, watch, &task);
                 continue;
             }
             // While events flow there is nothing to list.
@@ -270,7 +270,7 @@ async fn list(node: &Arc<Inner>, watch: &Watch, refused: &mut bool) {
                 *refused = false;
                 let more = tasks.len() >= PAGE as usize;
                 for task in tasks {
-                    consider(node, watch, task);
+                    consider(node, watch, &task);
                 }
                 if !more {
                     return;
@@ -289,7 +289,7 @@ async fn list(node: &Arc<Inner>, watch: &Watch, refused: &mut bool) {
 }
 
 /// Looks at a task that is pending, or was, and does what the watch is to do with it.
-fn consider(node: &Arc<Inner>, watch: &Watch, task: Task) {
+fn consider(node: &Arc<Inner>, watch: &Watch, task: &Task) {
     if task.status != Status::Pending {
         node.desk.gone(&task.id);
         return;
@@ -311,7 +311,7 @@ fn consider(node: &Arc<Inner>, watch: &Watch, task: Task) {
         None if offer.sender_id == me => return,
         None => false,
     };
-    let open = OpenOffer { task, offer };
+    let open = OpenOffer { task: task.clone(), offer };
     if is_stale(node, &open) {
         tracing::debug!("offer in task {} has expired", open.task.id);
         return;
