@@ -23,9 +23,10 @@ use crate::event::{Event, Transfer};
 use crate::files::{self, Partial, Target};
 use crate::idle::{self, Idle, Line};
 use crate::lookups::Lookups;
-use crate::node::{Inner, blocking, or_cancelled};
+use crate::node::{Inner, or_cancelled};
 use crate::offer::{P2p, Said};
 use crate::pump::{Control, Incoming, PumpError, Stream};
+use crate::receive::new_partial;
 use crate::record::RecordId;
 use crate::watch::OpenOffer;
 use crate::wire::Meta;
@@ -349,11 +350,7 @@ impl Fetch<'_> {
     async fn fresh(&self, partial: Option<Partial>) -> Result<Partial> {
         match partial {
             Some(partial) => Ok(partial),
-            None => {
-                let (target, id, size) =
-                    (self.target.clone(), self.id.short().to_owned(), self.open.offer.size);
-                blocking(move || Partial::create(&target, &id, size).map_err(Error::from)).await
-            }
+            None => new_partial(self.target, self.id, self.open.offer.size).await,
         }
     }
 

@@ -166,6 +166,12 @@ async fn report(node: &Inner, records: Records, id: RecordId, mut done: Done) {
     }
 }
 
+/// Makes the file that a transfer's bytes go to until they are verified.
+pub(crate) async fn new_partial(target: &Target, id: &RecordId, size: u64) -> Result<Partial> {
+    let (target, id) = (target.clone(), id.short().to_owned());
+    blocking(move || Partial::create(&target, &id, size).map_err(Error::from)).await
+}
+
 fn record_id(node: &Inner, open: &OpenOffer) -> RecordId {
     let (url, organization, project) = node.settings.scope();
     let OpenOffer { task, offer } = open;
@@ -226,7 +232,8 @@ impl Reception<'_> {
             return self.complete(&records, done).await;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let (partial, ()) = tokio::try_join!(self.partial(), self.check_pending())?;
+        let (partial, ()) =
+            tokio::try_join!(new_partial(self.target, &self.id, self.open.offer.size), self.check_pending())?;
         let dht = or_cancelled(self.cancel, node.network.dht(&node.client)).await?;
         let (key_pair, line) = match self.idle().await {
             Some(Idle { line, end: key_pair }) => (key_pair, Some(line)),
@@ -288,11 +295,6 @@ impl Reception<'_> {
             Ok(there.is_ok_and(|there| there == hash).then_some(done))
         });
         found.await.ok().flatten()
-    }
-
-    async fn partial(&self) -> Result<Partial> {
-        let (target, id, size) = (self.target.clone(), self.id.short().to_owned(), self.open.offer.size);
-        blocking(move || Partial::create(&target, &id, size).map_err(Error::from)).await
     }
 
     fn meter(&self) -> Meter {
