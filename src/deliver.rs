@@ -27,7 +27,7 @@ use crate::lookups::Lookups;
 use crate::node::{Inner, or_cancelled};
 use crate::offer::{P2p, is_sha256_hex};
 use crate::pump::{self, Control, PumpError};
-use crate::receive::{CLEAN_UP, LAST_WORD};
+use crate::receive::LAST_WORD;
 use crate::send::{Claimant, check_claimant, claimant};
 use crate::wire::Meta;
 
@@ -488,16 +488,14 @@ impl Delivery<'_> {
         }
     }
 
-    /// What a failure is, once the task was read: where a third party cancelled it, that is the cause, and
-    /// the peer's leaving only what came of it.
+    /// What a failure is: where a third party cancelled the task, that is the cause, and the peer's leaving
+    /// only what came of it.
     async fn verdict(&self, error: Error) -> Error {
         if error.code != Code::RemoteError {
             return error;
         }
-        match timeout(CLEAN_UP, self.node.client.get(self.task_id)).await {
-            Ok(Ok(task)) if task.status == Status::Cancelled => self.ended_by(&task, Status::Cancelled),
-            _ => error,
-        }
+        let task = self.node.cancelled_task(self.task_id).await;
+        task.map_or(error, |task| self.ended_by(&task, Status::Cancelled))
     }
 
     fn check_assignee(&self, task: &Task) -> Result<()> {

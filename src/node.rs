@@ -23,7 +23,7 @@ use crate::files::{self, SafeName};
 use crate::idle;
 use crate::network::Network;
 use crate::offer::{self, Offer};
-use crate::receive::{self, Acceptance, Received};
+use crate::receive::{self, Acceptance, CLEAN_UP, Received};
 use crate::record::Records;
 use crate::send::{self, SendRequest, Sent};
 use crate::watch::{self, Desk, Watch};
@@ -333,6 +333,12 @@ impl Inner {
     /// The topic that the peers of a transfer meet under, where one of them is an original.
     pub(crate) fn topic(&self, transfer_id: &str) -> [u8; 32] {
         topic(&self.options.topic_prefix, transfer_id)
+    }
+
+    /// The task, if it was cancelled and the service says so soon.
+    pub(crate) async fn cancelled_task(&self, id: &TaskId) -> Option<Task> {
+        let task = timeout(CLEAN_UP, self.client.get(id)).await.ok()?.ok()?;
+        (task.status == Status::Cancelled).then_some(task)
     }
 
     async fn find(&self, id: &str) -> Result<Option<Task>> {

@@ -373,16 +373,13 @@ impl Reception<'_> {
         }
     }
 
-    /// What a failure is, once the task was read: where a third party cancelled it, that is the cause, and
-    /// the sender's leaving only what came of it.
+    /// What a failure is: where a third party cancelled the task, that is the cause, and the sender's leaving
+    /// only what came of it.
     async fn verdict(&self, error: Error) -> Error {
         if !matches!(error.code, Code::RemoteError | Code::PeerUnreachable) {
             return error;
         }
-        match timeout(CLEAN_UP, self.node.client.get(&self.open.task.id)).await {
-            Ok(Ok(task)) if task.status == Status::Cancelled => self.lost(&task),
-            _ => error,
-        }
+        self.node.cancelled_task(&self.open.task.id).await.map_or(error, |task| self.lost(&task))
     }
 
     fn expired(&self, why: &str) -> Error {
