@@ -230,7 +230,7 @@ impl Node {
                     "no transfer {} on channel {} of {}; check the id and the settings",
                     files::display(id),
                     files::display(&inner.settings.channel),
-                    files::display(&inner.settings.url.to_string())
+                    files::display(&inner.settings.url)
                 ),
             )
         })?;
