@@ -204,8 +204,11 @@ export interface NodeEvents {
   transfer_failed: [TransferInfo & { reason: string, code: ErrorCode, retryable: boolean }]
   /** Somebody offers a file, and the watch has no `saveDir`. */
   file: [FileOffer]
-  /** The task service is reached, for the first time or again. */
-  connected: [object]
+  /**
+   * The task service is reached, for the first time or again, and offers to `actorId` on `channel` are heard of. Told
+   * once for a channel, however many watch it.
+   */
+  connected: [{ atsUrl: string, channel: string, actorId: string }]
   /** The task service is not reached; the node keeps trying. */
   disconnected: [{ reason: string }]
   /** Something is wrong with the node itself, or a listener threw. Unheard, it ends the process. */

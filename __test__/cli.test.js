@@ -20,7 +20,8 @@ test('hub, listen, send and status, as in the documentation', LIMIT, async (t) =
 
   const env = { ATS_URL: url }
   const listener = cli(t, ['listen', '--actor-id', 'b', '--save-dir', 'in', '--json'], { env, cwd: folder })
-  await listener.line('connected')
+  const { atsUrl, channel, actorId } = await listener.line('connected')
+  assert.deepEqual({ atsUrl, channel, actorId }, { atsUrl: url, channel: 'p2p-transfer', actorId: 'b' })
   const sent = await cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a'], { env }).ended
   assert.equal(sent.code, 0, sent.stderr)
   assert.equal(sent.stderr, '')

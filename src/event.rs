@@ -50,8 +50,15 @@ pub enum Event {
         /// The task as the service gave it.
         task: Value,
     },
-    /// The task service is reached again after `Disconnected`, or for the first time.
-    Connected,
+    /// Events of a watched channel come in, again after `Disconnected` or for the first time.
+    Connected {
+        /// The address of the task service.
+        ats_url: String,
+        /// The channel.
+        channel: String,
+        /// Whose offers are heard of.
+        actor_id: String,
+    },
     /// The task service is not reached; the node keeps trying.
     Disconnected {
         /// Why.
@@ -109,7 +116,7 @@ impl Event {
             Event::TransferComplete { .. } => "transfer_complete",
             Event::TransferFailed { .. } => "transfer_failed",
             Event::File { .. } => "file",
-            Event::Connected => "connected",
+            Event::Connected { .. } => "connected",
             Event::Disconnected { .. } => "disconnected",
             Event::Warning { .. } => "warning",
             Event::Error { .. } => "error",
@@ -137,7 +144,9 @@ impl Event {
             Event::File { transfer, offer, task } => {
                 with(transfer, json!({ "offer": offer, "task": task, "senderId": transfer.peer_id }))
             }
-            Event::Connected => json!({}),
+            Event::Connected { ats_url, channel, actor_id } => {
+                json!({ "atsUrl": ats_url, "channel": channel, "actorId": actor_id })
+            }
             Event::Disconnected { reason } => json!({ "reason": reason }),
             Event::Warning { message } => json!({ "message": message }),
             Event::Error { error } => error_json(error),

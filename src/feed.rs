@@ -45,6 +45,8 @@ pub enum Notice {
 pub struct Feed {
     sender: broadcast::Sender<Notice>,
     link: Arc<Mutex<Link>>,
+    /// What the node's owner was told last: whether the service is reached.
+    told: Mutex<Option<bool>>,
     pump: AbortHandle,
 }
 
@@ -86,12 +88,18 @@ impl Feed {
                 let _ = out.send(notice);
             }
         });
-        Feed { sender, link, pump: pump.abort_handle() }
+        Feed { sender, link, told: Mutex::default(), pump: pump.abort_handle() }
     }
 
     /// How the subscription stands now, for those who come after it was told.
     pub fn link(&self) -> Link {
         lock(&self.link).clone()
+    }
+
+    /// Whether the owner does not know yet that the service is reached, or is not; from now on it does.
+    /// However many watch a channel, each change is told once.
+    pub fn is_news(&self, is_reached: bool) -> bool {
+        lock(&self.told).replace(is_reached) != Some(is_reached)
     }
 
     /// Listens from now on.

@@ -209,37 +209,42 @@ async fn follow(node: &Arc<Inner>, watch: &Watch) {
     let mut listener = feed.listen();
     let link = feed.link();
     let mut connected = link == Link::Up;
-    let mut told_lost = false;
     let mut refused = false;
+    let tell_connected = || {
+        if feed.is_news(true) {
+            node.emit(Event::Connected {
+                ats_url: node.settings.url.clone(),
+                channel: watch.channel.clone(),
+                actor_id: node.actor_id().to_owned(),
+            });
+        }
+    };
+    let tell_lost = |reason| {
+        if feed.is_news(false) {
+            node.emit(Event::Disconnected { reason });
+        }
+    };
     match link {
         Link::Starting => {}
         Link::Up => {
-            node.emit(Event::Connected);
+            tell_connected();
             list(node, watch, &mut refused).await;
         }
-        // Told already to those who came before, as another transfer of this node on the channel.
-        Link::Down(reason) => {
-            told_lost = true;
-            node.emit(Event::Disconnected { reason });
-        }
+        Link::Down(reason) => tell_lost(reason),
     }
     let mut next_list = Instant::now() + POLL_INTERVAL;
     loop {
         match timeout_at(next_list, listener.next()).await {
             Ok(None) => return,
             Ok(Some(Notice::Connected)) => {
-                told_lost = false;
-                if !std::mem::replace(&mut connected, true) {
-                    node.emit(Event::Connected);
-                }
+                connected = true;
+                tell_connected();
                 list(node, watch, &mut refused).await;
             }
             Ok(Some(Notice::Lagged)) => list(node, watch, &mut refused).await,
             Ok(Some(Notice::Disconnected(reason))) => {
                 connected = false;
-                if !std::mem::replace(&mut told_lost, true) {
-                    node.emit(Event::Disconnected { reason });
-                }
+                tell_lost(reason);
             }
             Ok(Some(Notice::Task(task))) => {
                 consider(node, watch, &task);

@@ -24,7 +24,10 @@ module.exports = {
     const saveDir = values['save-dir'] ?? DEFAULT_SAVE_DIR
     const broken = new Promise((resolve, reject) => node.on('error', reject))
     try {
-      node.on('connected', (service) => output.say(`Listening, saving to ${saveDir}`, 'connected', service))
+      node.on('connected', (service) => {
+        const { actorId, channel, atsUrl } = service
+        output.say(`Listening as ${quoted(actorId)} on channel ${quoted(channel)} of ${atsUrl}, saving to ${saveDir}`, 'connected', service)
+      })
       node.on('disconnected', ({ reason }) => {
         output.note('disconnected', { reason })
         output.problem(`the task service is not reached, trying again: ${quoted(reason)}`)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -35,10 +36,28 @@ async fn a_watch_begun_while_the_service_is_known_to_be_down_is_told_so() {
     let mut lab = Lab::new().await;
     let b = lab.agent("b", |_| {});
     lab.stop_hub().await;
+    // A transfer on the channel hears of it first, and tells nobody.
+    b.send(&lab.file("f", 10), "a").await.unwrap_err();
     b.watch(None);
     b.event_named("disconnected").await;
-    b.watch(Some(lab.path("in")));
-    b.event_named("disconnected").await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_is_told_to_be_heard_once_however_many_watch_it() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(None);
+    let told = b.event_named("connected").await;
+    assert_eq!(told, json!({ "atsUrl": lab.url(), "channel": "p2p-transfer", "actorId": "b" }));
+    b.watch(None);
+    let payload = offer_payload("an id", "f", b"content", "a", Some("b"));
+    post(&lab.client("a"), payload).await;
+    b.event(|event| match event.name() {
+        "connected" => panic!("told twice"),
+        name => (name == "file").then_some(()),
+    })
+    .await;
     lab.close([b]).await;
 }
 
