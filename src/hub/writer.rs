@@ -89,6 +89,8 @@ pub(super) struct Duty {
     connection: SqliteConnection,
     bus: Bus,
     orders: mpsc::Receiver<Order>,
+    /// No claim ends before this.
+    next_lapse: Option<Millis>,
     /// Another hub must not have it before the database is closed.
     _folder: Folder,
 }
@@ -96,12 +98,13 @@ pub(super) struct Duty {
 /// A writer on a connection to the database in a folder, telling a bus. Claims whose time ran out while
 /// nobody watched are ended at once.
 pub(super) async fn writer(
-    connection: SqliteConnection,
+    mut connection: SqliteConnection,
     folder: Folder,
     bus: Bus,
 ) -> sqlx::Result<(Writer, Duty)> {
     let (sender, orders) = mpsc::channel(WAITING);
-    let mut duty = Duty { connection, bus, orders, _folder: folder };
+    let next_lapse = rows::next_lapse(&mut connection).await?;
+    let mut duty = Duty { connection, bus, orders, next_lapse, _folder: folder };
     duty.end_lapsed_claims().await?;
     Ok((Writer(sender), duty))
 }
@@ -111,7 +114,7 @@ impl Duty {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let pause = match self.end_lapsed_claims().await {
-                Ok(pause) => pause,
+                Ok(()) => self.until_next_lapse(),
                 Err(error) => {
                     tracing::error!("hub database: {error}");
                     AFTER_FAILURE
@@ -131,14 +134,21 @@ impl Duty {
         }
     }
 
-    /// Ends the claims whose time is over; gives how long it is until the next one's.
-    async fn end_lapsed_claims(&mut self) -> sqlx::Result<Duration> {
+    fn until_next_lapse(&self) -> Duration {
+        self.next_lapse.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
+    }
+
+    /// Ends the claims whose time is over.
+    async fn end_lapsed_claims(&mut self) -> sqlx::Result<()> {
         loop {
             let now = Millis::now();
+            if self.next_lapse.is_none_or(|next| next > now) {
+                return Ok(());
+            }
             let lapsed = rows::lapsed_tasks(&mut self.connection, now).await?;
             if lapsed.is_empty() {
-                let next = rows::next_lapse(&mut self.connection).await?;
-                return Ok(next.map_or(LONGEST_SLEEP, |next| next.since(now).min(LONGEST_SLEEP)));
+                self.next_lapse = rows::next_lapse(&mut self.connection).await?;
+                continue;
             }
             let mut ended = Vec::new();
             let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -162,6 +172,7 @@ impl Duty {
         let result = apply(&mut transaction, change, by, now, &mut told).await?;
         transaction.commit().await?;
         for Told { happening, task, is_ours, extra } in told {
+            self.next_lapse = [self.next_lapse, task.lease_expires].into_iter().flatten().min();
             let name = is_ours.then_some(by.name.as_str());
             self.bus.publish(happening, &task, name, extra.map(|message| ("message", message)));
         }
