@@ -8,6 +8,10 @@ const INITIAL_TOKENS: f64 = 25_000.0;
 const IDLE_CREDIT: usize = 32;
 /// Timers of the runtime fire this coarsely; credit for as long must not be lost, or they would limit the rate.
 const TICK: Micros = MILLISECOND;
+/// A busy machine lets us run this late: credit for as long is kept too, up to so many packets, which the smallest
+/// receive buffers hold as well (spec §16).
+const DELAY: Micros = 10 * MILLISECOND;
+const DELAYED: usize = 128;
 /// Packets are released in bursts of this much time, so that one system call carries many.
 const BURST: Micros = 250;
 /// Most packets waited for to fill a burst: what one segmented send carries.
@@ -60,7 +64,8 @@ impl Pacer {
 }
 
 fn cap(rate: f64, packet: usize) -> f64 {
-    ((IDLE_CREDIT * packet) as f64).max(rate * TICK as f64)
+    let delayed = (rate * DELAY as f64).min((DELAYED * packet) as f64);
+    ((IDLE_CREDIT * packet) as f64).max(rate * TICK as f64).max(delayed)
 }
 
 fn burst(rate: f64, packet: usize) -> f64 {
@@ -82,6 +87,22 @@ mod tests {
         pacer.refill(Instant::from_micros(10_000_000), 1.0, 1000);
         assert!(pacer.tokens <= 32_000.0);
         assert!(pacer.is_burst_ready(1.0, 1000, 250));
+    }
+
+    #[test]
+    fn a_busy_machine_does_not_lower_the_rate() {
+        let mut pacer = Pacer::new();
+        pacer.refill(Instant::from_micros(0), 12.5, 1500);
+        let mut sent = 0;
+        for turn in 1..=100 {
+            pacer.refill(Instant::from_micros(turn * DELAY), 12.5, 1500);
+            while pacer.has_tokens() {
+                pacer.take(1500);
+                sent += 1500;
+            }
+        }
+        // 100 Mbit/s for a second, and what may be sent at first.
+        assert!((12_500_000..12_600_000).contains(&sent), "{sent}");
     }
 
     #[test]
