@@ -24,7 +24,11 @@ impl Drop for Member {
 
 /// What each may take of what one alone takes `whole`, but no less than `least`.
 pub(super) fn portion(whole: usize, least: usize) -> usize {
-    (whole / MEMBERS.load(Ordering::Relaxed).max(1)).max(least)
+    part(whole, least, MEMBERS.load(Ordering::Relaxed))
+}
+
+fn part(whole: usize, least: usize, members: usize) -> usize {
+    (whole / members.max(1)).max(least)
 }
 
 #[cfg(test)]
@@ -33,9 +37,6 @@ mod tests {
 
     #[test]
     fn many_take_less_each_and_never_nothing() {
-        let many: Vec<Member> = (0..50).map(|_| Member::join()).collect();
-        assert!(portion(1000, 1) <= 20);
-        assert_eq!(portion(1000, 30), 30);
-        drop(many);
+        assert_eq!([0, 1, 50, 200].map(|members| part(1000, 10, members)), [1000, 1000, 20, 10]);
     }
 }
