@@ -52,6 +52,11 @@ export interface NodeOptions {
    * Default: what the task service names, else the public network.
    */
   bootstrap?: string[]
+  /**
+   * The relay that connections go through where no direct way opens, by its public key in hex or z-base-32;
+   * `'none'` for none. It sees ciphertext only. Default: `'hub'`, that of the hub which names the DHT nodes.
+   */
+  relayThrough?: string
   /** Where this user's state is kept. Environment: `ATS_P2P_HOME`. Default: `~/.ats-p2p`. */
   home?: string | URL
   /** Put before the transfer id when its topic is derived, for networks that differ in this. Default: empty. */
@@ -282,6 +287,17 @@ export interface HubOptions {
   listen?: string
   /** Folder of the hub's database. Default: `hub` in the user's state folder. */
   data?: string | URL
+  /**
+   * Whom its relay serves: pairs of peers one of whom has an open task here, everybody, or nobody.
+   * Default: `'tasks'`.
+   */
+  relay?: 'tasks' | 'open' | 'off'
+  /** Most pairs of peers that are relayed at once. Default: 64. */
+  relayPairs?: number
+  /** Most bytes a second that are relayed for a pair, both directions together. Default: 33554432. */
+  relayRate?: number
+  /** Most bytes that are relayed for a pair before it is ended. Default: 274877906944. */
+  relayBytes?: number
 }
 
 /** A task service and a private DHT. */
@@ -290,6 +306,8 @@ export interface Hub extends AsyncDisposable {
   readonly url: string
   /** Nodes of the private DHT, each `host:port`. */
   readonly bootstrap: readonly string[]
+  /** Public key of its relay in hex; `null` without one. */
+  readonly relay: string | null
   /** Ends it. May be called again. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>

@@ -161,6 +161,7 @@ class Hub {
     this.#native = native
     this.url = `http://${native.address()}`
     this.bootstrap = native.bootstrap()
+    this.relay = native.relay() ?? null
   }
 
   close () {
@@ -204,6 +205,7 @@ const NODE_OPTIONS = {
   maxFileSize: bytes,
   timeout: milliseconds,
   bootstrap: addresses,
+  relayThrough: text,
   home: localPath,
   topicPrefix: string,
   maxOfferAge: milliseconds,
@@ -223,7 +225,14 @@ const WATCH_OPTIONS = { channel: text, saveDir: localPath }
 
 const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
 
-const HUB_OPTIONS = { listen: text, data: localPath }
+const HUB_OPTIONS = {
+  listen: text,
+  data: localPath,
+  relay: text,
+  relayPairs: count,
+  relayRate: count,
+  relayBytes: count
+}
 
 /** The options that are set and known, checked; unknown ones are left out, as the original left them. */
 function checkOptions (call, options = {}, table, required = []) {
@@ -250,6 +259,11 @@ function checkTarget (target, options) {
 
 function string (value, what) {
   if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
+  return value
+}
+
+function count (value, what) {
+  if (!Number.isSafeInteger(value) || value < 1) throw invalid(`${what} must be a positive whole number`, value)
   return value
 }
 

@@ -5,7 +5,8 @@
 const CONNECTION = {
   'ats-url': { value: 'URL', help: 'task service (ATS_URL; https://ats.difflab.ai)' },
   'actor-id': { value: 'ID', help: "this node's actor id (ATS_ACTOR_ID; p2p-node)" },
-  bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' }
+  bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' },
+  'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' }
 }
 
 const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_CHANNEL; p2p-transfer)' } }
@@ -21,6 +22,7 @@ function nodeOptions (values) {
     actorId: values['actor-id'],
     channel: values.channel,
     bootstrap: values.bootstrap?.split(','),
+    relayThrough: values['relay-through'],
     timeout: number(values.timeout),
     maxFileSize: number(values['max-size']),
     allowedPeers: values.allow

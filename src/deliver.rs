@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyperdht::Dht;
 use hyperdht::connect::{Connection, Server, ServerOptions};
-use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
+use hyperswarm::{Discovery, JoinOptions, RelayThrough, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -24,6 +24,7 @@ use crate::fetch::{MAX_CANDIDATES, SECOND_CHANCE, part};
 use crate::files::{self, Source};
 use crate::idle::Line;
 use crate::lookups::Lookups;
+use crate::network::Network;
 use crate::node::{Inner, or_cancelled};
 use crate::offer::{P2p, is_sha256_hex};
 use crate::pump::{self, Control, PumpError};
@@ -59,6 +60,8 @@ pub(crate) struct Rendezvous {
     admission: Arc<Admission>,
     swarm: Option<Swarm>,
     topic: [u8; 32],
+    /// For peers on the topic.
+    relay: Option<RelayThrough>,
 }
 
 /// Whose handshake the key's server answers.
@@ -71,7 +74,14 @@ pub(crate) struct Admission {
 
 impl Rendezvous {
     /// Listens on the key and announces the topic.
-    pub(crate) async fn open(dht: &Dht, key_pair: KeyPair, topic: [u8; 32]) -> Result<Rendezvous> {
+    pub(crate) async fn open(
+        dht: &Dht,
+        network: &Network,
+        key_pair: KeyPair,
+        topic: [u8; 32],
+    ) -> Result<Rendezvous> {
+        let relay = network.relay();
+        let topic_relay = network.relay_of_swarm(key_pair.clone());
         let admission = Arc::new(Admission { admitted: watch::Sender::new(None), knock: Notify::new() });
         let public_key = key_pair.public_key();
         let listen = async {
@@ -82,6 +92,7 @@ impl Rendezvous {
                     let key = request.remote_public_key;
                     Box::pin(async move { !gate.admits(key).await })
                 })),
+                relay_through: relay.map(|relay| Arc::new(move || Some(relay)) as _),
                 ..Default::default()
             };
             dht.listen(key_pair, options).await.map_err(Error::network)
@@ -89,7 +100,8 @@ impl Rendezvous {
         let announce = async {
             // The topic has a key of its own, so that what comes in there is never taken for the
             // recipient's own connection.
-            let swarm = Swarm::new(SwarmConfig::new(dht.clone(), KeyPair::generate()));
+            let config = SwarmConfig::new(dht.clone(), KeyPair::generate());
+            let swarm = Swarm::new(SwarmConfig { relay_through: topic_relay.clone(), ..config });
             let server = JoinOptions { server: true, client: false, ..Default::default() };
             let discovery = swarm.join(topic, server);
             if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
@@ -98,7 +110,15 @@ impl Rendezvous {
             Ok(swarm)
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
-        Ok(Rendezvous { dht: dht.clone(), public_key, server, admission, swarm: Some(swarm), topic })
+        Ok(Rendezvous {
+            dht: dht.clone(),
+            public_key,
+            server,
+            admission,
+            swarm: Some(swarm),
+            topic,
+            relay: topic_relay,
+        })
     }
 
     /// Makes ready for another transfer with a peer that has just proven to be of ours: the key stays, and
@@ -139,7 +159,8 @@ impl Rendezvous {
     /// The swarm on the topic, joined now if it was not.
     fn take_swarm(&mut self) -> Swarm {
         self.swarm.take().unwrap_or_else(|| {
-            let swarm = Swarm::new(SwarmConfig::new(self.dht.clone(), KeyPair::generate()));
+            let config = SwarmConfig::new(self.dht.clone(), KeyPair::generate());
+            let swarm = Swarm::new(SwarmConfig { relay_through: self.relay.clone(), ..config });
             let _ = swarm.join(self.topic, JoinOptions { server: true, client: false, ..Default::default() });
             swarm
         })

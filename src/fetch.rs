@@ -38,6 +38,9 @@ const REDIAL: [Duration; 4] =
 /// How long one dial may take before another is begun, with what is known by then.
 const DIAL_LIMIT: Duration = Duration::from_secs(20);
 
+/// A dial that failed after this long went a way on which nothing came back; others fail sooner.
+const DEAD_WAY: Duration = Duration::from_secs(10);
+
 /// How long a receiver only dials on a topic before it also announces itself there: an incoming
 /// duplicate can make a JavaScript sender drop the connection that already carries bytes.
 const CLIENT_ONLY: Duration = Duration::from_secs(10);
@@ -123,13 +126,18 @@ impl Fetch<'_> {
         let mut deadline = Instant::now() + limit;
         let mut last = None;
         let mut pauses = REDIAL.into_iter();
+        let relay = self.node.network.relay();
+        let mut direct = true;
         loop {
             let options = ConnectOptions {
                 key_pair: Some(key_pair.clone()),
+                relay_through: relay,
+                direct,
                 relay_addresses: sender.nodes.iter().copied().filter(|node| may_ask(dht, *node)).collect(),
                 ..Default::default()
             };
             let until = deadline.min(Instant::now() + DIAL_LIMIT);
+            let began = Instant::now();
             match self.or_cancelled(timeout_at(until, dht.connect(sender.key, options))).await? {
                 Ok(Ok(connection)) => {
                     let fresh = self.fresh(partial.take()).await?;
@@ -148,7 +156,11 @@ impl Fetch<'_> {
                         pauses = REDIAL.into_iter();
                     }
                 }
-                Ok(Err(error)) => last = Some(error.to_string()),
+                Ok(Err(error)) => {
+                    last = Some(error.to_string());
+                    // A direct way that seemed open may lead nowhere, and then the relay had no turn.
+                    direct = !direct || relay.is_none() || began.elapsed() < DEAD_WAY;
+                }
                 Err(_) => {}
             }
             let pause = pauses.next().unwrap_or(REDIAL[REDIAL.len() - 1]);
@@ -168,7 +180,8 @@ impl Fetch<'_> {
 
     /// Takes the file from whoever delivers it on the transfer's topic.
     pub(crate) async fn by_topic(&self, dht: Dht, key_pair: KeyPair, partial: Partial) -> Result<PathBuf> {
-        let swarm = Swarm::new(SwarmConfig::new(dht, key_pair));
+        let relay_through = self.node.network.relay_of_swarm(key_pair.clone());
+        let swarm = Swarm::new(SwarmConfig { relay_through, ..SwarmConfig::new(dht, key_pair) });
         let result = self.on_swarm(&swarm, partial).await;
         swarm.destroy().await;
         result

@@ -1,6 +1,10 @@
 //! The node's one place on the Hyperswarm network, joined when the first transfer needs it.
 
+use std::sync::OnceLock;
+
 use hyperdht::Dht;
+use hyperswarm::RelayThrough;
+use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::Mutex;
 
 use crate::ats::Client;
@@ -11,7 +15,22 @@ use crate::error::{Code, Error, Result};
 pub struct Network {
     /// What the caller named; otherwise the task service is asked, and else the public nodes are used.
     bootstrap: Option<Vec<String>>,
+    relay: RelayChoice,
+    /// The relay of the hub that named the DHT nodes, once it was asked.
+    hub_relay: OnceLock<PublicKey>,
     dht: Mutex<State>,
+}
+
+/// The relay that connections go through where no direct way opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayChoice {
+    /// That of the hub which names the DHT nodes, if it has one.
+    #[default]
+    Hub,
+    /// The one of this key.
+    Key(PublicKey),
+    /// None, unless the other side names one.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -23,8 +42,22 @@ enum State {
 
 impl Network {
     /// A network that joins through `bootstrap` (`host:port` each), if given.
-    pub fn new(bootstrap: Option<Vec<String>>) -> Network {
-        Network { bootstrap, dht: Mutex::new(State::Idle) }
+    pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Network {
+        Network { bootstrap, relay, hub_relay: OnceLock::new(), dht: Mutex::new(State::Idle) }
+    }
+
+    /// The relay to go through where no direct way opens; known once the DHT node is up.
+    pub fn relay(&self) -> Option<PublicKey> {
+        match self.relay {
+            RelayChoice::Hub => self.hub_relay.get().copied(),
+            RelayChoice::Key(key) => Some(key),
+            RelayChoice::Nobody => None,
+        }
+    }
+
+    /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
+    pub fn relay_of_swarm(&self, keys: KeyPair) -> Option<RelayThrough> {
+        self.relay().map(|relay| RelayThrough { keys: Some(keys), ..RelayThrough::always(relay) })
     }
 
     /// The DHT node, started now if it is not up.
@@ -56,7 +89,13 @@ impl Network {
     async fn config(&self, client: &Client) -> Result<hyperdht::Config> {
         let named = match &self.bootstrap {
             Some(nodes) => Some(nodes.clone()),
-            None => client.health().await?.p2p.map(|p2p| p2p.bootstrap),
+            None => client.health().await?.p2p.map(|p2p| {
+                if let Some(relay) = p2p.relay {
+                    // Asked again only if the node could not start.
+                    let _ = self.hub_relay.set(relay);
+                }
+                p2p.bootstrap
+            }),
         };
         Ok(match named {
             Some(nodes) => {

@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::feed::Feed;
 use crate::files::{self, SafeName};
 use crate::idle;
-use crate::network::Network;
+use crate::network::{Network, RelayChoice};
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance, CLEAN_UP, Received};
 use crate::record::Records;
@@ -70,6 +70,8 @@ pub struct Options {
     /// DHT nodes to join the network through, `host:port` each; without, what the service's health names,
     /// else the public ones.
     pub bootstrap: Option<Vec<String>>,
+    /// The relay that connections go through where no direct way opens.
+    pub relay_through: RelayChoice,
     /// Whether a send is content with another claimant than the recipient.
     pub any_claimant: bool,
     /// Where this user's state lives.
@@ -87,6 +89,7 @@ impl Options {
             max_offer_age: DEFAULT_MAX_OFFER_AGE,
             topic_prefix: String::new(),
             bootstrap: None,
+            relay_through: RelayChoice::default(),
             any_claimant: false,
             home,
         }
@@ -141,7 +144,7 @@ impl Node {
         }
         let client = Client::new(settings.clone())?;
         Ok(Node(Arc::new(Inner {
-            network: Network::new(options.bootstrap.clone()),
+            network: Network::new(options.bootstrap.clone(), options.relay_through),
             options,
             settings,
             client,

@@ -150,7 +150,7 @@ impl Outgoing {
                 (rendezvous, Some(line))
             }
             None => {
-                let open = Rendezvous::open(&dht, KeyPair::generate(), topic);
+                let open = Rendezvous::open(&dht, &node.network, KeyPair::generate(), topic);
                 (or_cancelled(&cancel, open).await?, None)
             }
         };

@@ -7,5 +7,7 @@ mod events;
 mod http;
 #[path = "hub/life.rs"]
 mod life;
+#[path = "hub/relay.rs"]
+mod relay;
 #[path = "hub/support.rs"]
 mod support;

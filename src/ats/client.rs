@@ -98,6 +98,8 @@ pub struct Health {
 pub struct P2pHealth {
     /// Nodes of its DHT as `host:port`; their form is unchecked.
     pub bootstrap: Vec<String>,
+    /// The public key of its relay, if it has one.
+    pub relay: Option<[u8; 32]>,
 }
 
 /// A client of one service as one actor. Clones share connections.
@@ -423,7 +425,13 @@ impl P2pHealth {
         let nodes = value.get("bootstrap").and_then(Value::as_array);
         let nodes = nodes.into_iter().flatten().filter_map(Value::as_str);
         let fit = |node: &&str| node.len() <= MAX_ADDRESS && node.bytes().all(|b| b.is_ascii_graphic());
-        P2pHealth { bootstrap: nodes.filter(fit).take(MAX_BOOTSTRAP).map(str::to_owned).collect() }
+        let mut relay = [0; 32];
+        let named = value.get("relay").and_then(Value::as_str);
+        let has_relay = named.is_some_and(|text| hex::decode_to_slice(text, &mut relay).is_ok());
+        P2pHealth {
+            bootstrap: nodes.filter(fit).take(MAX_BOOTSTRAP).map(str::to_owned).collect(),
+            relay: has_relay.then_some(relay),
+        }
     }
 }
 

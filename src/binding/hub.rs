@@ -12,9 +12,9 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::error::{promise, thrown};
-use super::options::{default_home, read};
+use super::options::{bytes, default_home, read};
 use crate::error::{Code, Error, Result};
-use crate::hub::{Hub, HubConfig};
+use crate::hub::{Hub, HubConfig, RelayAccess};
 
 /// Options of a hub.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +23,10 @@ struct HubOptions {
     listen: Option<String>,
     data: Option<PathBuf>,
     dht_port: Option<u16>,
+    relay: Option<String>,
+    relay_pairs: Option<usize>,
+    relay_rate: Option<f64>,
+    relay_bytes: Option<f64>,
 }
 
 /// A hub that runs.
@@ -30,6 +34,7 @@ struct HubOptions {
 pub struct NativeHub {
     address: SocketAddr,
     bootstrap: Vec<String>,
+    relay: Option<String>,
     hub: Arc<Mutex<Option<Hub>>>,
 }
 
@@ -42,6 +47,7 @@ impl NativeHub {
         promise(env, start(options), |hub| NativeHub {
             address: hub.local_addr(),
             bootstrap: hub.bootstrap(),
+            relay: hub.relay().map(hex::encode),
             hub: Arc::new(Mutex::new(Some(hub))),
         })
     }
@@ -56,6 +62,12 @@ impl NativeHub {
     #[napi]
     pub fn bootstrap(&self) -> Vec<String> {
         self.bootstrap.clone()
+    }
+
+    /// The public key of its relay, if there is one.
+    #[napi]
+    pub fn relay(&self) -> Option<String> {
+        self.relay.clone()
     }
 
     /// Stops it; a second call does nothing.
@@ -87,6 +99,23 @@ async fn start(options: HubOptions) -> Result<Hub> {
     }
     if let Some(port) = options.dht_port {
         config.dht_port = port;
+    }
+    config.relay = match options.relay.as_deref() {
+        None | Some("tasks") => RelayAccess::Tasks,
+        Some("open") => RelayAccess::Open,
+        Some("off") => RelayAccess::Off,
+        Some(other) => {
+            let message = format!("relay must be 'tasks', 'open' or 'off', not {other:?}");
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+    };
+    let limits = &mut config.relay_limits;
+    limits.pairs = options.relay_pairs.unwrap_or(limits.pairs);
+    if let Some(rate) = options.relay_rate {
+        limits.bytes_per_second = bytes("relayRate", rate)?;
+    }
+    if let Some(most) = options.relay_bytes {
+        limits.bytes_per_pair = bytes("relayBytes", most)?;
     }
     Hub::start(config).await.map_err(|error| Error::new(Code::State, format!("the hub can't start: {error}")))
 }

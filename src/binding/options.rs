@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyperdht::connect::PeerAddress;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ats;
 use crate::error::{Code, Error, Result};
+use crate::network::RelayChoice;
 use crate::node::Options;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
@@ -32,6 +34,7 @@ pub(super) struct NodeOptions {
     max_offer_age: Option<f64>,
     topic_prefix: Option<String>,
     bootstrap: Option<Vec<String>>,
+    relay_through: Option<String>,
     any_claimant: Option<bool>,
     home: Option<PathBuf>,
 }
@@ -103,7 +106,7 @@ impl NodeOptions {
             api_key: self.api_key.map(ats::Secret::new),
         };
         options.allowed_peers = self.allowed_peers;
-        options.max_file_size = self.max_file_size.map(bytes).transpose()?;
+        options.max_file_size = self.max_file_size.map(|size| bytes("maxFileSize", size)).transpose()?;
         if let Some(timeout) = self.timeout {
             options.timeout = milliseconds("timeout", timeout)?;
         }
@@ -112,6 +115,7 @@ impl NodeOptions {
         }
         options.topic_prefix = self.topic_prefix.unwrap_or_default();
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
+        options.relay_through = self.relay_through.as_deref().map(relay).transpose()?.unwrap_or_default();
         options.any_claimant = self.any_claimant.unwrap_or(false);
         Ok(options)
     }
@@ -130,13 +134,26 @@ fn bootstrap_of_environment() -> Option<Vec<String>> {
     (!nodes.is_empty()).then_some(nodes)
 }
 
-fn bytes(value: f64) -> Result<u64> {
+/// `hub`, `none`, or the key of a relay.
+fn relay(text: &str) -> Result<RelayChoice> {
+    match text {
+        "hub" => Ok(RelayChoice::Hub),
+        "none" => Ok(RelayChoice::Nobody),
+        key => key.parse().map(|peer: PeerAddress| RelayChoice::Key(peer.public_key)).map_err(|_| {
+            let message = "relayThrough must be a public key in hex or z-base-32, 'hub' or 'none'";
+            Error::new(Code::InvalidArgument, message)
+        }),
+    }
+}
+
+/// A number of bytes; JavaScript has no integers.
+pub(super) fn bytes(name: &str, value: f64) -> Result<u64> {
     // Up to 2^53 every whole number has its own f64, and infinity stands for no limit.
     if value == f64::INFINITY {
         Ok(u64::MAX)
     } else if (0.0..=9_007_199_254_740_991.0).contains(&value) && value.fract() == 0.0 {
         Ok(value as u64)
     } else {
-        Err(Error::new(Code::InvalidArgument, "maxFileSize must be a whole number of bytes"))
+        Err(Error::new(Code::InvalidArgument, format!("{name} must be a whole number of bytes")))
     }
 }

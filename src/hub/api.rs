@@ -15,6 +15,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use hyperdht::relay::Relay;
 use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
@@ -49,6 +50,7 @@ pub(super) struct App {
     pub readers: SqlitePool,
     pub bus: Bus,
     pub nodes: Nodes,
+    pub relay: Option<Relay>,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
     pub shutdown: CancellationToken,
@@ -151,6 +153,9 @@ async fn health(State(app): Shared, Extension(at): Extension<ReachedAt>, headers
     let bootstrap = app.nodes.bootstrap(guard::host(&headers).as_deref(), at.0.ip());
     if !bootstrap.is_empty() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
+        if let Some(relay) = &app.relay {
+            health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
+        }
     }
     Json(health)
 }

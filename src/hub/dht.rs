@@ -94,6 +94,11 @@ impl Nodes {
         self.ports.iter().map(|port| format!("{host}:{port}")).collect()
     }
 
+    /// The node that others joined through.
+    pub fn first(&self) -> Option<&Dht> {
+        self.nodes.first()
+    }
+
     /// Ends the nodes.
     pub async fn stop(&self) {
         for node in &self.nodes {

@@ -7,7 +7,7 @@
 //! - `store`, `rows`, `list`, `places`: the database.
 //! - `bus`, `socket`: subscribers.
 //! - `api`, `input`, `guard`, `server`: HTTP.
-//! - `dht`: the private DHT beside it.
+//! - `dht`: the private DHT beside it; `relay`: the relay on it.
 //!
 //! It asks nobody for a key: the headers that say who is asking are claims, as on the service it stands in
 //! for. So it listens on the loopback address unless told otherwise.
@@ -20,6 +20,7 @@ mod guard;
 mod input;
 mod list;
 mod places;
+mod relay;
 mod rows;
 mod server;
 mod socket;
@@ -39,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
+pub use hyperdht::relay::RelayLimits;
+pub use relay::RelayAccess;
 
 /// Where a hub listens when nobody says otherwise.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -58,12 +61,23 @@ pub struct HubConfig {
     /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
     /// free. What a hub had before a restart counts first.
     pub dht_port: u16,
+    /// Whom a relay on the DHT serves.
+    pub relay: RelayAccess,
+    /// What it does at most.
+    pub relay_limits: RelayLimits,
 }
 
 impl HubConfig {
     /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
     pub fn new(data: impl Into<PathBuf>) -> HubConfig {
-        HubConfig { listen: DEFAULT_LISTEN, data: data.into(), dht: true, dht_port: hyperdht::DEFAULT_PORT }
+        HubConfig {
+            listen: DEFAULT_LISTEN,
+            data: data.into(),
+            dht: true,
+            dht_port: hyperdht::DEFAULT_PORT,
+            relay: RelayAccess::default(),
+            relay_limits: RelayLimits::default(),
+        }
     }
 }
 
@@ -84,6 +98,7 @@ impl Hub {
     pub async fn start(config: HubConfig) -> Result<Hub, Error> {
         let folder = store::Folder::take(&config.data)?;
         let kept_ports = folder.file("dht.json");
+        let relay_seed = folder.file("relay.seed");
         let database = folder.file("hub.sqlite");
         let store::Store { writer: connection, readers } = store::Store::open(&database).await?;
         let failed = |source| Error::Listen { address: config.listen, source };
@@ -93,6 +108,12 @@ impl Hub {
         let nodes = match config.dht {
             true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
             false => dht::Nodes::default(),
+        };
+        let relay = match nodes.first() {
+            Some(node) => {
+                relay::start(node, &relay_seed, &readers, config.relay, config.relay_limits).await?
+            }
+            None => None,
         };
 
         let bus = bus::Bus::default();
@@ -104,6 +125,7 @@ impl Hub {
             readers,
             bus,
             nodes,
+            relay,
             is_loopback: local_addr.ip().is_loopback(),
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -125,6 +147,11 @@ impl Hub {
     pub fn bootstrap(&self) -> Vec<String> {
         let here = Ipv4Addr::LOCALHOST.to_string();
         self.app.nodes.bootstrap(Some(&here), self.local_addr.ip())
+    }
+
+    /// The key of its relay, if there is one.
+    pub fn relay(&self) -> Option<secret_stream::PublicKey> {
+        self.app.relay.as_ref().map(hyperdht::relay::Relay::public_key)
     }
 
     /// Ends it: answers what is under way, tells subscribers, and closes the database.

@@ -154,7 +154,7 @@ async fn prepare(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.
-fn private_file(path: &Path) -> std::io::Result<File> {
+pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

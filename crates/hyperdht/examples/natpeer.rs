@@ -2,18 +2,21 @@
 //! and telling what happens as JSON, a line each.
 //!
 //! ```text
-//! natpeer nodes HOST...             nodes of a network of their own, port 49737 of each address
-//! natpeer serve BOOTSTRAP           takes what clients send and says that it came
-//! natpeer dial BOOTSTRAP KEY BYTES [IDLE]   connects, rests for IDLE seconds, and sends
+//! natpeer nodes HOST...             nodes of a network of their own, port 49737 of each address,
+//!                                   and a relay on the first
+//! natpeer serve BOOTSTRAP [RELAY]   takes what clients send and says that it came
+//! natpeer dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]   connects, rests for IDLE seconds, and sends
 //! ```
 //! It ends with its standard input.
 
 use std::error::Error;
 use std::io::Read;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyperdht::connect::{ConnectOptions, Connection, ServerOptions};
+use hyperdht::relay::RelayOptions;
 use hyperdht::{Bootstrap, Config, DEFAULT_PORT, Dht};
 use secret_stream::KeyPair;
 
@@ -35,10 +38,17 @@ async fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["nodes", hosts @ ..] => nodes(hosts).await,
-        ["serve", bootstrap] => serve(bootstrap).await,
-        ["dial", bootstrap, key, bytes] => dial(bootstrap, key, bytes.parse()?, 0).await,
-        ["dial", bootstrap, key, bytes, idle] => dial(bootstrap, key, bytes.parse()?, idle.parse()?).await,
-        _ => Err("natpeer nodes HOST... | serve BOOTSTRAP | dial BOOTSTRAP KEY BYTES [IDLE]".into()),
+        ["serve", bootstrap] => serve(bootstrap, None).await,
+        ["serve", bootstrap, relay] => serve(bootstrap, Some(unhex(relay)?)).await,
+        ["dial", bootstrap, key, bytes] => dial(bootstrap, key, bytes.parse()?, 0, None).await,
+        ["dial", bootstrap, key, bytes, idle] => {
+            dial(bootstrap, key, bytes.parse()?, idle.parse()?, None).await
+        }
+        ["dial", bootstrap, key, bytes, idle, relay] => {
+            dial(bootstrap, key, bytes.parse()?, idle.parse()?, Some(unhex(relay)?)).await
+        }
+        _ => Err("natpeer nodes HOST... | serve BOOTSTRAP [RELAY] | dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]"
+            .into()),
     }
 }
 
@@ -57,13 +67,19 @@ async fn nodes(hosts: &[&str]) -> Result<()> {
         node.ready().await?;
         nodes.push(node);
     }
-    println!(r#"{{"event":"ready"}}"#);
+    let relay = match nodes.first() {
+        Some(first) => first.relay(KeyPair::generate(), RelayOptions::default()).await?,
+        None => return Err("no host is named".into()),
+    };
+    println!(r#"{{"event":"ready","relay":"{}"}}"#, hex(&relay.public_key()));
     std::future::pending().await
 }
 
-async fn serve(nodes: &str) -> Result<()> {
+async fn serve(nodes: &str, relay: Option<[u8; 32]>) -> Result<()> {
     let dht = peer(nodes).await?;
-    let mut server = dht.listen(KeyPair::generate(), ServerOptions::default()).await?;
+    let relay_through = relay.map(|relay| Arc::new(move || Some(relay)) as _);
+    let options = ServerOptions { relay_through, ..ServerOptions::default() };
+    let mut server = dht.listen(KeyPair::generate(), options).await?;
     println!(r#"{{"event":"ready","publicKey":"{}"}}"#, hex(&server.public_key()));
     while let Some(connection) = server.accept().await {
         tokio::spawn(async move {
@@ -89,13 +105,13 @@ async fn receive(mut connection: Connection) -> Result<()> {
     Ok(())
 }
 
-async fn dial(nodes: &str, key: &str, bytes: usize, idle: u64) -> Result<()> {
+async fn dial(nodes: &str, key: &str, bytes: usize, idle: u64, relay: Option<[u8; 32]>) -> Result<()> {
     let dht = peer(nodes).await?;
     let key = unhex(key)?;
     let began = Instant::now();
     let mut attempt = 1;
     let mut connection = loop {
-        match dht.connect(key, ConnectOptions::default()).await {
+        match dht.connect(key, ConnectOptions { relay_through: relay, ..ConnectOptions::default() }).await {
             Ok(connection) => break connection,
             Err(error) => {
                 println!(

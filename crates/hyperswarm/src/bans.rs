@@ -5,11 +5,11 @@ use std::{
 
 use secret_stream::PublicKey;
 
-/// Keys remembered as refused; beyond it the oldest is forgotten, and will be judged anew. Keys cost nothing.
+/// Keys remembered; beyond it the oldest is forgotten, and will be judged anew. Keys cost nothing.
 const MAX_BANS: usize = 1024;
 
-/// Peers that are refused without asking again. Clones are the same set: the server asks while the swarm is
-/// busy.
+/// Peers that something is remembered of: that they are refused without asking again, or that a relay is needed.
+/// Clones are the same set: the server asks while the swarm is busy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
     inner: Arc<Mutex<Inner>>,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use hyperdht::{
     Dht, Network,
-    connect::{ConnectError, ConnectOptions, Connection, FirewallHook, ListenError, ServerOptions},
+    connect::{
+        ConnectError, ConnectOptions, Connection, FirewallHook, ListenError, RelayHook, ServerOptions,
+    },
 };
 use rand::{SeedableRng, rngs::StdRng};
 use secret_stream::{Control, PublicKey};
@@ -78,6 +80,7 @@ pub(crate) fn spawn(
         leaving: HashMap::new(),
         found_sender,
         listener,
+        unreachable: Bans::default(),
         flushes: HashMap::new(),
         next_flush: 0,
         suspended: false,
@@ -101,7 +104,14 @@ fn listener(config: &SwarmConfig, bans: &Bans, incoming: mpsc::Sender<Connection
         };
         Box::pin(std::future::ready(refused))
     });
-    let options = ServerOptions { firewall: Some(hook), ..ServerOptions::default() };
+    let relay_keys = config.relay_through.as_ref().and_then(|relay| relay.keys.clone());
+    let relay_through = config.relay_through.clone().map(|relay| {
+        let network = config.dht.network();
+        let choose: RelayHook = std::sync::Arc::new(move || relay.choose(false, &network.borrow()));
+        choose
+    });
+    let options =
+        ServerOptions { firewall: Some(hook), relay_through, relay_keys, ..ServerOptions::default() };
     Listener::new(config.dht.clone(), config.key_pair.clone(), options, incoming)
 }
 
@@ -122,6 +132,8 @@ struct Driver {
     found_sender: mpsc::Sender<Found>,
     listener: Listener,
     network: watch::Receiver<Network>,
+    /// Peers that no direct way led to.
+    unreachable: Bans,
     flushes: HashMap<FlushId, oneshot::Sender<bool>>,
     next_flush: u64,
     suspended: bool,
@@ -325,6 +337,12 @@ impl Driver {
             }
             Err(error) => {
                 debug!(code = error.code(), "a dial failed");
+                if self.config.relay_through.is_some() && may_need_relay(error) {
+                    // The next attempt comes soon, and names the relay.
+                    if let Some(key) = self.state.begin_anew(id) {
+                        self.unreachable.insert(key);
+                    }
+                }
                 self.links.remove(&id);
                 self.state.closed(now(), id);
             }
@@ -365,9 +383,14 @@ impl Driver {
                         self.state.closed(now(), id);
                         continue;
                     }
+                    let relay = self.config.relay_through.as_ref();
+                    let is_forced = self.unreachable.contains(&key);
                     let options = ConnectOptions {
                         key_pair: Some(self.config.key_pair.clone()),
                         relay_addresses,
+                        relay_through: relay
+                            .and_then(|relay| relay.choose(is_forced, &self.network.borrow())),
+                        relay_keys: relay.and_then(|relay| relay.keys.clone()),
                         ..ConnectOptions::default()
                     };
                     let dht: Dht = self.config.dht.clone();
@@ -508,4 +531,15 @@ async fn sleep_until_some(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a dial failed for want of a direct way (hyperswarm/index.js shouldForceRelaying).
+fn may_need_relay(error: ConnectError) -> bool {
+    const CODES: [&str; 4] = [
+        "HOLEPUNCH_ABORTED",
+        "HOLEPUNCH_DOUBLE_RANDOMIZED_NATS",
+        "CANNOT_HOLEPUNCH",
+        "REMOTE_NOT_HOLEPUNCHABLE",
+    ];
+    CODES.contains(&error.code())
 }

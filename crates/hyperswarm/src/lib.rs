@@ -4,6 +4,7 @@
 //! - [`Swarm`], [`Discovery`]: what users hold
 //! - `driver`, `topic`, `listener`: the tasks behind them
 //! - `state`: the swarm as a state machine without I/O: whom to dial, keep and refuse
+//! - `relay`: when connections may go through a third peer
 //! - `peer`, `queue`, `retry`, `bans`: what is known of peers, and when each is dialled
 
 mod bans;
@@ -12,12 +13,14 @@ mod driver;
 mod listener;
 mod peer;
 mod queue;
+mod relay;
 mod retry;
 mod state;
 mod swarm;
 mod topic;
 
 pub use discovery::{Discovery, JoinOptions};
+pub use relay::RelayThrough;
 pub use swarm::{Firewall, PeerInfo, Swarm, SwarmConfig};
 
 /// What peers meet for: 32 bytes, usually a hash.

@@ -238,6 +238,14 @@ impl State {
         id
     }
 
+    /// Makes the next attempt come as soon as after a first failure, for a dial that is about to be
+    /// [closed](Self::closed). The peer's key.
+    pub fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
+        let key = *self.link_keys.get(&id)?;
+        self.peers.get_mut(&key)?.attempts = 0;
+        Some(key)
+    }
+
     /// A dial has failed, or a connection has ended.
     pub fn closed(&mut self, now: Instant, id: LinkId) {
         let Some(key) = self.link_keys.remove(&id) else { return };

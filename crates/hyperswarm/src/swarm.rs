@@ -14,7 +14,7 @@ use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
-    Discovery, JoinOptions, Topic,
+    Discovery, JoinOptions, RelayThrough, Topic,
     driver::{self, Command},
 };
 
@@ -38,6 +38,8 @@ pub struct SwarmConfig {
     pub max_parallel: usize,
     /// Default: everybody is welcome.
     pub firewall: Option<Firewall>,
+    /// Where connections may go if no direct way opens. Default: nowhere.
+    pub relay_through: Option<RelayThrough>,
     /// Suspend, resume and destroy the node with the swarm. Default: false.
     pub owns_dht: bool,
 }
@@ -45,7 +47,15 @@ pub struct SwarmConfig {
 impl SwarmConfig {
     /// The defaults.
     pub fn new(dht: Dht, key_pair: KeyPair) -> Self {
-        Self { dht, key_pair, max_peers: 64, max_parallel: 3, firewall: None, owns_dht: false }
+        Self {
+            dht,
+            key_pair,
+            max_peers: 64,
+            max_parallel: 3,
+            firewall: None,
+            relay_through: None,
+            owns_dht: false,
+        }
     }
 }
 
@@ -56,6 +66,7 @@ impl fmt::Debug for SwarmConfig {
             .field("max_peers", &self.max_peers)
             .field("max_parallel", &self.max_parallel)
             .field("firewall", &self.firewall.is_some())
+            .field("relay_through", &self.relay_through)
             .field("owns_dht", &self.owns_dht)
             .finish_non_exhaustive()
     }

@@ -62,6 +62,8 @@ pub struct ConnectOptions {
     /// A relay to go through where no direct way opens soon, unless the server names another
     /// one. It must run somewhere that both peers reach.
     pub relay_through: Option<PublicKey>,
+    /// Who we are to the relay; to it as to the peer if `None`.
+    pub relay_keys: Option<KeyPair>,
     /// Go a direct way, if one opens. Default: true; otherwise only a relay helps.
     pub direct: bool,
 }
@@ -73,6 +75,7 @@ impl Default for ConnectOptions {
             relay_addresses: Vec::new(),
             local_connection: true,
             relay_through: None,
+            relay_keys: None,
             direct: true,
         }
     }
@@ -163,7 +166,8 @@ async fn try_connect(
     let dial = Arc::new(Dial { context: context.clone(), target, own, route, first, has_relay, session });
     let mut ways = if options.direct { Ways::new(dial.clone().find_way().boxed()) } else { Ways::none() };
     if let Some(agreement) = agreement {
-        ways = ways.relayed(context, &keys, agreement, stream.id());
+        let keys = options.relay_keys.as_ref().unwrap_or(&keys);
+        ways = ways.relayed(context, keys, agreement, stream.id());
     }
     let link = ways.first(&dial.route).await?;
     if let Some(link) = link {

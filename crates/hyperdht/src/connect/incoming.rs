@@ -201,7 +201,8 @@ impl Incoming {
             false => Ways::none(),
         };
         if let Some(agreement) = agreement {
-            ways = ways.relayed(&meeting.context, &keys, agreement, stream.id());
+            let keys = options.relay_keys.as_ref().unwrap_or(&keys);
+            ways = ways.relayed(&meeting.context, keys, agreement, stream.id());
         }
         let Ok(link) = ways.first(&meeting.route).await else { return };
         let is_relayed = link.is_some();

@@ -72,6 +72,8 @@ pub struct ServerOptions {
     pub share_local_address: bool,
     /// `None`: no relay, unless the client names one.
     pub relay_through: Option<RelayHook>,
+    /// Who we are to the relay; to it as to clients if `None`.
+    pub relay_keys: Option<KeyPair>,
     /// Go a direct way, if one opens. Default: true; otherwise clients come through a relay, or
     /// ask this node itself.
     pub direct: bool,
@@ -79,7 +81,13 @@ pub struct ServerOptions {
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { firewall: None, share_local_address: true, relay_through: None, direct: true }
+        Self {
+            firewall: None,
+            share_local_address: true,
+            relay_through: None,
+            relay_keys: None,
+            direct: true,
+        }
     }
 }
 
