@@ -18,6 +18,12 @@ export declare function createNode(options?: NodeOptions): Promise<AtsP2pNode>
 export declare function startHub(options?: HubOptions): Promise<Hub>
 
 /**
+ * Runs a node of the DHT for others in this process: without `bootstrap` the first one of a private network.
+ * Resolves once it has looked around.
+ */
+export declare function startDht(options?: DhtOptions): Promise<DhtNode>
+
+/**
  * What `createNode` takes. What is not given here comes from the environment, then from the project's
  * `.ats/config`, then from `~/.ats/config`, then from the default.
  */
@@ -308,6 +314,28 @@ export interface Hub extends AsyncDisposable {
   readonly bootstrap: readonly string[]
   /** Public key of its relay in hex; `null` without one. */
   readonly relay: string | null
+  /** Ends it. May be called again. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export interface DhtOptions {
+  /** IPv4 address that it is bound to. Default: all. */
+  host?: string
+  /** UDP port; 0 takes a free one. Default: 49737, or one of the next four where that is taken. */
+  port?: number
+  /** Nodes of the network that it joins, each `host:port`. Default: none; it is the first of its own. */
+  bootstrap?: readonly string[]
+}
+
+/** A node of the DHT that runs for others. */
+export interface DhtNode extends AsyncDisposable {
+  /** `host:port`, for others' `bootstrap` and `ATS_P2P_BOOTSTRAP`. */
+  readonly address: string
+  /** Others reach it, so that it keeps announcements for them. */
+  readonly reachable: boolean
+  /** Other nodes that it knew when it had looked around. */
+  readonly nodes: number
   /** Ends it. May be called again. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>

@@ -7,7 +7,7 @@ const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const path = require('node:path')
 const { setImmediate: turn } = require('node:timers/promises')
 const { fileURLToPath } = require('node:url')
-const { NativeHub, NativeNode } = require('./binding.js')
+const { NativeDht, NativeHub, NativeNode } = require('./binding.js')
 const { version } = require('./package.json')
 
 // The longest a timer can be; one that never needs to fire.
@@ -175,6 +175,30 @@ class Hub {
   }
 }
 
+/** A node of the DHT in this process. */
+class DhtNode {
+  #native
+  #closed = null
+  #alive = setInterval(() => {}, LONGEST_TIMER_MS)
+
+  constructor (native) {
+    this.#native = native
+    this.address = native.address()
+    this.reachable = native.reachable()
+    this.nodes = native.nodes()
+  }
+
+  close () {
+    clearInterval(this.#alive)
+    this.#closed ??= this.#native.close().catch((error) => { throw wrap(error) })
+    return this.#closed
+  }
+
+  async [Symbol.asyncDispose] () {
+    await this.close()
+  }
+}
+
 async function createNode (options) {
   return new Node(checkOptions('createNode', options, NODE_OPTIONS))
 }
@@ -188,7 +212,16 @@ async function startHub (options) {
   }
 }
 
-module.exports = { createNode, startHub, AtsP2pError, version }
+async function startDht (options) {
+  const checked = checkOptions('startDht', options, DHT_OPTIONS)
+  try {
+    return new DhtNode(await NativeDht.start(checked))
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+module.exports = { createNode, startHub, startDht, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -233,6 +266,8 @@ const HUB_OPTIONS = {
   relayRate: count,
   relayBytes: count
 }
+
+const DHT_OPTIONS = { host: text, port, bootstrap: addresses }
 
 /** The options that are set and known, checked; unknown ones are left out, as the original left them. */
 function checkOptions (call, options = {}, table, required = []) {
@@ -312,6 +347,11 @@ function milliseconds (value, what) {
     throw invalid(`${what} must be a number of milliseconds above 0 and up to ${LONGEST_TIMER_MS}`, value)
   }
   return Math.ceil(value)
+}
+
+function port (value, what) {
+  if (!Number.isInteger(value) || value < 0 || value > 65535) throw invalid(`${what} must be a whole number from 0 to 65535`, value)
+  return value
 }
 
 function boolean (value, what) {

@@ -59,6 +59,29 @@ test('send --json says each step on a line', LIMIT, async (t) => {
   assert.equal(lines.at(-1).hash, file.hash)
 })
 
+test('nodes of a private DHT, through which agents find each other', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const first = cli(t, ['dht', '--host', '127.0.0.1', '--port', '0', '--json'])
+  const { address, reachable } = await first.line('listening')
+  assert.match(address, /^127\.0\.0\.1:\d+$/)
+  assert.ok(reachable)
+  const more = cli(t, ['dht', '--host', '127.0.0.1', '--port', '0', '--bootstrap', address, '--json'])
+  assert.equal((await more.line('listening')).nodes, 1)
+
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'x', 1000)
+  const env = { ATS_URL: url, ATS_P2P_BOOTSTRAP: address }
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--save-dir', 'in', '--json'], { env, cwd: folder })
+  await listener.line('connected')
+  const sent = await cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a'], { env }).ended
+  assert.equal(sent.code, 0, sent.stderr)
+  for (const node of [more, first]) {
+    node.kill('SIGINT')
+    const { code, stderr } = await node.ended
+    assert.deepEqual({ code, stderr }, { code: 130, stderr: '' })
+  }
+})
+
 test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
   for (const [args, message] of [
     [[], /Usage: ats-p2p/],
@@ -81,7 +104,7 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
 })
 
 test('--help and --version', LIMIT, async (t) => {
-  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['demo', '--help'], ['status', '--help']]) {
+  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['dht', '--help'], ['demo', '--help'], ['status', '--help']]) {
     const { code, stdout, stderr } = await cli(t, args).ended
     assert.deepEqual({ args, code, stderr }, { args, code: 0, stderr: '' })
     assert.match(stdout, /Usage: ats-p2p/)

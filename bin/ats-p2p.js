@@ -13,6 +13,7 @@ const COMMANDS = {
   listen: () => require('./commands/listen'),
   status: () => require('./commands/status'),
   hub: () => require('./commands/hub'),
+  dht: () => require('./commands/dht'),
   demo: () => require('./commands/demo')
 }
 

@@ -7,13 +7,14 @@
 //!   and hand the connection to [`pump`], which moves the bytes; [`idle`] keeps it for the next file.
 //! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
 //! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with.
-//! - [`hub`] is the task service to run oneself.
+//! - [`hub`] is the task service to run oneself, [`dht`] a node of the DHT.
 //! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
 
 pub mod ats;
 #[cfg(feature = "binding")]
 mod binding;
 mod deliver;
+pub mod dht;
 pub mod error;
 pub mod event;
 mod feed;

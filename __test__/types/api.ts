@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, startHub, version, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, createNode, startDht, startHub, version, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -55,6 +55,9 @@ async function hub (): Promise<void> {
   const nodes: readonly string[] = started.bootstrap
   void [url, nodes, version.length]
   await started.close()
+  await using node = await startDht({ host: '127.0.0.1', port: 0, bootstrap: [...nodes] })
+  const [address, known]: [string, number] = [node.address, node.nodes]
+  void [address, known, node.reachable]
 }
 
 async function refused (): Promise<void> {

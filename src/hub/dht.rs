@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use hyperdht::{Bootstrap, Config, Dht};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use crate::dht::primary_address;
 
 /// How many nodes there are: with one gone, an announcement still stands on three.
 const NODES: usize = 4;
@@ -172,20 +173,6 @@ fn reachable_name(host: &str) -> Option<String> {
             let fit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
             (!host.is_empty() && host.len() <= 253 && host.bytes().all(fit)).then(|| host.to_owned())
         }
-    }
-}
-
-/// The address by which others most likely reach this machine: that of the way out. Nothing is sent.
-fn primary_address() -> Ipv4Addr {
-    // An address set aside for documentation: no route is more likely to be the default one.
-    const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
-    let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect(ELSEWHERE)?;
-        socket.local_addr()
-    });
-    match found {
-        Ok(SocketAddr::V4(address)) if !address.ip().is_unspecified() => *address.ip(),
-        _ => Ipv4Addr::LOCALHOST,
     }
 }
 

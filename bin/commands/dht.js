@@ -1,0 +1,35 @@
+'use strict'
+
+module.exports = {
+  summary: 'Run a node of the DHT for others',
+  flags: {
+    port: { value: 'N', help: 'UDP port, 0 for any (49737, or one of the next four)' },
+    host: { value: 'IP', help: 'IPv4 address it is bound to (all)' },
+    bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the network it joins (none: it is the first of its own)' }
+  },
+
+  check ({ port }) {
+    return port === undefined || (/^\d{1,5}$/.test(port) && Number(port) <= 65535) ? null : '--port must be a number up to 65535'
+  },
+
+  async run ({ values, output, interrupts }) {
+    const { startDht } = require('../..')
+    const { port, host, bootstrap } = values
+    const node = await startDht({ port: port && Number(port), host, bootstrap: bootstrap?.split(',') })
+    try {
+      const { address, reachable, nodes } = node
+      output.say(text(node, bootstrap), 'listening', { address, reachable, nodes })
+      await interrupts.wait()
+    } finally {
+      await node.close()
+    }
+  }
+}
+
+function text ({ address, reachable, nodes }, bootstrap) {
+  const use = `Others join with: --bootstrap ${address}\nAgents use it with: export ATS_P2P_BOOTSTRAP=${address}`
+  if (!bootstrap) return `First node of a private network at ${address}\n${use}`
+  if (nodes === 0) return `DHT node at ${address}, alone: nobody answers at ${bootstrap}`
+  if (!reachable) return `DHT node at ${address}, which knows ${nodes} others, but is not reached from outside: open its UDP port`
+  return `DHT node at ${address}, which knows ${nodes} others\n${use}`
+}

@@ -1,0 +1,90 @@
+//! A node of the DHT for others.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use hyperdht::Dht;
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, Undefined};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::error::{promise, thrown};
+use super::options::read;
+use crate::dht::{DhtConfig, Started, start};
+use crate::error::{Code, Error, Result};
+
+/// Options of a node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DhtOptions {
+    host: Option<String>,
+    port: Option<u16>,
+    bootstrap: Vec<String>,
+}
+
+/// A node of the DHT that runs.
+#[napi]
+pub struct NativeDht {
+    started: Started,
+    dht: Arc<Mutex<Option<Dht>>>,
+}
+
+#[napi]
+impl NativeDht {
+    /// Starts a node; see `DhtOptions` in `index.d.ts`.
+    #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeDht>")]
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeDht>> {
+        let options: DhtOptions = read(options).map_err(|error| thrown(env, &error))?;
+        promise(env, run(options), |(dht, started)| NativeDht {
+            started,
+            dht: Arc::new(Mutex::new(Some(dht))),
+        })
+    }
+
+    /// Where others reach it, `host:port`.
+    #[napi]
+    pub fn address(&self) -> String {
+        self.started.address.to_string()
+    }
+
+    /// Whether others do.
+    #[napi]
+    pub fn reachable(&self) -> bool {
+        self.started.reachable
+    }
+
+    /// Other nodes that it knew when it had looked around.
+    #[napi]
+    pub fn nodes(&self) -> u32 {
+        u32::try_from(self.started.nodes).unwrap_or(u32::MAX)
+    }
+
+    /// Stops it; a second call does nothing.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let dht = self.dht.clone();
+        let close = async move {
+            if let Some(dht) = dht.lock().await.take() {
+                dht.destroy().await;
+            }
+            Ok(())
+        };
+        promise(env, close, |()| ())
+    }
+}
+
+async fn run(options: DhtOptions) -> Result<(Dht, Started)> {
+    let mut config = DhtConfig { port: options.port, bootstrap: options.bootstrap, ..DhtConfig::default() };
+    if let Some(host) = &options.host {
+        config.host = host.parse::<Ipv4Addr>().map_err(|_| {
+            Error::new(
+                Code::InvalidArgument,
+                format!("{host:?} is no IPv4 address, and the DHT has no other"),
+            )
+        })?;
+    }
+    start(&config).await
+}
