@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{SocketAddr, SocketAddrV4};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::connection::{Connection, ConnectionPath};
+use super::connection::{Connection, ConnectionPath, is_near};
 use super::error::ConnectError;
 use super::holepunch::{Way, punch_to_server};
 use super::incoming::default_via;
@@ -22,18 +22,22 @@ use super::noise::{Initiator, holepunch_secret};
 use super::path::{Answered, Own, Path, client_path};
 use super::payload::{Firewall, NoisePayload, RelayThrough, UdxInfo, VERSION, error};
 use super::peer_address::PeerAddress;
+use super::reuse::Hole;
 use super::route::{Hook, Route, Sender};
 use super::ways::{Agreement, Ways, keep};
-use super::{Context, random};
+use super::{Context, lock, random};
 use crate::address::local_addresses;
 use crate::command;
 use crate::crypto::hash;
 use crate::handle::Query;
 use crate::id::Id;
+use crate::pool::PoolSocket;
 use crate::rpc::filter::is_host;
 use crate::rpc::{QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::message::Peer;
 
+/// How long a server is asked through an open hole before others are.
+const HOLE_PATIENCE: Duration = Duration::from_secs(1);
 /// Nodes asked at once: found ones, and one more while hints are asked in turn.
 const PARALLEL: usize = 2;
 /// Nodes asked because somebody named them: servers name three.
@@ -59,6 +63,9 @@ pub struct ConnectOptions {
     pub relay_addresses: Vec<SocketAddrV4>,
     /// Try the peer's addresses in the local network, and tell it ours. Default: true.
     pub local_connection: bool,
+    /// Where the server wishes so too, keep the socket of a punched hole for the next connection
+    /// to it, until three seconds after the last one has ended. Default: false.
+    pub reusable_socket: bool,
     /// A relay to go through where no direct way opens soon, unless the server names another
     /// one. It must run somewhere that both peers reach.
     pub relay_through: Option<PublicKey>,
@@ -74,6 +81,7 @@ impl Default for ConnectOptions {
             key_pair: None,
             relay_addresses: Vec::new(),
             local_connection: true,
+            reusable_socket: false,
             relay_through: None,
             relay_keys: None,
             direct: true,
@@ -145,7 +153,7 @@ async fn try_connect(
     let payload = NoisePayload {
         firewall: if own.open { Firewall::Open } else { Firewall::Unknown },
         addresses4: public.into_iter().chain(own.local.iter().flatten().copied()).collect(),
-        udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
+        udx: Some(UdxInfo { reusable_socket: options.reusable_socket, id: stream.id(), seq: 0 }),
         secret_stream: Some(1),
         relay_through,
         ..NoisePayload::default()
@@ -158,12 +166,26 @@ async fn try_connect(
     let target = hash(&[&peer.public_key]);
     let hints = hints(context, &peer, options.relay_addresses, target).await;
     let search = Search { context, target, initiator: &initiator, hints };
-    let (session, asked) = search.run().await?;
+    let hole = options.reusable_socket.then(|| context.shared.holes.get(&peer.public_key)).flatten();
+    let (session, asked) = match search.ask_through(hole.as_deref()).await {
+        Some(session) => (session, Vec::new()),
+        None => search.run().await?,
+    };
     let route = Route::new(hook, stream.handle());
     let first = route.arm(session.remote_id);
     let agreement = Agreement::new(session.payload.relay_through, relay_through, false).filter(|_| may_relay);
     let has_relay = agreement.is_some();
-    let dial = Arc::new(Dial { context: context.clone(), target, own, route, first, has_relay, session });
+    let dial = Arc::new(Dial {
+        context: context.clone(),
+        target,
+        own,
+        route,
+        first,
+        has_relay,
+        session,
+        is_reusable: options.reusable_socket,
+        socket: Mutex::default(),
+    });
     let mut ways = if options.direct { Ways::new(dial.clone().find_way().boxed()) } else { Ways::none() };
     if let Some(agreement) = agreement {
         let keys = options.relay_keys.as_ref().unwrap_or(&keys);
@@ -313,19 +335,30 @@ impl Search<'_> {
         }
     }
 
+    /// Asks the server itself, where a hole leads to it.
+    async fn ask_through(&self, hole: Option<&Hole>) -> Option<Session> {
+        let hole = hole?;
+        let request = self.request(hole.address()).via(hole.via());
+        timeout(HOLE_PATIENCE, self.answer_to(request)).await.ok()?.ok()
+    }
+
     fn find_peer(&self, nodes: Vec<SocketAddrV4>) -> Query {
         let spec = QuerySpec { attempts: QUERY_ATTEMPTS, ..QuerySpec::user(command::FIND_PEER, self.target) };
         self.context.handle.query(spec.nodes(nodes))
     }
 
     fn ask(&self, lane: Lane, node: SocketAddrV4) -> BoxFuture<'_, Asked> {
-        async move { (lane, self.session(node).await) }.boxed()
+        async move { (lane, self.answer_to(self.request(node)).await) }.boxed()
     }
 
     /// Asks one node to pass the handshake on.
-    async fn session(&self, node: SocketAddrV4) -> Result<Session, Failure> {
+    fn request(&self, node: SocketAddrV4) -> Request {
         let message = Handshake::new(Mode::FromClient, self.initiator.message().to_vec());
-        let request = Request::user(command::PEER_HANDSHAKE, self.target, node).value(message.encode());
+        Request::user(command::PEER_HANDSHAKE, self.target, node).value(message.encode())
+    }
+
+    async fn answer_to(&self, request: Request) -> Result<Session, Failure> {
+        let node = request.to;
         let reply = self.context.handle.request(request).await.map_err(|error| match error {
             RequestError::TimedOut | RequestError::Busy => Failure::Node,
             RequestError::Suspended => Failure::Final(ConnectError::Suspended),
@@ -349,6 +382,12 @@ impl Search<'_> {
         let answered = Answered { node, server, client: reply.to };
         Ok(Session { answered, via: reply.via, payload, remote_id, result })
     }
+}
+
+/// How a peer is reached that was asked itself, by that socket.
+pub(super) fn direct_path(via: Via, to: SocketAddrV4) -> ConnectionPath {
+    let is_punched = matches!(via, Via::Pool(_)) && !is_near(to.into());
+    if is_punched { ConnectionPath::Punched } else { ConnectionPath::Direct }
 }
 
 async fn next_reply(query: &mut Option<Query>) -> Option<Reply> {
@@ -389,7 +428,12 @@ async fn prove(
         debug!(path = ?route.path(), ?ready, "the server was not where it should be");
         return Err(failure);
     }
-    dial.context.shared.remember_relays(remote, relays);
+    if !relays.is_empty() {
+        dial.context.shared.remember_relays(remote, relays);
+    }
+    if dial.is_reusable && session.payload.udx.is_some_and(|udx| udx.reusable_socket) {
+        dial.keep_hole(remote);
+    }
     Connection::new(stream, route.clone(), began.elapsed()).ok_or(ConnectError::PeerConnectionFailed)
 }
 
@@ -404,6 +448,10 @@ struct Dial {
     /// A relay may carry the connection meanwhile.
     has_relay: bool,
     session: Session,
+    /// We would use the hole that we punch again.
+    is_reusable: bool,
+    /// What it was punched with.
+    socket: Mutex<Option<PoolSocket>>,
 }
 
 impl Dial {
@@ -419,7 +467,10 @@ impl Dial {
         }
         let default = default_via(self.context.handle.network().firewalled);
         match client_path(&self.session.answered, &self.session.payload, &self.own) {
-            Path::Direct(to) => self.take(self.session.via, to.into(), Some(ConnectionPath::Direct)),
+            Path::Direct(to) => {
+                let path = direct_path(self.session.via, to);
+                self.take(self.session.via, to.into(), Some(path))
+            }
             Path::Open(to) => self.take(default, to.into(), Some(ConnectionPath::Open)),
             Path::Wait => match timeout(SERVER_WAIT, self.route.direct()).await {
                 Ok(()) => Ok(()),
@@ -472,7 +523,17 @@ impl Dial {
             has_relay: self.has_relay,
             holepunch_secret: holepunch_secret(&self.session.result),
         };
-        punch_to_server(&self.context, &self.route, way).await.map_err(ConnectError::from)
+        *lock(&self.socket) = punch_to_server(&self.context, &self.route, way).await?;
+        Ok(())
+    }
+
+    /// Leaves the hole that the connection goes through open for the next.
+    fn keep_hole(&self, remote: PublicKey) {
+        let (holes, stream) = (&self.context.shared.holes, self.route.stream());
+        match (lock(&self.socket).take(), stream.remote_addr()) {
+            (Some(socket), Some(SocketAddr::V4(to))) => holes.keep(remote, socket, to, stream.clone()),
+            _ => holes.keep_on(remote, self.session.via, stream.clone()),
+        }
     }
 
     /// Goes there, unless the server has come meanwhile.

@@ -2,17 +2,18 @@
 //! proven (spec/connect.md §7).
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt;
-use secret_stream::{HandshakeResult, KeyPair, SecretStream};
+use secret_stream::{HandshakeResult, KeyPair, PublicKey, SecretStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::announcer::Relays;
+use super::client::direct_path;
 use super::connection::{Connection, ConnectionPath};
 use super::error::ConnectError;
 use super::handshakes::HandshakeId;
@@ -24,7 +25,8 @@ use super::payload::{self, Firewall, NoisePayload, RelayThrough, UdxInfo, VERSIO
 use super::route::{Hook, Route};
 use super::server::{FirewallRequest, ServerOptions};
 use super::ways::{Agreement, Ways, keep};
-use super::{Context, random};
+use super::{Context, lock, random};
+use crate::pool::PoolSocket;
 use crate::rpc::{self, Reply, Via};
 
 /// The longest a firewall hook is waited for. A client asks one node after another for about
@@ -150,7 +152,7 @@ impl Incoming {
                 .is_none()
                 .then(|| payload::Holepunch { id: id.index as u64, relays: relays.relays.clone() }),
             addresses4: addresses,
-            udx: Some(UdxInfo { reusable_socket: false, id: stream.id(), seq: 0 }),
+            udx: Some(UdxInfo { reusable_socket: options.reusable_socket, id: stream.id(), seq: 0 }),
             secret_stream: Some(1),
             relay_through,
             relay_addresses: Some(relays.addresses).filter(|addresses| !addresses.is_empty()),
@@ -159,7 +161,17 @@ impl Incoming {
         let agreement = Agreement::new(relay_through, self.payload.relay_through, true);
         let route = Route::new(hook, stream.handle());
         let is_looked_for = self.client.ip() == self.request.to.ip();
-        let meeting = Meeting { context, route, candidates, is_looked_for };
+        let is_reusable = options.reusable_socket && self.payload.udx.is_some_and(|udx| udx.reusable_socket);
+        let meeting = Meeting {
+            context,
+            route,
+            candidates,
+            is_looked_for,
+            remote: self.responder.remote_public_key(),
+            is_reusable,
+            via: self.request.via,
+            socket: Mutex::default(),
+        };
         let (direct, via, began) = (self.direct, self.request.via, self.began);
         let client_is_open = options.direct
             && self.payload.firewall == Firewall::Open
@@ -173,7 +185,7 @@ impl Incoming {
         let meeting = Arc::new(meeting);
         if direct || client_is_open {
             let (via, path) = if direct {
-                (via, ConnectionPath::Direct)
+                (via, direct_path(via, self.client))
             } else {
                 (default_via(network.firewalled), ConnectionPath::Open)
             };
@@ -272,6 +284,14 @@ struct Meeting {
     candidates: Vec<SocketAddrV4>,
     /// The client will look for us in its network too: a node sees both at one address.
     is_looked_for: bool,
+    /// The key the client claims.
+    remote: PublicKey,
+    /// Both would use a hole that is punched again.
+    is_reusable: bool,
+    /// What the first message came on.
+    via: Via,
+    /// What a hole was punched with.
+    socket: Mutex<Option<PoolSocket>>,
 }
 
 impl Meeting {
@@ -303,7 +323,13 @@ impl Meeting {
         let found = self.find_in_network();
         let punched = async {
             match prepared {
-                Some(prepared) => prepared.run(&self.route, &mut punches).await.is_ok(),
+                Some(prepared) => match prepared.run(&self.route, &mut punches).await {
+                    Ok(socket) => {
+                        *lock(&self.socket) = socket;
+                        true
+                    }
+                    Err(_) => false,
+                },
                 None => timeout(CLIENT_WAIT, self.route.direct()).await.is_ok(),
             }
         };
@@ -334,6 +360,15 @@ impl Meeting {
         }
     }
 
+    /// Leaves the hole that the connection goes through open for the next.
+    fn keep_hole(&self) {
+        let (holes, stream) = (&self.context.shared.holes, self.route.stream());
+        match (lock(&self.socket).take(), stream.remote_addr()) {
+            (Some(socket), Some(SocketAddr::V4(to))) => holes.keep(self.remote, socket, to, stream.clone()),
+            _ => holes.keep_on(self.remote, self.via, stream.clone()),
+        }
+    }
+
     /// Waits until the client is found in our network.
     async fn find_in_network(&self) -> Reply {
         if self.is_looked_for {
@@ -360,6 +395,9 @@ impl Meeting {
             debug!("a client was answered, and did not prove its key");
             return;
         };
+        if self.is_reusable {
+            self.keep_hole();
+        }
         if let Some(connection) = Connection::new(stream, self.route.clone(), began.elapsed()) {
             let _ = accepted.send(connection).await;
         }

@@ -6,6 +6,7 @@
 //! - `path`: which way a client goes; `client`: goes it
 //! - `handshakes`: what a server remembers; `incoming`: one client's way to it; `server`: all
 //! - `holepunch`: how two peers behind NATs open them for each other
+//! - `reuse`: holes that are used again
 //! - `announcer`: keeps a server findable; `local`: addresses that lead to this host
 //! - `route`: the first way that opens connects a stream; `ways`: those under way, a relay among them
 //! - `connection`, `error`: what comes of it
@@ -33,6 +34,7 @@ mod holepunch;
 mod incoming;
 mod local;
 mod path;
+mod reuse;
 mod route;
 mod server;
 #[cfg(test)]
@@ -53,6 +55,7 @@ use crate::handle::Handle;
 use crate::store::Generations;
 use holepunch::Throttle;
 use local::LocalAddresses;
+use reuse::Holes;
 use server::Control;
 
 /// Clients that sockets are held for at once, until they have come or ten seconds have passed.
@@ -101,6 +104,8 @@ pub(crate) struct Shared {
     local_addresses: LocalAddresses,
     /// How often many probes are sent.
     throttle: Throttle,
+    /// Those that lead to peers.
+    holes: Holes,
     /// For servers' sockets to punch with.
     punches: Arc<Semaphore>,
     /// Of all connections that may still be open.
@@ -115,6 +120,7 @@ impl Default for Shared {
             relays: Mutex::new(relays),
             local_addresses: LocalAddresses::default(),
             throttle: Throttle::default(),
+            holes: Holes::default(),
             punches: Arc::new(Semaphore::new(MAX_PUNCHES)),
             streams: Mutex::default(),
         }

@@ -170,9 +170,9 @@ impl Route {
         }
     }
 
-    /// Whether the peer came by itself, on such a socket.
-    pub fn came_by(&self, is_such: impl FnOnce(SocketId) -> bool) -> bool {
-        self.hook.0.came_by.get().is_some_and(|socket| is_such(*socket))
+    /// The socket that the peer came on, if it came by itself.
+    pub fn came_by(&self) -> Option<SocketId> {
+        self.hook.0.came_by.get().copied()
     }
 
     /// Says which way a peer came that came by itself.

@@ -70,6 +70,9 @@ pub struct ServerOptions {
     /// Tell peers our addresses in the local network, so that those in it come directly.
     /// Default: true.
     pub share_local_address: bool,
+    /// Where a client wishes so too, keep the socket of a punched hole for its next connection,
+    /// until three seconds after the last one has ended. Default: false.
+    pub reusable_socket: bool,
     /// `None`: no relay, unless the client names one.
     pub relay_through: Option<RelayHook>,
     /// Who we are to the relay; to it as to clients if `None`.
@@ -84,6 +87,7 @@ impl Default for ServerOptions {
         Self {
             firewall: None,
             share_local_address: true,
+            reusable_socket: false,
             relay_through: None,
             relay_keys: None,
             direct: true,
@@ -96,6 +100,7 @@ impl fmt::Debug for ServerOptions {
         f.debug_struct("ServerOptions")
             .field("firewall", &self.firewall.is_some())
             .field("share_local_address", &self.share_local_address)
+            .field("reusable_socket", &self.reusable_socket)
             .field("relay_through", &self.relay_through.is_some())
             .field("direct", &self.direct)
             .finish()

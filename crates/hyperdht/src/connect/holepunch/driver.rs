@@ -52,8 +52,9 @@ pub struct Way {
     pub holepunch_secret: [u8; 32],
 }
 
-/// Punches to a server and takes the route that opens. Ends also when another one was taken.
-pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<(), Failure> {
+/// Punches to a server and takes the route that opens, by the socket that is returned. Ends also
+/// when another one was taken.
+pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<Option<PoolSocket>, Failure> {
     let secure = Arc::new(SecurePayload::new(way.holepunch_secret, random()));
     let asker = Asker { handle: node.handle.clone(), secure: secure.clone(), target: way.target, id: way.id };
     let start =
@@ -77,10 +78,8 @@ pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<(),
                 let to = SocketAddr::V4(to);
                 // Without a NAT between, there was nothing to punch.
                 let path = if is_near(to) { ConnectionPath::Local } else { ConnectionPath::Punched };
-                if let Some(socket) = sockets.get(by) {
-                    route.take(socket.socket(), to, Some(path));
-                }
-                return Ok(());
+                let taken = sockets.get(by).is_some_and(|by| route.take(by.socket(), to, Some(path)));
+                return Ok(if taken { sockets.take(by) } else { None });
             }
             Some(Outcome::Failed(failure)) => {
                 debug!(?failure, "no hole to the server");
@@ -90,7 +89,7 @@ pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<(),
         }
         tokio::select! {
             biased;
-            () = route.direct() => return Ok(()),
+            () = route.direct() => return Ok(None),
             reply = answered(&mut answer) => machine.handle_reply(Instant::now(), reply),
             event = sockets.next() => match event {
                 Event::Pong { by, node, seen_as } => machine.handle_pong(Instant::now(), by, node, seen_as),
@@ -137,8 +136,13 @@ impl Prepared {
         self.sockets.via(Slot(0))
     }
 
-    /// Answers the client and punches to it until it has come, or will not.
-    pub async fn run(mut self, route: &Route, punches: &mut mpsc::Receiver<Punch>) -> Result<(), Failure> {
+    /// Answers the client and punches to it until it has come, or will not. Returns the socket
+    /// that it came by.
+    pub async fn run(
+        mut self,
+        route: &Route,
+        punches: &mut mpsc::Receiver<Punch>,
+    ) -> Result<Option<PoolSocket>, Failure> {
         loop {
             self.act().await;
             if let Some(Outcome::Failed(failure)) = self.machine.outcome() {
@@ -148,11 +152,13 @@ impl Prepared {
             tokio::select! {
                 biased;
                 () = route.direct() => {
-                    let is_far = route.stream().remote_addr().is_some_and(|from| !is_near(from));
-                    if is_far && route.came_by(|socket| self.sockets.has(socket)) {
+                    let Some(by) = route.came_by().and_then(|socket| self.sockets.named(socket)) else {
+                        return Ok(None);
+                    };
+                    if route.stream().remote_addr().is_some_and(|from| !is_near(from)) {
                         route.came_along(ConnectionPath::Punched);
                     }
-                    return Ok(());
+                    return Ok(self.sockets.take(by));
                 }
                 Some(punch) = punches.recv() => self.handle_punch(punch),
                 event = self.sockets.next() => match event {
@@ -283,8 +289,13 @@ impl Sockets {
         self.open.iter().find(|(_, socket)| socket.via() == via).map(|(slot, _)| *slot)
     }
 
-    fn has(&self, socket: udx::SocketId) -> bool {
-        self.open.iter().any(|(_, open)| open.socket().id() == socket)
+    fn named(&self, socket: udx::SocketId) -> Option<Slot> {
+        self.open.iter().find(|(_, open)| open.socket().id() == socket).map(|(slot, _)| *slot)
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<PoolSocket> {
+        let at = self.open.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+        Some(self.open.remove(at).1)
     }
 
     /// Does what concerns nothing but sockets.
