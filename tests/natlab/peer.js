@@ -1,14 +1,14 @@
 // A peer of npm hyperdht for the NAT lab, with the arguments and the words of
 // crates/hyperdht/examples/natpeer.rs.
-//   peer.js serve BOOTSTRAP
-//   peer.js dial BOOTSTRAP KEY BYTES [IDLE]
+//   peer.js serve BOOTSTRAP [RELAY]
+//   peer.js dial BOOTSTRAP KEY BYTES IDLE
 const DHT = require('hyperdht')
 
 const CHUNK = 64 * 1024
 const ATTEMPTS = 3
 const PATIENCE = 60_000
 
-const [role, bootstrap, key, bytes, idle = '0'] = process.argv.slice(2)
+const [role, bootstrap, key, bytes, idle] = process.argv.slice(2)
 process.stdin.on('end', () => process.exit(0)).resume()
 if (role === 'serve') serve()
 else dial()
@@ -26,7 +26,8 @@ async function node () {
 
 async function serve () {
   const dht = await node()
-  const server = dht.createServer((stream) => {
+  const relayThrough = key ? Buffer.from(key, 'hex') : null
+  const server = dht.createServer({ relayThrough }, (stream) => {
     say({ event: 'connection' })
     stream.on('error', () => {})
     let left = null

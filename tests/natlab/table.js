@@ -3,7 +3,7 @@
 //
 //   npm run test:nat                                  all, as a table on standard output
 //   npm run test:nat -- --write                       and into docs/nat.md
-//   npm run test:nat -- --only cone:symmetric --peers ours:js --runs 5
+//   npm run test:nat -- --only 'cone:symmetric;one network' --peers ours:js,js:js --runs 5
 //
 // Needs root, iproute2 and nftables; says so where it cannot run.
 const { execFileSync } = require('node:child_process')
@@ -33,7 +33,9 @@ const FURTHER = [
   { name: 'two homes behind one NAT that hairpins', lab: { shared: ['hairpin'], a: ['cone'], b: ['cone'] } },
   { name: 'two homes behind one NAT that does not', lab: { shared: ['cone'], a: ['cone'], b: ['cone'] } },
   { name: 'UDP blocked between the peers', lab: { a: ['cone'], b: ['cone'], blocked: true } },
-  { name: 'routers that forget after 30 s; 45 s idle', lab: { a: ['cone'], b: ['cone'], udpTimeout: 30 }, idle: 45, runs: 1 }
+  { name: 'symmetric:symmetric, with a relay', lab: { a: ['symmetric'], b: ['symmetric'] }, relay: true },
+  { name: 'UDP blocked between the peers, with a relay', lab: { a: ['cone'], b: ['cone'], blocked: true }, relay: true },
+  { name: 'routers that forget what is idle for 30 s, after 45 s idle', lab: { a: ['cone'], b: ['cone'], udpTimeout: 30 }, idle: 45, runs: 1 }
 ]
 const PEERS = ['ours:ours', 'ours:js', 'js:ours', 'js:js']
 
@@ -51,7 +53,7 @@ async function main () {
   execFileSync('cargo', ['build', '-q', '-p', 'hyperdht', '--example', 'natpeer'], { cwd: ROOT, stdio: 'inherit' })
 
   const peers = values.peers ? values.peers.split(',') : PEERS
-  const wanted = ({ name }) => !values.only || values.only.split(',').includes(name)
+  const wanted = ({ name }) => !values.only || values.only.split(';').includes(name)
   const tables = []
   for (const cases of [PAIRINGS, FURTHER]) {
     const rows = []
@@ -67,12 +69,12 @@ async function main () {
 }
 
 // Several runs of one case: one lab each, so that no router remembers anything.
-async function measure ({ lab, idle = 0 }, pair, runs) {
+async function measure ({ lab, idle = 0, relay = false }, pair, runs) {
   const results = []
   for (let i = 0; i < runs; i++) {
     const network = await Lab.up(lab)
     try {
-      results.push(await connect(network, pair, { idle }))
+      results.push(await connect(network, pair, { idle, relay }))
     } finally {
       await network.down()
     }
@@ -84,13 +86,13 @@ async function measure ({ lab, idle = 0 }, pair, runs) {
 }
 
 // Server in A, client in B: connects, rests, delivers.
-async function connect (lab, pair, { idle = 0, bytes = BYTES } = {}) {
+async function connect (lab, pair, { idle = 0, relay = false } = {}) {
   const [server, client] = pair.split(':')
   const nodes = lab.start('inet', NATPEER, ['nodes', ...NODES])
-  await expect(nodes, 'ready')
-  const listening = start(lab, server, 'pa', ['serve', BOOTSTRAP])
+  const network = await expect(nodes, 'ready')
+  const listening = start(lab, server, 'pa', ['serve', BOOTSTRAP, ...(relay ? [network.relay] : [])])
   const { publicKey } = await expect(listening, 'ready')
-  const dialling = start(lab, client, 'pb', ['dial', BOOTSTRAP, publicKey, bytes, idle])
+  const dialling = start(lab, client, 'pb', ['dial', BOOTSTRAP, publicKey, BYTES, idle])
   const result = { delivered: false, ms: null, path: null, codes: [] }
   for (;;) {
     const event = await dialling.next(['connected', 'failed', 'delivered', 'lost'], PATIENCE + idle * 1000)
@@ -150,6 +152,7 @@ function document ([pairings, further], peers) {
     '- `open`: no NAT.',
     '- `cone`: one port outside for each port inside; lets in only whom something was sent to.',
     '- `symmetric`: another port outside, at random, for each whom something is sent to.',
+    '- with a relay: the server names a peer of ours in the "internet" that relays where no direct way opens.',
     '',
     ...head('server : client'),
     ...pairings.map((row) => line(row, peers)),

@@ -459,11 +459,15 @@ impl Dial {
     /// asked for the connection, since it may go on once there is another way.
     async fn find_way(self: Arc<Self>) -> Result<(), ConnectError> {
         if let Some(first) = self.first {
-            let via = [Via::Server, Via::Client].into_iter().find(|via| {
+            let via = [self.session.via, Via::Server, Via::Client].into_iter().find(|via| {
                 self.context.handle.socket(*via).is_some_and(|socket| socket.id() == first.socket)
             });
             let via = via.ok_or(ConnectError::PeerConnectionFailed)?;
-            return self.take(via, first.address, None);
+            let path = match (via, first.address) {
+                (Via::Pool(_), SocketAddr::V4(to)) => Some(direct_path(via, to)),
+                _ => None,
+            };
+            return self.take(via, first.address, path);
         }
         let default = default_via(self.context.handle.network().firewalled);
         match client_path(&self.session.answered, &self.session.payload, &self.own) {

@@ -378,6 +378,38 @@ async fn peers_that_go_no_local_way_punch() {
 }
 
 #[tokio::test]
+async fn a_hole_is_used_again_by_those_who_both_want_to() {
+    let net = Testnet::start().await;
+    let dht = firewalled_node(&net.bootstrap).await;
+    let reusing = ServerOptions { reusable_socket: true, ..ServerOptions::default() };
+    let server = dht.listen(KeyPair::generate(), reusing).await.unwrap();
+    let our_key = server.public_key();
+    let (_task, _paths) = echo(server);
+    let mut serve = options(&net.bootstrap, json!({ "staysFirewalled": true }));
+    serve["server"] = json!({ "reusableSocket": true });
+    let mut js = Js::start("serve", &serve);
+    let js_key = key(&js.event("ready").await["publicKey"]);
+
+    let client = firewalled_node(&net.bootstrap).await;
+    let far = ConnectOptions { local_connection: false, ..ConnectOptions::default() };
+    let reusing = ConnectOptions { reusable_socket: true, ..far.clone() };
+    for public_key in [our_key, js_key] {
+        let first = client.connect(public_key, reusing.clone()).await.unwrap();
+        let hole = first.remote_addr();
+        let fresh = client.connect(public_key, far.clone()).await.unwrap();
+        assert_ne!(fresh.remote_addr(), hole);
+        let second = client.connect(public_key, reusing.clone()).await.unwrap();
+        assert_eq!(second.remote_addr(), hole);
+        expect_echo(first, 1000).await;
+        expect_echo(second, 1000).await;
+        // A moment without any connection is nothing.
+        let third = client.connect(public_key, reusing.clone()).await.unwrap();
+        assert_eq!(third.remote_addr(), hole);
+        expect_echo(third, 1000).await;
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_is_killed_is_noticed() {
     let net = Testnet::start().await;
     let dht = node(&net.bootstrap).await;
