@@ -53,6 +53,11 @@ function unavailable () {
   }
 }
 
+// A signal ends the process as usual, and its labs with it.
+function heedSignals () {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+}
+
 let labs = 0
 
 class Lab {
@@ -61,6 +66,7 @@ class Lab {
   //   blocked: no UDP passes between the two peers' public addresses
   //   udpTimeout: seconds until a router forgets what is idle
   static async up ({ a = [], b = [], shared = [], blocked = false, udpTimeout = null }) {
+    if (labs === 0) heedSignals()
     const lab = new Lab(`ats-nat-${process.pid}-${labs++}`)
     try {
       await lab.#build({ a, b, shared, blocked, udpTimeout })
