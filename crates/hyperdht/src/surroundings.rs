@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(5);
-/// How far the wall clock has to run ahead of ours, which may stand still in sleep, to show
-/// that there was one.
+/// How much later than planned a look has to be to show that there was a sleep: by the wall
+/// clock, since ours may stand still then, or by ours, where this process alone was stopped.
 const SLEPT: Duration = Duration::from_secs(10);
 
 /// What the machine was like at the last look.
@@ -46,7 +46,7 @@ impl Surroundings {
         // A wall clock set back says nothing.
         let walls = wall.duration_since(self.wall).unwrap_or_default();
         let addresses = addresses();
-        let change = Change { slept: walls > ours + SLEPT, moved: addresses != self.addresses };
+        let change = Change { slept: walls.max(ours) > EVERY + SLEPT, moved: addresses != self.addresses };
         *self = Self { looked: now, wall, addresses };
         change
     }
@@ -58,4 +58,22 @@ fn addresses() -> Vec<IpAddr> {
     addresses.retain(|ip| ip.is_ipv4() && !ip.is_loopback());
     addresses.sort_unstable();
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_comes_late_by_either_clock_shows_a_sleep() {
+        let now = Instant::now();
+        let mut surroundings = Surroundings::new(now);
+        assert!(!surroundings.look(now + EVERY).slept);
+        assert!(!surroundings.look(now + 2 * EVERY + SLEPT / 2).slept, "a busy machine");
+        let later = now + 4 * EVERY + 2 * SLEPT;
+        assert!(surroundings.look(later).slept, "stopped");
+        surroundings.wall -= EVERY + 2 * SLEPT;
+        assert!(surroundings.look(later + EVERY).slept, "asleep");
+        assert!(!surroundings.look(later + 2 * EVERY).slept);
+    }
 }

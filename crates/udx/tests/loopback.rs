@@ -470,3 +470,43 @@ async fn garbage_does_not_disturb_a_transfer() {
     garbage.await.unwrap();
     drain.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_when_a_nat_gives_its_peer_another_port() {
+    let (a, b) = (end().await, end().await);
+    let (inside, outside) = (a.socket.local_addr(), b.socket.local_addr());
+    let (front, mut back) = (plain().await, plain().await);
+    let (nat_inside, first_port) = (front.local_addr().unwrap(), back.local_addr().unwrap());
+    let (remap, mut remapped) = tokio::sync::watch::channel(first_port);
+    let nat = tokio::spawn(async move {
+        let (mut up, mut down) = ([0; 2048], [0; 2048]);
+        loop {
+            tokio::select! {
+                Ok(len) = front.recv(&mut up) => drop(back.send_to(&up[..len], outside).await),
+                Ok(len) = back.recv(&mut down) => drop(front.send_to(&down[..len], inside).await),
+                Ok(()) = remapped.changed() => back = plain().await,
+            }
+        }
+    });
+    let mut left = a.udx.stream(StreamOptions::default()).await.unwrap();
+    let mut right = b.udx.stream(StreamOptions::default()).await.unwrap();
+    left.connect(&a.socket, right.id(), nat_inside).unwrap();
+    right.connect(&b.socket, left.id(), first_port).unwrap();
+
+    let sent = pattern(4 << 20);
+    let expected = sent.clone();
+    let writer = tokio::spawn(async move {
+        left.write_all(&sent).await.unwrap();
+        left.shutdown().await.unwrap();
+        left.closed().await
+    });
+    let mut received = vec![0; 1 << 20];
+    right.read_exact(&mut received).await.unwrap();
+    remap.send(first_port).unwrap();
+    right.read_to_end(&mut received).await.unwrap();
+    assert!(received == expected);
+    assert_ne!(right.remote_addr(), Some(first_port));
+    right.shutdown().await.unwrap();
+    writer.await.unwrap().unwrap();
+    nat.abort();
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use secret_stream::{PublicKey, SecretStream};
+use tokio::time::sleep;
 
 use super::route::Route;
 use crate::address::is_private;
@@ -44,6 +45,11 @@ pub struct Connection {
 /// A message of no bytes is sent when nothing else was for this long (hyperdht/index.js
 /// connectionKeepAlive): NATs stay open, and a vanished peer is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long a peer that is asked may take to answer, before it counts as gone: a few round trips
+/// of the slowest path, with a loss among them.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
+/// Time between those questions.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Connection {
     /// The connection whose stream has taken this route, `took` after the dial or the peer's
@@ -119,6 +125,21 @@ impl Link {
     /// The smoothed round-trip time, once something sent was acknowledged.
     pub fn rtt(&self) -> Option<Duration> {
         self.route.stream().stats().rtt.map(Duration::from_micros)
+    }
+
+    /// Asks the peer for a sign of life; false if none of any kind comes within three seconds.
+    /// For when there is reason to doubt: the network has changed, or the machine slept.
+    pub async fn is_alive(&self) -> bool {
+        let heard = self.route.stream().stats().packets_received;
+        self.route.stream().set_keepalive(Some(ASK_EVERY));
+        sleep(ANSWER_WAIT).await;
+        self.route.stream().set_keepalive(None);
+        self.route.stream().stats().packets_received != heard
+    }
+
+    /// Ends the connection at once.
+    pub fn destroy(&self) {
+        self.route.stream().destroy();
     }
 
     /// How long connecting took: since the dial, or since the peer's first message.

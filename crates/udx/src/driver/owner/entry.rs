@@ -255,6 +255,9 @@ impl Entry {
         {
             waker.wake();
         }
+        if let Some(remote) = stream.take_followed() {
+            state.remote = Some((remote.socket, remote.address));
+        }
         if stream.take_remote_changed() {
             state.remote_changes += 1;
             state.wake_watchers();

@@ -69,6 +69,7 @@ impl Owner {
                         entry.note_sender(socket, from);
                     }
                     let body = range.start + HEADER_LEN..range.end;
+                    entry.stream.handle_source(self.now, socket, from, &header);
                     entry.stream.handle_packet(self.now, &header, bytes, body);
                     entry.touch(&mut self.touched);
                 }

@@ -6,6 +6,7 @@
 
 mod receive;
 mod remotes;
+mod roaming;
 mod timers;
 mod transmit;
 
@@ -147,6 +148,10 @@ pub struct Stream {
     life: Life,
     remotes: Remotes,
     is_remote_changed: bool,
+    /// When a packet came from where ours go.
+    heard_at: Option<Instant>,
+    /// Where the peer was found to have gone, until that is told.
+    followed: Option<Remote>,
 
     buffer: SendBuffer,
     end: End,
@@ -197,6 +202,8 @@ impl Stream {
             life: Life::Open,
             remotes: Remotes::default(),
             is_remote_changed: false,
+            heard_at: None,
+            followed: None,
             buffer: SendBuffer::default(),
             end: End::Open,
             outstanding: Outstanding::new(first),

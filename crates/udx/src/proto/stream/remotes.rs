@@ -40,6 +40,13 @@ impl Remotes {
         }
     }
 
+    /// Makes `remote` the one of all packets, those on their way too.
+    pub fn replace(&mut self, remote: Remote) {
+        self.version += 1;
+        self.known.clear();
+        self.known.push_back((self.version, 0, remote));
+    }
+
     /// Whether a change is under way.
     pub fn is_changing(&self) -> bool {
         self.known.len() > 1
