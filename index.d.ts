@@ -24,6 +24,59 @@ export declare function startHub(options?: HubOptions): Promise<Hub>
 export declare function startDht(options?: DhtOptions): Promise<DhtNode>
 
 /**
+ * Looks at all that transfers need: settings, state folder, disk, task service (requests, events, clock), peer
+ * network and NAT, and with `peer` at the way to another machine. Each check is bounded in time; together they
+ * take at most half a minute or so, and a second or two where all is well.
+ *
+ * Resolves also where much is wrong: that is the result. Rejects with a `TypeError` for an option of the wrong
+ * kind.
+ */
+export declare function doctor(options?: DoctorOptions): Promise<Diagnosis>
+
+/**
+ * Waits on the peer network for the doctor of another machine, whose `peer` is the `key` of what this resolves
+ * with.
+ */
+export declare function waitForDoctor(options?: NodeOptions): Promise<Waiting>
+
+/** What `doctor` takes: the options of the node that is in trouble, and whom to reach. */
+export interface DoctorOptions extends NodeOptions {
+  /** The key, 64 hex digits, of a machine where `waitForDoctor` or `ats-p2p doctor --wait` runs. */
+  peer?: string
+}
+
+export interface Diagnosis {
+  /** Nothing stands in the way of transfers: no check failed. */
+  ok: boolean
+  checks: Finding[]
+}
+
+/** What one check found. */
+export interface Finding {
+  check:
+    | 'settings' | 'state' | 'disk' | 'service' | 'events' | 'clock' | 'network' | 'nat' | 'peer'
+    | (string & {})
+  /** `warning`: transfers work, but not always. `skipped`: it could not be looked at, because of another one. */
+  status: 'ok' | 'warning' | 'failed' | 'skipped'
+  /** A sentence for people. */
+  found: string
+  /** What to do, where there is something to do. */
+  advice?: string
+  /** How long the check took, where it asked others. */
+  ms?: number
+  /** The same for programs: sources of the settings, kind of NAT, difference of the clocks, … */
+  facts?: Record<string, unknown>
+}
+
+/** A place on the peer network that others find by its key. Yields each peer that has come. */
+export interface Waiting extends AsyncIterable<PeerConnection>, AsyncDisposable {
+  /** 64 hex digits. */
+  readonly key: string
+  /** Ends it, and the iteration. May be called again. */
+  close(): Promise<void>
+}
+
+/**
  * What `createNode` takes. What is not given here comes from the environment, then from the project's
  * `.ats/config`, then from `~/.ats/config`, then from the default.
  */
@@ -96,6 +149,16 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
   status(id: string | number): Promise<TransferStatus>
 
   /**
+   * Leaves the peer network for a while: connections end, sockets are closed, nothing is announced. Transfers
+   * under way wait, whatever their `timeout`; their claims are kept, and offers go on being noticed. Not needed
+   * for a machine that sleeps or changes its network: a node notices that by itself.
+   */
+  suspend(): Promise<void>
+
+  /** Comes back to the peer network. Transfers that wait connect again and begin anew. */
+  resume(): Promise<void>
+
+  /**
    * Ends everything: transfers under way fail with `ATS_P2P_ABORTED`, offers that nobody accepted are
    * withdrawn, sockets are closed. May be called again. Nothing of the node keeps the process alive after it.
    */
@@ -134,6 +197,24 @@ export interface SendResult {
   hash: string
   /** Bytes. */
   size: number
+  /** The connection that the bytes went by; absent where none was needed. */
+  connection?: PeerConnection
+}
+
+/** How two peers are connected. */
+export interface PeerConnection {
+  /**
+   * `lan`: in one network, or on one machine. `direct`: one of the two is reachable from outside. `punched`:
+   * through a hole that both made in their NATs. `relayed`: through a third node, which passes on what it
+   * cannot read.
+   */
+  path: 'lan' | 'direct' | 'punched' | 'relayed' | (string & {})
+  /** The smoothed round-trip time in milliseconds; absent until it is known. */
+  rttMs?: number
+  /** How long connecting took, in milliseconds: since the dial, or since the peer's first message. */
+  connectMs: number
+  /** Where the peer is, or the relay between, as `host:port`. */
+  remoteAddress: string
 }
 
 export interface WatchOptions {
@@ -160,6 +241,8 @@ export interface AcceptResult {
   size: number
   transferId: string
   taskId: TaskId
+  /** The connection that the bytes came by; absent where the file had arrived before. */
+  connection?: PeerConnection
 }
 
 /** As the task service gives it. */
@@ -205,6 +288,8 @@ export interface FileOffer extends TransferInfo {
 export interface NodeEvents {
   /** The task that offers a file was made. */
   offer_sent: [TransferInfo & { recipientId: string }]
+  /** A connection to the peer came about; another one where the first was lost on the way. */
+  peer_connected: [TransferInfo & PeerConnection]
   /** The peers are connected. */
   transfer_start: [TransferInfo]
   /** Bytes moved; at most ten times a second. */
@@ -212,7 +297,7 @@ export interface NodeEvents {
   /** The file is whole, verified and in its place; `filePath` on the receiving side. */
   transfer_complete: [TransferInfo & { filePath?: string }]
   /** The transfer ended without success. The call that began it rejects right after. */
-  transfer_failed: [TransferInfo & { reason: string, code: ErrorCode, retryable: boolean }]
+  transfer_failed: [TransferInfo & { reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
   /** Somebody offers a file, and the watch has no `saveDir`. */
   file: [FileOffer]
   /**
@@ -246,13 +331,25 @@ export interface TransferStatus {
 
 /** Why a call or a transfer failed. Match on `code`; the message is for people. */
 export declare class AtsP2pError extends Error {
-  constructor(message: string, options?: { code?: ErrorCode, transferId?: string, taskId?: TaskId, retryable?: boolean, cause?: unknown })
+  constructor(message: string, options?: { code?: ErrorCode, transferId?: string, taskId?: TaskId, step?: FailedStep, retryable?: boolean, cause?: unknown })
   code: ErrorCode
   transferId?: string
   taskId?: TaskId
+  /** In which part of the transfer it came up. */
+  step?: FailedStep
   /** Whether the same call may succeed later with nothing changed. */
   retryable: boolean
 }
+
+/**
+ * The part of a transfer that failed, from the first to the last: `service`, speaking with the task service;
+ * `offer`, agreeing on the transfer; `network`, finding a place on the peer network; `lookup`, finding the peer
+ * there; `handshake`, having it answer; `punch`, getting through the NATs between; `relay`, getting through a
+ * relay; `transfer`, moving the bytes; `file`, the file and the disk at this end.
+ */
+export type FailedStep =
+  | 'service' | 'offer' | 'network' | 'lookup' | 'handshake' | 'punch' | 'relay' | 'transfer' | 'file'
+  | (string & {})
 
 export type ErrorCode =
   | 'ATS_P2P_INVALID_ARGUMENT'

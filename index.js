@@ -7,7 +7,7 @@ const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const path = require('node:path')
 const { setImmediate: turn } = require('node:timers/promises')
 const { fileURLToPath } = require('node:url')
-const { NativeDht, NativeHub, NativeNode } = require('./binding.js')
+const { NativeDht, NativeHub, NativeNode, NativeWaiting, diagnose } = require('./binding.js')
 const { version } = require('./package.json')
 
 // The longest a timer can be; one that never needs to fire.
@@ -15,11 +15,12 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /** Why a call or a transfer failed. Match on `code`; the message is for people. */
 class AtsP2pError extends Error {
-  constructor (message, { code, transferId, taskId, retryable = false, cause } = {}) {
+  constructor (message, { code, transferId, taskId, step, retryable = false, cause } = {}) {
     super(message, cause === undefined ? undefined : { cause })
     this.code = code
     if (transferId != null) this.transferId = transferId
     if (taskId != null) this.taskId = taskId
+    if (step != null) this.step = step
     this.retryable = retryable
   }
 }
@@ -73,6 +74,14 @@ class Node extends EventEmitter {
   async status (id) {
     if (typeof id !== 'string' && typeof id !== 'number') throw invalid('status: the id of a transfer or a task is needed', id)
     return this.#run(() => this.#native.status(String(id)))
+  }
+
+  async suspend () {
+    await this.#run(() => this.#native.suspend())
+  }
+
+  async resume () {
+    await this.#run(() => this.#native.resume())
   }
 
   destroy () {
@@ -221,7 +230,52 @@ async function startDht (options) {
   }
 }
 
-module.exports = { createNode, startHub, startDht, AtsP2pError, version }
+/** Looks at all that transfers need; resolves with what was found, also where much is wrong. */
+async function doctor (options) {
+  const checked = checkOptions('doctor', options, { ...NODE_OPTIONS, peer: publicKey })
+  try {
+    return await diagnose(checked)
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+/** A place on the network that the doctor of another machine finds by its key. */
+class Waiting {
+  #native
+  #closed = null
+  #alive = setInterval(() => {}, LONGEST_TIMER_MS)
+
+  constructor (native) {
+    this.#native = native
+    this.key = native.key()
+  }
+
+  async * [Symbol.asyncIterator] () {
+    for (let peer = await this.#native.next(); peer; peer = await this.#native.next()) yield peer
+  }
+
+  close () {
+    clearInterval(this.#alive)
+    this.#closed ??= this.#native.close().catch((error) => { throw wrap(error) })
+    return this.#closed
+  }
+
+  async [Symbol.asyncDispose] () {
+    await this.close()
+  }
+}
+
+async function waitForDoctor (options) {
+  const checked = checkOptions('waitForDoctor', options, NODE_OPTIONS)
+  try {
+    return new Waiting(await NativeWaiting.start(checked))
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -318,6 +372,11 @@ function addresses (value, what) {
     if (!(port > 0 && port < 65536)) throw invalid(`each of ${what} must be host:port`, address)
     return address
   })
+}
+
+function publicKey (value, what) {
+  if (!/^[0-9a-fA-F]{64}$/.test(string(value, what))) throw invalid(`${what} must be a key of 64 hex digits`, value)
+  return value
 }
 
 function url (value, what) {

@@ -55,7 +55,8 @@ test('send --json says each step on a line', LIMIT, async (t) => {
   const { code, stdout, stderr } = await cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json']).ended
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
   const lines = stdout.split('\n').map(line => JSON.parse(line))
-  assert.deepEqual(lines.map(({ event }) => event).filter(event => event !== 'transfer_progress'), ['offer_sent', 'transfer_start', 'transfer_complete'])
+  assert.deepEqual(lines.map(({ event }) => event).filter(event => event !== 'transfer_progress'), ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete'])
+  assert.equal(lines.at(-1).connection.path, 'lan')
   assert.equal(lines.at(-1).hash, file.hash)
 })
 
@@ -104,7 +105,7 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
 })
 
 test('--help and --version', LIMIT, async (t) => {
-  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['dht', '--help'], ['demo', '--help'], ['status', '--help']]) {
+  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['dht', '--help'], ['demo', '--help'], ['doctor', '--help'], ['status', '--help']]) {
     const { code, stdout, stderr } = await cli(t, args).ended
     assert.deepEqual({ args, code, stderr }, { args, code: 0, stderr: '' })
     assert.match(stdout, /Usage: ats-p2p/)

@@ -38,19 +38,24 @@ test('files of every size arrive whole, with the events and results of the origi
     assert.equal(received.success, true)
     assert.equal(received.filePath, target)
     assert.equal(received.hash, file.hash)
-    const { transferId, taskId, success } = await sent
+    const { transferId, taskId, success, connection } = await sent
+    for (const { path, rttMs, connectMs, remoteAddress } of [connection, received.connection]) {
+      assert.equal(path, 'lan')
+      assert.ok(rttMs > 0 && connectMs > 0, `${rttMs} ${connectMs}`)
+      assert.match(remoteAddress, /^127\.0\.0\.1:\d+$/)
+    }
     assert.equal(success, true)
     assert.equal(taskId, offer.task.id)
     assert.deepEqual(fs.readFileSync(target), file.bytes)
     assert.deepEqual(progress.at(-1), { bytesSent: size, totalBytes: size })
 
     const base = { transferId, taskId }
-    assert.deepEqual(seen().map(({ name }) => name), ['offer_sent', 'transfer_start', 'transfer_complete'])
-    assert.deepEqual(taken().map(({ name }) => name), ['file', 'transfer_start', 'transfer_complete'])
+    assert.deepEqual(seen().map(({ name }) => name), ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete'])
+    assert.deepEqual(taken().map(({ name }) => name), ['file', 'peer_connected', 'transfer_start', 'transfer_complete'])
     for (const { payload } of [...seen(), ...taken()]) assert.deepEqual({ transferId: payload.transferId, taskId: payload.taskId }, base)
     assert.equal(seen()[0].payload.fileName, `${size}.bin`)
     assert.equal(seen()[0].payload.recipientId, 'b')
-    assert.equal(taken()[2].payload.filePath, target)
+    assert.equal(taken()[3].payload.filePath, target)
 
     const task = await a.status(taskId)
     assert.equal(task.status, 'completed')
@@ -254,7 +259,7 @@ test('ten sends at once from ten processes of one actor with one home', { timeou
 
 /** Collects what a node emits from here on; progress left out. */
 function record (emitter) {
-  const names = ['offer_sent', 'transfer_start', 'transfer_complete', 'transfer_failed', 'file', 'error']
+  const names = ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete', 'transfer_failed', 'file', 'error']
   const events = []
   for (const name of names) emitter.on(name, payload => events.push({ name, payload }))
   return () => events.filter(({ payload }) => payload.transferId === events[0].payload.transferId)

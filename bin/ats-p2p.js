@@ -12,6 +12,7 @@ const COMMANDS = {
   send: () => require('./commands/send'),
   listen: () => require('./commands/listen'),
   status: () => require('./commands/status'),
+  doctor: () => require('./commands/doctor'),
   hub: () => require('./commands/hub'),
   dht: () => require('./commands/dht'),
   demo: () => require('./commands/demo')
@@ -60,8 +61,8 @@ async function run (name, command, args) {
   try {
     const problem = command.check?.(values, positionals) ?? surplus(command, positionals)
     if (problem) return misused(problem, name)
-    await command.run({ values, positionals, output, interrupts })
-    return interrupts.exitCode ?? 0
+    const outcome = await command.run({ values, positionals, output, interrupts })
+    return interrupts.exitCode ?? outcome ?? 0
   } catch (error) {
     if (interrupts.exitCode === null) output.failure(error)
     return interrupts.exitCode ?? exitCode(error)
@@ -71,7 +72,7 @@ async function run (name, command, args) {
 }
 
 function options ({ flags }) {
-  const accepted = Object.entries(flags).map(([flag, { multiple = false }]) => [flag, { type: 'string', multiple }])
+  const accepted = Object.entries(flags).map(([flag, { value, multiple = false }]) => [flag, { type: value === undefined ? 'boolean' : 'string', multiple }])
   const ignored = flags['ats-url'] ? ORIGINAL_FLAGS.map(flag => [flag, { type: 'string' }]) : []
   return Object.fromEntries([...ignored, ...accepted])
 }
@@ -103,7 +104,7 @@ ${exitTable()}
 }
 
 function commandHelp (name, command) {
-  const flags = Object.entries(command.flags).map(([flag, { value, help }]) => `  ${`--${flag} ${value}`.padEnd(24)} ${help}`)
+  const flags = Object.entries(command.flags).map(([flag, { value, help }]) => `  ${[`--${flag}`, value].filter(Boolean).join(' ').padEnd(24)} ${help}`)
   return `${command.summary}
 
 Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]

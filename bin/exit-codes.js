@@ -3,6 +3,7 @@
 // Every exit code of the command line, in one table.
 
 const USAGE_ERROR = 2
+const UNWELL = 16
 
 const EXITS = [
   [0, 'done', []],
@@ -21,6 +22,7 @@ const EXITS = [
   [13, 'cancelled', ['CANCELLED', 'ABORTED', 'DESTROYED']],
   [14, 'no such transfer', ['UNKNOWN_TRANSFER']],
   [15, 'the offer is too large, or makes no sense', ['TOO_LARGE', 'INVALID_OFFER']],
+  [UNWELL, 'the doctor found something to be mended', []],
   [130, 'interrupted (SIGINT); 143 for SIGTERM', []]
 ]
 
@@ -36,4 +38,4 @@ function exitTable () {
   return EXITS.map(([exit, meaning]) => `  ${String(exit).padStart(3)}  ${meaning}`).join('\n')
 }
 
-module.exports = { USAGE_ERROR, exitCode, exitTable }
+module.exports = { UNWELL, USAGE_ERROR, exitCode, exitTable }

@@ -38,7 +38,7 @@ class Output {
 
   /** The error that ends a command. */
   failure (error) {
-    this.note('failed', { code: error.code, message: error.message, transferId: error.transferId, taskId: error.taskId, retryable: error.retryable })
+    this.note('failed', { code: error.code, message: error.message, transferId: error.transferId, taskId: error.taskId, step: error.step, retryable: error.retryable })
     this.problem(error.code ? `${error.message} (${error.code})` : error.stack ?? String(error))
   }
 }
@@ -75,4 +75,14 @@ function rate (bytes, ms) {
   return `${(bytes / 1000 / Math.max(ms, 1)).toFixed(1)} MB/s`
 }
 
-module.exports = { Output, quoted, rate, size }
+/** How two peers are connected, for people: `lan, connected in 21 ms, round trip 0.2 ms (10.0.0.2:4000)`. */
+function connection ({ path, connectMs, rttMs, remoteAddress }) {
+  const roundTrip = rttMs === undefined ? '' : `, round trip ${milliseconds(rttMs)}`
+  return `${path}, connected in ${milliseconds(connectMs)}${roundTrip} (${remoteAddress})`
+}
+
+function milliseconds (ms) {
+  return `${ms < 10 ? Number(ms.toFixed(1)) : Math.round(ms)} ms`
+}
+
+module.exports = { Output, connection, quoted, rate, size }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddrV4;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hyperdht::Dht;
-use hyperdht::connect::{Connection, Server, ServerOptions};
+use hyperdht::connect::{Connection, Link, Server, ServerOptions};
 use hyperswarm::{Discovery, JoinOptions, RelayThrough, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::Value;
@@ -17,7 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ats::{Status, Task, TaskId};
-use crate::error::{Code, Error, Result};
+use crate::connection;
+use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::{Event, Transfer};
 use crate::feed::Listener;
 use crate::fetch::{MAX_CANDIDATES, SECOND_CHANCE, part};
@@ -25,7 +26,7 @@ use crate::files::{self, Source};
 use crate::idle::Line;
 use crate::lookups::Lookups;
 use crate::network::Network;
-use crate::node::{Inner, or_cancelled};
+use crate::node::{Inner, lock, or_cancelled};
 use crate::offer::{P2p, is_sha256_hex};
 use crate::pump::{self, Control, PumpError};
 use crate::receive::LAST_WORD;
@@ -210,6 +211,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) meta: &'a Meta,
     pub(crate) control: &'a Control,
     pub(crate) limit: Duration,
+    /// The connection in use, or the last one.
+    pub(crate) link: &'a Mutex<Option<Link>>,
 }
 
 /// What a claimed task turned into.
@@ -269,11 +272,24 @@ impl Delivery<'_> {
                     return self.confirmed(&outputs, &known).map(|()| None);
                 }
                 KeyStep::Turn(Turn::Ended(error)) => return Err(error),
-                KeyStep::Over => return Err(self.unreachable(last)),
+                KeyStep::Over => {
+                    if self.waited_for_resume().await? {
+                        deadline = Instant::now() + self.limit;
+                        continue;
+                    }
+                    let announced = !rendezvous.relay_addresses().is_empty();
+                    let step = match last {
+                        Some(_) => FailedStep::Transfer,
+                        None if announced => FailedStep::Handshake,
+                        None => FailedStep::Network,
+                    };
+                    return Err(self.unreachable(last, step));
+                }
             };
             if peer_key != known.key {
                 continue;
             }
+            self.connected(&link);
             if !std::mem::replace(&mut started, true) {
                 self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
             }
@@ -357,15 +373,19 @@ impl Delivery<'_> {
             };
             match step {
                 Step::Connected(connection) => {
+                    let link = connection.link();
+                    self.connected(&link);
                     if !std::mem::replace(&mut started, true) {
                         self.node.emit(Event::TransferStart { transfer: self.transfer.clone() });
                     }
-                    let stream = connection.stream.into();
-                    candidates.push(pump::send(stream, self.source, self.meta, self.control));
+                    let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
+                    candidates.push(async move { sent.await.map(|stream| Box::new((stream, link))) });
                 }
                 // Anybody on the topic can say that it has the file; the task says who really does.
-                Step::Candidate(Ok(stream)) => {
+                Step::Candidate(Ok(delivered)) => {
+                    let (stream, link) = *delivered;
                     stream.end().await;
+                    *lock(self.link) = Some(link);
                     acknowledged = true;
                     deadline = Instant::now() + self.limit;
                 }
@@ -415,17 +435,30 @@ impl Delivery<'_> {
                 }
                 Step::Over => {
                     // Candidates end by themselves when no byte moves.
-                    if !candidates.is_empty() {
+                    if self.waited_for_resume().await? || !candidates.is_empty() {
                         deadline = Instant::now() + self.limit;
                         continue;
                     }
                     return Err(last.unwrap_or_else(|| match acknowledged {
                         true => self.unconfirmed(),
-                        false => self.unreachable(None),
+                        false => self.unreachable(None, FailedStep::Lookup),
                     }));
                 }
             }
         }
+    }
+
+    /// Whether the node was suspended; it is not any more.
+    async fn waited_for_resume(&self) -> Result<bool> {
+        let was_suspended = self.node.network.is_suspended();
+        self.or_cancelled(self.node.network.resumed()).await?;
+        Ok(was_suspended)
+    }
+
+    fn connected(&self, link: &Link) {
+        let connection = connection::Connection::of(link);
+        self.node.emit(Event::PeerConnected { transfer: self.transfer.clone(), connection });
+        *lock(self.link) = Some(link.clone());
     }
 
     /// Waits until the claimed task says something new.
@@ -556,18 +589,19 @@ impl Delivery<'_> {
         Error::new(error.code(), format!("{} to {peer}: {error}", self.transfer.original_name))
     }
 
-    fn unreachable(&self, last: Option<String>) -> Error {
+    fn unreachable(&self, last: Option<String>, step: FailedStep) -> Error {
         let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
         Error::new(
             Code::PeerUnreachable,
             format!(
-                "{} accepted {} but no connection came about within {} s{why}; is it still running, and on \
-                 the same network?",
+                "{} accepted {} but no connection came about within {} s{why}; {}",
                 files::display(self.recipient_id),
                 self.transfer.original_name,
                 self.limit.as_secs_f64(),
+                step.help(),
             ),
         )
+        .in_step(step)
     }
 
     fn unconfirmed(&self) -> Error {
@@ -614,7 +648,7 @@ enum KeyStep {
 /// What comes next on the topic.
 enum Step {
     Connected(Box<Connection>),
-    Candidate(Result<pump::Stream<udx::Stream>, PumpError>),
+    Candidate(Result<Box<(pump::Stream<udx::Stream>, Link)>, PumpError>),
     Turn(Turn),
     LookUp,
     Dial,

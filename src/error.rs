@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use hyperdht::connect::ConnectError;
+
 use crate::ats;
 
 /// What went wrong, in one word that does not change between versions. Callers match on this.
@@ -111,6 +113,38 @@ impl Code {
         }
     }
 
+    /// The step in which an error of this code usually comes up.
+    pub fn step(self) -> Option<Step> {
+        match self {
+            Code::AtsUnreachable | Code::AtsError | Code::AtsProtocol => Some(Step::Service),
+            Code::TooLarge
+            | Code::InvalidOffer
+            | Code::OfferExpired
+            | Code::Rejected
+            | Code::WrongClaimant
+            | Code::AlreadyClaimed
+            | Code::AlreadyAnswered
+            | Code::NotAllowed
+            | Code::Identity => Some(Step::Offer),
+            Code::Network => Some(Step::Network),
+            Code::PeerUnreachable => Some(Step::Handshake),
+            Code::Stalled | Code::Integrity | Code::RemoteError | Code::Protocol => Some(Step::Transfer),
+            Code::FileNotFound
+            | Code::NotAFile
+            | Code::NotReadable
+            | Code::SourceChanged
+            | Code::NotWritable
+            | Code::AlreadyExists
+            | Code::DiskFull => Some(Step::File),
+            Code::InvalidArgument
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::Destroyed
+            | Code::UnknownTransfer
+            | Code::State => None,
+        }
+    }
+
     /// What a peer and the task service are told: no path, no address, nothing of this machine.
     pub fn public_reason(self) -> &'static str {
         match self {
@@ -159,6 +193,90 @@ impl Code {
     }
 }
 
+/// The part of a transfer in which it failed: where to look for the cause.
+///
+/// From the first to the last: the offer goes to the service, the recipient takes it, a place on the peer
+/// network is found, the peer is looked up there, answers a handshake, is reached through the NATs between,
+/// or else through a relay, and the bytes move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Speaking with the task service.
+    Service,
+    /// Agreeing on the transfer: the offer and the answer to it.
+    Offer,
+    /// Finding a place on the peer network.
+    Network,
+    /// Finding the peer there.
+    Lookup,
+    /// Having the peer answer.
+    Handshake,
+    /// Getting through the NATs between the peers.
+    Punch,
+    /// Getting through a relay where there is no way between the peers themselves.
+    Relay,
+    /// Moving the bytes.
+    Transfer,
+    /// The file and the disk at this end.
+    File,
+}
+
+impl Step {
+    /// The step as callers see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Service => "service",
+            Step::Offer => "offer",
+            Step::Network => "network",
+            Step::Lookup => "lookup",
+            Step::Handshake => "handshake",
+            Step::Punch => "punch",
+            Step::Relay => "relay",
+            Step::Transfer => "transfer",
+            Step::File => "file",
+        }
+    }
+
+    /// What would help a transfer whose peer was not reached in this step.
+    pub(crate) fn help(self) -> &'static str {
+        match self {
+            Step::Network => {
+                "`ats-p2p doctor` says what is wrong: UDP may be blocked, or the two sides use different \
+                 bootstrap nodes"
+            }
+            Step::Lookup => "is the other side still running, and on the same network (bootstrap nodes)?",
+            Step::Handshake => {
+                "the other side was found but did not answer in time: is it still running? `ats-p2p doctor` \
+                 at both ends says whether UDP gets through"
+            }
+            Step::Punch => {
+                "no way leads through the NATs between the two: forward a UDP port to one of them, or put both \
+                 in one network; `ats-p2p doctor` says at each end which NAT is in the way"
+            }
+            Step::Relay => {
+                "no way leads between the two, and the relay did not let them through: is it running?"
+            }
+            Step::Service | Step::Offer | Step::Transfer | Step::File => {
+                "is the other side still running, and its network up?"
+            }
+        }
+    }
+}
+
+impl From<ConnectError> for Step {
+    fn from(error: ConnectError) -> Step {
+        match error {
+            ConnectError::PeerNotFound => Step::Lookup,
+            ConnectError::HolepunchAborted
+            | ConnectError::DoubleRandomizedNats
+            | ConnectError::TryLater
+            | ConnectError::CannotHolepunch => Step::Punch,
+            ConnectError::RelayAborted => Step::Relay,
+            ConnectError::Suspended | ConnectError::Destroyed => Step::Network,
+            _ => Step::Handshake,
+        }
+    }
+}
+
 /// An error with its code, a sentence for a person, and the transfer that it concerns.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -170,6 +288,8 @@ pub struct Error {
     pub transfer_id: Option<String>,
     /// The task's id as text, where there is one.
     pub task_id: Option<String>,
+    /// In which part of the transfer it came up; `None` where there is no transfer.
+    pub step: Option<Step>,
 }
 
 /// The result of whatever a caller can ask for.
@@ -178,7 +298,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error that concerns no transfer yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), transfer_id: None, task_id: None }
+        Error { code, message: message.into(), transfer_id: None, task_id: None, step: code.step() }
+    }
+
+    /// The same error, in this step rather than its code's usual one.
+    pub fn in_step(mut self, step: Step) -> Self {
+        self.step = Some(step);
+        self
     }
 
     /// The peer network could not be used.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::ats::TaskId;
-use crate::error::Error;
+use crate::connection::Connection;
+use crate::error::{Error, Step};
 
 /// Something that happened, named and shaped as the JavaScript surface emits it.
 #[derive(Clone, Debug)]
@@ -14,6 +15,13 @@ pub enum Event {
         transfer: Transfer,
         /// For whom the file is.
         recipient_id: String,
+    },
+    /// A connection to the peer came about; another one follows where it is lost on the way.
+    PeerConnected {
+        /// Which transfer.
+        transfer: Transfer,
+        /// How, and in what time.
+        connection: Connection,
     },
     /// The peers are connected and the first bytes are due.
     TransferStart {
@@ -111,6 +119,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::OfferSent { .. } => "offer_sent",
+            Event::PeerConnected { .. } => "peer_connected",
             Event::TransferStart { .. } => "transfer_start",
             Event::TransferProgress { .. } => "transfer_progress",
             Event::TransferComplete { .. } => "transfer_complete",
@@ -129,6 +138,9 @@ impl Event {
             Event::OfferSent { transfer, recipient_id } => {
                 with(transfer, json!({ "recipientId": recipient_id }))
             }
+            Event::PeerConnected { transfer, connection } => {
+                with(transfer, Value::Object(connection.to_json()))
+            }
             Event::TransferStart { transfer } => with(transfer, json!({})),
             Event::TransferProgress { transfer, bytes } => {
                 with(transfer, json!({ "bytes": bytes, "totalBytes": transfer.size }))
@@ -139,7 +151,7 @@ impl Event {
             },
             Event::TransferFailed { transfer, error } => with(
                 transfer,
-                json!({ "reason": error.message, "code": error.code.as_str(), "retryable": error.retryable() }),
+                json!({ "reason": error.message, "code": error.code.as_str(), "step": error.step.map(Step::name), "retryable": error.retryable() }),
             ),
             Event::File { transfer, offer, task } => {
                 with(transfer, json!({ "offer": offer, "task": task, "senderId": transfer.peer_id }))
@@ -161,6 +173,7 @@ pub fn error_json(error: &Error) -> Value {
         "message": error.message,
         "transferId": error.transfer_id,
         "taskId": error.task_id,
+        "step": error.step.map(Step::name),
         "retryable": error.retryable(),
     })
 }

@@ -1,29 +1,31 @@
 //! Getting the bytes of an accepted offer: by its sender's key, or on a topic where an original sends.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyperdht::Dht;
-use hyperdht::connect::ConnectOptions;
+use hyperdht::connect::{ConnectOptions, Link};
 use hyperswarm::{JoinOptions, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, SecretStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Code, Error, Result};
+use crate::connection::Connection;
+use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::{Event, Transfer};
 use crate::files::{self, Partial, Target};
 use crate::idle::{self, Idle, Line};
 use crate::lookups::Lookups;
-use crate::node::{Inner, or_cancelled};
+use crate::node::{Inner, lock, or_cancelled};
 use crate::offer::{P2p, Said};
 use crate::pump::{Control, Incoming, PumpError, Stream};
 use crate::receive::new_partial;
@@ -71,6 +73,8 @@ pub(crate) struct Fetch<'a> {
     pub(crate) control: &'a Control,
     /// Whether the start was told: redials begin nothing new.
     pub(crate) started: &'a AtomicBool,
+    /// The connection in use, or the last one.
+    pub(crate) link: &'a Mutex<Option<Link>>,
     /// Runs between the file being in its place and the sender being told.
     pub(crate) before_ack: BeforeAck<'a>,
 }
@@ -113,7 +117,7 @@ impl Fetch<'_> {
         let mut partial = Some(partial);
         if let Some(Line { stream, link, peer_key }) = line {
             let fresh = self.fresh(partial.take()).await?;
-            match self.over(stream, REUSE_LIMIT.min(limit), fresh).await {
+            match self.over(dht, stream, &link, REUSE_LIMIT.min(limit), fresh).await {
                 Ok((path, stream)) => {
                     self.keep(key_pair, stream.map(|stream| Line { stream, link, peer_key }));
                     return Ok(path);
@@ -124,7 +128,7 @@ impl Fetch<'_> {
             }
         }
         let mut deadline = Instant::now() + limit;
-        let mut last = None;
+        let mut last: Option<(FailedStep, String)> = None;
         let mut pauses = REDIAL.into_iter();
         let relay = self.node.network.relay();
         let mut direct = true;
@@ -143,13 +147,13 @@ impl Fetch<'_> {
                     let fresh = self.fresh(partial.take()).await?;
                     self.begin_again();
                     let Line { stream, link, peer_key } = connection.into();
-                    match self.over(stream, limit, fresh).await {
+                    match self.over(dht, stream, &link, limit, fresh).await {
                         Ok((path, stream)) => {
                             self.keep(key_pair, stream.map(|stream| Line { stream, link, peer_key }));
                             return Ok(path);
                         }
                         Err(Setback::Final(error)) => return Err(error),
-                        Err(Setback::Lost(error)) => last = Some(error.message),
+                        Err(Setback::Lost(error)) => last = Some((FailedStep::Transfer, error.message)),
                     }
                     if self.has_moved() {
                         deadline = Instant::now() + limit;
@@ -157,13 +161,17 @@ impl Fetch<'_> {
                     }
                 }
                 Ok(Err(error)) => {
-                    last = Some(error.to_string());
+                    last = Some((error.into(), error.to_string()));
                     // A direct way that seemed open may lead nowhere, and then the relay had no turn.
                     direct = !direct || relay.is_none() || began.elapsed() < DEAD_WAY;
                 }
                 Err(_) => {}
             }
-            let pause = pauses.next().unwrap_or(REDIAL[REDIAL.len() - 1]);
+            if self.waited_for_resume().await? {
+                deadline = Instant::now() + limit;
+                pauses = REDIAL.into_iter();
+            }
+            let pause = jittered(pauses.next().unwrap_or(REDIAL[REDIAL.len() - 1]));
             if Instant::now() + pause >= deadline {
                 return Err(self.unreachable(last));
             }
@@ -207,7 +215,7 @@ impl Fetch<'_> {
             let next = self.or_cancelled(async {
                 tokio::select! {
                     Some((connection, _)) = swarm.accept(), if has_room => {
-                        Step::Connected(connection.stream)
+                        Step::Connected(connection.link(), connection.stream)
                     }
                     Some(candidate) = candidates.next() => Step::Candidate(candidate),
                     () = lookups.due() => Step::LookUp,
@@ -223,7 +231,7 @@ impl Fetch<'_> {
                 }
             };
             match next {
-                Step::Connected(stream) => {
+                Step::Connected(link, stream) => {
                     if candidates.len() >= MAX_CANDIDATES
                         && let Some((_, oldest)) = silent.pop_front()
                     {
@@ -231,15 +239,16 @@ impl Fetch<'_> {
                     }
                     let ended = CancellationToken::new();
                     silent.push_back((Instant::now(), ended.clone()));
-                    candidates.push(self.candidate(stream, ended));
+                    candidates.push(self.candidate(link, stream, ended));
                 }
                 Step::Candidate(Err(setback)) => {
                     deadline = deadline.min(setback.wait_for_another(limit));
                     last = Some(setback.into_error());
                 }
-                Step::Candidate(Ok(incoming)) => {
+                Step::Candidate(Ok((link, incoming))) => {
                     let fresh = self.fresh(partial.take()).await?;
                     self.begin_again();
+                    self.connected(link);
                     match self.body(incoming, false, fresh).await {
                         Ok((path, _)) => return Ok(path),
                         Err(Setback::Final(error)) if error.code == Code::Aborted || is_ours(&error) => {
@@ -259,7 +268,13 @@ impl Fetch<'_> {
                     let both = JoinOptions { server: true, client: true, ..Default::default() };
                     announced = Some(swarm.join(topic, both));
                 }
-                Step::Over => return Err(last.unwrap_or_else(|| self.unreachable(None))),
+                Step::Over => {
+                    if self.waited_for_resume().await? {
+                        deadline = Instant::now() + limit;
+                        continue;
+                    }
+                    return Err(last.unwrap_or_else(|| self.unreachable(None)));
+                }
             }
         }
     }
@@ -267,16 +282,30 @@ impl Fetch<'_> {
     /// Waits for a candidate's metadata, until it has to give way.
     async fn candidate(
         &self,
+        link: Link,
         stream: SecretStream,
         ended: CancellationToken,
-    ) -> Result<Incoming<udx::Stream>, Setback> {
+    ) -> Result<(Link, Incoming<udx::Stream>), Setback> {
         let _ended = ended.clone().drop_guard();
         let mut incoming = Incoming::new(stream.into(), self.meta());
         match ended.run_until_cancelled(incoming.meta(self.control)).await {
-            Some(Ok(())) => Ok(incoming),
+            Some(Ok(())) => Ok((link, incoming)),
             Some(Err(error)) => Err(self.setback(error)),
             None => Err(self.setback(PumpError::Closed)),
         }
+    }
+
+    /// Whether the node was suspended; it is not any more.
+    async fn waited_for_resume(&self) -> Result<bool> {
+        let was_suspended = self.node.network.is_suspended();
+        self.or_cancelled(self.node.network.resumed()).await?;
+        Ok(was_suspended)
+    }
+
+    fn connected(&self, link: Link) {
+        let connection = Connection::of(&link);
+        self.node.emit(Event::PeerConnected { transfer: self.transfer.clone(), connection });
+        *lock(self.link) = Some(link);
     }
 
     /// Each connection begins with the first byte.
@@ -292,16 +321,27 @@ impl Fetch<'_> {
     /// the sender may use it again.
     async fn over(
         &self,
+        dht: &Dht,
         stream: Stream<udx::Stream>,
+        link: &Link,
         limit: Duration,
         partial: Partial,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), Setback> {
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
         let mut incoming = Incoming::new(stream, self.meta());
-        match timeout(limit, incoming.meta(self.control)).await {
-            Ok(Ok(())) => self.body(incoming, may_reuse, partial).await,
-            Ok(Err(error)) => Err(self.setback(error)),
-            Err(_) => Err(self.setback(PumpError::Closed)),
+        let taken = async {
+            match timeout(limit, incoming.meta(self.control)).await {
+                Ok(Ok(())) => {
+                    self.connected(link.clone());
+                    self.body(incoming, may_reuse, partial).await
+                }
+                Ok(Err(error)) => Err(self.setback(error)),
+                Err(_) => Err(self.setback(PumpError::Closed)),
+            }
+        };
+        tokio::select! {
+            taken = taken => taken,
+            never = give_up_when_moved(dht, link) => match never {},
         }
     }
 
@@ -385,17 +425,22 @@ impl Fetch<'_> {
         }
     }
 
-    fn unreachable(&self, last: Option<String>) -> Error {
-        let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
+    fn unreachable(&self, last: Option<(FailedStep, String)>) -> Error {
+        let (step, why) = match last {
+            Some((step, why)) => (step, format!(" ({why})")),
+            None => (FailedStep::Lookup, String::new()),
+        };
         Error::new(
             Code::PeerUnreachable,
             format!(
-                "no connection to {} for {} within {} s{why}; is it still running, and on the same network?",
+                "no connection to {} for {} within {} s{why}; {}",
                 files::display(&self.open.offer.sender_id),
                 self.name(),
                 self.node.options.timeout.as_secs_f64(),
+                step.help(),
             ),
         )
+        .in_step(step)
     }
 
     fn name(&self) -> String {
@@ -408,11 +453,28 @@ impl Fetch<'_> {
 }
 
 enum Step {
-    Connected(SecretStream),
-    Candidate(Result<Incoming<udx::Stream>, Setback>),
+    Connected(Link, SecretStream),
+    Candidate(Result<(Link, Incoming<udx::Stream>), Setback>),
     LookUp,
     Announce,
     Over,
+}
+
+/// Ends a connection that does not live on after the network has changed, or this machine slept: its stream
+/// would wait a while longer for a peer that is gone, or can't find us.
+async fn give_up_when_moved(dht: &Dht, link: &Link) -> Infallible {
+    let mut network = dht.network();
+    let mut seen = network.borrow().changes;
+    loop {
+        let change = network.wait_for(|network| network.changes != seen).await;
+        let Ok(changes) = change.map(|network| network.changes) else {
+            return std::future::pending().await;
+        };
+        seen = changes;
+        if !link.is_alive().await {
+            link.destroy();
+        }
+    }
 }
 
 /// How long connections that are given up may take to tell their peers.
@@ -421,6 +483,11 @@ const PARTING: Duration = Duration::from_secs(3);
 /// Lets connections that have noticed their cancellation say so before they go.
 pub(crate) async fn part<F: Future>(connections: &mut FuturesUnordered<F>) {
     let _ = timeout(PARTING, async { while connections.next().await.is_some() {} }).await;
+}
+
+/// The pause give or take a quarter, so that those whom one cut has hit do not all come back at once.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.75..1.25))
 }
 
 /// Whether a node named by a peer may be asked: one on the public network sends nobody into a private one.

@@ -6,15 +6,19 @@
 //!   [`watch`] the offers that come in. [`deliver`] and [`fetch`] bring the peers of a claimed offer together
 //!   and hand the connection to [`pump`], which moves the bytes; [`idle`] keeps it for the next file.
 //! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
-//! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with.
+//! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with;
+//!   [`connection`] is what they tell of their connections.
+//! - [`doctor`] finds out why transfers would fail.
 //! - [`hub`] is the task service to run oneself, [`dht`] a node of the DHT.
 //! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
 
 pub mod ats;
 #[cfg(feature = "binding")]
 mod binding;
+pub mod connection;
 mod deliver;
 pub mod dht;
+pub mod doctor;
 pub mod error;
 pub mod event;
 mod feed;

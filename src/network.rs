@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use hyperdht::Dht;
 use hyperswarm::RelayThrough;
 use secret_stream::{KeyPair, PublicKey};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::ats::Client;
 use crate::error::{Code, Error, Result};
@@ -19,6 +19,7 @@ pub struct Network {
     /// The relay of the hub that named the DHT nodes, once it was asked.
     hub_relay: OnceLock<PublicKey>,
     dht: Mutex<State>,
+    suspended: watch::Sender<bool>,
 }
 
 /// The relay that connections go through where no direct way opens.
@@ -43,7 +44,13 @@ enum State {
 impl Network {
     /// A network that joins through `bootstrap` (`host:port` each), if given.
     pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Network {
-        Network { bootstrap, relay, hub_relay: OnceLock::new(), dht: Mutex::new(State::Idle) }
+        Network {
+            bootstrap,
+            relay,
+            hub_relay: OnceLock::new(),
+            dht: Mutex::new(State::Idle),
+            suspended: watch::Sender::new(false),
+        }
     }
 
     /// The relay to go through where no direct way opens; known once the DHT node is up.
@@ -60,8 +67,9 @@ impl Network {
         self.relay().map(|relay| RelayThrough { keys: Some(keys), ..RelayThrough::always(relay) })
     }
 
-    /// The DHT node, started now if it is not up.
+    /// The DHT node, started now if it is not up. Waits while suspended.
     pub async fn dht(&self, client: &Client) -> Result<Dht> {
+        self.resumed().await;
         let mut state = self.dht.lock().await;
         match &*state {
             State::Up(dht) => return Ok(Dht::clone(dht)),
@@ -76,6 +84,39 @@ impl Network {
         })?;
         *state = State::Up(Box::new(dht.clone()));
         Ok(dht)
+    }
+
+    /// Ends all connections and closes the sockets until [`Network::resume`].
+    pub async fn suspend(&self) {
+        let state = self.dht.lock().await;
+        self.suspended.send_replace(true);
+        if let State::Up(dht) = &*state {
+            dht.suspend().await;
+        }
+    }
+
+    /// Opens the sockets again.
+    ///
+    /// # Errors
+    /// `NETWORK` if that is not possible; it stays suspended then.
+    pub async fn resume(&self) -> Result<()> {
+        let state = self.dht.lock().await;
+        if let State::Up(dht) = &*state {
+            dht.resume().await.map_err(Error::network)?;
+        }
+        self.suspended.send_replace(false);
+        Ok(())
+    }
+
+    /// Whether it is suspended now: whoever fails to connect meanwhile has not failed.
+    pub fn is_suspended(&self) -> bool {
+        *self.suspended.borrow()
+    }
+
+    /// Waits until it is not suspended.
+    pub async fn resumed(&self) {
+        // The sender lives as long as this.
+        let _ = self.suspended.subscribe().wait_for(|suspended| !suspended).await;
     }
 
     /// Leaves the network; all connections end.
@@ -97,22 +138,17 @@ impl Network {
                 p2p.bootstrap
             }),
         };
-        Ok(match named {
-            Some(nodes) => {
-                let bootstrap = nodes
-                    .iter()
-                    .map(|node| {
-                        node.parse().map_err(|_| {
-                            Error::new(
-                                Code::InvalidArgument,
-                                format!("{node:?} is no bootstrap node: host:port is"),
-                            )
-                        })
-                    })
-                    .collect::<Result<Vec<_>>>()?;
-                hyperdht::Config::private(bootstrap)
-            }
-            None => hyperdht::Config::default(),
-        })
+        dht_config(named.as_deref())
     }
+}
+
+/// How a node joins the network of these bootstrap nodes, or else the public one.
+pub(crate) fn dht_config(bootstrap: Option<&[String]>) -> Result<hyperdht::Config> {
+    let Some(nodes) = bootstrap else { return Ok(hyperdht::Config::default()) };
+    let parse = |node: &String| {
+        let wrong =
+            |_| Error::new(Code::InvalidArgument, format!("{node:?} is no bootstrap node: host:port is"));
+        node.parse().map_err(wrong)
+    };
+    Ok(hyperdht::Config::private(nodes.iter().map(parse).collect::<Result<Vec<_>>>()?))
 }

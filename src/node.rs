@@ -240,6 +240,18 @@ impl Node {
         Ok(describe(&task))
     }
 
+    /// Leaves the peer network until [`Node::resume`]: connections end, sockets are closed. Transfers under
+    /// way wait, and their claims are kept.
+    pub async fn suspend(&self) -> Result<()> {
+        self.alive()?.network.suspend().await;
+        Ok(())
+    }
+
+    /// Comes back to the peer network. Transfers that wait connect again, each from its beginning.
+    pub async fn resume(&self) -> Result<()> {
+        self.alive()?.network.resume().await
+    }
+
     /// Cancels every transfer, leaves the service and the network. Afterwards nothing of the node runs.
     pub async fn destroy(&self) {
         let inner = &self.0;

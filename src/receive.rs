@@ -2,24 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use hyperdht::connect::Link;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ats::{Lost, Part, Status, Task, TaskId};
+use crate::connection::Connection;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
 use crate::fetch::Fetch;
 use crate::files::{self, Partial, Source, Target};
 use crate::idle::Idle;
 use crate::meter::Meter;
-use crate::node::{Inner, blocking, or_cancelled};
+use crate::node::{Inner, blocking, lock, or_cancelled};
 use crate::offer::{Features, P2p};
 use crate::pump::Control;
 use crate::record::{Done, RecordId, Records};
@@ -57,6 +59,8 @@ pub struct Received {
     pub hash: String,
     /// Bytes.
     pub size: u64,
+    /// The connection that they came by; none if the file was there already.
+    pub connection: Option<Connection>,
 }
 
 /// Why a file did not arrive.
@@ -94,6 +98,7 @@ pub(crate) async fn run(
         instance: rand::random(),
         claimed: false,
         started: AtomicBool::new(false),
+        link: Mutex::default(),
     };
     let started = Instant::now();
     let result = reception.receive(started).await;
@@ -198,6 +203,8 @@ struct Reception<'a> {
     claimed: bool,
     /// Whether bytes have come.
     started: AtomicBool,
+    /// The connection that they come by.
+    link: Mutex<Option<Link>>,
 }
 
 impl Reception<'_> {
@@ -261,6 +268,7 @@ impl Reception<'_> {
             transfer: &self.transfer,
             control: &control,
             started: &self.started,
+            link: &self.link,
             before_ack: Box::new(|path| Box::pin(self.remember(&records, self.done(path, started, &p2p)))),
         };
         let fetched = match from_original {
@@ -506,6 +514,7 @@ impl Reception<'_> {
             file_path,
             hash: self.open.offer.hash.clone(),
             size: self.open.offer.size,
+            connection: lock(&self.link).as_ref().map(Connection::of),
         }
     }
 

@@ -80,6 +80,13 @@ impl Records {
         Ok(Records { dir })
     }
 
+    /// Finds out whether records can be written, by writing and removing one of nothing.
+    pub fn try_write(&self) -> io::Result<()> {
+        let path = self.dir.join(format!("try.{}.tmp", std::process::id()));
+        private_file().create(true).truncate(true).open(&path)?.write_all(b"{}")?;
+        fs::remove_file(&path)
+    }
+
     /// Takes the lock of a transfer; `None` while another process holds it.
     ///
     /// The lock file stays when the lock goes: removing it could leave two processes holding one lock, on

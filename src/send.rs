@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyperdht::connect::Link;
 use secret_stream::KeyPair;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::ats::{NewTask, Status, Task, TaskId};
+use crate::connection::Connection;
 use crate::deliver::{Admission, Delivery, Rendezvous, ended_by};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
@@ -19,7 +21,7 @@ use crate::feed::{Feed, Listener};
 use crate::files::{self, SafeName, Source};
 use crate::idle::{self, Idle, Line};
 use crate::meter::Meter;
-use crate::node::{Inner, blocking, or_cancelled};
+use crate::node::{Inner, blocking, lock, or_cancelled};
 use crate::offer::{self, Features, Offer, P2p, Said};
 use crate::pump::Control;
 use crate::receive::CLEAN_UP;
@@ -55,6 +57,8 @@ pub struct Sent {
     pub hash: String,
     /// Bytes.
     pub size: u64,
+    /// The connection that they went by; none if the recipient had them already.
+    pub connection: Option<Connection>,
 }
 
 /// Who claimed an offer.
@@ -213,6 +217,7 @@ impl Outgoing {
         let (source, meta) = (self.source.clone(), self.meta());
         let meter = self.meter();
         let control = Control { progress: meter.sender(), cancel, idle: self.limit };
+        let link: Mutex<Option<Link>> = Mutex::default();
         let delivery = Delivery {
             node: &self.node,
             transfer: &self.transfer,
@@ -224,6 +229,7 @@ impl Outgoing {
             meta: &meta,
             control: &control,
             limit: self.limit,
+            link: &link,
         };
         let delivered = match claimant {
             Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, line, &mut listener).await,
@@ -237,6 +243,7 @@ impl Outgoing {
             task_id: task.id.to_value(),
             hash: self.transfer.hash.clone(),
             size: self.transfer.size,
+            connection: lock(&link).as_ref().map(Connection::of),
         };
         Ok((sent, line))
     }

@@ -3,6 +3,8 @@
 
 #[path = "transfer/lab.rs"]
 mod lab;
+#[path = "transfer/network.rs"]
+mod network;
 #[path = "transfer/peer.rs"]
 mod peer;
 #[path = "transfer/receivers.rs"]

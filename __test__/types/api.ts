@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, startDht, startHub, version, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, createNode, doctor, startDht, startHub, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -34,14 +34,18 @@ async function documented (): Promise<void> {
     await reject()
     await reject(`no, ${hash}`)
   })
+  const path: string | undefined = result.connection?.path
+  node.on('peer_connected', ({ transferId, connectMs, rttMs = 0 }) => { const ms: number = connectMs + rttMs; void [transferId, ms, path] })
   node.on('offer_sent', ({ transferId, taskId, fileName, recipientId }) => { void [transferId, taskId, fileName, recipientId] })
   node.once('transfer_start', ({ transferId, taskId }) => { void [transferId, taskId] })
   node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
   node.on('transfer_failed', ({ reason, code }) => { const known: ErrorCode = code; void [reason, known] })
   node.on('error', (error) => {
-    if (error instanceof AtsP2pError && error.code === 'ATS_P2P_ATS_UNREACHABLE') void error.retryable
+    if (error instanceof AtsP2pError && error.code === 'ATS_P2P_ATS_UNREACHABLE') void [error.retryable, error.step]
   })
 
+  await node.suspend()
+  await node.resume()
   const { status } = await node.status(result.transferId)
   void status
   await node.destroy()
@@ -60,6 +64,13 @@ async function hub (): Promise<void> {
   void [address, known, node.reachable]
 }
 
+async function examined (): Promise<void> {
+  const { ok, checks } = await doctor({ atsUrl: 'http://127.0.0.1:8787', peer: 'ab'.repeat(32) })
+  for (const { check, status, found, advice, facts } of checks) void [check, status, found, advice, facts?.kind, ok]
+  const waiting = await waitForDoctor({ actorId: 'a' })
+  for await (const { path, connectMs } of waiting) void [path, connectMs, waiting.key]
+}
+
 async function refused (): Promise<void> {
   const node = await createNode()
   // @ts-expect-error no recipient
@@ -76,4 +87,4 @@ async function refused (): Promise<void> {
   })
 }
 
-void [documented, hub, refused]
+void [documented, examined, hub, refused]

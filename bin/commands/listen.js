@@ -1,7 +1,7 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
-const { quoted, size } = require('../output')
+const { connection, quoted, size } = require('../output')
 
 const DEFAULT_SAVE_DIR = './incoming'
 
@@ -31,6 +31,9 @@ module.exports = {
       node.on('disconnected', ({ reason }) => {
         output.note('disconnected', { reason })
         output.problem(`the task service is not reached, trying again: ${quoted(reason)}`)
+      })
+      node.on('peer_connected', (peer) => {
+        output.say(`Path to ${quoted(peer.peerId)}: ${connection(peer)}`, 'peer_connected', peer)
       })
       node.on('transfer_start', (transfer) => {
         output.say(`Receiving ${describe(transfer)}`, 'transfer_start', transfer)

@@ -1,7 +1,7 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
-const { quoted, rate, size } = require('../output')
+const { connection, quoted, rate, size } = require('../output')
 
 module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
@@ -24,9 +24,10 @@ module.exports = {
         name = quoted(offer.fileName)
         output.say(`Offered ${name} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_sent', offer)
       })
+      node.on('peer_connected', (peer) => output.say(`Path ${connection(peer)}`, 'peer_connected', peer))
       node.on('transfer_start', (transfer) => {
         started ??= performance.now()
-        output.say('Connected', 'transfer_start', transfer)
+        output.note('transfer_start', transfer)
       })
       const result = await node.send({
         filePath,

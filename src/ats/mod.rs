@@ -28,4 +28,4 @@ pub use error::{Error, Result};
 pub use events::{Event, EventKind, Events, Subscription};
 pub use model::{ActorRef, Message, Part, Status, Task, TaskId};
 pub use renewal::{Lost, Renewal};
-pub use settings::{Actor, Environment, Overrides, Secret, Settings, Warning};
+pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning};

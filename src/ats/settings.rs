@@ -89,6 +89,15 @@ pub struct Environment {
     pub home: Option<PathBuf>,
 }
 
+/// Where one setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The setting, by the name of its option.
+    pub setting: &'static str,
+    /// `option`, an environment variable, or the path of a file; `None` for the default.
+    pub source: Option<String>,
+}
+
 /// Something about the settings that a person should know and that stops nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning(pub String);
@@ -106,16 +115,8 @@ impl Settings {
     /// request possible is reported by [`Client::new`](super::Client::new).
     pub fn load(overrides: Overrides, environment: &Environment) -> (Settings, Vec<Warning>) {
         let mut warnings = Vec::new();
-        let user = environment.home.as_ref().map(|home| home.join(FILE));
-        let project = environment.cwd.ancestors().map(|dir| dir.join(FILE)).find(|path| path.is_file());
-        // In a home without projects the two are one file: the user's.
-        let project = project.filter(|path| Some(path) != user.as_ref());
-        let layers = [
-            Layer::of_overrides(overrides),
-            Layer::of_variables(&environment.vars),
-            project.as_deref().map(|path| Layer::of_file(path, &mut warnings)).unwrap_or_default(),
-            user.as_deref().map(|path| Layer::of_file(path, &mut warnings)).unwrap_or_default(),
-        ];
+        let files = Files::of(environment);
+        let layers = layers(overrides, environment, &files, &mut warnings);
         let first = |key: Key| layers.iter().find_map(|layer| layer.get(key));
         let or = |key: Key, default: &str| first(key).unwrap_or(default).to_owned();
 
@@ -129,6 +130,36 @@ impl Settings {
             api_key: api_key(&layers, &mut warnings),
         };
         (settings, warnings)
+    }
+
+    /// Where each setting comes from, as [`Settings::load`] finds it.
+    pub fn origins(overrides: Overrides, environment: &Environment) -> Vec<Origin> {
+        let files = Files::of(environment);
+        let layers = layers(overrides, environment, &files, &mut Vec::new());
+        let named = [
+            ("atsUrl", Key::Url, "ATS_URL"),
+            ("organization", Key::Organization, "ATS_ORG"),
+            ("project", Key::Project, "ATS_PROJECT"),
+            ("channel", Key::Channel, "ATS_CHANNEL"),
+            ("actorType", Key::ActorType, "ATS_ACTOR_TYPE"),
+            ("actorId", Key::ActorId, "ATS_ACTOR_ID"),
+            ("actorName", Key::ActorName, "ATS_ACTOR_NAME"),
+            ("apiKey", Key::Secret, "ATS_API_KEY"),
+        ];
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        named
+            .into_iter()
+            .map(|(setting, key, variable)| Origin {
+                setting,
+                source: match layers.iter().position(|layer| layer.get(key).is_some()) {
+                    Some(0) => Some("option".to_owned()),
+                    Some(1) => Some(variable.to_owned()),
+                    Some(2) => file(&files.project),
+                    Some(_) => file(&files.user),
+                    None => None,
+                },
+            })
+            .collect()
     }
 
     /// The scope that identities and records belong to: base URL, organization, project, with the
@@ -226,6 +257,37 @@ fn api_key(layers: &[Layer; 4], warnings: &mut Vec<Warning>) -> Option<Secret> {
         }
     }
     Some(Secret::new(key))
+}
+
+/// The settings files there are.
+struct Files {
+    project: Option<PathBuf>,
+    user: Option<PathBuf>,
+}
+
+impl Files {
+    fn of(environment: &Environment) -> Files {
+        let user = environment.home.as_ref().map(|home| home.join(FILE));
+        let project = environment.cwd.ancestors().map(|dir| dir.join(FILE)).find(|path| path.is_file());
+        // In a home without projects the two are one file: the user's.
+        let project = project.filter(|path| Some(path) != user.as_ref());
+        Files { project, user }
+    }
+}
+
+/// What all places say, the strongest first: options, environment, project file, user file.
+fn layers(
+    overrides: Overrides,
+    environment: &Environment,
+    files: &Files,
+    warnings: &mut Vec<Warning>,
+) -> [Layer; 4] {
+    [
+        Layer::of_overrides(overrides),
+        Layer::of_variables(&environment.vars),
+        files.project.as_deref().map(|path| Layer::of_file(path, warnings)).unwrap_or_default(),
+        files.user.as_deref().map(|path| Layer::of_file(path, warnings)).unwrap_or_default(),
+    ]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 //! makes an `EventEmitter` and functions of them.
 
 mod dht;
+mod doctor;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;

@@ -115,6 +115,7 @@ impl NativeNode {
                 "success": true,
                 "hash": sent.hash,
                 "size": sent.size,
+                "connection": sent.connection.map(|connection| connection.to_json()),
             })
         })
     }
@@ -158,6 +159,7 @@ impl NativeNode {
                 "filePath": received.file_path.to_string_lossy(),
                 "hash": received.hash,
                 "size": received.size,
+                "connection": received.connection.map(|connection| connection.to_json()),
                 "transferId": received.transfer_id,
                 "taskId": received.task_id,
             })
@@ -181,6 +183,20 @@ impl NativeNode {
     pub fn status<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
         let node = self.node.clone();
         promise(env, async move { node.status(&id).await }, |status| status)
+    }
+
+    /// Leaves the peer network for a while.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn suspend<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let node = self.node.clone();
+        promise(env, async move { node.suspend().await }, |()| ())
+    }
+
+    /// Comes back to it.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn resume<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        let node = self.node.clone();
+        promise(env, async move { node.resume().await }, |()| ())
     }
 
     /// Ends everything.

@@ -21,5 +21,5 @@ mod text;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
 pub use source::{Proof, Source, SourceError};
-pub use target::{Target, TargetError, prepare_folder};
+pub use target::{Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

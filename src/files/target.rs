@@ -99,6 +99,12 @@ pub enum TargetError {
     },
 }
 
+/// Bytes that may still be written below `path`, which need not be there yet; `None` where the system
+/// doesn't say. Blocks.
+pub fn free_space(path: &Path) -> Option<u64> {
+    path.ancestors().find_map(|folder| Dir::open(folder).ok())?.free()
+}
+
 /// Makes a folder, and those on the way to it, unless it is there, and looks whether files may be made in
 /// it. Blocks. Returns its path in full, which stands whatever the working directory becomes.
 ///

@@ -44,6 +44,16 @@ async fn an_offer_is_accepted_to_a_path() {
     assert_eq!(sha256(&received.file_path), sent.hash);
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    for (agent, connection) in [(&a, sent.connection), (&b, received.connection)] {
+        let told = agent.event_named("peer_connected").await;
+        assert_eq!(told["transferId"], sent.transfer_id.as_str());
+        assert_eq!(told["path"], "lan");
+        assert!(told["connectMs"].as_f64().is_some_and(|ms| ms > 0.0), "{told}");
+        let connection = connection.unwrap();
+        assert_eq!(connection.path, "lan");
+        assert_eq!(connection.remote.to_string(), told["remoteAddress"].as_str().unwrap());
+        assert!(connection.rtt.is_some_and(|rtt| rtt < Duration::from_secs(5)), "{connection:?}");
+    }
     let status = a.node.status(&sent.transfer_id).await.unwrap();
     assert_eq!(status["status"], "completed");
     assert_eq!(status["outputs"][0]["hash"], sent.hash.as_str());

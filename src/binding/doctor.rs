@@ -1,0 +1,102 @@
+//! The doctor.
+
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::{PromiseRaw, Undefined};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::error::{promise, thrown};
+use super::options::{NodeOptions, read};
+use crate::doctor::{self, Waiting};
+use crate::error::{Code, Error, Result};
+
+/// What to look at besides what every transfer needs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Wanted {
+    peer: Option<String>,
+}
+
+/// Makes all checks; see `doctor` in `index.d.ts`.
+#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
+pub fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+    let prepared = || -> Result<_> {
+        let wanted: Wanted = read(options.clone())?;
+        let peer = wanted.peer.as_deref().map(public_key).transpose()?;
+        Ok((read::<NodeOptions>(options)?.into_options()?, peer))
+    };
+    let (options, peer) = prepared().map_err(|error| thrown(env, &error))?;
+    promise(env, async move { Ok(doctor::examine(&options, peer).await) }, |diagnosis| diagnosis.to_json())
+}
+
+/// A place on the network that other doctors find.
+#[napi]
+pub struct NativeWaiting {
+    key: String,
+    waiting: Arc<Mutex<Option<Waiting>>>,
+    closing: CancellationToken,
+}
+
+#[napi]
+impl NativeWaiting {
+    /// Waits for others under a fresh key; see `waitForDoctor` in `index.d.ts`.
+    #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeWaiting>")]
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeWaiting>> {
+        let options =
+            read(options).and_then(NodeOptions::into_options).map_err(|error| thrown(env, &error))?;
+        promise(env, async move { Waiting::start(&options).await }, |waiting| NativeWaiting {
+            key: waiting.key(),
+            waiting: Arc::new(Mutex::new(Some(waiting))),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// What the other machine is told, 64 hex digits.
+    #[napi]
+    pub fn key(&self) -> String {
+        self.key.clone()
+    }
+
+    /// The next peer that has come; null once it was closed.
+    #[napi(ts_return_type = "Promise<any>")]
+    pub fn next<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
+        let (waiting, closing) = (self.waiting.clone(), self.closing.clone());
+        let next = async move {
+            let mut waiting = waiting.lock().await;
+            match waiting.as_mut() {
+                Some(waiting) => Ok(closing.run_until_cancelled(waiting.next()).await.flatten()),
+                None => Ok(None),
+            }
+        };
+        promise(env, next, |peer| peer.map_or(Value::Null, |peer| Value::Object(peer.to_json())))
+    }
+
+    /// Ends it.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
+        self.closing.cancel();
+        let waiting = self.waiting.clone();
+        let close = async move {
+            if let Some(waiting) = waiting.lock().await.take() {
+                waiting.close().await;
+            }
+            Ok(())
+        };
+        promise(env, close, |()| ())
+    }
+}
+
+fn public_key(text: &str) -> Result<[u8; 32]> {
+    let mut key = [0; 32];
+    hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
+        Error::new(
+            Code::InvalidArgument,
+            "a peer is named by its key, 64 hex digits: `ats-p2p doctor --wait` on the other machine shows one",
+        )
+    })
+}

@@ -1,0 +1,101 @@
+//! What one check found.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+/// What a finding means for transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Ok,
+    /// Transfers work, but not always or not well.
+    Warning,
+    /// Transfers fail.
+    Failed,
+    /// It could not be looked at, because of what another check found.
+    Skipped,
+}
+
+impl Verdict {
+    /// The verdict in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "failed",
+            Verdict::Skipped => "skipped",
+        }
+    }
+}
+
+/// The result of one check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The check, in one word that does not change.
+    pub check: &'static str,
+    /// What it means.
+    pub verdict: Verdict,
+    /// What was found, a sentence. Foreign text in it is escaped.
+    pub found: String,
+    /// What to do, where something is to be done.
+    pub advice: Option<String>,
+    /// The same for programs.
+    pub facts: Map<String, Value>,
+    /// How long the check took, where it had to wait for others.
+    pub took: Option<Duration>,
+}
+
+impl Finding {
+    pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Finding {
+        Finding { check, verdict, found: found.into(), advice: None, facts: Map::new(), took: None }
+    }
+
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Verdict::Ok, found)
+    }
+
+    pub(super) fn warning(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Verdict::Warning, found)
+    }
+
+    pub(super) fn failed(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Verdict::Failed, found)
+    }
+
+    pub(super) fn skipped(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding::new(check, Verdict::Skipped, found)
+    }
+
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Finding {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Finding {
+        self.facts.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub(super) fn after(mut self, took: Duration) -> Finding {
+        self.took = Some(took);
+        self
+    }
+
+    /// The finding as JavaScript gets it.
+    pub fn to_json(&self) -> Value {
+        let mut finding = json!({ "check": self.check, "status": self.verdict.name(), "found": self.found });
+        if let Some(fields) = finding.as_object_mut() {
+            if let Some(advice) = &self.advice {
+                fields.insert("advice".into(), json!(advice));
+            }
+            if let Some(took) = self.took {
+                fields.insert("ms".into(), json!(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
+            }
+            if !self.facts.is_empty() {
+                fields.insert("facts".into(), Value::Object(self.facts.clone()));
+            }
+        }
+        finding
+    }
+}

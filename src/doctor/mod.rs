@@ -1,0 +1,116 @@
+//! Finds out what would keep transfers from working, and says it in words that a user can act on.
+//!
+//! # Layout
+//! - `finding`: what one check found
+//! - `settings`, `state`, `disk`: this machine
+//! - `service`: the task service: requests, events, clock
+//! - `network`: the peer network: UDP, NAT
+//! - `peer`: the way to another machine
+
+mod disk;
+mod finding;
+mod network;
+mod peer;
+mod service;
+mod settings;
+mod state;
+
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use secret_stream::PublicKey;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::ats::{Client, Environment, Policy, Settings};
+use crate::node::Options;
+
+pub use finding::{Finding, Verdict};
+pub use peer::Waiting;
+
+/// The longest any one check may take; each has shorter waits of its own.
+const CHECK_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long one request to the task service may take. It is made once: a service that needs more is ill.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What all checks found, in the order in which a person should read them.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// One for each check.
+    pub findings: Vec<Finding>,
+}
+
+impl Diagnosis {
+    /// Whether nothing stands in the way of transfers.
+    pub fn is_well(&self) -> bool {
+        self.findings.iter().all(|finding| finding.verdict != Verdict::Failed)
+    }
+
+    /// The diagnosis as JavaScript gets it.
+    pub fn to_json(&self) -> Value {
+        json!({ "ok": self.is_well(), "checks": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>() })
+    }
+}
+
+/// Makes all checks for a node with these options; `peer` is the key of a machine that should be reached.
+pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
+    let environment = Environment::current();
+    let (configured, warnings) = Settings::load(options.ats.clone(), &environment);
+    let policy = Policy { timeout: REQUEST_LIMIT, attempts: 1, ..Policy::default() };
+    let client = Client::with_policy(configured.clone(), policy);
+    let settings = settings::check(options, &environment, &configured, &warnings, client.as_ref().err());
+    let (state, disk) = (state::check(&options.home), disk::check(&options.home, &environment.cwd));
+    let client = client.ok();
+    let of_client = |check: &'static str, advice: &'static str| {
+        Finding::skipped(check, "not looked at, since the settings name no task service").advise(advice)
+    };
+
+    let http = async {
+        match &client {
+            Some(client) => service::requests(client).await,
+            None => (of_client("service", "mend the settings first"), None),
+        }
+    };
+    let events = async {
+        match &client {
+            Some(client) => bounded("events", service::events(client)).await,
+            None => of_client("events", "mend the settings first"),
+        }
+    };
+    let beyond = async {
+        let (service, health) = http.await;
+        let clock = match &client {
+            Some(client) => service::clock(client),
+            None => of_client("clock", "mend the settings first"),
+        };
+        let bootstrap = match (&options.bootstrap, &health) {
+            (Some(nodes), _) => Ok(Some(nodes.clone())),
+            (None, Some(health)) => Ok(health.p2p.as_ref().map(|p2p| p2p.bootstrap.clone())),
+            // Nobody said which network: with the service down, the public one would be a guess.
+            (None, None) => Err(()),
+        };
+        let (network, dht) = network::join(bootstrap).await;
+        let nat = bounded("nat", network::nat(dht.as_ref()));
+        let reach = peer.map(|peer| bounded("peer", peer::reach(dht.as_ref(), peer)));
+        let (nat, reach) = tokio::join!(nat, OptionFuture::from(reach));
+        if let Some(dht) = dht {
+            let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
+        }
+        (service, clock, network, nat, reach)
+    };
+    let ((service, clock, network, nat, reach), events) = tokio::join!(beyond, events);
+    let mut findings = vec![settings, state, disk, service, events, clock, network, nat];
+    findings.extend(reach);
+    Diagnosis { findings }
+}
+
+/// A check that takes too long has found something, too.
+async fn bounded(check: &'static str, run: impl Future<Output = Finding>) -> Finding {
+    let started = Instant::now();
+    let finding = timeout(CHECK_LIMIT, run).await.unwrap_or_else(|_| {
+        Finding::failed(check, format!("no result within {} s", CHECK_LIMIT.as_secs()))
+            .advise("try again, and look at the checks before this one")
+    });
+    finding.after(started.elapsed())
+}

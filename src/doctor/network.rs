@@ -1,0 +1,152 @@
+//! The peer network: whether UDP gets out, and how others see this machine.
+
+use std::collections::HashSet;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use hyperdht::Dht;
+use tokio::time::{Instant, timeout};
+
+use super::Finding;
+use crate::error::Code;
+use crate::files::display;
+use crate::network::dht_config;
+
+/// How long nodes of the network may take to answer: a request is sent four times, a second apart.
+const ANSWER_LIMIT: Duration = Duration::from_secs(6);
+/// How long the sockets may take to close.
+pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// Nodes that have to see this machine at the same address to call its NAT consistent: two may agree by
+/// chance.
+const OBSERVERS: usize = 3;
+
+/// Joins the network of these bootstrap nodes (`None`: the public one), as a transfer would. `Err`: nobody
+/// could say which.
+pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding, Option<Dht>) {
+    const CHECK: &str = "network";
+    let Ok(bootstrap) = bootstrap else {
+        let found = "not looked at: the task service was to say which network, and was not reached";
+        return (Finding::skipped(CHECK, found), None);
+    };
+    let started = Instant::now();
+    let dht = match dht_config(bootstrap.as_deref()) {
+        Ok(config) => Dht::new(config).await.map_err(|error| (Code::Network, error.to_string())),
+        Err(error) => Err((error.code, error.message)),
+    };
+    let dht = match dht {
+        Ok(dht) => dht,
+        Err((Code::InvalidArgument, message)) => {
+            return (Finding::failed(CHECK, message).advise("correct the list of bootstrap nodes"), None);
+        }
+        Err((_, message)) => {
+            let finding = Finding::failed(CHECK, format!("no UDP socket can be opened: {message}"));
+            return (finding.advise("let this program use UDP"), None);
+        }
+    };
+    let answered = timeout(ANSWER_LIMIT, dht.ready()).await.is_ok() && dht.network().borrow().nodes > 0;
+    let nodes = dht.network().borrow().nodes;
+    let shown = match &bootstrap {
+        Some(nodes) if nodes.is_empty() => "a network without bootstrap nodes".to_owned(),
+        Some(nodes) => nodes.iter().map(|node| display(node)).collect::<Vec<_>>().join(", "),
+        None => "the public network".to_owned(),
+    };
+    let finding = if answered {
+        Finding::ok(CHECK, format!("UDP gets out: {nodes} nodes of {shown} answer"))
+    } else {
+        Finding::failed(CHECK, format!("no node of {shown} answers over UDP")).advise(
+            "let UDP out of this machine and its network (and answers back in), or run a hub inside and set \
+             ATS_URL to it",
+        )
+    };
+    let finding = finding
+        .fact("nodes", nodes)
+        .fact("bootstrap", bootstrap.map_or(serde_json::Value::Null, serde_json::Value::from))
+        .after(started.elapsed());
+    (finding, Some(dht))
+}
+
+/// How the nodes of the network see this machine.
+pub(super) async fn nat(dht: Option<&Dht>) -> Finding {
+    const CHECK: &str = "nat";
+    let network = dht.map(|dht| (dht, dht.network().borrow().clone()));
+    let Some((dht, network)) = network.filter(|(_, network)| network.nodes > 0) else {
+        return Finding::skipped(CHECK, "not looked at, since no node answers");
+    };
+    // One socket, several observers: what each saw of it comes back with its answer.
+    let mut query = dht.find_node(rand::random());
+    let mut seen: Vec<(SocketAddrV4, SocketAddrV4)> = Vec::new();
+    let _ = timeout(ANSWER_LIMIT, async {
+        while let Some(reply) = query.next().await {
+            if seen.iter().all(|(from, _)| *from != reply.from) {
+                seen.push((reply.from, reply.to));
+            }
+        }
+    })
+    .await;
+    judge(!network.firewalled, &seen.into_iter().map(|(_, to)| to).collect::<Vec<_>>())
+}
+
+/// `open`: nodes reached this one unasked. `seen`: this one's address as each of several nodes saw it.
+fn judge(open: bool, seen: &[SocketAddrV4]) -> Finding {
+    const CHECK: &str = "nat";
+    let hosts: HashSet<_> = seen.iter().map(|address| *address.ip()).collect();
+    let finding = if open {
+        Finding::ok(CHECK, "others reach this machine without being asked").fact("kind", "open")
+    } else if seen.len() < OBSERVERS {
+        let found = format!("{} nodes are too few to tell the kind of NAT", seen.len());
+        Finding::warning(CHECK, found)
+            .advise("add bootstrap nodes, or go on: transfers may work all the same")
+            .fact("kind", "unknown")
+    } else if seen.iter().all(|address| Some(address) == seen.first()) {
+        let found = "behind a firewall or a NAT that keeps the port: peers get through";
+        Finding::ok(CHECK, found).fact("kind", "consistent")
+    } else {
+        let found = match hosts.len() {
+            1 => "the NAT gives this machine another port for every destination (symmetric NAT)".to_owned(),
+            hosts => format!("this machine leaves its network by {hosts} addresses"),
+        };
+        let advice = "peers behind a NAT like it can't be reached directly; forwarding a UDP port to this \
+                      machine, or a network without such a NAT, would help";
+        Finding::warning(CHECK, found).advise(advice).fact("kind", "random")
+    };
+    match seen.first() {
+        Some(address) if hosts.len() == 1 => {
+            finding.fact("address", address.ip().to_string()).fact("observers", seen.len())
+        }
+        _ => finding.fact("observers", seen.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    fn seen(addresses: &[&str]) -> Finding {
+        judge(false, &addresses.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_nat_is_known_by_what_several_nodes_see() {
+        let consistent = seen(&["5.0.0.1:9", "5.0.0.1:9", "5.0.0.1:9"]);
+        assert_eq!((consistent.verdict, &consistent.facts["kind"]), (Verdict::Ok, &"consistent".into()));
+        assert_eq!(consistent.facts["address"], "5.0.0.1");
+        let random = seen(&["5.0.0.1:9", "5.0.0.1:10", "5.0.0.1:11"]);
+        assert_eq!((random.verdict, &random.facts["kind"]), (Verdict::Warning, &"random".into()));
+        assert!(random.found.contains("symmetric"));
+        let several = seen(&["5.0.0.1:9", "6.0.0.1:9", "5.0.0.1:9"]);
+        assert!(several.found.contains("2 addresses"));
+        assert_eq!(seen(&["5.0.0.1:9", "5.0.0.1:9"]).facts["kind"], "unknown");
+        assert_eq!(judge(true, &[]).facts["kind"], "open");
+    }
+
+    #[tokio::test]
+    async fn a_network_that_nobody_named_is_not_guessed() {
+        let (finding, dht) = join(Err(())).await;
+        assert_eq!(finding.verdict, Verdict::Skipped);
+        assert!(dht.is_none());
+        let (finding, _) = join(Ok(Some(vec!["nonsense".into()]))).await;
+        assert_eq!(finding.verdict, Verdict::Failed);
+        assert!(finding.found.contains("nonsense"));
+    }
+}
