@@ -85,7 +85,8 @@ impl Dht {
         peer: impl Into<PeerAddress>,
         options: ConnectOptions,
     ) -> Result<Connection, ConnectError> {
-        client::connect(&self.context(), self.key_pair(), peer.into(), options).await
+        // Boxed: it is large, and callers hold it inside futures of their own.
+        Box::pin(client::connect(&self.context(), self.key_pair(), peer.into(), options)).await
     }
 }
 
