@@ -19,14 +19,18 @@ const CHECK: &str = "peer";
 /// How long the dial may take: as long as one of a transfer's.
 const DIAL_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long the other machine may take to notice that the dial came through, before it is left.
+const PARTING_LIMIT: Duration = Duration::from_secs(2);
+
 /// Finds the peer on the network and connects to it.
 pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey) -> Finding {
     let Some(dht) = dht else {
         return Finding::skipped(CHECK, "not looked for, since there is no network to look in");
     };
     let finding = match timeout(DIAL_LIMIT, dht.connect(peer, ConnectOptions::default())).await {
-        Ok(Ok(connection)) => {
-            let connection = Connection::of(&connection.link());
+        Ok(Ok(dialled)) => {
+            let connection = Connection::of(&dialled.link());
+            let _ = timeout(PARTING_LIMIT, part(dialled)).await;
             let found = format!(
                 "reached at {} ({}) in {} ms",
                 connection.remote,
@@ -44,6 +48,13 @@ pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey) -> Finding {
             .fact("step", Step::Handshake.name()),
     };
     finding.fact("key", hex::encode(peer))
+}
+
+/// Ends the connection once the other machine has ended it too: torn down earlier, it may never count there.
+async fn part(mut dialled: hyperdht::connect::Connection) {
+    if dialled.stream.shutdown().await.is_ok() {
+        while let Ok(Some(_)) = dialled.stream.recv().await {}
+    }
 }
 
 fn failed(error: ConnectError) -> Finding {

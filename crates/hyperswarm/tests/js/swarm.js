@@ -86,7 +86,8 @@ function redirectStreams(dht, { from, to }) {
   const dial = dht.connect.bind(dht)
   dht.connect = (key, options) => {
     const relayAddresses = options.relayAddresses?.filter(({ port }) => port !== from)
-    return dial(key, { ...options, relayAddresses })
+    // Named, our addresses on this machine would be tried past whoever stands at `to`.
+    return dial(key, { ...options, relayAddresses, localConnection: false })
   }
   const createRawStream = dht.createRawStream.bind(dht)
   dht.createRawStream = (options) => {
