@@ -136,7 +136,7 @@ async fn a_quarter_of_all_packets_may_be_lost() {
     let faults = Faults { drop: 0.25, duplicate: 0.0, reorder: 0.0 };
     let options = json!({ "id": THEIRS, "firewall": "accept" });
     let (_ours, mut stream, mut peer, _proxy) = connected_to(options, Some(faults)).await;
-    const SIZE: usize = 10_000_000;
+    const SIZE: usize = 4_000_000;
     peer.tell(json!({ "write": SIZE })).await;
     peer.tell(json!({ "end": true })).await;
     assert_eq!(receive_pattern(&mut stream).await, SIZE);
