@@ -160,17 +160,14 @@ class Node extends EventEmitter {
   }
 }
 
-/** A task service and a private DHT in this process. */
-class Hub {
+/** What runs in this process, and keeps it alive, until it is closed. */
+class Running {
   #native
   #closed = null
   #alive = setInterval(() => {}, LONGEST_TIMER_MS)
 
   constructor (native) {
     this.#native = native
-    this.url = `http://${native.address()}`
-    this.bootstrap = native.bootstrap()
-    this.relay = native.relay() ?? null
   }
 
   close () {
@@ -184,27 +181,23 @@ class Hub {
   }
 }
 
-/** A node of the DHT in this process. */
-class DhtNode {
-  #native
-  #closed = null
-  #alive = setInterval(() => {}, LONGEST_TIMER_MS)
-
+/** A task service and a private DHT in this process. */
+class Hub extends Running {
   constructor (native) {
-    this.#native = native
+    super(native)
+    this.url = `http://${native.address()}`
+    this.bootstrap = native.bootstrap()
+    this.relay = native.relay() ?? null
+  }
+}
+
+/** A node of the DHT in this process. */
+class DhtNode extends Running {
+  constructor (native) {
+    super(native)
     this.address = native.address()
     this.reachable = native.reachable()
     this.nodes = native.nodes()
-  }
-
-  close () {
-    clearInterval(this.#alive)
-    this.#closed ??= this.#native.close().catch((error) => { throw wrap(error) })
-    return this.#closed
-  }
-
-  async [Symbol.asyncDispose] () {
-    await this.close()
   }
 }
 
@@ -241,28 +234,17 @@ async function doctor (options) {
 }
 
 /** A place on the network that the doctor of another machine finds by its key. */
-class Waiting {
+class Waiting extends Running {
   #native
-  #closed = null
-  #alive = setInterval(() => {}, LONGEST_TIMER_MS)
 
   constructor (native) {
+    super(native)
     this.#native = native
     this.key = native.key()
   }
 
   async * [Symbol.asyncIterator] () {
     for (let peer = await this.#native.next(); peer; peer = await this.#native.next()) yield peer
-  }
-
-  close () {
-    clearInterval(this.#alive)
-    this.#closed ??= this.#native.close().catch((error) => { throw wrap(error) })
-    return this.#closed
-  }
-
-  async [Symbol.asyncDispose] () {
-    await this.close()
   }
 }
 
