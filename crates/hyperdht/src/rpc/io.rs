@@ -162,6 +162,7 @@ impl<O: Copy> Io<O> {
         }
         let request = self.take(key)?;
         self.traffic.responses += 1;
+        self.send_waiting(now);
         let reply = Reply {
             from,
             id,
@@ -247,6 +248,12 @@ impl<O: Copy> Io<O> {
             self.window.drain();
             self.tokens.drain();
         }
+        self.send_waiting(now);
+    }
+
+    /// Sends what waited as far as there is room: an answer makes some, so that a node close by is not
+    /// asked at the pace of the drains.
+    fn send_waiting(&mut self, now: Instant) {
         while !self.window.is_full()
             && let Some(key) = self.waiting.pop_front()
         {
