@@ -131,8 +131,9 @@ function speeds (results) {
 function limits ({ limit }) {
   if (!limit || limit.missing) return ''
   const parts = Object.entries(limit.parts).map(([name, rates]) => [LIMITS[name], median(rates).toFixed(0)])
-  return 'The limit is what two threads reach that do the same work without a protocol: one reads, hashes, encrypts and sends ' +
-    'in large batches, one receives, decrypts, hashes and writes; nothing is numbered, acknowledged or sent twice. Its parts alone:\n\n' +
+  return 'The limit is what two threads reach that do the same work without a protocol: one reads, takes ' +
+    'a checksum (SHA-256 was there before the offer), encrypts and sends in large batches, one receives, decrypts, ' +
+    'takes SHA-256 and writes; nothing is numbered, acknowledged or sent twice. Its parts alone:\n\n' +
     markdown(['', 'MB/s'], parts)
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use secret_stream::secretstream::{Pull, Push, TAG_MESSAGE};
+use secret_stream::secretstream::{BLOCK, Pull, Push, TAG_MESSAGE};
 use sha2::{Digest, Sha256};
 
 use crate::pipe::{BATCH, Link, MESSAGE, megabytes};
@@ -55,12 +55,13 @@ impl Part {
                 started.elapsed()
             }
             Self::Encrypt => {
+                message.resize(BLOCK + MESSAGE, 7);
                 for _ in 0..messages {
-                    std::hint::black_box(push.push(TAG_MESSAGE, &[], &mut message));
+                    std::hint::black_box(push.push_in_place(TAG_MESSAGE, &mut message));
                 }
                 started.elapsed()
             }
-            Self::Decrypt => decrypt(&mut push, &mut pull, &mut message, messages)?,
+            Self::Decrypt => decrypt(&mut push, &mut pull, messages)?,
             Self::Udp => {
                 udp(messages * u64::try_from(MESSAGE).unwrap_or(u64::MAX))?;
                 started.elapsed()
@@ -87,17 +88,13 @@ impl Part {
 }
 
 /// Encrypts and decrypts in turn, and counts the time of the second alone.
-fn decrypt(
-    push: &mut Push,
-    pull: &mut Pull,
-    message: &mut [u8],
-    messages: u64,
-) -> io::Result<std::time::Duration> {
+fn decrypt(push: &mut Push, pull: &mut Pull, messages: u64) -> io::Result<std::time::Duration> {
+    let mut message = vec![7; BLOCK + MESSAGE];
     let mut spent = std::time::Duration::ZERO;
     for _ in 0..messages {
-        let (tag, mac) = push.push(TAG_MESSAGE, &[], message);
+        let (tag, mac) = push.push_in_place(TAG_MESSAGE, &mut message);
         let started = Instant::now();
-        pull.pull(tag, &[], message, &mac).map_err(io::Error::other)?;
+        pull.pull_in_place(tag, &mut message, &mac).map_err(io::Error::other)?;
         spent += started.elapsed();
     }
     Ok(spent)
