@@ -87,9 +87,10 @@ class Lab {
 
   // Starts a program in a namespace: `inet`, `pa` or `pb`. It says what happens as JSON, a line
   // each, and is killed with the lab.
-  start (namespace, command, args = []) {
+  start (namespace, command, args = [], options = {}) {
     const child = spawn('ip', ['netns', 'exec', this.#name(namespace), command, ...args], {
-      stdio: ['pipe', 'pipe', 'inherit']
+      stdio: ['pipe', 'pipe', 'inherit'],
+      ...options
     })
     this.children.add(child)
     child.on('exit', () => this.children.delete(child))

@@ -191,10 +191,12 @@ async fn try_connect(
         let keys = options.relay_keys.as_ref().unwrap_or(&keys);
         ways = ways.relayed(context, keys, agreement, stream.id());
     }
-    let link = ways.first(&dial.route).await?;
-    if let Some(link) = link {
-        tokio::spawn(keep(link, dial.route.clone()));
-        tokio::spawn(ways.go_on(dial.route.clone()));
+    match ways.first(&dial.route).await? {
+        Some(link) => {
+            tokio::spawn(keep(link, dial.route.clone()));
+            tokio::spawn(ways.go_on(dial.route.clone()));
+        }
+        None => drop(tokio::spawn(ways.watch(dial.route.clone()))),
     }
     prove(&dial, stream, peer.public_key, asked, began).await
 }

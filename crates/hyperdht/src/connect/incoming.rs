@@ -183,6 +183,13 @@ impl Incoming {
         let decision = Decision { id, answer: Some(Bytes::from(answer)), via: None };
 
         let meeting = Arc::new(meeting);
+        let helped = |ways: Ways, stream: &udx::Stream| match agreement {
+            Some(agreement) => {
+                let keys = options.relay_keys.as_ref().unwrap_or(&keys);
+                ways.relayed(&meeting.context, keys, agreement, stream.id())
+            }
+            None => ways,
+        };
         if direct || client_is_open {
             let (via, path) = if direct {
                 (via, direct_path(via, self.client))
@@ -193,6 +200,8 @@ impl Incoming {
             let found = meeting.take(via, self.client, path);
             let _ = decide.send(decision);
             if found {
+                let ways = helped(Ways::taken(), &stream);
+                tokio::spawn(ways.watch(meeting.route.clone()));
                 meeting.hand_over(stream, result, began, accepted).await;
             }
             return;
@@ -208,25 +217,23 @@ impl Incoming {
         // shown the one it is to punch to.
         let via = prepared.as_ref().filter(|_| meeting.candidates.is_empty()).and_then(Prepared::via);
         let _ = decide.send(Decision { via, ..decision });
-        let mut ways = match options.direct {
+        let ways = match options.direct {
             true => Ways::new(meeting.clone().find_way(prepared, punches).boxed()),
             false => Ways::none(),
         };
-        if let Some(agreement) = agreement {
-            let keys = options.relay_keys.as_ref().unwrap_or(&keys);
-            ways = ways.relayed(&meeting.context, keys, agreement, stream.id());
-        }
+        let mut ways = helped(ways, &stream);
         let Ok(link) = ways.first(&meeting.route).await else { return };
-        let is_relayed = link.is_some();
-        if let Some(link) = link {
-            tokio::spawn(keep(link, meeting.route.clone()));
-        }
         let handed_over = meeting.hand_over(stream, result, began, accepted);
-        if is_relayed {
-            // The client's requests to punch come here for as long as this goes on.
-            tokio::join!(handed_over, ways.go_on(meeting.route.clone()));
-        } else {
-            handed_over.await;
+        match link {
+            Some(link) => {
+                tokio::spawn(keep(link, meeting.route.clone()));
+                // The client's requests to punch come here for as long as this goes on.
+                tokio::join!(handed_over, ways.go_on(meeting.route.clone()));
+            }
+            None => {
+                tokio::spawn(ways.watch(meeting.route.clone()));
+                handed_over.await;
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::future::FutureExt;
 use tokio::sync::watch;
 use udx::{SocketId, StreamHandle, Verdict};
 
@@ -12,7 +13,8 @@ use super::connection::ConnectionPath;
 /// A stream's way to its peer. Clones are the same.
 ///
 /// Only the first direct way is taken. A relay may be taken before: then the stream connects
-/// through it, and moves to the direct way when that opens.
+/// through it, and moves to the direct way when that opens. It may also be taken in the place of a
+/// direct way by which nothing came.
 #[derive(Clone, Debug)]
 pub struct Route {
     hook: Hook,
@@ -39,8 +41,8 @@ enum State {
     Armed(u32),
     /// Connected through a relay, which sends from there.
     Relayed { remote_id: u32, relay: Sender },
-    /// Connected; `None` if the peer came by itself.
-    Direct(Option<ConnectionPath>),
+    /// Connected; the path is `None` if the peer came by itself.
+    Direct { remote_id: u32, path: Option<ConnectionPath> },
 }
 
 /// Where a packet came from, and on which socket.
@@ -79,10 +81,14 @@ impl Hook {
         self.0.state.send_if_modified(|state| {
             let (next, decided) = match *state {
                 State::Early(first) => (State::Early(first.or(Some(sender))), Verdict::Accept),
-                State::Armed(remote_id) => (State::Direct(None), Verdict::Connect { remote_id }),
+                State::Armed(remote_id) => {
+                    (State::Direct { remote_id, path: None }, Verdict::Connect { remote_id })
+                }
                 State::Relayed { relay, .. } if sender == relay => (*state, Verdict::Accept),
-                State::Relayed { remote_id, .. } => (State::Direct(None), Verdict::Move { remote_id }),
-                State::Direct(_) => (*state, Verdict::Accept),
+                State::Relayed { remote_id, .. } => {
+                    (State::Direct { remote_id, path: None }, Verdict::Move { remote_id })
+                }
+                State::Direct { .. } => (*state, Verdict::Accept),
             };
             if !matches!(decided, Verdict::Accept | Verdict::Refuse) {
                 let _ = self.0.came_by.set(sender.socket);
@@ -122,23 +128,31 @@ impl Route {
     /// if another direct way was taken before.
     pub fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
         self.state().send_if_modified(|state| {
-            let taken = match *state {
-                State::Early(_) | State::Direct(_) => return false,
-                State::Armed(remote_id) => self.stream.connect(socket, remote_id, to),
-                State::Relayed { remote_id, .. } => self.stream.change_remote(socket, remote_id, to),
+            let (remote_id, taken) = match *state {
+                State::Early(_) | State::Direct { .. } => return false,
+                State::Armed(remote_id) => (remote_id, self.stream.connect(socket, remote_id, to)),
+                State::Relayed { remote_id, .. } => {
+                    (remote_id, self.stream.change_remote(socket, remote_id, to))
+                }
             };
             // What fails is a stream that has been closed, which its user learns otherwise.
-            *state = State::Direct(path);
+            *state = State::Direct { remote_id, path };
             taken.is_ok()
         })
     }
 
     /// Connects the stream through a relay, which calls it `relay_id` and is the peer of
-    /// `neighbour`. False if the stream is connected already.
+    /// `neighbour`. False if the stream is connected already and its peer was heard.
     pub fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
         self.state().send_if_modified(|state| {
-            let State::Armed(remote_id) = *state else { return false };
-            if self.stream.connect_beside(neighbour, relay_id).is_err() {
+            let (remote_id, taken) = match *state {
+                State::Armed(remote_id) => (remote_id, self.stream.connect_beside(neighbour, relay_id)),
+                State::Direct { remote_id, .. } if self.stream.heard().now_or_never().is_none() => {
+                    (remote_id, self.stream.redirect_beside(neighbour, relay_id))
+                }
+                State::Early(_) | State::Relayed { .. } | State::Direct { .. } => return false,
+            };
+            if taken.is_err() {
                 return false;
             }
             let (Some(socket), Some(address)) = (self.stream.socket(), self.stream.remote_addr()) else {
@@ -151,14 +165,14 @@ impl Route {
 
     /// Whether a direct way is taken.
     pub fn is_direct(&self) -> bool {
-        matches!(*self.state().borrow(), State::Direct(_))
+        matches!(*self.state().borrow(), State::Direct { .. })
     }
 
     /// Waits until a direct way is taken.
     pub async fn direct(&self) {
         let mut state = self.state().subscribe();
         // The sender lives as long as this.
-        let _ = state.wait_for(|state| matches!(state, State::Direct(_))).await;
+        let _ = state.wait_for(|state| matches!(state, State::Direct { .. })).await;
     }
 
     /// How the stream runs now; `None` if it does not, or the peer came by itself.
@@ -166,7 +180,7 @@ impl Route {
         match *self.state().borrow() {
             State::Early(_) | State::Armed(_) => None,
             State::Relayed { .. } => Some(ConnectionPath::Relayed),
-            State::Direct(path) => path,
+            State::Direct { path, .. } => path,
         }
     }
 
@@ -177,12 +191,12 @@ impl Route {
 
     /// Says which way a peer came that came by itself.
     pub fn came_along(&self, path: ConnectionPath) {
-        self.state().send_if_modified(|state| {
-            let is_new = *state == State::Direct(None);
-            if is_new {
-                *state = State::Direct(Some(path));
+        self.state().send_if_modified(|state| match state {
+            State::Direct { path: unknown @ None, .. } => {
+                *unknown = Some(path);
+                true
             }
-            is_new
+            _ => false,
         });
     }
 
@@ -250,9 +264,33 @@ mod tests {
         assert_eq!(route.arm(7), None);
         assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Open)));
         assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Local)));
-        assert!(!route.take_relay(&place.neighbour.handle(), 9));
         assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
         assert_eq!((route.path(), route.stream().remote_addr()), (Some(ConnectionPath::Open), Some(at(1))));
+    }
+
+    #[tokio::test]
+    async fn a_relay_takes_the_place_of_a_direct_way_by_which_nothing_came() {
+        let hook = Hook::armed(7);
+        let (place, route) = place(&hook).await;
+        assert!(route.take(&place.socket, at(1), Some(ConnectionPath::Open)));
+        assert!(route.take_relay(&place.neighbour.handle(), 9));
+        assert_eq!((route.path(), place.stream.remote_addr()), (Some(ConnectionPath::Relayed), Some(at(9))));
+        assert_eq!(hook.on_packet(sender(&place, 1)), Verdict::Move { remote_id: 7 });
+    }
+
+    #[tokio::test]
+    async fn no_relay_is_taken_once_the_peer_was_heard() {
+        let hook = Hook::armed(7);
+        let (place, route) = place(&hook).await;
+        let (udx, _datagrams) = udx::Udx::spawn(udx::Config::default());
+        let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let peer = udx.stream(udx::StreamOptions::default()).await.unwrap();
+        peer.connect(&socket, place.stream.id(), place.socket.local_addr()).unwrap();
+        assert!(route.take(&place.socket, socket.local_addr(), Some(ConnectionPath::Open)));
+        peer.handle().send_message(bytes::Bytes::new()).unwrap();
+        route.stream().heard().await.unwrap();
+        assert!(!route.take_relay(&place.neighbour.handle(), 9));
+        assert_eq!(route.path(), Some(ConnectionPath::Open));
     }
 
     #[tokio::test]

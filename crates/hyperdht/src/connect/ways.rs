@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use secret_stream::{KeyPair, PublicKey};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::Context;
@@ -32,7 +32,8 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct Ways {
     finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
     relaying: Option<BoxFuture<'static, Result<Link, ConnectError>>>,
-    head_start: Duration,
+    /// When the relay is asked at the latest.
+    relay_from: Instant,
 }
 
 /// A relay that both peers know of, and our side in the pair there.
@@ -59,12 +60,17 @@ impl Agreement {
 impl Ways {
     /// `finding` looks for a direct way and takes it, or fails.
     pub fn new(finding: BoxFuture<'static, Result<(), ConnectError>>) -> Self {
-        Self { finding: Some(finding), relaying: None, head_start: HEAD_START }
+        Self { finding: Some(finding), ..Self::taken() }
     }
 
     /// No direct way is to be looked for.
     pub fn none() -> Self {
-        Self { finding: None, relaying: None, head_start: Duration::ZERO }
+        Self { finding: None, relaying: None, relay_from: Instant::now() }
+    }
+
+    /// A direct way is taken already.
+    pub fn taken() -> Self {
+        Self { relay_from: Instant::now() + HEAD_START, ..Self::none() }
     }
 
     /// Lets a relay help, at which the owner of `keys` appears under that key.
@@ -83,9 +89,6 @@ impl Ways {
     /// Why the direct ways failed, once the relay has failed too.
     pub async fn first(&mut self, route: &Route) -> Result<Option<Link>, ConnectError> {
         let mut failure = None;
-        let mut may_relay = self.finding.is_none();
-        let head_start = sleep(self.head_start);
-        tokio::pin!(head_start);
         loop {
             if self.finding.is_none() && self.relaying.is_none() && !route.is_direct() {
                 return Err(failure.unwrap_or(ConnectError::PeerConnectionFailed));
@@ -95,12 +98,13 @@ impl Ways {
                 // First, because it may know more of the way that a peer came.
                 result = poll(&mut self.finding), if self.finding.is_some() => {
                     self.finding = None;
-                    failure = result.err();
-                    may_relay = true;
+                    if let Err(error) = result {
+                        failure = Some(error);
+                        self.relay_from = Instant::now();
+                    }
                 }
                 () = route.direct() => return Ok(None),
-                () = &mut head_start, if !may_relay => may_relay = true,
-                result = poll(&mut self.relaying), if may_relay && self.relaying.is_some() => {
+                result = poll_from(self.relay_from, &mut self.relaying), if self.relaying.is_some() => {
                     self.relaying = None;
                     match result {
                         Ok(link) if route.take_relay(link.neighbour(), link.stream()) => {
@@ -111,6 +115,29 @@ impl Ways {
                     }
                 }
             }
+        }
+    }
+
+    /// Watches over a direct way that was taken on the peer's word that it is open: the relay takes its
+    /// place if nothing comes by it.
+    pub async fn watch(self, route: Route) {
+        let Some(relaying) = self.relaying else { return };
+        let relayed = async {
+            sleep_until(self.relay_from).await;
+            relaying.await
+        };
+        let link = tokio::select! {
+            biased;
+            // Fails if the stream is closed, and then needs no relay either.
+            _ = route.stream().heard() => return,
+            relayed = relayed => match relayed {
+                Ok(link) => link,
+                Err(error) => return debug!(%error, "nothing comes by a direct way, nor is there a relay"),
+            }
+        };
+        if route.take_relay(link.neighbour(), link.stream()) {
+            debug!("nothing came by a direct way, which a relay takes the place of");
+            keep(link, route).await;
         }
     }
 
@@ -167,6 +194,12 @@ async fn poll<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
+}
+
+/// The same, from then on.
+async fn poll_from<T>(start: Instant, future: &mut Option<BoxFuture<'static, T>>) -> T {
+    sleep_until(start).await;
+    poll(future).await
 }
 
 #[cfg(test)]

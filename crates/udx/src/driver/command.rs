@@ -52,6 +52,7 @@ impl std::fmt::Debug for Command {
 pub(super) enum StreamCommand {
     Connect(Remote),
     ChangeRemote(Remote),
+    Redirect(Remote),
     Keepalive(Option<Micros>),
     Message(Bytes),
     Destroy,

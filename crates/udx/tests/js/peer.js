@@ -75,7 +75,8 @@ const commands = {
     stream.destroy()
   },
   changeRemote({ id, port }) {
-    stream.changeRemote(socket, id, port, '127.0.0.1').then(
+    // Nothing is returned where nothing is on its way any more.
+    Promise.resolve(stream.changeRemote(socket, id, port, '127.0.0.1')).then(
       () => say({ changed: true }),
       (error) => say({ changed: false, error: error.message })
     )

@@ -115,7 +115,8 @@ impl Owner {
         }
         match command {
             StreamCommand::Connect(remote) => entry.connect(remote, &self.sockets, &self.config),
-            StreamCommand::ChangeRemote(remote) => entry.change_remote(remote, &self.sockets),
+            StreamCommand::ChangeRemote(remote) => entry.change_remote(self.now, remote, &self.sockets),
+            StreamCommand::Redirect(remote) => entry.redirect(self.now, remote, &self.sockets),
             StreamCommand::Keepalive(interval) => entry.stream.set_keepalive(self.now, interval),
             // Too large for the path as known now: dropped, as the path would.
             StreamCommand::Message(message) => drop(entry.stream.send_message(message)),

@@ -100,8 +100,8 @@ impl Entry {
     /// Asks the firewall about a packet from a socket that was never the stream's own.
     pub fn is_admitted(
         &mut self,
-        socket: SocketId,
-        from: SocketAddr,
+        now: Instant,
+        (socket, from): (SocketId, SocketAddr),
         sockets: &[SocketState],
         config: &Config,
     ) -> bool {
@@ -131,7 +131,7 @@ impl Entry {
                     state.remote = Some((socket, from));
                 }
                 drop(state);
-                self.change_remote(Remote { socket, address: from, id: remote_id }, sockets);
+                self.change_remote(now, Remote { socket, address: from, id: remote_id }, sockets);
                 true
             }
         }
@@ -153,14 +153,37 @@ impl Entry {
         // Fails only if the stream is closed, which its user learns otherwise.
         let _ = self.stream.connect(remote);
         self.look_up_route(remote.address);
+        self.is_unheard = true;
     }
 
-    /// Moves the stream, whose user was told that it is moved.
-    pub fn change_remote(&mut self, remote: Remote, sockets: &[SocketState]) {
+    /// Moves the stream, whose user was told that it is moved. Where nothing came by the old way, what was sent by it
+    /// is not waited for.
+    pub fn change_remote(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
+        if self.is_unheard {
+            self.redirect(now, remote, sockets);
+            let mut state = self.shared.lock();
+            state.remote_changes += 1;
+            state.wake_watchers();
+        } else {
+            self.go(remote, sockets, |stream, remote| stream.change_remote(remote));
+        }
+    }
+
+    /// The same with all that is on its way.
+    pub fn redirect(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
+        self.go(remote, sockets, |stream, remote| stream.redirect(now, remote));
+    }
+
+    fn go(
+        &mut self,
+        remote: Remote,
+        sockets: &[SocketState],
+        change: impl FnOnce(&mut proto::Stream, Remote) -> Result<(), Error>,
+    ) {
         if let Some(remote) = reachable(remote, sockets) {
             self.add_socket(remote.socket);
             // Fails only if the stream is closed, which its user learns otherwise.
-            let _ = self.stream.change_remote(remote);
+            let _ = change(&mut self.stream, remote);
             self.look_up_route(remote.address);
             self.is_unheard = true;
             self.shared.lock().is_heard = false;
@@ -173,7 +196,7 @@ impl Entry {
         }
     }
 
-    /// Notes that the peer is where the stream was moved to, once a packet came from there.
+    /// Notes that the peer is where the stream was connected or moved to, once a packet came from there.
     pub fn note_sender(&mut self, socket: SocketId, from: SocketAddr) {
         let is_there = |remote: &Remote| {
             remote.socket == socket

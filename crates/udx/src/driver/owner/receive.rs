@@ -55,7 +55,7 @@ impl Owner {
         }
         if let Some(header) = Header::decode(datagram) {
             if let Some(entry) = self.streams.get_mut(&header.stream_id) {
-                if !entry.is_admitted(socket, from, &self.sockets, &self.config) {
+                if !entry.is_admitted(self.now, (socket, from), &self.sockets, &self.config) {
                     return;
                 }
                 if let Some(destination) = entry.relay_to.clone() {

@@ -45,6 +45,18 @@ impl StreamHandle {
         self.connect_to(Remote { socket, address, id: remote_id })
     }
 
+    /// Redirects a connected stream to the peer of `neighbour`, as [`Self::connect_beside`] names it, with all that is on
+    /// its way: for when nothing came by the way taken before.
+    ///
+    /// # Errors
+    /// [`Error::NotConnected`] if either is not, or why the stream is closed.
+    pub fn redirect_beside(&self, neighbour: &StreamHandle, remote_id: u32) -> Result<(), Error> {
+        let (socket, address) = neighbour.shared.lock().remote.ok_or(Error::NotConnected)?;
+        self.set_remote(socket, address)?;
+        self.command(StreamCommand::Redirect(Remote { socket, address, id: remote_id }));
+        Ok(())
+    }
+
     /// Moves the stream to another path: what was not yet sent goes there; packets on their way keep the old one,
     /// also when repeated. [`Self::remote_changed`] tells when all of those are acknowledged.
     ///
@@ -52,14 +64,7 @@ impl StreamHandle {
     /// [`Error::NotConnected`], [`Error::InvalidAddress`], or why the stream is closed.
     pub fn change_remote(&self, socket: &Socket, remote_id: u32, to: SocketAddr) -> Result<(), Error> {
         let remote = remote(socket, remote_id, to)?;
-        let mut state = self.shared.lock();
-        check_open(state.closed)?;
-        if !state.is_connected {
-            return Err(Error::NotConnected);
-        }
-        state.remote = Some((socket.id(), to));
-        state.is_heard = false;
-        drop(state);
+        self.set_remote(socket.id(), to)?;
         self.command(StreamCommand::ChangeRemote(remote));
         Ok(())
     }
@@ -83,7 +88,7 @@ impl StreamHandle {
         .await
     }
 
-    /// Waits until a packet came from where the stream was moved to last: the peer sends there too.
+    /// Waits until a packet came from where the stream was connected, or moved to last: the peer sends there too.
     ///
     /// # Errors
     /// Why the stream is closed.
@@ -175,6 +180,18 @@ impl StreamHandle {
             }
         })
         .await
+    }
+
+    /// Notes where a connected stream goes from now on.
+    fn set_remote(&self, socket: SocketId, to: SocketAddr) -> Result<(), Error> {
+        let mut state = self.shared.lock();
+        check_open(state.closed)?;
+        if !state.is_connected {
+            return Err(Error::NotConnected);
+        }
+        state.remote = Some((socket, to));
+        state.is_heard = false;
+        Ok(())
     }
 
     fn connect_to(&self, remote: Remote) -> Result<(), Error> {

@@ -263,11 +263,7 @@ impl Stream {
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InvalidAddress`] for port 0, or why the stream is closed.
     pub fn change_remote(&mut self, remote: Remote) -> Result<(), Error> {
-        self.check_open()?;
-        if self.remotes.current().is_none() {
-            return Err(Error::NotConnected);
-        }
-        check_address(remote)?;
+        self.check_change(remote)?;
         self.remotes.set(remote, self.outstanding.next());
         self.mtu = Mtu::new();
         if self.outstanding.is_empty() {
@@ -480,6 +476,15 @@ impl Stream {
 
     fn is_open(&self) -> bool {
         self.life == Life::Open
+    }
+
+    /// Whether the stream may go to that remote from its current one.
+    fn check_change(&self, remote: Remote) -> Result<(), Error> {
+        self.check_open()?;
+        if self.remotes.current().is_none() {
+            return Err(Error::NotConnected);
+        }
+        check_address(remote)
     }
 
     fn check_open(&self) -> Result<(), Error> {

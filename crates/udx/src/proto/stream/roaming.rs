@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use super::super::mtu::Mtu;
 use super::super::packet::{Flags, Header};
 use super::super::seq;
-use super::{Remote, SocketId, Stream};
+use super::{Error, Remote, SocketId, Stream};
 use crate::time::{Instant, Micros, SECOND};
 
 /// How long nothing must have come from the address in use before another one is believed: while the way works, packets
@@ -50,9 +50,23 @@ impl Stream {
             && !header.flags.intersects(Flags::DESTROY)
     }
 
+    /// Goes another way with all that is on its way already, which is taken to be lost: nothing came by the old one.
+    ///
+    /// # Errors
+    /// As [`Self::change_remote`].
+    pub fn redirect(&mut self, now: Instant, remote: Remote) -> Result<(), Error> {
+        self.check_change(remote)?;
+        self.begin_anew(now, remote);
+        Ok(())
+    }
+
     fn follow(&mut self, now: Instant, remote: Remote) {
-        self.remotes.replace(remote);
         self.followed = Some(remote);
+        self.begin_anew(now, remote);
+    }
+
+    fn begin_anew(&mut self, now: Instant, remote: Remote) {
+        self.remotes.replace(remote);
         self.heard_at = Some(now);
         self.mtu = Mtu::new();
         // Of the new way nothing is known: it gets little at first, as after a timeout, whoever lives there.
@@ -167,6 +181,21 @@ mod tests {
         run(&mut ends, 4000 * MS, 5000 * MS);
         assert_eq!(received(&mut ends[1]), 100_000);
         assert!(ends.iter().all(|end| end.stream.is_flushed() && end.stream.closed().is_none()));
+    }
+
+    #[test]
+    fn a_stream_that_reached_nobody_is_redirected_with_all_that_it_sent() {
+        let mut ends = pair();
+        let nowhere = Remote { address: address("10.0.0.9:9"), ..ends[0].stream.remote().unwrap() };
+        let there = ends[0].stream.remote().unwrap();
+        ends[0].stream.redirect(Instant::from_micros(1), nowhere).unwrap();
+        ends[0].stream.write(Instant::from_micros(1), Bytes::from(vec![7; 5000])).unwrap();
+        run(&mut ends, 1, 2000 * MS);
+        assert_eq!(received(&mut ends[1]), 0);
+        ends[0].stream.redirect(Instant::from_micros(2000 * MS), there).unwrap();
+        run(&mut ends, 2000 * MS, 2200 * MS);
+        assert_eq!(received(&mut ends[1]), 5000, "at once");
+        assert_eq!(ends[0].stream.take_followed(), None, "it was told where to go");
     }
 
     #[test]

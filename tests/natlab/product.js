@@ -1,0 +1,67 @@
+// The whole product in the NAT lab, by its command line: a hub in the "internet", `listen` behind
+// one NAT, `send` behind the other.
+const crypto = require('node:crypto')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const { NODES } = require('./lab')
+
+const PROGRAM = path.join(__dirname, '../../bin/ats-p2p.js')
+const URL = `http://${NODES[0]}:8787`
+// Longer than any transfer that still comes about.
+const PATIENCE = 60_000
+
+/**
+ * Sends a file of `bytes` from peer A of the lab to peer B. Returns `{ delivered, ms, path, codes }`:
+ * whether it arrived whole, the time from the start of `send` to its word that it did, the path of
+ * the last connection, and why it failed if it did. `hub` are further arguments for the hub;
+ * `meanwhile` is called with the hub's process id once the listener is there.
+ */
+async function deliver (lab, { bytes, hub = [], patience = PATIENCE, meanwhile = () => {} }) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-natlab-'))
+  try {
+    const file = path.join(folder, 'file')
+    fs.writeFileSync(file, crypto.randomBytes(bytes))
+    const service = start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`, ...hub])
+    await expect(service, 'listening')
+    const listener = start(lab, 'pb', folder, ['listen', '--actor-id', 'b', '--save-dir', path.join(folder, 'in')])
+    await expect(listener, 'connected')
+    meanwhile(service)
+    const began = performance.now()
+    const sender = start(lab, 'pa', folder, ['send', file, '--to', 'b', '--actor-id', 'a'])
+    const result = { delivered: false, ms: null, path: null, codes: [] }
+    for (;;) {
+      const event = await sender.next(['peer_connected', 'failed', 'transfer_complete'], patience)
+      if (event?.event === 'peer_connected') result.path = event.path
+      else if (event?.event === 'failed') result.codes.push(event.code)
+      else {
+        result.ms = performance.now() - began
+        result.delivered = event?.event === 'transfer_complete' && await isWhole(listener, file)
+        return result
+      }
+    }
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function isWhole (listener, file) {
+  const { filePath } = await expect(listener, 'transfer_complete')
+  return fs.readFileSync(filePath).equals(fs.readFileSync(file))
+}
+
+function start (lab, where, folder, [command, ...args]) {
+  const home = path.join(folder, where)
+  fs.mkdirSync(home, { recursive: true })
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('ATS_'))
+  const env = { ...Object.fromEntries(environment), HOME: home, ATS_P2P_HOME: path.join(home, 'state'), ATS_URL: URL }
+  return lab.start(where, process.execPath, [PROGRAM, command, ...args, '--json'], { env, cwd: home })
+}
+
+async function expect (program, name) {
+  const event = await program.next([name, 'failed'], PATIENCE)
+  if (event?.event !== name) throw new Error(`expected ${name}, got ${JSON.stringify(event)}`)
+  return event
+}
+
+module.exports = { deliver }
