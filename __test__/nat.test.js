@@ -7,9 +7,11 @@ const assert = require('node:assert')
 const fs = require('node:fs')
 const { describe, test } = require('node:test')
 const { Lab, unavailable } = require('../tests/natlab/lab')
+const { deliver } = require('../tests/natlab/product')
 const { NATPEER, connect } = require('../tests/natlab/table')
 
-const reason = unavailable() ?? (fs.existsSync(NATPEER) ? null : 'npm run test:rust builds the peer')
+const noLab = unavailable()
+const reason = noLab ?? (fs.existsSync(NATPEER) ? null : 'npm run test:rust builds the peer')
 const CONE = { a: ['cone'], b: ['cone'] }
 const CONE_AND_SYMMETRIC = { a: ['cone'], b: ['symmetric'] }
 const CASES = [
@@ -29,6 +31,26 @@ describe('NATs', { skip: reason ?? false }, () => {
         const result = await connect(lab, peers)
         assert.strictEqual(result.delivered, true, JSON.stringify(result))
         assert.strictEqual(result.path ?? null, path)
+      } finally {
+        await lab.down()
+      }
+    })
+  }
+})
+
+describe('files between NATs', { skip: noLab ?? false }, () => {
+  const CASES = [
+    ['go through the hub where no hole can be punched', { a: ['symmetric'], b: ['symmetric'] }, 'relayed'],
+    ['go through the hub where UDP is blocked between peers that say they are open', { blocked: true }, 'relayed'],
+    ['go through a hole where one can be', CONE, 'punched']
+  ]
+  for (const [name, kinds, path] of CASES) {
+    test(name, { timeout: 120_000 }, async (t) => {
+      const lab = await Lab.up(kinds)
+      try {
+        const result = await deliver(lab, { bytes: 3_000_000 })
+        assert.deepStrictEqual([result.delivered, result.path], [true, path], JSON.stringify(result))
+        t.diagnostic(`delivered in ${Math.round(result.ms)} ms`)
       } finally {
         await lab.down()
       }

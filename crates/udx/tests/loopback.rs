@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use udx::proto::packet::{Flags, Header};
-use udx::{Config, Datagrams, Error, RelayMeter, Socket, Stream, StreamOptions, Udx, Verdict};
+use udx::{Config, Datagrams, Error, RelayMeter, Socket, SocketId, Stream, StreamOptions, Udx, Verdict};
 
 fn localhost() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -295,6 +295,31 @@ async fn relayed_packets_are_as_captured() {
     // Nothing was said to the left.
     left.send_to(b"self", left.local_addr().unwrap()).await.unwrap();
     assert_eq!(receive(&left).await, b"self");
+}
+
+#[tokio::test]
+async fn the_first_packets_wait_at_a_relay_for_the_other_peer() {
+    let middle = end().await;
+    let (left, right) = (plain().await, plain().await);
+    let connect = |remote_id| {
+        Some(Box::new(move |_: SocketId, _: SocketAddr| Verdict::Connect { remote_id }) as udx::Firewall)
+    };
+    let options =
+        |id, remote_id| StreamOptions { id: Some(id), firewall: connect(remote_id), ..Default::default() };
+    let to_left = middle.udx.stream(options(3, 1)).await.unwrap();
+    let to_right = middle.udx.stream(options(4, 2)).await.unwrap();
+    to_left.handle().relay_to(&to_right.handle(), None);
+    to_right.handle().relay_to(&to_left.handle(), None);
+    for seq in 0..20 {
+        left.send_to(&packet(Flags::DATA, 3, seq, 0), middle.socket.local_addr()).await.unwrap();
+    }
+    right.send_to(&packet(Flags::DATA, 4, 0, 0), middle.socket.local_addr()).await.unwrap();
+    assert_eq!(receive(&left).await, packet(Flags::DATA, 1, 0, 0));
+    for seq in 0..8 {
+        assert_eq!(receive(&right).await, packet(Flags::DATA, 2, seq, 0));
+    }
+    left.send_to(&packet(Flags::DATA, 3, 20, 0), middle.socket.local_addr()).await.unwrap();
+    assert_eq!(receive(&right).await, packet(Flags::DATA, 2, 20, 0), "no more than those wait");
 }
 
 #[tokio::test]

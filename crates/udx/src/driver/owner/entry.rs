@@ -36,6 +36,8 @@ pub(super) struct Entry {
     pub share: Share,
     /// Groups what is handed up, if its user wants frames.
     pub framing: Option<Framing>,
+    /// Packets of a stream that is relayed to this one, from before it was connected.
+    pub held: Vec<Bytes>,
     /// Its packets go on to this stream's peer.
     pub relay_to: Option<Arc<Shared>>,
     /// What counts and limits that.
@@ -65,6 +67,7 @@ impl Entry {
             timer: None,
             share: Share::default(),
             framing: options.framed.then(Framing::default),
+            held: Vec::new(),
             relay_to: None,
             meter: None,
             give_up: None,

@@ -14,6 +14,9 @@ use crate::error::Error;
 use crate::proto::packet::{HEADER_LEN, Header};
 use crate::proto::{MAX_DATAGRAM, SocketId};
 
+/// Packets that wait for a stream which is not connected yet: the first ones of another, which is relayed to it.
+const MAX_HELD: usize = 8;
+
 /// Receive calls for each socket and turn.
 const RECEIVES: usize = 4;
 
@@ -63,6 +66,9 @@ impl Owner {
                     if entry.meter.as_ref().is_some_and(|meter| !meter.admits(self.now, &header, length)) {
                         return;
                     }
+                    if !entry.held.is_empty() {
+                        self.send_held(header.stream_id);
+                    }
                     self.relay_packet(&header, bytes, range, &destination);
                 } else {
                     if entry.is_unheard {
@@ -91,7 +97,8 @@ impl Owner {
         }
     }
 
-    /// Sends a packet on; it is lost if the destination is not connected.
+    /// Sends a packet on. The first few wait for a destination that is not connected yet: two peers whose streams
+    /// are relayed to each other begin at the same time, and who is nearer begins first.
     fn relay_packet(
         &mut self,
         header: &Header,
@@ -99,15 +106,33 @@ impl Owner {
         range: Range<usize>,
         destination: &Arc<Shared>,
     ) {
-        let remote = match self.streams.get(&destination.id) {
-            Some(entry) if Arc::ptr_eq(&entry.shared, destination) => entry.stream.remote(),
-            _ => None,
+        let Some(entry) = self.streams.get_mut(&destination.id) else { return };
+        if !Arc::ptr_eq(&entry.shared, destination) {
+            return;
+        }
+        let Some(remote) = entry.stream.remote() else {
+            if entry.held.len() < MAX_HELD
+                && let Some(packet) = bytes.get(range)
+            {
+                entry.held.push(Bytes::copy_from_slice(packet));
+            }
+            return;
         };
-        let Some(remote) = remote else { return };
         let is_over = self.relay.push(header, bytes, range, remote, &mut self.sockets);
         if is_over && let Some(entry) = self.streams.get_mut(&header.stream_id) {
             entry.stream.abort(Error::ConnectionReset);
             entry.touch(&mut self.touched);
+        }
+    }
+
+    /// Sends on what has waited for the stream of that id to be connected.
+    fn send_held(&mut self, id: u32) {
+        let Some(entry) = self.streams.get_mut(&id) else { return };
+        let Some(remote) = entry.stream.remote() else { return };
+        for packet in std::mem::take(&mut entry.held) {
+            if let Some(header) = Header::decode(&packet) {
+                self.relay.push(&header, &packet, 0..packet.len(), remote, &mut self.sockets);
+            }
         }
     }
 }
