@@ -1,21 +1,35 @@
-//! Congestion control: BBR version 1, in packets and microseconds (spec §10).
+//! Congestion control: BBR version 1, in packets and microseconds (spec §10), with a smaller window.
 //!
 //! The path is described by the greatest delivery rate and the least round-trip time seen lately; the window
 //! follows from their product, the pacing rate from the former.
+//!
+//! The rate's maximum is always a little more than a stream's part of a link, so in the end the window limits it, and
+//! what a window has beyond the product waits in a queue. Where that is another product, as libudx has it, a queue of
+//! one product overflows, and of two streams the one with the longer way has more there, and so more of the link. Here
+//! each stream keeps the same few packets and milliseconds there, and the queue, being as long for all, gives each the
+//! same.
+
+mod aggregation;
+mod loss;
 
 use std::collections::VecDeque;
 
 use super::rate::RateSample;
 use crate::time::{Instant, MILLISECOND, Micros, SECOND};
+use aggregation::Aggregation;
+use loss::RoundLoss;
 
-/// Window and pacing before anything is known, in packets.
-const INITIAL_WINDOW: usize = 10;
+/// Window and pacing before anything is known, in packets: as usual with QUIC, and less than any receiver's socket
+/// holds. From libudx's ten it takes almost two round trips more to fill a path.
+const INITIAL_WINDOW: usize = 32;
 /// Least window, in packets: enough to keep two delayed acknowledgements going.
 const MIN_WINDOW: usize = 4;
 /// 2/ln 2: the least gain that doubles the rate each round.
 const HIGH_GAIN: f64 = 2.88539;
-/// Window gain once the path is known: room for acknowledgements that come late and in bulk.
-const WINDOW_GAIN: f64 = 2.0;
+/// What the window has beyond the product once the path is known, in packets and in time's worth of them; together no
+/// more than the product again.
+const ROOM: f64 = 20.0;
+const ROOM_TIME: Micros = 3 * MILLISECOND;
 /// Pacing gains of the phases of PROBE_BW, each about one round trip long: one that probes, one that drains what that
 /// left behind, and some at the rate as it is.
 const PROBE_GAIN: f64 = 1.25;
@@ -37,12 +51,6 @@ const PROBE_RTT_TIME: Micros = 200 * MILLISECOND;
 /// Growth of the delivery rate that counts as growth, and rounds without it that say "the pipe is full".
 const FULL_GROWTH: f64 = 1.25;
 const FULL_ROUNDS: u8 = 3;
-/// Rounds per slot of the two-slot maximum of excess acknowledgements.
-const EXTRA_ACKED_ROUNDS: u8 = 5;
-/// Excess acknowledgements are trusted up to this much time's worth.
-const EXTRA_ACKED_MAX: Micros = 100 * MILLISECOND;
-/// Acknowledgements after which an aggregation epoch restarts.
-const EPOCH_RESET: u64 = 1 << 20;
 /// Time's worth of packets that one send may carry, and its bounds in packets; three such bursts (one being
 /// built, one in the sender's queue, one at the receiver) are added to the window, or bursts would starve it.
 const BURST_TIME: Micros = MILLISECOND;
@@ -98,7 +106,6 @@ pub(super) struct Bbr {
     /// Bytes per microsecond.
     rate: f64,
     pacing_gain: f64,
-    window_gain: f64,
 
     /// Payload bytes of the packets that estimates count.
     payload: usize,
@@ -116,17 +123,14 @@ pub(super) struct Bbr {
     full_bandwidth: f64,
     full_count: u8,
     is_full: bool,
+    loss: RoundLoss,
 
     /// Cruising phases left before the next probe.
     cruises: u64,
     cycle_at: Instant,
     random: u64,
 
-    extra_acked: [u64; 2],
-    extra_slot: usize,
-    extra_rounds: u8,
-    epoch_at: Instant,
-    epoch_acked: u64,
+    aggregation: Aggregation,
 
     prior_phase: Phase,
     is_conserving: bool,
@@ -144,7 +148,6 @@ impl Bbr {
             prior_window: 0,
             rate: per_micro * payload as f64 * HIGH_GAIN * PACING_MARGIN,
             pacing_gain: HIGH_GAIN,
-            window_gain: HIGH_GAIN,
             payload,
             bandwidth: VecDeque::new(),
             round: 0,
@@ -157,14 +160,11 @@ impl Bbr {
             full_bandwidth: 0.0,
             full_count: 0,
             is_full: false,
+            loss: RoundLoss::default(),
             cruises: 0,
             cycle_at: Instant::default(),
             random: seed,
-            extra_acked: [0; 2],
-            extra_slot: 0,
-            extra_rounds: 0,
-            epoch_at: Instant::default(),
-            epoch_acked: 0,
+            aggregation: Aggregation::default(),
             prior_phase: Phase::Open,
             is_conserving: false,
             is_idle_restart: false,
@@ -190,7 +190,10 @@ impl Bbr {
     pub fn on_ack(&mut self, ack: &Ack) {
         self.follow_packet_size(ack.payload);
         self.update_bandwidth(ack);
-        self.update_aggregation(ack);
+        if ack.rate.is_some() && ack.acked > 0 {
+            let bandwidth = self.best_bandwidth();
+            self.aggregation.on_acked(ack.now, ack.acked, bandwidth, self.window, self.is_round_start);
+        }
         self.update_cycle(ack);
         self.check_full(ack);
         self.check_drain(ack);
@@ -202,8 +205,7 @@ impl Bbr {
     /// Sending resumes with nothing in flight, after the application had nothing to send.
     pub fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
         self.is_idle_restart = true;
-        self.epoch_at = now;
-        self.epoch_acked = 0;
+        self.aggregation.restart(now);
         match self.mode {
             Mode::ProbeBandwidth => self.set_rate_with_gain(1.0, payload),
             Mode::ProbeRtt => self.check_probe_rtt_done(now, delivered),
@@ -239,6 +241,23 @@ impl Bbr {
         let product = (self.best_bandwidth() * min_rtt as f64 * gain).ceil().max(1.0);
         let burst = (self.rate * BURST_TIME as f64 / payload as f64).clamp(1.0, MAX_BURST);
         (product + 3.0 * burst) as usize
+    }
+
+    /// Where the window tends.
+    fn window_target(&self, payload: usize) -> usize {
+        let bandwidth = self.best_bandwidth();
+        let gain = match self.mode {
+            Mode::Startup | Mode::Drain => HIGH_GAIN,
+            Mode::ProbeBandwidth | Mode::ProbeRtt => self.pacing_gain.max(1.0),
+        };
+        let room = match self.min_rtt {
+            Some(min_rtt) if self.mode == Mode::ProbeBandwidth => {
+                (ROOM + bandwidth * ROOM_TIME as f64).min(bandwidth * min_rtt as f64)
+            }
+            _ => 0.0,
+        };
+        let extra = if self.is_full { self.aggregation.extra(bandwidth) } else { 0 };
+        self.target(gain, payload) + room as usize + extra
     }
 
     /// A path carries so many bytes in a time: of larger packets, fewer.
@@ -277,39 +296,6 @@ impl Bbr {
         }
     }
 
-    fn update_aggregation(&mut self, ack: &Ack) {
-        if ack.rate.is_none() || ack.acked == 0 {
-            return;
-        }
-        if self.is_round_start {
-            self.extra_rounds += 1;
-            if self.extra_rounds >= EXTRA_ACKED_ROUNDS {
-                self.extra_rounds = 0;
-                self.extra_slot ^= 1;
-                self.extra_acked[self.extra_slot] = 0;
-            }
-        }
-        let acked = ack.acked as u64;
-        let mut expected = (self.best_bandwidth() * (ack.now - self.epoch_at) as f64) as u64;
-        if self.epoch_acked <= expected || self.epoch_acked + acked >= EPOCH_RESET {
-            self.epoch_acked = 0;
-            self.epoch_at = ack.now;
-            expected = 0;
-        }
-        self.epoch_acked += acked;
-        let extra = (self.epoch_acked - expected).min(self.window as u64);
-        let slot = &mut self.extra_acked[self.extra_slot];
-        *slot = (*slot).max(extra);
-    }
-
-    fn extra_window(&self) -> usize {
-        if !self.is_full {
-            return 0;
-        }
-        let extra = self.extra_acked[0].max(self.extra_acked[1]) as usize;
-        extra.min((self.best_bandwidth() * EXTRA_ACKED_MAX as f64) as usize)
-    }
-
     fn update_cycle(&mut self, ack: &Ack) {
         if self.mode != Mode::ProbeBandwidth {
             return;
@@ -339,6 +325,11 @@ impl Bbr {
     }
 
     fn check_full(&mut self, ack: &Ack) {
+        let is_heavy = self.loss.on_ack(ack.lost, ack.acked, self.is_round_start);
+        if is_heavy && self.mode == Mode::Startup {
+            // The queue is full too: to go on would only cost packets.
+            self.is_full = true;
+        }
         if self.is_full || !self.is_round_start || ack.rate.is_none_or(|sample| sample.is_app_limited) {
             return;
         }
@@ -355,7 +346,6 @@ impl Bbr {
         if self.mode == Mode::Startup && self.is_full {
             self.mode = Mode::Drain;
             self.pacing_gain = 1.0 / HIGH_GAIN;
-            self.window_gain = HIGH_GAIN;
         }
         if self.mode == Mode::Drain && ack.in_flight <= self.target(1.0, ack.payload) {
             self.enter_probe_bandwidth(ack.now);
@@ -364,7 +354,6 @@ impl Bbr {
 
     fn enter_probe_bandwidth(&mut self, now: Instant) {
         self.mode = Mode::ProbeBandwidth;
-        self.window_gain = WINDOW_GAIN;
         self.cycle_at = now;
         self.cruise();
     }
@@ -392,7 +381,6 @@ impl Bbr {
             self.save_window();
             self.mode = Mode::ProbeRtt;
             self.pacing_gain = 1.0;
-            self.window_gain = 1.0;
             self.probe_rtt_done_at = None;
         }
         if self.mode == Mode::ProbeRtt {
@@ -428,7 +416,6 @@ impl Bbr {
         } else {
             self.mode = Mode::Startup;
             self.pacing_gain = HIGH_GAIN;
-            self.window_gain = HIGH_GAIN;
         }
     }
 
@@ -452,7 +439,7 @@ impl Bbr {
 
     fn set_window(&mut self, ack: &Ack) {
         if ack.acked > 0 && !self.follow_recovery(ack) {
-            let target = self.target(self.window_gain, ack.payload) + self.extra_window();
+            let target = self.window_target(ack.payload);
             if self.is_full {
                 self.window = (self.window + ack.acked).min(target);
             } else if self.window < target || ack.delivered < INITIAL_WINDOW as u64 {
@@ -471,9 +458,12 @@ impl Bbr {
             self.window = self.window.saturating_sub(ack.lost).max(1);
         }
         if ack.phase == Phase::Recovery && self.prior_phase != Phase::Recovery {
-            self.is_conserving = true;
+            // Later the window follows estimates that losses do not lower, and has little to spare.
+            self.is_conserving = !self.is_full;
             self.next_round_delivered = ack.delivered;
-            self.window = ack.in_flight + ack.acked;
+            if self.is_conserving {
+                self.window = ack.in_flight + ack.acked;
+            }
         } else if ack.phase == Phase::Open && self.prior_phase != Phase::Open {
             self.window = self.window.max(self.prior_window);
             self.is_conserving = false;

@@ -1,0 +1,41 @@
+//! How much of a round was lost: so much as tells of a full queue, or as little as chance takes.
+
+/// Part of a round's packets that chance does not take on paths worth using, and least number of them.
+const HEAVY: f64 = 0.05;
+const HEAVY_PACKETS: u64 = 8;
+
+/// Losses of the present round.
+#[derive(Debug, Default)]
+pub(super) struct RoundLoss {
+    lost: u64,
+    acked: u64,
+}
+
+impl RoundLoss {
+    /// Counts what an acknowledgement brought. At the end of a round: whether it lost too much.
+    pub fn on_ack(&mut self, lost: usize, acked: usize, is_round_start: bool) -> bool {
+        self.lost += lost as u64;
+        self.acked += acked as u64;
+        if !is_round_start {
+            return false;
+        }
+        let Self { lost, acked } = std::mem::take(self);
+        lost >= HEAVY_PACKETS && lost as f64 > HEAVY * (lost + acked) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_told_from_chance() {
+        let mut loss = RoundLoss::default();
+        assert!(!loss.on_ack(30, 100, false));
+        assert!(loss.on_ack(0, 100, true));
+        // Counted anew.
+        assert!(!loss.on_ack(0, 100, true));
+        assert!(!loss.on_ack(10, 400, true));
+        assert!(!loss.on_ack(7, 10, true));
+    }
+}
