@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../crates/udx/tests/common/fuzzing.rs"]
-mod fuzzing;
+#[path = "../../crates/udx/tests/common/fuzzing/packet.rs"]
+mod packet;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::packet(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| packet::run(data));

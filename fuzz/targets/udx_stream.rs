@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../crates/udx/tests/common/fuzzing.rs"]
-mod fuzzing;
+#[path = "../../crates/udx/tests/common/fuzzing/stream.rs"]
+mod stream;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stream::run(data));

@@ -1,7 +1,9 @@
 //! Replays what fuzzing found worth keeping.
 
-#[path = "common/fuzzing.rs"]
-mod fuzzing;
+#[path = "common/fuzzing/packet.rs"]
+mod packet;
+#[path = "common/fuzzing/stream.rs"]
+mod stream;
 
 use std::path::Path;
 
@@ -17,10 +19,10 @@ fn replay(target: &str, run: fn(&[u8])) {
 
 #[test]
 fn packets_of_the_corpus_are_read_or_not() {
-    replay("udx_packet", fuzzing::packet);
+    replay("udx_packet", packet::run);
 }
 
 #[test]
 fn a_stream_survives_the_corpus() {
-    replay("udx_stream", fuzzing::stream);
+    replay("udx_stream", stream::run);
 }

@@ -1,12 +1,9 @@
-//! What fuzzing runs: each function takes any bytes and panics where something is wrong.
-
-// Each of two targets uses one of them.
-#![allow(dead_code)]
+//! Any bytes as what happens to a stream: panics where something is wrong. Fuzzing runs it.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use udx::proto::packet::{HEADER_LEN, Header, decode_sacks};
+use udx::proto::packet::Header;
 use udx::proto::{Limits, Remote, Stream, StreamConfig};
 use udx::{Instant, SocketId};
 
@@ -14,23 +11,10 @@ const LIMITS: Limits = Limits { segments: 64, room: usize::MAX / 2 };
 /// The most a stream may hold for a reader that reads: its window, and what is on its way.
 const MOST_READ: usize = 8 << 20;
 
-/// The packet decoder: what is read is written alike, and the parts lie inside.
-pub fn packet(data: &[u8]) {
-    let Some(header) = Header::decode(data) else { return };
-    let mut encoded = Vec::new();
-    header.encode(&mut encoded);
-    assert_eq!(&encoded[..], &data[..HEADER_LEN]);
-    if let Some(layout) = header.layout(data.len() - HEADER_LEN) {
-        let body = &data[HEADER_LEN..];
-        assert!(decode_sacks(&body[layout.sacks]).count() <= body.len());
-        let _ = &body[layout.payload];
-    }
-}
-
 /// A whole stream, to which packets come at any time and rate, and whose application does
 /// anything. The input is a list of steps: a byte that says what happens, and up to 255 bytes,
 /// after their count, to do it with.
-pub fn stream(data: &[u8]) {
+pub fn run(data: &[u8]) {
     let mut stream = Stream::new(&StreamConfig::new(1));
     assert!(stream.connect(remote(2)).is_ok());
     let mut now = Instant::from_micros(1_000_000);
