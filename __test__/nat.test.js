@@ -14,6 +14,8 @@ const noLab = unavailable()
 const reason = noLab ?? (fs.existsSync(NATPEER) ? null : 'npm run test:rust builds the peer')
 const CONE = { a: ['cone'], b: ['cone'] }
 const CONE_AND_SYMMETRIC = { a: ['cone'], b: ['symmetric'] }
+// Of what is sent while a direct way opens.
+const HALF = 10_000_000
 const CASES = [
   ['a hole is punched between two NATs', CONE, 'ours:ours', 'punched'],
   ['a JavaScript client punches to us', CONE, 'ours:js', null],
@@ -51,6 +53,30 @@ describe('files between NATs', { skip: noLab ?? false }, () => {
         const result = await deliver(lab, { bytes: 3_000_000 })
         assert.deepStrictEqual([result.delivered, result.path], [true, path], JSON.stringify(result))
         t.diagnostic(`delivered in ${Math.round(result.ms)} ms`)
+      } finally {
+        await lab.down()
+      }
+    })
+  }
+})
+
+describe('a stream moves from its relay to a direct way that opens', { skip: reason ?? false, concurrency: true }, () => {
+  for (const peers of ['ours:ours', 'js:ours', 'ours:js']) {
+    test(peers, { timeout: 120_000 }, async () => {
+      const lab = await Lab.up({ ...CONE, blocked: true })
+      try {
+        let relay
+        const connected = (nodes) => {
+          relay = nodes
+          return lab.unblock()
+        }
+        const result = await connect(lab, peers, { relay: true, bytes: 2 * HALF, idle: 6, connected })
+        assert.strictEqual(result.delivered, true, JSON.stringify(result))
+        if (peers.endsWith('ours')) assert.deepStrictEqual([result.path, result.lastPath], ['relayed', 'punched'])
+        assert.strictEqual((await relay.next(['pairs'], 1000)).pairs, 1)
+        const end = await relay.next(['pairs'], 1000)
+        assert.strictEqual(end.pairs, 0)
+        assert.ok(end.bytes < 1.5 * HALF, `${end.bytes} bytes went through the relay`)
       } finally {
         await lab.down()
       }

@@ -80,6 +80,7 @@ class Lab {
   constructor (prefix) {
     this.prefix = prefix
     this.namespaces = []
+    this.blocking = []
     this.children = new Set()
     this.onexit = () => this.#downNow()
     process.on('exit', this.onexit)
@@ -102,6 +103,13 @@ class Lab {
     await run('ip', ['-n', this.#name(peer), 'link', 'set', 'e0', state])
     if (state === 'up' && this.routes[peer]) {
       await run('ip', ['-n', this.#name(peer), 'route', 'replace', 'default', 'via', this.routes[peer]])
+    }
+  }
+
+  // Lets UDP pass between the peers of a lab that was built with `blocked`.
+  async unblock () {
+    for (const space of this.blocking.splice(0)) {
+      await run('ip', ['netns', 'exec', space, 'nft', 'delete table ip block'])
     }
   }
 
@@ -152,6 +160,7 @@ class Lab {
       for (const [side, other] of [['a', 'b'], ['b', 'a']]) {
         const kinds = side === 'a' ? a : b
         const where = this.#name(kinds.length > 0 ? `${side}0` : `p${side}`)
+        this.blocking.push(where)
         await this.#nft(where, [
           'add table ip block',
           'add chain ip block in { type filter hook prerouting priority -300; }',

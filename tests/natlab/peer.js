@@ -68,11 +68,14 @@ async function deliver (stream, ms, attempt) {
     say({ event: 'delivered', ok: data.toString() === 'ok', ms: ms() })
     process.exit(0)
   })
-  await sleep(Number(idle) * 1000)
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(bytes))
   stream.write(length)
-  for (let left = Number(bytes); left > 0; left -= CHUNK) stream.write(Buffer.alloc(Math.min(left, CHUNK), 7))
+  const half = Math.floor(Number(bytes) / 2)
+  for (const [part, rest] of [[half, Number(idle)], [Number(bytes) - half, 0]]) {
+    for (let left = part; left > 0; left -= CHUNK) stream.write(Buffer.alloc(Math.min(left, CHUNK), 7))
+    await sleep(rest * 1000)
+  }
 }
 
 function sleep (ms) {

@@ -12,30 +12,31 @@ const URL = `http://${NODES[0]}:8787`
 const PATIENCE = 60_000
 
 /**
- * Sends a file of `bytes` from peer A of the lab to peer B. Returns `{ delivered, ms, path, codes }`:
- * whether it arrived whole, the time from the start of `send` to its word that it did, the path of
- * the last connection, and why it failed if it did. `hub` are further arguments for the hub;
- * `meanwhile` is called with the hub's process id once the listener is there.
+ * Sends a file of `bytes` from peer A of the lab to peer B. Returns `delivered`, whether it arrived
+ * whole; `ms`, the time from the start of `send` to its word that it did; the `path` of the last
+ * connection; `codes`, why it failed if it did; and `memory`, the most MiB that the hub's process
+ * has held, `before` the transfer and `after` it.
  */
-async function deliver (lab, { bytes, hub = [], patience = PATIENCE, meanwhile = () => {} }) {
+async function deliver (lab, { bytes, patience = PATIENCE }) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-natlab-'))
   try {
     const file = path.join(folder, 'file')
     fs.writeFileSync(file, crypto.randomBytes(bytes))
-    const service = start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`, ...hub])
+    const service = start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`])
     await expect(service, 'listening')
     const listener = start(lab, 'pb', folder, ['listen', '--actor-id', 'b', '--save-dir', path.join(folder, 'in')])
     await expect(listener, 'connected')
-    meanwhile(service)
+    const memory = { before: mostMemory(service) }
     const began = performance.now()
     const sender = start(lab, 'pa', folder, ['send', file, '--to', 'b', '--actor-id', 'a'])
-    const result = { delivered: false, ms: null, path: null, codes: [] }
+    const result = { delivered: false, ms: null, path: null, codes: [], memory }
     for (;;) {
       const event = await sender.next(['peer_connected', 'failed', 'transfer_complete'], patience)
       if (event?.event === 'peer_connected') result.path = event.path
       else if (event?.event === 'failed') result.codes.push(event.code)
       else {
         result.ms = performance.now() - began
+        memory.after = mostMemory(service)
         result.delivered = event?.event === 'transfer_complete' && await isWhole(listener, file)
         return result
       }
@@ -43,6 +44,11 @@ async function deliver (lab, { bytes, hub = [], patience = PATIENCE, meanwhile =
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
   }
+}
+
+function mostMemory ({ child }) {
+  const status = fs.readFileSync(`/proc/${child.pid}/status`, 'utf8')
+  return Number(status.match(/^VmHWM:\s+(\d+) kB$/m)[1]) / 1024
 }
 
 async function isWhole (listener, file) {

@@ -3,9 +3,9 @@
 //!
 //! ```text
 //! natpeer nodes HOST...             nodes of a network of their own, port 49737 of each address,
-//!                                   and a relay on the first
+//!                                   and a relay on the first, of which it says how many pairs it has
 //! natpeer serve BOOTSTRAP [RELAY]   takes what clients send and says that it came
-//! natpeer dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]   connects, rests for IDLE seconds, and sends
+//! natpeer dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]   connects, sends half, rests for IDLE seconds, and sends the rest
 //! ```
 //! It ends with its standard input.
 
@@ -27,6 +27,8 @@ const CHUNK: usize = 64 * 1024;
 /// Attempts to connect, as an application makes them; and the time for all.
 const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the relay is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -72,7 +74,14 @@ async fn nodes(hosts: &[&str]) -> Result<()> {
         None => return Err("no host is named".into()),
     };
     println!(r#"{{"event":"ready","relay":"{}"}}"#, hex(&relay.public_key()));
-    std::future::pending().await
+    let mut pairs = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let load = relay.load();
+        if std::mem::replace(&mut pairs, load.pairs) != load.pairs {
+            println!(r#"{{"event":"pairs","pairs":{pairs},"bytes":{}}}"#, load.bytes);
+        }
+    }
 }
 
 async fn serve(nodes: &str, relay: Option<[u8; 32]>) -> Result<()> {
@@ -133,14 +142,16 @@ async fn dial(nodes: &str, key: &str, bytes: usize, idle: u64, relay: Option<[u8
         connection.link().path_name(),
         connection.remote_addr(),
     );
-    tokio::time::sleep(Duration::from_secs(idle)).await;
     let stream = &mut connection.stream;
     stream.send(&(bytes as u64).to_le_bytes()).await?;
-    let mut left = bytes;
-    while left > 0 {
-        let chunk = left.min(CHUNK);
-        stream.send(&vec![7; chunk]).await?;
-        left -= chunk;
+    for (half, rest) in [(bytes / 2, idle), (bytes - bytes / 2, 0)] {
+        let mut left = half;
+        while left > 0 {
+            let chunk = left.min(CHUNK);
+            stream.send(&vec![7; chunk]).await?;
+            left -= chunk;
+        }
+        tokio::time::sleep(Duration::from_secs(rest)).await;
     }
     let answer = stream.recv().await?;
     let delivered = answer.is_some_and(|answer| answer.as_ref() == b"ok");
