@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use crate::lab::{Agent, PATIENCE};
+use crate::lab::{Agent, Lab, PATIENCE};
 
 const CHANNEL: &str = "p2p-transfer";
 
@@ -124,6 +124,28 @@ pub async fn try_dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Option<Peer
     let options = ConnectOptions { key_pair: Some(key_pair.clone()), ..Default::default() };
     let connection = dht.connect(key_of(task), options).await.ok()?;
     Some(Peer::new(connection.stream))
+}
+
+/// A sender of ours' kind, in parts, whose actor is `a`.
+pub struct Sender {
+    pub client: Client,
+    pub keys: KeyPair,
+    pub server: Server,
+    _dht: Dht,
+}
+
+impl Sender {
+    pub async fn new(lab: &Lab) -> Sender {
+        let (dht, keys) = (lab.dht().await, KeyPair::generate());
+        Sender { client: lab.client("a"), server: listen(&dht, &keys).await, keys, _dht: dht }
+    }
+
+    /// Offers `content` to `b`.
+    pub async fn offer(&self, content: &[u8], p2p: Value) -> Task {
+        let mut payload = offer_payload(&uuid::Uuid::new_v4().to_string(), "f", content, "a", Some("b"));
+        payload["p2p"] = p2p;
+        post(&self.client, payload).await
+    }
 }
 
 /// Listens on a key, for whoever dials it.

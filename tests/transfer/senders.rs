@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{Client, ListQuery, Status, Task};
+use ats_p2p::ats::{ListQuery, Status};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
-use hyperdht::Dht;
-use hyperdht::connect::Server;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,33 +12,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::lab::{Lab, PATIENCE, content, sha256};
-use crate::peer::{LEASE, dialled, listen, met, offer_payload, p2p, post, until, wait_on};
+use crate::peer::{LEASE, Sender, dialled, met, offer_payload, p2p, post, until, wait_on};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Bytes that are some way through a transfer when there are more.
 const SOME: usize = 300_000;
-
-/// A sender of ours' kind, in parts.
-struct Sender {
-    client: Client,
-    keys: KeyPair,
-    server: Server,
-    _dht: Dht,
-}
-
-impl Sender {
-    async fn new(lab: &Lab) -> Sender {
-        let (dht, keys) = (lab.dht().await, KeyPair::generate());
-        Sender { client: lab.client("a"), server: listen(&dht, &keys).await, keys, _dht: dht }
-    }
-
-    async fn offer(&self, content: &[u8], to: &str) -> Task {
-        let mut payload = offer_payload(&uuid::Uuid::new_v4().to_string(), "f", content, "a", Some(to));
-        payload["p2p"] = p2p(&self.keys, 1);
-        post(&self.client, payload).await
-    }
-}
 
 /// An offer as an original with this id makes it.
 fn from_original(from: &str, to: Option<&str>) -> Value {
@@ -188,7 +165,7 @@ async fn an_offer_is_answered_once_but_may_be_accepted_again_where_nothing_was_c
     let b = lab.agent("b", |_| {});
     b.watch(None);
     let mut a = Sender::new(&lab).await;
-    let task = a.offer(b"content", "b").await;
+    let task = a.offer(b"content", p2p(&a.keys, 1)).await;
     let (offer, _) = b.offer().await;
     let nowhere = lab.path("missing").join("f");
     assert_eq!(b.accept(offer, nowhere).await.unwrap_err().code, Code::NotWritable);
@@ -214,7 +191,7 @@ async fn a_claim_that_lapsed_is_made_again_to_complete_the_task() {
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
     let mut a = Sender::new(&lab).await;
-    let task = a.offer(b"content", "b").await;
+    let task = a.offer(b"content", p2p(&a.keys, 1)).await;
     let mut peer = dialled(&mut a.server).await;
     peer.announce(&task.payload).await;
     b.event_named("transfer_start").await;
@@ -252,7 +229,7 @@ async fn what_differs_from_the_offer_is_refused_and_leaves_nothing() {
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
     for fault in ["meta", "longer", "shorter", "other"] {
-        let task = a.offer(&content, "b").await;
+        let task = a.offer(&content, p2p(&a.keys, 1)).await;
         let mut peer = dialled(&mut a.server).await;
         let mut meta = task.payload.clone();
         if fault == "meta" {
@@ -284,7 +261,7 @@ async fn a_lost_connection_is_dialled_again() {
     b.watch(Some(lab.path("in")));
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
-    let task = a.offer(&content, "b").await;
+    let task = a.offer(&content, p2p(&a.keys, 1)).await;
     let mut peer = dialled(&mut a.server).await;
     peer.announce(&task.payload).await;
     peer.hand_over(&content[..SOME / 2]).await;
@@ -310,7 +287,7 @@ async fn a_sender_that_falls_silent_or_vanishes_ends_the_transfer() {
     b.watch(Some(lab.path("in")));
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
-    let task = a.offer(&content, "b").await;
+    let task = a.offer(&content, p2p(&a.keys, 1)).await;
     let mut silent = dialled(&mut a.server).await;
     silent.announce(&task.payload).await;
     silent.hand_over(&content[..SOME / 2]).await;
@@ -319,7 +296,7 @@ async fn a_sender_that_falls_silent_or_vanishes_ends_the_transfer() {
     assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_STALLED");
     until(&a.client, &task.id, Status::Failed).await;
 
-    let task = a.offer(&content, "b").await;
+    let task = a.offer(&content, p2p(&a.keys, 1)).await;
     let mut vanishing = dialled(&mut a.server).await;
     vanishing.announce(&task.payload).await;
     vanishing.hand_over(&content[..SOME / 2]).await;
@@ -339,7 +316,7 @@ async fn a_third_party_that_cancels_the_task_is_the_cause() {
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
     for sender_leaves in [false, true] {
-        let task = a.offer(&content, "b").await;
+        let task = a.offer(&content, p2p(&a.keys, 1)).await;
         let mut peer = dialled(&mut a.server).await;
         peer.announce(&task.payload).await;
         peer.hand_over(&content[..SOME / 2]).await;
@@ -491,7 +468,7 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
     b.watch(None);
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
-    let task = a.offer(&content, "b").await;
+    let task = a.offer(&content, p2p(&a.keys, 1)).await;
     let transfer = async {
         let mut peer = dialled(&mut a.server).await;
         peer.announce(&task.payload).await;
