@@ -7,7 +7,7 @@ const assert = require('node:assert')
 const fs = require('node:fs')
 const { describe, test } = require('node:test')
 const { Lab, unavailable } = require('../tests/natlab/lab')
-const { deliver } = require('../tests/natlab/product')
+const { deliver, examine } = require('../tests/natlab/product')
 const { NATPEER, connect } = require('../tests/natlab/table')
 
 const noLab = unavailable()
@@ -57,6 +57,21 @@ describe('files between NATs', { skip: noLab ?? false }, () => {
         await lab.down()
       }
     })
+  }
+})
+
+test('the doctor says that a peer is reached through the relay alone', { skip: noLab ?? false, timeout: 120_000 }, async () => {
+  const lab = await Lab.up({ a: ['symmetric'], b: ['symmetric'] })
+  try {
+    const { peer, nat, exit } = await examine(lab)
+    assert.deepStrictEqual([peer.status, peer.facts?.path], ['warning', 'relayed'], JSON.stringify(peer))
+    assert.match(peer.found, /only through the relay at 45\.0\.0\.1:/)
+    assert.match(peer.advice, /nothing but ciphertext/)
+    assert.deepStrictEqual([nat.status, nat.facts.kind], ['warning', 'random'])
+    assert.match(nat.advice, /the relay alone/)
+    assert.strictEqual(exit.code, 0)
+  } finally {
+    await lab.down()
   }
 })
 

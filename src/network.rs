@@ -34,6 +34,17 @@ pub enum RelayChoice {
     Nobody,
 }
 
+impl RelayChoice {
+    /// The relay that is meant, where the hub has this one.
+    pub(crate) fn among(self, hub: Option<PublicKey>) -> Option<PublicKey> {
+        match self {
+            RelayChoice::Hub => hub,
+            RelayChoice::Key(key) => Some(key),
+            RelayChoice::Nobody => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum State {
     Idle,
@@ -55,11 +66,7 @@ impl Network {
 
     /// The relay to go through where no direct way opens; known once the DHT node is up.
     pub fn relay(&self) -> Option<PublicKey> {
-        match self.relay {
-            RelayChoice::Hub => self.hub_relay.get().copied(),
-            RelayChoice::Key(key) => Some(key),
-            RelayChoice::Nobody => None,
-        }
+        self.relay.among(self.hub_relay.get().copied())
     }
 
     /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.

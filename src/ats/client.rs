@@ -276,6 +276,12 @@ impl Client {
         Ok(Health { status, p2p: p2p.map(P2pHealth::from_value) })
     }
 
+    /// Asks a hub's relay to serve a key that no task names, for [`crate::hub::GUEST_STAY`].
+    pub async fn visit_relay(&self, key: &[u8; 32]) -> Result<()> {
+        let body = json!({ "key": hex::encode(key) });
+        self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)
+    }
+
     /// Subscribes to events; must be called within a tokio runtime. Comes back at once and connects,
     /// again and again if need be, until it is dropped.
     pub fn events(&self, subscription: Subscription) -> Events {

@@ -84,6 +84,10 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
             Some(client) => service::clock(client),
             None => of_client("clock", "mend the settings first"),
         };
+        // As for a transfer: with bootstrap nodes of one's own, the hub's relay is on another network.
+        let hub_relay = health.as_ref().filter(|_| options.bootstrap.is_none());
+        let relay = hub_relay.and_then(|health| health.p2p.as_ref()?.relay);
+        let relay = options.relay_through.among(relay);
         let bootstrap = match (&options.bootstrap, &health) {
             (Some(nodes), _) => Ok(Some(nodes.clone())),
             (None, Some(health)) => Ok(health.p2p.as_ref().map(|p2p| p2p.bootstrap.clone())),
@@ -91,8 +95,8 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
             (None, None) => Err(()),
         };
         let (network, dht) = network::join(bootstrap).await;
-        let nat = bounded("nat", network::nat(dht.as_ref()));
-        let reach = peer.map(|peer| bounded("peer", peer::reach(dht.as_ref(), peer)));
+        let nat = bounded("nat", network::nat(dht.as_ref(), relay.is_some()));
+        let reach = peer.map(|peer| bounded("peer", peer::reach(dht.as_ref(), peer, relay)));
         let (nat, reach) = tokio::join!(nat, OptionFuture::from(reach));
         if let Some(dht) = dht {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;

@@ -65,8 +65,8 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
     (finding, Some(dht))
 }
 
-/// How the nodes of the network see this machine.
-pub(super) async fn nat(dht: Option<&Dht>) -> Finding {
+/// How the nodes of the network see this machine. `has_relay`: where no direct way opens, transfers have another.
+pub(super) async fn nat(dht: Option<&Dht>, has_relay: bool) -> Finding {
     const CHECK: &str = "nat";
     let network = dht.map(|dht| (dht, dht.network().borrow().clone()));
     let Some((dht, network)) = network.filter(|(_, network)| network.nodes > 0) else {
@@ -83,11 +83,11 @@ pub(super) async fn nat(dht: Option<&Dht>) -> Finding {
         }
     })
     .await;
-    judge(!network.firewalled, &seen.into_iter().map(|(_, to)| to).collect::<Vec<_>>())
+    judge(!network.firewalled, has_relay, &seen.into_iter().map(|(_, to)| to).collect::<Vec<_>>())
 }
 
 /// `open`: nodes reached this one unasked. `seen`: this one's address as each of several nodes saw it.
-fn judge(open: bool, seen: &[SocketAddrV4]) -> Finding {
+fn judge(open: bool, has_relay: bool, seen: &[SocketAddrV4]) -> Finding {
     const CHECK: &str = "nat";
     let hosts: HashSet<_> = seen.iter().map(|address| *address.ip()).collect();
     let finding = if open {
@@ -105,8 +105,16 @@ fn judge(open: bool, seen: &[SocketAddrV4]) -> Finding {
             1 => "the NAT gives this machine another port for every destination (symmetric NAT)".to_owned(),
             hosts => format!("this machine leaves its network by {hosts} addresses"),
         };
-        let advice = "peers behind a NAT like it can't be reached directly; forwarding a UDP port to this \
-                      machine, or a network without such a NAT, would help";
+        let advice = match has_relay {
+            true => {
+                "peers behind a NAT like it are reached through the relay alone, at its speed; forwarding a UDP \
+                 port to this machine, or a network without such a NAT, would make that direct"
+            }
+            false => {
+                "peers behind a NAT like it can't be reached directly; a hub, which has a relay, forwarding a \
+                 UDP port to this machine, or a network without such a NAT, would help"
+            }
+        };
         Finding::warning(CHECK, found).advise(advice).fact("kind", "random")
     };
     match seen.first() {
@@ -123,7 +131,7 @@ mod tests {
     use super::*;
 
     fn seen(addresses: &[&str]) -> Finding {
-        judge(false, &addresses.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>())
+        judge(false, true, &addresses.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -133,11 +141,11 @@ mod tests {
         assert_eq!(consistent.facts["address"], "5.0.0.1");
         let random = seen(&["5.0.0.1:9", "5.0.0.1:10", "5.0.0.1:11"]);
         assert_eq!((random.verdict, &random.facts["kind"]), (Verdict::Warning, &"random".into()));
-        assert!(random.found.contains("symmetric"));
+        assert!(random.found.contains("symmetric") && random.advice.unwrap().contains("the relay alone"));
         let several = seen(&["5.0.0.1:9", "6.0.0.1:9", "5.0.0.1:9"]);
         assert!(several.found.contains("2 addresses"));
         assert_eq!(seen(&["5.0.0.1:9", "5.0.0.1:9"]).facts["kind"], "unknown");
-        assert_eq!(judge(true, &[]).facts["kind"], "open");
+        assert_eq!(judge(true, false, &[]).facts["kind"], "open");
     }
 
     #[tokio::test]

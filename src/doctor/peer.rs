@@ -1,16 +1,19 @@
 //! The way to another machine: dialled by the key that it shows while it waits for that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyperdht::Dht;
-use hyperdht::connect::{ConnectError, ConnectOptions, Server, ServerOptions};
+use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, Server, ServerOptions};
 use secret_stream::{KeyPair, PublicKey};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Finding, network};
 use crate::ats::{Client, Environment, Settings};
 use crate::connection::Connection;
 use crate::error::{Code, Error, Result, Step};
+use crate::hub::GUEST_STAY;
 use crate::network::dht_config;
 use crate::node::Options;
 
@@ -22,25 +25,24 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long the other machine may take to notice that the dial came through, before it is left.
 const PARTING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Finds the peer on the network and connects to it.
-pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey) -> Finding {
+/// How long a direct way may take to open once the peer was reached through a relay: most holes are punched by then.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Finds the peer on the network and connects to it, through this relay where no direct way opens.
+pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey, relay: Option<PublicKey>) -> Finding {
     let Some(dht) = dht else {
         return Finding::skipped(CHECK, "not looked for, since there is no network to look in");
     };
-    let finding = match timeout(DIAL_LIMIT, dht.connect(peer, ConnectOptions::default())).await {
+    let options = ConnectOptions { relay_through: relay, ..ConnectOptions::default() };
+    let finding = match timeout(DIAL_LIMIT, dht.connect(peer, options)).await {
         Ok(Ok(dialled)) => {
-            let connection = Connection::of(&dialled.link());
+            let link = dialled.link();
+            if link.path() == ConnectionPath::Relayed {
+                let _ = timeout(UPGRADE_LIMIT, link.direct()).await;
+            }
+            let connection = Connection::of(&link);
             let _ = timeout(PARTING_LIMIT, part(dialled)).await;
-            let found = format!(
-                "reached at {} ({}) in {} ms",
-                connection.remote,
-                connection.path,
-                connection.connecting.as_millis()
-            );
-            connection
-                .to_json()
-                .into_iter()
-                .fold(Finding::ok(CHECK, found), |finding, (name, value)| finding.fact(&name, value))
+            reached(link.path(), &connection)
         }
         Ok(Err(error)) => failed(error),
         Err(_) => Finding::failed(CHECK, format!("no connection within {} s", DIAL_LIMIT.as_secs()))
@@ -48,6 +50,23 @@ pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey) -> Finding {
             .fact("step", Step::Handshake.name()),
     };
     finding.fact("key", hex::encode(peer))
+}
+
+fn reached(path: ConnectionPath, connection: &Connection) -> Finding {
+    let Connection { remote, path: name, connecting, .. } = connection;
+    let ms = connecting.as_millis();
+    let finding = match path {
+        ConnectionPath::Relayed => {
+            let found = format!("reached in {ms} ms, but only through the relay at {remote}");
+            Finding::warning(CHECK, found).advise(
+                "transfers work, at the speed that the relay allows, and it sees nothing but ciphertext; to be \
+                 direct they need UDP to pass between the two machines, and one of the two without a symmetric \
+                 NAT (`nat` above, at both ends)",
+            )
+        }
+        _ => Finding::ok(CHECK, format!("reached at {remote} ({name}) in {ms} ms")),
+    };
+    connection.to_json().into_iter().fold(finding, |finding, (name, value)| finding.fact(&name, value))
 }
 
 /// Ends the connection once the other machine has ended it too: torn down earlier, it may never count there.
@@ -81,6 +100,8 @@ fn failed(error: ConnectError) -> Finding {
 pub struct Waiting {
     dht: Dht,
     server: Server,
+    /// Has the hub's relay serve it.
+    _visit: Option<AbortOnDropHandle<()>>,
 }
 
 impl Waiting {
@@ -89,16 +110,31 @@ impl Waiting {
     /// # Errors
     /// Those of the task service where it has to say which network, and `NETWORK`.
     pub async fn start(options: &Options) -> Result<Waiting> {
-        let bootstrap = match &options.bootstrap {
-            Some(nodes) => Some(nodes.clone()),
+        let hub = match options.bootstrap {
+            Some(_) => None,
             None => {
                 let (settings, _) = Settings::load(options.ats.clone(), &Environment::current());
-                Client::new(settings)?.health().await?.p2p.map(|p2p| p2p.bootstrap)
+                let client = Client::new(settings)?;
+                client.health().await?.p2p.map(|p2p| (client, p2p))
             }
         };
+        let hub_relay = hub.as_ref().and_then(|(_, p2p)| p2p.relay);
+        let relay = options.relay_through.among(hub_relay);
+        let key_pair = KeyPair::generate();
+        let visit = match &hub {
+            Some((client, _)) if relay.is_some() && relay == hub_relay => {
+                let key = key_pair.public_key();
+                // Without it the relay does not help, and all else works.
+                let _ = client.visit_relay(&key).await;
+                Some(AbortOnDropHandle::new(tokio::spawn(visit_again(client.clone(), key))))
+            }
+            _ => None,
+        };
+        let bootstrap = options.bootstrap.clone().or(hub.map(|(_, p2p)| p2p.bootstrap));
         let dht = Dht::new(dht_config(bootstrap.as_deref())?).await.map_err(Error::network)?;
-        let server =
-            dht.listen(KeyPair::generate(), ServerOptions::default()).await.map_err(Error::network)?;
+        let relay_through = relay.map(|relay| Arc::new(move || Some(relay)) as _);
+        let server_options = ServerOptions { relay_through, ..ServerOptions::default() };
+        let server = dht.listen(key_pair, server_options).await.map_err(Error::network)?;
         if server.relay_addresses().is_empty() {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
             return Err(Error::new(
@@ -106,7 +142,7 @@ impl Waiting {
                 format!("no node of the network took the announcement; {}", Step::Network.help()),
             ));
         }
-        Ok(Waiting { dht, server })
+        Ok(Waiting { dht, server, _visit: visit })
     }
 
     /// What the other machine's doctor is told by `--peer`: 64 hex digits.
@@ -127,5 +163,13 @@ impl Waiting {
     pub async fn close(self) {
         let _ = timeout(network::LEAVE_LIMIT, self.server.close()).await;
         let _ = timeout(network::LEAVE_LIMIT, self.dht.destroy()).await;
+    }
+}
+
+/// Has the relay go on serving a key.
+async fn visit_again(client: Client, key: PublicKey) {
+    loop {
+        sleep(GUEST_STAY / 2).await;
+        let _ = client.visit_relay(&key).await;
     }
 }

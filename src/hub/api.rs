@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -26,6 +26,7 @@ use super::bus::Bus;
 use super::dht::Nodes;
 use super::error::Refusal;
 use super::guard;
+use super::guests::{Guests, STAY};
 use super::input::{self, Fields};
 use super::list;
 use super::places;
@@ -51,6 +52,8 @@ pub(super) struct App {
     pub bus: Bus,
     pub nodes: Nodes,
     pub relay: Option<Relay>,
+    /// Whom it serves besides the peers of tasks.
+    pub guests: Arc<Guests>,
     /// Whether only this machine can reach the hub.
     pub is_loopback: bool,
     pub shutdown: CancellationToken,
@@ -77,6 +80,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ws", get(subscribe))
+        .route("/p2p/guests", post(admit_guest))
         .nest("/tasks", tasks(get(all_stats)))
         .nest("/orgs/{org}/projects/{project}/tasks", tasks(get(project_stats)))
         .route("/orgs", get(list_organizations).post(make_organization))
@@ -158,6 +162,15 @@ async fn health(State(app): Shared, Extension(at): Extension<ReachedAt>, headers
         }
     }
     Json(health)
+}
+
+/// Has the relay serve a key that no task names.
+async fn admit_guest(State(app): Shared, body: Body) -> Answer {
+    if app.relay.is_none() {
+        return Err(Refusal::not_found("this hub has no relay"));
+    }
+    app.guests.admit(Instant::now(), fields(body)?.public_key()?);
+    Ok(Json(json!({ "expires_in_ms": u64::try_from(STAY.as_millis()).unwrap_or(u64::MAX) })))
 }
 
 async fn subscribe(

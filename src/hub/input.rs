@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use secret_stream::PublicKey;
 use serde_json::{Map, Value};
 
 use super::bus::Filter;
@@ -144,6 +145,16 @@ impl Fields {
             name: self.name("name", MAX_TITLE)?,
             description: self.text("description", MAX_DESCRIPTION)?,
         })
+    }
+
+    /// A peer's key, in hex.
+    pub fn public_key(mut self) -> Result<PublicKey, Refusal> {
+        let mut key = [0; 32];
+        let text = self.text("key", 2 * key.len())?;
+        match text.map(|text| hex::decode_to_slice(text, &mut key)) {
+            Some(Ok(())) => Ok(key),
+            _ => Err(Refusal::bad_request("key must be 64 hex digits")),
+        }
     }
 
     /// The id and the filter of a subscription.

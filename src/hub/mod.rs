@@ -7,7 +7,7 @@
 //! - `store`, `rows`, `list`, `places`: the database.
 //! - `bus`, `socket`: subscribers.
 //! - `api`, `input`, `guard`, `server`: HTTP.
-//! - `dht`: the private DHT beside it; `relay`: the relay on it.
+//! - `dht`: the private DHT beside it; `relay`: the relay on it; `guests`: whom it serves besides.
 //!
 //! It asks nobody for a key: the headers that say who is asking are claims, as on the service it stands in
 //! for. So it listens on the loopback address unless told otherwise.
@@ -17,6 +17,7 @@ mod bus;
 mod dht;
 mod error;
 mod guard;
+mod guests;
 mod input;
 mod list;
 mod places;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
+pub use guests::STAY as GUEST_STAY;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 
@@ -109,9 +111,15 @@ impl Hub {
             true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
             false => dht::Nodes::default(),
         };
+        let guests = Arc::new(guests::Guests::default());
         let relay = match nodes.first() {
             Some(node) => {
-                relay::start(node, &relay_seed, &readers, config.relay, config.relay_limits).await?
+                let admission = relay::Admission {
+                    readers: readers.clone(),
+                    guests: guests.clone(),
+                    access: config.relay,
+                };
+                relay::start(node, &relay_seed, admission, config.relay_limits).await?
             }
             None => None,
         };
@@ -126,6 +134,7 @@ impl Hub {
             bus,
             nodes,
             relay,
+            guests,
             is_loopback: local_addr.ip().is_loopback(),
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),

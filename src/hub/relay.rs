@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use hyperdht::Dht;
@@ -12,6 +13,7 @@ use sqlx::SqlitePool;
 use tokio::sync::Semaphore;
 
 use super::error::Error;
+use super::guests::Guests;
 use super::store;
 
 /// Whom the relay of a hub serves.
@@ -26,31 +28,42 @@ pub enum RelayAccess {
     Off,
 }
 
+/// How a relay tells whom it serves.
+pub(super) struct Admission {
+    pub access: RelayAccess,
+    /// Of the hub's tasks.
+    pub readers: SqlitePool,
+    pub guests: Arc<Guests>,
+}
+
 /// Starts the relay on a node of the hub's DHT, with the key that is kept in `file`.
 pub(super) async fn start(
     node: &Dht,
     file: &Path,
-    readers: &SqlitePool,
-    access: RelayAccess,
+    admission: Admission,
     limits: RelayLimits,
 ) -> Result<Option<Relay>, Error> {
-    let admit = match access {
+    let admit = match admission.access {
         RelayAccess::Off => return Ok(None),
         RelayAccess::Open => None,
-        RelayAccess::Tasks => Some(admit_announced(readers.clone())),
+        RelayAccess::Tasks => Some(admit_known(admission)),
     };
     let keys = keys(file)?;
     let relay = node.relay(keys, RelayOptions { admit, limits }).await;
     relay.map(Some).map_err(|error| Error::Dht(format!("no relay: {error}")))
 }
 
-/// Admits the keys that open tasks name.
-fn admit_announced(readers: SqlitePool) -> AdmitHook {
+/// Admits guests, and the keys that open tasks name.
+fn admit_known(Admission { readers, guests, .. }: Admission) -> AdmitHook {
     // Strangers may ask; no more than one search at a time is theirs.
     let turn = Arc::new(Semaphore::new(1));
     Arc::new(move |key| {
         let (readers, turn) = (readers.clone(), turn.clone());
+        let is_guest = guests.has(Instant::now(), &key);
         Box::pin(async move {
+            if is_guest {
+                return true;
+            }
             let Ok(_turn) = turn.acquire().await else { return false };
             is_announced(&readers, &key).await.unwrap_or_else(|error| {
                 tracing::warn!("whom the relay serves cannot be read: {error}");

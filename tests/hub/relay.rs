@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ats_p2p::hub::{Hub, HubConfig, RelayAccess};
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, ServerOptions};
+use reqwest::Method;
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::{Value, json};
 
@@ -71,6 +72,26 @@ async fn the_relay_serves_the_peers_of_open_tasks() {
 
     a.post(&format!("/tasks/{task}/cancel"), json!({})).await;
     assert_eq!(dial(&hub, relay, &offers).await, Err(ConnectError::RelayAborted), "the task is over");
+    hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_relay_serves_guests() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let hub = start(&dir, RelayAccess::Tasks).await;
+    let (relay, guest) = (hub.relay().expect("a relay"), KeyPair::generate());
+    let a = Caller::new(hub.local_addr(), "a");
+    let visit = json!({ "key": hex::encode(guest.public_key()) });
+    assert_eq!(a.post("/p2p/guests", visit.clone()).await["expires_in_ms"], 600_000);
+    assert_eq!(dial(&hub, relay, &guest).await, Ok(ConnectionPath::Relayed));
+    for wrong in [json!({}), json!({ "key": "ab" }), json!({ "key": "xy".repeat(32) })] {
+        assert_eq!(a.call(Method::POST, "/p2p/guests", Some(wrong)).await.0, 400);
+    }
+    hub.shutdown().await;
+
+    let hub = start(&dir, RelayAccess::Off).await;
+    let a = Caller::new(hub.local_addr(), "a");
+    assert_eq!(a.call(Method::POST, "/p2p/guests", Some(visit)).await.0, 404);
     hub.shutdown().await;
 }
 

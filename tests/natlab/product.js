@@ -51,6 +51,26 @@ function mostMemory ({ child }) {
   return Number(status.match(/^VmHWM:\s+(\d+) kB$/m)[1]) / 1024
 }
 
+/**
+ * Has the doctor of peer B reach that of peer A, through a hub: what it found of the peer, and how
+ * its process ended.
+ */
+async function examine (lab) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-natlab-'))
+  try {
+    await expect(start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`]), 'listening')
+    const { key } = await expect(start(lab, 'pa', folder, ['doctor', '--wait']), 'waiting')
+    const doctor = start(lab, 'pb', folder, ['doctor', '--peer', key])
+    for (const checks = {}; ;) {
+      const event = await doctor.next(['check'], PATIENCE)
+      if (event?.event !== 'check') return { ...checks, exit: event }
+      checks[event.check] = event
+    }
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true })
+  }
+}
+
 async function isWhole (listener, file) {
   const { filePath } = await expect(listener, 'transfer_complete')
   return fs.readFileSync(filePath).equals(fs.readFileSync(file))
@@ -70,4 +90,4 @@ async function expect (program, name) {
   return event
 }
 
-module.exports = { deliver }
+module.exports = { deliver, examine }

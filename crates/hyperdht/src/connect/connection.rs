@@ -117,6 +117,11 @@ impl Link {
         }
     }
 
+    /// Waits until the bytes go no more through a relay.
+    pub async fn direct(&self) {
+        self.route.direct().await;
+    }
+
     /// Where the peer is now, or whoever relays to it.
     pub fn remote_addr(&self) -> SocketAddr {
         self.route.stream().remote_addr().unwrap_or(self.remote_addr)
