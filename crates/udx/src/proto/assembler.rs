@@ -23,6 +23,15 @@ pub(super) enum Arrival {
     Refused,
 }
 
+/// How many bytes may be held.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// In order and not yet taken.
+    pub in_order: usize,
+    /// So many more while packets are missing.
+    pub ahead: usize,
+}
+
 /// Number space, reorder store and in-order queue of one stream.
 #[derive(Debug)]
 pub(super) struct Assembler {
@@ -108,22 +117,25 @@ impl Assembler {
         Some(data)
     }
 
-    /// Takes a sequenced packet. `payload` is called only if its bytes are needed; `room` is how many bytes
-    /// may be held here.
+    /// Takes a sequenced packet. `payload` is called only if its bytes are needed. The packet expected next finds
+    /// room whatever is ahead of it, or there would be no way on.
     pub fn insert(
         &mut self,
         seq: u64,
         is_end: bool,
         len: usize,
-        room: usize,
+        room: Room,
         payload: impl FnOnce() -> Bytes,
     ) -> Arrival {
         if seq < self.next || self.ahead.contains_key(&seq) {
             return Arrival::Duplicate;
         }
-        if seq - self.next >= (room / LEAST_PACKET) as u64
-            || (len > 0 && self.ahead_bytes + self.ready_bytes + len > room)
-        {
+        let (held, room) = if seq == self.next {
+            (self.ready_bytes, room.in_order)
+        } else {
+            (self.ready_bytes + self.ahead_bytes, room.in_order + room.ahead)
+        };
+        if seq - self.next >= (room / LEAST_PACKET).max(1) as u64 || (len > 0 && held + len > room) {
             return Arrival::Refused;
         }
         if is_end && self.end.is_none() {
@@ -186,7 +198,7 @@ mod tests {
 
     fn insert(a: &mut Assembler, seq: u32, data: &'static [u8], end: bool) -> Arrival {
         let seq = a.unwrap(seq);
-        a.insert(seq, end, data.len(), 1 << 20, || Bytes::from_static(data))
+        a.insert(seq, end, data.len(), Room { in_order: 1 << 20, ahead: 0 }, || Bytes::from_static(data))
     }
 
     fn read(a: &mut Assembler) -> Vec<u8> {
@@ -232,6 +244,22 @@ mod tests {
         let mut a = Assembler::new(0);
         assert_eq!(insert(&mut a, 9000, b"x", false), Arrival::Refused);
         let far = a.unwrap(1);
-        assert_eq!(a.insert(far, false, 1001, 1000, || unreachable!()), Arrival::Refused);
+        let room = Room { in_order: 500, ahead: 500 };
+        assert_eq!(a.insert(far, false, 1001, room, || unreachable!()), Arrival::Refused);
+    }
+
+    #[test]
+    fn what_is_ahead_does_not_keep_out_what_is_missed() {
+        let mut a = Assembler::new(0);
+        let next = a.next();
+        let packet = || Bytes::from(vec![0; 1000]);
+        let room = Room { in_order: 1000, ahead: 1000 };
+        assert_eq!(a.insert(next + 1, false, 1000, room, packet), Arrival::Ahead);
+        assert_eq!(a.insert(next + 2, false, 1000, room, packet), Arrival::Ahead);
+        assert_eq!(a.insert(next + 3, false, 1000, room, packet), Arrival::Refused);
+        assert_eq!(a.insert(next, false, 1000, room, packet), Arrival::Filled);
+        assert_eq!((a.ready(), a.ahead()), (3000, 0));
+        // What is in order has its bound too.
+        assert_eq!(a.insert(next + 3, false, 1000, room, packet), Arrival::Refused);
     }
 }

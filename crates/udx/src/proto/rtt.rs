@@ -21,7 +21,7 @@ pub(super) struct Rtt {
 
 impl Rtt {
     pub fn new() -> Self {
-        Self { smoothed: None, variation: 0, min: WindowedMin::new(MIN_WINDOW) }
+        Self { smoothed: None, variation: 0, min: WindowedMin::default() }
     }
 
     /// Takes the time between a packet's only transmission and its acknowledgement.
@@ -64,9 +64,15 @@ impl Rtt {
 /// The least value of a sliding window, by the three-slot estimate that Linux and libudx use: the best value
 /// and two later runners-up, so that memory is constant.
 #[derive(Debug, Clone)]
-struct WindowedMin {
+pub(super) struct WindowedMin {
     window: Micros,
     slots: Option<[(Instant, Micros); 3]>,
+}
+
+impl Default for WindowedMin {
+    fn default() -> Self {
+        Self::new(MIN_WINDOW)
+    }
 }
 
 impl WindowedMin {
@@ -74,11 +80,11 @@ impl WindowedMin {
         Self { window, slots: None }
     }
 
-    fn get(&self) -> Option<Micros> {
+    pub fn get(&self) -> Option<Micros> {
         self.slots.map(|slots| slots[0].1)
     }
 
-    fn update(&mut self, now: Instant, value: Micros) {
+    pub fn update(&mut self, now: Instant, value: Micros) {
         let new = (now, value);
         let Some(mut slots) = self.slots else {
             self.slots = Some([new; 3]);

@@ -3,7 +3,11 @@
 //! A window says how much may arrive before we look, so at first it is what the socket's buffer holds. On a long path
 //! most of a window is not in that buffer but on the way. What the path itself carries is therefore added, as far as it
 //! was seen to carry it; a sender without a queue between can then double its speed by using the whole.
+//!
+//! How long the path is, a stream that sends nothing cannot measure. But between its telling of a window and the first
+//! byte beyond that window at least a round trip passes, and no more than that where the window is in the way.
 
+use super::rtt::WindowedMin;
 use crate::time::{Instant, MILLISECOND, Micros};
 
 /// Most bytes a window grows to: 1 Gbit/s over 100 ms, and what the buffer holds besides.
@@ -23,13 +27,17 @@ pub(super) struct ReceiveWindow {
     buffer: u32,
     /// Bytes taken by the reader when the present interval began, and when that was.
     since: Option<(Instant, u64)>,
+    /// When a window was told of, and the first byte beyond it.
+    told: Option<(Instant, u64)>,
+    /// Least time from then until that byte.
+    turnaround: WindowedMin,
     /// Greatest rate at which the reader took what arrived, in bytes per microsecond.
     rate: f64,
 }
 
 impl ReceiveWindow {
     pub fn new(buffer: u32) -> Self {
-        Self { buffer, since: None, rate: 0.0 }
+        Self { buffer, since: None, told: None, turnaround: WindowedMin::default(), rate: 0.0 }
     }
 
     /// Another socket, or another bound.
@@ -37,14 +45,31 @@ impl ReceiveWindow {
         self.buffer = bytes;
     }
 
-    /// Something arrived; the reader has taken `read` bytes since the beginning.
-    pub fn on_arrival(&mut self, now: Instant, read: u64, min_rtt: Option<Micros>) {
+    /// The path changed: its length is not known any more.
+    pub fn forget_path(&mut self) {
+        self.told = None;
+        self.turnaround = WindowedMin::default();
+    }
+
+    /// The peer is told that it may send `window` bytes more than the `received` that arrived in order.
+    pub fn on_told(&mut self, now: Instant, received: u64, window: u32) {
+        if window > 0 {
+            self.told.get_or_insert((now, received + u64::from(window)));
+        }
+    }
+
+    /// Something arrived: `received` bytes in order since the beginning, of which the reader has taken `read`.
+    pub fn on_arrival(&mut self, now: Instant, received: u64, read: u64, min_rtt: Option<Micros>) {
+        if let Some((told_at, _)) = self.told.take_if(|(_, beyond)| received > *beyond) {
+            self.turnaround.update(now, now - told_at);
+        }
+        let distance = self.distance(min_rtt);
         let Some((start, before)) = self.since else {
             self.since = Some((now, read));
             return;
         };
         let elapsed = now - start;
-        if elapsed >= LEAST_INTERVAL.max(min_rtt.unwrap_or(0)) {
+        if elapsed >= LEAST_INTERVAL.max(distance) {
             self.rate = self.rate.max(read.saturating_sub(before) as f64 / elapsed as f64);
             self.since = Some((now, read));
         }
@@ -52,10 +77,15 @@ impl ReceiveWindow {
 
     /// The window in bytes, before what waits for the reader is taken off.
     pub fn bytes(&self, min_rtt: Option<Micros>) -> u32 {
-        let distance = min_rtt.unwrap_or(0).saturating_sub(NEAR);
+        let distance = self.distance(min_rtt).saturating_sub(NEAR);
         // Casts of floats saturate.
         let on_the_way = (self.rate * distance as f64) as u32;
         self.buffer.saturating_add(on_the_way).min(MAX_WINDOW.max(self.buffer))
+    }
+
+    /// The round trip, as far as it is known.
+    fn distance(&self, min_rtt: Option<Micros>) -> Micros {
+        min_rtt.or(self.turnaround.get()).unwrap_or(0)
     }
 }
 
@@ -65,7 +95,7 @@ mod tests {
 
     fn arrivals(window: &mut ReceiveWindow, rate: u64, time: Micros, rtt: Option<Micros>) {
         for at in (0..time).step_by(1000) {
-            window.on_arrival(Instant::from_micros(at), at * rate, rtt);
+            window.on_arrival(Instant::from_micros(at), at * rate, at * rate, rtt);
         }
     }
 
@@ -96,6 +126,20 @@ mod tests {
     fn without_a_round_trip_it_is_the_buffer() {
         let mut window = ReceiveWindow::new(200_000);
         arrivals(&mut window, 500, 1_000_000, None);
+        assert_eq!(window.bytes(None), 200_000);
+    }
+
+    #[test]
+    fn the_time_until_a_window_is_exceeded_tells_the_length_of_a_path() {
+        let mut window = ReceiveWindow::new(200_000);
+        window.on_told(Instant::from_micros(1_000), 0, 200_000);
+        window.on_told(Instant::from_micros(2_000), 0, 200_000);
+        arrivals(&mut window, 10, 1_000_000, None);
+        // 200,001 bytes are there after 20.1 ms, of which the first passed before.
+        assert_eq!(window.bytes(None), 200_000 + 10 * (21_000 - 1_000 - 2_000));
+        // A measured round trip is better.
+        assert_eq!(window.bytes(Some(5_000)), 200_000 + 10 * 3_000);
+        window.forget_path();
         assert_eq!(window.bytes(None), 200_000);
     }
 }

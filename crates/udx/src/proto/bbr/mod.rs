@@ -51,6 +51,8 @@ const PROBE_RTT_TIME: Micros = 200 * MILLISECOND;
 /// Growth of the delivery rate that counts as growth, and rounds without it that say "the pipe is full".
 const FULL_GROWTH: f64 = 1.25;
 const FULL_ROUNDS: u8 = 3;
+/// A round trip longer by half of itself, and by this, has a queue in it, and not only the ends' slowness.
+const LEAST_QUEUE: Micros = 5 * MILLISECOND;
 /// Time's worth of packets that one send may carry, and its bounds in packets; three such bursts (one being
 /// built, one in the sender's queue, one at the receiver) are added to the window, or bursts would starve it.
 const BURST_TIME: Micros = MILLISECOND;
@@ -330,7 +332,9 @@ impl Bbr {
             // The queue is full too: to go on would only cost packets.
             self.is_full = true;
         }
-        if self.is_full || !self.is_round_start || ack.rate.is_none_or(|sample| sample.is_app_limited) {
+        // One who has little to send, or is let send little, does not fill the path, unless a queue tells otherwise.
+        let may_tell = |sample: RateSample| !sample.is_app_limited || self.has_queue(ack);
+        if self.is_full || !self.is_round_start || !ack.rate.is_some_and(may_tell) {
             return;
         }
         if self.best_bandwidth() >= self.full_bandwidth * FULL_GROWTH {
@@ -340,6 +344,11 @@ impl Bbr {
             self.full_count += 1;
             self.is_full = self.full_count >= FULL_ROUNDS;
         }
+    }
+
+    fn has_queue(&self, ack: &Ack) -> bool {
+        let (Some(rtt), Some(min_rtt)) = (ack.rtt, self.min_rtt) else { return false };
+        rtt > min_rtt + (min_rtt / 2).max(LEAST_QUEUE)
     }
 
     fn check_drain(&mut self, ack: &Ack) {

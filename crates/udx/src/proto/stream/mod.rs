@@ -471,6 +471,7 @@ impl Stream {
     /// What was learnt of one path says nothing of another.
     fn forget_path(&mut self) {
         self.rtt = Rtt::new();
+        self.receive_window.forget_path();
         self.congestion = new_congestion(self.id);
     }
 
@@ -512,13 +513,18 @@ impl Stream {
         self.buffer.unsent() > 0 || self.end == End::Queued
     }
 
-    /// Bytes the application side can still take. A few packets out of order do not count, as with libudx; many
-    /// must, for memory's sake.
+    /// Bytes the application side can still take. Packets out of order do not count, as with libudx, up to
+    /// another window; more must, for memory's sake.
     fn window(&self) -> u32 {
         let whole = self.whole_window();
-        let free = whole as usize / 4;
-        let used = self.backlog + self.assembler.ready() + self.assembler.ahead().saturating_sub(free);
+        let ahead = self.assembler.ahead().saturating_sub(free_ahead(whole as usize));
+        let used = self.backlog + self.assembler.ready() + ahead;
         whole.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes received in order since the beginning.
+    fn received(&self) -> u64 {
+        self.handed_over + self.assembler.ready() as u64
     }
 
     /// The receive window while nothing waits for its reader.
@@ -530,6 +536,12 @@ impl Stream {
     pub fn payload_capacity(&self) -> usize {
         self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
     }
+}
+
+/// Bytes out of order that are not counted against a window: while a hole is repaired, which takes a round trip, the
+/// path goes on carrying its window.
+fn free_ahead(window: usize) -> usize {
+    window
 }
 
 fn new_congestion(id: u32) -> Bbr {

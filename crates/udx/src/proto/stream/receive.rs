@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::assembler::Arrival;
+use super::super::assembler::{Arrival, Room};
 use super::super::bbr::{Ack, Phase};
 use super::super::outstanding::State;
 use super::super::packet::{
@@ -12,7 +12,7 @@ use super::super::packet::{
 };
 use super::super::rate::SendSnapshot;
 use super::super::seq;
-use super::{End, Error, MAX_MESSAGES, Stream};
+use super::{End, Error, MAX_MESSAGES, Stream, free_ahead};
 use crate::time::{Instant, Micros};
 
 /// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
@@ -67,7 +67,7 @@ impl Stream {
         if let Some(arrival) = arrival {
             self.ack.on_packet(arrival != Arrival::Next || header.flags.intersects(Flags::END));
             let read = self.handed_over.saturating_sub(self.backlog as u64);
-            self.receive_window.on_arrival(now, read, self.rtt.min());
+            self.receive_window.on_arrival(now, self.received(), read, self.rtt.min());
         }
         self.update_peer_window(header.rwnd, peer_seq, ack);
         self.handle_ack(now, ack, bytes.get(layout.sacks).unwrap_or_default());
@@ -82,7 +82,9 @@ impl Stream {
         let is_end = flags.intersects(Flags::END);
         // An END without DATA has no payload, whatever follows its header.
         let payload = if flags.intersects(Flags::DATA) { payload } else { payload.start..payload.start };
-        let room = (self.whole_window() as usize + WINDOW_SLACK).saturating_sub(self.backlog);
+        let whole = self.whole_window() as usize;
+        let in_order = (whole + WINDOW_SLACK).saturating_sub(self.backlog);
+        let room = Room { in_order, ahead: free_ahead(whole) };
         let arrival = self.assembler.insert(seq, is_end, payload.len(), room, || buffer.slice(payload));
         if arrival == Arrival::Duplicate {
             self.stats.duplicates += 1;

@@ -65,7 +65,7 @@ impl Stream {
         let remote = self.remotes.current()?;
         // Selective blocks travel alone, and first: they stop needless retransmissions.
         if self.ack.is_due() && self.assembler.has_holes() {
-            return self.acknowledgement(remote, out);
+            return self.acknowledgement(now, remote, out);
         }
         if let Some(transmit) = self.data(now, limits, out) {
             return Some(transmit);
@@ -79,7 +79,7 @@ impl Stream {
             return transmit.map(|transmit| Transmit { segment: out.len(), ..transmit });
         }
         if self.ack.is_due() {
-            return self.acknowledgement(remote, out);
+            return self.acknowledgement(now, remote, out);
         }
         if std::mem::take(&mut self.timers.is_heartbeat_due) {
             self.restart_keepalive(now);
@@ -91,12 +91,13 @@ impl Stream {
         None
     }
 
-    fn acknowledgement(&mut self, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
+    fn acknowledgement(&mut self, now: Instant, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
         let flags = if self.assembler.has_holes() { Flags::SACK } else { Flags::NONE };
         let transmit = self.control(remote, flags, out)?;
         for (start, end) in self.assembler.sacks(MAX_SACK_BLOCKS) {
             encode_sack(start as u32, end as u32, out);
         }
+        self.receive_window.on_told(now, self.received(), self.advertised);
         self.ack.on_sent();
         self.stats.acks_sent += 1;
         Some(Transmit { segment: out.len(), ..transmit })

@@ -8,8 +8,8 @@ use udx::proto::{Limits, Remote, Stream, StreamConfig};
 use udx::{Instant, SocketId};
 
 const LIMITS: Limits = Limits { segments: 64, room: usize::MAX / 2 };
-/// The most a stream may hold for a reader that reads: its window, and what is on its way.
-const MOST_READ: usize = 8 << 20;
+/// The most a stream may hold for a reader that reads: its window, as much out of order, and what is on its way.
+const MOST_READ: usize = 10 << 20;
 
 /// A whole stream, to which packets come at any time and rate, and whose application does
 /// anything. The input is a list of steps: a byte that says what happens, and up to 255 bytes,
