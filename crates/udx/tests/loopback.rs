@@ -193,6 +193,33 @@ async fn a_system_that_sends_one_datagram_a_call_will_do() {
     drop(writer.await.unwrap());
 }
 
+/// All streams together may hold less than one of them brings, and one is read after another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_not_read_do_not_hold_up_the_one_that_is() {
+    let a = end().await;
+    let (udx, datagrams) = Udx::spawn(Config { receive_memory: 256 << 10, ..Config::default() });
+    let socket = udx.bind(localhost()).await.unwrap();
+    let b = End { udx, socket, datagrams };
+    let message = pattern(1 << 20);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let (mut left, right) = pair(&a, &b).await;
+        let message = message.clone();
+        let writer = tokio::spawn(async move {
+            left.write_all(&message).await.unwrap();
+            left.shutdown().await.unwrap();
+            left
+        });
+        streams.push((right, writer));
+    }
+    for (mut right, writer) in streams {
+        let mut received = Vec::new();
+        right.read_to_end(&mut received).await.unwrap();
+        assert!(received == message);
+        writer.await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_share_a_socket() {
     let (a, b) = (end().await, end().await);

@@ -3,6 +3,7 @@
 mod command;
 mod datagrams;
 mod linger;
+mod memory;
 mod owner;
 mod paths;
 mod pool;
@@ -40,6 +41,9 @@ pub struct Config {
     /// one, what the path itself carries is added. Default just under 4 MiB; a socket with a smaller receive buffer
     /// lowers it.
     pub receive_window: u32,
+    /// Bytes that all streams of the instance together may hold for their readers: what is free of it is divided among
+    /// the streams that receive. Default 64 MiB.
+    pub receive_memory: usize,
     /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload, as where
     /// the system has none.
     pub batch: usize,
@@ -52,6 +56,7 @@ impl Default for Config {
             receive_buffer: 4 << 20,
             send_buffer: 1 << 20,
             receive_window: crate::proto::LIBUDX_WINDOW - 1,
+            receive_memory: 64 << 20,
             batch: 64,
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::Config;
+use super::super::memory::Part;
 use super::super::paths::Share;
 use super::super::relay::RelayMeter;
 use super::super::route::first_hop_mtu;
@@ -34,6 +35,8 @@ pub(super) struct Entry {
     pub timer: Option<Instant>,
     /// Its part of what is in flight to its peer's address.
     pub share: Share,
+    /// Its part of what streams may hold for their readers.
+    pub memory: Part,
     /// Groups what is handed up, if its user wants frames.
     pub framing: Option<Framing>,
     /// Packets of a stream that is relayed to this one, from before it was connected.
@@ -66,6 +69,7 @@ impl Entry {
             is_ready: false,
             timer: None,
             share: Share::default(),
+            memory: Part::default(),
             framing: options.framed.then(Framing::default),
             held: Vec::new(),
             relay_to: None,

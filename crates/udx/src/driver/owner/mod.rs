@@ -23,6 +23,7 @@ use super::Config;
 use super::command::Command;
 use super::datagrams::{Datagram, Queue};
 use super::linger::Linger;
+use super::memory::Memory;
 use super::paths::Paths;
 use super::pool::Pool;
 use super::relay::RelayBatch;
@@ -61,6 +62,7 @@ pub(super) struct Owner {
     relay: RelayBatch,
     /// Streams that relay.
     relays: usize,
+    memory: Memory,
     timers: TimerQueue,
     sleep: Pin<Box<Sleep>>,
     sleep_until: Option<Instant>,
@@ -81,6 +83,7 @@ impl Owner {
         datagrams: Queue,
         datagrams_queued: Arc<AtomicUsize>,
     ) -> Self {
+        let memory = Memory::new(config.receive_memory);
         Self {
             config,
             epoch: Clock::now(),
@@ -99,6 +102,7 @@ impl Owner {
             released: Vec::new(),
             relay: RelayBatch::default(),
             relays: 0,
+            memory,
             timers: TimerQueue::default(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,
@@ -152,6 +156,8 @@ impl Owner {
             entry.is_touched = false;
             entry.stream.handle_batch_end(self.now);
             entry.exchange(self.now);
+            let share = self.memory.share(&mut entry.memory, entry.stream.held());
+            entry.stream.set_receive_share(share);
             self.paths.update(self.now, &entry.stream, &mut entry.share, &mut self.released);
             entry.make_ready(&mut self.ready);
         }
@@ -226,6 +232,7 @@ impl Owner {
             }
             self.timers.set(id, &mut entry.timer, None);
             self.paths.leave(&mut entry.share, &mut self.released);
+            self.memory.leave(&entry.memory);
             let shared = entry.shared.clone();
             self.relays -= usize::from(entry.relay_to.is_some());
             self.streams.remove(&id);

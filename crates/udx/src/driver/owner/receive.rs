@@ -77,6 +77,9 @@ impl Owner {
                     let body = range.start + HEADER_LEN..range.end;
                     entry.stream.handle_source(self.now, socket, from, &header);
                     entry.stream.handle_packet(self.now, &header, bytes, body);
+                    if header.flags.is_sequenced() {
+                        self.memory.on_received(self.now, &mut entry.memory);
+                    }
                     entry.touch(&mut self.touched);
                 }
                 return;

@@ -163,6 +163,8 @@ pub struct Stream {
     ack: AckSchedule,
     messages_in: VecDeque<Bytes>,
     receive_window: ReceiveWindow,
+    /// Bytes that may wait for the reader, as far as others' readers leave room.
+    receive_share: u32,
     /// Bytes handed to the application side since the beginning.
     handed_over: u64,
     /// Bytes delivered to the application side and not yet read there.
@@ -213,6 +215,7 @@ impl Stream {
             ack: AckSchedule::default(),
             messages_in: VecDeque::new(),
             receive_window: ReceiveWindow::new(config.receive_window),
+            receive_share: u32::MAX,
             handed_over: 0,
             backlog: 0,
             advertised: config.receive_window,
@@ -386,6 +389,16 @@ impl Stream {
         self.receive_window.set_buffer(bytes);
     }
 
+    /// Sets how many bytes may be held for the reader, however much wider the window could be.
+    pub fn set_receive_share(&mut self, bytes: u32) {
+        self.receive_share = bytes;
+    }
+
+    /// Bytes that are held for the reader, or behind a packet that is missing.
+    pub fn held(&self) -> usize {
+        self.backlog + self.assembler.ready() + self.assembler.ahead()
+    }
+
     /// Sends a heartbeat whenever nothing was sent or unacknowledged for this long; `None` for never.
     pub fn set_keepalive(&mut self, now: Instant, interval: Option<Micros>) {
         // A millisecond at least: an interval of zero would mean a packet for every turn of the loop.
@@ -529,7 +542,7 @@ impl Stream {
 
     /// The receive window while nothing waits for its reader.
     fn whole_window(&self) -> u32 {
-        self.receive_window.bytes(self.rtt.min())
+        self.receive_window.bytes(self.rtt.min()).min(self.receive_share)
     }
 
     /// Payload bytes of a full packet towards the current remote.

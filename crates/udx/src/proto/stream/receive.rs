@@ -82,7 +82,8 @@ impl Stream {
         let is_end = flags.intersects(Flags::END);
         // An END without DATA has no payload, whatever follows its header.
         let payload = if flags.intersects(Flags::DATA) { payload } else { payload.start..payload.start };
-        let whole = self.whole_window() as usize;
+        // Not as far as memory allows now: the peer may use what it was told of before.
+        let whole = self.receive_window.bytes(self.rtt.min()) as usize;
         let in_order = (whole + WINDOW_SLACK).saturating_sub(self.backlog);
         let room = Room { in_order, ahead: free_ahead(whole) };
         let arrival = self.assembler.insert(seq, is_end, payload.len(), room, || buffer.slice(payload));
