@@ -126,6 +126,25 @@ pub async fn try_dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Option<Peer
     Some(Peer::new(connection.stream))
 }
 
+/// A recipient of ours' kind, in parts, whose actor is `b`.
+pub struct Recipient {
+    pub client: Client,
+    pub dht: Dht,
+    pub keys: KeyPair,
+}
+
+impl Recipient {
+    pub async fn new(lab: &Lab) -> Recipient {
+        Recipient { client: lab.client("b"), dht: lab.dht().await, keys: KeyPair::generate() }
+    }
+
+    /// Says how it dials, and claims.
+    pub async fn take(&self, task: &Task, p2p: Value) {
+        say(&self.client, task, p2p).await;
+        self.client.claim(&task.id, LEASE).await.unwrap();
+    }
+}
+
 /// A sender of ours' kind, in parts, whose actor is `a`.
 pub struct Sender {
     pub client: Client,

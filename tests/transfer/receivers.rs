@@ -2,57 +2,33 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{Client, Status, Task};
+use ats_p2p::ats::{Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
-use hyperdht::Dht;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::{Lab, PATIENCE, content};
-use crate::peer::{LEASE, Peer, dial, look_for, met, offered, p2p, say, try_dial, until};
+use crate::peer::{LEASE, Peer, Recipient, dial, look_for, met, offered, p2p, say, try_dial, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A recipient of ours' kind, in parts.
-struct Recipient {
-    client: Client,
-    dht: Dht,
-    keys: KeyPair,
+async fn dial_until_admitted(b: &Recipient, task: &Task) -> Peer {
+    let dial = async {
+        loop {
+            if let Some(peer) = try_dial(&b.dht, task, &b.keys).await {
+                return peer;
+            }
+        }
+    };
+    timeout(PATIENCE, dial).await.expect("the key is admitted")
 }
 
-impl Recipient {
-    async fn new(lab: &Lab) -> Recipient {
-        Recipient { client: lab.client("b"), dht: lab.dht().await, keys: KeyPair::generate() }
-    }
-
-    /// Says how it dials, and claims.
-    async fn take(&self, task: &Task) {
-        say(&self.client, task, p2p(&self.keys, 1)).await;
-        self.client.claim(&task.id, LEASE).await.unwrap();
-    }
-
-    async fn dial(&self, task: &Task) -> Peer {
-        dial(&self.dht, task, &self.keys).await
-    }
-
-    async fn dial_until_admitted(&self, task: &Task) -> Peer {
-        let dial = async {
-            loop {
-                if let Some(peer) = try_dial(&self.dht, task, &self.keys).await {
-                    return peer;
-                }
-            }
-        };
-        timeout(PATIENCE, dial).await.expect("the key is admitted")
-    }
-
-    async fn complete(&self, task: &Task, hash: &Value, keys: &KeyPair) {
-        let output = json!({ "verified": true, "hash": hash, "p2p": p2p(keys, 1) });
-        self.client.complete(&task.id, vec![output]).await.unwrap();
-    }
+async fn complete(b: &Recipient, task: &Task, hash: &Value, keys: &KeyPair) {
+    let output = json!({ "verified": true, "hash": hash, "p2p": p2p(keys, 1) });
+    b.client.complete(&task.id, vec![output]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,11 +63,11 @@ async fn a_recipient_that_dials_again_is_served_anew() {
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 100_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
     // The first connection hangs and is never closed.
-    let mut hanging = b.dial(&task).await;
+    let mut hanging = dial(&b.dht, &task, &b.keys).await;
     hanging.take_until(FrameType::Meta).await;
-    let mut peer = b.dial(&task).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     let (file, _) = peer.take_until(FrameType::Done).await;
     assert_eq!(file, content(100_000));
     peer.say(FrameType::Ack, b"").await;
@@ -106,13 +82,13 @@ async fn a_recipient_that_was_killed_and_started_again_is_served_by_its_new_key(
     let (a, mut b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 50_000_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
     // Nothing tells the sender that nobody is there any more.
-    let mut hanging = b.dial(&task).await;
+    let mut hanging = dial(&b.dht, &task, &b.keys).await;
     hanging.take_until(FrameType::Meta).await;
     b.keys = KeyPair::generate();
     say(&b.client, &task, p2p(&b.keys, 2)).await;
-    let mut peer = b.dial_until_admitted(&task).await;
+    let mut peer = dial_until_admitted(&b, &task).await;
     assert_eq!(peer.take_until(FrameType::Done).await.0.len(), 50_000_000);
     peer.say(FrameType::Ack, b"").await;
     sending.await.unwrap().unwrap();
@@ -126,11 +102,11 @@ async fn a_lost_ack_is_made_up_for_by_the_completed_task() {
     for is_connected in [false, true] {
         let sending = a.sending(lab.file("f", 10), "b");
         let task = offered(&a, &b.client).await;
-        b.take(&task).await;
-        let mut peer = b.dial(&task).await;
+        b.take(&task, p2p(&b.keys, 1)).await;
+        let mut peer = dial(&b.dht, &task, &b.keys).await;
         peer.take_until(FrameType::Done).await;
         let kept = is_connected.then_some(peer);
-        b.complete(&task, &task.payload["hash"], &b.keys).await;
+        complete(&b, &task, &task.payload["hash"], &b.keys).await;
         sending.await.unwrap().unwrap();
         drop(kept);
     }
@@ -147,8 +123,8 @@ async fn a_completion_with_another_key_or_hash_is_no_success() {
     {
         let sending = a.sending(lab.file("f", 10), "b");
         let task = offered(&a, &b.client).await;
-        b.take(&task).await;
-        b.complete(&task, hash.as_ref().unwrap_or(&task.payload["hash"]), keys).await;
+        b.take(&task, p2p(&b.keys, 1)).await;
+        complete(&b, &task, hash.as_ref().unwrap_or(&task.payload["hash"]), keys).await;
         assert_eq!(sending.await.unwrap().unwrap_err().code, code);
     }
     lab.close([a]).await;
@@ -160,8 +136,8 @@ async fn an_early_ack_is_a_broken_protocol() {
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 50_000_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task).await;
-    let mut peer = b.dial(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     peer.take_until(FrameType::Meta).await;
     peer.say(FrameType::Ack, b"").await;
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Protocol);
@@ -175,8 +151,8 @@ async fn a_receiver_that_stops_reading_stalls_the_transfer() {
     let (a, b) = (lab.agent("a", |options| options.timeout = SECOND), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 50_000_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task).await;
-    let mut peer = b.dial(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     peer.take_until(FrameType::Meta).await;
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Stalled);
     assert_eq!(b.client.get(&task.id).await.unwrap().status, Status::Failed);
@@ -194,7 +170,7 @@ async fn a_claimant_that_never_comes_is_unreachable() {
         if is_original {
             b.client.claim(&task.id, LEASE).await.unwrap();
         } else {
-            b.take(&task).await;
+            b.take(&task, p2p(&b.keys, 1)).await;
         }
         assert_eq!(sending.await.unwrap().unwrap_err().code, Code::PeerUnreachable);
         assert_eq!(b.client.get(&task.id).await.unwrap().status, Status::Failed);
@@ -209,7 +185,7 @@ async fn a_receiver_that_says_why_on_the_task_is_understood() {
     for code in [Code::PeerUnreachable, Code::Stalled, Code::Integrity, Code::DiskFull] {
         let sending = a.sending(lab.file("f", 10), "b");
         let task = offered(&a, &b.client).await;
-        b.take(&task).await;
+        b.take(&task, p2p(&b.keys, 1)).await;
         b.client.fail(&task.id, code.public_reason()).await.unwrap();
         let expected = if code == Code::DiskFull { Code::RemoteError } else { code };
         assert_eq!(sending.await.unwrap().unwrap_err().code, expected);
@@ -229,8 +205,8 @@ async fn a_stranger_at_the_key_gets_nothing_and_hinders_nobody() {
         let task = task.clone();
         tokio::spawn(async move { dial(&stranger, &task, &keys).await })
     };
-    b.take(&task).await;
-    let mut peer = b.dial(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     assert_eq!(peer.take_until(FrameType::Done).await.0.len(), 1000);
     assert!(!knocking.is_finished(), "a stranger was let in");
     knocking.abort();
@@ -249,7 +225,7 @@ async fn a_dial_may_overtake_the_claim() {
         let (dht, task, keys) = (b.dht.clone(), task.clone(), b.keys.clone());
         tokio::spawn(async move { dial(&dht, &task, &keys).await })
     };
-    b.take(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
     let mut peer = dialling.await.unwrap();
     peer.take_until(FrameType::Done).await;
     peer.say(FrameType::Ack, b"").await;
@@ -264,8 +240,8 @@ async fn a_message_in_anothers_name_says_nothing_of_the_recipient() {
     let sending = a.sending(lab.file("f", 1000), "b");
     let task = offered(&a, &b.client).await;
     say(&c, &task, p2p(&KeyPair::generate(), u64::MAX)).await;
-    b.take(&task).await;
-    let mut peer = b.dial(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     peer.take_until(FrameType::Done).await;
     peer.say(FrameType::Ack, b"").await;
     sending.await.unwrap().unwrap();
@@ -291,8 +267,8 @@ async fn a_third_party_that_cancels_the_task_is_the_cause() {
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 50_000_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task).await;
-    let mut peer = b.dial(&task).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
     peer.take_until(FrameType::Meta).await;
     lab.client("c").cancel(&task.id).await.unwrap();
     // The peer's own leaving comes first, and is not the cause.
@@ -313,8 +289,8 @@ async fn who_aborts_leaves_no_task_open_and_tells_the_peer() {
         };
         let task = offered(&a, &b.client).await;
         if is_claimed {
-            b.take(&task).await;
-            let mut peer = b.dial(&task).await;
+            b.take(&task, p2p(&b.keys, 1)).await;
+            let mut peer = dial(&b.dht, &task, &b.keys).await;
             peer.take_until(FrameType::Meta).await;
             cancel.cancel();
             assert!(peer.take_until(FrameType::Error).await.1.starts_with(b"ABORTED"));

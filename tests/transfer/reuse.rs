@@ -6,7 +6,6 @@ use std::time::Duration;
 use ats_p2p::ats::{Client, Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
-use hyperdht::Dht;
 use hyperdht::connect::ConnectOptions;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
@@ -14,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::lab::{Agent, Lab, PATIENCE, content};
 use crate::peer::{
-    LEASE, Peer, Sender, dial, dialled, key_of, key_said, met, offer_payload, offered, p2p, post, say, until,
-    wait_on,
+    LEASE, Peer, Recipient, Sender, dial, dialled, key_of, key_said, met, offer_payload, offered, p2p, post,
+    until, wait_on,
 };
 
 /// What is in the files of raw senders.
@@ -48,33 +47,15 @@ async fn deliver(peer: &mut Peer, task: &Task) {
     peer.take_until(FrameType::Ack).await;
 }
 
-/// A recipient of ours' kind, in parts.
-struct Recipient {
-    client: Client,
-    dht: Dht,
-    keys: KeyPair,
-}
-
-impl Recipient {
-    async fn new(lab: &Lab) -> Recipient {
-        Recipient { client: lab.client("b"), dht: lab.dht().await, keys: KeyPair::generate() }
-    }
-
-    async fn take(&self, task: &Task, p2p: Value) {
-        say(&self.client, task, p2p).await;
-        self.client.claim(&task.id, LEASE).await.unwrap();
-    }
-
-    /// Takes a first file on a connection that stays.
-    async fn begin(&self, a: &Agent, lab: &Lab) -> (Task, Peer) {
-        let sending = a.sending(lab.file("first", CONTENT.len()), "b");
-        let task = offered(a, &self.client).await;
-        self.take(&task, p2p_reusing(&self.keys)).await;
-        let mut peer = dial(&self.dht, &task, &self.keys).await;
-        receive(&mut peer, &task).await;
-        sending.await.unwrap().unwrap();
-        (task, peer)
-    }
+/// Takes a first file on a connection that stays.
+async fn begin_at(b: &Recipient, a: &Agent, lab: &Lab) -> (Task, Peer) {
+    let sending = a.sending(lab.file("first", CONTENT.len()), "b");
+    let task = offered(a, &b.client).await;
+    b.take(&task, p2p_reusing(&b.keys)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    receive(&mut peer, &task).await;
+    sending.await.unwrap().unwrap();
+    (task, peer)
 }
 
 async fn receive(peer: &mut Peer, task: &Task) {
@@ -341,7 +322,7 @@ async fn peers_that_do_not_reuse_are_left_as_ever() {
 async fn a_sender_offers_the_connection_that_is_up_and_sends_on_it() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (first, mut peer) = b.begin(&a, &lab).await;
+    let (first, mut peer) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
     assert_eq!(key_of(&first), key_of(&second));
@@ -361,7 +342,7 @@ async fn a_sender_offers_the_connection_that_is_up_and_sends_on_it() {
 async fn a_recipient_that_answers_with_another_key_dials() {
     let lab = Lab::new().await;
     let (a, mut b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (first, mut old) = b.begin(&a, &lab).await;
+    let (first, mut old) = begin_at(&b, &a, &lab).await;
     b.keys = KeyPair::generate();
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
@@ -378,7 +359,7 @@ async fn a_recipient_that_answers_with_another_key_dials() {
 async fn a_recipient_that_lost_the_connection_dials_with_its_old_key() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (_, peer) = b.begin(&a, &lab).await;
+    let (_, peer) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
     drop(peer);
@@ -393,7 +374,7 @@ async fn a_recipient_that_lost_the_connection_dials_with_its_old_key() {
 async fn a_stranger_at_the_key_takes_nothing_from_who_has_the_connection() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (_, mut old) = b.begin(&a, &lab).await;
+    let (_, mut old) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
     // Nobody is admitted yet, and who has not the key that the task will name never is.
@@ -415,7 +396,7 @@ async fn a_stranger_at_the_key_takes_nothing_from_who_has_the_connection() {
 async fn where_anybody_may_claim_no_connection_is_offered_again() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |options| options.any_claimant = true), Recipient::new(&lab).await);
-    let (first, mut peer) = b.begin(&a, &lab).await;
+    let (first, mut peer) = begin_at(&b, &a, &lab).await;
     peer.end().await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
@@ -429,7 +410,7 @@ async fn where_anybody_may_claim_no_connection_is_offered_again() {
 async fn an_offer_that_is_rejected_or_withdrawn_ends_its_connection() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (_, mut peer) = b.begin(&a, &lab).await;
+    let (_, mut peer) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
     b.client.reject(&second.id, "no").await.unwrap();
@@ -442,7 +423,7 @@ async fn an_offer_that_is_rejected_or_withdrawn_ends_its_connection() {
 async fn an_original_that_claims_in_a_former_peers_place_is_met_on_the_topic() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    let (_, mut old) = b.begin(&a, &lab).await;
+    let (_, mut old) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
     let swarm = wait_on(&b.dht, &second).await;
