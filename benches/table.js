@@ -97,10 +97,11 @@ function asked (results) {
     lines.push(['the same, against JavaScript to JavaScript', 'never below', `${ours.toFixed(0)} % to ${js.toFixed(0)} %`, ours >= js])
   }
   if (has('simulated')) {
-    const { gigabit, sharing } = results.simulated.passes
+    const { gigabit, sharing, lengths } = results.simulated.passes
     const held = passes => passes ? 'held by a test in virtual time' : 'the test in virtual time fails'
     lines.push(['of 1 Gbit/s, 100 ms, within 10 s (simulated)', 'at least 85 %', held(gigabit), gigabit])
     lines.push(['each of two flows on one link (simulated)', 'at least 35 %', held(sharing), sharing])
+    lines.push(['each of two flows, one of 50 and one of 100 ms (simulated)', 'at least 35 %', held(lengths), lengths])
   }
   if (has('small-buffer')) {
     const { rtt, 'ours-ours': ours, 'js-js': js } = results['small-buffer']

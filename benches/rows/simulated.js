@@ -10,7 +10,8 @@ const ROOT = path.join(__dirname, '..', '..')
 
 const TESTS = {
   gigabit: 'a_gigabit_over_a_tenth_of_a_second_is_filled_within_ten_seconds',
-  sharing: 'streams_share_a_link_whenever_they_start'
+  sharing: 'streams_share_a_link_whenever_they_start',
+  lengths: 'streams_of_different_length_share_a_link'
 }
 
 const simulated = {
