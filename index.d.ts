@@ -429,8 +429,13 @@ export interface DhtOptions {
 export interface DhtNode extends AsyncDisposable {
   /** `host:port`, for others' `bootstrap` and `ATS_P2P_BOOTSTRAP`. */
   readonly address: string
-  /** Others reach it, so that it keeps announcements for them. */
+  /** Others reached it when it had looked around, so that it keeps announcements for them. */
   readonly reachable: boolean
+  /**
+   * Resolves once others reach it, with its address: at once where `reachable` holds. A node that is not reached
+   * looks again after twenty minutes, and then every hour. Null if it is closed before.
+   */
+  reached(): Promise<string | null>
   /** Other nodes that it knew when it had looked around. */
   readonly nodes: number
   /** Ends it. May be called again. */

@@ -193,11 +193,18 @@ class Hub extends Running {
 
 /** A node of the DHT in this process. */
 class DhtNode extends Running {
+  #native
+
   constructor (native) {
     super(native)
+    this.#native = native
     this.address = native.address()
     this.reachable = native.reachable()
     this.nodes = native.nodes()
+  }
+
+  reached () {
+    return this.#native.reached()
   }
 }
 

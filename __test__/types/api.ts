@@ -61,7 +61,7 @@ async function hub (): Promise<void> {
   await started.close()
   await using node = await startDht({ host: '127.0.0.1', port: 0, bootstrap: [...nodes] })
   const [address, known]: [string, number] = [node.address, node.nodes]
-  void [address, known, node.reachable]
+  void [address, known, node.reachable, await node.reached()]
 }
 
 async function examined (): Promise<void> {

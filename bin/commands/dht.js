@@ -19,6 +19,9 @@ module.exports = {
     try {
       const { address, reachable, nodes } = node
       output.say(text(node, bootstrap), 'listening', { address, reachable, nodes })
+      if (!reachable && bootstrap) {
+        node.reached().then((address) => address && output.say(`Now reached from outside, at ${address}`, 'reached', { address }))
+      }
       await interrupts.wait()
     } finally {
       await node.close()

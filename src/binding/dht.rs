@@ -1,15 +1,15 @@
 //! A node of the DHT for others.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use hyperdht::Dht;
+use hyperdht::{Dht, Network};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::error::{promise, thrown};
 use super::options::read;
@@ -29,6 +29,7 @@ struct DhtOptions {
 #[napi]
 pub struct NativeDht {
     started: Started,
+    network: watch::Receiver<Network>,
     dht: Arc<Mutex<Option<Dht>>>,
 }
 
@@ -40,6 +41,7 @@ impl NativeDht {
         let options: DhtOptions = read(options).map_err(|error| thrown(env, &error))?;
         promise(env, run(options), |(dht, started)| NativeDht {
             started,
+            network: dht.network(),
             dht: Arc::new(Mutex::new(Some(dht))),
         })
     }
@@ -54,6 +56,18 @@ impl NativeDht {
     #[napi]
     pub fn reachable(&self) -> bool {
         self.started.reachable
+    }
+
+    /// Where others reach it, `host:port`, once they do; null if it is stopped before.
+    #[napi(ts_return_type = "Promise<string | null>")]
+    pub fn reached<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Option<String>>> {
+        let (mut network, address) = (self.network.clone(), self.started.address);
+        let reached = async move {
+            let settled = network.wait_for(|network| !network.ephemeral || network.destroyed).await;
+            let reached = settled.ok().filter(|network| !network.ephemeral);
+            Ok(reached.map(|network| network.remote_address.map_or(address, SocketAddr::V4).to_string()))
+        };
+        promise(env, reached, |address| address)
     }
 
     /// Other nodes that it knew when it had looked around.

@@ -111,7 +111,8 @@ impl Rpc {
             return self.network_state_known(now, false);
         }
         if !only_firewall {
-            self.clock.checked_host(self.nat.address().map(|addr| *addr.ip()));
+            let is_first = matches!(self.phase, Phase::Check { .. });
+            self.clock.checked_host(self.nat.address().map(|addr| *addr.ip()), is_first);
         }
         let Some(seen_as) = self.nat.exact() else { return self.network_state_known(now, false) };
         if !self.firewalled {
@@ -221,7 +222,7 @@ impl Rpc {
         true
     }
 
-    fn is_forced_persistent(&self) -> bool {
+    pub(super) fn is_forced_persistent(&self) -> bool {
         self.config.ephemeral == Some(false)
     }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::command;
 use crate::id::{Id, distance, node_id};
 use crate::rpc::message::{Message, RequestMessage, ResponseMessage};
-use crate::rpc::{Event, K, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Via};
+use crate::rpc::{Event, K, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, RpcConfig, Via};
 use crate::simulation::network::{CLIENT_PORT, Nat, Network, SERVER_PORT};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -234,6 +234,26 @@ fn a_node_behind_a_nat_stays_ephemeral_and_knows_its_address() {
     assert_eq!(seen_as, SocketAddrV4::new(network.hosts[consistent].ip, CLIENT_PORT));
     let seen_as = network.hosts[random].machine.rpc.seen_as().unwrap();
     assert_eq!(seen_as, SocketAddrV4::new(network.hosts[random].ip, 0));
+}
+
+#[test]
+fn a_node_for_others_looks_again_whether_they_reach_it() {
+    let mut network = Network::of(10);
+    let config =
+        RpcConfig { ephemeral: Some(false), firewalled: true, defended: true, ..RpcConfig::default() };
+    let closed = || Nat::Consistent { opened: HashSet::new() };
+    let nodes = [network.add(config.clone(), closed()), network.add(config, closed())];
+    let is_persistent = |network: &Network, node: usize| !network.hosts[node].machine.rpc.is_ephemeral();
+    network.run(10 * MINUTE);
+    assert!(!nodes.iter().any(|node| is_persistent(&network, *node)));
+    // Somebody opens its port.
+    network.hosts[nodes[0]].nat = Nat::None;
+    network.run(11 * MINUTE);
+    assert!(is_persistent(&network, nodes[0]) && network.saw(nodes[0], &Event::Persistent));
+    assert!(!is_persistent(&network, nodes[1]));
+    network.hosts[nodes[1]].nat = Nat::None;
+    network.run(61 * MINUTE);
+    assert!(is_persistent(&network, nodes[1]));
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub(super) struct Clock {
     last: Instant,
     stable_ticks: u64,
     refresh_ticks: u64,
-    /// Where the last check for persistence was made; not repeated in the same network.
+    /// Where the last check for persistence was made. It is not repeated in the same network, but by a
+    /// node that runs for others: somebody may have opened its port.
     last_host: Option<Ipv4Addr>,
 }
 
@@ -81,8 +82,9 @@ impl Clock {
         self.refresh_ticks = REFRESH_TICKS;
     }
 
-    pub fn checked_host(&mut self, host: Option<Ipv4Addr>) {
-        self.stable_ticks = MORE_STABLE_TICKS;
+    /// `is_first`: the node has only just looked around, so that the next check comes sooner.
+    pub fn checked_host(&mut self, host: Option<Ipv4Addr>, is_first: bool) {
+        self.stable_ticks = if is_first { STABLE_TICKS } else { MORE_STABLE_TICKS };
         self.last_host = host;
     }
 
@@ -148,12 +150,13 @@ impl Rpc {
             return;
         }
 
-        if self.clock.adaptive && self.ephemeral {
+        let is_for_others = self.is_forced_persistent();
+        if (self.clock.adaptive || is_for_others) && self.ephemeral {
             self.clock.stable_ticks = self.clock.stable_ticks.saturating_sub(1);
             if self.clock.stable_ticks == 0 {
-                if self.clock.last_host == self.nat.address().map(|addr| *addr.ip()) {
-                    self.clock.stable_ticks = MORE_STABLE_TICKS;
-                } else {
+                let is_same = self.clock.last_host == self.nat.address().map(|addr| *addr.ip());
+                self.clock.stable_ticks = MORE_STABLE_TICKS;
+                if is_for_others || !is_same {
                     self.update_network_state(now, false);
                 }
             }
