@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hyperdht::connect::{ConnectError, ConnectOptions, Connection, ConnectionPath, Server, ServerOptions};
 use hyperdht::testnet::{bootstrap_of, testnet};
 use hyperdht::{Config, Dht};
@@ -139,7 +140,7 @@ async fn our_testnet() -> (Vec<Dht>, Vec<String>) {
 #[tokio::test]
 async fn we_reach_javascript_servers_of_every_kind() {
     let net = Testnet::start().await;
-    for kind in kinds() {
+    join_all(kinds().map(async |kind| {
         let mut js = Js::start("serve", &options(&net.bootstrap, kind.clone()));
         let public_key = key(&js.event("ready").await["publicKey"]);
         for (name, dht) in our_kinds(&net.bootstrap).await {
@@ -150,24 +151,31 @@ async fn we_reach_javascript_servers_of_every_kind() {
             expect_echo(connection, 1000).await;
             dht.destroy().await;
         }
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn javascript_clients_of_every_kind_reach_us() {
     let net = Testnet::start().await;
+    // All before the first client is gone again, whose absence would take the others a while to notice.
+    let mut servers = Vec::new();
     for (name, dht) in our_kinds(&net.bootstrap).await {
         let server = listen(&dht).await;
         let public_key = hex::encode(server.public_key());
-        let (_task, mut paths) = echo(server);
-        for kind in kinds() {
+        servers.push((name, dht, public_key, echo(server)));
+    }
+    for (name, _dht, public_key, (_task, paths)) in &mut servers {
+        join_all(kinds().map(async |kind| {
             let mut dial = options(&net.bootstrap, kind.clone());
             dial["publicKey"] = json!(public_key);
             let mut js = Js::start("dial", &dial);
             assert_eq!(js.event("echoed").await["same"], true, "{kind} to {name}");
+        }))
+        .await;
+        for _ in kinds() {
             assert!(paths.recv().await.is_some());
         }
-        dht.destroy().await;
     }
 }
 
@@ -194,15 +202,21 @@ async fn our_nodes_reach_each_other_on_networks_of_either() {
 #[tokio::test]
 async fn javascript_peers_reach_each_other_through_our_nodes_alone() {
     let (_nodes, bootstrap) = our_testnet().await;
-    for kind in kinds() {
+    // All before the first client is gone again.
+    let servers = join_all(kinds().map(async |kind| {
         let mut server = Js::start("serve", &options(&bootstrap, kind.clone()));
         let public_key = server.event("ready").await["publicKey"].clone();
-        for client_kind in kinds() {
+        (kind, server, public_key)
+    }))
+    .await;
+    for (kind, _server, public_key) in &servers {
+        join_all(kinds().map(async |client_kind| {
             let mut dial = options(&bootstrap, client_kind.clone());
             dial["publicKey"] = public_key.clone();
             let mut client = Js::start("dial", &dial);
             assert_eq!(client.event("echoed").await["same"], true, "{client_kind} to {kind}");
-        }
+        }))
+        .await;
     }
 }
 
@@ -321,18 +335,18 @@ async fn whom_the_firewall_refuses_hears_nothing() {
     let mut dial = options(&net.bootstrap, json!({}));
     dial["publicKey"] = json!(hex::encode(public_key));
     let mut js_stranger = Js::start("dial", &dial);
-    let (refused, js_refused) = tokio::join!(connect(&stranger, public_key), js_stranger.event("error"));
+    let mut js = Js::start("serve", &json!({ "node": { "bootstrap": net.bootstrap }, "refuse": true }));
+    let js_key = key(&js.event("ready").await["publicKey"]);
+    let (refused, js_refused, refused_by_js) =
+        tokio::join!(connect(&stranger, public_key), js_stranger.event("error"), connect(&stranger, js_key));
     assert_eq!(refused.unwrap_err(), ConnectError::PeerConnectionFailed);
+    assert_eq!(refused_by_js.unwrap_err(), ConnectError::PeerConnectionFailed);
     assert_eq!(js_refused["code"], "PEER_CONNECTION_FAILED");
     assert!(paths.try_recv().is_err());
 
     let as_friend = ConnectOptions { key_pair: Some(friend), ..ConnectOptions::default() };
     expect_echo(stranger.connect(public_key, as_friend).await.unwrap(), 1000).await;
     assert!(paths.try_recv().is_ok());
-
-    let mut js = Js::start("serve", &json!({ "node": { "bootstrap": net.bootstrap }, "refuse": true }));
-    let js_key = key(&js.event("ready").await["publicKey"]);
-    assert_eq!(connect(&stranger, js_key).await.unwrap_err(), ConnectError::PeerConnectionFailed);
 }
 
 #[tokio::test]

@@ -183,56 +183,64 @@ async fn expect_load(relay: &Relay, what: &str, wished: impl Fn(hyperdht::relay:
     timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{what}: {:?}", relay.load()));
 }
 
+/// A relay, and an echo server that names it.
+struct RelayedEcho {
+    _net: Network,
+    relay: Relay,
+    _server: Dht,
+    public_key: PublicKey,
+    client: Dht,
+}
+
+impl RelayedEcho {
+    async fn start(options: RelayOptions) -> Self {
+        let net = Network::start().await;
+        let relay = net.relay(options).await;
+        let (dht, server) = net.server(Some(relay.public_key())).await;
+        let (public_key, client) = (server.public_key(), net.node().await);
+        echo(server);
+        Self { _net: net, relay, _server: dht, public_key, client }
+    }
+
+    /// Connects as the owner of these keys, or as the client's node.
+    async fn connect(&self, key_pair: Option<KeyPair>) -> Result<Connection, ConnectError> {
+        connect(&self.client, self.public_key, ConnectOptions { key_pair, ..only(None) }).await
+    }
+}
+
 #[tokio::test]
 async fn a_relay_forgets_a_connection_that_ended() {
-    let net = Network::start().await;
-    let relay = net.relay(RelayOptions::default()).await;
-    let (_dht, server) = net.server(Some(relay.public_key())).await;
-    let public_key = server.public_key();
-    let _echo = echo(server);
-    let client = net.node().await;
-    let mut connection = connect(&client, public_key, only(None)).await.unwrap();
+    let echo = RelayedEcho::start(RelayOptions::default()).await;
+    let mut connection = echo.connect(None).await.unwrap();
+    let relay = &echo.relay;
     expect_echo(&mut connection, 1_000_000).await;
     assert_eq!((relay.load().sessions, relay.load().pairs), (2, 1));
     connection.stream.shutdown().await.unwrap();
     assert!(connection.stream.recv().await.unwrap().is_none());
     drop(connection);
-    expect_load(&relay, "all is forgotten", |load| load.sessions == 0 && load.pairs == 0).await;
+    expect_load(relay, "all is forgotten", |load| load.sessions == 0 && load.pairs == 0).await;
     assert!(relay.load().bytes > 2_000_000);
 }
 
 #[tokio::test]
 async fn a_relay_pairs_those_of_whom_it_knows_one() {
-    let net = Network::start().await;
     let friend = KeyPair::generate();
     let known = friend.public_key();
     let admit = Arc::new(move |key| Box::pin(std::future::ready(key == known)) as _);
-    let relay = net.relay(RelayOptions { admit: Some(admit), ..RelayOptions::default() }).await;
-    let (_dht, server) = net.server(Some(relay.public_key())).await;
-    let public_key = server.public_key();
-    let _echo = echo(server);
-    let client = net.node().await;
-
-    let stranger = connect(&client, public_key, only(None)).await;
+    let echo = RelayedEcho::start(RelayOptions { admit: Some(admit), ..RelayOptions::default() }).await;
+    let stranger = echo.connect(None).await;
     assert_eq!(stranger.err(), Some(ConnectError::RelayAborted));
-    assert_eq!(relay.load().paired, 0);
-    let mut connection =
-        connect(&client, public_key, ConnectOptions { key_pair: Some(friend), ..only(None) }).await.unwrap();
-    expect_echo(&mut connection, 1000).await;
+    assert_eq!(echo.relay.load().paired, 0);
+    expect_echo(&mut echo.connect(Some(friend)).await.unwrap(), 1000).await;
 }
 
 #[tokio::test]
 async fn a_relay_ends_a_pair_that_sent_too_much() {
-    let net = Network::start().await;
     let limits = RelayLimits { bytes_per_pair: 500_000, ..RelayLimits::default() };
-    let relay = net.relay(RelayOptions { limits, ..RelayOptions::default() }).await;
-    let (_dht, server) = net.server(Some(relay.public_key())).await;
-    let public_key = server.public_key();
-    let _echo = echo(server);
-    let client = net.node().await;
-    let mut connection = connect(&client, public_key, only(None)).await.unwrap();
+    let echo = RelayedEcho::start(RelayOptions { limits, ..RelayOptions::default() }).await;
+    let mut connection = echo.connect(None).await.unwrap();
     expect_echo(&mut connection, 300_000).await;
-    expect_load(&relay, "the pair is ended", |load| load.pairs == 0).await;
+    expect_load(&echo.relay, "the pair is ended", |load| load.pairs == 0).await;
     // Its end is told by ours: the relay is there, and relays no more.
     let ended = async { while connection.stream.recv().await.is_ok_and(|message| message.is_some()) {} };
     timeout(PATIENCE, ended).await.expect("the connection ends");
@@ -240,15 +248,10 @@ async fn a_relay_ends_a_pair_that_sent_too_much() {
 
 #[tokio::test]
 async fn a_connection_ends_with_its_relay() {
-    let net = Network::start().await;
-    let relay = net.relay(RelayOptions::default()).await;
-    let (_dht, server) = net.server(Some(relay.public_key())).await;
-    let public_key = server.public_key();
-    let _echo = echo(server);
-    let client = net.node().await;
-    let mut connection = connect(&client, public_key, only(None)).await.unwrap();
+    let echo = RelayedEcho::start(RelayOptions::default()).await;
+    let mut connection = echo.connect(None).await.unwrap();
     expect_echo(&mut connection, 1000).await;
-    relay.close().await;
+    echo.relay.close().await;
     let ended = async { while connection.stream.recv().await.is_ok_and(|message| message.is_some()) {} };
     timeout(Duration::from_secs(10), ended).await.expect("at once, not after the silence of a path");
 }
