@@ -15,6 +15,7 @@ use crate::connect::punch::HolepunchPayload;
 use crate::crypto::hash;
 use crate::id::node_id;
 use crate::machine::Machine;
+pub use crate::relay::fuzzing::relay;
 use crate::rpc::message::{Message, RequestMessage};
 use crate::rpc::{Event, QuerySpec, Request, RpcConfig, Transmit, Via};
 use crate::store::Now;
@@ -292,5 +293,10 @@ mod tests {
     #[test]
     fn values_of_the_corpus_are_stored_or_refused() {
         replay("dht_values", super::values);
+    }
+
+    #[test]
+    fn a_relay_survives_the_corpus() {
+        replay("relay", super::relay);
     }
 }

@@ -166,6 +166,12 @@ impl Pairings {
         over
     }
 
+    /// Entries held for all clients together.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn held(&self) -> usize {
+        self.sessions.len() + self.waiting.len() + self.pairs.len()
+    }
+
     /// The clients that have been in no pair for too long.
     pub fn idle(&self, now: Instant) -> Vec<SessionId> {
         let is_idle = |session: &Session| {
