@@ -53,6 +53,14 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 /// duplicate can make a JavaScript peer drop the connection that already carries bytes.
 const SERVER_ONLY: Duration = Duration::from_secs(5);
 
+/// When a transfer's topic is announced.
+pub(crate) enum Topic {
+    /// Before the offer.
+    Now([u8; 32]),
+    /// When it turns out to be needed.
+    Later([u8; 32]),
+}
+
 /// Where the recipient finds the sender: a key, and the transfer's topic.
 pub(crate) struct Rendezvous {
     dht: Dht,
@@ -74,12 +82,12 @@ pub(crate) struct Admission {
 }
 
 impl Rendezvous {
-    /// Listens on the key and announces the topic.
+    /// Listens on the key, and announces the topic if it is to be found by now.
     pub(crate) async fn open(
         dht: &Dht,
         network: &Network,
         key_pair: KeyPair,
-        topic: [u8; 32],
+        topic: Topic,
     ) -> Result<Rendezvous> {
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
@@ -99,27 +107,16 @@ impl Rendezvous {
             dht.listen(key_pair, options).await.map_err(Error::network)
         };
         let announce = async {
-            // The topic has a key of its own, so that what comes in there is never taken for the
-            // recipient's own connection.
-            let config = SwarmConfig::new(dht.clone(), KeyPair::generate());
-            let swarm = Swarm::new(SwarmConfig { relay_through: topic_relay.clone(), ..config });
-            let server = JoinOptions { server: true, client: false, ..Default::default() };
-            let discovery = swarm.join(topic, server);
+            let Topic::Now(topic) = topic else { return Ok(None) };
+            let (swarm, discovery) = join(dht, topic, topic_relay.clone());
             if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
                 tracing::debug!("the topic is not announced yet");
             }
-            Ok(swarm)
+            Ok(Some(swarm))
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
-        Ok(Rendezvous {
-            dht: dht.clone(),
-            public_key,
-            server,
-            admission,
-            swarm: Some(swarm),
-            topic,
-            relay: topic_relay,
-        })
+        let (Topic::Now(topic) | Topic::Later(topic)) = topic;
+        Ok(Rendezvous { dht: dht.clone(), public_key, server, admission, swarm, topic, relay: topic_relay })
     }
 
     /// Makes ready for another transfer with a peer that has just proven to be of ours: the key stays, and
@@ -159,12 +156,7 @@ impl Rendezvous {
 
     /// The swarm on the topic, joined now if it was not.
     fn take_swarm(&mut self) -> Swarm {
-        self.swarm.take().unwrap_or_else(|| {
-            let config = SwarmConfig::new(self.dht.clone(), KeyPair::generate());
-            let swarm = Swarm::new(SwarmConfig { relay_through: self.relay.clone(), ..config });
-            let _ = swarm.join(self.topic, JoinOptions { server: true, client: false, ..Default::default() });
-            swarm
-        })
+        self.swarm.take().unwrap_or_else(|| join(&self.dht, self.topic, self.relay.clone()).0)
     }
 
     fn leave_topic(&mut self, node: &Inner) {
@@ -172,6 +164,15 @@ impl Rendezvous {
             node.spawn(async move { timeout(LEAVE_LIMIT, swarm.destroy()).await });
         }
     }
+}
+
+/// Waits on a topic, with a key of its own, so that what comes in there is never taken for the recipient's own
+/// connection.
+fn join(dht: &Dht, topic: [u8; 32], relay_through: Option<RelayThrough>) -> (Swarm, Discovery) {
+    let config = SwarmConfig::new(dht.clone(), KeyPair::generate());
+    let swarm = Swarm::new(SwarmConfig { relay_through, ..config });
+    let discovery = swarm.join(topic, JoinOptions { server: true, client: false, ..Default::default() });
+    (swarm, discovery)
 }
 
 impl fmt::Debug for Rendezvous {

@@ -12,6 +12,7 @@
 //! - [`hub`] is the task service to run oneself, [`dht`] a node of the DHT.
 //! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
 
+mod acquaintances;
 pub mod ats;
 #[cfg(feature = "binding")]
 mod binding;

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acquaintances::Acquaintances;
 use crate::ats::{self, Client, Settings, Status, Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
@@ -123,6 +124,8 @@ pub(crate) struct Inner {
     pub(crate) incoming: Arc<idle::Incoming>,
     /// Connections that took a file away and may take another.
     pub(crate) outgoing: Arc<idle::Outgoing>,
+    /// Who took files lately.
+    pub(crate) acquaintances: Acquaintances,
     /// Ends everything in good order.
     pub(crate) cancel: CancellationToken,
     /// Ends what did not end by that.
@@ -154,6 +157,7 @@ impl Node {
             declining: Arc::new(Semaphore::new(MAX_DECLINING)),
             incoming: Arc::default(),
             outgoing: Arc::default(),
+            acquaintances: Acquaintances::default(),
             cancel: CancellationToken::new(),
             halt: CancellationToken::new(),
             tasks: TaskTracker::new(),

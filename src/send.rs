@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ats::{NewTask, Status, Task, TaskId};
 use crate::connection::Connection;
-use crate::deliver::{Admission, Delivery, Rendezvous, ended_by};
+use crate::deliver::{Admission, Delivery, Rendezvous, Topic, ended_by};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
 use crate::feed::{Feed, Listener};
@@ -154,6 +154,9 @@ impl Outgoing {
                 (rendezvous, Some(line))
             }
             None => {
+                let is_known =
+                    !node.options.any_claimant && node.acquaintances.has(&self.request.recipient_id);
+                let topic = if is_known { Topic::Later(topic) } else { Topic::Now(topic) };
                 let open = Rendezvous::open(&dht, &node.network, KeyPair::generate(), topic);
                 (or_cancelled(&cancel, open).await?, None)
             }
@@ -231,6 +234,10 @@ impl Outgoing {
             limit: self.limit,
             link: &link,
         };
+        let is_ours = matches!(claimant, Claimant::Ours(_));
+        if !self.node.options.any_claimant {
+            self.node.acquaintances.note(&self.request.recipient_id, is_ours);
+        }
         let delivered = match claimant {
             Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, line, &mut listener).await,
             Claimant::Original => delivery.by_topic(rendezvous, &mut listener).await.map(|()| None),

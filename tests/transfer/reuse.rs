@@ -438,6 +438,28 @@ async fn an_original_that_claims_in_a_former_peers_place_is_met_on_the_topic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_original_in_the_place_of_a_peer_that_used_a_key_is_met_on_the_topic() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
+    let first = a.sending(lab.file("first", CONTENT.len()), "b");
+    let task = offered(&a, &b.client).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    receive(&mut peer, &task).await;
+    first.await.unwrap().unwrap();
+    let second = a.sending(lab.file("second", CONTENT.len()), "b");
+    let task = offered(&a, &b.client).await;
+    let swarm = wait_on(&b.dht, &task).await;
+    b.client.claim(&task.id, LEASE).await.unwrap();
+    let mut peer = met(&swarm).await;
+    receive(&mut peer, &task).await;
+    let output = json!({ "verified": true, "hash": task.payload["hash"] });
+    b.client.complete(&task.id, vec![output]).await.unwrap();
+    second.await.unwrap().unwrap();
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_destroyed_ends_its_idle_connections_and_is_heard_before() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
