@@ -169,7 +169,9 @@ function growth ({ growth: measured }) {
     const connected = median(runs.map(run => size / MB / run.connected))
     return [bytes(size), String(runs.length), claimed.toFixed(0), connected.toFixed(0), cpu.sender.toFixed(2), cpu.receiver.toFixed(2), peak('sender'), peak('receiver')]
   })
-  return '## Growth\n\nFrom small files to large ones, ats-p2p to ats-p2p. What small files cost a byte is the price of a transfer, not of its bytes.\n\n' +
+  return '## Growth\n\nFrom small files to large ones, ats-p2p to ats-p2p. What small files cost a byte is the price of a transfer, ' +
+    'not of its bytes; and where a virtual machine gets memory only as it touches it, any program pays for the first gigabytes ' +
+    'that it writes there (`dd` to the same folder shows how much).\n\n' +
     markdown(['file', 'runs', 'MB/s from the claim', 'MB/s from the connection', 'sender, s a GiB', 'receiver, s a GiB', 'sender\'s peak, MB', 'receiver\'s peak, MB'], rows)
 }
 
