@@ -235,9 +235,7 @@ impl Outgoing {
             link: &link,
         };
         let is_ours = matches!(claimant, Claimant::Ours(_));
-        if !self.node.options.any_claimant {
-            self.node.acquaintances.note(&self.request.recipient_id, is_ours);
-        }
+        self.node.acquaintances.note(&self.request.recipient_id, is_ours);
         let delivered = match claimant {
             Claimant::Ours(p2p) => delivery.by_key(rendezvous, p2p, line, &mut listener).await,
             Claimant::Original => delivery.by_topic(rendezvous, &mut listener).await.map(|()| None),

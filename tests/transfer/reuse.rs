@@ -67,6 +67,16 @@ async fn receive(peer: &mut Peer, task: &Task) {
     peer.say(FrameType::Ack, b"").await;
 }
 
+/// Takes a file as a peer of the original's kind: on the topic.
+async fn take_as_original(b: &Recipient, task: &Task) {
+    let swarm = wait_on(&b.dht, task).await;
+    b.client.claim(&task.id, LEASE).await.unwrap();
+    let mut peer = met(&swarm).await;
+    receive(&mut peer, task).await;
+    let output = json!({ "verified": true, "hash": task.payload["hash"] });
+    b.client.complete(&task.id, vec![output]).await.unwrap();
+}
+
 /// The keys that the task of a completed transfer names: the sender's and the recipient's.
 async fn keys_of(client: &Client, task: &Value) -> (String, String) {
     let id = ats_p2p::ats::TaskId::from_value(task).unwrap();
@@ -426,12 +436,7 @@ async fn an_original_that_claims_in_a_former_peers_place_is_met_on_the_topic() {
     let (_, mut old) = begin_at(&b, &a, &lab).await;
     let sending = a.sending(lab.file("second", CONTENT.len()), "b");
     let second = offered(&a, &b.client).await;
-    let swarm = wait_on(&b.dht, &second).await;
-    b.client.claim(&second.id, LEASE).await.unwrap();
-    let mut peer = met(&swarm).await;
-    receive(&mut peer, &second).await;
-    let output = json!({ "verified": true, "hash": second.payload["hash"] });
-    b.client.complete(&second.id, vec![output]).await.unwrap();
+    take_as_original(&b, &second).await;
     sending.await.unwrap().unwrap();
     old.end().await;
     lab.close([a]).await;
@@ -449,12 +454,7 @@ async fn an_original_in_the_place_of_a_peer_that_used_a_key_is_met_on_the_topic(
     first.await.unwrap().unwrap();
     let second = a.sending(lab.file("second", CONTENT.len()), "b");
     let task = offered(&a, &b.client).await;
-    let swarm = wait_on(&b.dht, &task).await;
-    b.client.claim(&task.id, LEASE).await.unwrap();
-    let mut peer = met(&swarm).await;
-    receive(&mut peer, &task).await;
-    let output = json!({ "verified": true, "hash": task.payload["hash"] });
-    b.client.complete(&task.id, vec![output]).await.unwrap();
+    take_as_original(&b, &task).await;
     second.await.unwrap().unwrap();
     lab.close([a]).await;
 }

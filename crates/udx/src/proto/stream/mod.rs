@@ -526,11 +526,12 @@ impl Stream {
         self.buffer.unsent() > 0 || self.end == End::Queued
     }
 
-    /// Bytes the application side can still take. Packets out of order do not count, as with libudx, up to
-    /// another window; more must, for memory's sake.
+    /// Bytes the application side can still take. Packets out of order do not count, as with libudx, up to another
+    /// window: while a hole is repaired, which takes a round trip, the path goes on carrying its window. More must
+    /// count, for memory's sake.
     fn window(&self) -> u32 {
         let whole = self.whole_window();
-        let ahead = self.assembler.ahead().saturating_sub(free_ahead(whole as usize));
+        let ahead = self.assembler.ahead().saturating_sub(whole as usize);
         let used = self.backlog + self.assembler.ready() + ahead;
         whole.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
@@ -549,12 +550,6 @@ impl Stream {
     pub fn payload_capacity(&self) -> usize {
         self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
     }
-}
-
-/// Bytes out of order that are not counted against a window: while a hole is repaired, which takes a round trip, the
-/// path goes on carrying its window.
-fn free_ahead(window: usize) -> usize {
-    window
 }
 
 fn new_congestion(id: u32) -> Bbr {

@@ -12,7 +12,7 @@ use super::super::packet::{
 };
 use super::super::rate::SendSnapshot;
 use super::super::seq;
-use super::{End, Error, MAX_MESSAGES, Stream, free_ahead};
+use super::{End, Error, MAX_MESSAGES, Stream};
 use crate::time::{Instant, Micros};
 
 /// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
@@ -85,7 +85,7 @@ impl Stream {
         // Not as far as memory allows now: the peer may use what it was told of before.
         let whole = self.receive_window.bytes(self.rtt.min()) as usize;
         let in_order = (whole + WINDOW_SLACK).saturating_sub(self.backlog);
-        let room = Room { in_order, ahead: free_ahead(whole) };
+        let room = Room { in_order, ahead: whole };
         let arrival = self.assembler.insert(seq, is_end, payload.len(), room, || buffer.slice(payload));
         if arrival == Arrival::Duplicate {
             self.stats.duplicates += 1;
