@@ -21,13 +21,8 @@ pub struct Connection {
 
 impl Connection {
     /// What there is to say of a connection right now.
-    pub(crate) fn of(link: &Link) -> Connection {
-        Connection {
-            path: link.path_name(),
-            rtt: link.rtt(),
-            connecting: link.took(),
-            remote: link.remote_addr(),
-        }
+    pub(crate) fn of(link: &Link) -> Self {
+        Self { path: link.path_name(), rtt: link.rtt(), connecting: link.took(), remote: link.remote_addr() }
     }
 
     /// The same as JavaScript gets it, times in milliseconds.

@@ -83,12 +83,7 @@ pub(crate) struct Admission {
 
 impl Rendezvous {
     /// Listens on the key, and announces the topic if it is to be found by now.
-    pub(crate) async fn open(
-        dht: &Dht,
-        network: &Network,
-        key_pair: KeyPair,
-        topic: Topic,
-    ) -> Result<Rendezvous> {
+    pub(crate) async fn open(dht: &Dht, network: &Network, key_pair: KeyPair, topic: Topic) -> Result<Self> {
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
         let admission = Arc::new(Admission { admitted: watch::Sender::new(None), knock: Notify::new() });
@@ -116,7 +111,7 @@ impl Rendezvous {
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
         let (Topic::Now(topic) | Topic::Later(topic)) = topic;
-        Ok(Rendezvous { dht: dht.clone(), public_key, server, admission, swarm, topic, relay: topic_relay })
+        Ok(Self { dht: dht.clone(), public_key, server, admission, swarm, topic, relay: topic_relay })
     }
 
     /// Makes ready for another transfer with a peer that has just proven to be of ours: the key stays, and

@@ -79,116 +79,116 @@ impl Code {
     /// The code as callers see it, `ATS_P2P_` and the name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Code::InvalidArgument => "ATS_P2P_INVALID_ARGUMENT",
-            Code::FileNotFound => "ATS_P2P_FILE_NOT_FOUND",
-            Code::NotAFile => "ATS_P2P_NOT_A_FILE",
-            Code::NotReadable => "ATS_P2P_NOT_READABLE",
-            Code::SourceChanged => "ATS_P2P_SOURCE_CHANGED",
-            Code::NotWritable => "ATS_P2P_NOT_WRITABLE",
-            Code::AlreadyExists => "ATS_P2P_ALREADY_EXISTS",
-            Code::DiskFull => "ATS_P2P_DISK_FULL",
-            Code::TooLarge => "ATS_P2P_TOO_LARGE",
-            Code::AtsUnreachable => "ATS_P2P_ATS_UNREACHABLE",
-            Code::AtsError => "ATS_P2P_ATS_ERROR",
-            Code::AtsProtocol => "ATS_P2P_ATS_PROTOCOL",
-            Code::InvalidOffer => "ATS_P2P_INVALID_OFFER",
-            Code::OfferExpired => "ATS_P2P_OFFER_EXPIRED",
-            Code::Rejected => "ATS_P2P_REJECTED",
-            Code::WrongClaimant => "ATS_P2P_WRONG_CLAIMANT",
-            Code::AlreadyClaimed => "ATS_P2P_ALREADY_CLAIMED",
-            Code::AlreadyAnswered => "ATS_P2P_ALREADY_ANSWERED",
-            Code::NotAllowed => "ATS_P2P_NOT_ALLOWED",
-            Code::Identity => "ATS_P2P_IDENTITY",
-            Code::PeerUnreachable => "ATS_P2P_PEER_UNREACHABLE",
-            Code::Stalled => "ATS_P2P_STALLED",
-            Code::Integrity => "ATS_P2P_INTEGRITY",
-            Code::RemoteError => "ATS_P2P_REMOTE_ERROR",
-            Code::Protocol => "ATS_P2P_PROTOCOL",
-            Code::Cancelled => "ATS_P2P_CANCELLED",
-            Code::Aborted => "ATS_P2P_ABORTED",
-            Code::Destroyed => "ATS_P2P_DESTROYED",
-            Code::Network => "ATS_P2P_NETWORK",
-            Code::UnknownTransfer => "ATS_P2P_UNKNOWN_TRANSFER",
-            Code::State => "ATS_P2P_STATE",
+            Self::InvalidArgument => "ATS_P2P_INVALID_ARGUMENT",
+            Self::FileNotFound => "ATS_P2P_FILE_NOT_FOUND",
+            Self::NotAFile => "ATS_P2P_NOT_A_FILE",
+            Self::NotReadable => "ATS_P2P_NOT_READABLE",
+            Self::SourceChanged => "ATS_P2P_SOURCE_CHANGED",
+            Self::NotWritable => "ATS_P2P_NOT_WRITABLE",
+            Self::AlreadyExists => "ATS_P2P_ALREADY_EXISTS",
+            Self::DiskFull => "ATS_P2P_DISK_FULL",
+            Self::TooLarge => "ATS_P2P_TOO_LARGE",
+            Self::AtsUnreachable => "ATS_P2P_ATS_UNREACHABLE",
+            Self::AtsError => "ATS_P2P_ATS_ERROR",
+            Self::AtsProtocol => "ATS_P2P_ATS_PROTOCOL",
+            Self::InvalidOffer => "ATS_P2P_INVALID_OFFER",
+            Self::OfferExpired => "ATS_P2P_OFFER_EXPIRED",
+            Self::Rejected => "ATS_P2P_REJECTED",
+            Self::WrongClaimant => "ATS_P2P_WRONG_CLAIMANT",
+            Self::AlreadyClaimed => "ATS_P2P_ALREADY_CLAIMED",
+            Self::AlreadyAnswered => "ATS_P2P_ALREADY_ANSWERED",
+            Self::NotAllowed => "ATS_P2P_NOT_ALLOWED",
+            Self::Identity => "ATS_P2P_IDENTITY",
+            Self::PeerUnreachable => "ATS_P2P_PEER_UNREACHABLE",
+            Self::Stalled => "ATS_P2P_STALLED",
+            Self::Integrity => "ATS_P2P_INTEGRITY",
+            Self::RemoteError => "ATS_P2P_REMOTE_ERROR",
+            Self::Protocol => "ATS_P2P_PROTOCOL",
+            Self::Cancelled => "ATS_P2P_CANCELLED",
+            Self::Aborted => "ATS_P2P_ABORTED",
+            Self::Destroyed => "ATS_P2P_DESTROYED",
+            Self::Network => "ATS_P2P_NETWORK",
+            Self::UnknownTransfer => "ATS_P2P_UNKNOWN_TRANSFER",
+            Self::State => "ATS_P2P_STATE",
         }
     }
 
     /// The step in which an error of this code usually comes up.
     pub fn step(self) -> Option<Step> {
         match self {
-            Code::AtsUnreachable | Code::AtsError | Code::AtsProtocol => Some(Step::Service),
-            Code::TooLarge
-            | Code::InvalidOffer
-            | Code::OfferExpired
-            | Code::Rejected
-            | Code::WrongClaimant
-            | Code::AlreadyClaimed
-            | Code::AlreadyAnswered
-            | Code::NotAllowed
-            | Code::Identity => Some(Step::Offer),
-            Code::Network => Some(Step::Network),
-            Code::PeerUnreachable => Some(Step::Handshake),
-            Code::Stalled | Code::Integrity | Code::RemoteError | Code::Protocol => Some(Step::Transfer),
-            Code::FileNotFound
-            | Code::NotAFile
-            | Code::NotReadable
-            | Code::SourceChanged
-            | Code::NotWritable
-            | Code::AlreadyExists
-            | Code::DiskFull => Some(Step::File),
-            Code::InvalidArgument
-            | Code::Cancelled
-            | Code::Aborted
-            | Code::Destroyed
-            | Code::UnknownTransfer
-            | Code::State => None,
+            Self::AtsUnreachable | Self::AtsError | Self::AtsProtocol => Some(Step::Service),
+            Self::TooLarge
+            | Self::InvalidOffer
+            | Self::OfferExpired
+            | Self::Rejected
+            | Self::WrongClaimant
+            | Self::AlreadyClaimed
+            | Self::AlreadyAnswered
+            | Self::NotAllowed
+            | Self::Identity => Some(Step::Offer),
+            Self::Network => Some(Step::Network),
+            Self::PeerUnreachable => Some(Step::Handshake),
+            Self::Stalled | Self::Integrity | Self::RemoteError | Self::Protocol => Some(Step::Transfer),
+            Self::FileNotFound
+            | Self::NotAFile
+            | Self::NotReadable
+            | Self::SourceChanged
+            | Self::NotWritable
+            | Self::AlreadyExists
+            | Self::DiskFull => Some(Step::File),
+            Self::InvalidArgument
+            | Self::Cancelled
+            | Self::Aborted
+            | Self::Destroyed
+            | Self::UnknownTransfer
+            | Self::State => None,
         }
     }
 
     /// What a peer and the task service are told: no path, no address, nothing of this machine.
     pub fn public_reason(self) -> &'static str {
         match self {
-            Code::SourceChanged => "the file changed while it was being sent",
-            Code::NotWritable | Code::AlreadyExists => "the file cannot be written at the receiver",
-            Code::DiskFull => "the receiver's disk is full",
-            Code::TooLarge => "the file is larger than the receiver accepts",
-            Code::InvalidOffer => "the offer is incomplete or malformed",
-            Code::OfferExpired => "nobody accepted the offer in time",
-            Code::Rejected => "declined",
-            Code::WrongClaimant => "claimed by somebody whom the offer is not for",
-            Code::NotAllowed => "the sender is not on the receiver's list of allowed peers",
-            Code::Identity => "the peer is not who the task says",
-            Code::PeerUnreachable => "the peers could not connect",
-            Code::Stalled => "no byte moved for too long",
-            Code::Integrity => "what arrived differs from what was offered",
-            Code::RemoteError => "the other side reported an error",
-            Code::Protocol => "the other side broke the transfer protocol",
-            Code::Cancelled | Code::Aborted | Code::Destroyed => "cancelled",
+            Self::SourceChanged => "the file changed while it was being sent",
+            Self::NotWritable | Self::AlreadyExists => "the file cannot be written at the receiver",
+            Self::DiskFull => "the receiver's disk is full",
+            Self::TooLarge => "the file is larger than the receiver accepts",
+            Self::InvalidOffer => "the offer is incomplete or malformed",
+            Self::OfferExpired => "nobody accepted the offer in time",
+            Self::Rejected => "declined",
+            Self::WrongClaimant => "claimed by somebody whom the offer is not for",
+            Self::NotAllowed => "the sender is not on the receiver's list of allowed peers",
+            Self::Identity => "the peer is not who the task says",
+            Self::PeerUnreachable => "the peers could not connect",
+            Self::Stalled => "no byte moved for too long",
+            Self::Integrity => "what arrived differs from what was offered",
+            Self::RemoteError => "the other side reported an error",
+            Self::Protocol => "the other side broke the transfer protocol",
+            Self::Cancelled | Self::Aborted | Self::Destroyed => "cancelled",
             _ => "the transfer failed",
         }
     }
 
     /// What a peer's [`Self::public_reason`] means to the other side: some failures go by the same name
     /// there, the rest are the peer's own.
-    pub fn told_by_peer(reason: Option<&str>) -> Code {
-        [Code::Integrity, Code::Stalled, Code::PeerUnreachable]
+    pub fn told_by_peer(reason: Option<&str>) -> Self {
+        [Self::Integrity, Self::Stalled, Self::PeerUnreachable]
             .into_iter()
             .find(|code| reason == Some(code.public_reason()))
-            .unwrap_or(Code::RemoteError)
+            .unwrap_or(Self::RemoteError)
     }
 
     /// Whether the same call may succeed later with nothing changed by the caller.
     pub fn retryable(self) -> bool {
         matches!(
             self,
-            Code::AtsUnreachable
-                | Code::AtsError
-                | Code::OfferExpired
-                | Code::PeerUnreachable
-                | Code::Stalled
-                | Code::SourceChanged
-                | Code::RemoteError
-                | Code::Network
+            Self::AtsUnreachable
+                | Self::AtsError
+                | Self::OfferExpired
+                | Self::PeerUnreachable
+                | Self::Stalled
+                | Self::SourceChanged
+                | Self::RemoteError
+                | Self::Network
         )
     }
 }
@@ -224,38 +224,38 @@ impl Step {
     /// The step as callers see it.
     pub fn name(self) -> &'static str {
         match self {
-            Step::Service => "service",
-            Step::Offer => "offer",
-            Step::Network => "network",
-            Step::Lookup => "lookup",
-            Step::Handshake => "handshake",
-            Step::Punch => "punch",
-            Step::Relay => "relay",
-            Step::Transfer => "transfer",
-            Step::File => "file",
+            Self::Service => "service",
+            Self::Offer => "offer",
+            Self::Network => "network",
+            Self::Lookup => "lookup",
+            Self::Handshake => "handshake",
+            Self::Punch => "punch",
+            Self::Relay => "relay",
+            Self::Transfer => "transfer",
+            Self::File => "file",
         }
     }
 
     /// What would help a transfer whose peer was not reached in this step.
     pub(crate) fn help(self) -> &'static str {
         match self {
-            Step::Network => {
+            Self::Network => {
                 "`ats-p2p doctor` says what is wrong: UDP may be blocked, or the two sides use different \
                  bootstrap nodes"
             }
-            Step::Lookup => "is the other side still running, and on the same network (bootstrap nodes)?",
-            Step::Handshake => {
+            Self::Lookup => "is the other side still running, and on the same network (bootstrap nodes)?",
+            Self::Handshake => {
                 "the other side was found but did not answer in time: is it still running? `ats-p2p doctor` \
                  at both ends says whether UDP gets through"
             }
-            Step::Punch => {
+            Self::Punch => {
                 "no way leads through the NATs between the two: forward a UDP port to one of them, or put both \
                  in one network; `ats-p2p doctor` says at each end which NAT is in the way"
             }
-            Step::Relay => {
+            Self::Relay => {
                 "no way leads between the two, and the relay did not let them through: is it running?"
             }
-            Step::Service | Step::Offer | Step::Transfer | Step::File => {
+            Self::Service | Self::Offer | Self::Transfer | Self::File => {
                 "is the other side still running, and its network up?"
             }
         }
@@ -263,16 +263,16 @@ impl Step {
 }
 
 impl From<ConnectError> for Step {
-    fn from(error: ConnectError) -> Step {
+    fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::PeerNotFound => Step::Lookup,
+            ConnectError::PeerNotFound => Self::Lookup,
             ConnectError::HolepunchAborted
             | ConnectError::DoubleRandomizedNats
             | ConnectError::TryLater
-            | ConnectError::CannotHolepunch => Step::Punch,
-            ConnectError::RelayAborted => Step::Relay,
-            ConnectError::Suspended | ConnectError::Destroyed => Step::Network,
-            _ => Step::Handshake,
+            | ConnectError::CannotHolepunch => Self::Punch,
+            ConnectError::RelayAborted => Self::Relay,
+            ConnectError::Suspended | ConnectError::Destroyed => Self::Network,
+            _ => Self::Handshake,
         }
     }
 }
@@ -298,7 +298,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error that concerns no transfer yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error { code, message: message.into(), transfer_id: None, task_id: None, step: code.step() }
+        Self { code, message: message.into(), transfer_id: None, task_id: None, step: code.step() }
     }
 
     /// The same error, in this step rather than its code's usual one.
@@ -309,7 +309,7 @@ impl Error {
 
     /// The peer network could not be used.
     pub fn network(error: impl fmt::Display) -> Self {
-        Error::new(Code::Network, format!("the peer network can't be used: {error}"))
+        Self::new(Code::Network, format!("the peer network can't be used: {error}"))
     }
 
     /// The same error, naming the transfer that it ended.
@@ -346,6 +346,6 @@ impl From<ats::Error> for Error {
             ats::Error::Status { .. } => Code::AtsError,
             _ => Code::AtsProtocol,
         };
-        Error::new(code, error.to_string())
+        Self::new(code, error.to_string())
     }
 }

@@ -118,50 +118,50 @@ impl Event {
     /// The event's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Event::OfferSent { .. } => "offer_sent",
-            Event::PeerConnected { .. } => "peer_connected",
-            Event::TransferStart { .. } => "transfer_start",
-            Event::TransferProgress { .. } => "transfer_progress",
-            Event::TransferComplete { .. } => "transfer_complete",
-            Event::TransferFailed { .. } => "transfer_failed",
-            Event::File { .. } => "file",
-            Event::Connected { .. } => "connected",
-            Event::Disconnected { .. } => "disconnected",
-            Event::Warning { .. } => "warning",
-            Event::Error { .. } => "error",
+            Self::OfferSent { .. } => "offer_sent",
+            Self::PeerConnected { .. } => "peer_connected",
+            Self::TransferStart { .. } => "transfer_start",
+            Self::TransferProgress { .. } => "transfer_progress",
+            Self::TransferComplete { .. } => "transfer_complete",
+            Self::TransferFailed { .. } => "transfer_failed",
+            Self::File { .. } => "file",
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Warning { .. } => "warning",
+            Self::Error { .. } => "error",
         }
     }
 
     /// The event's payload.
     pub fn payload(&self) -> Value {
         match self {
-            Event::OfferSent { transfer, recipient_id } => {
+            Self::OfferSent { transfer, recipient_id } => {
                 with(transfer, json!({ "recipientId": recipient_id }))
             }
-            Event::PeerConnected { transfer, connection } => {
+            Self::PeerConnected { transfer, connection } => {
                 with(transfer, Value::Object(connection.to_json()))
             }
-            Event::TransferStart { transfer } => with(transfer, json!({})),
-            Event::TransferProgress { transfer, bytes } => {
+            Self::TransferStart { transfer } => with(transfer, json!({})),
+            Self::TransferProgress { transfer, bytes } => {
                 with(transfer, json!({ "bytes": bytes, "totalBytes": transfer.size }))
             }
-            Event::TransferComplete { transfer, file_path } => match file_path {
+            Self::TransferComplete { transfer, file_path } => match file_path {
                 Some(path) => with(transfer, json!({ "filePath": path })),
                 None => with(transfer, json!({})),
             },
-            Event::TransferFailed { transfer, error } => with(
+            Self::TransferFailed { transfer, error } => with(
                 transfer,
                 json!({ "reason": error.message, "code": error.code.as_str(), "step": error.step.map(Step::name), "retryable": error.retryable() }),
             ),
-            Event::File { transfer, offer, task } => {
+            Self::File { transfer, offer, task } => {
                 with(transfer, json!({ "offer": offer, "task": task, "senderId": transfer.peer_id }))
             }
-            Event::Connected { ats_url, channel, actor_id } => {
+            Self::Connected { ats_url, channel, actor_id } => {
                 json!({ "atsUrl": ats_url, "channel": channel, "actorId": actor_id })
             }
-            Event::Disconnected { reason } => json!({ "reason": reason }),
-            Event::Warning { message } => json!({ "message": message }),
-            Event::Error { error } => error_json(error),
+            Self::Disconnected { reason } => json!({ "reason": reason }),
+            Self::Warning { message } => json!({ "message": message }),
+            Self::Error { error } => error_json(error),
         }
     }
 }

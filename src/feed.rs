@@ -11,14 +11,14 @@ use crate::ats::{self, Client, Task, TaskId};
 use crate::node::lock;
 
 /// How often a task is read when no event says that it changed: events are a hint, not a record.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Events held for a slow listener; one that falls behind reads the service's lists instead.
 const BACKLOG: usize = 256;
 
 /// How a subscription stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     /// Neither confirmed nor refused yet.
     Starting,
     /// Events flow.
@@ -29,7 +29,7 @@ pub enum Link {
 
 /// What a feed tells.
 #[derive(Clone, Debug)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// The subscription is confirmed, for the first time or again: list what is pending now.
     Connected,
     /// The subscription broke; it is being renewed.
@@ -42,7 +42,7 @@ pub enum Notice {
 
 /// One subscription to the events of one channel. Ends when dropped.
 #[derive(Debug)]
-pub struct Feed {
+pub(crate) struct Feed {
     sender: broadcast::Sender<Notice>,
     link: Arc<Mutex<Link>>,
     /// What the node's owner was told last: whether the service is reached.
@@ -52,7 +52,7 @@ pub struct Feed {
 
 /// A listener of a feed.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     receiver: broadcast::Receiver<Notice>,
     /// A change was noticed that nobody has looked at yet.
     unseen: bool,
@@ -60,7 +60,7 @@ pub struct Listener {
 
 impl Feed {
     /// Subscribes to a channel's offers; must be called within a tokio runtime.
-    pub fn start(client: &Client, channel: &str) -> Feed {
+    pub(crate) fn start(client: &Client, channel: &str) -> Self {
         let mut events = client.events(ats::Subscription {
             channels: vec![channel.to_owned()],
             task_types: vec![crate::offer::TASK_TYPE.to_owned()],
@@ -88,22 +88,22 @@ impl Feed {
                 let _ = out.send(notice);
             }
         });
-        Feed { sender, link, told: Mutex::default(), pump: pump.abort_handle() }
+        Self { sender, link, told: Mutex::default(), pump: pump.abort_handle() }
     }
 
     /// How the subscription stands now, for those who come after it was told.
-    pub fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         lock(&self.link).clone()
     }
 
     /// Whether the owner does not know yet that the service is reached, or is not; from now on it does.
     /// However many watch a channel, each change is told once.
-    pub fn is_news(&self, is_reached: bool) -> bool {
+    pub(crate) fn is_news(&self, is_reached: bool) -> bool {
         lock(&self.told).replace(is_reached) != Some(is_reached)
     }
 
     /// Listens from now on.
-    pub fn listen(&self) -> Listener {
+    pub(crate) fn listen(&self) -> Listener {
         Listener { receiver: self.sender.subscribe(), unseen: false }
     }
 }
@@ -116,7 +116,7 @@ impl Drop for Feed {
 
 impl Listener {
     /// The next notice; `None` once the feed has ended.
-    pub async fn next(&mut self) -> Option<Notice> {
+    pub(crate) async fn next(&mut self) -> Option<Notice> {
         match self.receiver.recv().await {
             Ok(notice) => Some(notice),
             Err(RecvError::Lagged(_)) => Some(Notice::Lagged),
@@ -127,12 +127,12 @@ impl Listener {
     /// Waits until the task `id` may have changed: an event of it, a subscription begun anew, or the
     /// polling interval over. Comes back at once until [`Listener::seen`] says that the change was looked
     /// at, so that a wait given up half-way loses nothing.
-    pub async fn changed(&mut self, id: &TaskId) {
+    pub(crate) async fn changed(&mut self, id: &TaskId) {
         self.changed_so_that(id, |_| true).await;
     }
 
     /// As [`Self::changed`], but passes over events whose task `matters` not.
-    pub async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) {
+    pub(crate) async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) {
         if self.unseen {
             return;
         }
@@ -153,12 +153,12 @@ impl Listener {
     }
 
     /// Notes that the task was read.
-    pub fn seen(&mut self) {
+    pub(crate) fn seen(&mut self) {
         self.unseen = false;
     }
 
     /// Makes the next wait come back at once: the task is to be read again.
-    pub fn unsee(&mut self) {
+    pub(crate) fn unsee(&mut self) {
         self.unseen = true;
     }
 }

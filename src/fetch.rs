@@ -89,15 +89,15 @@ enum Setback {
 
 impl Setback {
     fn into_error(self) -> Error {
-        let (Setback::Lost(error) | Setback::Final(error)) = self;
+        let (Self::Lost(error) | Self::Final(error)) = self;
         error
     }
 
     /// Until when another peer may come on the topic.
     fn wait_for_another(&self, limit: Duration) -> Instant {
         match self {
-            Setback::Lost(_) => Instant::now() + limit,
-            Setback::Final(_) => Instant::now() + SECOND_CHANCE.min(limit),
+            Self::Lost(_) => Instant::now() + limit,
+            Self::Final(_) => Instant::now() + SECOND_CHANCE.min(limit),
         }
     }
 }

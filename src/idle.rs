@@ -86,9 +86,9 @@ struct Entry<C> {
 }
 
 impl From<Connection> for Line {
-    fn from(connection: Connection) -> Line {
+    fn from(connection: Connection) -> Self {
         let (link, peer_key) = (connection.link(), connection.remote_public_key());
-        Line { stream: connection.stream.into(), link, peer_key }
+        Self { stream: connection.stream.into(), link, peer_key }
     }
 }
 
@@ -180,7 +180,7 @@ impl<C> Entry<C> {
 
 impl<C> Default for Pool<C> {
     fn default() -> Self {
-        Pool(Mutex::new(Shelf { last_number: 0, entries: Vec::new() }))
+        Self(Mutex::new(Shelf { last_number: 0, entries: Vec::new() }))
     }
 }
 
@@ -231,8 +231,8 @@ mod tests {
     }
 
     impl Fake {
-        fn new(number: u8) -> Fake {
-            Fake { number, spent: CancellationToken::new(), ended: CancellationToken::new() }
+        fn new(number: u8) -> Self {
+            Self { number, spent: CancellationToken::new(), ended: CancellationToken::new() }
         }
     }
 
@@ -253,10 +253,10 @@ mod tests {
     }
 
     impl Lab {
-        fn new() -> Lab {
+        fn new() -> Self {
             let home = tempfile::tempdir().unwrap();
             let node = Node::new(Options::new(home.path().to_owned()), |_| {}).unwrap();
-            Lab { node, pool: Arc::default(), _home: home }
+            Self { node, pool: Arc::default(), _home: home }
         }
 
         /// Keeps a connection for ten seconds; what spends it, and what tells of its end.

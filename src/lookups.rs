@@ -13,19 +13,19 @@ const STEADY: Duration = Duration::from_secs(10);
 
 /// A schedule of repeated lookups, begun just after a first one.
 #[derive(Debug)]
-pub struct Lookups {
+pub(crate) struct Lookups {
     next: Instant,
     done: usize,
 }
 
 impl Lookups {
     /// A schedule whose first lookup is being made now.
-    pub fn start() -> Lookups {
-        Lookups { next: Instant::now() + pause(0), done: 0 }
+    pub(crate) fn start() -> Self {
+        Self { next: Instant::now() + pause(0), done: 0 }
     }
 
     /// Waits until another lookup is due. Dropping the future loses nothing.
-    pub async fn due(&mut self) {
+    pub(crate) async fn due(&mut self) {
         sleep_until(self.next).await;
         self.done += 1;
         self.next += pause(self.done);

@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Passes the latest of a stream of counts on, at most ten times a second, and always the last one.
 #[derive(Debug)]
-pub struct Meter {
+pub(crate) struct Meter {
     sender: watch::Sender<u64>,
     task: JoinHandle<()>,
     /// The last count was given: nothing is waited for any more.
@@ -21,7 +21,7 @@ pub struct Meter {
 
 impl Meter {
     /// Reports to `report`, on a task of its own.
-    pub fn start(report: impl Fn(u64) + Send + 'static) -> Meter {
+    pub(crate) fn start(report: impl Fn(u64) + Send + 'static) -> Self {
         let (sender, mut receiver) = watch::channel(0);
         let ending = CancellationToken::new();
         let ended = ending.clone();
@@ -33,16 +33,16 @@ impl Meter {
                 let _ = timeout(INTERVAL, ended.cancelled()).await;
             }
         });
-        Meter { sender, task, ending }
+        Self { sender, task, ending }
     }
 
     /// Where counts go in.
-    pub fn sender(&self) -> watch::Sender<u64> {
+    pub(crate) fn sender(&self) -> watch::Sender<u64> {
         self.sender.clone()
     }
 
     /// Reports what is left, once all other senders are gone, and ends.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         drop(self.sender);
         self.ending.cancel();
         // A report that panicked has nothing left to say.

@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 
 /// A DHT node started at its first use.
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     /// What the caller named; otherwise the task service is asked, and else the public nodes are used.
     bootstrap: Option<Vec<String>>,
     relay: RelayChoice,
@@ -38,9 +38,9 @@ impl RelayChoice {
     /// The relay that is meant, where the hub has this one.
     pub(crate) fn among(self, hub: Option<PublicKey>) -> Option<PublicKey> {
         match self {
-            RelayChoice::Hub => hub,
-            RelayChoice::Key(key) => Some(key),
-            RelayChoice::Nobody => None,
+            Self::Hub => hub,
+            Self::Key(key) => Some(key),
+            Self::Nobody => None,
         }
     }
 }
@@ -54,8 +54,8 @@ enum State {
 
 impl Network {
     /// A network that joins through `bootstrap` (`host:port` each), if given.
-    pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Network {
-        Network {
+    pub(crate) fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Self {
+        Self {
             bootstrap,
             relay,
             hub_relay: OnceLock::new(),
@@ -65,17 +65,17 @@ impl Network {
     }
 
     /// The relay to go through where no direct way opens; known once the DHT node is up.
-    pub fn relay(&self) -> Option<PublicKey> {
+    pub(crate) fn relay(&self) -> Option<PublicKey> {
         self.relay.among(self.hub_relay.get().copied())
     }
 
     /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
-    pub fn relay_of_swarm(&self, keys: KeyPair) -> Option<RelayThrough> {
+    pub(crate) fn relay_of_swarm(&self, keys: KeyPair) -> Option<RelayThrough> {
         self.relay().map(|relay| RelayThrough { keys: Some(keys), ..RelayThrough::always(relay) })
     }
 
     /// The DHT node, started now if it is not up. Waits while suspended.
-    pub async fn dht(&self, client: &Client) -> Result<Dht> {
+    pub(crate) async fn dht(&self, client: &Client) -> Result<Dht> {
         self.resumed().await;
         let mut state = self.dht.lock().await;
         match &*state {
@@ -94,7 +94,7 @@ impl Network {
     }
 
     /// Ends all connections and closes the sockets until [`Network::resume`].
-    pub async fn suspend(&self) {
+    pub(crate) async fn suspend(&self) {
         let state = self.dht.lock().await;
         self.suspended.send_replace(true);
         if let State::Up(dht) = &*state {
@@ -106,7 +106,7 @@ impl Network {
     ///
     /// # Errors
     /// `NETWORK` if that is not possible; it stays suspended then.
-    pub async fn resume(&self) -> Result<()> {
+    pub(crate) async fn resume(&self) -> Result<()> {
         let state = self.dht.lock().await;
         if let State::Up(dht) = &*state {
             dht.resume().await.map_err(Error::network)?;
@@ -116,18 +116,18 @@ impl Network {
     }
 
     /// Whether it is suspended now: whoever fails to connect meanwhile has not failed.
-    pub fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         *self.suspended.borrow()
     }
 
     /// Waits until it is not suspended.
-    pub async fn resumed(&self) {
+    pub(crate) async fn resumed(&self) {
         // The sender lives as long as this.
         let _ = self.suspended.subscribe().wait_for(|suspended| !suspended).await;
     }
 
     /// Leaves the network; all connections end.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let before = std::mem::replace(&mut *self.dht.lock().await, State::Closed);
         if let State::Up(dht) = before {
             dht.destroy().await;

@@ -81,8 +81,8 @@ pub struct Options {
 
 impl Options {
     /// The defaults, with state in `home`.
-    pub fn new(home: PathBuf) -> Options {
-        Options {
+    pub fn new(home: PathBuf) -> Self {
+        Self {
             ats: ats::Overrides::default(),
             allowed_peers: None,
             max_file_size: None,
@@ -140,13 +140,13 @@ pub(crate) struct Inner {
 impl Node {
     /// A node that tells `emit` what happens. Touches neither the task service nor the network; `emit`
     /// must not block.
-    pub fn new(options: Options, emit: impl Fn(Event) + Send + Sync + 'static) -> Result<Node> {
+    pub fn new(options: Options, emit: impl Fn(Event) + Send + Sync + 'static) -> Result<Self> {
         let (settings, warnings) = Settings::load(options.ats.clone(), &ats::Environment::current());
         for warning in warnings {
             emit(Event::Warning { message: warning.to_string() });
         }
         let client = Client::new(settings.clone())?;
-        Ok(Node(Arc::new(Inner {
+        Ok(Self(Arc::new(Inner {
             network: Network::new(options.bootstrap.clone(), options.relay_through),
             options,
             settings,

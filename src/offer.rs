@@ -12,7 +12,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use crate::ats::{Part, Task};
 
 /// The type of a task that offers a file.
-pub const TASK_TYPE: &str = "file_offer";
+pub(crate) const TASK_TYPE: &str = "file_offer";
 
 /// The version of the `p2p` object that this package writes and reads.
 const P2P_VERSION: u64 = 2;
@@ -36,7 +36,7 @@ const REUSE: &str = "reuse";
 
 /// What a task offers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// Chosen by the sender; a version 4 UUID from peers of ours, any string from an original.
     pub transfer_id: String,
     /// The name as offered: not a path, not safe to print.
@@ -57,7 +57,7 @@ pub struct Offer {
 
 /// How a peer of ours is reached for one transfer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct P2p {
+pub(crate) struct P2p {
     /// The connection's public key, made for this transfer.
     pub key: PublicKey,
     /// DHT nodes that relay a handshake to it.
@@ -72,14 +72,14 @@ pub struct P2p {
 
 /// What two peers use if both name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
+pub(crate) struct Features {
     /// The connection stays up for a while after its file, and may carry the next one.
     pub reuse: bool,
 }
 
 /// What the messages of a task say of how an actor's peer is reached.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Said {
+pub(crate) enum Said {
     /// Nothing: the actor's peer is one of the original's kind.
     Nothing,
     /// Something that can't be read, or is about another transfer.
@@ -90,7 +90,7 @@ pub enum Said {
 
 /// Why a payload is no offer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOffer {
+pub(crate) enum InvalidOffer {
     /// A field that an offer can't do without.
     #[error("the offer has no {0}")]
     Missing(&'static str),
@@ -101,7 +101,7 @@ pub enum InvalidOffer {
 
 impl Offer {
     /// Reads an offer from a task's payload, under all names that its fields go by.
-    pub fn from_payload(payload: &Value) -> Result<Offer, InvalidOffer> {
+    pub(crate) fn from_payload(payload: &Value) -> Result<Self, InvalidOffer> {
         let fields = payload.as_object().ok_or(InvalidOffer::Missing("payload"))?;
         let transfer_id = id_field(fields, &["transfer_id", "transferId"], "transfer id")?
             .ok_or(InvalidOffer::Missing("transfer id"))?;
@@ -132,11 +132,11 @@ impl Offer {
             Some(_) => return Err(InvalidOffer::Malformed("expiry", "a time in RFC 3339")),
         };
         let p2p = fields.get("p2p").and_then(P2p::from_value);
-        Ok(Offer { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, p2p })
+        Ok(Self { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, p2p })
     }
 
     /// The payload of the task that makes this offer.
-    pub fn to_payload(&self) -> Value {
+    pub(crate) fn to_payload(&self) -> Value {
         let mut payload = json!({
             "transfer_id": self.transfer_id,
             "filename": self.name,
@@ -159,7 +159,7 @@ impl Offer {
 
 impl P2p {
     /// Reads a `p2p` object; `None` for another version or anything malformed.
-    pub fn from_value(value: &Value) -> Option<P2p> {
+    pub(crate) fn from_value(value: &Value) -> Option<Self> {
         if value.get("version")?.as_u64()? != P2P_VERSION {
             return None;
         }
@@ -173,7 +173,7 @@ impl P2p {
                 .filter(|node| is_host(*node))
                 .collect(),
         };
-        Some(P2p {
+        Some(Self {
             key: hex_field(value, "key")?,
             nodes,
             instance: hex_field(value, "instance")?,
@@ -183,7 +183,7 @@ impl P2p {
     }
 
     /// The object as it stands in an offer, a message or the outputs of a completed task.
-    pub fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value {
         json!({
             "version": P2P_VERSION,
             "key": hex::encode(self.key),
@@ -195,14 +195,14 @@ impl P2p {
     }
 
     /// The content of the message by which a receiver says how it will dial, before it claims.
-    pub fn to_message(&self, transfer_id: &str) -> Value {
+    pub(crate) fn to_message(&self, transfer_id: &str) -> Value {
         json!({ "transfer_id": transfer_id, "p2p": self.to_value() })
     }
 
     /// What `actor` said on a task about how its peer is reached. Messages of others say nothing.
-    pub fn said_by(task: &Task, actor: &str, transfer_id: &str) -> Said {
+    pub(crate) fn said_by(task: &Task, actor: &str, transfer_id: &str) -> Said {
         let mut said = Said::Nothing;
-        for word in P2p::words_of(task, actor, transfer_id) {
+        for word in Self::words_of(task, actor, transfer_id) {
             said = match (word, said) {
                 (None, before @ Said::Valid(_)) => before,
                 (Some(p2p), Said::Valid(before)) if before.seq > p2p.seq => Said::Valid(before),
@@ -214,39 +214,44 @@ impl P2p {
     }
 
     /// Whether another process than `instance` speaks for `actor` on a task.
-    pub fn is_said_by_another(task: &Task, actor: &str, transfer_id: &str, instance: &[u8; 16]) -> bool {
-        P2p::words_of(task, actor, transfer_id).flatten().any(|p2p| p2p.instance != *instance)
+    pub(crate) fn is_said_by_another(
+        task: &Task,
+        actor: &str,
+        transfer_id: &str,
+        instance: &[u8; 16],
+    ) -> bool {
+        Self::words_of(task, actor, transfer_id).flatten().any(|p2p| p2p.instance != *instance)
     }
 
     /// What `actor` said, oldest first; `None` for what can't be read.
-    fn words_of(task: &Task, actor: &str, transfer_id: &str) -> impl Iterator<Item = Option<P2p>> {
+    fn words_of(task: &Task, actor: &str, transfer_id: &str) -> impl Iterator<Item = Option<Self>> {
         task.messages
             .iter()
             .filter(move |message| message.actor.as_ref().is_some_and(|author| author.id == actor))
             .flat_map(|message| &message.parts)
-            .filter_map(move |part| P2p::from_part(part, transfer_id))
+            .filter_map(move |part| Self::from_part(part, transfer_id))
     }
 
     /// Reads a part as such a message for `transfer_id`, whatever way its content is written.
     ///
     /// `None` where the part is something else, `Some(None)` where it is meant as such a message and is
     /// malformed.
-    fn from_part(part: &Part, transfer_id: &str) -> Option<Option<P2p>> {
+    fn from_part(part: &Part, transfer_id: &str) -> Option<Option<Self>> {
         let object = part.json()?;
         let p2p = object.get("p2p")?;
         let same = object.get("transfer_id").and_then(Value::as_str) == Some(transfer_id);
-        Some(if same { P2p::from_value(p2p) } else { None })
+        Some(if same { Self::from_value(p2p) } else { None })
     }
 }
 
 impl Features {
     /// All that peers of this version can do.
-    pub const OURS: Features = Features { reuse: true };
+    pub(crate) const OURS: Self = Self { reuse: true };
 
     /// Reads a list of names, of which those that are not known mean nothing.
-    fn from_value(names: Option<&Value>) -> Features {
+    fn from_value(names: Option<&Value>) -> Self {
         let names = names.and_then(Value::as_array);
-        Features { reuse: names.is_some_and(|names| names.iter().any(|name| name == REUSE)) }
+        Self { reuse: names.is_some_and(|names| names.iter().any(|name| name == REUSE)) }
     }
 
     fn names(self) -> Vec<&'static str> {
@@ -255,7 +260,7 @@ impl Features {
 }
 
 /// Whether `text` is a SHA-256 in the form that offers carry: 64 lower-case hex digits.
-pub fn is_sha256_hex(text: &str) -> bool {
+pub(crate) fn is_sha256_hex(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -18,33 +18,33 @@ const MAX_RECORD_LEN: u64 = 64 * 1024;
 
 /// Names a transfer on this disk: the same offer of the same task of the same service, and no other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RecordId(String);
+pub(crate) struct RecordId(String);
 
 impl RecordId {
     /// SHA-256 of the parts, each behind its length as a big-endian u32, so that no two lists collide.
-    pub fn of(parts: &[&str]) -> RecordId {
+    pub(crate) fn of(parts: &[&str]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {
             hasher.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             hasher.update(part.as_bytes());
         }
-        RecordId(hex::encode(hasher.finalize()))
+        Self(hex::encode(hasher.finalize()))
     }
 
     /// The id in lower-case hex, 64 digits.
-    pub fn as_hex(&self) -> &str {
+    pub(crate) fn as_hex(&self) -> &str {
         &self.0
     }
 
     /// The first 16 digits, as partial files carry them in their names.
-    pub fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         &self.0[..16]
     }
 }
 
 /// A file that arrived whole, and how its task is to be completed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// The service, organization and project that the task lives in.
     pub scope: String,
     /// As the service gave it.
@@ -61,27 +61,27 @@ pub struct Done {
 
 /// The folder of records.
 #[derive(Clone, Debug)]
-pub struct Records {
+pub(crate) struct Records {
     dir: PathBuf,
 }
 
 /// The right to receive one transfer, held against other processes until dropped.
 #[derive(Debug)]
-pub struct RecordLock {
+pub(crate) struct RecordLock {
     _file: File,
 }
 
 impl Records {
     /// Opens `home/transfers`, making both for this user alone where they are missing.
-    pub fn open(home: &Path) -> io::Result<Records> {
+    pub(crate) fn open(home: &Path) -> io::Result<Self> {
         let dir = home.join("transfers");
         private_dir(home)?;
         private_dir(&dir)?;
-        Ok(Records { dir })
+        Ok(Self { dir })
     }
 
     /// Finds out whether records can be written, by writing and removing one of nothing.
-    pub fn try_write(&self) -> io::Result<()> {
+    pub(crate) fn try_write(&self) -> io::Result<()> {
         let path = self.dir.join(format!("try.{}.tmp", std::process::id()));
         private_file().create(true).truncate(true).open(&path)?.write_all(b"{}")?;
         fs::remove_file(&path)
@@ -91,7 +91,7 @@ impl Records {
     ///
     /// The lock file stays when the lock goes: removing it could leave two processes holding one lock, on
     /// two files of the same name.
-    pub fn lock(&self, id: &RecordId) -> io::Result<Option<RecordLock>> {
+    pub(crate) fn lock(&self, id: &RecordId) -> io::Result<Option<RecordLock>> {
         let path = self.dir.join(format!("{}.lock", id.as_hex()));
         let file = private_file().create(true).truncate(false).open(&path)?;
         match file.try_lock() {
@@ -102,13 +102,13 @@ impl Records {
     }
 
     /// What is remembered of a finished transfer.
-    pub fn read(&self, id: &RecordId) -> Option<Done> {
+    pub(crate) fn read(&self, id: &RecordId) -> Option<Done> {
         read_record(&self.path(id))
     }
 
     /// Remembers a finished transfer, whatever becomes of this process. A machine that loses power may
     /// forget it: the file, which is on the disk, is then received once more if its offer still stands.
-    pub fn write(&self, id: &RecordId, done: &Done) -> io::Result<()> {
+    pub(crate) fn write(&self, id: &RecordId, done: &Done) -> io::Result<()> {
         let text = serde_json::to_vec(done)?;
         let temporary = self.dir.join(format!("{}.{}.tmp", id.as_hex(), std::process::id()));
         let result = private_file().create(true).truncate(true).open(&temporary).and_then(|mut file| {
@@ -123,7 +123,7 @@ impl Records {
 
     /// The finished transfers of `scope` whose tasks the service has not seen completed, and their ids.
     /// Forgets, on the way, what finished long ago.
-    pub fn unreported(&self, scope: &str) -> Vec<(RecordId, Done)> {
+    pub(crate) fn unreported(&self, scope: &str) -> Vec<(RecordId, Done)> {
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
         let mut found = Vec::new();
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -162,7 +162,7 @@ fn age(path: &Path) -> Option<Duration> {
 }
 
 /// Makes a folder that only this user can look into.
-pub fn private_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

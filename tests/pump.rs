@@ -60,7 +60,7 @@ struct Files {
 }
 
 impl Files {
-    fn new(size: usize) -> Files {
+    fn new(size: usize) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("sent.bin");
         let content = content(size);
@@ -69,7 +69,7 @@ impl Files {
         let hash = source.hash(|_| {}, &CancellationToken::new()).expect("hashed");
         let meta = Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None };
         fs::create_dir(dir.path().join("in")).expect("made");
-        Files { dir, source, meta, content }
+        Self { dir, source, meta, content }
     }
 
     fn path(&self) -> &Path {
@@ -483,10 +483,10 @@ mod late {
     }
 
     #[derive(Clone, Default)]
-    pub struct Deaf(Arc<Mutex<State>>);
+    pub(crate) struct Deaf(Arc<Mutex<State>>);
 
     impl Deaf {
-        pub fn begin(&self) {
+        pub(crate) fn begin(&self) {
             self.0.lock().expect("whole").is_deaf = true;
         }
 
@@ -499,14 +499,14 @@ mod late {
         }
     }
 
-    pub struct Transport(Inner, Deaf);
+    pub(crate) struct Transport(Inner, Deaf);
 
-    pub struct Reader(<Inner as secret_stream::Transport>::Reader, Deaf);
+    pub(crate) struct Reader(<Inner as secret_stream::Transport>::Reader, Deaf);
 
-    pub struct Writer(<Inner as secret_stream::Transport>::Writer, Deaf);
+    pub(crate) struct Writer(<Inner as secret_stream::Transport>::Writer, Deaf);
 
     impl Transport {
-        pub fn new(stream: DuplexStream) -> Self {
+        pub(crate) fn new(stream: DuplexStream) -> Self {
             Self(Io(stream), Deaf::default())
         }
     }

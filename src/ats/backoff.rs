@@ -15,19 +15,19 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub fn new(first: Duration, longest: Duration) -> Backoff {
-        Backoff { first, longest, next: first }
+    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first }
     }
 
     /// The next pause; `chance` is a number from 0 up to 1.
-    pub fn pause(&mut self, chance: f64) -> Duration {
+    pub(super) fn pause(&mut self, chance: f64) -> Duration {
         let nominal = self.next;
         self.next = (nominal * 2).min(self.longest);
         nominal.mul_f64(1.0 - JITTER * chance.clamp(0.0, 1.0))
     }
 
     /// Starts over with the first pause.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.next = self.first;
     }
 }

@@ -41,8 +41,8 @@ pub struct Policy {
 }
 
 impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
+    fn default() -> Self {
+        Self {
             timeout: Duration::from_secs(10),
             attempts: 4,
             first_pause: Duration::from_millis(250),
@@ -120,17 +120,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Settings`] if no request could be made with these settings.
-    pub fn new(settings: Settings) -> Result<Client> {
-        Client::with_policy(settings, Policy::default())
+    pub fn new(settings: Settings) -> Result<Self> {
+        Self::with_policy(settings, Policy::default())
     }
 
     /// A client with a patience of its own.
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn with_policy(settings: Settings, policy: Policy) -> Result<Client> {
+    pub fn with_policy(settings: Settings, policy: Policy) -> Result<Self> {
         let http = Http::new(&settings, policy.timeout)?;
-        Ok(Client { inner: Arc::new(Inner { http, settings, policy }) })
+        Ok(Self { inner: Arc::new(Inner { http, settings, policy }) })
     }
 
     /// The settings it was made with.
@@ -427,14 +427,14 @@ impl ListQuery {
 }
 
 impl P2pHealth {
-    fn from_value(value: &Value) -> P2pHealth {
+    fn from_value(value: &Value) -> Self {
         let nodes = value.get("bootstrap").and_then(Value::as_array);
         let nodes = nodes.into_iter().flatten().filter_map(Value::as_str);
         let fit = |node: &&str| node.len() <= MAX_ADDRESS && node.bytes().all(|b| b.is_ascii_graphic());
         let mut relay = [0; 32];
         let named = value.get("relay").and_then(Value::as_str);
         let has_relay = named.is_some_and(|text| hex::decode_to_slice(text, &mut relay).is_ok());
-        P2pHealth {
+        Self {
             bootstrap: nodes.filter(fit).take(MAX_BOOTSTRAP).map(str::to_owned).collect(),
             relay: has_relay.then_some(relay),
         }
@@ -449,7 +449,7 @@ struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    fn new(policy: &'a Policy) -> Attempts<'a> {
+    fn new(policy: &'a Policy) -> Self {
         let backoff = Backoff::new(policy.first_pause, policy.longest_pause);
         Attempts { policy, left: policy.attempts.saturating_sub(1), backoff }
     }

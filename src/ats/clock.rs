@@ -21,19 +21,19 @@ pub(super) struct Clock(Mutex<Option<(SystemTime, Instant)>>);
 
 impl Clock {
     /// Notes the `Date` header of an answer that has just arrived.
-    pub fn heard(&self, date: &str) {
+    pub(super) fn heard(&self, date: &str) {
         if let Some(time) = parse_http_date(date) {
             *self.last() = Some((time + HALF_A_SECOND, Instant::now()));
         }
     }
 
     /// Whether the service was heard.
-    pub fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.last().is_some()
     }
 
     /// The service's time now, within about a second; this machine's until the service was heard.
-    pub fn now(&self) -> SystemTime {
+    pub(super) fn now(&self) -> SystemTime {
         match *self.last() {
             Some((time, heard)) => time + heard.elapsed(),
             None => SystemTime::now(),

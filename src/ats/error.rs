@@ -58,11 +58,11 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Unreachable { .. }
-            | Error::Timeout { .. }
-            | Error::Interrupted { .. }
-            | Error::EventsEnded { .. } => true,
-            Error::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Interrupted { .. }
+            | Self::EventsEnded { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             _ => false,
         }
     }
@@ -70,8 +70,8 @@ impl Error {
     /// Whether the service may have done what was asked all the same.
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Error::Settings(_) | Error::Unreachable { .. } => false,
-            Error::Status { status, .. } => *status >= 500 && *status != 503,
+            Self::Settings(_) | Self::Unreachable { .. } => false,
+            Self::Status { status, .. } => *status >= 500 && *status != 503,
             _ => true,
         }
     }
@@ -79,7 +79,7 @@ impl Error {
     /// Whether the task was claimed by somebody: the refusal that a renewal may meet.
     pub fn is_already_claimed(&self) -> bool {
         match self {
-            Error::Status { status: 400..500, message, .. } => {
+            Self::Status { status: 400..500, message, .. } => {
                 let message = message.to_lowercase();
                 message.contains("already claimed") || message.contains("in_progress")
             }
@@ -100,7 +100,7 @@ impl Error {
     /// The HTTP status of the answer, if there was one that told of an error.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Error::Status { status, .. } => Some(*status),
+            Self::Status { status, .. } => Some(*status),
             _ => None,
         }
     }
@@ -108,7 +108,7 @@ impl Error {
     /// How long the service asked us to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Error::Status { retry_after, .. } => *retry_after,
+            Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }

@@ -74,9 +74,9 @@ pub struct Events {
 }
 
 impl Events {
-    pub(super) fn start(client: Client, subscription: Subscription) -> Events {
+    pub(super) fn start(client: Client, subscription: Subscription) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
-        Events { events, connection: tokio::spawn(keep_connected(client, subscription, sender)) }
+        Self { events, connection: tokio::spawn(keep_connected(client, subscription, sender)) }
     }
 
     /// The next event. May be cancelled and called again.
@@ -97,36 +97,36 @@ impl Drop for Events {
 
 impl EventKind {
     /// Reads a kind by its name, `task.created` and so on.
-    pub fn from_name(name: &str) -> EventKind {
+    pub fn from_name(name: &str) -> Self {
         match name {
-            "task.created" => EventKind::Created,
-            "task.claimed" => EventKind::Claimed,
-            "task.updated" => EventKind::Updated,
-            "task.completed" => EventKind::Completed,
-            "task.cancelled" => EventKind::Cancelled,
-            "task.failed" => EventKind::Failed,
-            "task.rejected" => EventKind::Rejected,
-            "task.reopened" => EventKind::Reopened,
-            "task.message" => EventKind::Message,
-            "task.lease_expired" => EventKind::LeaseExpired,
-            other => EventKind::Other(other.chars().take(64).collect()),
+            "task.created" => Self::Created,
+            "task.claimed" => Self::Claimed,
+            "task.updated" => Self::Updated,
+            "task.completed" => Self::Completed,
+            "task.cancelled" => Self::Cancelled,
+            "task.failed" => Self::Failed,
+            "task.rejected" => Self::Rejected,
+            "task.reopened" => Self::Reopened,
+            "task.message" => Self::Message,
+            "task.lease_expired" => Self::LeaseExpired,
+            other => Self::Other(other.chars().take(64).collect()),
         }
     }
 
     /// The kind's name in the service's language.
     pub fn name(&self) -> &str {
         match self {
-            EventKind::Created => "task.created",
-            EventKind::Claimed => "task.claimed",
-            EventKind::Updated => "task.updated",
-            EventKind::Completed => "task.completed",
-            EventKind::Cancelled => "task.cancelled",
-            EventKind::Failed => "task.failed",
-            EventKind::Rejected => "task.rejected",
-            EventKind::Reopened => "task.reopened",
-            EventKind::Message => "task.message",
-            EventKind::LeaseExpired => "task.lease_expired",
-            EventKind::Other(name) => name,
+            Self::Created => "task.created",
+            Self::Claimed => "task.claimed",
+            Self::Updated => "task.updated",
+            Self::Completed => "task.completed",
+            Self::Cancelled => "task.cancelled",
+            Self::Failed => "task.failed",
+            Self::Rejected => "task.rejected",
+            Self::Reopened => "task.reopened",
+            Self::Message => "task.message",
+            Self::LeaseExpired => "task.lease_expired",
+            Self::Other(name) => name,
         }
     }
 }
@@ -172,11 +172,11 @@ enum Incoming {
 }
 
 impl Incoming {
-    fn from_value(mut value: Value) -> Incoming {
+    fn from_value(mut value: Value) -> Self {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
-            "subscribed" => Incoming::Subscribed,
-            "error" => Incoming::Refused(said(&value).unwrap_or_else(|| "it gave no reason".into())),
+            "subscribed" => Self::Subscribed,
+            "error" => Self::Refused(said(&value).unwrap_or_else(|| "it gave no reason".into())),
             name if name.starts_with("task.") => {
                 let actor_name = value.get("actor_name").and_then(Value::as_str).map(str::to_owned);
                 let within = value.pointer_mut("/data/task").map(Value::take);
@@ -184,12 +184,12 @@ impl Incoming {
                 let task = task.or_else(|| value.get_mut("data").map(Value::take));
                 match task.and_then(Task::from_value) {
                     Some(task) => {
-                        Incoming::Task { kind: EventKind::from_name(name), task: Box::new(task), actor_name }
+                        Self::Task { kind: EventKind::from_name(name), task: Box::new(task), actor_name }
                     }
-                    None => Incoming::Other,
+                    None => Self::Other,
                 }
             }
-            _ => Incoming::Other,
+            _ => Self::Other,
         }
     }
 }

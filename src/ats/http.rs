@@ -35,11 +35,11 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub fn get(path: Vec<&'a str>) -> Request<'a> {
+    pub(super) fn get(path: Vec<&'a str>) -> Self {
         Request { method: Method::GET, path, query: Vec::new(), body: None }
     }
 
-    pub fn post(path: Vec<&'a str>, body: Value) -> Request<'a> {
+    pub(super) fn post(path: Vec<&'a str>, body: Value) -> Self {
         Request { method: Method::POST, path, query: Vec::new(), body: Some(body) }
     }
 }
@@ -55,7 +55,7 @@ pub(super) struct Http {
 
 impl Http {
     /// Checks the settings; nothing is sent.
-    pub fn new(settings: &Settings, timeout: Duration) -> Result<Http> {
+    pub(super) fn new(settings: &Settings, timeout: Duration) -> Result<Self> {
         let base = base(&settings.url)?;
         let mut builder = reqwest::Client::builder()
             .default_headers(headers(settings)?)
@@ -82,11 +82,11 @@ impl Http {
                 causes(&error)
             ))
         })?;
-        Ok(Http { client, base, timeout, clock: Clock::default() })
+        Ok(Self { client, base, timeout, clock: Clock::default() })
     }
 
     /// Sends a request and reads the whole answer as JSON; null if it is empty.
-    pub async fn send(&self, request: &Request<'_>) -> Result<Value> {
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Value> {
         let (builder, shown) = self.prepare(request);
         let body = request.body.as_ref().map(Value::to_string);
         let builder = match body {
@@ -115,7 +115,7 @@ impl Http {
     }
 
     /// Asks to turn the connection into a WebSocket; gives the answer, whatever it is.
-    pub async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> Result<Response> {
+    pub(super) async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> Result<Response> {
         let (builder, shown) = self.prepare(request);
         let sent = tokio::time::timeout(self.timeout, builder.headers(headers).send()).await;
         let answer = match sent {
@@ -133,12 +133,12 @@ impl Http {
     }
 
     /// How long a request may take.
-    pub fn timeout(&self) -> Duration {
+    pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// The address below the base URL, fit to be shown.
-    pub fn shown(&self, path: &[&str]) -> String {
+    pub(super) fn shown(&self, path: &[&str]) -> String {
         without_credentials(self.url(path).as_str())
     }
 

@@ -25,27 +25,27 @@ pub struct TaskId {
 
 impl TaskId {
     /// Reads an id from JSON: a whole number or a text fit to stand in a path.
-    pub fn from_value(value: &Value) -> Option<TaskId> {
+    pub fn from_value(value: &Value) -> Option<Self> {
         /// Above it a JSON number does not name one integer any more.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match value {
-            Value::String(text) => TaskId::checked(text.clone(), false),
+            Value::String(text) => Self::checked(text.clone(), false),
             Value::Number(number) if number.is_f64() => {
                 let float = number.as_f64()?;
                 let whole = float.fract() == 0.0 && float.abs() < EXACT;
-                whole.then(|| format!("{float:.0}")).and_then(|text| TaskId::checked(text, true))
+                whole.then(|| format!("{float:.0}")).and_then(|text| Self::checked(text, true))
             }
-            Value::Number(number) => TaskId::checked(number.to_string(), true),
+            Value::Number(number) => Self::checked(number.to_string(), true),
             _ => None,
         }
     }
 
     /// Reads an id that a person gave: digits are a number, as every service seen numbers its tasks.
-    pub fn from_text(text: &str) -> Option<TaskId> {
+    pub fn from_text(text: &str) -> Option<Self> {
         let text = text.trim();
         let is_number = !text.is_empty() && text.len() < 19 && text.bytes().all(|b| b.is_ascii_digit());
         let is_number = is_number && (text == "0" || !text.starts_with('0'));
-        TaskId::checked(text.to_owned(), is_number)
+        Self::checked(text.to_owned(), is_number)
     }
 
     /// The id as JSON, as it was given.
@@ -60,13 +60,13 @@ impl TaskId {
     }
 
     /// Dots alone are refused because a path swallows them, controls because they end up in terminals.
-    fn checked(text: String, is_number: bool) -> Option<TaskId> {
+    fn checked(text: String, is_number: bool) -> Option<Self> {
         let fit = !text.is_empty()
             && text.len() <= MAX_ID
             && text != "."
             && text != ".."
             && !text.chars().any(char::is_control);
-        fit.then_some(TaskId { text, is_number })
+        fit.then_some(Self { text, is_number })
     }
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for TaskId {
 }
 
 impl PartialEq for TaskId {
-    fn eq(&self, other: &TaskId) -> bool {
+    fn eq(&self, other: &Self) -> bool {
         self.text == other.text
     }
 }
@@ -111,34 +111,34 @@ pub enum Status {
 
 impl Status {
     /// Reads a state by its name.
-    pub fn from_name(name: &str) -> Status {
+    pub fn from_name(name: &str) -> Self {
         match name {
-            "pending" => Status::Pending,
-            "in_progress" => Status::InProgress,
-            "completed" => Status::Completed,
-            "cancelled" | "canceled" => Status::Cancelled,
-            "failed" => Status::Failed,
-            "rejected" => Status::Rejected,
-            other => Status::Other(other.chars().take(MAX_ID).collect()),
+            "pending" => Self::Pending,
+            "in_progress" => Self::InProgress,
+            "completed" => Self::Completed,
+            "cancelled" | "canceled" => Self::Cancelled,
+            "failed" => Self::Failed,
+            "rejected" => Self::Rejected,
+            other => Self::Other(other.chars().take(MAX_ID).collect()),
         }
     }
 
     /// The state's name in the service's language.
     pub fn name(&self) -> &str {
         match self {
-            Status::Pending => "pending",
-            Status::InProgress => "in_progress",
-            Status::Completed => "completed",
-            Status::Cancelled => "cancelled",
-            Status::Failed => "failed",
-            Status::Rejected => "rejected",
-            Status::Other(name) => name,
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Other(name) => name,
         }
     }
 
     /// Whether the task has come to one of its four ends.
     pub fn is_end(&self) -> bool {
-        matches!(self, Status::Completed | Status::Cancelled | Status::Failed | Status::Rejected)
+        matches!(self, Self::Completed | Self::Cancelled | Self::Failed | Self::Rejected)
     }
 }
 
@@ -206,11 +206,11 @@ pub struct Task {
 
 impl Task {
     /// Reads a task, bare or wrapped in `{task}` or `{data: {task}}`; `None` if there is no id.
-    pub fn from_value(value: Value) -> Option<Task> {
+    pub fn from_value(value: Value) -> Option<Self> {
         let value = unwrap(unwrap(value, "data"), "task");
         let id = TaskId::from_value(value.get("id")?)?;
         let reason = ["reason", "failure_reason", "rejection_reason", "cancel_reason", "error"];
-        Some(Task {
+        Some(Self {
             id,
             title: text(&value, "title"),
             description: text(&value, "description"),
@@ -236,9 +236,9 @@ impl Task {
 
     /// Reads a list of tasks, bare or wrapped in `{tasks}`. What is no task in it is left out; `None` if
     /// there is no list.
-    pub fn list(value: Value) -> Option<Vec<Task>> {
+    pub fn list(value: Value) -> Option<Vec<Self>> {
         match unwrap(unwrap(value, "data"), "tasks") {
-            Value::Array(tasks) => Some(tasks.into_iter().filter_map(Task::from_value).collect()),
+            Value::Array(tasks) => Some(tasks.into_iter().filter_map(Self::from_value).collect()),
             _ => None,
         }
     }
@@ -261,9 +261,9 @@ impl Task {
 
 impl Message {
     /// Reads a message, bare or wrapped in `{message}`.
-    pub fn from_value(value: Value) -> Option<Message> {
+    pub fn from_value(value: Value) -> Option<Self> {
         let value = unwrap(value, "message");
-        value.is_object().then(|| Message {
+        value.is_object().then(|| Self {
             id: value.get("id").and_then(TaskId::from_value),
             actor: actor(&value, "actor"),
             parts: match value.get("parts").map(json_within) {
@@ -275,21 +275,21 @@ impl Message {
     }
 
     /// Reads a list of messages, bare or wrapped in `{messages}`; nothing else counts as a message.
-    pub fn list(value: &Value) -> Vec<Message> {
+    pub fn list(value: &Value) -> Vec<Self> {
         let list = value.get("messages").unwrap_or(value).as_array();
-        list.into_iter().flatten().cloned().filter_map(Message::from_value).collect()
+        list.into_iter().flatten().cloned().filter_map(Self::from_value).collect()
     }
 }
 
 impl Part {
     /// A part of text.
-    pub fn text(text: impl Into<String>) -> Part {
-        Part { kind: "text".into(), content: Value::String(text.into()) }
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: "text".into(), content: Value::String(text.into()) }
     }
 
     /// A part of data, whose content is the JSON text of `data`.
-    pub fn data(data: &Value) -> Part {
-        Part { kind: "data".into(), content: Value::String(data.to_string()) }
+    pub fn data(data: &Value) -> Self {
+        Self { kind: "data".into(), content: Value::String(data.to_string()) }
     }
 
     /// The content as JSON: an object as it stands, a text that holds JSON read.
@@ -306,9 +306,9 @@ impl Part {
         serde_json::json!({ "type": self.kind, "content": self.content })
     }
 
-    fn from_value(value: &Value) -> Option<Part> {
+    fn from_value(value: &Value) -> Option<Self> {
         let content = ["content", "data", "text"].iter().find_map(|key| value.get(key))?.clone();
-        Some(Part { kind: text(value, "type"), content })
+        Some(Self { kind: text(value, "type"), content })
     }
 }
 

@@ -34,13 +34,13 @@ pub enum Lost {
 }
 
 impl Renewal {
-    pub(super) fn start(client: Client, id: TaskId, lease: Duration) -> Renewal {
+    pub(super) fn start(client: Client, id: TaskId, lease: Duration) -> Self {
         let (sender, lost) = oneshot::channel();
         let renewing = tokio::spawn(async move {
             let reason = renew(&client, &id, lease).await;
             let _ = sender.send(reason);
         });
-        Renewal { lost, renewing }
+        Self { lost, renewing }
     }
 
     /// Waits until the claim is lost; while the service is away, it may be ours yet. May be cancelled and

@@ -26,8 +26,8 @@ const MAX_FILE: u64 = 256 * 1024;
 pub struct Secret(String);
 
 impl Secret {
-    pub fn new(secret: impl Into<String>) -> Secret {
-        Secret(secret.into())
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
     }
 
     /// The secret itself, for the one header that carries it.
@@ -113,7 +113,7 @@ impl Settings {
     ///
     /// Nothing fails here: a file that cannot be used is skipped with a warning, and a value that makes no
     /// request possible is reported by [`Client::new`](super::Client::new).
-    pub fn load(overrides: Overrides, environment: &Environment) -> (Settings, Vec<Warning>) {
+    pub fn load(overrides: Overrides, environment: &Environment) -> (Self, Vec<Warning>) {
         let mut warnings = Vec::new();
         let files = Files::of(environment);
         let layers = layers(overrides, environment, &files, &mut warnings);
@@ -121,7 +121,7 @@ impl Settings {
         let or = |key: Key, default: &str| first(key).unwrap_or(default).to_owned();
 
         let id = or(Key::ActorId, DEFAULT_ACTOR_ID);
-        let settings = Settings {
+        let settings = Self {
             url: normal(first(Key::Url).unwrap_or(DEFAULT_URL)),
             organization: first(Key::Organization).map(str::to_owned),
             project: first(Key::Project).map(str::to_owned),
@@ -203,12 +203,12 @@ impl fmt::Debug for Overrides {
 
 impl Environment {
     /// This process's own.
-    pub fn current() -> Environment {
+    pub fn current() -> Self {
         let vars = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| name.starts_with("ATS_"))
             .collect();
-        Environment { vars, cwd: std::env::current_dir().unwrap_or_default(), home: std::env::home_dir() }
+        Self { vars, cwd: std::env::current_dir().unwrap_or_default(), home: std::env::home_dir() }
     }
 }
 
@@ -266,12 +266,12 @@ struct Files {
 }
 
 impl Files {
-    fn of(environment: &Environment) -> Files {
+    fn of(environment: &Environment) -> Self {
         let user = environment.home.as_ref().map(|home| home.join(FILE));
         let project = environment.cwd.ancestors().map(|dir| dir.join(FILE)).find(|path| path.is_file());
         // In a home without projects the two are one file: the user's.
         let project = project.filter(|path| Some(path) != user.as_ref());
-        Files { project, user }
+        Self { project, user }
     }
 }
 
@@ -311,13 +311,13 @@ impl Layer {
         self.0.get(&key).map(String::as_str)
     }
 
-    fn of(pairs: impl IntoIterator<Item = (Key, Option<String>)>) -> Layer {
+    fn of(pairs: impl IntoIterator<Item = (Key, Option<String>)>) -> Self {
         let set = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Layer(set.filter(|(_, value)| !value.is_empty()).collect())
+        Self(set.filter(|(_, value)| !value.is_empty()).collect())
     }
 
-    fn of_overrides(overrides: Overrides) -> Layer {
-        Layer::of([
+    fn of_overrides(overrides: Overrides) -> Self {
+        Self::of([
             (Key::Url, overrides.url),
             (Key::Organization, overrides.organization),
             (Key::Project, overrides.project),
@@ -329,7 +329,7 @@ impl Layer {
         ])
     }
 
-    fn of_variables(vars: &HashMap<String, String>) -> Layer {
+    fn of_variables(vars: &HashMap<String, String>) -> Self {
         let names = [
             (Key::Url, "ATS_URL"),
             (Key::Organization, "ATS_ORG"),
@@ -340,16 +340,16 @@ impl Layer {
             (Key::ActorName, "ATS_ACTOR_NAME"),
             (Key::Secret, "ATS_API_KEY"),
         ];
-        Layer::of(names.map(|(key, name)| (key, vars.get(name).cloned())))
+        Self::of(names.map(|(key, name)| (key, vars.get(name).cloned())))
     }
 
-    fn of_file(path: &Path, warnings: &mut Vec<Warning>) -> Layer {
+    fn of_file(path: &Path, warnings: &mut Vec<Warning>) -> Self {
         let fields = match read(path) {
             Ok(Some(fields)) => fields,
-            Ok(None) => return Layer::default(),
+            Ok(None) => return Self::default(),
             Err(reason) => {
                 warnings.push(Warning(format!("{} is skipped: {reason}", path.display())));
-                return Layer::default();
+                return Self::default();
             }
         };
         let mut text = |fields: &Map<String, Value>, name: &str, shown: &str| match fields.get(name) {
@@ -364,7 +364,7 @@ impl Layer {
         };
         let empty = Map::new();
         let actor = fields.get("actor").and_then(Value::as_object).unwrap_or(&empty);
-        Layer::of([
+        Self::of([
             (Key::Url, text(&fields, "url", "url")),
             (Key::Organization, text(&fields, "organization", "organization")),
             (Key::Project, text(&fields, "project", "project")),
@@ -404,8 +404,8 @@ mod tests {
     struct Place(tempfile::TempDir);
 
     impl Place {
-        fn new() -> Place {
-            Place(tempfile::tempdir().expect("a temporary folder"))
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a temporary folder"))
         }
 
         fn write(&self, folder: &str, content: &str) {

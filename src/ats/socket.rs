@@ -33,7 +33,7 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Opens the WebSocket at `/ws`.
-    pub async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> Result<Socket> {
+    pub(super) async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> Result<Self> {
         let request = Request { query, ..Request::get(vec!["ws"]) };
         let url = http.shown(&request.path);
         let broken = |reason: String| Error::EventsEnded { url: url.clone(), reason };
@@ -58,11 +58,11 @@ impl Socket {
         let config =
             WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
         let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
-        Ok(Socket { stream, url })
+        Ok(Self { stream, url })
     }
 
     /// Sends one message.
-    pub async fn send(&mut self, message: &Value) -> Result<()> {
+    pub(super) async fn send(&mut self, message: &Value) -> Result<()> {
         let sent = self.stream.send(Message::text(message.to_string()));
         match tokio::time::timeout(SEND_TIMEOUT, sent).await {
             Ok(Ok(())) => Ok(()),
@@ -72,7 +72,7 @@ impl Socket {
     }
 
     /// The next message that is JSON; null for any other sign of life. May be cancelled and called again.
-    pub async fn next(&mut self) -> Result<Value> {
+    pub(super) async fn next(&mut self) -> Result<Value> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap_or_default()),
             Some(Ok(Message::Binary(bytes))) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
@@ -87,7 +87,7 @@ impl Socket {
     }
 
     /// The error that this connection ends with.
-    pub fn ended(&self, reason: &str) -> Error {
+    pub(super) fn ended(&self, reason: &str) -> Error {
         Error::EventsEnded { url: self.url.clone(), reason: printable(reason, SHOWN) }
     }
 }

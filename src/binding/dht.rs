@@ -37,9 +37,9 @@ pub struct NativeDht {
 impl NativeDht {
     /// Starts a node; see `DhtOptions` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeDht>")]
-    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeDht>> {
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
         let options: DhtOptions = read(options).map_err(|error| thrown(env, &error))?;
-        promise(env, run(options), |(dht, started)| NativeDht {
+        promise(env, run(options), |(dht, started)| Self {
             started,
             network: dht.network(),
             dht: Arc::new(Mutex::new(Some(dht))),

@@ -24,7 +24,7 @@ struct Wanted {
 
 /// Makes all checks; see `doctor` in `index.d.ts`.
 #[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
-pub fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
     let prepared = || -> Result<_> {
         let wanted: Wanted = read(options.clone())?;
         let peer = wanted.peer.as_deref().map(public_key).transpose()?;
@@ -46,10 +46,10 @@ pub struct NativeWaiting {
 impl NativeWaiting {
     /// Waits for others under a fresh key; see `waitForDoctor` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeWaiting>")]
-    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeWaiting>> {
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
         let options =
             read(options).and_then(NodeOptions::into_options).map_err(|error| thrown(env, &error))?;
-        promise(env, async move { Waiting::start(&options).await }, |waiting| NativeWaiting {
+        promise(env, async move { Waiting::start(&options).await }, |waiting| Self {
             key: waiting.key(),
             waiting: Arc::new(Mutex::new(Some(waiting))),
             closing: CancellationToken::new(),

@@ -42,9 +42,9 @@ pub struct NativeHub {
 impl NativeHub {
     /// Starts a hub; see `HubOptions` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeHub>")]
-    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, NativeHub>> {
+    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
         let options: HubOptions = read(options).map_err(|error| thrown(env, &error))?;
-        promise(env, start(options), |hub| NativeHub {
+        promise(env, start(options), |hub| Self {
             address: hub.local_addr(),
             bootstrap: hub.bootstrap(),
             relay: hub.relay().map(hex::encode),

@@ -64,7 +64,7 @@ impl NativeNode {
             .and_then(NodeOptions::into_options)
             .and_then(|options| Node::new(options, emit))
             .map_err(|error| thrown(&env, &error))?;
-        Ok(NativeNode { node, running: Arc::default() })
+        Ok(Self { node, running: Arc::default() })
     }
 
     /// Sends a file; see `SendOptions` in `index.d.ts`.
@@ -219,10 +219,10 @@ struct Running {
 }
 
 impl Running {
-    fn begin(all: &Arc<Mutex<HashMap<u32, CancellationToken>>>, handle: u32) -> Running {
+    fn begin(all: &Arc<Mutex<HashMap<u32, CancellationToken>>>, handle: u32) -> Self {
         let cancel = CancellationToken::new();
         lock(all).insert(handle, cancel.clone());
-        Running { cancel, handle, all: all.clone() }
+        Self { cancel, handle, all: all.clone() }
     }
 }
 

@@ -21,10 +21,10 @@ impl Verdict {
     /// The verdict in one word.
     pub fn name(self) -> &'static str {
         match self {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Failed => "failed",
-            Verdict::Skipped => "skipped",
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -47,37 +47,37 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Finding {
-        Finding { check, verdict, found: found.into(), advice: None, facts: Map::new(), took: None }
+    pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self { check, verdict, found: found.into(), advice: None, facts: Map::new(), took: None }
     }
 
-    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Finding {
-        Finding::new(check, Verdict::Ok, found)
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Ok, found)
     }
 
-    pub(super) fn warning(check: &'static str, found: impl Into<String>) -> Finding {
-        Finding::new(check, Verdict::Warning, found)
+    pub(super) fn warning(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Warning, found)
     }
 
-    pub(super) fn failed(check: &'static str, found: impl Into<String>) -> Finding {
-        Finding::new(check, Verdict::Failed, found)
+    pub(super) fn failed(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Failed, found)
     }
 
-    pub(super) fn skipped(check: &'static str, found: impl Into<String>) -> Finding {
-        Finding::new(check, Verdict::Skipped, found)
+    pub(super) fn skipped(check: &'static str, found: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Skipped, found)
     }
 
-    pub(super) fn advise(mut self, advice: impl Into<String>) -> Finding {
+    pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
     }
 
-    pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Finding {
+    pub(super) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
         self
     }
 
-    pub(super) fn after(mut self, took: Duration) -> Finding {
+    pub(super) fn after(mut self, took: Duration) -> Self {
         self.took = Some(took);
         self
     }

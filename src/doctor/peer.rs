@@ -109,7 +109,7 @@ impl Waiting {
     ///
     /// # Errors
     /// Those of the task service where it has to say which network, and `NETWORK`.
-    pub async fn start(options: &Options) -> Result<Waiting> {
+    pub async fn start(options: &Options) -> Result<Self> {
         let hub = match options.bootstrap {
             Some(_) => None,
             None => {
@@ -142,7 +142,7 @@ impl Waiting {
                 format!("no node of the network took the announcement; {}", Step::Network.help()),
             ));
         }
-        Ok(Waiting { dht, server, _visit: visit })
+        Ok(Self { dht, server, _visit: visit })
     }
 
     /// What the other machine's doctor is told by `--peer`: 64 hex digits.

@@ -31,11 +31,11 @@ impl SafeName {
     /// The safe name closest to an offered one: the last part of a path that has anything to keep.
     ///
     /// A name that is safe already stays as it is.
-    pub fn from_offered(offered: &str) -> SafeName {
+    pub fn from_offered(offered: &str) -> Self {
         let last = offered.rsplit(['/', '\\']).map(clean).find(|part| !part.is_empty());
         let name = last.unwrap_or_else(|| FALLBACK.to_owned());
         let name = fit(&name, "");
-        SafeName(if is_device(&name) { fit(&format!("_{name}"), "") } else { name })
+        Self(if is_device(&name) { fit(&format!("_{name}"), "") } else { name })
     }
 
     /// The name as text.
@@ -44,8 +44,8 @@ impl SafeName {
     }
 
     /// The name with a number before its ending, for use where the name itself is taken: `a (1).txt`.
-    pub fn numbered(&self, number: u32) -> SafeName {
-        SafeName(fit(&self.0, &format!(" ({number})")))
+    pub fn numbered(&self, number: u32) -> Self {
+        Self(fit(&self.0, &format!(" ({number})")))
     }
 }
 

@@ -64,14 +64,14 @@ impl Partial {
     ///
     /// # Errors
     /// Every [`TargetError`] but `Moved`.
-    pub fn create(target: &Target, id: &str, size: u64) -> Result<Partial, TargetError> {
+    pub fn create(target: &Target, id: &str, size: u64) -> Result<Self, TargetError> {
         let place = Place::open(target, size)?;
         if place.dir.free().is_some_and(|free| free < size) {
             return Err(TargetError::DiskFull { path: place.folder, needed: size });
         }
         let temporary = OsString::from(format!("{PREFIX}{id}{SUFFIX}"));
         let file = place.create_temporary(&temporary, size)?;
-        Ok(Partial { file, temporary, place, size, committed: false })
+        Ok(Self { file, temporary, place, size, committed: false })
     }
 
     /// Appends bytes. Blocks.
@@ -160,7 +160,7 @@ impl Drop for Partial {
 }
 
 impl Place {
-    fn open(target: &Target, size: u64) -> Result<Place, TargetError> {
+    fn open(target: &Target, size: u64) -> Result<Self, TargetError> {
         let (folder, name) = match target {
             Target::Exact { path, overwrite } => {
                 let no_name = || TargetError::NoName { path: path.clone() };
@@ -185,7 +185,7 @@ impl Place {
         })?;
         let absolute =
             std::path::absolute(&folder).map_err(|source| TargetError::from_io(&folder, size, source))?;
-        let place = Place { dir, folder, absolute, name };
+        let place = Self { dir, folder, absolute, name };
         if let Name::Exact { name, overwrite } = &place.name {
             place.check_exact(name, *overwrite, size)?;
         }

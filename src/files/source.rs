@@ -110,7 +110,7 @@ impl Source {
     ///
     /// # Errors
     /// `NotFound`, `NotAFile` or `NotReadable`.
-    pub fn open(path: &Path) -> Result<Source, SourceError> {
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 SourceError::NotFound { path: path.to_owned() }
@@ -130,7 +130,7 @@ impl Source {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = Stamp::of(&metadata);
         let content = OnceLock::new();
-        Ok(Source(Arc::new(Inner { file, path: path.to_owned(), name, stamp, content })))
+        Ok(Self(Arc::new(Inner { file, path: path.to_owned(), name, stamp, content })))
     }
 
     /// The last part of the path it was opened by; bytes that are not UTF-8 come as U+FFFD.
@@ -281,24 +281,24 @@ impl SourceError {
     /// The code by which callers know it.
     pub fn code(&self) -> Code {
         match self {
-            SourceError::NotFound { .. } => Code::FileNotFound,
-            SourceError::NotAFile { .. } => Code::NotAFile,
-            SourceError::NotReadable { .. } => Code::NotReadable,
-            SourceError::Changed { .. } => Code::SourceChanged,
-            SourceError::Cancelled { .. } => Code::Aborted,
+            Self::NotFound { .. } => Code::FileNotFound,
+            Self::NotAFile { .. } => Code::NotAFile,
+            Self::NotReadable { .. } => Code::NotReadable,
+            Self::Changed { .. } => Code::SourceChanged,
+            Self::Cancelled { .. } => Code::Aborted,
         }
     }
 }
 
 impl From<SourceError> for Error {
-    fn from(error: SourceError) -> Error {
-        Error::new(error.code(), error.to_string())
+    fn from(error: SourceError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        Stamp { size: metadata.len(), modified: metadata.modified().ok() }
+    fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), modified: metadata.modified().ok() }
     }
 }
 

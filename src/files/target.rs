@@ -32,10 +32,10 @@ impl Target {
     /// The name that the file is to have there, as text; a folder may have to number it.
     pub fn file_name(&self) -> String {
         match self {
-            Target::Exact { path, .. } => {
+            Self::Exact { path, .. } => {
                 path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
             }
-            Target::InFolder { name, .. } => name.as_str().to_owned(),
+            Self::InFolder { name, .. } => name.as_str().to_owned(),
         }
     }
 }
@@ -123,32 +123,31 @@ impl TargetError {
     /// The code by which callers know it.
     pub fn code(&self) -> Code {
         match self {
-            TargetError::NoName { .. } => Code::InvalidArgument,
-            TargetError::NotAFile { .. } => Code::NotAFile,
-            TargetError::AlreadyExists { .. } => Code::AlreadyExists,
-            TargetError::DiskFull { .. } => Code::DiskFull,
-            TargetError::NoFolder { .. }
-            | TargetError::Busy { .. }
-            | TargetError::Moved { .. }
-            | TargetError::NotWritable { .. } => Code::NotWritable,
+            Self::NoName { .. } => Code::InvalidArgument,
+            Self::NotAFile { .. } => Code::NotAFile,
+            Self::AlreadyExists { .. } => Code::AlreadyExists,
+            Self::DiskFull { .. } => Code::DiskFull,
+            Self::NoFolder { .. } | Self::Busy { .. } | Self::Moved { .. } | Self::NotWritable { .. } => {
+                Code::NotWritable
+            }
         }
     }
 
     /// The error for what the system said while a file of `needed` bytes was being written at `path`.
-    pub(super) fn from_io(path: &Path, needed: u64, source: io::Error) -> TargetError {
+    pub(super) fn from_io(path: &Path, needed: u64, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             // Too large for this file system is too large for what room there is.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                TargetError::DiskFull { path, needed }
+                Self::DiskFull { path, needed }
             }
-            _ => TargetError::NotWritable { path, source },
+            _ => Self::NotWritable { path, source },
         }
     }
 }
 
 impl From<TargetError> for Error {
-    fn from(error: TargetError) -> Error {
-        Error::new(error.code(), error.to_string())
+    fn from(error: TargetError) -> Self {
+        Self::new(error.code(), error.to_string())
     }
 }

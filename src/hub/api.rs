@@ -118,7 +118,7 @@ impl Caller {
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Caller, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
         let by = input::actor(&parts.headers)?;
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
         let Path(path) = path.map_err(|error| Refusal::bad_request(error.body_text()))?;
@@ -129,7 +129,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         };
         input::check_slug(&scope.organization)?;
         input::check_slug(&scope.project)?;
-        Ok(Caller { scope, by, path })
+        Ok(Self { scope, by, path })
     }
 }
 

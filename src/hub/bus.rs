@@ -65,7 +65,7 @@ pub(super) struct Subscriber {
 
 impl Bus {
     /// Joins, subscribed to nothing yet.
-    pub fn join(&self) -> Subscriber {
+    pub(super) fn join(&self) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let too_slow = CancellationToken::new();
@@ -84,7 +84,7 @@ impl Bus {
     }
 
     /// Tells all who want to know that something happened to a task; `extra` stands beside the task.
-    pub fn publish(
+    pub(super) fn publish(
         &self,
         happening: Happening,
         task: &Task,
@@ -123,7 +123,7 @@ impl Member {
 
 impl Subscriber {
     /// Adds a subscription, or changes the one of that id; false if there are too many.
-    pub fn subscribe(&self, id: String, filter: Filter) -> bool {
+    pub(super) fn subscribe(&self, id: String, filter: Filter) -> bool {
         let mut members = self.bus.members();
         let Some(member) = members.by_id.get_mut(&self.id) else { return true };
         if member.filters.len() >= MAX_FILTERS && !member.filters.contains_key(&id) {
@@ -134,7 +134,7 @@ impl Subscriber {
     }
 
     /// Ends a subscription.
-    pub fn unsubscribe(&self, id: &str) {
+    pub(super) fn unsubscribe(&self, id: &str) {
         if let Some(member) = self.bus.members().by_id.get_mut(&self.id) {
             member.filters.remove(id);
         }
@@ -142,7 +142,7 @@ impl Subscriber {
 
     /// The next event as JSON text; never, once this subscriber was too slow. May be cancelled and called
     /// again.
-    pub async fn next(&mut self) -> Arc<str> {
+    pub(super) async fn next(&mut self) -> Arc<str> {
         match self.queue.recv().await {
             Some(text) => {
                 self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Subscriber {
     }
 
     /// Cancelled once this subscriber did not keep up.
-    pub fn too_slow(&self) -> &CancellationToken {
+    pub(super) fn too_slow(&self) -> &CancellationToken {
         &self.too_slow
     }
 }

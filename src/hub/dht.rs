@@ -36,17 +36,16 @@ impl Nodes {
     /// Starts the nodes on the address that the hub listens on: on the ports kept in `file`, else on the
     /// free ones from `first_port` on (0: any), and keeps these. None are started where the hub listens on
     /// an IPv6 address alone, which the DHT does not know.
-    pub async fn start(listen: IpAddr, first_port: u16, file: &Path) -> Result<Nodes, Error> {
+    pub(super) async fn start(listen: IpAddr, first_port: u16, file: &Path) -> Result<Self, Error> {
         let Some(host) = ipv4(listen) else {
             tracing::warn!("no DHT beside the hub: it has IPv4 alone, and the hub listens on {listen}");
-            return Ok(Nodes::default());
+            return Ok(Self::default());
         };
         // The nodes tell agents elsewhere of each other, so they must know each other by an address that
         // leads here from there too.
         let known = if host.is_unspecified() { primary_address() } else { host };
         let kept = read(file);
-        let mut started =
-            Nodes { bound: Some(host).filter(|host| !host.is_unspecified()), ..Nodes::default() };
+        let mut started = Self { bound: Some(host).filter(|host| !host.is_unspecified()), ..Self::default() };
         let mut ports = Ports::new(kept.ports.clone(), first_port);
         while started.nodes.len() < NODES {
             let bootstrap =
@@ -85,7 +84,7 @@ impl Nodes {
     }
 
     /// Where the nodes are for a caller that named the hub `host` and reached it at `at`.
-    pub fn bootstrap(&self, host: Option<&str>, at: IpAddr) -> Vec<String> {
+    pub(super) fn bootstrap(&self, host: Option<&str>, at: IpAddr) -> Vec<String> {
         let host = match self.bound {
             Some(bound) => bound.to_string(),
             None => host.and_then(reachable_name).unwrap_or_else(|| {
@@ -96,12 +95,12 @@ impl Nodes {
     }
 
     /// The node that others joined through.
-    pub fn first(&self) -> Option<&Dht> {
+    pub(super) fn first(&self) -> Option<&Dht> {
         self.nodes.first()
     }
 
     /// Ends the nodes.
-    pub async fn stop(&self) {
+    pub(super) async fn stop(&self) {
         for node in &self.nodes {
             node.destroy().await;
         }
@@ -118,9 +117,9 @@ struct Ports {
 }
 
 impl Ports {
-    fn new(kept: Vec<u16>, first: u16) -> Ports {
+    fn new(kept: Vec<u16>, first: u16) -> Self {
         let left = if first == 0 { 0 } else { TRIED_PORTS };
-        Ports { kept: kept.into_iter(), next: first, left, used: BTreeSet::new(), is_any: false }
+        Self { kept: kept.into_iter(), next: first, left, used: BTreeSet::new(), is_any: false }
     }
 
     /// The next port to try; 0 stands for any.

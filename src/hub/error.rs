@@ -35,37 +35,37 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    pub fn bad_request(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, message: message.into() }
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
 
-    pub fn not_found(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::NOT_FOUND, message: message.into() }
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, message: message.into() }
     }
 
-    pub fn conflict(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::CONFLICT, message: message.into() }
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, message: message.into() }
     }
 
-    pub fn forbidden(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::FORBIDDEN, message: message.into() }
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message: message.into() }
     }
 
-    pub fn too_large(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
     }
 
-    pub fn unavailable(message: impl Into<String>) -> Refusal {
-        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
     }
 }
 
 /// The database's own words go to the log; callers have no use for them.
 impl From<sqlx::Error> for Refusal {
-    fn from(error: sqlx::Error) -> Refusal {
+    fn from(error: sqlx::Error) -> Self {
         tracing::error!("hub database: {error}");
         let message = "the hub's database failed; its log says why".to_owned();
-        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message }
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Guests(Mutex<VecDeque<(PublicKey, Instant)>>);
 
 impl Guests {
     /// Lets a key in, or stay anew.
-    pub fn admit(&self, now: Instant, key: PublicKey) {
+    pub(super) fn admit(&self, now: Instant, key: PublicKey) {
         let mut guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         guests.retain(|(guest, until)| *until > now && *guest != key);
         if guests.len() >= MAX_GUESTS {
@@ -28,7 +28,7 @@ impl Guests {
     }
 
     /// Whether the key is in.
-    pub fn has(&self, now: Instant, key: &PublicKey) -> bool {
+    pub(super) fn has(&self, now: Instant, key: &PublicKey) -> bool {
         let guests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         guests.iter().any(|(guest, until)| guest == key && *until > now)
     }

@@ -49,19 +49,19 @@ pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Reads a body; an empty one has no fields.
-    pub fn parse(body: &[u8]) -> Result<Fields, Refusal> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         if body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Fields(Map::new()));
+            return Ok(Self(Map::new()));
         }
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Fields(fields)),
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(Refusal::bad_request("the body must be a JSON object")),
             Err(error) => Err(Refusal::bad_request(format!("the body is not JSON: {error}"))),
         }
     }
 
     /// A task to be made, with the service's defaults.
-    pub fn new_task(mut self) -> Result<NewTask, Refusal> {
+    pub(super) fn new_task(mut self) -> Result<NewTask, Refusal> {
         Ok(NewTask {
             title: self.name("title", MAX_TITLE)?.ok_or_else(|| Refusal::bad_request("title is missing"))?,
             description: self.text("description", MAX_DESCRIPTION)?,
@@ -73,7 +73,7 @@ impl Fields {
     }
 
     /// What a change of a task asks for: the fields first, then the state.
-    pub fn changes(mut self) -> Result<Vec<Action>, Refusal> {
+    pub(super) fn changes(mut self) -> Result<Vec<Action>, Refusal> {
         let edit = Edit {
             title: self.name("title", MAX_TITLE)?,
             description: self.text("description", MAX_DESCRIPTION)?,
@@ -105,7 +105,7 @@ impl Fields {
     }
 
     /// What is asked by `POST …/{verb}`; `None` if there is no such verb.
-    pub fn action(mut self, verb: &str) -> Option<Result<Action, Refusal>> {
+    pub(super) fn action(mut self, verb: &str) -> Option<Result<Action, Refusal>> {
         let mut reason = || self.text("reason", MAX_REASON);
         let action = match verb {
             "claim" => self.lease().map(|lease| Action::Claim { lease }),
@@ -120,7 +120,7 @@ impl Fields {
     }
 
     /// The parts of a message.
-    pub fn parts(mut self) -> Result<Vec<Value>, Refusal> {
+    pub(super) fn parts(mut self) -> Result<Vec<Value>, Refusal> {
         let Some(Value::Array(parts)) = self.take("parts") else {
             return Err(Refusal::bad_request("parts must be an array"));
         };
@@ -135,7 +135,7 @@ impl Fields {
     }
 
     /// An organization or a project.
-    pub fn place(mut self) -> Result<Place, Refusal> {
+    pub(super) fn place(mut self) -> Result<Place, Refusal> {
         let slug = self.text("slug", MAX_SLUG)?;
         if let Some(slug) = &slug {
             check_slug(slug)?;
@@ -148,7 +148,7 @@ impl Fields {
     }
 
     /// A peer's key, in hex.
-    pub fn public_key(mut self) -> Result<PublicKey, Refusal> {
+    pub(super) fn public_key(mut self) -> Result<PublicKey, Refusal> {
         let mut key = [0; 32];
         let text = self.text("key", 2 * key.len())?;
         match text.map(|text| hex::decode_to_slice(text, &mut key)) {
@@ -158,7 +158,7 @@ impl Fields {
     }
 
     /// The id and the filter of a subscription.
-    pub fn subscription(mut self) -> Result<(String, Filter), Refusal> {
+    pub(super) fn subscription(mut self) -> Result<(String, Filter), Refusal> {
         let id = self.subscription_id()?;
         Ok((
             id,
@@ -171,7 +171,7 @@ impl Fields {
     }
 
     /// The id of a subscription; without one, all of a connection's are the same.
-    pub fn subscription_id(&mut self) -> Result<String, Refusal> {
+    pub(super) fn subscription_id(&mut self) -> Result<String, Refusal> {
         Ok(match self.0.get("id") {
             Some(Value::Number(id)) => id.to_string(),
             _ => self.text("id", MAX_NAME)?.unwrap_or_default(),
@@ -179,7 +179,7 @@ impl Fields {
     }
 
     /// A field of text.
-    pub fn text(&mut self, name: &str, limit: usize) -> Result<Option<String>, Refusal> {
+    pub(super) fn text(&mut self, name: &str, limit: usize) -> Result<Option<String>, Refusal> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) if text.len() <= limit => Ok(Some(text)),

@@ -53,7 +53,7 @@ enum Sort {
 
 impl Query {
     /// Reads the query of a URL; what it does not know is passed over.
-    pub fn parse(pairs: &HashMap<String, String>) -> Result<Query, Refusal> {
+    pub(super) fn parse(pairs: &HashMap<String, String>) -> Result<Self, Refusal> {
         let text = |name: &str| pairs.get(name).filter(|value| !value.is_empty());
         let number = |name: &str| match text(name) {
             None => Ok(None),
@@ -87,7 +87,7 @@ impl Query {
         };
         let statuses = text("status").map(String::as_str).unwrap_or_default();
         let statuses = statuses.split(',').filter(|name| !name.is_empty());
-        Ok(Query {
+        Ok(Self {
             statuses: statuses.map(|name| status(name.trim())).collect::<Result<_, _>>()?,
             kind: text("type").cloned(),
             channel: text("channel").cloned(),
@@ -107,7 +107,11 @@ impl Query {
     }
 
     /// The tasks, without their messages.
-    pub async fn run(&self, connection: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Vec<Value>> {
+    pub(super) async fn run(
+        &self,
+        connection: &mut SqliteConnection,
+        scope: &Scope,
+    ) -> sqlx::Result<Vec<Value>> {
         let mut builder = self.statement(scope);
         let mut rows = builder.build().fetch(connection);
         let mut tasks = Vec::new();

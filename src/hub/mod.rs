@@ -71,8 +71,8 @@ pub struct HubConfig {
 
 impl HubConfig {
     /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
-    pub fn new(data: impl Into<PathBuf>) -> HubConfig {
-        HubConfig {
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
             listen: DEFAULT_LISTEN,
             data: data.into(),
             dht: true,
@@ -97,7 +97,7 @@ pub struct Hub {
 impl Hub {
     /// Starts a hub; must be called within a tokio runtime. It answers from the moment this returns, and
     /// claims that ran out while no hub was running have been ended by the first answer.
-    pub async fn start(config: HubConfig) -> Result<Hub, Error> {
+    pub async fn start(config: HubConfig) -> Result<Self, Error> {
         let folder = store::Folder::take(&config.data)?;
         let kept_ports = folder.file("dht.json");
         let relay_seed = folder.file("relay.seed");
@@ -144,7 +144,7 @@ impl Hub {
         let writing = Some(tokio::spawn(duty.run(stop_writing.clone())));
         let router = api::router(app.clone());
         connections.spawn(server::serve(listener, router, connections.clone(), app.shutdown.clone()));
-        Ok(Hub { local_addr, app, connections, writing, stop_writing })
+        Ok(Self { local_addr, app, connections, writing, stop_writing })
     }
 
     /// The TCP address it serves.

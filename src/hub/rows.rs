@@ -38,8 +38,8 @@ pub(super) struct Scope {
 
 impl Scope {
     /// What `/tasks` without organization and project stands for.
-    pub fn default_one() -> Scope {
-        Scope { organization: "default".into(), project: "main".into() }
+    pub(super) fn default_one() -> Self {
+        Self { organization: "default".into(), project: "main".into() }
     }
 }
 

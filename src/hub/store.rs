@@ -82,7 +82,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Makes the folder, readable by its owner alone, and takes it.
-    pub fn take(path: &Path) -> Result<Folder, Error> {
+    pub(super) fn take(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Folder { path: path.to_owned(), source };
         if !path.is_dir() {
             let mut builder = std::fs::DirBuilder::new();
@@ -93,14 +93,14 @@ impl Folder {
         }
         let lock = private_file(&path.join("hub.lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Folder { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Error::FolderInUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
 
     /// The path of a file in it.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 }
@@ -114,7 +114,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the database, making it if there is none.
-    pub async fn open(path: &Path) -> Result<Store, Error> {
+    pub(super) async fn open(path: &Path) -> Result<Self, Error> {
         let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
         // SQLite makes its other files with the rights of this one.
         private_file(path).map_err(|error| failed(error.to_string()))?;
@@ -136,7 +136,7 @@ impl Store {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Store { writer, readers })
+        Ok(Self { writer, readers })
     }
 }
 

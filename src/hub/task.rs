@@ -32,32 +32,26 @@ pub(super) enum Status {
 }
 
 impl Status {
-    pub const ALL: [Status; 6] = [
-        Status::Pending,
-        Status::InProgress,
-        Status::Completed,
-        Status::Cancelled,
-        Status::Failed,
-        Status::Rejected,
-    ];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Pending, Self::InProgress, Self::Completed, Self::Cancelled, Self::Failed, Self::Rejected];
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Status::Pending => "pending",
-            Status::InProgress => "in_progress",
-            Status::Completed => "completed",
-            Status::Cancelled => "cancelled",
-            Status::Failed => "failed",
-            Status::Rejected => "rejected",
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Status> {
-        Status::ALL.into_iter().find(|status| status.name() == name)
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
     fn is_open(self) -> bool {
-        matches!(self, Status::Pending | Status::InProgress)
+        matches!(self, Self::Pending | Self::InProgress)
     }
 }
 
@@ -77,18 +71,18 @@ pub(super) enum Happening {
 }
 
 impl Happening {
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Happening::Created => "task.created",
-            Happening::Claimed => "task.claimed",
-            Happening::Updated => "task.updated",
-            Happening::Completed => "task.completed",
-            Happening::Cancelled => "task.cancelled",
-            Happening::Failed => "task.failed",
-            Happening::Rejected => "task.rejected",
-            Happening::Reopened => "task.reopened",
-            Happening::Message => "task.message",
-            Happening::LeaseExpired => "task.lease_expired",
+            Self::Created => "task.created",
+            Self::Claimed => "task.claimed",
+            Self::Updated => "task.updated",
+            Self::Completed => "task.completed",
+            Self::Cancelled => "task.cancelled",
+            Self::Failed => "task.failed",
+            Self::Rejected => "task.rejected",
+            Self::Reopened => "task.reopened",
+            Self::Message => "task.message",
+            Self::LeaseExpired => "task.lease_expired",
         }
     }
 }
@@ -158,7 +152,7 @@ pub(super) struct Task {
 impl Task {
     /// Does what `by` wants, or says why not. A claim whose time is over must have been ended by
     /// [`Task::lapse`] before.
-    pub fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<Happening, Refusal> {
+    pub(super) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<Happening, Refusal> {
         let happening = match action {
             Action::Claim { lease } => self.claim(lease, by, now)?,
             Action::Complete { outputs } => self.complete(outputs, by, now)?,
@@ -179,7 +173,7 @@ impl Task {
     }
 
     /// Ends a claim whose time is over.
-    pub fn lapse(&mut self, now: Millis) -> Option<Happening> {
+    pub(super) fn lapse(&mut self, now: Millis) -> Option<Happening> {
         let is_over = self.lease_expires.is_some_and(|expires| expires <= now);
         if self.status != Status::InProgress || !is_over {
             return None;
@@ -190,7 +184,7 @@ impl Task {
     }
 
     /// The task as it is sent, without its messages.
-    pub fn to_value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         let assignee = self.assignee.as_ref();
         json!({
             "id": self.id,

@@ -16,23 +16,23 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
 
 impl Millis {
     /// This machine's time.
-    pub fn now() -> Millis {
+    pub(super) fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// The time as it is sent.
-    pub fn to_text(self) -> String {
+    pub(super) fn to_text(self) -> String {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
         time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_default()
     }
 
     /// Reads RFC 3339, a date alone (its beginning in UTC), or a number of milliseconds.
-    pub fn from_text(text: &str) -> Option<Millis> {
+    pub(super) fn from_text(text: &str) -> Option<Self> {
         const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
         let text = text.trim();
         if let Ok(number) = text.parse() {
-            return Some(Millis(number));
+            return Some(Self(number));
         }
         let time = OffsetDateTime::parse(text, &Rfc3339)
             .or_else(|_| time::Date::parse(text, DATE).map(|date| date.midnight().assume_utc()))
@@ -41,17 +41,17 @@ impl Millis {
     }
 
     /// The time `duration` later.
-    pub fn plus(self, duration: Duration) -> Millis {
-        Millis(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    pub(super) fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// The time `duration` earlier.
-    pub fn minus(self, duration: Duration) -> Millis {
-        Millis(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    pub(super) fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long it is from `earlier` to this time; nothing if that is later.
-    pub fn since(self, earlier: Millis) -> Duration {
+    pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }

@@ -75,7 +75,7 @@ struct Order {
 
 impl Writer {
     /// Has something changed; gives what came of it, as it is sent.
-    pub async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
+    pub(super) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
         self.0.send(Order { change, by, reply }).await.map_err(|_| ended())?;
@@ -111,7 +111,7 @@ pub(super) async fn writer(
 
 impl Duty {
     /// Works until it is told to stop, then closes the database.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             let pause = match self.end_lapsed_claims().await {
                 Ok(()) => self.until_next_lapse(),

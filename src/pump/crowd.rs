@@ -10,9 +10,9 @@ static MEMBERS: AtomicUsize = AtomicUsize::new(0);
 pub(super) struct Member(());
 
 impl Member {
-    pub(super) fn join() -> Member {
+    pub(super) fn join() -> Self {
         MEMBERS.fetch_add(1, Ordering::Relaxed);
-        Member(())
+        Self(())
     }
 }
 

@@ -45,49 +45,49 @@ impl PumpError {
     /// The code by which callers know it.
     pub fn code(&self) -> Code {
         match self {
-            PumpError::Fault(fault) if fault.is_integrity() => Code::Integrity,
-            PumpError::Fault(_) => Code::Protocol,
-            PumpError::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
+            Self::Fault(fault) if fault.is_integrity() => Code::Integrity,
+            Self::Fault(_) => Code::Protocol,
+            Self::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
             // Neither side saw a byte move; the other noticed first.
-            PumpError::Remote(reason) if reason.starts_with("STALLED") => Code::Stalled,
-            PumpError::Nack(_) | PumpError::Remote(_) => Code::RemoteError,
-            PumpError::Stalled => Code::Stalled,
-            PumpError::Cancelled => Code::Aborted,
-            PumpError::Closed | PumpError::Connection(_) => Code::PeerUnreachable,
-            PumpError::Source(error) => error.code(),
-            PumpError::Target(error) => error.code(),
-            PumpError::Thread => Code::State,
+            Self::Remote(reason) if reason.starts_with("STALLED") => Code::Stalled,
+            Self::Nack(_) | Self::Remote(_) => Code::RemoteError,
+            Self::Stalled => Code::Stalled,
+            Self::Cancelled => Code::Aborted,
+            Self::Closed | Self::Connection(_) => Code::PeerUnreachable,
+            Self::Source(error) => error.code(),
+            Self::Target(error) => error.code(),
+            Self::Thread => Code::State,
         }
     }
 
     /// Whether the connection went and nothing else is wrong: another one may do.
     pub fn is_lost_connection(&self) -> bool {
-        matches!(self, PumpError::Closed | PumpError::Connection(_))
+        matches!(self, Self::Closed | Self::Connection(_))
     }
 
     /// What the peer is told, if anything: it learns neither paths nor what the system said.
     pub(super) fn last_word(&self) -> Option<(FrameType, String)> {
         let (kind, code, text) = match self {
-            PumpError::Fault(fault) => {
+            Self::Fault(fault) => {
                 let code = if fault.is_integrity() { "INTEGRITY" } else { "PROTOCOL" };
                 (fault.answer(), code, fault.to_string())
             }
-            PumpError::Target(error) => {
+            Self::Target(error) => {
                 let (code, text) = match error {
                     TargetError::DiskFull { .. } => ("DISK_FULL", "there is no room for the file"),
                     _ => ("NOT_WRITABLE", "the file can't be written"),
                 };
                 (FrameType::Nack, code, text.to_owned())
             }
-            PumpError::Source(SourceError::Changed { .. }) => {
+            Self::Source(SourceError::Changed { .. }) => {
                 (FrameType::Error, "SOURCE_CHANGED", "the file changed while it was being sent".to_owned())
             }
-            PumpError::Source(_) => (FrameType::Error, "NOT_READABLE", "the file can't be read".to_owned()),
-            PumpError::Stalled => (FrameType::Error, "STALLED", "no byte moved in time".to_owned()),
-            PumpError::Cancelled => (FrameType::Error, "ABORTED", "the transfer was cancelled".to_owned()),
-            PumpError::Thread => (FrameType::Error, "STATE", "the transfer failed inside".to_owned()),
+            Self::Source(_) => (FrameType::Error, "NOT_READABLE", "the file can't be read".to_owned()),
+            Self::Stalled => (FrameType::Error, "STALLED", "no byte moved in time".to_owned()),
+            Self::Cancelled => (FrameType::Error, "ABORTED", "the transfer was cancelled".to_owned()),
+            Self::Thread => (FrameType::Error, "STATE", "the transfer failed inside".to_owned()),
             // It said the last word, or is gone.
-            PumpError::Nack(_) | PumpError::Remote(_) | PumpError::Closed | PumpError::Connection(_) => {
+            Self::Nack(_) | Self::Remote(_) | Self::Closed | Self::Connection(_) => {
                 return None;
             }
         };

@@ -58,10 +58,10 @@ impl Batch {
     }
 
     /// The batch so far, leaving an empty one.
-    pub(super) fn take(&mut self) -> Batch {
+    pub(super) fn take(&mut self) -> Self {
         self.close_tail();
         let tail = std::mem::take(&mut self.tail);
-        std::mem::replace(self, Batch { tail, ..Batch::default() })
+        std::mem::replace(self, Self { tail, ..Self::default() })
     }
 
     fn close_tail(&mut self) {

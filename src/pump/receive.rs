@@ -43,7 +43,7 @@ pub struct Verified {
 impl<T: Transport> Incoming<T> {
     /// A candidate for what `offer` says.
     pub fn new(stream: Stream<T>, offer: Meta) -> Self {
-        Incoming { stream: Some(stream), machine: Receiving::new(offer) }
+        Self { stream: Some(stream), machine: Receiving::new(offer) }
     }
 
     /// Waits for metadata that equals the offer, for as long as `control.idle` in all.

@@ -43,7 +43,7 @@ impl<T: Transport> Stream<T> {
 impl<T: Transport> From<SecretStream<T>> for Stream<T> {
     fn from(stream: SecretStream<T>) -> Self {
         let (receiver, sender) = stream.split();
-        Stream { receiver, sender, spoken: false }
+        Self { receiver, sender, spoken: false }
     }
 }
 

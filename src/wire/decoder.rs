@@ -34,7 +34,7 @@ enum State {
 
 impl Default for State {
     fn default() -> Self {
-        State::Header { bytes: [0; HEADER_LEN], filled: 0 }
+        Self::Header { bytes: [0; HEADER_LEN], filled: 0 }
     }
 }
 

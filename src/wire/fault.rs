@@ -62,12 +62,12 @@ impl Fault {
     /// Whether what came is not what was offered, rather than not this protocol.
     pub fn is_integrity(&self) -> bool {
         match self {
-            Fault::MetaDiffers { .. }
-            | Fault::BadMeta(_)
-            | Fault::TooManyBytes { .. }
-            | Fault::TooFewBytes { .. }
-            | Fault::HashDiffers { .. } => true,
-            Fault::TooLong { .. } | Fault::UnknownType(_) | Fault::OutOfOrder { .. } => false,
+            Self::MetaDiffers { .. }
+            | Self::BadMeta(_)
+            | Self::TooManyBytes { .. }
+            | Self::TooFewBytes { .. }
+            | Self::HashDiffers { .. } => true,
+            Self::TooLong { .. } | Self::UnknownType(_) | Self::OutOfOrder { .. } => false,
         }
     }
 }

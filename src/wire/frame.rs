@@ -41,12 +41,12 @@ impl fmt::Display for FrameType {
     /// The type's name in the protocol.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FrameType::Meta => "META",
-            FrameType::Data => "DATA",
-            FrameType::Done => "DONE",
-            FrameType::Ack => "ACK",
-            FrameType::Nack => "NACK",
-            FrameType::Error => "ERROR",
+            Self::Meta => "META",
+            Self::Data => "DATA",
+            Self::Done => "DONE",
+            Self::Ack => "ACK",
+            Self::Nack => "NACK",
+            Self::Error => "ERROR",
         })
     }
 }
@@ -55,21 +55,21 @@ impl FrameType {
     /// The longest payload a frame of this type may have, in bytes.
     pub fn limit(self) -> usize {
         match self {
-            FrameType::Meta => MAX_META,
-            FrameType::Data => MAX_DATA,
-            FrameType::Done => 0,
-            FrameType::Ack | FrameType::Nack | FrameType::Error => MAX_REASON,
+            Self::Meta => MAX_META,
+            Self::Data => MAX_DATA,
+            Self::Done => 0,
+            Self::Ack | Self::Nack | Self::Error => MAX_REASON,
         }
     }
 
-    fn from_u8(byte: u8) -> Option<FrameType> {
+    fn from_u8(byte: u8) -> Option<Self> {
         Some(match byte {
-            0x01 => FrameType::Meta,
-            0x02 => FrameType::Data,
-            0x03 => FrameType::Done,
-            0x04 => FrameType::Ack,
-            0x05 => FrameType::Nack,
-            0x06 => FrameType::Error,
+            0x01 => Self::Meta,
+            0x02 => Self::Data,
+            0x03 => Self::Done,
+            0x04 => Self::Ack,
+            0x05 => Self::Nack,
+            0x06 => Self::Error,
             _ => return None,
         })
     }

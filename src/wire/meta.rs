@@ -40,7 +40,7 @@ impl Meta {
     /// # Errors
     /// `BadMeta` for what is not JSON, nests deeper than JSON of this shape ever does, lacks a field, or
     /// has a size that is not a whole number of bytes below 2^64.
-    pub fn decode(payload: &[u8]) -> Result<Meta, Fault> {
+    pub fn decode(payload: &[u8]) -> Result<Self, Fault> {
         // The library's own sentence would quote what the peer sent.
         serde_json::from_slice(payload).map_err(|error| match error.classify() {
             Category::Data => Fault::BadMeta("a field is missing or not of its type"),
@@ -52,7 +52,7 @@ impl Meta {
     ///
     /// # Errors
     /// `MetaDiffers`, naming the first field that does. Transfer ids are compared where both have one.
-    pub fn check(&self, announced: &Meta) -> Result<(), Fault> {
+    pub fn check(&self, announced: &Self) -> Result<(), Fault> {
         let ids_differ = match (&self.transfer_id, &announced.transfer_id) {
             (Some(ours), Some(theirs)) => ours != theirs,
             _ => false,

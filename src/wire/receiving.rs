@@ -37,7 +37,7 @@ enum State {
 impl Receiving {
     /// A receiver of what `offer` says.
     pub fn new(offer: Meta) -> Self {
-        Receiving { offer, decoder: Decoder::default(), state: State::Meta, received: 0 }
+        Self { offer, decoder: Decoder::default(), state: State::Meta, received: 0 }
     }
 
     /// What the offer says.

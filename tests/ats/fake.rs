@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// What is done with one request.
-pub enum Act {
+pub(crate) enum Act {
     /// Sends these bytes and closes.
     Send(Vec<u8>),
     /// Closes without a word.
@@ -25,7 +25,7 @@ pub enum Act {
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// `METHOD /path?query`.
     pub line: String,
     pub head: String,
@@ -33,14 +33,14 @@ pub struct Seen {
 }
 
 /// A service with a script: one act a connection, in order.
-pub struct Fake {
+pub(crate) struct Fake {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     serving: JoinHandle<()>,
 }
 
 impl Fake {
-    pub async fn start(acts: impl IntoIterator<Item = Act>) -> Fake {
+    pub(crate) async fn start(acts: impl IntoIterator<Item = Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -66,25 +66,25 @@ impl Fake {
                 }
             }
         });
-        Fake { address, seen, serving }
+        Self { address, seen, serving }
     }
 
     /// The requests so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("unpoisoned").clone()
     }
 
     /// `METHOD /path` of the requests so far, without queries.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let path = |seen: Seen| seen.line.split('?').next().unwrap_or_default().to_owned();
         self.seen().into_iter().map(path).collect()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         client(&self.url())
     }
 }
@@ -95,7 +95,7 @@ impl Drop for Fake {
     }
 }
 
-pub fn settings(url: &str) -> Settings {
+pub(crate) fn settings(url: &str) -> Settings {
     Settings {
         url: url.to_owned(),
         organization: None,
@@ -107,7 +107,7 @@ pub fn settings(url: &str) -> Settings {
 }
 
 /// A patience fit for tests.
-pub fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy {
         timeout: Duration::from_secs(2),
         attempts: 4,
@@ -119,31 +119,31 @@ pub fn policy() -> Policy {
     }
 }
 
-pub fn client(url: &str) -> Client {
+pub(crate) fn client(url: &str) -> Client {
     Client::with_policy(settings(url), policy()).expect("a client")
 }
 
 /// An answer with a body.
-pub fn answer(status: &str, content_type: &str, body: &str) -> Act {
+pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Act {
     Act::Send(answer_bytes(status, &[("Content-Type", content_type)], body))
 }
 
-pub fn json(body: Value) -> Act {
+pub(crate) fn json(body: Value) -> Act {
     answer("200 OK", "application/json", &body.to_string())
 }
 
-pub fn error(status: &str, message: &str) -> Act {
+pub(crate) fn error(status: &str, message: &str) -> Act {
     answer(status, "application/json", &serde_json::json!({ "error": message }).to_string())
 }
 
-pub fn answer_bytes(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+pub(crate) fn answer_bytes(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
         .into_bytes()
 }
 
 /// Reads a head and as much body as it announces.
-pub async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);

@@ -21,8 +21,8 @@ struct Port {
 }
 
 impl Port {
-    async fn open() -> Port {
-        Port { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port") }
+    async fn open() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port") }
     }
 
     fn client(&self) -> Client {

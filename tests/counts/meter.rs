@@ -20,17 +20,17 @@ static COPIED: AtomicU64 = AtomicU64::new(0);
 
 /// What was counted since the start of the program, or between two moments.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts([u64; NAMES.len()]);
+pub(crate) struct Counts([u64; NAMES.len()]);
 
 const NAMES: [&str; 3] = ["system calls", "allocations", "bytes copied"];
 
 /// The counts so far.
-pub fn now() -> Counts {
+pub(crate) fn now() -> Counts {
     Counts([&SYSTEM_CALLS, &ALLOCATIONS, &COPIED].map(|counter| counter.load(Relaxed)))
 }
 
 impl Counts {
-    pub fn named(&self) -> [(&'static str, u64); NAMES.len()] {
+    pub(crate) fn named(&self) -> [(&'static str, u64); NAMES.len()] {
         std::array::from_fn(|i| (NAMES[i], self.0[i]))
     }
 }
@@ -131,14 +131,14 @@ unsafe extern "C" fn write(file: c_int, buffer: *const c_void, len: usize) -> is
 mod number {
     use std::ffi::c_long;
 
-    pub const READ: c_long = 0;
-    pub const WRITE: c_long = 1;
-    pub const PREAD64: c_long = 17;
-    pub const PWRITE64: c_long = 18;
-    pub const READV: c_long = 19;
-    pub const WRITEV: c_long = 20;
-    pub const SENDMSG: c_long = 46;
-    pub const RECVMSG: c_long = 47;
-    pub const RECVMMSG: c_long = 299;
-    pub const SENDMMSG: c_long = 307;
+    pub(super) const READ: c_long = 0;
+    pub(super) const WRITE: c_long = 1;
+    pub(super) const PREAD64: c_long = 17;
+    pub(super) const PWRITE64: c_long = 18;
+    pub(super) const READV: c_long = 19;
+    pub(super) const WRITEV: c_long = 20;
+    pub(super) const SENDMSG: c_long = 46;
+    pub(super) const RECVMSG: c_long = 47;
+    pub(super) const RECVMMSG: c_long = 299;
+    pub(super) const SENDMMSG: c_long = 307;
 }

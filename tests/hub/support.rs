@@ -14,47 +14,47 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long anything on this machine may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A hub in a temporary folder.
-pub struct TestHub {
+pub(crate) struct TestHub {
     pub hub: Hub,
     pub dir: tempfile::TempDir,
 }
 
 impl TestHub {
-    pub async fn start() -> TestHub {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let hub = start_in(dir.path(), 0).await;
-        TestHub { hub, dir }
+        Self { hub, dir }
     }
 
-    pub fn caller(&self, actor: &str) -> Caller {
+    pub(crate) fn caller(&self, actor: &str) -> Caller {
         Caller::new(self.hub.local_addr(), actor)
     }
 
     /// Ends the hub and starts another with the same data at the same address.
-    pub async fn restart(self) -> TestHub {
+    pub(crate) async fn restart(self) -> Self {
         let port = self.hub.local_addr().port();
         self.hub.shutdown().await;
-        TestHub { hub: start_in(self.dir.path(), port).await, dir: self.dir }
+        Self { hub: start_in(self.dir.path(), port).await, dir: self.dir }
     }
 }
 
-pub async fn start_in(dir: &Path, port: u16) -> Hub {
+pub(crate) async fn start_in(dir: &Path, port: u16) -> Hub {
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
     Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }).await.expect("a hub")
 }
 
 /// Somebody who speaks HTTP to a hub.
-pub struct Caller {
+pub(crate) struct Caller {
     pub http: reqwest::Client,
     pub base: String,
     pub actor: String,
 }
 
 impl Caller {
-    pub fn new(hub: SocketAddr, actor: &str) -> Caller {
+    pub(crate) fn new(hub: SocketAddr, actor: &str) -> Self {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -63,11 +63,11 @@ impl Caller {
             .with_no_client_auth();
         let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).timeout(PATIENCE);
         let http = http.build().expect("an HTTP client");
-        Caller { http, base: format!("http://{hub}"), actor: actor.into() }
+        Self { http, base: format!("http://{hub}"), actor: actor.into() }
     }
 
     /// Sends a request; gives the status and the JSON of the answer.
-    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         request = request.header("x-actor-type", "agent").header("x-actor-id", &self.actor);
         request = request.header("x-actor-name", self.actor.to_uppercase());
@@ -81,32 +81,32 @@ impl Caller {
         (status, value.unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body))))
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, value) = self.call(Method::GET, path, None).await;
         assert_eq!(status, 200, "{value}");
         value
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let (status, value) = self.call(Method::POST, path, Some(body)).await;
         assert!(status == 200 || status == 201, "{status} {value}");
         value
     }
 
     /// Makes a task; gives its id.
-    pub async fn make_task(&self, body: Value) -> i64 {
+    pub(crate) async fn make_task(&self, body: Value) -> i64 {
         self.post("/tasks", body).await["task"]["id"].as_i64().expect("an id")
     }
 
     /// Opens the WebSocket and sends a subscription.
-    pub async fn subscribe(&self, subscription: Value) -> Listener {
+    pub(crate) async fn subscribe(&self, subscription: Value) -> Listener {
         let mut listener = self.open().await;
         listener.send(subscription).await;
         assert_eq!(listener.next().await["type"], "subscribed");
         listener
     }
 
-    pub async fn open(&self) -> Listener {
+    pub(crate) async fn open(&self) -> Listener {
         let host = self.base.trim_start_matches("http://");
         let stream = TcpStream::connect(host).await.expect("a connection");
         let url = format!("ws://{host}/ws?actor_type=agent&actor_id={}", self.actor);
@@ -118,15 +118,15 @@ impl Caller {
 }
 
 /// Somebody who listens to events.
-pub struct Listener(pub WebSocketStream<TcpStream>);
+pub(crate) struct Listener(pub WebSocketStream<TcpStream>);
 
 impl Listener {
-    pub async fn send(&mut self, message: Value) {
+    pub(crate) async fn send(&mut self, message: Value) {
         self.0.send(Message::text(message.to_string())).await.expect("sent");
     }
 
     /// The next JSON message.
-    pub async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         loop {
             match timeout(PATIENCE, self.0.next()).await.expect("a message in time") {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
@@ -137,7 +137,7 @@ impl Listener {
     }
 
     /// The type of the next event and the id of its task.
-    pub async fn next_event(&mut self) -> (String, i64) {
+    pub(crate) async fn next_event(&mut self) -> (String, i64) {
         let event = self.next().await;
         let id = event["data"]["task"]["id"].as_i64().expect("a task's id");
         (event["type"].as_str().expect("a type").to_owned(), id)

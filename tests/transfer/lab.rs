@@ -23,10 +23,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Far above what anything here takes, far below what a runner waits.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A hub and a folder.
-pub struct Lab {
+pub(crate) struct Lab {
     hub: Option<Hub>,
     config: HubConfig,
     dir: TempDir,
@@ -34,46 +34,46 @@ pub struct Lab {
 
 /// A node of ours.
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     pub node: Node,
     events: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>,
     seen: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Lab {
-    pub async fn new() -> Lab {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = HubConfig::new(dir.path().join("hub"));
         (config.listen, config.dht_port) = ("127.0.0.1:0".parse().unwrap(), 0);
         let hub = Hub::start(config.clone()).await.unwrap();
         config.listen = hub.local_addr();
-        Lab { hub: Some(hub), config, dir }
+        Self { hub: Some(hub), config, dir }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.config.listen)
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.config.listen
     }
 
     /// Nodes of the hub's network.
-    pub fn bootstrap(&self) -> Vec<String> {
+    pub(crate) fn bootstrap(&self) -> Vec<String> {
         self.hub.as_ref().expect("the hub is up").bootstrap()
     }
 
     /// Takes the hub away; its address and data stay for [`Self::start_hub`].
-    pub async fn stop_hub(&mut self) {
+    pub(crate) async fn stop_hub(&mut self) {
         self.hub.take().expect("the hub is up").shutdown().await;
     }
 
-    pub async fn start_hub(&mut self) {
+    pub(crate) async fn start_hub(&mut self) {
         self.hub = Some(Hub::start(self.config.clone()).await.unwrap());
     }
 
     /// The task service as somebody who is no agent of ours uses it.
-    pub fn client(&self, actor_id: &str) -> Client {
+    pub(crate) fn client(&self, actor_id: &str) -> Client {
         let overrides = ats::Overrides {
             url: Some(self.url()),
             actor_id: Some(actor_id.to_owned()),
@@ -83,7 +83,7 @@ impl Lab {
     }
 
     /// A place on the hub's network.
-    pub async fn dht(&self) -> Dht {
+    pub(crate) async fn dht(&self) -> Dht {
         let bootstrap = self
             .hub
             .as_ref()
@@ -95,7 +95,7 @@ impl Lab {
         Dht::new(hyperdht::Config::private(bootstrap)).await.unwrap()
     }
 
-    pub fn agent(&self, actor_id: &str, change: impl FnOnce(&mut Options)) -> Agent {
+    pub(crate) fn agent(&self, actor_id: &str, change: impl FnOnce(&mut Options)) -> Agent {
         let mut options = Options::new(self.dir.path().join(format!("home-{actor_id}")));
         options.ats.url = Some(self.url());
         options.ats.actor_id = Some(actor_id.to_owned());
@@ -110,24 +110,24 @@ impl Lab {
         Agent { node: node.unwrap(), events: Arc::new(events.into()), seen }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn file(&self, name: &str, len: usize) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, len: usize) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content(len)).unwrap();
         path
     }
 
     /// What is in a folder of the laboratory; nothing where there is none.
-    pub fn listing(&self, name: &str) -> Vec<String> {
+    pub(crate) fn listing(&self, name: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(name)).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     /// Ends everything.
-    pub async fn close(self, agents: impl IntoIterator<Item = Agent>) {
+    pub(crate) async fn close(self, agents: impl IntoIterator<Item = Agent>) {
         for agent in agents {
             timeout(PATIENCE, agent.node.destroy()).await.expect("a node ends");
         }
@@ -138,11 +138,16 @@ impl Lab {
 }
 
 impl Agent {
-    pub async fn send(&self, file: &Path, to: &str) -> Result<Sent, Error> {
+    pub(crate) async fn send(&self, file: &Path, to: &str) -> Result<Sent, Error> {
         self.send_until(file, to, CancellationToken::new()).await
     }
 
-    pub async fn send_until(&self, file: &Path, to: &str, cancel: CancellationToken) -> Result<Sent, Error> {
+    pub(crate) async fn send_until(
+        &self,
+        file: &Path,
+        to: &str,
+        cancel: CancellationToken,
+    ) -> Result<Sent, Error> {
         let request = SendRequest {
             file_path: file.to_owned(),
             recipient_id: to.to_owned(),
@@ -155,23 +160,23 @@ impl Agent {
     }
 
     /// Sends on a task of its own.
-    pub fn sending(&self, file: PathBuf, to: &'static str) -> JoinHandle<Result<Sent, Error>> {
+    pub(crate) fn sending(&self, file: PathBuf, to: &'static str) -> JoinHandle<Result<Sent, Error>> {
         let agent = self.clone();
         tokio::spawn(async move { agent.send(&file, to).await })
     }
 
-    pub async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {
+    pub(crate) async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {
         let target = Target::Exact { path, overwrite: true };
         let acceptance = Acceptance { target, cancel: CancellationToken::new() };
         timeout(PATIENCE, self.node.accept(offer, acceptance)).await.expect("an accept ends")
     }
 
-    pub fn watch(&self, save_dir: Option<PathBuf>) {
+    pub(crate) fn watch(&self, save_dir: Option<PathBuf>) {
         self.node.watch(WatchOptions { channel: None, save_dir }).unwrap();
     }
 
     /// The next event that `wanted` makes something of.
-    pub async fn event<T>(&self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+    pub(crate) async fn event<T>(&self, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
         let next = async {
             let mut events = self.events.lock().await;
             loop {
@@ -184,12 +189,12 @@ impl Agent {
     }
 
     /// The next event of this name.
-    pub async fn event_named(&self, name: &str) -> Value {
+    pub(crate) async fn event_named(&self, name: &str) -> Value {
         self.event(|event| (event.name() == name).then(|| event.payload())).await
     }
 
     /// The next offer: its handle and what is told of it.
-    pub async fn offer(&self) -> (u64, Value) {
+    pub(crate) async fn offer(&self) -> (u64, Value) {
         self.event(|event| match event {
             Event::File { offer, .. } => Some((offer, event.payload())),
             _ => None,
@@ -198,17 +203,17 @@ impl Agent {
     }
 
     /// The events of transfers so far, without the progress between.
-    pub fn seen(&self) -> Vec<&'static str> {
+    pub(crate) fn seen(&self) -> Vec<&'static str> {
         let told = |name: &&'static str| name.starts_with("transfer_") && *name != "transfer_progress";
         self.seen.lock().unwrap().iter().map(Event::name).filter(told).collect()
     }
 }
 
 /// What files of the laboratory hold.
-pub fn content(len: usize) -> Vec<u8> {
+pub(crate) fn content(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-pub fn sha256(path: &Path) -> String {
+pub(crate) fn sha256(path: &Path) -> String {
     hex::encode(Sha256::digest(std::fs::read(path).unwrap()))
 }

@@ -17,10 +17,16 @@ use crate::lab::{Agent, Lab, PATIENCE};
 const CHANNEL: &str = "p2p-transfer";
 
 /// How long raw claims last.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// An offer as an original makes it, of a file with this content.
-pub fn offer_payload(transfer_id: &str, name: &str, content: &[u8], from: &str, to: Option<&str>) -> Value {
+pub(crate) fn offer_payload(
+    transfer_id: &str,
+    name: &str,
+    content: &[u8],
+    from: &str,
+    to: Option<&str>,
+) -> Value {
     let mut payload = json!({
         "transfer_id": transfer_id,
         "filename": name,
@@ -35,7 +41,7 @@ pub fn offer_payload(transfer_id: &str, name: &str, content: &[u8], from: &str, 
 }
 
 /// Posts an offer.
-pub async fn post(client: &Client, payload: Value) -> Task {
+pub(crate) async fn post(client: &Client, payload: Value) -> Task {
     let transfer_id = payload["transfer_id"].as_str().unwrap_or_default().to_owned();
     let task = NewTask {
         title: "A file".into(),
@@ -49,7 +55,7 @@ pub async fn post(client: &Client, payload: Value) -> Task {
 }
 
 /// The `p2p` object of a peer that dials, or is dialled, with this key.
-pub fn p2p(key_pair: &KeyPair, seq: u64) -> Value {
+pub(crate) fn p2p(key_pair: &KeyPair, seq: u64) -> Value {
     json!({
         "version": 2,
         "key": hex::encode(key_pair.public_key()),
@@ -61,20 +67,20 @@ pub fn p2p(key_pair: &KeyPair, seq: u64) -> Value {
 }
 
 /// Says on a task with which key its peer dials.
-pub async fn say(client: &Client, task: &Task, p2p: Value) {
+pub(crate) async fn say(client: &Client, task: &Task, p2p: Value) {
     let message = json!({ "transfer_id": task.payload["transfer_id"], "p2p": p2p });
     client.add_message(&task.id, vec![Part::data(&message)]).await.unwrap();
 }
 
 /// The key that an offer of ours names.
-pub fn key_of(task: &Task) -> [u8; 32] {
+pub(crate) fn key_of(task: &Task) -> [u8; 32] {
     let mut key = [0; 32];
     hex::decode_to_slice(task.payload["p2p"]["key"].as_str().unwrap(), &mut key).unwrap();
     key
 }
 
 /// The key that an actor says on a task it dials with, the last time.
-pub fn key_said(task: &Task, actor_id: &str) -> Option<String> {
+pub(crate) fn key_said(task: &Task, actor_id: &str) -> Option<String> {
     let of_actor = task
         .messages
         .iter()
@@ -84,18 +90,18 @@ pub fn key_said(task: &Task, actor_id: &str) -> Option<String> {
 }
 
 /// The task of an offer that an agent has sent.
-pub async fn offered(agent: &Agent, client: &Client) -> Task {
+pub(crate) async fn offered(agent: &Agent, client: &Client) -> Task {
     let sent = agent.event_named("offer_sent").await;
     client.get(&TaskId::from_value(&sent["taskId"]).unwrap()).await.unwrap()
 }
 
 /// A swarm on the topic of a transfer that only looks for others: peers of this kind do not meet each other.
-pub fn look_for(dht: &Dht, task: &Task) -> Swarm {
+pub(crate) fn look_for(dht: &Dht, task: &Task) -> Swarm {
     meet(dht, task, JoinOptions { server: false, client: true, limit: None }).0
 }
 
 /// A swarm on the topic of a transfer that waits to be found, and can be.
-pub async fn wait_on(dht: &Dht, task: &Task) -> Swarm {
+pub(crate) async fn wait_on(dht: &Dht, task: &Task) -> Swarm {
     let (swarm, discovery) = meet(dht, task, JoinOptions { server: true, client: false, limit: None });
     assert!(discovery.flushed().await);
     swarm
@@ -109,44 +115,44 @@ fn meet(dht: &Dht, task: &Task, role: JoinOptions) -> (Swarm, Discovery) {
 }
 
 /// The next connection on a topic.
-pub async fn met(swarm: &Swarm) -> Peer {
+pub(crate) async fn met(swarm: &Swarm) -> Peer {
     let connection = timeout(PATIENCE, swarm.accept()).await.expect("somebody comes").expect("a swarm");
     Peer::new(connection.0.stream)
 }
 
 /// Dials the key that an offer of ours names.
-pub async fn dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Peer {
+pub(crate) async fn dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Peer {
     try_dial(dht, task, key_pair).await.expect("a connection")
 }
 
 /// Dials the key that an offer of ours names; `None` if nobody answers.
-pub async fn try_dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Option<Peer> {
+pub(crate) async fn try_dial(dht: &Dht, task: &Task, key_pair: &KeyPair) -> Option<Peer> {
     let options = ConnectOptions { key_pair: Some(key_pair.clone()), ..Default::default() };
     let connection = dht.connect(key_of(task), options).await.ok()?;
     Some(Peer::new(connection.stream))
 }
 
 /// A recipient of ours' kind, in parts, whose actor is `b`.
-pub struct Recipient {
+pub(crate) struct Recipient {
     pub client: Client,
     pub dht: Dht,
     pub keys: KeyPair,
 }
 
 impl Recipient {
-    pub async fn new(lab: &Lab) -> Recipient {
-        Recipient { client: lab.client("b"), dht: lab.dht().await, keys: KeyPair::generate() }
+    pub(crate) async fn new(lab: &Lab) -> Self {
+        Self { client: lab.client("b"), dht: lab.dht().await, keys: KeyPair::generate() }
     }
 
     /// Says how it dials, and claims.
-    pub async fn take(&self, task: &Task, p2p: Value) {
+    pub(crate) async fn take(&self, task: &Task, p2p: Value) {
         say(&self.client, task, p2p).await;
         self.client.claim(&task.id, LEASE).await.unwrap();
     }
 }
 
 /// A sender of ours' kind, in parts, whose actor is `a`.
-pub struct Sender {
+pub(crate) struct Sender {
     pub client: Client,
     pub keys: KeyPair,
     pub server: Server,
@@ -154,13 +160,13 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub async fn new(lab: &Lab) -> Sender {
+    pub(crate) async fn new(lab: &Lab) -> Self {
         let (dht, keys) = (lab.dht().await, KeyPair::generate());
-        Sender { client: lab.client("a"), server: listen(&dht, &keys).await, keys, _dht: dht }
+        Self { client: lab.client("a"), server: listen(&dht, &keys).await, keys, _dht: dht }
     }
 
     /// Offers `content` to `b`.
-    pub async fn offer(&self, content: &[u8], p2p: Value) -> Task {
+    pub(crate) async fn offer(&self, content: &[u8], p2p: Value) -> Task {
         let mut payload = offer_payload(&uuid::Uuid::new_v4().to_string(), "f", content, "a", Some("b"));
         payload["p2p"] = p2p;
         post(&self.client, payload).await
@@ -168,17 +174,17 @@ impl Sender {
 }
 
 /// Listens on a key, for whoever dials it.
-pub async fn listen(dht: &Dht, key_pair: &KeyPair) -> Server {
+pub(crate) async fn listen(dht: &Dht, key_pair: &KeyPair) -> Server {
     dht.listen(key_pair.clone(), ServerOptions::default()).await.unwrap()
 }
 
 /// The next peer that dials.
-pub async fn dialled(server: &mut Server) -> Peer {
+pub(crate) async fn dialled(server: &mut Server) -> Peer {
     Peer::new(timeout(PATIENCE, server.accept()).await.expect("somebody dials").expect("a server").stream)
 }
 
 /// Waits until a task is in this state.
-pub async fn until(client: &Client, id: &TaskId, status: Status) -> Task {
+pub(crate) async fn until(client: &Client, id: &TaskId, status: Status) -> Task {
     let read = async {
         loop {
             let task = client.get(id).await.unwrap();
@@ -192,29 +198,29 @@ pub async fn until(client: &Client, id: &TaskId, status: Status) -> Task {
 }
 
 /// One end of a connection.
-pub struct Peer {
+pub(crate) struct Peer {
     stream: SecretStream,
     decoder: Decoder,
 }
 
 impl Peer {
-    fn new(stream: SecretStream) -> Peer {
-        Peer { stream, decoder: Decoder::default() }
+    fn new(stream: SecretStream) -> Self {
+        Self { stream, decoder: Decoder::default() }
     }
 
     /// Says a frame; an agent that has left already does not hear it.
-    pub async fn say(&mut self, kind: FrameType, payload: &[u8]) {
+    pub(crate) async fn say(&mut self, kind: FrameType, payload: &[u8]) {
         let _ = self.stream.send(&encode(kind, payload)).await;
         let _ = self.stream.flush().await;
     }
 
     /// Says bytes that need not be frames.
-    pub async fn babble(&mut self, bytes: &[u8]) {
+    pub(crate) async fn babble(&mut self, bytes: &[u8]) {
         self.stream.send(bytes).await.unwrap();
     }
 
     /// Says the metadata of an offer.
-    pub async fn announce(&mut self, payload: &Value) {
+    pub(crate) async fn announce(&mut self, payload: &Value) {
         let meta = Meta {
             name: payload["filename"].as_str().unwrap().to_owned(),
             size: payload["size"].as_u64().unwrap(),
@@ -225,19 +231,19 @@ impl Peer {
     }
 
     /// Hands over the bytes of a file.
-    pub async fn hand_over(&mut self, content: &[u8]) {
+    pub(crate) async fn hand_over(&mut self, content: &[u8]) {
         for chunk in content.chunks(MAX_DATA) {
             self.stream.send(&encode(FrameType::Data, chunk)).await.unwrap();
         }
     }
 
     /// Says that there are no more bytes.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         self.stream.send(&DONE).await.unwrap();
     }
 
     /// Takes what comes up to the first frame of this type: the bytes of the file, and the frame's own.
-    pub async fn take_until(&mut self, last: FrameType) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) async fn take_until(&mut self, last: FrameType) -> (Vec<u8>, Vec<u8>) {
         let mut file = Vec::new();
         loop {
             match self.piece().await.unwrap_or_else(|| panic!("the stream ended before {last:?}")) {
@@ -249,7 +255,7 @@ impl Peer {
     }
 
     /// The next piece; `None` once the stream has ended, however.
-    pub async fn piece(&mut self) -> Option<Piece> {
+    pub(crate) async fn piece(&mut self) -> Option<Piece> {
         loop {
             if let Some(piece) = self.decoder.poll().unwrap() {
                 return Some(piece);
@@ -260,7 +266,7 @@ impl Peer {
     }
 
     /// Waits for the stream's end.
-    pub async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         while self.piece().await.is_some() {}
     }
 }

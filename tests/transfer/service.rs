@@ -257,7 +257,7 @@ enum State {
 }
 
 impl Gate {
-    async fn start(hub: SocketAddr) -> Gate {
+    async fn start(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::new(State::Open);
@@ -268,7 +268,7 @@ impl Gate {
                 tokio::spawn(pass(near, far, gate.clone()));
             }
         });
-        Gate { address, state }
+        Self { address, state }
     }
 
     fn open(&self) {

@@ -15,7 +15,7 @@ use crate::pipe::{BATCH, Link, MESSAGE, megabytes};
 
 /// What one core, or for `Udp` two, does to every byte.
 #[derive(Clone, Copy, Debug)]
-pub enum Part {
+pub(crate) enum Part {
     Hash,
     Encrypt,
     Decrypt,
@@ -26,9 +26,10 @@ pub enum Part {
 
 impl Part {
     /// `Write` stands before `Read`, which reads what it has written.
-    pub const ALL: [Self; 6] = [Self::Hash, Self::Encrypt, Self::Decrypt, Self::Udp, Self::Write, Self::Read];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Hash, Self::Encrypt, Self::Decrypt, Self::Udp, Self::Write, Self::Read];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hash => "hash",
             Self::Encrypt => "encrypt",
@@ -40,7 +41,7 @@ impl Part {
     }
 
     /// Over `bytes` bytes, with `file` to write to and to read from; megabytes a second.
-    pub fn run(self, file: &Path, bytes: u64) -> io::Result<f64> {
+    pub(crate) fn run(self, file: &Path, bytes: u64) -> io::Result<f64> {
         let messages = bytes / u64::try_from(MESSAGE).unwrap_or(u64::MAX);
         let mut message = vec![7; MESSAGE];
         let key = [7; 32];

@@ -17,13 +17,13 @@ use socket2::SockRef;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes of the file in one encrypted message, about as many as a transfer puts there.
-pub const MESSAGE: usize = 64 * 1024;
+pub(crate) const MESSAGE: usize = 64 * 1024;
 
 /// Bytes of a datagram, an Ethernet frame's worth over IPv4.
 const SEGMENT: usize = 1472;
 
 /// Bytes of the largest send: as many whole datagrams as one IPv4 packet has room for.
-pub const BATCH: usize = 44 * SEGMENT;
+pub(crate) const BATCH: usize = 44 * SEGMENT;
 
 /// Receive buffer that is asked for; the system gives less unless allowed.
 const BUFFER: usize = 8 * 1024 * 1024;
@@ -32,7 +32,7 @@ const BUFFER: usize = 8 * 1024 * 1024;
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Carries `file` to `copy`; megabytes a second.
-pub fn run(file: &Path, copy: &Path) -> io::Result<f64> {
+pub(crate) fn run(file: &Path, copy: &Path) -> io::Result<f64> {
     let size = std::fs::metadata(file)?.len();
     let key = [7; 32];
     let (push, header) = Push::new(&key);
@@ -55,7 +55,7 @@ pub fn run(file: &Path, copy: &Path) -> io::Result<f64> {
 }
 
 /// 10^6 bytes.
-pub fn megabytes(bytes: u64) -> f64 {
+pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
@@ -143,7 +143,7 @@ fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Two sockets on loopback, with as much under way as the receiver's buffer holds.
-pub struct Link {
+pub(crate) struct Link {
     from: (UdpSocket, UdpSocketState),
     to: (UdpSocket, UdpSocketState),
     address: SocketAddr,
@@ -155,7 +155,7 @@ pub struct Link {
 }
 
 impl Link {
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let open = || -> io::Result<(UdpSocket, UdpSocketState)> {
             let socket = UdpSocket::bind("127.0.0.1:0")?;
             let state = UdpSocketState::new((&socket).into())?;
@@ -174,14 +174,14 @@ impl Link {
     }
 
     /// Passes a result on, and lets the other thread know if it is an error.
-    pub fn guard<T>(&self, result: io::Result<T>) -> io::Result<T> {
+    pub(crate) fn guard<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if result.is_err() {
             self.is_broken.store(true, Ordering::Relaxed);
         }
         result
     }
 
-    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         for batch in bytes.chunks(BATCH) {
             let len = u64::try_from(batch.len()).unwrap_or(u64::MAX);
             let sent = self.sent.fetch_add(len, Ordering::Relaxed) + len;
@@ -199,7 +199,7 @@ impl Link {
     }
 
     /// Hands over what arrives until `handle` says that it was enough.
-    pub fn receive(&self, mut handle: impl FnMut(&[u8]) -> io::Result<bool>) -> io::Result<()> {
+    pub(crate) fn receive(&self, mut handle: impl FnMut(&[u8]) -> io::Result<bool>) -> io::Result<()> {
         let mut memory = vec![0; 64 * 1024];
         let mut metas = [RecvMeta::default()];
         loop {

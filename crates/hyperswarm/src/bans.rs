@@ -22,7 +22,7 @@ struct Inner {
 }
 
 impl Bans {
-    pub fn insert(&self, key: PublicKey) {
+    pub(crate) fn insert(&self, key: PublicKey) {
         let mut inner = self.lock();
         if inner.keys.insert(key) {
             inner.order.push_back(key);
@@ -34,7 +34,7 @@ impl Bans {
         }
     }
 
-    pub fn contains(&self, key: &PublicKey) -> bool {
+    pub(crate) fn contains(&self, key: &PublicKey) -> bool {
         self.lock().keys.contains(key)
     }
 

@@ -26,7 +26,7 @@ enum Call {
 
 impl Listener {
     /// Starts nothing yet. Whoever connects later is sent to `connections`.
-    pub fn new(
+    pub(crate) fn new(
         dht: Dht,
         keys: KeyPair,
         options: ServerOptions,
@@ -40,7 +40,7 @@ impl Listener {
     }
 
     /// Starts the server if it is not there, and returns the nodes that relay handshakes to it.
-    pub async fn listen(&self) -> Result<Vec<SocketAddrV4>, ListenError> {
+    pub(crate) async fn listen(&self) -> Result<Vec<SocketAddrV4>, ListenError> {
         let (done, listening) = oneshot::channel();
         // The task outlives this handle.
         let _ = self.calls.send(Call::Listen(done));
@@ -48,7 +48,7 @@ impl Listener {
     }
 
     /// Takes the server's announces back, and returns when that is done. It can be started again.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.closings.send_modify(|closings| *closings += 1);
         let (done, closed) = oneshot::channel();
         // The task outlives this handle.

@@ -69,14 +69,14 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A dial has succeeded.
-    pub fn connected(&mut self, now: Instant) {
+    pub(crate) fn connected(&mut self, now: Instant) {
         self.proven = true;
         self.dialled = true;
         self.connected_at = Some(now);
     }
 
     /// A dial has failed, or a dialled connection has ended.
-    pub fn disconnected(&mut self, now: Instant) {
+    pub(crate) fn disconnected(&mut self, now: Instant) {
         self.disconnected_at = Some(now);
         if self.connected_at.take().is_some_and(|since| now - since >= MIN_CONNECTION_TIME) {
             self.attempts = 0;
@@ -85,14 +85,14 @@ impl Peer {
     }
 
     /// It was found for a topic. One in low standing, or that came to us last, gets a new chance.
-    pub fn found(&mut self, topic: Topic) {
+    pub(crate) fn found(&mut self, topic: Topic) {
         if !self.topics.contains(&topic) && self.topics.len() < MAX_TOPICS {
             self.topics.push(topic);
         }
     }
 
     /// Forgets past attempts if they stand in the way of a peer that was found again.
-    pub fn reset_if_stale(&mut self) {
+    pub(crate) fn reset_if_stale(&mut self) {
         let prioritized = self.priority.is_none_or(|priority| priority >= Priority::Normal);
         if !prioritized || !self.dialled {
             self.dialled = false;
@@ -102,7 +102,7 @@ impl Peer {
     }
 
     /// How urgent it is to dial it, if it may be queued at all.
-    pub fn update_priority(&mut self) -> Option<Priority> {
+    pub(crate) fn update_priority(&mut self) -> Option<Priority> {
         if self.explicit && self.attempts > MAX_ATTEMPTS {
             self.attempts = MAX_ATTEMPTS;
         }
@@ -120,7 +120,7 @@ impl Peer {
     }
 
     /// After which wait to try again, if at all.
-    pub fn retry_tier(&self) -> Option<Tier> {
+    pub(crate) fn retry_tier(&self) -> Option<Tier> {
         match (self.attempts, self.proven) {
             (0, _) | (1, true) => Some(Tier::Short),
             (1, false) | (2, true) => Some(Tier::Medium),
@@ -130,7 +130,7 @@ impl Peer {
     }
 
     /// Whether nothing but its attempts would be forgotten with it.
-    pub fn is_forgettable(&self) -> bool {
+    pub(crate) fn is_forgettable(&self) -> bool {
         !(self.queued || self.explicit || self.waiting)
     }
 }

@@ -15,7 +15,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub fn push(&mut self, key: PublicKey, priority: Priority) {
+    pub(crate) fn push(&mut self, key: PublicKey, priority: Priority) {
         let keys = ORDER.iter().zip(&mut self.by_priority).find(|(order, _)| **order == priority);
         if let Some((_, keys)) = keys {
             keys.push(key);
@@ -23,25 +23,25 @@ impl Queue {
     }
 
     /// Takes one of the most urgent.
-    pub fn pop(&mut self, random: &mut impl Rng) -> Option<PublicKey> {
+    pub(crate) fn pop(&mut self, random: &mut impl Rng) -> Option<PublicKey> {
         let keys = self.by_priority.iter_mut().find(|keys| !keys.is_empty())?;
         let index = random.random_range(0..keys.len());
         Some(keys.swap_remove(index))
     }
 
     /// Takes one of the least urgent.
-    pub fn pop_last(&mut self, random: &mut impl Rng) -> Option<PublicKey> {
+    pub(crate) fn pop_last(&mut self, random: &mut impl Rng) -> Option<PublicKey> {
         let keys = self.by_priority.iter_mut().rev().find(|keys| !keys.is_empty())?;
         let index = random.random_range(0..keys.len());
         Some(keys.swap_remove(index))
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_priority.iter().all(Vec::is_empty)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &PublicKey> {
         self.by_priority.iter().flatten()
     }
 }

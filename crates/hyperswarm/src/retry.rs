@@ -43,7 +43,7 @@ struct Clock {
 }
 
 impl RetryTimers {
-    pub fn new(random: &mut impl Rng) -> Self {
+    pub(crate) fn new(random: &mut impl Rng) -> Self {
         let tiers = WAITS.map(|(tier, wait, spread)| {
             let wait = wait + spread.mul_f64(random.random()) + JITTER.mul_f64(random.random());
             let tick = wait.mul_f64(TICK);
@@ -54,24 +54,24 @@ impl RetryTimers {
     }
 
     /// Makes a peer wait.
-    pub fn add(&mut self, now: Instant, tier: Tier, key: PublicKey) {
+    pub(crate) fn add(&mut self, now: Instant, tier: Tier, key: PublicKey) {
         if let Some((_, clock)) = self.tiers.iter_mut().find(|(of, _)| *of == tier) {
             clock.add(now, key);
         }
     }
 
     /// When to call [`Self::expired`] again.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.tiers.iter().filter_map(|(_, clock)| clock.next_tick).min()
     }
 
     /// Those who waited long enough.
-    pub fn expired(&mut self, now: Instant) -> Vec<PublicKey> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Vec<PublicKey> {
         self.tiers.iter_mut().flat_map(|(_, clock)| clock.expired(now)).collect()
     }
 
     /// Lets nobody wait any longer, and returns nobody.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for (_, clock) in &mut self.tiers {
             clock.next.clear();
             clock.pending.clear();

@@ -102,7 +102,7 @@ struct Flush {
 }
 
 impl State {
-    pub fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
+    pub(crate) fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
         let timers = RetryTimers::new(&mut random);
         Self {
             settings,
@@ -125,17 +125,17 @@ impl State {
     }
 
     /// What to do next. To be asked until `None` after every other call.
-    pub fn next_action(&mut self) -> Option<Action> {
+    pub(crate) fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
     /// When to call [`Self::wake`].
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         if self.suspended { None } else { self.timers.deadline() }
     }
 
     /// Queues those whose wait is over.
-    pub fn wake(&mut self, now: Instant) {
+    pub(crate) fn wake(&mut self, now: Instant) {
         for key in self.timers.expired(now) {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.waiting = false;
@@ -146,16 +146,22 @@ impl State {
         self.dial_some(now);
     }
 
-    pub fn add_topic(&mut self, topic: Topic) {
+    pub(crate) fn add_topic(&mut self, topic: Topic) {
         self.topics.insert(topic);
     }
 
-    pub fn remove_topic(&mut self, topic: &Topic) {
+    pub(crate) fn remove_topic(&mut self, topic: &Topic) {
         self.topics.remove(topic);
     }
 
     /// Somebody said that the peer is there for a topic.
-    pub fn found(&mut self, now: Instant, key: PublicKey, relay_addresses: Vec<SocketAddrV4>, topic: Topic) {
+    pub(crate) fn found(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        relay_addresses: Vec<SocketAddrV4>,
+        topic: Topic,
+    ) {
         if self.suspended || self.destroyed || self.is_refused(&key) || !self.make_room(&key) {
             return;
         }
@@ -170,7 +176,7 @@ impl State {
     }
 
     /// Keeps the peer connected until [`Self::leave_peer`].
-    pub fn join_peer(&mut self, now: Instant, key: PublicKey) {
+    pub(crate) fn join_peer(&mut self, now: Instant, key: PublicKey) {
         if key == self.settings.public_key {
             return;
         }
@@ -185,7 +191,7 @@ impl State {
     }
 
     /// The peer is no longer dialled for its own sake. A connection goes on.
-    pub fn leave_peer(&mut self, key: &PublicKey) {
+    pub(crate) fn leave_peer(&mut self, key: &PublicKey) {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.explicit = false;
             self.explicit.retain(|explicit| explicit != key);
@@ -198,7 +204,7 @@ impl State {
     }
 
     /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
-    pub fn opened(&mut self, now: Instant, id: LinkId) -> bool {
+    pub(crate) fn opened(&mut self, now: Instant, id: LinkId) -> bool {
         let Some(key) = self.link_keys.get(&id).copied() else { return false };
         let Some(link) = self.links.get_mut(&key).filter(|link| !link.open) else { return false };
         link.open = true;
@@ -214,7 +220,7 @@ impl State {
 
     /// A peer has connected to us. `is_used` tells whether messages went both ways on an older connection.
     /// Returns the connection's name; what becomes of it follows as an action.
-    pub fn incoming(&mut self, key: PublicKey, is_used: impl FnOnce(LinkId) -> bool) -> LinkId {
+    pub(crate) fn incoming(&mut self, key: PublicKey, is_used: impl FnOnce(LinkId) -> bool) -> LinkId {
         let id = self.new_link_id();
         if self.destroyed || self.suspended || self.is_refused(&key) {
             self.actions.push_back(Action::Refuse(id));
@@ -240,14 +246,14 @@ impl State {
 
     /// Makes the next attempt come as soon as after a first failure, for a dial that is about to be
     /// [closed](Self::closed). The peer's key.
-    pub fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
+    pub(crate) fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
         let key = *self.link_keys.get(&id)?;
         self.peers.get_mut(&key)?.attempts = 0;
         Some(key)
     }
 
     /// A dial has failed, or a connection has ended.
-    pub fn closed(&mut self, now: Instant, id: LinkId) {
+    pub(crate) fn closed(&mut self, now: Instant, id: LinkId) {
         let Some(key) = self.link_keys.remove(&id) else { return };
         let Some(link) = self.links.remove(&key) else { return };
         if !link.open {
@@ -273,7 +279,7 @@ impl State {
     }
 
     /// A connection that waits for another to end has itself ended, or was given up.
-    pub fn replacement_closed(&mut self, id: LinkId) {
+    pub(crate) fn replacement_closed(&mut self, id: LinkId) {
         for link in self.links.values_mut() {
             link.replacement.take_if(|replacement| *replacement == id);
         }
@@ -281,7 +287,7 @@ impl State {
 
     /// Answers with [`Action::Flushed`] once every peer that is queued or being dialled now was tried, or
     /// nothing is being dialled and there is room for nobody.
-    pub fn flush(&mut self, id: FlushId) {
+    pub(crate) fn flush(&mut self, id: FlushId) {
         let dialling = self.links.iter().filter(|(_, link)| !link.open).map(|(key, _)| key);
         let waiting = self.queue.iter().chain(dialling).copied().collect();
         self.flushes.push(Flush { id, waiting });
@@ -289,19 +295,19 @@ impl State {
     }
 
     /// Ends all connections and dials, and starts none until [`Self::resume`].
-    pub fn suspend(&mut self) {
+    pub(crate) fn suspend(&mut self) {
         if !std::mem::replace(&mut self.suspended, true) {
             self.stop(true);
         }
     }
 
-    pub fn resume(&mut self, now: Instant) {
+    pub(crate) fn resume(&mut self, now: Instant) {
         self.suspended = false;
         self.dial_some(now);
     }
 
     /// Ends all dials and starts none any more. Open connections are their owners'.
-    pub fn destroy(&mut self) {
+    pub(crate) fn destroy(&mut self) {
         self.destroyed = true;
         self.stop(false);
         for flush in self.flushes.drain(..) {
@@ -310,7 +316,7 @@ impl State {
     }
 
     /// Whom an open connection goes to.
-    pub fn open_links(&self) -> impl Iterator<Item = LinkId> {
+    pub(crate) fn open_links(&self) -> impl Iterator<Item = LinkId> {
         self.links.values().filter(|link| link.open).map(|link| link.id)
     }
 

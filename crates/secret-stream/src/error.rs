@@ -57,10 +57,10 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Io(error) => error,
-            Error::Closed => io::Error::new(io::ErrorKind::NotConnected, error),
-            Error::Truncated => io::Error::new(io::ErrorKind::UnexpectedEof, error),
-            Error::MessageTooLong { .. } => io::Error::new(io::ErrorKind::InvalidInput, error),
-            other => io::Error::new(io::ErrorKind::InvalidData, other),
+            Error::Closed => Self::new(io::ErrorKind::NotConnected, error),
+            Error::Truncated => Self::new(io::ErrorKind::UnexpectedEof, error),
+            Error::MessageTooLong { .. } => Self::new(io::ErrorKind::InvalidInput, error),
+            other => Self::new(io::ErrorKind::InvalidData, other),
         }
     }
 }

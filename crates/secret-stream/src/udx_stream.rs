@@ -15,7 +15,7 @@ impl Transport for udx::Stream {
     type Handle = udx::StreamHandle;
 
     fn handle(&self) -> Self::Handle {
-        udx::Stream::handle(self)
+        Self::handle(self)
     }
 
     fn split(self) -> (Self::Reader, Self::Writer) {
@@ -25,7 +25,7 @@ impl Transport for udx::Stream {
 
 impl ChunkReader for udx::ReadHalf {
     fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        udx::ReadHalf::poll_read_chunk(self, cx)
+        Self::poll_read_chunk(self, cx)
     }
 
     fn destroy(&mut self) {
@@ -39,7 +39,7 @@ impl ChunkWriter for udx::WriteHalf {
     }
 
     fn write_chunk(&mut self, chunk: Bytes) -> io::Result<()> {
-        udx::WriteHalf::write_chunk(self, chunk)
+        Self::write_chunk(self, chunk)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -50,6 +50,6 @@ impl From<Error> for io::Error {
             Error::InvalidAddress | Error::MessageTooLarge => io::ErrorKind::InvalidInput,
             Error::IdInUse => io::ErrorKind::AddrInUse,
         };
-        io::Error::new(kind, error)
+        Self::new(kind, error)
     }
 }

@@ -6,10 +6,10 @@ use std::ops::{Add, Sub};
 pub type Micros = u64;
 
 /// One millisecond in [`Micros`].
-pub const MILLISECOND: Micros = 1_000;
+pub(crate) const MILLISECOND: Micros = 1_000;
 
 /// One second in [`Micros`].
-pub const SECOND: Micros = 1_000_000;
+pub(crate) const SECOND: Micros = 1_000_000;
 
 /// A point in time: microseconds since an epoch that the caller chose.
 ///

@@ -18,17 +18,17 @@ const NEW_FILE: Mode = Mode::from_bits_retain(0o664);
 
 /// An opened folder.
 #[derive(Debug)]
-pub struct Dir(OwnedFd);
+pub(crate) struct Dir(OwnedFd);
 
 impl Dir {
     /// Opens the folder that `path` leads to now.
-    pub fn open(path: &Path) -> io::Result<Dir> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Dir(openat(CWD, path, flags, Mode::empty())?))
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
     }
 
     /// Whether `path` still leads to this folder.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         match (fstat(&self.0), statat(CWD, path, AtFlags::empty())) {
             (Ok(ours), Ok(there)) => identity(&ours) == identity(&there),
             _ => false,
@@ -36,19 +36,19 @@ impl Dir {
     }
 
     /// Whether files may be made in it.
-    pub fn check_writable(&self) -> io::Result<()> {
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
         Ok(accessat(&self.0, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
     }
 
     /// Bytes that may still be written to its disk; `None` where the system doesn't say.
-    pub fn free(&self) -> Option<u64> {
+    pub(crate) fn free(&self) -> Option<u64> {
         let stat = fstatvfs(&self.0).ok()?;
         // Some file systems of the network and of user space say nothing by zeros.
         (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     /// What stands at `name`.
-    pub fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
         let stat = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
@@ -65,7 +65,7 @@ impl Dir {
     }
 
     /// Whether `name` is that very file.
-    pub fn holds(&self, name: &OsStr, file: &File) -> bool {
+    pub(crate) fn holds(&self, name: &OsStr, file: &File) -> bool {
         match (fstat(file), statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)) {
             (Ok(ours), Ok(there)) => identity(&ours) == identity(&there),
             _ => false,
@@ -73,29 +73,29 @@ impl Dir {
     }
 
     /// Makes a new file; fails with `AlreadyExists` where anything, a link included, has the name.
-    pub fn create(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(openat(&self.0, name, flags, NEW_FILE)?))
     }
 
     /// Opens the file at `name` for writing; fails on a link, and never waits.
-    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File::from(openat(&self.0, name, flags, Mode::empty())?))
     }
 
     /// Removes the file or the link at `name`.
-    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
     /// Renames a file in one step, in place of whatever file or link has the new name.
-    pub fn replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.0, from, &self.0, to)?)
     }
 
     /// Renames a file in one step; fails with `AlreadyExists` where anything has the new name.
-    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         match self.rename_exclusive(from, to) {
             // This file system can't; a second link can't take a name either, and is nearly as common.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
@@ -107,13 +107,13 @@ impl Dir {
     }
 
     /// Gives `file` the rights of the file at `name`, without those no received file gets.
-    pub fn inherit_rights(&self, name: &OsStr, file: &File) -> io::Result<()> {
+    pub(crate) fn inherit_rights(&self, name: &OsStr, file: &File) -> io::Result<()> {
         let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(fchmod(file, Mode::from_raw_mode(stat.st_mode) & NEW_FILE)?)
     }
 
     /// Makes names given so far survive a loss of power.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(fsync(&self.0)?)
     }
 

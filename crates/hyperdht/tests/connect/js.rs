@@ -14,14 +14,14 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Node.js process. It ends when this is dropped.
-pub struct Js {
+pub(crate) struct Js {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Js {
     /// Starts `tests/js/connect.js` in that role.
-    pub fn start(role: &str, options: &Value) -> Self {
+    pub(crate) fn start(role: &str, options: &Value) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = root.join("../../node_modules/hyperdht");
         assert!(modules.exists(), "npm hyperdht is missing: run `npm install` at the top of the repository");
@@ -39,7 +39,7 @@ impl Js {
     }
 
     /// The next thing it says of that kind.
-    pub async fn event(&mut self, kind: &str) -> Value {
+    pub(crate) async fn event(&mut self, kind: &str) -> Value {
         let mut others = Vec::new();
         let wanted = async {
             loop {
@@ -59,19 +59,19 @@ impl Js {
     }
 
     /// Ends it as a crash would: nobody is told.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 }
 
 /// A network of npm hyperdht nodes.
-pub struct Testnet {
+pub(crate) struct Testnet {
     _process: Js,
     pub bootstrap: Vec<String>,
 }
 
 impl Testnet {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut process = Js::start("testnet", &serde_json::json!({ "size": 4 }));
         let ready = process.event("ready").await;
         let bootstrap =
@@ -80,11 +80,11 @@ impl Testnet {
     }
 }
 
-pub fn parse(bootstrap: &[String]) -> Vec<Bootstrap> {
+pub(crate) fn parse(bootstrap: &[String]) -> Vec<Bootstrap> {
     bootstrap.iter().map(|node| node.parse().unwrap()).collect()
 }
 
 /// The bytes a JSON string spells in hex.
-pub fn key(value: &Value) -> [u8; 32] {
+pub(crate) fn key(value: &Value) -> [u8; 32] {
     hex::decode(value.as_str().unwrap()).unwrap().try_into().unwrap()
 }

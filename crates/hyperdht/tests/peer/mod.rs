@@ -11,7 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 /// Longest that the peer may take for one command.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Peer {
+pub(crate) struct Peer {
     /// Killed with the peer; it also exits by itself when its input ends.
     _child: Child,
     input: ChildStdin,
@@ -19,7 +19,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let this = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(
             this.join("../../node_modules/hyperdht").exists(),
@@ -38,14 +38,14 @@ impl Peer {
     }
 
     /// Has something done and returns what came of it.
-    pub async fn run(&mut self, command: Value) -> Value {
+    pub(crate) async fn run(&mut self, command: Value) -> Value {
         let answer = self.try_run(command.clone()).await;
         assert_eq!(answer["error"], Value::Null, "{command} went well");
         answer
     }
 
     /// The same; what it throws is in the field `error`.
-    pub async fn try_run(&mut self, command: Value) -> Value {
+    pub(crate) async fn try_run(&mut self, command: Value) -> Value {
         let line = format!("{command}\n");
         self.input.write_all(line.as_bytes()).await.expect("the peer runs");
         let answer = tokio::time::timeout(PATIENCE, self.output.next_line()).await;
@@ -54,7 +54,7 @@ impl Peer {
     }
 
     /// Ends its nodes in good order.
-    pub async fn exit(mut self) {
+    pub(crate) async fn exit(mut self) {
         self.run(json!({ "do": "exit" })).await;
     }
 }

@@ -13,21 +13,21 @@ use tokio::{
 };
 
 /// Longest that anything expected may take.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
-pub const SERVER: JoinOptions = JoinOptions { server: true, client: false, limit: None };
-pub const CLIENT: JoinOptions = JoinOptions { server: false, client: true, limit: None };
-pub const BOTH: JoinOptions = JoinOptions { server: true, client: true, limit: None };
+pub(crate) const SERVER: JoinOptions = JoinOptions { server: true, client: false, limit: None };
+pub(crate) const CLIENT: JoinOptions = JoinOptions { server: false, client: true, limit: None };
+pub(crate) const BOTH: JoinOptions = JoinOptions { server: true, client: true, limit: None };
 
 /// A process of `tests/js/swarm.js`.
-pub struct Node {
+pub(crate) struct Node {
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     _child: Child,
 }
 
 impl Node {
-    pub fn start(role: &str, options: &Value) -> Self {
+    pub(crate) fn start(role: &str, options: &Value) -> Self {
         let this = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = this.join("../../node_modules/hyperswarm");
         assert!(
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// The next event of this name; others are skipped.
-    pub async fn event(&mut self, name: &str) -> Value {
+    pub(crate) async fn event(&mut self, name: &str) -> Value {
         let event = async {
             loop {
                 let line = self.lines.next_line().await.unwrap();
@@ -64,18 +64,18 @@ impl Node {
     }
 
     /// The ports of its two sockets.
-    pub async fn ports(&mut self) -> Vec<u64> {
+    pub(crate) async fn ports(&mut self) -> Vec<u64> {
         let bound = self.event("bound").await;
         bound["ports"].as_array().unwrap().iter().map(|port| port.as_u64().unwrap()).collect()
     }
 
-    pub async fn command(&mut self, command: &Value) {
+    pub(crate) async fn command(&mut self, command: &Value) {
         self.input.write_all(format!("{command}\n").as_bytes()).await.unwrap();
     }
 }
 
 /// A DHT of npm's, and how to join it.
-pub async fn npm_testnet() -> (Node, Vec<String>) {
+pub(crate) async fn npm_testnet() -> (Node, Vec<String>) {
     let mut node = Node::start("testnet", &json!({ "size": 4 }));
     let ready = node.event("ready").await;
     let bootstrap = ready["bootstrap"].as_array().unwrap();
@@ -83,7 +83,7 @@ pub async fn npm_testnet() -> (Node, Vec<String>) {
 }
 
 /// A node of ours in a network.
-pub async fn node_of(bootstrap: &[String]) -> Dht {
+pub(crate) async fn node_of(bootstrap: &[String]) -> Dht {
     let bootstrap: Vec<Bootstrap> = bootstrap.iter().map(|node| node.parse().unwrap()).collect();
     let host = Ipv4Addr::LOCALHOST.into();
     let dht = Dht::new(Config { host, port: 0, ..Config::private(bootstrap) }).await.unwrap();
@@ -92,7 +92,7 @@ pub async fn node_of(bootstrap: &[String]) -> Dht {
 }
 
 /// A swarm of ours on a node of its own.
-pub async fn swarm_of(bootstrap: &[String], seed: u8) -> Swarm {
+pub(crate) async fn swarm_of(bootstrap: &[String], seed: u8) -> Swarm {
     let keys = KeyPair::from_seed(&[seed; 32]);
     Swarm::new(SwarmConfig { owns_dht: true, ..SwarmConfig::new(node_of(bootstrap).await, keys) })
 }

@@ -12,12 +12,12 @@ const LENGTHS: [usize; 16] =
     [1, 2, 15, 16, 17, 47, 48, 49, 63, 64, 65, 1400, 65_535, 65_536, 1 << 20, MAX_MESSAGE];
 
 /// The seed of our key pair in a role; the peer's scripts use the same.
-pub fn keys(is_initiator: bool) -> KeyPair {
+pub(crate) fn keys(is_initiator: bool) -> KeyPair {
     KeyPair::from_seed(&[if is_initiator { 1 } else { 2 }; 32])
 }
 
 /// Waits until both sides see the connection, and the same one.
-pub async fn agree<T: Transport>(stream: &mut SecretStream<T>, node: &mut Node) {
+pub(crate) async fn agree<T: Transport>(stream: &mut SecretStream<T>, node: &mut Node) {
     stream.ready().await.unwrap();
     let known = node.says().await;
     assert_eq!(known["handshakeHash"], hex::encode(stream.handshake_hash()));
@@ -26,7 +26,7 @@ pub async fn agree<T: Transport>(stream: &mut SecretStream<T>, node: &mut Node) 
 }
 
 /// Sends messages of all lengths, one by one and in a batch, and expects them back; then both ends.
-pub async fn exchange<T: Transport>(mut stream: SecretStream<T>, mut node: Node) {
+pub(crate) async fn exchange<T: Transport>(mut stream: SecretStream<T>, mut node: Node) {
     agree(&mut stream, &mut node).await;
     let (mut receiver, mut sender) = stream.split();
     let sending = tokio::spawn(async move {

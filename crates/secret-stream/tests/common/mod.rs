@@ -1,6 +1,6 @@
 //! A Node.js peer as a child process that prints a JSON object per line.
 
-pub mod exchange;
+pub(crate) mod exchange;
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -13,14 +13,14 @@ use tokio::{
 /// Longest that a peer may take to print its next line.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Node {
     /// Starts `tests/js/<script>` of this crate.
-    pub fn start(script: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
         let this = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = this.join("../../node_modules/@hyperswarm/secret-stream");
         assert!(
@@ -40,7 +40,7 @@ impl Node {
     }
 
     /// The next thing that the peer says.
-    pub async fn says(&mut self) -> Value {
+    pub(crate) async fn says(&mut self) -> Value {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line())
             .await
             .expect("the peer says something in time")
@@ -50,13 +50,13 @@ impl Node {
     }
 
     /// The port that it says it listens on.
-    pub async fn port(&mut self) -> u16 {
+    pub(crate) async fn port(&mut self) -> u16 {
         let said = self.says().await;
         said["port"].as_u64().and_then(|port| port.try_into().ok()).expect("the peer names its port")
     }
 
     /// Waits until the peer exited by itself, and well.
-    pub async fn exits(mut self) {
+    pub(crate) async fn exits(mut self) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("the peer exits");
         assert!(status.unwrap().success());
     }

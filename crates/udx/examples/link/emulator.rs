@@ -48,7 +48,7 @@ struct Options {
     receive_buffer: Option<u64>,
 }
 
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {

@@ -76,7 +76,7 @@ impl Drop for Datagrams {
 
 impl Queue {
     /// Hands over a batch, and empties it.
-    pub fn push(&self, batch: &mut Vec<Datagram>) {
+    pub(super) fn push(&self, batch: &mut Vec<Datagram>) {
         if batch.is_empty() {
             return;
         }
@@ -91,7 +91,7 @@ impl Queue {
         batch.clear();
     }
 
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         if let Some(waker) = state.waker.take() {

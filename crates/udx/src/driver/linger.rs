@@ -41,7 +41,7 @@ pub(super) struct Linger {
 impl Linger {
     /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with DESTROY,
     /// for the first may have been lost; one that the peer destroyed is silent.
-    pub fn add(&mut self, now: Instant, stream: &Stream, result: Result<(), Error>) {
+    pub(super) fn add(&mut self, now: Instant, stream: &Stream, result: Result<(), Error>) {
         let Some(remote) = stream.remote() else { return };
         self.expire(now);
         if self.order.len() >= MAX_STREAMS
@@ -63,17 +63,22 @@ impl Linger {
     }
 
     /// Whether a stream of this id is remembered.
-    pub fn contains(&self, id: u32) -> bool {
+    pub(super) fn contains(&self, id: u32) -> bool {
         self.streams.contains_key(&id)
     }
 
     /// A new stream takes the id.
-    pub fn remove(&mut self, id: u32) {
+    pub(super) fn remove(&mut self, id: u32) {
         self.streams.remove(&id);
     }
 
     /// Takes a packet of a stream that is gone. `None` if nothing is known of it; else what to answer, if anything.
-    pub fn handle(&mut self, now: Instant, header: &Header, out: &mut Vec<u8>) -> Option<Option<Remote>> {
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        out: &mut Vec<u8>,
+    ) -> Option<Option<Remote>> {
         self.expire(now);
         let late = self.streams.get_mut(&header.stream_id)?;
         let asks = header.flags.is_sequenced() || header.flags.intersects(Flags::HEARTBEAT);

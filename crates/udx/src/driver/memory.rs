@@ -33,12 +33,12 @@ pub(super) struct Part {
 
 impl Memory {
     /// So many bytes in all.
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self { bytes, held: 0, period: 1, began: Instant::default(), receiving: 0, received_before: 0 }
     }
 
     /// A stream received something.
-    pub fn on_received(&mut self, now: Instant, part: &mut Part) {
+    pub(super) fn on_received(&mut self, now: Instant, part: &mut Part) {
         let elapsed = now - self.began;
         if elapsed >= PERIOD {
             self.received_before = if elapsed < 2 * PERIOD { self.receiving } else { 0 };
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// A stream holds so many bytes. Gives how many it may hold from now on.
-    pub fn share(&mut self, part: &mut Part, held: usize) -> u32 {
+    pub(super) fn share(&mut self, part: &mut Part, held: usize) -> u32 {
         self.held = self.held - part.held + held;
         part.held = held;
         let free = self.bytes.saturating_sub(self.held);
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// A stream is over.
-    pub fn leave(&mut self, part: &Part) {
+    pub(super) fn leave(&mut self, part: &Part) {
         self.held -= part.held;
     }
 }

@@ -57,12 +57,12 @@ pub(super) struct Share {
 
 impl Share {
     /// The stream was released, and may wait anew.
-    pub fn on_released(&mut self) {
+    pub(super) fn on_released(&mut self) {
         self.is_waiting = false;
     }
 
     /// Bytes that can be on their way at once, of the `window` that the stream has by itself.
-    pub fn of_window(&self, window: usize) -> usize {
+    pub(super) fn of_window(&self, window: usize) -> usize {
         self.part.map_or(window, |part| window.min(part))
     }
 }
@@ -92,7 +92,13 @@ impl Path {
 
 impl Paths {
     /// Brings a stream's share up to date; streams that may send again are added to `ready`.
-    pub fn update(&mut self, now: Instant, stream: &Stream, share: &mut Share, ready: &mut impl Extend<u32>) {
+    pub(super) fn update(
+        &mut self,
+        now: Instant,
+        stream: &Stream,
+        share: &mut Share,
+        ready: &mut impl Extend<u32>,
+    ) {
         let address =
             if stream.closed().is_none() { stream.remote().map(|remote| remote.address) } else { None };
         if share.address != address {
@@ -126,7 +132,7 @@ impl Paths {
     }
 
     /// Packets that a stream may add to those in flight. With none left, it is released when there are.
-    pub fn room(&mut self, id: u32, share: &mut Share) -> usize {
+    pub(super) fn room(&mut self, id: u32, share: &mut Share) -> usize {
         let Some(path) = share.address.and_then(|address| self.paths.get_mut(&address)) else {
             return MANY;
         };
@@ -144,7 +150,7 @@ impl Paths {
     }
 
     /// A stream is gone, or its path no longer counts.
-    pub fn leave(&mut self, share: &mut Share, ready: &mut impl Extend<u32>) {
+    pub(super) fn leave(&mut self, share: &mut Share, ready: &mut impl Extend<u32>) {
         let Some(address) = share.address.take() else { return };
         let Some(path) = self.paths.get_mut(&address) else { return };
         path.in_flight -= share.in_flight;

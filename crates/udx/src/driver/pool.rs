@@ -30,7 +30,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             slots: std::array::from_fn(|_| BytesMut::zeroed(BUFFER)),
             lent: VecDeque::new(),
@@ -40,7 +40,7 @@ impl Pool {
 
     /// Bytes that begin with the first `len` of a slot, which is ready for the next receive once
     /// [`Self::give_back`] has seen them again.
-    pub fn take(&mut self, slot: usize, len: usize) -> Bytes {
+    pub(super) fn take(&mut self, slot: usize, len: usize) -> Bytes {
         let Some(buffer) = self.slots.get_mut(slot) else { return Bytes::new() };
         if len >= LEND {
             return std::mem::take(buffer).freeze();
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// Refills a slot after its bytes were handled.
-    pub fn give_back(&mut self, slot: usize, taken: Bytes) {
+    pub(super) fn give_back(&mut self, slot: usize, taken: Bytes) {
         let Some(buffer) = self.slots.get_mut(slot) else { return };
         if !buffer.is_empty() {
             // It was copied from.

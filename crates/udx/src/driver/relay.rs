@@ -94,7 +94,7 @@ pub(super) struct RelayBatch {
 
 impl RelayBatch {
     /// Adds a packet for `remote`; what was gathered for others is sent before. True if it ends the stream.
-    pub fn push(
+    pub(super) fn push(
         &mut self,
         header: &Header,
         bytes: &Bytes,
@@ -128,7 +128,7 @@ impl RelayBatch {
     }
 
     /// Sends what was gathered.
-    pub fn flush(&mut self, sockets: &mut [SocketState]) {
+    pub(super) fn flush(&mut self, sockets: &mut [SocketState]) {
         let Some(remote) = self.remote.take() else { return };
         if let Some(socket) = sockets.iter_mut().find(|socket| socket.id == remote.socket) {
             let transmit = Transmit {

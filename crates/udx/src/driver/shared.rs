@@ -78,7 +78,7 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub fn new(id: u32, commands: UnboundedSender<Command>) -> Arc<Self> {
+    pub(super) fn new(id: u32, commands: UnboundedSender<Command>) -> Arc<Self> {
         let state = State {
             received: VecDeque::new(),
             received_bytes: 0,
@@ -105,13 +105,13 @@ impl Shared {
         Arc::new(Self { id, commands, is_dirty: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here can be left half done by a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the owner to look here, once until it does.
-    pub fn notify(self: &Arc<Self>) {
+    pub(super) fn notify(self: &Arc<Self>) {
         if !self.is_dirty.swap(true, Ordering::AcqRel) {
             // Fails only if the owner has ended, which `closed` tells.
             let _ = self.commands.send(Command::Dirty(self.clone()));
@@ -119,11 +119,11 @@ impl Shared {
     }
 
     /// The owner looks now.
-    pub fn clear_dirty(&self) {
+    pub(super) fn clear_dirty(&self) {
         self.is_dirty.store(false, Ordering::Release);
     }
 
-    pub fn command(&self, command: Command) {
+    pub(super) fn command(&self, command: Command) {
         // Fails only if the owner has ended, which `closed` tells.
         let _ = self.commands.send(command);
     }
@@ -131,24 +131,24 @@ impl Shared {
 
 impl State {
     /// Why reading or writing is over, if it failed.
-    pub fn error(&self) -> Option<Error> {
+    pub(super) fn error(&self) -> Option<Error> {
         match self.closed {
             Some(Err(error)) => Some(error),
             _ => None,
         }
     }
 
-    pub fn is_writable(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.queued_bytes + self.unacked < self.limit
     }
 
     /// Whether so much room became free that waking the writer is worth it.
-    pub fn should_wake_writer(&self) -> bool {
+    pub(super) fn should_wake_writer(&self) -> bool {
         self.writer.is_some() && self.queued_bytes + self.unacked <= self.limit - self.limit / 4
     }
 
     /// Ends the stream for its user.
-    pub fn close(&mut self, result: Result<(), Error>) {
+    pub(super) fn close(&mut self, result: Result<(), Error>) {
         if self.closed.is_some() {
             return;
         }
@@ -159,7 +159,7 @@ impl State {
         self.wake_all();
     }
 
-    pub fn wake_watchers(&mut self) {
+    pub(super) fn wake_watchers(&mut self) {
         self.watchers.drain(..).for_each(Waker::wake);
     }
 

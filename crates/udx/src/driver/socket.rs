@@ -124,7 +124,7 @@ pub(super) struct Received {
 
 impl SocketState {
     /// Opens and binds. Must be called in a tokio runtime.
-    pub fn bind(id: SocketId, address: SocketAddr, config: &Config) -> io::Result<Self> {
+    pub(super) fn bind(id: SocketId, address: SocketAddr, config: &Config) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             // Fails where the system has one family a socket only.
@@ -154,17 +154,17 @@ impl SocketState {
     }
 
     /// Full packets that the receive buffer holds, with a quarter to spare.
-    pub fn receive_packets(&self) -> usize {
+    pub(super) fn receive_packets(&self) -> usize {
         self.receive_packets
     }
 
     /// Most datagrams in one send.
-    pub fn segments(&self) -> usize {
+    pub(super) fn segments(&self) -> usize {
         self.udp.max_gso_segments()
     }
 
     /// The form of an address that this socket sends to. `None` if it cannot.
-    pub fn reachable(&self, address: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn reachable(&self, address: SocketAddr) -> Option<SocketAddr> {
         match (self.local, address) {
             (SocketAddr::V4(_), SocketAddr::V6(v6)) => {
                 v6.ip().to_ipv4_mapped().map(|ip| SocketAddr::new(ip.into(), v6.port()))
@@ -177,7 +177,7 @@ impl SocketState {
     }
 
     /// Receives into the pool's slots. `Pending` once there is nothing more.
-    pub fn poll_receive(
+    pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
         pool: &mut Pool,
@@ -217,12 +217,12 @@ impl SocketState {
     }
 
     /// Whether batches wait for the system.
-    pub fn is_blocked(&self) -> bool {
+    pub(super) fn is_blocked(&self) -> bool {
         !self.blocked.is_empty()
     }
 
     /// Tries to send what waits. True if nothing waits any more.
-    pub fn poll_unblock(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_unblock(&mut self, cx: &mut Context<'_>) -> bool {
         while let Some(batch) = self.blocked.pop_front() {
             if self.io.poll_send_ready(cx).is_pending() || !self.try_send(&batch) {
                 self.blocked.push_front(batch);
@@ -235,7 +235,7 @@ impl SocketState {
     }
 
     /// Sends a batch; if the system has no room it waits here.
-    pub fn send_batch(&mut self, transmit: &Transmit, data: &mut Vec<u8>) {
+    pub(super) fn send_batch(&mut self, transmit: &Transmit, data: &mut Vec<u8>) {
         self.send(Blocked {
             data: std::mem::take(data),
             to: transmit.to,
@@ -248,7 +248,7 @@ impl SocketState {
     }
 
     /// Sends one datagram; dropped if it cannot be.
-    pub fn send_datagram(&mut self, data: Vec<u8>, to: SocketAddr, ttl: Option<u8>) {
+    pub(super) fn send_datagram(&mut self, data: Vec<u8>, to: SocketAddr, ttl: Option<u8>) {
         let Some(to) = self.reachable(to) else { return };
         let segment = data.len();
         self.send(Blocked { data, to, segment, ttl, may_fragment: false });

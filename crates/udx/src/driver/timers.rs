@@ -12,7 +12,7 @@ pub(super) struct TimerQueue {
 
 impl TimerQueue {
     /// Replaces a stream's deadline, which was `old`.
-    pub fn set(&mut self, id: u32, old: &mut Option<Instant>, new: Option<Instant>) {
+    pub(super) fn set(&mut self, id: u32, old: &mut Option<Instant>, new: Option<Instant>) {
         if *old == new {
             return;
         }
@@ -26,12 +26,12 @@ impl TimerQueue {
     }
 
     /// The earliest deadline.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Takes a stream whose deadline has come.
-    pub fn pop_due(&mut self, now: Instant) -> Option<u32> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         if self.next()? > now {
             return None;
         }

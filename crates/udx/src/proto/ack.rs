@@ -28,7 +28,7 @@ pub(super) struct AckSchedule {
 
 impl AckSchedule {
     /// A sequenced packet arrived; `is_urgent` if its sender should know soon.
-    pub fn on_packet(&mut self, is_urgent: bool) {
+    pub(super) fn on_packet(&mut self, is_urgent: bool) {
         self.pending += 1;
         self.batch += 1;
         self.total += 1;
@@ -36,7 +36,7 @@ impl AckSchedule {
     }
 
     /// A heartbeat arrived. Some peers send them without pause; one answer a millisecond serves them too.
-    pub fn on_heartbeat(&mut self, now: Instant) {
+    pub(super) fn on_heartbeat(&mut self, now: Instant) {
         match self.heartbeat_at {
             Some(last) if now - last < MAX_DELAY => {
                 self.deadline.get_or_insert(last + MAX_DELAY);
@@ -49,12 +49,12 @@ impl AckSchedule {
     }
 
     /// An acknowledgement is owed now.
-    pub fn request(&mut self) {
+    pub(super) fn request(&mut self) {
         self.is_due = true;
     }
 
     /// The packets that were waiting have all been handled.
-    pub fn on_batch_end(&mut self, now: Instant) {
+    pub(super) fn on_batch_end(&mut self, now: Instant) {
         if self.batch > 0 {
             if self.batch <= SMALL_BATCH || self.pending >= PACKETS_PER_ACK {
                 self.is_due = true;
@@ -65,22 +65,22 @@ impl AckSchedule {
         self.batch = 0;
     }
 
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.is_due = true;
         }
     }
 
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         self.is_due
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         if self.is_due { None } else { self.deadline }
     }
 
     /// An acknowledgement of everything left.
-    pub fn on_sent(&mut self) {
+    pub(super) fn on_sent(&mut self) {
         self.is_due = false;
         self.pending = 0;
         self.deadline = None;

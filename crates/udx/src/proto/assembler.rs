@@ -52,7 +52,7 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// Expects `first` as the number of the peer's first packet.
-    pub fn new(first: u32) -> Self {
+    pub(super) fn new(first: u32) -> Self {
         // One lap ahead, so that numbers before the first stay positive.
         let next = (1 << 32) + u64::from(first);
         Self {
@@ -67,28 +67,28 @@ impl Assembler {
     }
 
     /// The number to acknowledge with.
-    pub fn ack(&self) -> u32 {
+    pub(super) fn ack(&self) -> u32 {
         self.next as u32
     }
 
     /// Next number expected, unwrapped.
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.next
     }
 
     /// The unwrapped form of a number from the wire: the one nearest to what is expected.
-    pub fn unwrap(&self, seq: u32) -> u64 {
+    pub(super) fn unwrap(&self, seq: u32) -> u64 {
         super::seq::unwrap(seq, self.next)
     }
 
     /// Whether packets are missing.
-    pub fn has_holes(&self) -> bool {
+    pub(super) fn has_holes(&self) -> bool {
         !self.runs.is_empty()
     }
 
     /// At most `max` SACK blocks, lowest first. Of more, the lowest few and the highest: a sender never forgets a
     /// block, and the highest are those it was not yet told of.
-    pub fn sacks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn sacks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> {
         let skipped = self.runs.len().saturating_sub(max);
         let low = if skipped > 0 { max / 8 } else { 0 };
         let (low, rest) = self.runs.split_at(low);
@@ -96,22 +96,22 @@ impl Assembler {
     }
 
     /// Bytes out of order.
-    pub fn ahead(&self) -> usize {
+    pub(super) fn ahead(&self) -> usize {
         self.ahead_bytes
     }
 
     /// Bytes in order and not yet taken.
-    pub fn ready(&self) -> usize {
+    pub(super) fn ready(&self) -> usize {
         self.ready_bytes
     }
 
     /// Whether the peer's END and all before it arrived.
-    pub fn is_ended(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end)
     }
 
     /// Takes the next bytes in order.
-    pub fn pop(&mut self) -> Option<Bytes> {
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
         let data = self.ready.pop_front()?;
         self.ready_bytes -= data.len();
         Some(data)
@@ -119,7 +119,7 @@ impl Assembler {
 
     /// Takes a sequenced packet. `payload` is called only if its bytes are needed. The packet expected next finds
     /// room whatever is ahead of it, or there would be no way on.
-    pub fn insert(
+    pub(super) fn insert(
         &mut self,
         seq: u64,
         is_end: bool,

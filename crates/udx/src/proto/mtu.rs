@@ -42,13 +42,13 @@ pub(super) struct Mtu {
 }
 
 impl Mtu {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { current: BASE, probe: BASE, max: ETHERNET, state: State::Idle }
     }
 
     /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx could not
     /// receive.
-    pub fn set_first_hop(&mut self, bytes: usize, ipv6: bool) {
+    pub(super) fn set_first_hop(&mut self, bytes: usize, ipv6: bool) {
         let most = super::MAX_DATAGRAM + overhead(ipv6) - super::packet::HEADER_LEN;
         self.max = u16::try_from(bytes.min(most)).unwrap_or(u16::MAX);
         if self.max <= BASE {
@@ -56,17 +56,17 @@ impl Mtu {
         }
     }
 
-    pub fn current(&self) -> u16 {
+    pub(super) fn current(&self) -> u16 {
         self.current
     }
 
     /// Payload bytes a packet carries.
-    pub fn capacity(&self, ipv6: bool) -> usize {
+    pub(super) fn capacity(&self, ipv6: bool) -> usize {
         usize::from(self.current) - overhead(ipv6)
     }
 
     /// The path works: the search may begin.
-    pub fn on_ack(&mut self) {
+    pub(super) fn on_ack(&mut self) {
         if self.state == State::Idle {
             self.probe = BASE;
             self.state = State::Searching { tries: 0, in_flight: false };
@@ -74,7 +74,7 @@ impl Mtu {
     }
 
     /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near enough.
-    pub fn probe_padding(&self, payload: usize, ipv6: bool) -> Option<u8> {
+    pub(super) fn probe_padding(&self, payload: usize, ipv6: bool) -> Option<u8> {
         if !matches!(self.state, State::Searching { in_flight: false, .. }) {
             return None;
         }
@@ -82,13 +82,13 @@ impl Mtu {
         if padding > MAX_PADDING { None } else { u8::try_from(padding).ok() }
     }
 
-    pub fn on_probe_sent(&mut self) {
+    pub(super) fn on_probe_sent(&mut self) {
         if let State::Searching { in_flight, .. } = &mut self.state {
             *in_flight = true;
         }
     }
 
-    pub fn on_probe_acked(&mut self) {
+    pub(super) fn on_probe_acked(&mut self) {
         let State::Searching { in_flight: true, .. } = self.state else { return };
         self.current = self.current.max(self.probe);
         self.state = if self.probe >= self.max {
@@ -104,20 +104,20 @@ impl Mtu {
     }
 
     /// A probe was lost; `counts` if probably for its size.
-    pub fn on_probe_lost(&mut self, counts: bool) {
+    pub(super) fn on_probe_lost(&mut self, counts: bool) {
         let State::Searching { tries, in_flight: true } = self.state else { return };
         let tries = tries + u8::from(counts);
         self.state = if tries >= TRIES { State::Done } else { State::Searching { tries, in_flight: false } };
     }
 
     /// Packets of the current size no longer arrive: back to the size that every path carries, for good.
-    pub fn on_black_hole(&mut self) {
+    pub(super) fn on_black_hole(&mut self) {
         self.current = BASE;
         self.state = State::BlackHole;
     }
 
     /// Whether packets above the base must be assumed to vanish.
-    pub fn is_black_hole(&self) -> bool {
+    pub(super) fn is_black_hole(&self) -> bool {
         self.state == State::BlackHole
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    pub fn new(first: u64) -> Self {
+    pub(super) fn new(first: u64) -> Self {
         Self {
             packets: VecDeque::new(),
             first,
@@ -61,72 +61,72 @@ impl Outstanding {
     }
 
     /// First unacknowledged number, or the next unused one.
-    pub fn first(&self) -> u64 {
+    pub(super) fn first(&self) -> u64 {
         self.first
     }
 
     /// Next unused number.
-    pub fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.first + self.packets.len() as u64
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// Packets sent and neither acknowledged nor deemed lost.
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    pub fn sacked(&self) -> usize {
+    pub(super) fn sacked(&self) -> usize {
         self.sacked
     }
 
-    pub fn lost(&self) -> usize {
+    pub(super) fn lost(&self) -> usize {
         self.lost.len()
     }
 
-    pub fn highest_acked(&self) -> u64 {
+    pub(super) fn highest_acked(&self) -> u64 {
         self.highest_acked
     }
 
     /// No packet from this number on was ever retransmitted, so their times ascend.
-    pub fn retransmitted_below(&self) -> u64 {
+    pub(super) fn retransmitted_below(&self) -> u64 {
         self.retransmitted_below
     }
 
-    pub fn get(&self, seq: u64) -> Option<&SentPacket> {
+    pub(super) fn get(&self, seq: u64) -> Option<&SentPacket> {
         self.packets.get(seq.checked_sub(self.first)? as usize)
     }
 
     /// The packets from the first on, with their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &SentPacket)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &SentPacket)> {
         (self.first..).zip(&self.packets)
     }
 
     /// The lowest packet that waits for retransmission.
-    pub fn first_lost(&self) -> Option<u64> {
+    pub(super) fn first_lost(&self) -> Option<u64> {
         self.lost.first().copied()
     }
 
     /// The highest packet the peer is not known to hold.
-    pub fn last_unsacked(&self) -> Option<u64> {
+    pub(super) fn last_unsacked(&self) -> Option<u64> {
         let index = self.packets.iter().rposition(|packet| packet.state != State::Sacked)?;
         Some(self.first + index as u64)
     }
 
-    pub fn push(&mut self, packet: SentPacket) {
+    pub(super) fn push(&mut self, packet: SentPacket) {
         self.in_flight += 1;
         self.packets.push_back(packet);
     }
 
     /// Sends a packet once more: gives it for update, counted as in flight.
-    pub fn resend(&mut self, seq: u64) -> Option<&mut SentPacket> {
+    pub(super) fn resend(&mut self, seq: u64) -> Option<&mut SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
         if packet.state == State::Lost {
@@ -140,7 +140,7 @@ impl Outstanding {
     }
 
     /// Deems a packet lost. Gives it, if it was in flight.
-    pub fn mark_lost(&mut self, seq: u64) -> Option<&mut SentPacket> {
+    pub(super) fn mark_lost(&mut self, seq: u64) -> Option<&mut SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
         if packet.state != State::InFlight {
@@ -153,7 +153,7 @@ impl Outstanding {
     }
 
     /// Takes the first packet out if its number is below `ack`, with whether the peer was not known to hold it.
-    pub fn pop_acked(&mut self, ack: u64) -> Option<(u64, SentPacket, bool)> {
+    pub(super) fn pop_acked(&mut self, ack: u64) -> Option<(u64, SentPacket, bool)> {
         if self.first >= ack {
             return None;
         }
@@ -181,7 +181,7 @@ impl Outstanding {
     }
 
     /// Notes that the peer holds a packet. Gives it, if that is news.
-    pub fn mark_sacked(&mut self, seq: u64) -> Option<&SentPacket> {
+    pub(super) fn mark_sacked(&mut self, seq: u64) -> Option<&SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
         match packet.state {
@@ -197,7 +197,7 @@ impl Outstanding {
         Some(packet)
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.first = self.next();
         self.packets.clear();
         self.lost.clear();

@@ -25,12 +25,12 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { tokens: INITIAL_TOKENS, updated: None }
     }
 
     /// Lets tokens grow to `now` at `rate` bytes per microsecond.
-    pub fn refill(&mut self, now: Instant, rate: f64, packet: usize) {
+    pub(super) fn refill(&mut self, now: Instant, rate: f64, packet: usize) {
         let elapsed = self.updated.map_or(0, |updated| now - updated);
         self.updated = Some(now);
         if elapsed == 0 {
@@ -43,21 +43,21 @@ impl Pacer {
     }
 
     /// Whether a packet may leave now. Any positive balance permits one.
-    pub fn has_tokens(&self) -> bool {
+    pub(super) fn has_tokens(&self) -> bool {
         self.tokens > 0.0
     }
 
     /// Whether enough gathered for a burst at `rate`, or for `wanted` bytes if that is less.
-    pub fn is_burst_ready(&self, rate: f64, packet: usize, wanted: usize) -> bool {
+    pub(super) fn is_burst_ready(&self, rate: f64, packet: usize, wanted: usize) -> bool {
         self.tokens > 0.0 && self.tokens >= burst(rate, packet).min(wanted as f64)
     }
 
-    pub fn take(&mut self, bytes: usize) {
+    pub(super) fn take(&mut self, bytes: usize) {
         self.tokens -= bytes as f64;
     }
 
     /// How long until a burst is ready.
-    pub fn wait(&self, rate: f64, packet: usize) -> Micros {
+    pub(super) fn wait(&self, rate: f64, packet: usize) -> Micros {
         let missing = burst(rate, packet) - self.tokens;
         if missing <= 0.0 { 1 } else { (missing / rate).ceil().clamp(1.0, 1e9) as Micros }
     }

@@ -14,7 +14,7 @@ pub(super) struct Rack {
 
 impl Rack {
     /// A packet was newly delivered.
-    pub fn on_acked(
+    pub(super) fn on_acked(
         &mut self,
         now: Instant,
         seq: u64,
@@ -35,12 +35,12 @@ impl Rack {
     }
 
     /// A packet that was sent once arrived after a later one.
-    pub fn on_reordering(&mut self) {
+    pub(super) fn on_reordering(&mut self) {
         self.has_reordering = true;
     }
 
     /// How long after the reference's round trip a packet is still waited for.
-    pub fn reordering_window(
+    pub(super) fn reordering_window(
         &self,
         min: Option<Micros>,
         smoothed: Option<Micros>,
@@ -53,17 +53,17 @@ impl Rack {
     }
 
     /// Whether a packet left before the reference packet.
-    pub fn is_before_reference(&self, seq: u64, sent_at: Instant) -> bool {
+    pub(super) fn is_before_reference(&self, seq: u64, sent_at: Instant) -> bool {
         self.reference.is_some_and(|reference| (sent_at, seq + 1) < reference)
     }
 
     /// Send time of the reference packet.
-    pub fn reference_time(&self) -> Option<Instant> {
+    pub(super) fn reference_time(&self) -> Option<Instant> {
         self.reference.map(|(sent_at, _)| sent_at)
     }
 
     /// When a packet sent at `sent_at` counts as lost.
-    pub fn deadline(&self, sent_at: Instant, window: Micros) -> Instant {
+    pub(super) fn deadline(&self, sent_at: Instant, window: Micros) -> Instant {
         sent_at + self.rtt + window
     }
 }

@@ -37,16 +37,16 @@ pub(super) struct RateSample {
 
 impl RateSampler {
     /// Packets delivered so far.
-    pub fn delivered(&self) -> u64 {
+    pub(super) fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    pub fn is_app_limited(&self) -> bool {
+    pub(super) fn is_app_limited(&self) -> bool {
         self.app_limited_until != 0
     }
 
     /// To be stored with a packet that leaves now; `is_idle` if none is in flight before it.
-    pub fn on_sent(&mut self, now: Instant, is_idle: bool) -> SendSnapshot {
+    pub(super) fn on_sent(&mut self, now: Instant, is_idle: bool) -> SendSnapshot {
         if is_idle {
             self.first_sent_at = now;
             self.delivered_at = now;
@@ -60,11 +60,11 @@ impl RateSampler {
     }
 
     /// The application has less to send than the window would take.
-    pub fn on_app_limited(&mut self, in_flight: usize) {
+    pub(super) fn on_app_limited(&mut self, in_flight: usize) {
         self.app_limited_until = (self.delivered + in_flight as u64).max(1);
     }
 
-    pub fn on_acked(&mut self, now: Instant, sent_at: Instant, snapshot: SendSnapshot) {
+    pub(super) fn on_acked(&mut self, now: Instant, sent_at: Instant, snapshot: SendSnapshot) {
         self.delivered += 1;
         self.delivered_at = now;
         if self.latest.is_none_or(|(latest, _)| sent_at >= latest) {
@@ -73,7 +73,7 @@ impl RateSampler {
     }
 
     /// Ends an acknowledgement. `None` if it delivered nothing or spans too little time to be trusted.
-    pub fn finish(&mut self, now: Instant, min_rtt: Option<Micros>) -> Option<RateSample> {
+    pub(super) fn finish(&mut self, now: Instant, min_rtt: Option<Micros>) -> Option<RateSample> {
         if self.app_limited_until != 0 && self.delivered > self.app_limited_until {
             self.app_limited_until = 0;
         }

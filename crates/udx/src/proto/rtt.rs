@@ -20,12 +20,12 @@ pub(super) struct Rtt {
 }
 
 impl Rtt {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { smoothed: None, variation: 0, min: WindowedMin::default() }
     }
 
     /// Takes the time between a packet's only transmission and its acknowledgement.
-    pub fn sample(&mut self, now: Instant, rtt: Micros) {
+    pub(super) fn sample(&mut self, now: Instant, rtt: Micros) {
         let rtt = rtt.max(1);
         self.min.update(now, rtt);
         match self.smoothed {
@@ -44,16 +44,16 @@ impl Rtt {
     }
 
     /// The smoothed round-trip time, once there is a sample.
-    pub fn smoothed(&self) -> Option<Micros> {
+    pub(super) fn smoothed(&self) -> Option<Micros> {
         self.smoothed
     }
 
     /// The least sample of the last minutes.
-    pub fn min(&self) -> Option<Micros> {
+    pub(super) fn min(&self) -> Option<Micros> {
         self.min.get()
     }
 
-    pub fn rto(&self) -> Micros {
+    pub(super) fn rto(&self) -> Micros {
         match self.smoothed {
             None => MIN_RTO,
             Some(smoothed) => (smoothed + 4 * self.variation).clamp(MIN_RTO, MAX_RTO),
@@ -80,11 +80,11 @@ impl WindowedMin {
         Self { window, slots: None }
     }
 
-    pub fn get(&self) -> Option<Micros> {
+    pub(super) fn get(&self) -> Option<Micros> {
         self.slots.map(|slots| slots[0].1)
     }
 
-    pub fn update(&mut self, now: Instant, value: Micros) {
+    pub(super) fn update(&mut self, now: Instant, value: Micros) {
         let new = (now, value);
         let Some(mut slots) = self.slots else {
             self.slots = Some([new; 3]);

@@ -20,7 +20,7 @@ pub(super) struct SendBuffer {
 
 impl SendBuffer {
     /// Appends a chunk.
-    pub fn write(&mut self, data: Bytes) {
+    pub(super) fn write(&mut self, data: Bytes) {
         if data.is_empty() {
             return;
         }
@@ -30,29 +30,29 @@ impl SendBuffer {
     }
 
     /// Bytes that were never sent.
-    pub fn unsent(&self) -> usize {
+    pub(super) fn unsent(&self) -> usize {
         (self.end - self.unsent) as usize
     }
 
     /// Offset of the next new byte.
-    pub fn unsent_offset(&self) -> u64 {
+    pub(super) fn unsent_offset(&self) -> u64 {
         self.unsent
     }
 
     /// Copies the next `len` new bytes to `out` and counts them as sent. `len` must not exceed [`Self::unsent`].
-    pub fn send_new(&mut self, len: usize, out: &mut Vec<u8>) {
+    pub(super) fn send_new(&mut self, len: usize, out: &mut Vec<u8>) {
         self.cursor = self.copy(self.cursor, self.unsent, len, out);
         self.unsent += len as u64;
     }
 
     /// Copies `len` bytes at `offset`, sent before and not yet released, to `out`.
-    pub fn resend(&self, offset: u64, len: usize, out: &mut Vec<u8>) {
+    pub(super) fn resend(&self, offset: u64, len: usize, out: &mut Vec<u8>) {
         let index = self.chunks.partition_point(|(start, data)| start + data.len() as u64 <= offset);
         self.copy(index, offset, len, out);
     }
 
     /// Drops all bytes before `offset`.
-    pub fn release(&mut self, offset: u64) {
+    pub(super) fn release(&mut self, offset: u64) {
         while let Some((start, data)) = self.chunks.front() {
             if start + data.len() as u64 > offset {
                 break;
@@ -63,7 +63,7 @@ impl SendBuffer {
     }
 
     /// Drops everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.chunks.clear();
         self.cursor = 0;
         self.unsent = self.end;

@@ -36,30 +36,30 @@ pub(super) struct ReceiveWindow {
 }
 
 impl ReceiveWindow {
-    pub fn new(buffer: u32) -> Self {
+    pub(super) fn new(buffer: u32) -> Self {
         Self { buffer, since: None, told: None, turnaround: WindowedMin::default(), rate: 0.0 }
     }
 
     /// Another socket, or another bound.
-    pub fn set_buffer(&mut self, bytes: u32) {
+    pub(super) fn set_buffer(&mut self, bytes: u32) {
         self.buffer = bytes;
     }
 
     /// The path changed: its length is not known any more.
-    pub fn forget_path(&mut self) {
+    pub(super) fn forget_path(&mut self) {
         self.told = None;
         self.turnaround = WindowedMin::default();
     }
 
     /// The peer is told that it may send `window` bytes more than the `received` that arrived in order.
-    pub fn on_told(&mut self, now: Instant, received: u64, window: u32) {
+    pub(super) fn on_told(&mut self, now: Instant, received: u64, window: u32) {
         if window > 0 {
             self.told.get_or_insert((now, received + u64::from(window)));
         }
     }
 
     /// Something arrived: `received` bytes in order since the beginning, of which the reader has taken `read`.
-    pub fn on_arrival(&mut self, now: Instant, received: u64, read: u64, min_rtt: Option<Micros>) {
+    pub(super) fn on_arrival(&mut self, now: Instant, received: u64, read: u64, min_rtt: Option<Micros>) {
         if let Some((told_at, _)) = self.told.take_if(|(_, beyond)| received > *beyond) {
             self.turnaround.update(now, now - told_at);
         }
@@ -76,7 +76,7 @@ impl ReceiveWindow {
     }
 
     /// The window in bytes, before what waits for the reader is taken off.
-    pub fn bytes(&self, min_rtt: Option<Micros>) -> u32 {
+    pub(super) fn bytes(&self, min_rtt: Option<Micros>) -> u32 {
         let distance = self.distance(min_rtt).saturating_sub(NEAR);
         // Casts of floats saturate.
         let on_the_way = (self.rate * distance as f64) as u32;

@@ -5,7 +5,7 @@ use udx::Micros;
 
 /// What a direction does to packets. May be changed while packets are under way.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub(crate) struct Link {
     /// Bytes per microsecond; one is 8 Mbit/s. Infinite if `None`.
     pub rate: Option<f64>,
     pub delay: Micros,
@@ -27,7 +27,7 @@ pub struct Link {
 
 impl Link {
     /// A perfect link of this speed (Mbit/s) and one-way delay, with a queue of one bandwidth-delay product.
-    pub fn new(megabits: f64, delay: Micros) -> Self {
+    pub(crate) fn new(megabits: f64, delay: Micros) -> Self {
         let rate = megabits / 8.0;
         let queue = (rate * 2.0 * delay as f64) as usize;
         Self {
@@ -47,7 +47,7 @@ impl Link {
 
 /// Packets that met each fate.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// That entered, whatever became of them.
     pub packets: u64,
     /// Lost at random.
@@ -58,7 +58,7 @@ pub struct Counts {
 
 /// A direction at work. Everything follows from the seed and what enters when.
 #[derive(Debug)]
-pub struct Direction {
+pub(crate) struct Direction {
     pub counts: Counts,
     /// When the link has sent what it was given.
     free_at: f64,
@@ -68,13 +68,19 @@ pub struct Direction {
 }
 
 impl Direction {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { counts: Counts::default(), free_at: 0.0, last_at: 0, random: seed }
     }
 
     /// An IP packet of `size` bytes enters; `may_cut` if the network may cut it to pieces. Gives when it arrives, and
     /// how many copies of it: none if it is lost.
-    pub fn pass(&mut self, link: &Link, now: Micros, size: usize, may_cut: bool) -> Option<(Micros, usize)> {
+    pub(crate) fn pass(
+        &mut self,
+        link: &Link,
+        now: Micros,
+        size: usize,
+        may_cut: bool,
+    ) -> Option<(Micros, usize)> {
         self.counts.packets += 1;
         if link.is_down || (size > link.mtu && !may_cut) {
             return None;

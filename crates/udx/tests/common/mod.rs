@@ -1,5 +1,5 @@
 //! What the tests share.
 
-pub mod node;
-pub mod pattern;
-pub mod proxy;
+pub(crate) mod node;
+pub(crate) mod pattern;
+pub(crate) mod proxy;

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One udx-native stream. The process ends with it.
-pub struct Peer {
+pub(crate) struct Peer {
     _child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -21,12 +21,12 @@ pub struct Peer {
 
 impl Peer {
     /// Starts the process and registers stream `id`.
-    pub async fn start(id: u32) -> Self {
+    pub(crate) async fn start(id: u32) -> Self {
         Self::start_with(json!({ "id": id })).await
     }
 
     /// As [`Self::start`], with options of the `listen` command.
-    pub async fn start_with(options: Value) -> Self {
+    pub(crate) async fn start_with(options: Value) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         assert!(
             root.join("node_modules/udx-native").is_dir(),
@@ -50,12 +50,12 @@ impl Peer {
     }
 
     /// Gives a command.
-    pub async fn tell(&mut self, command: Value) {
+    pub(crate) async fn tell(&mut self, command: Value) {
         self.input.write_all(format!("{command}\n").as_bytes()).await.unwrap();
     }
 
     /// The value of the next line with this key; other lines are passed over.
-    pub async fn expect(&mut self, key: &str) -> Value {
+    pub(crate) async fn expect(&mut self, key: &str) -> Value {
         loop {
             let line = tokio::time::timeout(PATIENCE, self.output.next_line());
             let line = line.await.unwrap_or_else(|_| panic!("the peer never said {key:?}")).unwrap();

@@ -4,14 +4,14 @@
 const LENGTH: usize = 1_000_003;
 
 /// Makes and checks the stream.
-pub struct Pattern {
+pub(crate) struct Pattern {
     bytes: Vec<u8>,
     position: usize,
 }
 
 impl Pattern {
     /// At the start of the stream.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut x = 1_u32;
         let bytes = std::iter::repeat_with(|| {
             x = x.wrapping_mul(1_103_515_245).wrapping_add(12_345);
@@ -21,7 +21,7 @@ impl Pattern {
     }
 
     /// The next `len` bytes.
-    pub fn next(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn next(&mut self, len: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(len);
         while out.len() < len {
             let start = self.position % LENGTH;
@@ -33,7 +33,7 @@ impl Pattern {
     }
 
     /// Panics unless `data` comes next.
-    pub fn check(&mut self, mut data: &[u8]) {
+    pub(crate) fn check(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             let start = self.position % LENGTH;
             let n = data.len().min(LENGTH - start);
@@ -44,7 +44,7 @@ impl Pattern {
     }
 
     /// Bytes made or checked so far.
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 }

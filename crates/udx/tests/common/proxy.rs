@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// What happens to datagrams, each a probability from 0 to 1.
 #[derive(Debug, Clone, Copy)]
-pub struct Faults {
+pub(crate) struct Faults {
     pub drop: f64,
     pub duplicate: f64,
     /// Held back until up to 20 later ones have passed.
@@ -20,7 +20,7 @@ pub struct Faults {
 }
 
 /// Runs until dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -36,7 +36,7 @@ struct Shared {
 
 impl Proxy {
     /// Forwards what arrives at [`Proxy::address`] to `target`, and the answers back.
-    pub fn start(target: SocketAddr, faults: Faults, seed: u64) -> io::Result<Self> {
+    pub(crate) fn start(target: SocketAddr, faults: Faults, seed: u64) -> io::Result<Self> {
         let front = open()?;
         let address = front.local_addr()?;
         let shared = Arc::new(Shared {
@@ -52,12 +52,12 @@ impl Proxy {
     }
 
     /// Where clients send to.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Datagrams forwarded and dropped so far.
-    pub fn counts(&self) -> (u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64) {
         (self.shared.forwarded.load(Ordering::Relaxed), self.shared.dropped.load(Ordering::Relaxed))
     }
 }

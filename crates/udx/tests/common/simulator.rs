@@ -10,11 +10,11 @@ use udx::proto::{Limits, Remote, Stream, StreamConfig, Transmit};
 use udx::{Error, Instant, Micros, SocketId};
 
 use crate::link::Direction;
-pub use crate::link::Link;
+pub(crate) use crate::link::Link;
 use crate::pattern::Pattern;
 
-pub const MILLISECOND: Micros = 1_000;
-pub const SECOND: Micros = 1_000_000;
+pub(crate) const MILLISECOND: Micros = 1_000;
+pub(crate) const SECOND: Micros = 1_000_000;
 
 /// Bytes of IPv4 and UDP headers around a datagram.
 const HEADERS: usize = 28;
@@ -23,7 +23,7 @@ const HEADERS: usize = 28;
 const SPARE: u64 = 256 << 10;
 
 /// One end and its application.
-pub struct End {
+pub(crate) struct End {
     pub stream: Stream,
     sent: Pattern,
     received: Pattern,
@@ -53,12 +53,12 @@ impl End {
     }
 
     /// Bytes received intact so far.
-    pub fn received(&self) -> usize {
+    pub(crate) fn received(&self) -> usize {
         self.received.position()
     }
 
     /// Has the application send so much more, and then end if told so.
-    pub fn send(&mut self, bytes: usize, must_end: bool) {
+    pub(crate) fn send(&mut self, bytes: usize, must_end: bool) {
         self.to_send += bytes;
         self.must_end = must_end;
     }
@@ -67,7 +67,7 @@ impl End {
 type Delivery = Reverse<(Micros, u64, usize, Vec<u8>)>;
 
 /// The whole.
-pub struct Simulation {
+pub(crate) struct Simulation {
     pub now: Micros,
     /// In pairs: of each stream the end on the left, and the one on the right.
     pub ends: Vec<End>,
@@ -86,12 +86,12 @@ pub struct Simulation {
 
 impl Simulation {
     /// Two connected ends of one stream.
-    pub fn new(forth: Link, back: Link, seed: u64) -> Self {
+    pub(crate) fn new(forth: Link, back: Link, seed: u64) -> Self {
         Self::with_streams(&[0], forth, back, seed)
     }
 
     /// Several streams over the same links, each with so much more delay of its own, one way.
-    pub fn with_streams(delays: &[Micros], forth: Link, back: Link, seed: u64) -> Self {
+    pub(crate) fn with_streams(delays: &[Micros], forth: Link, back: Link, seed: u64) -> Self {
         let mut ends = Vec::new();
         for &delay in delays {
             for _ in 0..2 {
@@ -119,24 +119,24 @@ impl Simulation {
     }
 
     /// Datagrams of either direction dropped because a link's queue was full.
-    pub fn overflows(&self) -> u64 {
+    pub(crate) fn overflows(&self) -> u64 {
         self.directions.iter().map(|direction| direction.counts.overflowed).sum()
     }
 
     /// Datagrams of either direction lost at random.
-    pub fn losses(&self) -> u64 {
+    pub(crate) fn losses(&self) -> u64 {
         self.directions.iter().map(|direction| direction.counts.lost).sum()
     }
 
     /// Lets the time pass.
-    pub fn run_for(&mut self, time: Micros) {
+    pub(crate) fn run_for(&mut self, time: Micros) {
         let until = self.now + time;
         self.run_until(until, |_| false);
         self.now = until;
     }
 
     /// Runs until all ends are closed; panics after `limit`.
-    pub fn run_to_close(&mut self, limit: Micros) -> Vec<Result<(), Error>> {
+    pub(crate) fn run_to_close(&mut self, limit: Micros) -> Vec<Result<(), Error>> {
         let until = self.now + limit;
         let is_over = |sim: &Self| {
             sim.ends.iter().all(|end| end.stream.closed().is_some()) && sim.deliveries.is_empty()
@@ -150,7 +150,7 @@ impl Simulation {
     }
 
     /// Runs until the condition holds; false if `until` comes first.
-    pub fn run_until(&mut self, until: Micros, is_over: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, until: Micros, is_over: impl Fn(&Self) -> bool) -> bool {
         self.pump();
         loop {
             if is_over(self) {

@@ -53,7 +53,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A stream of this id, known to its user by `shared`.
-    pub fn new(id: u32, options: StreamOptions, shared: Arc<Shared>, config: &Config) -> Self {
+    pub(super) fn new(id: u32, options: StreamOptions, shared: Arc<Shared>, config: &Config) -> Self {
         let stream = proto::Stream::new(&StreamConfig {
             id,
             seq: options.seq,
@@ -80,7 +80,7 @@ impl Entry {
     }
 
     /// Gives a stream up; its peer is told, unless that is whom another stream's packets come from.
-    pub fn destroy(&mut self) {
+    pub(super) fn destroy(&mut self) {
         if self.relay_to.is_some() {
             self.stream.abort(Error::Cancelled);
         } else {
@@ -89,7 +89,7 @@ impl Entry {
     }
 
     /// Lists the stream among those that may have something to send.
-    pub fn make_ready(&mut self, ready: &mut VecDeque<u32>) {
+    pub(super) fn make_ready(&mut self, ready: &mut VecDeque<u32>) {
         if !self.is_ready {
             self.is_ready = true;
             ready.push_back(self.stream.id());
@@ -97,7 +97,7 @@ impl Entry {
     }
 
     /// Lists the stream among those to settle.
-    pub fn touch(&mut self, touched: &mut Vec<u32>) {
+    pub(super) fn touch(&mut self, touched: &mut Vec<u32>) {
         if !self.is_touched {
             self.is_touched = true;
             touched.push(self.stream.id());
@@ -105,7 +105,7 @@ impl Entry {
     }
 
     /// Asks the firewall about a packet from a socket that was never the stream's own.
-    pub fn is_admitted(
+    pub(super) fn is_admitted(
         &mut self,
         now: Instant,
         (socket, from): (SocketId, SocketAddr),
@@ -145,7 +145,7 @@ impl Entry {
     }
 
     /// Connects the stream, whose user was told that it is.
-    pub fn connect(&mut self, remote: Remote, sockets: &[SocketState], config: &Config) {
+    pub(super) fn connect(&mut self, remote: Remote, sockets: &[SocketState], config: &Config) {
         let Some(remote) = reachable(remote, sockets) else {
             // The socket was closed in between.
             self.stream.destroy();
@@ -165,7 +165,7 @@ impl Entry {
 
     /// Moves the stream, whose user was told that it is moved. Where nothing came by the old way, what was sent by it
     /// is not waited for.
-    pub fn change_remote(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
+    pub(super) fn change_remote(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
         if self.is_unheard {
             self.redirect(now, remote, sockets);
             let mut state = self.shared.lock();
@@ -177,7 +177,7 @@ impl Entry {
     }
 
     /// The same with all that is on its way.
-    pub fn redirect(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
+    pub(super) fn redirect(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
         self.go(remote, sockets, |stream, remote| stream.redirect(now, remote));
     }
 
@@ -204,7 +204,7 @@ impl Entry {
     }
 
     /// Notes that the peer is where the stream was connected or moved to, once a packet came from there.
-    pub fn note_sender(&mut self, socket: SocketId, from: SocketAddr) {
+    pub(super) fn note_sender(&mut self, socket: SocketId, from: SocketAddr) {
         let is_there = |remote: &Remote| {
             remote.socket == socket
                 && remote.address.port() == from.port()
@@ -228,7 +228,7 @@ impl Entry {
     }
 
     /// Moves bytes between a stream and its user.
-    pub fn exchange(&mut self, now: Instant) {
+    pub(super) fn exchange(&mut self, now: Instant) {
         let stream = &mut self.stream;
         let mut state = self.shared.lock();
 

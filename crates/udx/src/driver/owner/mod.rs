@@ -76,7 +76,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub fn new(
+    pub(super) fn new(
         config: Config,
         sender: mpsc::UnboundedSender<Command>,
         commands: mpsc::UnboundedReceiver<Command>,

@@ -40,7 +40,7 @@ impl StreamHandle {
     ///
     /// # Errors
     /// [`Error::NotConnected`] if `neighbour` is not; else as [`Self::connect`].
-    pub fn connect_beside(&self, neighbour: &StreamHandle, remote_id: u32) -> Result<(), Error> {
+    pub fn connect_beside(&self, neighbour: &Self, remote_id: u32) -> Result<(), Error> {
         let (socket, address) = neighbour.shared.lock().remote.ok_or(Error::NotConnected)?;
         self.connect_to(Remote { socket, address, id: remote_id })
     }
@@ -50,7 +50,7 @@ impl StreamHandle {
     ///
     /// # Errors
     /// [`Error::NotConnected`] if either is not, or why the stream is closed.
-    pub fn redirect_beside(&self, neighbour: &StreamHandle, remote_id: u32) -> Result<(), Error> {
+    pub fn redirect_beside(&self, neighbour: &Self, remote_id: u32) -> Result<(), Error> {
         let (socket, address) = neighbour.shared.lock().remote.ok_or(Error::NotConnected)?;
         self.set_remote(socket, address)?;
         self.command(StreamCommand::Redirect(Remote { socket, address, id: remote_id }));
@@ -155,7 +155,7 @@ impl StreamHandle {
     /// From now on, sends what arrives for this stream on to the peer of `destination`, a stream of the same instance,
     /// with nothing changed but the stream id: the two peers then talk to each other, without knowing it. It ends with
     /// either stream. A meter counts and limits it.
-    pub fn relay_to(&self, destination: &StreamHandle, meter: Option<RelayMeter>) {
+    pub fn relay_to(&self, destination: &Self, meter: Option<RelayMeter>) {
         self.command(StreamCommand::RelayTo(destination.shared.clone(), meter));
     }
 

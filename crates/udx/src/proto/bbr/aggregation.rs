@@ -22,7 +22,7 @@ pub(super) struct Aggregation {
 
 impl Aggregation {
     /// So many packets were acknowledged now, of which `bandwidth` per microsecond was to be expected.
-    pub fn on_acked(
+    pub(super) fn on_acked(
         &mut self,
         now: Instant,
         acked: usize,
@@ -51,13 +51,13 @@ impl Aggregation {
     }
 
     /// Nothing was in flight until now.
-    pub fn restart(&mut self, now: Instant) {
+    pub(super) fn restart(&mut self, now: Instant) {
         self.epoch_at = now;
         self.epoch_acked = 0;
     }
 
     /// Packets that came in excess of the rate lately.
-    pub fn extra(&self, bandwidth: f64) -> usize {
+    pub(super) fn extra(&self, bandwidth: f64) -> usize {
         let extra = self.slots[0].max(self.slots[1]) as usize;
         extra.min((bandwidth * MAX_TIME as f64) as usize)
     }

@@ -13,7 +13,7 @@ pub(super) struct RoundLoss {
 
 impl RoundLoss {
     /// Counts what an acknowledgement brought. At the end of a round: whether it lost too much.
-    pub fn on_ack(&mut self, lost: usize, acked: usize, is_round_start: bool) -> bool {
+    pub(super) fn on_ack(&mut self, lost: usize, acked: usize, is_round_start: bool) -> bool {
         self.lost += lost as u64;
         self.acked += acked as u64;
         if !is_round_start {

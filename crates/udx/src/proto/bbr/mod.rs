@@ -142,7 +142,7 @@ pub(super) struct Bbr {
 
 impl Bbr {
     /// For packets of so much payload; streams with different seeds probe at different times.
-    pub fn new(payload: usize, seed: u64) -> Self {
+    pub(super) fn new(payload: usize, seed: u64) -> Self {
         let per_micro = INITIAL_WINDOW as f64 / MILLISECOND as f64;
         Self {
             mode: Mode::Startup,
@@ -175,21 +175,21 @@ impl Bbr {
     }
 
     /// Packets that may be in flight.
-    pub fn window(&self) -> usize {
+    pub(super) fn window(&self) -> usize {
         self.window
     }
 
     /// Pacing rate in bytes per microsecond.
-    pub fn rate(&self) -> f64 {
+    pub(super) fn rate(&self) -> f64 {
         self.rate
     }
 
     /// Whether the window is held down to measure the round trip; samples taken now say little of the rate.
-    pub fn is_probing_rtt(&self) -> bool {
+    pub(super) fn is_probing_rtt(&self) -> bool {
         self.mode == Mode::ProbeRtt
     }
 
-    pub fn on_ack(&mut self, ack: &Ack) {
+    pub(super) fn on_ack(&mut self, ack: &Ack) {
         self.follow_packet_size(ack.payload);
         self.update_bandwidth(ack);
         if ack.rate.is_some() && ack.acked > 0 {
@@ -205,7 +205,7 @@ impl Bbr {
     }
 
     /// Sending resumes with nothing in flight, after the application had nothing to send.
-    pub fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
+    pub(super) fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
         self.is_idle_restart = true;
         self.aggregation.restart(now);
         match self.mode {
@@ -216,7 +216,7 @@ impl Bbr {
     }
 
     /// Recovery begins: what the window was is restored when it ends.
-    pub fn save_window(&mut self) {
+    pub(super) fn save_window(&mut self) {
         self.prior_window = if self.prior_phase == Phase::Open && self.mode != Mode::ProbeRtt {
             self.window
         } else {
@@ -225,7 +225,7 @@ impl Bbr {
     }
 
     /// A retransmission timeout, with `in_flight` packets that are not yet deemed lost.
-    pub fn on_timeout(&mut self, in_flight: usize) {
+    pub(super) fn on_timeout(&mut self, in_flight: usize) {
         self.save_window();
         self.prior_phase = Phase::Loss;
         self.full_bandwidth = 0.0;

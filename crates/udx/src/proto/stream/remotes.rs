@@ -17,22 +17,22 @@ pub(super) struct Remotes {
 }
 
 impl Remotes {
-    pub fn current(&self) -> Option<Remote> {
+    pub(super) fn current(&self) -> Option<Remote> {
         self.known.back().map(|&(_, _, remote)| remote)
     }
 
     /// Version of the current remote, stored with packets.
-    pub fn version(&self) -> u32 {
+    pub(super) fn version(&self) -> u32 {
         self.version
     }
 
     /// The remote of a packet's version, or the oldest known after it.
-    pub fn get(&self, version: u32) -> Option<Remote> {
+    pub(super) fn get(&self, version: u32) -> Option<Remote> {
         self.known.iter().find(|known| known.0 >= version).map(|&(_, _, remote)| remote)
     }
 
     /// Makes `remote` current for packets from number `next` on.
-    pub fn set(&mut self, remote: Remote, next: u64) {
+    pub(super) fn set(&mut self, remote: Remote, next: u64) {
         self.version += 1;
         self.known.push_back((self.version, next, remote));
         if self.known.len() > MAX_PAST {
@@ -41,20 +41,20 @@ impl Remotes {
     }
 
     /// Makes `remote` the one of all packets, those on their way too.
-    pub fn replace(&mut self, remote: Remote) {
+    pub(super) fn replace(&mut self, remote: Remote) {
         self.version += 1;
         self.known.clear();
         self.known.push_back((self.version, 0, remote));
     }
 
     /// Whether a change is under way.
-    pub fn is_changing(&self) -> bool {
+    pub(super) fn is_changing(&self) -> bool {
         self.known.len() > 1
     }
 
     /// All packets before `first` are acknowledged: forgets remotes that only they needed. True if that
     /// completes a change.
-    pub fn on_acked(&mut self, first: u64) -> bool {
+    pub(super) fn on_acked(&mut self, first: u64) -> bool {
         let mut is_complete = false;
         while self.known.get(1).is_some_and(|&(_, start, _)| start <= first) {
             self.known.pop_front();

@@ -3,7 +3,7 @@
 use udx::proto::packet::{HEADER_LEN, Header, decode_sacks};
 
 /// The packet decoder: what is read is written alike, and the parts lie inside.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some(header) = Header::decode(data) else { return };
     let mut encoded = Vec::new();
     header.encode(&mut encoded);

@@ -14,7 +14,7 @@ const MOST_READ: usize = 10 << 20;
 /// A whole stream, to which packets come at any time and rate, and whose application does
 /// anything. The input is a list of steps: a byte that says what happens, and up to 255 bytes,
 /// after their count, to do it with.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let mut stream = Stream::new(&StreamConfig::new(1));
     assert!(stream.connect(remote(2)).is_ok());
     let mut now = Instant::from_micros(1_000_000);
