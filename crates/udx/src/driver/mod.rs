@@ -2,17 +2,12 @@
 
 mod command;
 mod datagrams;
-mod linger;
-mod memory;
+mod options;
 mod owner;
-mod paths;
-mod pool;
-mod relay;
-mod route;
+mod relay_meter;
 mod shared;
 mod socket;
 mod stream;
-mod timers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use command::Command;
 pub use datagrams::{Datagram, Datagrams};
+pub use options::{Firewall, StreamOptions, Verdict};
 use owner::Owner;
-pub use relay::RelayMeter;
+pub use relay_meter::RelayMeter;
 pub use socket::Socket;
-pub use stream::{Firewall, ReadHalf, Stream, StreamHandle, StreamOptions, Verdict, WriteHalf};
+pub use stream::{ReadHalf, Stream, StreamHandle, WriteHalf};
 
 /// Settings of an instance.
 #[derive(Debug, Clone)]
@@ -90,9 +86,7 @@ impl Udx {
         let (commands, receiver) = mpsc::unbounded_channel();
         let datagrams = Datagrams::new();
         let datagrams_queued = Arc::new(AtomicUsize::new(0));
-        let owner =
-            Owner::new(config, commands.clone(), receiver, datagrams.queue(), datagrams_queued.clone());
-        tokio::spawn(owner);
+        tokio::spawn(Owner::new(config, receiver, datagrams.queue(), datagrams_queued.clone()));
         (Self { instance: Arc::new(Instance { commands, datagrams_queued }) }, datagrams)
     }
 

@@ -20,7 +20,7 @@ mod window;
 pub use framing::Framing;
 pub use mtu::overhead;
 pub use path::{PathLimit, SHORT_PATH};
-pub use stream::{Limits, Remote, SocketId, Stats, Stream, StreamConfig, Transmit};
+pub use stream::{Limits, Remote, SocketId, Stats, StreamConfig, StreamMachine, Transmit};
 
 /// Largest datagram that may be sent to anyone: libudx receives into a buffer of this size, and takes a longer
 /// datagram, cut off, for a whole one (spec §14).

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use super::super::command::{Command, StreamCommand};
-use super::super::shared::Shared;
-use super::super::socket::SocketState;
-use super::super::stream::StreamOptions;
 use super::entry::Entry;
+use super::socket::SocketState;
 use super::{COMMANDS, Owner};
+use crate::driver::command::{Command, StreamCommand};
+use crate::driver::options::StreamOptions;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::SocketId;
 use crate::time::{Micros, SECOND};
@@ -102,7 +102,7 @@ impl Owner {
             },
         };
         self.linger.remove(id);
-        let shared = Shared::new(id, self.sender.clone());
+        let shared = Shared::new(id);
         let entry = Entry::new(id, options, shared.clone(), &self.config);
         self.streams.insert(id, entry);
         Ok(shared)

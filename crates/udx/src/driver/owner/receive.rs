@@ -7,9 +7,9 @@ use std::task::Context;
 
 use bytes::Bytes;
 
-use super::super::datagrams::Datagram;
-use super::super::shared::Shared;
 use super::Owner;
+use crate::driver::datagrams::Datagram;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::packet::{HEADER_LEN, Header};
 use crate::proto::{MAX_DATAGRAM, SocketId};

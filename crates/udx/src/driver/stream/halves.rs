@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::shared::charge;
 use super::{Guard, StreamHandle};
+use crate::driver::shared::charge;
 use crate::error::Error;
 
 /// Bytes the reader takes over at once; taken bytes no longer count against the receive window.
@@ -62,7 +62,7 @@ impl ReadHalf {
             let must_notify = state.wants_window;
             drop(state);
             if must_notify {
-                shared.notify();
+                self.handle.notify();
             }
             return Poll::Ready(Ok(Some(chunk)));
         }
@@ -134,7 +134,7 @@ impl WriteHalf {
             state.queued_bytes += data.len();
             state.queued.push_back(data);
             drop(state);
-            self.handle.shared.notify();
+            self.handle.notify();
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl WriteHalf {
         if !state.is_end_written && state.closed.is_none() {
             state.is_end_written = true;
             drop(state);
-            self.handle.shared.notify();
+            self.handle.notify();
         }
         Ok(())
     }

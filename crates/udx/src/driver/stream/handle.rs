@@ -7,11 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::super::Socket;
-use super::super::command::{Command, StreamCommand};
-use super::super::relay::RelayMeter;
-use super::super::shared::Shared;
+use crate::driver::Socket;
+use crate::driver::command::{Command, StreamCommand};
+use crate::driver::relay_meter::RelayMeter;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::{Remote, SocketId, Stats};
 
@@ -19,6 +20,7 @@ use crate::proto::{Remote, SocketId, Stats};
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     pub(super) shared: Arc<Shared>,
+    pub(super) commands: UnboundedSender<Command>,
 }
 
 impl StreamHandle {
@@ -207,8 +209,20 @@ impl StreamHandle {
         Ok(())
     }
 
-    fn command(&self, command: StreamCommand) {
-        self.shared.command(Command::Stream(self.shared.clone(), command));
+    /// Tells the owner that there is something new in the shared state, once until it looks.
+    pub(super) fn notify(&self) {
+        if self.shared.set_dirty() {
+            self.send(Command::Dirty(self.shared.clone()));
+        }
+    }
+
+    pub(super) fn command(&self, command: StreamCommand) {
+        self.send(Command::Stream(self.shared.clone(), command));
+    }
+
+    fn send(&self, command: Command) {
+        // Fails only if the owner has ended, which `closed` tells.
+        let _ = self.commands.send(command);
     }
 }
 

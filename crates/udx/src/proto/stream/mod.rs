@@ -1,8 +1,8 @@
 //! One reliable stream (spec §4 to §9).
 //!
-//! [`Stream`] is fed with packets ([`Stream::handle_packet`]), the application's bytes ([`Stream::write`]) and
-//! the time; it is asked for datagrams ([`Stream::poll_transmit`]) until it has none, and for the one deadline
-//! at which [`Stream::handle_timeout`] wants to be called ([`Stream::poll_timeout`]).
+//! [`StreamMachine`] is fed with packets ([`StreamMachine::handle_packet`]), the application's bytes ([`StreamMachine::write`]) and
+//! the time; it is asked for datagrams ([`StreamMachine::poll_transmit`]) until it has none, and for the one deadline
+//! at which [`StreamMachine::handle_timeout`] wants to be called ([`StreamMachine::poll_timeout`]).
 
 mod receive;
 mod remotes;
@@ -141,9 +141,9 @@ enum End {
     Acked,
 }
 
-/// A reliable, ordered stream of bytes in both directions, with unordered messages beside it.
+/// The state of a reliable, ordered stream of bytes in both directions, with unordered messages beside it.
 #[derive(Debug)]
-pub struct Stream {
+pub struct StreamMachine {
     id: u32,
     life: Life,
     remotes: Remotes,
@@ -194,7 +194,7 @@ pub struct Stream {
     stats: Stats,
 }
 
-impl Stream {
+impl StreamMachine {
     /// A stream that may receive, and is not yet connected.
     pub fn new(config: &StreamConfig) -> Self {
         // One lap ahead, so that numbers before the first stay positive.

@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::super::assembler::{Arrival, Room};
 use super::super::bbr::{Ack, Phase};
-use super::super::outstanding::State;
+use super::super::outstanding::PacketState;
 use super::super::packet::{
     Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, decode_sacks,
 };
 use super::super::rate::SendSnapshot;
 use super::super::seq;
-use super::{End, Error, MAX_MESSAGES, Stream};
+use super::{End, Error, MAX_MESSAGES, StreamMachine};
 use crate::time::{Instant, Micros};
 
 /// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
@@ -29,7 +29,7 @@ struct Delivered {
     has_moved: bool,
 }
 
-impl Stream {
+impl StreamMachine {
     /// Takes a packet whose header names this stream. `body` is where in `buffer` the bytes after the header lie;
     /// payload that is kept shares `buffer`.
     pub fn handle_packet(&mut self, now: Instant, header: &Header, buffer: &Bytes, body: Range<usize>) {
@@ -243,7 +243,7 @@ impl Stream {
             if packet.sent_at > reference && seq >= self.outstanding.retransmitted_below() {
                 break;
             }
-            if packet.state != State::InFlight || !self.rack.is_before_reference(seq, packet.sent_at) {
+            if packet.state != PacketState::InFlight || !self.rack.is_before_reference(seq, packet.sent_at) {
                 continue;
             }
             let deadline = self.rack.deadline(packet.sent_at, window);

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use super::super::mtu::Mtu;
 use super::super::packet::{Flags, Header};
 use super::super::seq;
-use super::{Error, Remote, SocketId, Stream};
+use super::{Error, Remote, SocketId, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
 /// How long nothing must have come from the address in use before another one is believed: while the way works, packets
@@ -20,7 +20,7 @@ const SILENCE: Micros = SECOND;
 /// Packets that a plausible one may be before or after the next expected: no window holds more.
 const NEAR: u64 = 1 << 17;
 
-impl Stream {
+impl StreamMachine {
     /// Notes where a packet of this stream came from, before it is handled. If the peer is found to be elsewhere, all
     /// goes there from now on, and what was on its way goes again.
     pub fn handle_source(&mut self, now: Instant, socket: SocketId, from: SocketAddr, header: &Header) {
@@ -88,7 +88,7 @@ mod tests {
     const MS: Micros = 1000;
 
     struct End {
-        stream: Stream,
+        stream: StreamMachine,
         address: SocketAddr,
     }
 
@@ -100,7 +100,7 @@ mod tests {
     fn pair() -> [End; 2] {
         let addresses = ["10.0.0.1:1", "10.0.0.2:2"].map(address);
         [0, 1].map(|i| {
-            let mut stream = Stream::new(&StreamConfig::new(i as u32));
+            let mut stream = StreamMachine::new(&StreamConfig::new(i as u32));
             let remote = Remote { socket: SocketId::new(0), address: addresses[1 - i], id: 1 - i as u32 };
             stream.connect(remote).unwrap();
             End { stream, address: addresses[i] }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::error::Error;
 use crate::proto::packet::{Flags, Header};
-use crate::proto::{Remote, Stream};
+use crate::proto::{Remote, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
 /// How long a stream is remembered: longer than a peer at the least timeout retries (13 s).
@@ -41,7 +41,7 @@ pub(super) struct Linger {
 impl Linger {
     /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with DESTROY,
     /// for the first may have been lost; one that the peer destroyed is silent.
-    pub(super) fn add(&mut self, now: Instant, stream: &Stream, result: Result<(), Error>) {
+    pub(super) fn add(&mut self, now: Instant, stream: &StreamMachine, result: Result<(), Error>) {
         let Some(remote) = stream.remote() else { return };
         self.expire(now);
         if self.order.len() >= MAX_STREAMS

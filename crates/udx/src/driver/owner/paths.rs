@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, Stream};
+use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
 /// Packets that any stream may have in flight, so that a stuck one does not hold up the others.
@@ -42,7 +42,7 @@ pub(super) struct Paths {
 
 /// A stream's share in a path.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct PathShare {
     /// The path it is counted at.
     address: Option<SocketAddr>,
     in_flight: usize,
@@ -55,7 +55,7 @@ pub(super) struct Share {
     lost: u64,
 }
 
-impl Share {
+impl PathShare {
     /// The stream was released, and may wait anew.
     pub(super) fn on_released(&mut self) {
         self.is_waiting = false;
@@ -95,8 +95,8 @@ impl Paths {
     pub(super) fn update(
         &mut self,
         now: Instant,
-        stream: &Stream,
-        share: &mut Share,
+        stream: &StreamMachine,
+        share: &mut PathShare,
         ready: &mut impl Extend<u32>,
     ) {
         let address =
@@ -132,7 +132,7 @@ impl Paths {
     }
 
     /// Packets that a stream may add to those in flight. With none left, it is released when there are.
-    pub(super) fn room(&mut self, id: u32, share: &mut Share) -> usize {
+    pub(super) fn room(&mut self, id: u32, share: &mut PathShare) -> usize {
         let Some(path) = share.address.and_then(|address| self.paths.get_mut(&address)) else {
             return MANY;
         };
@@ -150,7 +150,7 @@ impl Paths {
     }
 
     /// A stream is gone, or its path no longer counts.
-    pub(super) fn leave(&mut self, share: &mut Share, ready: &mut impl Extend<u32>) {
+    pub(super) fn leave(&mut self, share: &mut PathShare, ready: &mut impl Extend<u32>) {
         let Some(address) = share.address.take() else { return };
         let Some(path) = self.paths.get_mut(&address) else { return };
         path.in_flight -= share.in_flight;
