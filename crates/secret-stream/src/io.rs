@@ -24,7 +24,8 @@ const READ_CHUNK: usize = 64 * 1024;
 
 /// Makes a [`Transport`] of anything that is `AsyncRead + AsyncWrite`, such as a TCP stream.
 ///
-/// Must be split inside a tokio runtime: a task writes what is queued, so that a write needs no further polls.
+/// Must be split inside a tokio runtime: a task writes what is queued, so that a write needs no further
+/// polls.
 pub struct Io<T>(pub T);
 
 impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {

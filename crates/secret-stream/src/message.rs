@@ -12,8 +12,8 @@ use crate::{
     secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE},
 };
 
-/// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and encrypted
-/// tag, which travel.
+/// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and
+/// encrypted tag, which travel.
 ///
 /// Messages whose length is a multiple of 8 are sealed and opened at more than twice the speed of others.
 pub const HEADROOM: usize = BLOCK;
@@ -173,7 +173,8 @@ impl Opener {
         }
     }
 
-    /// The next message, decrypted where it was gathered, or `None` until more bytes came. Any error is fatal.
+    /// The next message, decrypted where it was gathered, or `None` until more bytes came. Any error is
+    /// fatal.
     pub fn next_message(&mut self) -> Result<Option<BytesMut>, Error> {
         if !self.verify_header()? {
             return Ok(None);

@@ -1,10 +1,11 @@
 //! libsodium's `crypto_secretstream_xchacha20poly1305`, encrypting in place.
 //!
-//! Differs from the published construction in one byte-level quirk that libsodium keeps for compatibility: the
-//! padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where both are the
-//! same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block and the message
-//! behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one after the other; so
-//! whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by it.
+//! Differs from the published construction in one byte-level quirk that libsodium keeps for compatibility:
+//! the padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where
+//! both are the same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block
+//! and the message behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one
+//! after the other; so whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by
+//! it.
 
 use chacha20::{
     ChaCha20, R20,
@@ -82,8 +83,8 @@ impl Push {
         (sealed_tag, mac)
     }
 
-    /// As [`Self::push`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
-    /// are overwritten.
+    /// As [`Self::push`] without associated data, for the message behind the first [`BLOCK`] bytes of
+    /// `buffer`, which are overwritten.
     ///
     /// # Panics
     /// If `buffer` is shorter than that.
@@ -132,8 +133,9 @@ impl Pull {
         Ok(tag)
     }
 
-    /// As [`Self::pull`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
-    /// are overwritten. On an error the state is as before, and nothing is left of the message.
+    /// As [`Self::pull`] without associated data, for the message behind the first [`BLOCK`] bytes of
+    /// `buffer`, which are overwritten. On an error the state is as before, and nothing is left of the
+    /// message.
     ///
     /// # Panics
     /// If `buffer` is shorter than that.

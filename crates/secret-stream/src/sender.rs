@@ -88,8 +88,8 @@ impl<W: ChunkWriter> Sender<W> {
     /// Sends the messages that stand in `buffer`, once there is room, encrypting them where they stand.
     ///
     /// Each of `messages` is one, with [`HEADROOM`] bytes in front and [`TAILROOM`] behind that will be
-    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. Some hundred KiB at a
-    /// time keep both ends busy.
+    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. Some hundred KiB at
+    /// a time keep both ends busy.
     ///
     /// # Panics
     /// If `messages` do not fill `buffer` in this way.

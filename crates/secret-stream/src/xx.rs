@@ -124,7 +124,8 @@ mod tests {
         Recorded { incoming, ..Recorded::default() }
     }
 
-    /// Everything that each side writes, and what it understands of the other's bytes, cut every `step` bytes.
+    /// Everything that each side writes, and what it understands of the other's bytes, cut every `step`
+    /// bytes.
     async fn check_side(is_initiator: bool, step: usize) {
         let case = Case::load("secret-stream-xx-bytes");
         let (own, other) = if is_initiator { ("initiator", "responder") } else { ("responder", "initiator") };

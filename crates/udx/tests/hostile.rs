@@ -73,7 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_bytes_decode_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
@@ -121,7 +121,8 @@ proptest! {
             // Everything due was handled: the next deadline lies ahead.
             prop_assert!(stream.poll_timeout().is_none_or(|at| at > now));
             // What is not delivered is being waited for.
-            prop_assert!(stream.unacked() == 0 || stream.closed().is_some() || stream.poll_timeout().is_some());
+            let is_waiting = stream.poll_timeout().is_some();
+            prop_assert!(stream.unacked() == 0 || stream.closed().is_some() || is_waiting);
             while stream.read().is_some() {}
             while stream.read_message().is_some() {}
         }

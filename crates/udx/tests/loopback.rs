@@ -45,8 +45,8 @@ async fn receive(socket: &tokio::net::UdpSocket) -> Vec<u8> {
     buffer
 }
 
-/// The header of the next packet with these flags. Others are passed over: on a machine that is slow to answer,
-/// streams repeat what they sent before.
+/// The header of the next packet with these flags. Others are passed over: on a machine that is slow to
+/// answer, streams repeat what they sent before.
 async fn receive_header(socket: &tokio::net::UdpSocket, flags: Flags) -> Header {
     loop {
         let header = Header::decode(&receive(socket).await).unwrap();
@@ -89,8 +89,8 @@ async fn bytes_arrive_in_order_and_both_sides_close() {
     assert_eq!(writer.await.unwrap(), b"thanks");
 }
 
-/// There is one probe in flight at a time: how far the search gets during a transfer depends on how many round trips
-/// that takes, which the scheduler decides. So round trips are what is counted here.
+/// There is one probe in flight at a time: how far the search gets during a transfer depends on how many
+/// round trips that takes, which the scheduler decides. So round trips are what is counted here.
 #[tokio::test]
 async fn the_packet_size_grows_to_what_the_first_hop_carries() {
     // Elsewhere the system does not say what the first hop carries.

@@ -1,5 +1,5 @@
-//! Every exchange captured from npm udx-native 1.21.3 (`tests/vectors/udx.json`), replayed against the state machine
-//! under virtual time: what it sends must be the same, byte for byte, at about the same time.
+//! Every exchange captured from npm udx-native 1.21.3 (`tests/vectors/udx.json`), replayed against the state
+//! machine under virtual time: what it sends must be the same, byte for byte, at about the same time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -146,7 +146,8 @@ impl Replay {
         }
     }
 
-    /// What the application did, in the words of the capture; `payloads` are those of the packets that follow.
+    /// What the application did, in the words of the capture; `payloads` are those of the packets that
+    /// follow.
     fn act(&mut self, action: &str, payloads: &[Vec<u8>]) {
         match self.id.as_str() {
             "combined-write" => {

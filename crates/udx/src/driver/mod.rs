@@ -33,21 +33,22 @@ pub struct Config {
     pub receive_buffer: usize,
     /// Send buffer asked of the system for each socket, in bytes. Default 1 MiB.
     pub send_buffer: usize,
-    /// What a stream's receive window starts from, in bytes: most that waits for its reader on a short path; on a long
-    /// one, what the path itself carries is added. Default just under 4 MiB; a socket with a smaller receive buffer
-    /// lowers it.
+    /// What a stream's receive window starts from, in bytes: most that waits for its reader on a short path;
+    /// on a long one, what the path itself carries is added. Default just under 4 MiB; a socket with a
+    /// smaller receive buffer lowers it.
     pub receive_window: u32,
-    /// Bytes that all streams of the instance together may hold for their readers: what is free of it is divided among
-    /// the streams that receive. Default 64 MiB.
+    /// Bytes that all streams of the instance together may hold for their readers: what is free of it is
+    /// divided among the streams that receive. Default 64 MiB.
     pub receive_memory: usize,
-    /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload, as where
-    /// the system has none.
+    /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload,
+    /// as where the system has none.
     pub batch: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        // One less than what libudx always says, so that peers of ours can tell a window that means something.
+        // One less than what libudx always says, so that peers of ours can tell a window that means
+        // something.
         Self {
             receive_buffer: 4 << 20,
             send_buffer: 1 << 20,
@@ -58,8 +59,8 @@ impl Default for Config {
     }
 }
 
-/// A UDX instance: several sockets that share one table of streams. Clones are handles to the same one; when the
-/// last handle of any kind is gone, open streams are finished and the instance ends.
+/// A UDX instance: several sockets that share one table of streams. Clones are handles to the same one; when
+/// the last handle of any kind is gone, open streams are finished and the instance ends.
 #[derive(Debug, Clone)]
 pub struct Udx {
     instance: Arc<Instance>,
@@ -80,8 +81,8 @@ impl Drop for Instance {
 }
 
 impl Udx {
-    /// Starts an instance on the current tokio runtime, which must have time and I/O enabled. All that arrives and
-    /// belongs to no stream comes out of the [`Datagrams`].
+    /// Starts an instance on the current tokio runtime, which must have time and I/O enabled. All that
+    /// arrives and belongs to no stream comes out of the [`Datagrams`].
     pub fn spawn(config: Config) -> (Self, Datagrams) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let datagrams = Datagrams::new();

@@ -11,8 +11,8 @@ const BURST: Micros = SECOND / 4;
 /// And at least this, which is a few packets of both directions, in bytes.
 const MIN_BURST: u64 = 64 * 1024;
 
-/// Counts what is relayed and holds it to a rate: packets beyond are lost, which both ends answer by sending less.
-/// Clones are the same meter, as for both directions of a pair.
+/// Counts what is relayed and holds it to a rate: packets beyond are lost, which both ends answer by sending
+/// less. Clones are the same meter, as for both directions of a pair.
 #[derive(Debug, Clone)]
 pub struct RelayMeter(Arc<Mutex<Metering>>);
 

@@ -47,8 +47,8 @@ impl Socket {
         self.queue(data, to, Some(ttl.max(1)));
     }
 
-    /// Closes the socket: at once if no stream uses it, else when the last such stream is gone; it receives no raw
-    /// datagrams from now on. Returns when the instance knows.
+    /// Closes the socket: at once if no stream uses it, else when the last such stream is gone; it receives
+    /// no raw datagrams from now on. Returns when the instance knows.
     pub async fn close(&self) {
         let (reply, answer) = oneshot::channel();
         if self.instance.commands.send(Command::CloseSocket { socket: self.id, reply }).is_ok() {

@@ -6,7 +6,8 @@
 pub(super) const BASE: u16 = 1200;
 /// Ethernet's size: nothing larger is tried unless the first hop is known to carry it.
 const ETHERNET: u16 = 1500;
-/// What a probe adds to the last size that worked, up to Ethernet's size and beyond, where paths differ less finely.
+/// What a probe adds to the last size that worked, up to Ethernet's size and beyond, where paths differ less
+/// finely.
 const STEP: u16 = 32;
 const LARGE_STEP: u16 = 192;
 /// Losses of one probe size after which the search ends.
@@ -46,8 +47,8 @@ impl Mtu {
         Self { current: BASE, probe: BASE, max: ETHERNET, search: Search::Idle }
     }
 
-    /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx could not
-    /// receive.
+    /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx
+    /// could not receive.
     pub(super) fn set_first_hop(&mut self, bytes: usize, ipv6: bool) {
         let most = super::MAX_DATAGRAM + overhead(ipv6) - super::packet::HEADER_LEN;
         self.max = u16::try_from(bytes.min(most)).unwrap_or(u16::MAX);
@@ -73,7 +74,8 @@ impl Mtu {
         }
     }
 
-    /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near enough.
+    /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near
+    /// enough.
     pub(super) fn probe_padding(&self, payload: usize, ipv6: bool) -> Option<u8> {
         if !matches!(self.search, Search::Searching { in_flight: false, .. }) {
             return None;

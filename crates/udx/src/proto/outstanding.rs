@@ -152,7 +152,8 @@ impl Outstanding {
         Some(packet)
     }
 
-    /// Takes the first packet out if its number is below `ack`, with whether the peer was not known to hold it.
+    /// Takes the first packet out if its number is below `ack`, with whether the peer was not known to hold
+    /// it.
     pub(super) fn pop_acked(&mut self, ack: u64) -> Option<(u64, SentPacket, bool)> {
         if self.first >= ack {
             return None;

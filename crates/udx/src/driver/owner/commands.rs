@@ -17,7 +17,8 @@ use crate::time::{Micros, SECOND};
 /// How long a stream that its user ended and dropped waits for the peer's END.
 pub(super) const HALF_CLOSED: Micros = 60 * SECOND;
 
-/// Sockets of all instances are told apart, so that one cannot be used with another instance's streams by mistake.
+/// Sockets of all instances are told apart, so that one cannot be used with another instance's streams by
+/// mistake.
 static NEXT_SOCKET: AtomicU32 = AtomicU32::new(0);
 
 /// Streams of one instance; ids are random, and must stay easy to find.

@@ -39,8 +39,8 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with DESTROY,
-    /// for the first may have been lost; one that the peer destroyed is silent.
+    /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with
+    /// DESTROY, for the first may have been lost; one that the peer destroyed is silent.
     pub(super) fn add(&mut self, now: Instant, stream: &StreamMachine, result: Result<(), Error>) {
         let Some(remote) = stream.remote() else { return };
         self.expire(now);
@@ -72,7 +72,8 @@ impl Linger {
         self.streams.remove(&id);
     }
 
-    /// Takes a packet of a stream that is gone. `None` if nothing is known of it; else what to answer, if anything.
+    /// Takes a packet of a stream that is gone. `None` if nothing is known of it; else what to answer, if
+    /// anything.
     pub(super) fn handle(
         &mut self,
         now: Instant,

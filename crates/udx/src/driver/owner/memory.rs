@@ -1,6 +1,6 @@
-//! What the streams of an instance may hold for their readers, all together: many readers that stop must not take a whole
-//! window's memory each. What is free is divided among the streams that receive, so that one alone has its full window
-//! however long its path.
+//! What the streams of an instance may hold for their readers, all together: many readers that stop must not
+//! take a whole window's memory each. What is free is divided among the streams that receive, so that one
+//! alone has its full window however long its path.
 
 use crate::time::{Instant, Micros, SECOND};
 

@@ -1,8 +1,8 @@
 //! The task that owns an instance.
 //!
-//! Each turn handles what handles asked for, receives in batches, fires timers, hands bytes to and from streams'
-//! users, and lets streams send, one batch each in turn. Nothing here waits; when there is nothing to do, the task
-//! sleeps until a socket, a handle or the earliest deadline wakes it.
+//! Each turn handles what handles asked for, receives in batches, fires timers, hands bytes to and from
+//! streams' users, and lets streams send, one batch each in turn. Nothing here waits; when there is nothing
+//! to do, the task sleeps until a socket, a handle or the earliest deadline wakes it.
 
 mod commands;
 mod entry;

@@ -1,4 +1,5 @@
-//! Streams to one address share what may be in flight there: what the receiver said it can take, or [`PathLimit`].
+//! Streams to one address share what may be in flight there: what the receiver said it can take, or
+//! [`PathLimit`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,12 +20,13 @@ const RTT_AGE: Micros = 10 * SECOND;
 struct Path {
     /// For a receiver that does not tell how much it can take.
     limit: PathLimit,
-    /// Bytes that the receiver said it can take, if it does: each of its streams says what their one socket holds.
+    /// Bytes that the receiver said it can take, if it does: each of its streams says what their one socket
+    /// holds.
     window: Option<usize>,
     /// Bytes of a full packet's payload.
     payload: usize,
-    /// The least round trip of its streams, and when it was seen: one that starts among many others takes their queue
-    /// for the path.
+    /// The least round trip of its streams, and when it was seen: one that starts among many others takes
+    /// their queue for the path.
     rtt: Option<(Micros, Instant)>,
     /// Packets of all streams in flight.
     in_flight: usize,
@@ -68,7 +70,8 @@ impl PathShare {
 }
 
 impl Path {
-    /// Packets that all streams together may have in flight; many where not the receiver's buffer is what limits them.
+    /// Packets that all streams together may have in flight; many where not the receiver's buffer is what
+    /// limits them.
     fn packets(&self) -> usize {
         match self.window {
             _ if !self.is_short() => MANY,

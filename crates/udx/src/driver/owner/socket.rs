@@ -205,7 +205,8 @@ impl SocketState {
         Some(batch.data)
     }
 
-    /// False if the system has no room now. Any other failure counts as sent: to a reliable stream it is a loss.
+    /// False if the system has no room now. Any other failure counts as sent: to a reliable stream it is a
+    /// loss.
     fn try_send(&self, batch: &Blocked) -> bool {
         let _ttl = batch.ttl.map(|ttl| Restore::ttl(&self.io, ttl));
         let _fragment = batch.may_fragment.then(|| Restore::fragmentation(&self.io));

@@ -42,8 +42,8 @@ impl ReadHalf {
         &self.handle
     }
 
-    /// The next bytes in order, as they lie in the receive buffer; `None` after the peer's END. Bytes kept for long
-    /// should be copied, for they hold on to more memory than their own.
+    /// The next bytes in order, as they lie in the receive buffer; `None` after the peer's END. Bytes kept
+    /// for long should be copied, for they hold on to more memory than their own.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if let Some(chunk) = self.taken.pop_front() {
             return Poll::Ready(Ok(Some(chunk)));

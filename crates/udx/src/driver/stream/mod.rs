@@ -22,8 +22,9 @@ use crate::proto::Stats;
 pub use halves::{ReadHalf, WriteHalf};
 pub use handle::StreamHandle;
 
-/// A reliable stream. [`AsyncWrite::poll_shutdown`] ends our direction; dropping the stream without it, or before
-/// both halves are gone, destroys it for the peer too. After it, what was written is delivered in the background.
+/// A reliable stream. [`AsyncWrite::poll_shutdown`] ends our direction; dropping the stream without it, or
+/// before both halves are gone, destroys it for the peer too. After it, what was written is delivered in the
+/// background.
 #[derive(Debug)]
 pub struct Stream {
     reader: ReadHalf,

@@ -15,8 +15,8 @@ use super::super::seq;
 use super::{End, Error, MAX_MESSAGES, StreamMachine};
 use crate::time::{Instant, Micros};
 
-/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
-/// cross a shrinking window on their way.
+/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and
+/// packets may cross a shrinking window on their way.
 const WINDOW_SLACK: usize = 1 << 20;
 
 /// What the acknowledgement being processed has delivered so far.
@@ -30,8 +30,8 @@ struct Delivered {
 }
 
 impl StreamMachine {
-    /// Takes a packet whose header names this stream. `body` is where in `buffer` the bytes after the header lie;
-    /// payload that is kept shares `buffer`.
+    /// Takes a packet whose header names this stream. `body` is where in `buffer` the bytes after the header
+    /// lie; payload that is kept shares `buffer`.
     pub fn handle_packet(&mut self, now: Instant, header: &Header, buffer: &Bytes, body: Range<usize>) {
         if !self.is_open() {
             return;
@@ -183,8 +183,8 @@ impl StreamMachine {
             && seq < first
         {
             self.end = End::Acked;
-            // libudx answers the acknowledgement of its END with one more; so do we (spec §4). A peer that has ended
-            // too is gone by then.
+            // libudx answers the acknowledgement of its END with one more; so do we (spec §4). A peer that
+            // has ended too is gone by then.
             if !self.assembler.is_ended() {
                 self.ack.request();
             }
@@ -264,8 +264,8 @@ impl StreamMachine {
         }
     }
 
-    /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes alone
-    /// does not.
+    /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes
+    /// alone does not.
     pub(super) fn mark_lost(&mut self, lost: &[u64]) -> bool {
         let mut probes = 0;
         let mut others = 0;

@@ -99,8 +99,8 @@ impl StreamMachine {
         self.timers.rto = if self.outstanding.is_empty() { None } else { Some(now + self.rtt.rto()) };
     }
 
-    /// Sets the tail probe's time anew. libudx probes only while nothing points to a loss; but the tail of a repair can
-    /// be lost too, and would then cost a timeout.
+    /// Sets the tail probe's time anew. libudx probes only while nothing points to a loss; but the tail of a
+    /// repair can be lost too, and would then cost a timeout.
     pub(super) fn restart_tail(&mut self, now: Instant) {
         self.timers.tail =
             if self.may_probe_tail() && self.timers.probe_end.is_none() && self.timers.has_delivered {

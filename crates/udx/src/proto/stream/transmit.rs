@@ -167,7 +167,8 @@ impl StreamMachine {
 
     fn next_packet(&self, limit: usize) -> Option<Next> {
         if self.timers.is_probe_due {
-            // The tail probe ignores window and tokens: new bytes if there are any, else the last packet again.
+            // The tail probe ignores window and tokens: new bytes if there are any, else the last packet
+            // again.
             return if self.has_unsent() {
                 Some(self.new_packet())
             } else {
@@ -305,8 +306,8 @@ impl StreamMachine {
         self.restart_rto(now);
     }
 
-    /// Notes that an application, not the network, limits us: little is queued here, or the peer takes no more, and the
-    /// window is not full.
+    /// Notes that an application, not the network, limits us: little is queued here, or the peer takes no
+    /// more, and the window is not full.
     fn check_app_limited(&mut self) {
         let in_flight = self.outstanding.in_flight();
         let is_limited =

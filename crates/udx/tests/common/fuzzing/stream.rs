@@ -8,7 +8,8 @@ use udx::proto::{Limits, Remote, StreamConfig, StreamMachine};
 use udx::{Instant, SocketId};
 
 const LIMITS: Limits = Limits { segments: 64, room: usize::MAX / 2 };
-/// The most a stream may hold for a reader that reads: its window, as much out of order, and what is on its way.
+/// The most a stream may hold for a reader that reads: its window, as much out of order, and what is on its
+/// way.
 const MOST_READ: usize = 10 << 20;
 
 /// A whole stream, to which packets come at any time and rate, and whose application does
