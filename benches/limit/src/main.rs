@@ -8,7 +8,8 @@
 mod parts;
 mod pipe;
 
-use std::{error::Error, path::PathBuf};
+use std::error::Error;
+use std::path::PathBuf;
 
 use parts::Part;
 

@@ -1,6 +1,7 @@
 //! Frames: a length of three bytes, little endian, then that many bytes.
 
-use std::{collections::VecDeque, ops::RangeInclusive};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use bytes::{Buf, BytesMut};
 

@@ -5,12 +5,10 @@ use bytes::{Buf, BytesMut};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::{
-    Error, HandshakeResult,
-    frame::{FrameDecoder, LENGTH_LEN, MAX_FRAME, encode_length},
-    hashing::{keyed_hash, namespace},
-    secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE},
-};
+use crate::frame::{FrameDecoder, LENGTH_LEN, MAX_FRAME, encode_length};
+use crate::hashing::{keyed_hash, namespace};
+use crate::secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE};
+use crate::{Error, HandshakeResult};
 
 /// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and
 /// encrypted tag, which travel.

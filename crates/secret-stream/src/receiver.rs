@@ -1,12 +1,15 @@
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+//! The receiving half of a stream.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
-use crate::{Error, message::Opener, shared::Shared, transport::ChunkReader};
+use crate::Error;
+use crate::message::Opener;
+use crate::shared::Shared;
+use crate::transport::ChunkReader;
 
 /// The receiving half of a [`SecretStream`](crate::SecretStream).
 ///
