@@ -24,6 +24,11 @@ pub fn is_bogon(ip: Ipv4Addr) -> bool {
     is_private(ip) || is_reserved(ip)
 }
 
+/// Whether `address` is of our own network, or of one behind the same NAT.
+pub fn is_near(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
+}
+
 /// The one of `theirs` that most likely shares a network with one of `ours`: the first with
 /// equal first three octets, else two, else one (hyperdht/lib/holepuncher.js matchAddress).
 pub fn match_address(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Option<SocketAddrV4> {

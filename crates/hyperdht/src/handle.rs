@@ -38,6 +38,13 @@ pub struct Network {
     pub destroyed: bool,
 }
 
+impl Network {
+    /// The socket that requests leave by: the server socket once it is reached from outside.
+    pub(crate) fn via(&self) -> Via {
+        if self.firewalled { Via::Client } else { Via::Server }
+    }
+}
+
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
 pub struct Handle {

@@ -19,6 +19,7 @@ mod encoding;
 mod error;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzzing;
+mod generations;
 mod handle;
 mod id;
 mod limit;
@@ -34,6 +35,7 @@ mod rpc;
 pub mod simulation;
 pub mod store;
 mod surroundings;
+mod sync;
 pub mod testnet;
 mod write;
 

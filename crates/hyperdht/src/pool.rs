@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use udx::{Socket, SocketId};
 
 use crate::rpc::Via;
+use crate::sync::lock;
 
 /// Probes that wait to be taken; more say nothing new.
 const MAX_PROBES: usize = 16;
@@ -113,8 +114,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sockets> {
-        // Every change is a whole one: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use crate::address::is_private;
 use crate::command;
 use crate::connect::message::{Handshake, Holepunch, Mode};
+use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::filter::may_use;
 use crate::rpc::{Answer, Incoming};
-use crate::store::{Forwards, Generations};
+use crate::store::Forwards;
 
 /// Messages that one network may have passed on in a second, and at once. A connection takes
 /// two to ten.

@@ -8,7 +8,7 @@ use futures_util::future::FutureExt;
 use tokio::sync::watch;
 use udx::{SocketId, StreamHandle, Verdict};
 
-use super::connection::ConnectionPath;
+use super::path::ConnectionPath;
 
 /// A stream's way to its peer. Clones are the same.
 ///

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use secret_stream::{KeyPair, PublicKey};
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::MAX_FRAME;
 use super::message::{Message, PROTOCOL, Pair};
 use super::mux::{Event, Mux};
-use crate::connect::{ConnectError, Connection, Context, connect_directly};
+use crate::connect::{ConnectError, Connection};
 
 /// How long connecting to the relay and waiting for the other peer may take together
 /// (hyperdht/lib/connect.js relayConnection).
@@ -19,35 +18,31 @@ const PAIRING_WAIT: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A place in a pair that a relay has made. It lasts as long as this value.
-pub struct Link {
+pub struct RelayLink {
     connection: Connection,
     mux: Mux,
     stream: u32,
 }
 
-impl Link {
-    /// Connects to the relay of that key as the owner of `keys`, and waits until it has paired
-    /// us with the peer that shows the same token.
+impl RelayLink {
+    /// Waits for the connection to the relay, and until it has paired us with the peer that shows the same
+    /// token.
     ///
     /// # Errors
     /// [`ConnectError::RelayAborted`].
     pub async fn pair(
-        context: &Context,
-        keys: &KeyPair,
-        relay: PublicKey,
+        connecting: impl Future<Output = Result<Connection, ConnectError>>,
         pair: Pair,
     ) -> Result<Self, ConnectError> {
-        let paired = timeout(PAIRING_WAIT, Self::try_pair(context, keys, relay, pair)).await;
+        let paired = timeout(PAIRING_WAIT, Self::try_pair(connecting, pair)).await;
         paired.unwrap_or(Err(ConnectError::RelayAborted))
     }
 
     async fn try_pair(
-        context: &Context,
-        keys: &KeyPair,
-        relay: PublicKey,
+        connecting: impl Future<Output = Result<Connection, ConnectError>>,
         pair: Pair,
     ) -> Result<Self, ConnectError> {
-        let mut connection = connect_directly(context, keys, relay).await.map_err(|error| {
+        let mut connection = connecting.await.map_err(|error| {
             debug!(%error, "no connection to the relay");
             ConnectError::RelayAborted
         })?;

@@ -14,11 +14,10 @@ pub mod mux;
 
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod fuzzing;
-mod link;
+pub(crate) mod link;
 mod pairings;
 mod server;
 
-pub(crate) use link::Link;
 pub use pairings::RelayLimits;
 pub use server::{AdmitHook, Relay, RelayLoad, RelayOptions};
 

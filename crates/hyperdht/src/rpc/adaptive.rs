@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt};
 
-use crate::store::Generations;
+use crate::generations::Generations;
 
 /// Addresses remembered in a generation, and for how long (JavaScript's values).
 const MAX_ADDRESSES: usize = 65_536;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::generations::Generations;
 use crate::id::Id;
-use crate::store::Generations;
 
 /// Entries a generation holds, and how long an entry lives unused (JavaScript's values).
 const MAX_FORWARDS: usize = 65_536;

@@ -1,7 +1,6 @@
 //! What this node keeps for others (spec/dht.md §10, §11).
 
 mod forwards;
-mod generations;
 pub mod message;
 mod records;
 
@@ -15,11 +14,11 @@ use secret_stream::PublicKey;
 use crate::command;
 use crate::crypto::hash;
 use crate::encoding::Reader;
+use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
 pub use forwards::{Forward, Forwards};
-pub use generations::Generations;
 use message::{
     Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, PluginRequest, announce_signable,
 };

@@ -18,14 +18,15 @@ use tracing::debug;
 use super::client::{ClientPunch, Reply, Start};
 use super::puncher::{Action, Failure, Outcome, RequestNumber, Setup, Slot};
 use super::server::{Request, ServerPunch};
+use crate::address::is_near;
 use crate::command;
-use crate::connect::connection::{ConnectionPath, is_near};
-use crate::connect::incoming::{Punch, default_via};
+use crate::connect::context::Context as Node;
 use crate::connect::message::{Holepunch, Mode};
+use crate::connect::path::ConnectionPath;
 use crate::connect::payload::{Firewall, Relay};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 use crate::connect::route::Route;
-use crate::connect::{Context as Node, random};
+use crate::crypto::random;
 use crate::handle::Handle;
 use crate::id::Id;
 use crate::pool::PoolSocket;
@@ -39,7 +40,7 @@ const SHORT_TTL: u8 = 5;
 const GIVE_UP_ATTEMPTS: u32 = 2;
 
 /// What a client starts from.
-pub struct Way {
+pub struct PunchPlan {
     /// Of the server's key.
     pub target: Id,
     /// The number the server gave the handshake.
@@ -54,12 +55,17 @@ pub struct Way {
 
 /// Punches to a server and takes the route that opens, by the socket that is returned. Ends also
 /// when another one was taken.
-pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<Option<PoolSocket>, Failure> {
-    let secure = Arc::new(SecurePayload::new(way.holepunch_secret, random()));
-    let asker = Asker { handle: node.handle.clone(), secure: secure.clone(), target: way.target, id: way.id };
+pub async fn punch_to_server(
+    node: &Node,
+    route: &Route,
+    plan: PunchPlan,
+) -> Result<Option<PoolSocket>, Failure> {
+    let secure = Arc::new(SecurePayload::new(plan.holepunch_secret, random()));
+    let asker =
+        Asker { handle: node.handle.clone(), secure: secure.clone(), target: plan.target, id: plan.id };
     let start =
-        Start { node: way.node, server: way.server, relay: way.relay, has_relay: way.has_relay, secure };
-    let mut machine = ClientPunch::new(setup(node, true, way.firewall).await, start);
+        Start { node: plan.node, server: plan.server, relay: plan.relay, has_relay: plan.has_relay, secure };
+    let mut machine = ClientPunch::new(setup(node, true, plan.firewall).await, start);
     let mut sockets = Sockets::new(node.handle.clone());
     let mut answer: Option<BoxFuture<'static, Option<Reply>>> = None;
     loop {
@@ -98,6 +104,19 @@ pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<Opt
             () = sleep_until(machine.poll_timeout()) => machine.handle_timeout(Instant::now()),
         }
     }
+}
+
+/// A request of a client to punch.
+#[derive(Debug)]
+pub struct PunchRequest {
+    /// As it came, to be answered.
+    pub incoming: rpc::Incoming,
+    /// The client as the node between sees it.
+    pub peer: SocketAddrV4,
+    /// We are announced at that node.
+    pub is_own_relay: bool,
+    /// Still encrypted.
+    pub payload: Vec<u8>,
 }
 
 /// A server's sockets for one client, which has not asked for them yet.
@@ -141,7 +160,7 @@ impl Prepared {
     pub async fn run(
         mut self,
         route: &Route,
-        punches: &mut mpsc::Receiver<Punch>,
+        punches: &mut mpsc::Receiver<PunchRequest>,
     ) -> Result<Option<PoolSocket>, Failure> {
         loop {
             self.act().await;
@@ -172,7 +191,7 @@ impl Prepared {
         }
     }
 
-    fn handle_punch(&mut self, punch: Punch) {
+    fn handle_punch(&mut self, punch: PunchRequest) {
         let Some(payload) = self.secure.open(&punch.payload) else { return };
         let number = RequestNumber(self.next);
         self.next += 1;
@@ -200,7 +219,7 @@ impl Prepared {
                         let payload = self.secure.seal(&payload, random());
                         let message =
                             Holepunch { mode: Mode::FromServer, id: 0, payload, peer_address: Some(client) };
-                        let default = default_via(self.node.handle.network().firewalled);
+                        let default = self.node.handle.network().via();
                         let via = Some(by.and_then(|by| self.sockets.via(by)).unwrap_or(default));
                         let to = incoming.from;
                         let answer = Answer::Relay { value: message.encode().into(), to, via };

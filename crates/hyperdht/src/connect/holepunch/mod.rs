@@ -14,8 +14,7 @@ mod puncher;
 mod server;
 #[cfg(test)]
 mod simulation;
-mod throttle;
+pub(super) mod throttle;
 
-pub use driver::{Prepared, Way, punch_to_server};
+pub use driver::{Prepared, PunchPlan, PunchRequest, punch_to_server};
 pub use puncher::Failure;
-pub use throttle::Throttle;

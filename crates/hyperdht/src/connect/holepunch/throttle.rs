@@ -1,7 +1,9 @@
 //! How often a node sends to ports at random.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
 /// fills the tables of a router.
@@ -32,7 +34,7 @@ impl Throttle {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
