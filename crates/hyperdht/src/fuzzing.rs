@@ -14,7 +14,7 @@ use crate::connect::peer_address::PeerAddress;
 use crate::connect::punch::HolepunchPayload;
 use crate::crypto::hash;
 use crate::id::node_id;
-use crate::machine::Machine;
+use crate::machine::{Machine, NodeEvent};
 pub use crate::relay::fuzzing::relay;
 use crate::rpc::message::{Message, RequestMessage};
 use crate::rpc::{Event, QuerySpec, Request, RpcConfig, Transmit, Via};
@@ -238,7 +238,7 @@ impl Driven {
     fn sent(&mut self) -> (usize, usize) {
         let now = Now { instant: self.now, unix_millis: 1_800_000_000_000 };
         while let Some(event) = self.machine.poll_event(now) {
-            assert!(!matches!(event, Event::Request(_)), "it is answered or dropped");
+            assert!(!matches!(event, NodeEvent::Rpc(Event::Request(_))), "it is answered or dropped");
         }
         let (mut answered, mut requests) = (0, 0);
         while let Some(transmit) = self.machine.rpc.poll_transmit() {

@@ -7,9 +7,11 @@
 //! - `router`: handshakes that pass through this node
 //! - `connect`: how this node's own servers and clients connect
 //! - `relay`: a third peer that passes a connection's packets on
-//! - `machine`: all of these in one; `node`: the task that drives it over `udx` sockets
+//! - `machine`: all of these in one, without I/O; `callers`: who waits for what of it
+//! - `node`: the task that drives it over `udx` sockets; `handle`: how other tasks speak to that
 
 mod address;
+mod callers;
 mod command;
 mod config;
 pub mod connect;

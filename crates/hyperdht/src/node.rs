@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use udx::{Datagram, Datagrams, Socket, Udx};
 
+use crate::callers::Callers;
 use crate::config::{Bootstrap, Config};
 use crate::handle::{Command, Handle, Network, Sockets};
 use crate::machine::Machine;
@@ -38,6 +39,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         network: watch::Sender::new(machine.network()),
         bound: watch::Sender::new(Some(sockets.clone())),
         machine,
+        callers: Callers::default(),
         udx,
         sockets: Some(sockets),
         pool: Pool::default(),
@@ -55,6 +57,7 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
 
 struct Node {
     machine: Machine,
+    callers: Callers,
     udx: Udx,
     /// `None` while suspended.
     sockets: Option<Sockets>,
@@ -129,7 +132,7 @@ impl Node {
     async fn handle_command(&mut self, command: Command) {
         match command {
             Command::Instruction(instruction) => {
-                self.machine.handle_instruction(Instant::now(), *instruction);
+                self.callers.instruct(&mut self.machine, Instant::now(), *instruction);
             }
             Command::Suspend(done) => {
                 self.suspend().await;
@@ -147,9 +150,9 @@ impl Node {
     fn settle(&mut self) {
         let now = Now { instant: Instant::now(), unix_millis: unix_millis() };
         while let Some(event) = self.machine.poll_event(now) {
-            match event {
-                Event::ResolveBootstrap => self.resolve_bootstrap(),
-                Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate => {
+            match self.callers.tell(event) {
+                Some(Event::ResolveBootstrap) => self.resolve_bootstrap(),
+                Some(event @ (Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate)) => {
                     tracing::debug!(?event, seen_as = ?self.machine.rpc.seen_as(), "DHT node");
                 }
                 _ => {}

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use secret_stream::HandshakeResult;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::context::Context;
@@ -216,23 +215,13 @@ async fn nodes_to_ask(
     if hints.is_empty() {
         hints = context.shared.known_relays(&peer.public_key);
     }
-    if let Some(relay) = announced_here(context, target).await {
+    if let Some(relay) = context.handle.announced_from(target).await {
         hints = vec![relay];
     }
     // They may come from strangers, who should not aim our requests.
     hints.retain(|hint| is_host(*hint));
     hints.truncate(MAX_HINTS);
     hints
-}
-
-/// Where the server announced itself from, if it did so at this node.
-async fn announced_here(context: &Context, target: Id) -> Option<SocketAddrV4> {
-    let (sender, relay) = oneshot::channel();
-    context.handle.with_router(move |_, forwards| {
-        let relay = forwards.get(std::time::Instant::now(), &target).map(|forward| forward.relay);
-        let _ = sender.send(relay);
-    });
-    relay.await.ok().flatten()
 }
 
 async fn next_reply(query: &mut Option<Query>) -> Option<Reply> {

@@ -131,19 +131,11 @@ async fn register(
     public_key: PublicKey,
 ) -> Result<mpsc::Receiver<ServerRequest>, ListenError> {
     let (sender, requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
-    let (done, registered) = oneshot::channel();
     let record = Bytes::from(Peer { public_key, relay_addresses: Vec::new() }.encode());
-    context.handle.with_router(move |router, forwards| {
-        let is_new = router.insert_server(target, sender);
-        if is_new {
-            forwards.insert_own(target, record);
-        }
-        let _ = done.send(is_new);
-    });
-    match registered.await {
-        Ok(true) => Ok(requests),
-        Ok(false) => Err(ListenError::KeyPairAlreadyUsed),
-        Err(_) => Err(ListenError::Destroyed),
+    match context.handle.add_server(target, record, sender).await {
+        Some(true) => Ok(requests),
+        Some(false) => Err(ListenError::KeyPairAlreadyUsed),
+        None => Err(ListenError::Destroyed),
     }
 }
 
@@ -201,11 +193,7 @@ impl ServerTask {
 
     async fn close(mut self) {
         self.tasks.shutdown().await;
-        let target = self.target;
-        self.service.context.handle.with_router(move |router, forwards| {
-            router.remove_server(&target);
-            forwards.remove_own(&target);
-        });
+        self.service.context.handle.remove_server(self.target);
         let (done, unannounced) = oneshot::channel();
         if self.announcer.send(Order::Close(done)).await.is_ok() {
             let _ = unannounced.await;

@@ -166,7 +166,7 @@ impl Town {
         let living = self.network.hosts.iter().filter(|host| host.alive);
         living.fold(Census::default(), |mut sum, host| {
             let machine = &host.machine;
-            let (table, under_way) = (machine.rpc.node_count(), machine.held());
+            let (table, under_way) = (machine.rpc.node_count(), machine.held() + host.callers.held());
             let stored = machine.store.held() + machine.forwards.held();
             sum.nodes += 1;
             sum.table_entries += table;
