@@ -82,7 +82,7 @@ pub fn local_addresses(bound: SocketAddr) -> Vec<SocketAddrV4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors;
+    use crate::testing::vectors::connect as vectors;
 
     fn addresses(list: &serde_json::Value) -> Vec<SocketAddrV4> {
         let ip = |host: &serde_json::Value| host.as_str().unwrap().parse().unwrap();

@@ -87,7 +87,7 @@ impl Callers {
     }
 
     /// Everybody who waits, and the servers.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.requests.len() + self.queries.len() + self.servers.len()
     }
@@ -133,13 +133,13 @@ mod tests {
 
     const TARGET: Id = [7; 32];
 
-    struct Node {
+    struct TestNode {
         now: Instant,
         machine: Machine,
         callers: Callers,
     }
 
-    impl Node {
+    impl TestNode {
         fn new() -> Self {
             let now = Instant::now();
             let mut machine = Machine::new(now, RpcConfig::default(), [1; 32], [2; 32]);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_server_gets_its_requests_and_a_full_queue_drops_them() {
-        let mut node = Node::new();
+        let mut node = TestNode::new();
         let (sender, mut requests) = mpsc::channel(1);
         assert!(node.add_server(sender.clone()));
         assert!(!node.add_server(sender));

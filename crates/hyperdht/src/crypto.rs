@@ -17,8 +17,8 @@ pub fn random<const N: usize>() -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors::array;
-    use crate::vectors::cases;
+    use crate::testing::vectors::cases;
+    use crate::testing::vectors::connect::array;
 
     #[test]
     fn namespaces_are_those_of_the_vectors() {

@@ -58,7 +58,7 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }

@@ -51,7 +51,7 @@ pub struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
-    sockets: watch::Receiver<Option<Sockets>>,
+    sockets: watch::Receiver<Option<NodeSockets>>,
     pool: Pool,
     /// What sockets are bound to.
     host: IpAddr,
@@ -60,14 +60,14 @@ pub struct Handle {
 
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
-pub struct Sockets {
+pub struct NodeSockets {
     /// At the port others reach the node at.
     pub server: Socket,
     /// At a random port.
     pub client: Socket,
 }
 
-impl Sockets {
+impl NodeSockets {
     /// Which of the two a datagram came on.
     pub fn via(&self, socket: SocketId) -> Option<Via> {
         if socket == self.server.id() {
@@ -150,7 +150,7 @@ impl Handle {
     pub(crate) fn new(
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
-        sockets: watch::Receiver<Option<Sockets>>,
+        sockets: watch::Receiver<Option<NodeSockets>>,
         pool: Pool,
         host: IpAddr,
         udx: Udx,

@@ -19,30 +19,25 @@ mod crypto;
 mod dht;
 mod encoding;
 mod error;
-#[cfg(any(test, feature = "simulation"))]
-pub mod fuzzing;
 mod generations;
 mod handle;
 mod id;
 mod limit;
 mod lookup;
 mod machine;
+mod network_interfaces;
 mod node;
 mod pool;
 pub mod relay;
 mod resolve;
 mod router;
 mod rpc;
-#[cfg(any(test, feature = "simulation"))]
-pub mod simulation;
 pub mod store;
-mod surroundings;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod testnet;
 mod write;
-
-#[cfg(test)]
-mod vectors;
 
 pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::Dht;

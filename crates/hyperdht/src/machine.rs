@@ -105,7 +105,7 @@ impl Machine {
     }
 
     /// Entries of all that grows and shrinks, but for the table and what is stored for others.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.rpc.held() + self.router.held()
     }

@@ -22,16 +22,16 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The further sockets of a node that are open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pool(Arc<Mutex<Sockets>>);
+pub(crate) struct Pool(Arc<Mutex<OpenSockets>>);
 
 #[derive(Debug, Default)]
-struct Sockets {
-    by_number: HashMap<u32, Entry>,
+struct OpenSockets {
+    by_number: HashMap<u32, PoolEntry>,
     numbers: HashMap<SocketId, u32>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PoolEntry {
     socket: Socket,
     probes: mpsc::Sender<SocketAddrV4>,
 }
@@ -76,7 +76,7 @@ impl Pool {
         let (sender, probes) = mpsc::channel(MAX_PROBES);
         let mut sockets = self.lock();
         sockets.numbers.insert(socket.id(), number);
-        sockets.by_number.insert(number, Entry { socket: socket.clone(), probes: sender });
+        sockets.by_number.insert(number, PoolEntry { socket: socket.clone(), probes: sender });
         drop(sockets);
         PoolSocket { number, socket, probes, pool: self.clone() }
     }
@@ -113,7 +113,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sockets> {
+    fn lock(&self) -> MutexGuard<'_, OpenSockets> {
         lock(&self.0)
     }
 }

@@ -122,7 +122,7 @@ impl Router {
     }
 
     /// Entries of all that grows and shrinks.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.servers.len() + self.neighbours.len() + self.limit.held()
     }
@@ -226,13 +226,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    struct Node {
+    struct TestRouter {
         now: Instant,
         router: Router,
         forwards: Forwards,
     }
 
-    impl Node {
+    impl TestRouter {
         fn new() -> Self {
             let now = Instant::now();
             Self { now, router: Router::new(now), forwards: Forwards::new(now) }
@@ -287,13 +287,13 @@ mod tests {
 
     #[test]
     fn a_client_that_nobody_knows_the_server_for_is_helped_on() {
-        let answer = Node::new().handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, None));
+        let answer = TestRouter::new().handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, None));
         assert_eq!(answer, Some(Answer::closer()));
     }
 
     #[test]
     fn a_handshake_goes_to_the_announcer_and_its_answer_to_the_client() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         assert_eq!(
             node.handshake("8.8.8.8:1", &handshake(Mode::FromClient, Some("6.6.6.6:6"), None)),
             Some(relayed(handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode(), addr("9.9.9.9:9")))
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_handshake_of_another_relay_goes_on_with_its_address() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         assert_eq!(
             node.handshake("5.5.5.5:5", &handshake(Mode::FromRelay, Some("8.8.8.8:1"), None)),
             Some(relayed(
@@ -314,13 +314,13 @@ mod tests {
                 addr("9.9.9.9:9")
             ))
         );
-        let unknown = Node::new().handshake("5.5.5.5:5", &handshake(Mode::FromRelay, None, None));
+        let unknown = TestRouter::new().handshake("5.5.5.5:5", &handshake(Mode::FromRelay, None, None));
         assert_eq!(unknown, None);
     }
 
     #[test]
     fn a_relay_the_client_names_is_taken_before_the_known_one() {
-        let answer = Node::knowing("9.9.9.9:9")
+        let answer = TestRouter::knowing("9.9.9.9:9")
             .handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, Some("4.4.4.4:4")));
         let passed = handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode();
         assert_eq!(answer, Some(relayed(passed, addr("4.4.4.4:4"))));
@@ -330,22 +330,22 @@ mod tests {
     fn punches_pass_both_ways_with_and_without_an_announce() {
         let passed = holepunch(Mode::FromRelay, Some("8.8.8.8:1")).encode();
         assert_eq!(
-            Node::new().holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, Some("9.9.9.9:9"))),
+            TestRouter::new().holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, Some("9.9.9.9:9"))),
             Some(relayed(passed.clone(), addr("9.9.9.9:9")))
         );
         assert_eq!(
-            Node::knowing("9.9.9.9:9").holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, None)),
+            TestRouter::knowing("9.9.9.9:9").holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, None)),
             Some(relayed(passed, addr("9.9.9.9:9")))
         );
         assert_eq!(
-            Node::new().holepunch("9.9.9.9:9", &holepunch(Mode::FromServer, Some("8.8.8.8:1"))),
+            TestRouter::new().holepunch("9.9.9.9:9", &holepunch(Mode::FromServer, Some("8.8.8.8:1"))),
             Some(reply_to(holepunch(Mode::Reply, Some("9.9.9.9:9")).encode(), addr("8.8.8.8:1")))
         );
     }
 
     #[test]
     fn nobody_outside_reaches_into_a_private_network_unless_the_peer_there_asked() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         let to_neighbour = handshake(Mode::FromServer, Some("192.168.0.7:7"), None);
         assert_eq!(node.handshake("9.9.9.9:9", &to_neighbour), None);
         assert!(node.handshake("192.168.0.7:7", &handshake(Mode::FromClient, None, None)).is_some());
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn requests_for_a_server_here_go_to_it() {
-        let mut node = Node::new();
+        let mut node = TestRouter::new();
         assert!(node.router.insert_server(TARGET));
         assert!(!node.router.insert_server(TARGET));
         let message = handshake(Mode::FromClient, None, None);
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_network_is_cut() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         let message = handshake(Mode::FromClient, None, None);
         let passed = (0..2000).filter(|_| node.handshake("8.8.8.8:1", &message).is_some()).count();
         assert_eq!(passed, RELAY_BURST as usize);
@@ -387,7 +387,7 @@ mod tests {
         fn arbitrary_values_never_panic(
             command in 0u64..3, value in proptest::collection::vec(any::<u8>(), 0..64)
         ) {
-            Node::knowing("9.9.9.9:9").ask(command, "8.8.8.8:1", value);
+            TestRouter::knowing("9.9.9.9:9").ask(command, "8.8.8.8:1", value);
         }
     }
 }

@@ -142,7 +142,7 @@ impl IncomingClient {
         let payload = NoisePayload {
             firewall: if is_open { Firewall::Open } else { Firewall::Unknown },
             holepunch: (!is_open)
-                .then(|| payload::Holepunch { id: id.index as u64, relays: relays.relays.clone() }),
+                .then(|| payload::HolepunchInfo { id: id.index as u64, relays: relays.relays.clone() }),
             addresses4: addresses,
             udx: Some(UdxInfo { reusable_socket: options.reusable_socket, id: stream.id(), seq: 0 }),
             secret_stream: Some(1),

@@ -42,8 +42,6 @@ mod service;
 mod socket_reuse;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-pub(crate) mod vectors;
 mod waiter;
 
 pub use connection::{Connection, Link};

@@ -113,17 +113,17 @@ pub fn local_candidates(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::payload::{Holepunch, Relay};
+    use crate::connect::payload::{HolepunchInfo, RelayInfo};
 
     fn addr(text: &str) -> SocketAddrV4 {
         text.parse().unwrap()
     }
 
     fn payload(firewall: Firewall, relays: usize, addresses: &[&str]) -> NoisePayload {
-        let relay = Relay { relay: addr("1.1.1.1:1"), peer: addr("2.2.2.2:2") };
+        let relay = RelayInfo { relay: addr("1.1.1.1:1"), peer: addr("2.2.2.2:2") };
         NoisePayload {
             firewall,
-            holepunch: (relays > 0).then(|| Holepunch { id: 0, relays: vec![relay; relays] }),
+            holepunch: (relays > 0).then(|| HolepunchInfo { id: 0, relays: vec![relay; relays] }),
             addresses4: addresses.iter().map(|a| addr(a)).collect(),
             ..NoisePayload::default()
         }

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::MAX_FRAME;
-use super::message::{Message, PROTOCOL, Pair};
-use super::mux::{Event, Mux};
+use super::message::{PROTOCOL, Pair, RelayMessage};
+use super::mux::{ChannelEvent, Mux};
 use crate::connect::{ConnectError, Connection};
 
 /// How long connecting to the relay and waiting for the other peer may take together
@@ -49,20 +49,22 @@ impl RelayLink {
         connection.stream.set_max_message(MAX_FRAME);
         let mut mux = Mux::default();
         let channel = mux.open(PROTOCOL, &connection.public_key());
-        let (kind, body) = Message::Pair(pair).encode();
+        let (kind, body) = RelayMessage::Pair(pair).encode();
         mux.send(channel, kind, &body);
         let mut link = Self { connection, mux, stream: 0 };
         loop {
             match link.next().await {
-                Some(Event::Message { kind, body, .. }) => {
-                    let Ok(Some(Message::Pair(paired))) = Message::decode(kind, &body) else { continue };
+                Some(ChannelEvent::Message { kind, body, .. }) => {
+                    let Ok(Some(RelayMessage::Pair(paired))) = RelayMessage::decode(kind, &body) else {
+                        continue;
+                    };
                     if paired.token == pair.token && paired.is_initiator == pair.is_initiator {
                         link.stream = paired.stream;
                         return Ok(link);
                     }
                 }
-                Some(Event::Opened(_)) => {}
-                Some(Event::Closed(_)) | None => {
+                Some(ChannelEvent::Opened(_)) => {}
+                Some(ChannelEvent::Closed(_)) | None => {
                     debug!("the relay does not relay for us");
                     return Err(ConnectError::RelayAborted);
                 }
@@ -83,7 +85,7 @@ impl RelayLink {
     /// Waits until the relay is gone, or relays no more.
     pub async fn lost(&mut self) {
         while let Some(event) = self.next().await {
-            if matches!(event, Event::Closed(_)) {
+            if matches!(event, ChannelEvent::Closed(_)) {
                 return;
             }
         }
@@ -98,7 +100,7 @@ impl RelayLink {
 
     /// What the relay does next; nothing once it is gone, or has sent nonsense. Can be
     /// cancelled.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<ChannelEvent> {
         loop {
             while let Some(frame) = self.mux.poll_frame() {
                 self.connection.stream.send(&frame).await.ok()?;

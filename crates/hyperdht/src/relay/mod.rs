@@ -6,16 +6,13 @@
 //! - `message`: what relay and clients tell each other on their channel
 //! - `link`: a client's place at a relay
 //! - `pairings`: who waits for whom at a relay; no I/O; `server`: a relay
-//! - `fuzzing`: clients that send anything
 
 pub mod frame;
 pub mod message;
 pub mod mux;
 
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) mod fuzzing;
 pub(crate) mod link;
-mod pairings;
+pub(crate) mod pairings;
 mod server;
 
 pub use pairings::RelayLimits;

@@ -86,7 +86,7 @@ impl AdaptiveTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::trace;
+    use crate::testing::vectors::trace;
 
     #[test]
     fn waits_are_those_of_the_trace() {

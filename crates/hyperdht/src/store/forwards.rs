@@ -73,7 +73,7 @@ impl Forwards {
     }
 
     /// Servers, announced and own.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.announced.len() + self.own.len()
     }

@@ -13,7 +13,7 @@ mod nat;
 mod puncher;
 mod server;
 #[cfg(test)]
-mod simulation;
+mod tests;
 pub(super) mod throttle;
 
 pub use driver::{Prepared, PunchPlan, PunchRequest, punch_to_server};

@@ -13,10 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Shared by all punchers of a node.
 #[derive(Clone, Debug, Default)]
-pub struct Throttle(Arc<Mutex<State>>);
+pub struct Throttle(Arc<Mutex<ThrottleState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ThrottleState {
     active: u32,
     last: Option<Instant>,
 }
@@ -33,7 +33,7 @@ impl Throttle {
         Some(RandomPunch { throttle: self.clone(), now, sent: false })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ThrottleState> {
         lock(&self.0)
     }
 }

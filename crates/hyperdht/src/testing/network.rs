@@ -56,8 +56,8 @@ pub struct Packet {
     pub data: Vec<u8>,
 }
 
-/// Hosts, the packets between them, and the time, which passes only in [`Network::run_until`].
-pub struct Network {
+/// Hosts, the packets between them, and the time, which passes only in [`SimulatedNetwork::run_until`].
+pub struct SimulatedNetwork {
     pub start: Instant,
     pub now: Instant,
     pub hosts: Vec<Host>,
@@ -74,7 +74,7 @@ pub struct Network {
     number: u64,
 }
 
-impl Network {
+impl SimulatedNetwork {
     pub fn new(now: Instant, seed: [u8; 32]) -> Self {
         Self {
             start: now,
