@@ -24,6 +24,11 @@ pub fn is_bogon(ip: Ipv4Addr) -> bool {
     is_private(ip) || is_reserved(ip)
 }
 
+/// Whether `address` is of our own network, or of one behind the same NAT.
+pub fn is_near(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
+}
+
 /// The one of `theirs` that most likely shares a network with one of `ours`: the first with
 /// equal first three octets, else two, else one (hyperdht/lib/holepuncher.js matchAddress).
 pub fn match_address(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Option<SocketAddrV4> {
@@ -77,7 +82,7 @@ pub fn local_addresses(bound: SocketAddr) -> Vec<SocketAddrV4> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors;
+    use crate::testing::vectors::connect as vectors;
 
     fn addresses(list: &serde_json::Value) -> Vec<SocketAddrV4> {
         let ip = |host: &serde_json::Value| host.as_str().unwrap().parse().unwrap();

@@ -198,8 +198,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{addr, unhex};
-    use crate::vectors::{addrs, cases};
+    use crate::testing::vectors::connect::{addr, unhex};
+    use crate::testing::vectors::{addrs, cases};
 
     #[test]
     fn numbers_and_bytes_are_those_of_the_vectors() {

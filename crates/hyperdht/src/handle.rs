@@ -4,15 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
 use crate::pool::{Pool, PoolSocket};
-use crate::router::Router;
+use crate::router::ServerRequest;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
-use crate::store::Forwards;
 
 /// What a node knows of itself and its network right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +38,20 @@ pub struct Network {
     pub destroyed: bool,
 }
 
+impl Network {
+    /// The socket that requests leave by: the server socket once it is reached from outside.
+    pub(crate) fn via(&self) -> Via {
+        if self.firewalled { Via::Client } else { Via::Server }
+    }
+}
+
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
 pub struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
-    sockets: watch::Receiver<Option<Sockets>>,
+    sockets: watch::Receiver<Option<NodeSockets>>,
     pool: Pool,
     /// What sockets are bound to.
     host: IpAddr,
@@ -53,14 +60,14 @@ pub struct Handle {
 
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
-pub struct Sockets {
+pub struct NodeSockets {
     /// At the port others reach the node at.
     pub server: Socket,
     /// At a random port.
     pub client: Socket,
 }
 
-impl Sockets {
+impl NodeSockets {
     /// Which of the two a datagram came on.
     pub fn via(&self, socket: SocketId) -> Option<Via> {
         if socket == self.server.id() {
@@ -79,8 +86,6 @@ static NEXT_TICKET: AtomicU64 = AtomicU64::new(0);
 /// Names a request or query of a caller, so that it can be cancelled.
 pub(crate) type Ticket = u64;
 
-pub(crate) type WithRouter = Box<dyn FnOnce(&mut Router, &mut Forwards) + Send>;
-
 pub(crate) enum Command {
     /// For the state machines; the others concern the sockets.
     Instruction(Box<Instruction>),
@@ -90,17 +95,49 @@ pub(crate) enum Command {
 }
 
 pub(crate) enum Instruction {
-    Request { ticket: Ticket, request: Request, answer: oneshot::Sender<Result<Reply, RequestError>> },
+    Request {
+        ticket: Ticket,
+        request: Request,
+        answer: oneshot::Sender<Result<Reply, RequestError>>,
+    },
     CancelRequest(Ticket),
-    Query { ticket: Ticket, spec: QuerySpec, events: mpsc::UnboundedSender<QueryEvent> },
+    Query {
+        ticket: Ticket,
+        spec: QuerySpec,
+        events: mpsc::UnboundedSender<QueryEvent>,
+    },
     CancelQuery(Ticket),
-    Answer { incoming: Incoming, answer: Answer },
-    Router(WithRouter),
-    Forget { target: Id, public_key: PublicKey },
+    Answer {
+        incoming: Incoming,
+        answer: Answer,
+    },
+    /// Tells whether the server is new.
+    AddServer {
+        target: Id,
+        record: Bytes,
+        requests: mpsc::Sender<ServerRequest>,
+        done: oneshot::Sender<bool>,
+    },
+    RemoveServer(Id),
+    /// Where a server announced itself from, if it did so at this node.
+    AnnouncedFrom {
+        target: Id,
+        answer: oneshot::Sender<Option<SocketAddrV4>>,
+    },
+    Forget {
+        target: Id,
+        public_key: PublicKey,
+    },
     Bootstrap(Vec<SocketAddrV4>),
     AddNodes(Vec<SocketAddrV4>),
     Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
     Traffic(oneshot::Sender<Traffic>),
+}
+
+impl From<Instruction> for Command {
+    fn from(instruction: Instruction) -> Self {
+        Self::Instruction(Box::new(instruction))
+    }
 }
 
 #[derive(Debug)]
@@ -113,7 +150,7 @@ impl Handle {
     pub(crate) fn new(
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
-        sockets: watch::Receiver<Option<Sockets>>,
+        sockets: watch::Receiver<Option<NodeSockets>>,
         pool: Pool,
         host: IpAddr,
         udx: Udx,
@@ -151,9 +188,25 @@ impl Handle {
         self.instruct(Instruction::Answer { incoming, answer });
     }
 
-    /// Runs `f` inside the node's task.
-    pub fn with_router(&self, f: impl FnOnce(&mut Router, &mut Forwards) + Send + 'static) {
-        self.instruct(Instruction::Router(Box::new(f)));
+    /// Hands requests for the server at `target` to `requests` from now on, and gives `record` to those who
+    /// look for it. False if there is such a server already; `None` if the node is gone.
+    pub async fn add_server(
+        &self,
+        target: Id,
+        record: Bytes,
+        requests: mpsc::Sender<ServerRequest>,
+    ) -> Option<bool> {
+        self.ask(|done| Instruction::AddServer { target, record, requests, done }.into()).await
+    }
+
+    /// Hands no more requests to the server at `target`.
+    pub fn remove_server(&self, target: Id) {
+        self.instruct(Instruction::RemoveServer(target));
+    }
+
+    /// Where a server announced itself from, if it did so at this node.
+    pub async fn announced_from(&self, target: Id) -> Option<SocketAddrV4> {
+        self.ask(|answer| Instruction::AnnouncedFrom { target, answer }.into()).await.flatten()
     }
 
     /// Forgets what this node keeps of a peer of its own that goes.
@@ -171,16 +224,12 @@ impl Handle {
 
     /// The nodes of the routing table, the one heard last first.
     pub async fn nodes(&self) -> Vec<SocketAddrV4> {
-        self.ask(|answer| Command::Instruction(Box::new(Instruction::Nodes(answer))))
-            .await
-            .unwrap_or_default()
+        self.ask(|answer| Instruction::Nodes(answer).into()).await.unwrap_or_default()
     }
 
     /// What the node asked of others so far.
     pub async fn traffic(&self) -> Traffic {
-        self.ask(|answer| Command::Instruction(Box::new(Instruction::Traffic(answer))))
-            .await
-            .unwrap_or_default()
+        self.ask(|answer| Instruction::Traffic(answer).into()).await.unwrap_or_default()
     }
 
     /// Closes the sockets until [`Handle::resume`]; requests and queries fail.
@@ -247,7 +296,7 @@ impl Handle {
     }
 
     fn instruct(&self, instruction: Instruction) {
-        self.send(Command::Instruction(Box::new(instruction)));
+        self.send(instruction.into());
     }
 
     /// A node that is gone drops what is sent to it, and with it the sender of its answer.

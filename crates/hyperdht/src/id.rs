@@ -36,8 +36,8 @@ pub fn common_prefix(a: &Id, b: &Id) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors::{addr, array};
-    use crate::vectors::cases;
+    use crate::testing::vectors::cases;
+    use crate::testing::vectors::connect::{addr, array};
 
     #[test]
     fn ids_are_those_of_the_vectors() {

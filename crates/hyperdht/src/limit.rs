@@ -68,7 +68,7 @@ impl RateLimit {
     }
 
     /// Networks that are counted one by one.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.networks.len()
     }

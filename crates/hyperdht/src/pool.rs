@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use udx::{Socket, SocketId};
 
 use crate::rpc::Via;
+use crate::sync::lock;
 
 /// Probes that wait to be taken; more say nothing new.
 const MAX_PROBES: usize = 16;
@@ -21,16 +22,16 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The further sockets of a node that are open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pool(Arc<Mutex<Sockets>>);
+pub(crate) struct Pool(Arc<Mutex<OpenSockets>>);
 
 #[derive(Debug, Default)]
-struct Sockets {
-    by_number: HashMap<u32, Entry>,
+struct OpenSockets {
+    by_number: HashMap<u32, PoolEntry>,
     numbers: HashMap<SocketId, u32>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PoolEntry {
     socket: Socket,
     probes: mpsc::Sender<SocketAddrV4>,
 }
@@ -75,7 +76,7 @@ impl Pool {
         let (sender, probes) = mpsc::channel(MAX_PROBES);
         let mut sockets = self.lock();
         sockets.numbers.insert(socket.id(), number);
-        sockets.by_number.insert(number, Entry { socket: socket.clone(), probes: sender });
+        sockets.by_number.insert(number, PoolEntry { socket: socket.clone(), probes: sender });
         drop(sockets);
         PoolSocket { number, socket, probes, pool: self.clone() }
     }
@@ -112,9 +113,8 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sockets> {
-        // Every change is a whole one: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OpenSockets> {
+        lock(&self.0)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::payload::Relay;
+use super::payload::RelayInfo;
 use crate::command;
 use crate::handle::{Handle, Network};
 use crate::id::Id;
@@ -35,7 +35,7 @@ const UNANNOUNCE_PATIENCE: Duration = Duration::from_secs(3);
 /// The nodes that relay to a server now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relays {
-    pub relays: Vec<Relay>,
+    pub relays: Vec<RelayInfo>,
     /// What clients are told to ask first: our own public address if we have one, then the
     /// relays, at most three in all.
     pub addresses: Vec<SocketAddrV4>,
@@ -168,13 +168,13 @@ impl Announcer {
     }
 
     /// The relay that a node became by taking the record.
-    async fn announce_to(&self, reply: &Reply) -> Option<Relay> {
+    async fn announce_to(&self, reply: &Reply) -> Option<RelayInfo> {
         let (token, id) = (reply.token?, reply.id?);
         let kind = AnnounceKind::Announce;
         let value = sign_announce(kind, &self.target, &token, &id, &self.keys, &[], 0);
         let request = Request::user(kind.command(), self.target, reply.from).token(token).value(value);
         let answer = self.handle.request(request).await.ok()?;
-        (answer.error == 0).then_some(Relay { relay: reply.from, peer: reply.to })
+        (answer.error == 0).then_some(RelayInfo { relay: reply.from, peer: reply.to })
     }
 
     async fn unannounce_all(&mut self) {

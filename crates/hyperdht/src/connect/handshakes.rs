@@ -56,7 +56,7 @@ pub struct Inserted {
 /// handshake.
 #[derive(Debug)]
 pub struct Handshakes<W, A> {
-    slots: Vec<Option<Slot<W, A>>>,
+    slots: Vec<Option<HandshakeEntry<W, A>>>,
     by_message: HashMap<[u8; 32], usize>,
     per_host: HashMap<Ipv4Addr, usize>,
     /// What ended, in order, with the time it is forgotten.
@@ -65,16 +65,16 @@ pub struct Handshakes<W, A> {
 }
 
 #[derive(Debug)]
-struct Slot<W, A> {
+struct HandshakeEntry<W, A> {
     message: [u8; 32],
     host: Ipv4Addr,
     serial: u64,
-    state: State<W, A>,
+    state: HandshakeState<W, A>,
     ended: bool,
 }
 
 #[derive(Debug)]
-enum State<W, A> {
+enum HandshakeState<W, A> {
     Undecided(Vec<W>),
     Answered(A),
     Refused,
@@ -124,8 +124,8 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         let message = hash(&[message]);
         let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         self.serial += 1;
-        let state = State::Undecided(vec![waiter]);
-        let slot = Some(Slot { message, host, serial: self.serial, state, ended: false });
+        let state = HandshakeState::Undecided(vec![waiter]);
+        let slot = Some(HandshakeEntry { message, host, serial: self.serial, state, ended: false });
         match self.slots.get_mut(index) {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
@@ -138,13 +138,13 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     /// Decides an undecided handshake: an answer, or silence for good. Who waited for it.
     pub fn answer(&mut self, id: HandshakeId, answer: Option<A>) -> Vec<W> {
         let Some(slot) = self.get_mut(id) else { return Vec::new() };
-        if !matches!(slot.state, State::Undecided(_)) {
+        if !matches!(slot.state, HandshakeState::Undecided(_)) {
             return Vec::new();
         }
         let refused = answer.is_none();
-        let state = answer.map_or(State::Refused, State::Answered);
+        let state = answer.map_or(HandshakeState::Refused, HandshakeState::Answered);
         match std::mem::replace(&mut slot.state, state) {
-            State::Undecided(waiters) if !refused => waiters,
+            HandshakeState::Undecided(waiters) if !refused => waiters,
             _ => Vec::new(),
         }
     }
@@ -206,12 +206,12 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         }
     }
 
-    fn get_mut(&mut self, id: HandshakeId) -> Option<&mut Slot<W, A>> {
+    fn get_mut(&mut self, id: HandshakeId) -> Option<&mut HandshakeEntry<W, A>> {
         self.slots.get_mut(id.index)?.as_mut().filter(|slot| slot.serial == id.serial)
     }
 }
 
-impl<W: PartialEq, A: Clone> State<W, A> {
+impl<W: PartialEq, A: Clone> HandshakeState<W, A> {
     fn join(&mut self, waiter: W) -> Arrival<W, A> {
         match self {
             Self::Undecided(waiters) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::address::local_addresses;
 use crate::handle::Handle;
 use crate::rpc::Reply;
+use crate::sync::lock;
 
 /// Patience with a byte sent to ourselves (hyperdht/index.js validateLocalAddresses).
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -52,12 +53,12 @@ impl LocalAddresses {
         }
         let reached = reaches_itself(ip).await;
         let proof = if reached { Proof::Reached } else { Proof::Failed(Instant::now()) };
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(ip, proof);
+        lock(&self.proven).insert(ip, proof);
         reached
     }
 
     fn known(&self, ip: Ipv4Addr) -> Option<Proof> {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
+        lock(&self.proven).get(&ip).copied()
     }
 }
 

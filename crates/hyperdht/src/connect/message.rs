@@ -129,8 +129,8 @@ mod tests {
 
     use super::*;
     use crate::command;
-    use crate::connect::vectors::{addr, array, bytes, case, unhex};
     use crate::rpc::message::{Message, RequestMessage, ResponseMessage};
+    use crate::testing::vectors::connect::{addr, array, bytes, case, unhex};
 
     fn mode(v: &Value) -> Mode {
         Mode::from_uint(v["mode"].as_u64().unwrap()).unwrap()

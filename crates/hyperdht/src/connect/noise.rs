@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{array, bytes, case, unhex};
+    use crate::testing::vectors::connect::{array, bytes, case, unhex};
 
     #[test]
     fn a_whole_handshake_is_that_of_the_vector() {

@@ -60,7 +60,7 @@ impl Firewall {
 
 /// A node that relays handshakes and punches to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Relay {
+pub struct RelayInfo {
     /// Where the node is reached.
     pub relay: SocketAddrV4,
     /// The server as that node sees it.
@@ -69,10 +69,10 @@ pub struct Relay {
 
 /// How a server wants to be punched to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holepunch {
+pub struct HolepunchInfo {
     /// Names this handshake in PEER_HOLEPUNCH messages.
     pub id: u64,
-    pub relays: Vec<Relay>,
+    pub relays: Vec<RelayInfo>,
 }
 
 /// The stream a peer has made for this connection.
@@ -101,7 +101,7 @@ pub struct NoisePayload {
     /// One of [`error`]; more than 252 can't be sent.
     pub error: u64,
     pub firewall: Firewall,
-    pub holepunch: Option<Holepunch>,
+    pub holepunch: Option<HolepunchInfo>,
     /// Where the peer may be reached: its public address if it knows it, then its local ones.
     pub addresses4: Vec<SocketAddrV4>,
     /// Read and never used, as in JavaScript.
@@ -212,11 +212,11 @@ const UDX_VERSION: u64 = 1;
 const REUSABLE_SOCKET: u64 = 1;
 const RELAY_THROUGH_VERSION: u64 = 1;
 
-fn decode_holepunch(r: &mut Reader) -> Result<Holepunch, Malformed> {
+fn decode_holepunch(r: &mut Reader) -> Result<HolepunchInfo, Malformed> {
     let id = r.uint()?;
-    let relays = r.array(2 * ADDR4_SIZE, |r| Ok(Relay { relay: r.addr4()?, peer: r.addr4()? }))?;
-    let usable = |r: &Relay| r.relay.port() != 0 && r.peer.port() != 0;
-    Ok(Holepunch { id, relays: relays.into_iter().filter(usable).take(MAX_ADDRESSES).collect() })
+    let relays = r.array(2 * ADDR4_SIZE, |r| Ok(RelayInfo { relay: r.addr4()?, peer: r.addr4()? }))?;
+    let usable = |r: &RelayInfo| r.relay.port() != 0 && r.peer.port() != 0;
+    Ok(HolepunchInfo { id, relays: relays.into_iter().filter(usable).take(MAX_ADDRESSES).collect() })
 }
 
 fn decode_udx(r: &mut Reader) -> Result<UdxInfo, Malformed> {
@@ -251,7 +251,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{addr, addrs, array, bytes, case, unhex};
+    use crate::testing::vectors::connect::{addr, addrs, array, bytes, case, unhex};
 
     fn from_json(v: &Value) -> NoisePayload {
         let number = |v: &Value| v.as_u64().unwrap_or(0);
@@ -260,13 +260,13 @@ mod tests {
             version: v["version"].as_u64().unwrap_or(VERSION),
             error: number(&v["error"]),
             firewall: Firewall::from_uint(number(&v["firewall"])),
-            holepunch: present("holepunch").map(|h| Holepunch {
+            holepunch: present("holepunch").map(|h| HolepunchInfo {
                 id: number(&h["id"]),
                 relays: h["relays"]
                     .as_array()
                     .unwrap()
                     .iter()
-                    .map(|r| Relay { relay: addr(&r["relayAddress"]), peer: addr(&r["peerAddress"]) })
+                    .map(|r| RelayInfo { relay: addr(&r["relayAddress"]), peer: addr(&r["peerAddress"]) })
                     .collect(),
             }),
             addresses4: addrs(&v["addresses4"]),

@@ -92,7 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{array, case, unhex};
+    use crate::testing::vectors::connect::{array, case, unhex};
 
     #[test]
     fn vectors_decode_and_encode_byte_for_byte() {

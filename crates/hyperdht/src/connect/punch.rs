@@ -135,7 +135,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{addr, addrs, array, bytes, case, unhex};
+    use crate::testing::vectors::connect::{addr, addrs, array, bytes, case, unhex};
 
     fn from_json(v: &Value) -> HolepunchPayload {
         let present = |key: &str| v.get(key).filter(|x| !x.is_null());

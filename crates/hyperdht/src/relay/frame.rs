@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{bytes, case, unhex};
+    use crate::testing::vectors::connect::{bytes, case, unhex};
 
     fn message(channel: u64, kind: u64, body: &'static [u8]) -> Frame<'static> {
         Frame::Message { channel, kind, body }

@@ -30,7 +30,7 @@ pub struct ChannelId(u64);
 
 /// What the peer has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum ChannelEvent {
     /// It has opened its end of a channel.
     Opened(ChannelId),
     Message {
@@ -54,7 +54,7 @@ pub struct Mux {
     /// What the peer's channels are here, by its ids.
     remote: Vec<Option<ChannelId>>,
     frames: VecDeque<Vec<u8>>,
-    events: VecDeque<Event>,
+    events: VecDeque<ChannelEvent>,
 }
 
 /// A channel of ours.
@@ -125,7 +125,7 @@ impl Mux {
     }
 
     /// What the peer has done, in order.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<ChannelEvent> {
         self.events.pop_front()
     }
 
@@ -141,14 +141,14 @@ impl Mux {
             Frame::Close { channel } => {
                 if let Some(local) = self.of_remote(channel) {
                     self.forget(local, channel);
-                    self.events.push_back(Event::Closed(local));
+                    self.events.push_back(ChannelEvent::Closed(local));
                 }
                 Ok(())
             }
             Frame::Message { channel, kind, body } => {
                 // One that is closed here may not have heard of it yet.
                 if let Some(channel) = self.of_remote(channel) {
-                    self.events.push_back(Event::Message { channel, kind, body: body.to_vec() });
+                    self.events.push_back(ChannelEvent::Message { channel, kind, body: body.to_vec() });
                 }
                 Ok(())
             }
@@ -181,7 +181,7 @@ impl Mux {
             Some(local) if !local.is_closed => {
                 local.remote = Some(remote);
                 self.remote[index] = Some(channel);
-                self.events.push_back(Event::Opened(channel));
+                self.events.push_back(ChannelEvent::Opened(channel));
             }
             // It was closed before, which the peer learns when it comes to that.
             _ => self.local[place] = None,
@@ -196,7 +196,7 @@ impl Mux {
             *place = None;
         }
         if !was_closed {
-            self.events.push_back(Event::Closed(ChannelId(channel)));
+            self.events.push_back(ChannelEvent::Closed(ChannelId(channel)));
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{bytes, case, unhex};
+    use crate::testing::vectors::connect::{bytes, case, unhex};
 
     /// Carries all frames from one to the other.
     fn carry(from: &mut Mux, to: &mut Mux) {
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    fn events(mux: &mut Mux) -> Vec<Event> {
+    fn events(mux: &mut Mux) -> Vec<ChannelEvent> {
         std::iter::from_fn(|| mux.poll_event()).collect()
     }
 
@@ -259,14 +259,14 @@ mod tests {
         a.send(ours, 3, b"early");
         let theirs = b.open(b"test", b"id");
         carry(&mut a, &mut b);
-        let message = Event::Message { channel: theirs, kind: 3, body: b"early".to_vec() };
-        assert_eq!(events(&mut b), [Event::Opened(theirs), message]);
+        let message = ChannelEvent::Message { channel: theirs, kind: 3, body: b"early".to_vec() };
+        assert_eq!(events(&mut b), [ChannelEvent::Opened(theirs), message]);
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Opened(ours)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Opened(ours)]);
         b.close(theirs);
         b.send(theirs, 0, b"late");
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Closed(ours)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Closed(ours)]);
         assert_eq!(a.open(b"test", b"id"), ours);
     }
 
@@ -297,7 +297,7 @@ mod tests {
         let channel = a.open(b"test", b"");
         carry(&mut a, &mut b);
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Closed(channel)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Closed(channel)]);
         assert_eq!(a.handle(&bytes("protomux-reject")), Err(MuxError::InvalidReject));
     }
 
@@ -310,7 +310,7 @@ mod tests {
         carry(&mut b, &mut a);
         assert_eq!(events(&mut a), []);
         carry(&mut a, &mut b);
-        assert_eq!(events(&mut b), [Event::Opened(ChannelId(1)), Event::Closed(ChannelId(1))]);
+        assert_eq!(events(&mut b), [ChannelEvent::Opened(ChannelId(1)), ChannelEvent::Closed(ChannelId(1))]);
     }
 
     #[test]

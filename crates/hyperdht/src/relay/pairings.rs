@@ -167,7 +167,7 @@ impl Pairings {
     }
 
     /// Entries held for all clients together.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.sessions.len() + self.waiting.len() + self.pairs.len()
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt};
 
-use crate::store::Generations;
+use crate::generations::Generations;
 
 /// Addresses remembered in a generation, and for how long (JavaScript's values).
 const MAX_ADDRESSES: usize = 65_536;
@@ -86,7 +86,7 @@ impl AdaptiveTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::trace;
+    use crate::testing::vectors::trace;
 
     #[test]
     fn waits_are_those_of_the_trace() {

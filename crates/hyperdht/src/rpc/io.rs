@@ -98,7 +98,7 @@ impl<O: Copy> Io<O> {
         self.requests.len()
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
         let request = self.by_tid.get(&tid).and_then(|id| self.requests.get(id));
         request.is_some_and(|request| request.request.to == to)

@@ -161,8 +161,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{addr, unhex};
-    use crate::vectors::{addrs, cases, datagrams, optional_array, optional_bytes};
+    use crate::testing::vectors::connect::{addr, unhex};
+    use crate::testing::vectors::{addrs, cases, datagrams, optional_array, optional_bytes};
 
     fn tid(value: &Value) -> u16 {
         u16::try_from(value["tid"].as_u64().unwrap()).unwrap()

@@ -2,16 +2,15 @@
 //! datagrams and the time, and gives back datagrams, events and its next deadline.
 //!
 //! # Layout
-//! - `message`: what is on the wire; `seam`: what crosses the border of this module
+//! - `message`: what is on the wire; `request`: what crosses the border of this module
 //! - `io`, `window`, `adaptive`, `token`: requests under way
 //! - `table`, `nat`, `health`: what is known of others and of oneself
 //! - `query`: one iterative query; `queries`: all that run
-//! - `requests`: answers to others; `bootstrap`, `upkeep`: what a node does by itself
+//! - `answers`: answers to others; `bootstrap`, `upkeep`: what a node does by itself
 
 mod adaptive;
+mod answers;
 mod bootstrap;
-#[cfg(test)]
-mod exchanges;
 pub(crate) mod filter;
 mod health;
 mod io;
@@ -19,11 +18,10 @@ pub mod message;
 mod nat;
 mod queries;
 mod query;
-mod requests;
-mod seam;
-#[cfg(test)]
-mod simulation;
+mod request;
 mod table;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upkeep;
 mod window;
@@ -37,6 +35,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::id::{Id, node_id};
 use crate::limit::RateLimit;
+use answers::DelayedPings;
 use bootstrap::{NetworkCheck, Phase};
 pub use filter::may_use;
 use health::{Health, HealthMonitor};
@@ -44,9 +43,8 @@ pub use io::Traffic;
 use io::{Expiry, Io};
 use message::{Message, ResponseMessage};
 pub use nat::NatSampler;
-use queries::Running;
-use requests::DelayedPings;
-pub use seam::{
+use queries::RunningQuery;
+pub use request::{
     Answer, Incoming, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Token, Transmit, Via,
 };
 pub use table::K;
@@ -141,7 +139,7 @@ pub struct Rpc {
     bootstrap_known: bool,
     phase: Phase,
     check: Option<NetworkCheck>,
-    queries: BTreeMap<QueryId, Running>,
+    queries: BTreeMap<QueryId, RunningQuery>,
     next_query: u64,
     clock: Clock,
     delayed_pings: DelayedPings,
@@ -180,7 +178,7 @@ impl Rpc {
             clock,
             delayed_pings: DelayedPings::default(),
             newcomers: PingedNewcomers::default(),
-            limit: RateLimit::new(requests::PER_SECOND, requests::BURST),
+            limit: RateLimit::new(answers::PER_SECOND, answers::BURST),
             sampled_strangers: HashSet::new(),
             sampled_hosts: HashMap::new(),
             events: VecDeque::new(),
@@ -340,13 +338,13 @@ impl Rpc {
     }
 
     /// Whether a request of this node with that tid is under way.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
         self.io.has_asked(to, tid)
     }
 
     /// Entries of all that grows and shrinks, but for the table.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         let strangers = self.sampled_strangers.len() + self.sampled_hosts.len() + self.newcomers.len();
         let waiting = self.queries.len() + self.delayed_pings.len() + self.events.len();

@@ -109,7 +109,7 @@ impl NatSampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::{text_addr, trace};
+    use crate::testing::vectors::{text_addr, trace};
 
     #[test]
     fn conclusions_are_those_of_the_traces() {

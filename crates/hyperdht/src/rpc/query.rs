@@ -29,7 +29,7 @@ pub enum Next {
     Visit(SocketAddrV4),
     /// Nothing until an answer or a timeout comes.
     Wait,
-    /// The caller's nodes have failed: [`Query::add_from_table`], then ask again.
+    /// The caller's nodes have failed: [`IterativeQuery::add_from_table`], then ask again.
     TryTable,
     Done,
 }
@@ -43,7 +43,7 @@ pub struct DownHint {
 
 /// The state of one query.
 #[derive(Debug)]
-pub struct Query {
+pub struct IterativeQuery {
     pub spec: QuerySpec,
     /// The replies closest to the target, closest first.
     pub closest: Vec<Closest>,
@@ -78,9 +78,9 @@ enum Seen {
     Down,
 }
 
-impl Query {
+impl IterativeQuery {
     /// Starts with the nodes of `spec`; the caller adds those of its table and the bootstrap
-    /// nodes while [`Query::wants_more`].
+    /// nodes while [`IterativeQuery::wants_more`].
     pub fn new(now: Instant, mut spec: QuerySpec, own_id: Id, defended: bool) -> Self {
         let nodes = std::mem::take(&mut spec.nodes);
         let mut query = Self {
@@ -163,7 +163,7 @@ impl Query {
         Next::Done
     }
 
-    /// A node answered. `slow` says whether [`Query::handle_slow`] was told of it before. Nodes
+    /// A node answered. `slow` says whether [`IterativeQuery::handle_slow`] was told of it before. Nodes
     /// to be told that one they named is down are added to `hints`.
     pub fn handle_reply(&mut self, reply: &Reply, slow: bool, hints: &mut Vec<DownHint>) {
         self.settle(slow);

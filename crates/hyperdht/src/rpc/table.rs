@@ -206,8 +206,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::array;
-    use crate::vectors::trace;
+    use crate::testing::vectors::connect::array;
+    use crate::testing::vectors::trace;
 
     fn node(id: Id, host: [u8; 4]) -> Node {
         let addr = SocketAddrV4::new(host.into(), 1);

@@ -58,8 +58,8 @@ fn same(a: &Token, b: &Token) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors::array;
-    use crate::vectors::cases;
+    use crate::testing::vectors::cases;
+    use crate::testing::vectors::connect::array;
 
     #[test]
     fn tokens_and_secrets_are_those_of_the_vectors() {

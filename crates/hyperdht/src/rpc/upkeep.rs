@@ -99,7 +99,7 @@ impl Clock {
 pub(super) struct PingedNewcomers(HashMap<SocketAddrV4, u64>);
 
 impl PingedNewcomers {
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.0.len()
     }

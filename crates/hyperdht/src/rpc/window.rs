@@ -55,7 +55,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::trace;
+    use crate::testing::vectors::trace;
 
     #[test]
     fn it_fills_and_drains_as_in_the_trace() {

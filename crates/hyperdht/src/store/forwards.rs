@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::generations::Generations;
 use crate::id::Id;
-use crate::store::Generations;
 
 /// Entries a generation holds, and how long an entry lives unused (JavaScript's values).
 const MAX_FORWARDS: usize = 65_536;
@@ -73,7 +73,7 @@ impl Forwards {
     }
 
     /// Servers, announced and own.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         self.announced.len() + self.own.len()
     }

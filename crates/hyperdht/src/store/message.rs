@@ -292,8 +292,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{array, unhex};
-    use crate::vectors::{addrs, cases, datagrams, key_pair, optional_array, optional_bytes, session_id};
+    use crate::testing::vectors::connect::{array, unhex};
+    use crate::testing::vectors::{
+        addrs, cases, datagrams, key_pair, optional_array, optional_bytes, session_id,
+    };
 
     fn peer(value: &Value) -> Peer {
         Peer { public_key: array(&value["publicKey"]), relay_addresses: addrs(&value["relayAddresses"]) }

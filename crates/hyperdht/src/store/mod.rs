@@ -1,7 +1,6 @@
 //! What this node keeps for others (spec/dht.md §10, §11).
 
 mod forwards;
-mod generations;
 pub mod message;
 mod records;
 
@@ -15,11 +14,11 @@ use secret_stream::PublicKey;
 use crate::command;
 use crate::crypto::hash;
 use crate::encoding::Reader;
+use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
 pub use forwards::{Forward, Forwards};
-pub use generations::Generations;
 use message::{
     Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, PluginRequest, announce_signable,
 };
@@ -142,7 +141,7 @@ impl Store {
     }
 
     /// Records and values, and the networks they came from.
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn held(&self) -> usize {
         let limits = self.limits.as_ref();
         let sources = limits.map_or(0, |limits| limits.announces.held() + limits.puts.held());
@@ -313,13 +312,13 @@ mod tests {
     const OWN: Id = [9; 32];
     const TOKEN: [u8; 32] = [8; 32];
 
-    struct Node {
+    struct TestStore {
         now: Now,
         store: Store,
         forwards: Forwards,
     }
 
-    impl Node {
+    impl TestStore {
         fn new() -> Self {
             let instant = Instant::now();
             let now = Now { instant, unix_millis: 1_000_000 };
@@ -367,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_bump_only_rises_and_never_far_ahead_of_the_clock() {
-        let (mut node, target) = (Node::new(), [1; 32]);
+        let (mut node, target) = (TestStore::new(), [1; 32]);
         for (bump, expected) in [(5, 5), (3, 5), (1_060_000, 1_060_000), (1_060_001, 1_060_000)] {
             assert!(node.announce(target, &KeyPair::generate(), bump).is_some());
             assert_eq!(node.lookup(target).unwrap().bump, expected);
@@ -376,7 +375,7 @@ mod tests {
 
     #[test]
     fn own_servers_are_found_and_never_overwritten() {
-        let (mut node, key_pair) = (Node::new(), KeyPair::generate());
+        let (mut node, key_pair) = (TestStore::new(), KeyPair::generate());
         let target = hash(&[&key_pair.public_key()]);
         let own =
             Peer { public_key: key_pair.public_key(), relay_addresses: vec!["1.2.3.4:5".parse().unwrap()] };
@@ -390,7 +389,7 @@ mod tests {
 
     #[test]
     fn values_of_more_than_the_limit_are_not_stored() {
-        let mut node = Node::new();
+        let mut node = TestStore::new();
         for (size, stored) in [(MAX_VALUE_SIZE, true), (MAX_VALUE_SIZE + 1, false)] {
             let value = vec![1; size];
             let target = hash(&[&value]);
@@ -407,7 +406,7 @@ mod tests {
 
     #[test]
     fn one_network_writes_no_more_than_its_share() {
-        let mut node = Node::new();
+        let mut node = TestStore::new();
         let mut put = |ip, i: u32| {
             let value = i.to_le_bytes().to_vec();
             node.ask_from(ip, command::IMMUTABLE_PUT, hash(&[&value]), Some(value)).is_some()

@@ -97,7 +97,7 @@ impl Records {
         self.old.remove(target, public_key);
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.young.len + self.old.len
     }

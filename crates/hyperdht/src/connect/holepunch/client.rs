@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use super::puncher::{Action, Failure, Outcome, Puncher, Setup, Slot};
 use super::throttle::RandomPunch;
-use crate::connect::payload::{Firewall, Relay, error};
+use crate::connect::payload::{Firewall, RelayInfo, error};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 
 /// What a server that does not know its NAT yet gets to find out (hyperdht/lib/connect.js).
@@ -24,7 +24,7 @@ pub struct Start {
     /// The server as that node sees it.
     pub server: SocketAddrV4,
     /// The node that passes the first round on, and the server as that one sees it.
-    pub relay: Relay,
+    pub relay: RelayInfo,
     /// The connection runs over a third party meanwhile, or may: there is time to try later.
     pub has_relay: bool,
     /// Makes the tokens.
@@ -33,7 +33,7 @@ pub struct Start {
 
 /// What the server answered to an [`Action::Ask`].
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct PunchReply {
     /// The client's socket as the node sees it.
     pub seen_as: SocketAddrV4,
     /// The node.
@@ -96,7 +96,7 @@ impl ClientPunch {
     }
 
     /// The end of an [`Action::Ask`]; `None` if no answer came.
-    pub fn handle_reply(&mut self, now: Instant, reply: Option<Reply>) {
+    pub fn handle_reply(&mut self, now: Instant, reply: Option<PunchReply>) {
         if self.puncher.outcome().is_some() || !matches!(self.step, Step::Asking(_)) {
             return;
         }
@@ -228,7 +228,7 @@ impl ClientPunch {
         self.puncher.freeze();
         let token = self.start.secure.token(*self.start.server.ip());
         let payload = HolepunchPayload { remote_token: self.server_token, ..self.payload() };
-        let direct = Relay { relay: self.start.node, peer: self.start.server };
+        let direct = RelayInfo { relay: self.start.node, peer: self.start.server };
         let random = if self.puncher.is_random() {
             match self.puncher.try_random(now) {
                 Some(random) => Some(random),
@@ -256,14 +256,14 @@ impl ClientPunch {
     /// Tells the server, and ends.
     fn give_up(&mut self, failure: Failure) {
         let payload = HolepunchPayload::abort(self.round);
-        let Relay { relay, peer } = self.start.relay;
+        let RelayInfo { relay, peer } = self.start.relay;
         self.puncher.push(Action::GiveUp { relay, peer, payload });
         self.puncher.fail(failure);
     }
 
-    fn ask(&mut self, question: Question, way: Relay, payload: HolepunchPayload) {
+    fn ask(&mut self, question: Question, way: RelayInfo, payload: HolepunchPayload) {
         self.round += 1;
-        let Relay { relay, peer } = way;
+        let RelayInfo { relay, peer } = way;
         self.puncher.push(Action::Ask { by: self.puncher.slot(), relay, peer, payload });
         self.step = Step::Asking(question);
     }

@@ -13,8 +13,8 @@ const FIRST_SAMPLES: usize = 3;
 /// Collects how nodes of the DHT see one socket, and concludes where a peer may reach it.
 #[derive(Clone, Debug, Default)]
 pub struct NatView {
-    hosts: Tally<Ipv4Addr>,
-    addresses: Tally<SocketAddrV4>,
+    hosts: Counts<Ipv4Addr>,
+    addresses: Counts<SocketAddrV4>,
     seen_by: HashSet<SocketAddrV4>,
     sampled: usize,
     is_frozen: bool,
@@ -89,15 +89,15 @@ impl NatView {
 
 /// Values with the number of times each was added, the most frequent first.
 #[derive(Clone, Debug)]
-struct Tally<T>(Vec<(T, usize)>);
+struct Counts<T>(Vec<(T, usize)>);
 
-impl<T> Default for Tally<T> {
+impl<T> Default for Counts<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: Copy + PartialEq> Tally<T> {
+impl<T: Copy + PartialEq> Counts<T> {
     fn add(&mut self, value: T) {
         let Some(at) = self.0.iter().position(|(known, _)| *known == value) else {
             return self.0.push((value, 1));
@@ -125,7 +125,7 @@ impl<T: Copy + PartialEq> Tally<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::vectors::case;
+    use crate::testing::vectors::connect::case;
 
     fn node(i: usize) -> SocketAddrV4 {
         SocketAddrV4::new(Ipv4Addr::from(u32::try_from(0x0808_0000 + i).unwrap()), 1)

@@ -171,7 +171,7 @@ enum Strategy {
     /// Each knows the other's port.
     Consistent,
     /// The peer's port is guessed.
-    Guess { host: Ipv4Addr, ports: Ports },
+    Guess { host: Ipv4Addr, ports: GuessedPorts },
     /// The peer guesses one of ours.
     Birthday { to: SocketAddrV4, next: usize, is_first_round: bool },
 }
@@ -340,7 +340,7 @@ impl Puncher {
                 (Strategy::Consistent, if self.is_initiator { Duration::ZERO } else { CONSISTENT_TICK })
             }
             (Firewall::Consistent, Firewall::Random, Some(to)) => {
-                (Strategy::Guess { host: *to.ip(), ports: Ports::new(&mut self.rng) }, Duration::ZERO)
+                (Strategy::Guess { host: *to.ip(), ports: GuessedPorts::new(&mut self.rng) }, Duration::ZERO)
             }
             (Firewall::Random, Firewall::Consistent, Some(to)) => {
                 self.open_birthday_sockets(to);
@@ -481,14 +481,14 @@ fn coerced(firewall: Firewall) -> Firewall {
     if firewall == Firewall::Open { Firewall::Consistent } else { firewall }
 }
 
-/// Ports in a random order, each once before any comes again.
+/// GuessedPorts in a random order, each once before any comes again.
 #[derive(Debug)]
-struct Ports {
+struct GuessedPorts {
     at: u32,
     step: u32,
 }
 
-impl Ports {
+impl GuessedPorts {
     fn new(rng: &mut StdRng) -> Self {
         let step = loop {
             let step = rng.random_range(1..GUESSED_PORTS);
@@ -517,7 +517,7 @@ mod tests {
 
     #[test]
     fn every_port_is_guessed_once() {
-        let mut ports = Ports::new(&mut StdRng::seed_from_u64(1));
+        let mut ports = GuessedPorts::new(&mut StdRng::seed_from_u64(1));
         let all: HashSet<u16> = (0..GUESSED_PORTS).map(|_| ports.next()).collect();
         assert_eq!(all.len(), GUESSED_PORTS as usize);
         assert_eq!(u32::from(*all.iter().min().unwrap()), FIRST_GUESSED_PORT);

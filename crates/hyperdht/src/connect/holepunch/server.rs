@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 4;
 
 /// A client's round, decrypted.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ClientRound {
     pub number: RequestNumber,
     /// Which socket of ours it came on, if it was one of these.
     pub by: Option<Slot>,
@@ -42,7 +42,7 @@ pub struct ServerPunch {
     has_relay: bool,
     round: u64,
     is_remote_punching: bool,
-    waiting: VecDeque<Request>,
+    waiting: VecDeque<ClientRound>,
     /// Until the client begins.
     deadline: Option<Instant>,
 }
@@ -62,7 +62,7 @@ impl ServerPunch {
     }
 
     /// A round of the client's.
-    pub fn handle_request(&mut self, now: Instant, request: Request) {
+    pub fn handle_request(&mut self, now: Instant, request: ClientRound) {
         if self.puncher.outcome().is_some() {
             return;
         }
@@ -138,7 +138,7 @@ impl ServerPunch {
         }
     }
 
-    fn answer(&mut self, now: Instant, request: &Request) {
+    fn answer(&mut self, now: Instant, request: &ClientRound) {
         let payload = &request.payload;
         let nat = self.puncher.nat();
         let is_us = |to| nat.is_consistent() && nat.addresses().is_some_and(|own| own.contains(&to));
@@ -181,7 +181,7 @@ impl ServerPunch {
         self.puncher.push(Action::Answer { to: request.number, by, payload: answer });
     }
 
-    fn abort_request(&mut self, request: &Request, error: u64, failure: Failure) {
+    fn abort_request(&mut self, request: &ClientRound, error: u64, failure: Failure) {
         self.waiting.push_back(request.clone());
         self.abort(error, failure);
     }

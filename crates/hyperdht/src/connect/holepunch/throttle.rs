@@ -1,7 +1,9 @@
 //! How often a node sends to ports at random.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
 /// fills the tables of a router.
@@ -11,10 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Shared by all punchers of a node.
 #[derive(Clone, Debug, Default)]
-pub struct Throttle(Arc<Mutex<State>>);
+pub struct Throttle(Arc<Mutex<ThrottleState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ThrottleState {
     active: u32,
     last: Option<Instant>,
 }
@@ -31,8 +33,8 @@ impl Throttle {
         Some(RandomPunch { throttle: self.clone(), now, sent: false })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ThrottleState> {
+        lock(&self.0)
     }
 }
 

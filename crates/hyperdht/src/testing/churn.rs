@@ -15,7 +15,7 @@ use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::{mpsc, oneshot, watch};
 use udx::Udx;
 
-use super::network::{Nat, Network};
+use super::network::{Nat, SimulatedNetwork};
 use crate::command;
 use crate::connect::announcer::{Announcer, Order, Relays};
 use crate::crypto::hash;
@@ -33,7 +33,7 @@ const JOINS_PER_SECOND: usize = 20;
 
 /// A network to be simulated.
 #[derive(Clone, Copy, Debug)]
-pub struct TownConfig {
+pub struct ChurnConfig {
     /// Persistent nodes, each on a host and in a network of its own.
     pub nodes: usize,
     /// Share of the nodes that leave without a word, and as many others that join, in ten
@@ -46,8 +46,8 @@ pub struct TownConfig {
 }
 
 /// The network, and those who live in it.
-pub struct Town {
-    network: Network,
+pub struct ChurningNetwork {
+    network: SimulatedNetwork,
     commands: mpsc::UnboundedReceiver<(usize, Command)>,
     sender: mpsc::UnboundedSender<(usize, Command)>,
     /// When the next node is replaced, and how long it takes until another is.
@@ -76,18 +76,18 @@ pub struct Census {
     pub most: usize,
 }
 
-impl Town {
+impl ChurningNetwork {
     /// Builds the network and lets it settle for a minute, without churn.
     ///
     /// Has to run on a current-thread runtime whose clock is paused.
-    pub async fn new(config: TownConfig) -> Self {
+    pub async fn new(config: ChurnConfig) -> Self {
         let now = tokio::time::Instant::now().into_std();
-        let mut network = Network::new(now, [config.seed; 32]);
+        let mut network = SimulatedNetwork::new(now, [config.seed; 32]);
         network.loss = config.loss;
         network.keep_events = false;
         let (sender, commands) = mpsc::unbounded_channel();
         let (udx, _datagrams) = Udx::spawn(udx::Config::default());
-        let mut town = Self {
+        let mut churning = Self {
             network,
             commands,
             sender,
@@ -98,20 +98,20 @@ impl Town {
             udx,
         };
         for i in 0..config.nodes {
-            let host = town.network.persistent();
+            let host = churning.network.persistent();
             if i > 0 {
-                town.residents.push(host);
+                churning.residents.push(host);
             }
-            town.live(Duration::from_secs(1) / u32::try_from(JOINS_PER_SECOND).unwrap_or(1)).await;
+            churning.live(Duration::from_secs(1) / u32::try_from(JOINS_PER_SECOND).unwrap_or(1)).await;
         }
-        town.live(Duration::from_secs(60)).await;
+        churning.live(Duration::from_secs(60)).await;
         let replaced = config.churn * config.nodes as f64;
         if replaced > 0.0 {
             let every = Duration::from_secs(600).div_f64(replaced);
-            town.change_every = Some(every);
-            town.next_change = Some(town.network.now + every);
+            churning.change_every = Some(every);
+            churning.next_change = Some(churning.network.now + every);
         }
-        town
+        churning
     }
 
     /// Lets time pass.
@@ -128,7 +128,7 @@ impl Town {
             tokio::select! {
                 biased;
                 result = &mut future => return result,
-                Some((host, command)) = self.commands.recv() => self.obey(host, command),
+                Some((host, command)) = self.commands.recv() => self.do_command(host, command),
                 () = tokio::time::sleep_until(wake.into()) => self.advance(),
             }
         }
@@ -166,7 +166,7 @@ impl Town {
         let living = self.network.hosts.iter().filter(|host| host.alive);
         living.fold(Census::default(), |mut sum, host| {
             let machine = &host.machine;
-            let (table, under_way) = (machine.rpc.node_count(), machine.held());
+            let (table, under_way) = (machine.rpc.node_count(), machine.held() + host.callers.held());
             let stored = machine.store.held() + machine.forwards.held();
             sum.nodes += 1;
             sum.table_entries += table;
@@ -197,7 +197,7 @@ impl Town {
         Visitor { handle }
     }
 
-    fn obey(&mut self, host: usize, command: Command) {
+    fn do_command(&mut self, host: usize, command: Command) {
         match command {
             Command::Instruction(instruction) => self.network.instruct(host, *instruction),
             Command::Suspend(done) | Command::Destroy(done) => drop(done.send(())),
@@ -287,4 +287,82 @@ impl Visitor {
 /// A server that runs; it ends when this is dropped.
 pub struct Listening {
     _orders: mpsc::Sender<Order>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secret_stream::KeyPair;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// How many of `count` lookups, with a pause after each, find what was announced.
+    async fn look(
+        network: &mut ChurningNetwork,
+        seeker: &Visitor,
+        keys: &[KeyPair],
+        count: usize,
+        pause: Duration,
+    ) -> usize {
+        let mut found = 0;
+        for (i, keys) in keys.iter().enumerate().cycle().take(count) {
+            let topic = [i as u8; 32];
+            found += usize::from(network.meanwhile(seeker.finds(topic, &keys.public_key())).await);
+            network.live(pause).await;
+        }
+        found
+    }
+
+    async fn announced(network: &mut ChurningNetwork, visitor: &Visitor, count: u8) -> Vec<KeyPair> {
+        let keys: Vec<_> = (0..count).map(|i| KeyPair::from_seed(&[i; 32])).collect();
+        for (i, keys) in (0..).zip(&keys) {
+            network.meanwhile(visitor.announce([i; 32], keys)).await.unwrap();
+        }
+        keys
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn among_a_thousand_nodes_every_lookup_finds_its_announcement() {
+        let mut network =
+            ChurningNetwork::new(ChurnConfig { nodes: 1000, churn: 0.0, loss: 0.0, seed: 1 }).await;
+        let (announcer, seeker) = (network.visitor(false), network.visitor(true));
+        let keys = announced(&mut network, &announcer, 10).await;
+        assert_eq!(look(&mut network, &seeker, &keys, 10, Duration::ZERO).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_announced_is_found_though_a_third_of_the_nodes_is_replaced_in_ten_minutes() {
+        let mut network =
+            ChurningNetwork::new(ChurnConfig { nodes: 100, churn: 0.3, loss: 0.02, seed: 2 }).await;
+        let (announcer, seeker) = (network.visitor(false), network.visitor(true));
+        let mut found = 0;
+        for _ in 0..3 {
+            let keys = announced(&mut network, &announcer, 10).await;
+            found += look(&mut network, &seeker, &keys, 20, MINUTE / 2).await;
+        }
+        assert!(network.left() > 50);
+        assert!(found >= 59, "{found} of 60");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_stays_findable_while_nodes_come_and_go_and_nobody_holds_more_and_more() {
+        let mut network =
+            ChurningNetwork::new(ChurnConfig { nodes: 40, churn: 0.3, loss: 0.0, seed: 3 }).await;
+        let (host, seeker) = (network.visitor(false), network.visitor(true));
+        let keys = KeyPair::from_seed(&[9; 32]);
+        let listening = network.meanwhile(host.listen(keys.clone())).await;
+        let mut most = Vec::new();
+        for _hour in 0..4 {
+            for _ in 0..12 {
+                assert!(network.meanwhile(seeker.finds_server(&keys.public_key())).await);
+                network.live(5 * MINUTE).await;
+            }
+            most.push(network.census().most);
+        }
+        assert!(most[3] <= most[1] + most[1] / 4, "{most:?}");
+        drop(listening);
+    }
 }

@@ -1,19 +1,18 @@
-//! The ways to a peer while a connection is being made: a direct one is looked for, and a relay
-//! helps where that takes long or fails (spec/connect.md §9).
+//! The race for a connection: a direct way to the peer is looked for, and a relay helps where that takes long
+//! or fails (spec/connect.md §9).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use secret_stream::{KeyPair, PublicKey};
+use secret_stream::PublicKey;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
-use super::Context;
 use super::error::ConnectError;
 use super::payload::RelayThrough;
 use super::route::Route;
-use crate::relay::Link;
+use crate::relay::link::RelayLink;
 use crate::relay::message::Pair;
 
 /// How long direct ways have before a relay is asked: most connections never need one. It is
@@ -29,9 +28,9 @@ const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What is under way to connect a stream.
-pub struct Ways {
+pub struct Race {
     finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
-    relaying: Option<BoxFuture<'static, Result<Link, ConnectError>>>,
+    relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
     /// When the relay is asked at the latest.
     relay_from: Instant,
 }
@@ -55,39 +54,34 @@ impl Agreement {
         let RelayThrough { public_key: relay, token } = named;
         Some(Self { relay, token, is_initiator: is_servers == we_are_server })
     }
+
+    /// What the relay is told of our stream of this id.
+    pub fn pair(&self, stream: u32) -> Pair {
+        Pair { is_initiator: self.is_initiator, token: self.token, stream }
+    }
 }
 
-impl Ways {
-    /// `finding` looks for a direct way and takes it, or fails.
-    pub fn new(finding: BoxFuture<'static, Result<(), ConnectError>>) -> Self {
-        Self { finding: Some(finding), ..Self::taken() }
+impl Race {
+    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none. `relaying` asks
+    /// a relay, if there is one.
+    pub fn new(
+        finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
+        relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
+    ) -> Self {
+        let wait = if finding.is_some() { HEAD_START } else { Duration::ZERO };
+        Self { finding, relaying, relay_from: Instant::now() + wait }
     }
 
-    /// No direct way is to be looked for.
-    pub fn none() -> Self {
-        Self { finding: None, relaying: None, relay_from: Instant::now() }
-    }
-
-    /// A direct way is taken already.
-    pub fn taken() -> Self {
-        Self { relay_from: Instant::now() + HEAD_START, ..Self::none() }
-    }
-
-    /// Lets a relay help, at which the owner of `keys` appears under that key.
-    #[must_use]
-    pub fn relayed(self, context: &Context, keys: &KeyPair, agreement: Agreement, stream: u32) -> Self {
-        let Agreement { relay, token, is_initiator } = agreement;
-        let (context, keys) = (context.clone(), keys.clone());
-        let pair = Pair { is_initiator, token, stream };
-        let relaying = async move { Link::pair(&context, &keys, relay, pair).await };
-        Self { relaying: Some(Box::pin(relaying)), ..self }
+    /// A race that a direct way has won already: the relay helps where nothing comes by it.
+    pub fn won(relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>) -> Self {
+        Self { finding: None, relaying, relay_from: Instant::now() + HEAD_START }
     }
 
     /// Waits until the stream is connected. The link keeps it so where that is by a relay.
     ///
     /// # Errors
     /// Why the direct ways failed, once the relay has failed too.
-    pub async fn first(&mut self, route: &Route) -> Result<Option<Link>, ConnectError> {
+    pub async fn first(&mut self, route: &Route) -> Result<Option<RelayLink>, ConnectError> {
         let mut failure = None;
         loop {
             if self.finding.is_none() && self.relaying.is_none() && !route.is_direct() {
@@ -154,7 +148,7 @@ impl Ways {
 }
 
 /// Keeps a relayed stream connected for as long as it needs the relay.
-pub async fn keep(mut link: Link, route: Route) {
+pub async fn keep(mut link: RelayLink, route: Route) {
     let stream = route.stream();
     tokio::select! {
         _ = stream.closed() => return,

@@ -39,7 +39,7 @@ impl DelayedPings {
         self.pings.clear();
     }
 
-    #[cfg(any(test, feature = "simulation"))]
+    #[cfg(any(test, feature = "testing"))]
     pub fn len(&self) -> usize {
         self.pings.len()
     }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::client::{ClientPunch, Reply, Start};
+use super::client::{ClientPunch, PunchReply, Start};
 use super::puncher::{Action, BIRTHDAY_SOCKETS, Failure, Outcome, RequestNumber, Setup, Slot};
-use super::server::{Request, ServerPunch};
+use super::server::{ClientRound, ServerPunch};
 use super::throttle::Throttle;
-use crate::connect::payload::{Firewall, Relay};
+use crate::connect::payload::{Firewall, RelayInfo};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 
 /// From any host to any other.
@@ -36,7 +36,7 @@ enum Kind {
 use Kind::{Cone, Open, Symmetric};
 
 /// The NAT of one peer.
-struct Nat {
+struct SimulatedNat {
     kind: Kind,
     ip: Ipv4Addr,
     ports: HashMap<(Slot, Option<SocketAddrV4>), u16>,
@@ -45,7 +45,7 @@ struct Nat {
     rng: StdRng,
 }
 
-impl Nat {
+impl SimulatedNat {
     fn new(kind: Kind, ip: [u8; 4], seed: u64) -> Self {
         Self {
             kind,
@@ -82,7 +82,7 @@ impl Nat {
     }
 }
 
-enum Event {
+enum WorldEvent {
     Pong {
         is_client: bool,
         by: Slot,
@@ -103,7 +103,7 @@ enum Event {
         payload: HolepunchPayload,
     },
     /// At the client.
-    Answered(u64, Option<Reply>),
+    Answered(u64, Option<PunchReply>),
     /// The first packet of the stream, at the server.
     Stream,
 }
@@ -111,10 +111,10 @@ enum Event {
 struct World {
     now: Instant,
     began: Instant,
-    nats: [Nat; 2],
+    nats: [SimulatedNat; 2],
     client: ClientPunch,
     server: ServerPunch,
-    events: BTreeMap<(Instant, u64), Event>,
+    events: BTreeMap<(Instant, u64), WorldEvent>,
     serial: u64,
     /// The client's question under way.
     question: u64,
@@ -143,7 +143,10 @@ impl World {
 
     fn with(server: Kind, client: Kind, seed: u64, throttles: &[Throttle; 2], has_relay: bool) -> Self {
         let now = Instant::now();
-        let mut nats = [Nat::new(server, [5, 5, 5, 5], seed), Nat::new(client, [6, 6, 6, 6], seed + 1)];
+        let mut nats = [
+            SimulatedNat::new(server, [5, 5, 5, 5], seed),
+            SimulatedNat::new(client, [6, 6, 6, 6], seed + 1),
+        ];
         let setup = |is_initiator: bool| Setup {
             is_initiator,
             nodes: nodes(),
@@ -160,7 +163,7 @@ impl World {
         let start = Start {
             node: node(0),
             server: seen_as,
-            relay: Relay { relay: node(1), peer: announced },
+            relay: RelayInfo { relay: node(1), peer: announced },
             has_relay,
             secure: secure(),
         };
@@ -212,40 +215,40 @@ impl World {
         self.now - self.began
     }
 
-    fn at(&mut self, after: Duration, event: Event) {
+    fn at(&mut self, after: Duration, event: WorldEvent) {
         self.serial += 1;
         self.events.insert((self.now + after, self.serial), event);
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: WorldEvent) {
         let now = self.now;
         match event {
-            Event::Pong { is_client: true, by, node, seen_as } => {
+            WorldEvent::Pong { is_client: true, by, node, seen_as } => {
                 self.client.handle_pong(now, by, node, seen_as)
             }
-            Event::Pong { by, node, seen_as, .. } => self.server.handle_pong(now, by, node, seen_as),
-            Event::Probe { is_client: true, by, from } => {
+            WorldEvent::Pong { by, node, seen_as, .. } => self.server.handle_pong(now, by, node, seen_as),
+            WorldEvent::Probe { is_client: true, by, from } => {
                 self.client.handle_probe(by, from);
                 if let Some(Outcome::Open { by, to }) = self.client.outcome() {
                     self.send_stream(by, to);
                 }
             }
-            Event::Probe { by, from, .. } => self.server.handle_probe(by, from),
-            Event::Asked { by, seen_as, node, client, payload } => {
+            WorldEvent::Probe { by, from, .. } => self.server.handle_probe(by, from),
+            WorldEvent::Asked { by, seen_as, node, client, payload } => {
                 let number = RequestNumber(self.requests.len() as u64);
                 self.requests.push((node, client));
                 let by = (by != ANNOUNCED).then_some(by);
                 let is_own_relay = node == self::node(0) || node == self::node(1);
                 let request =
-                    Request { number, by, seen_as, from: node, is_own_relay, peer: client, payload };
+                    ClientRound { number, by, seen_as, from: node, is_own_relay, peer: client, payload };
                 self.server.handle_request(now, request);
             }
-            Event::Answered(question, reply) if question == self.question => {
+            WorldEvent::Answered(question, reply) if question == self.question => {
                 self.question += 1;
                 self.client.handle_reply(now, reply);
             }
-            Event::Answered(..) => {}
-            Event::Stream => self.connected = Some(self.elapsed()),
+            WorldEvent::Answered(..) => {}
+            WorldEvent::Stream => self.connected = Some(self.elapsed()),
         }
     }
 
@@ -267,7 +270,7 @@ impl World {
                 let seen_as =
                     Some(self.nats[own].send_out(by, to)).filter(|_| !self.dead_nodes.contains(&to));
                 let after = if seen_as.is_some() { LATENCY * 2 } else { Duration::from_secs(1) };
-                self.at(after, Event::Pong { is_client, by, node: to, seen_as });
+                self.at(after, WorldEvent::Pong { is_client, by, node: to, seen_as });
             }
             Action::Probe { by, to, is_short } => {
                 assert!(self.open_sockets.contains(&(is_client, by)), "a probe by a closed socket");
@@ -276,27 +279,33 @@ impl World {
                     return;
                 }
                 if let Some(by) = self.nats[1 - own].let_in(from, to) {
-                    self.at(LATENCY, Event::Probe { is_client: !is_client, by, from });
+                    self.at(LATENCY, WorldEvent::Probe { is_client: !is_client, by, from });
                 }
             }
             Action::Ask { by, relay, peer, payload } => {
                 let client = self.nats[1].send_out(by, relay);
-                self.at(REQUEST, Event::Answered(self.question, None));
+                self.at(REQUEST, WorldEvent::Answered(self.question, None));
                 if let Some(by) = self.nats[0].let_in(relay, peer) {
-                    self.at(LATENCY * 2, Event::Asked { by, seen_as: peer, node: relay, client, payload });
+                    self.at(
+                        LATENCY * 2,
+                        WorldEvent::Asked { by, seen_as: peer, node: relay, client, payload },
+                    );
                 }
             }
             Action::GiveUp { relay, peer, payload } => {
                 if let Some(by) = self.nats[0].let_in(relay, peer) {
                     let client = self.nats[1].send_out(ANNOUNCED, relay);
-                    self.at(LATENCY * 2, Event::Asked { by, seen_as: peer, node: relay, client, payload });
+                    self.at(
+                        LATENCY * 2,
+                        WorldEvent::Asked { by, seen_as: peer, node: relay, client, payload },
+                    );
                 }
             }
             Action::Answer { to, by, payload } => {
                 let (relay, client) = self.requests[usize::try_from(to.0).unwrap()];
                 let peer = self.nats[0].send_out(by.unwrap_or(ANNOUNCED), relay);
-                let reply = Reply { seen_as: client, from: relay, peer, payload: Some(payload) };
-                self.at(LATENCY * 2, Event::Answered(self.question, Some(reply)));
+                let reply = PunchReply { seen_as: client, from: relay, peer, payload: Some(payload) };
+                self.at(LATENCY * 2, WorldEvent::Answered(self.question, Some(reply)));
             }
         }
     }
@@ -304,7 +313,7 @@ impl World {
     fn send_stream(&mut self, by: Slot, to: SocketAddrV4) {
         let from = self.nats[1].send_out(by, to);
         if self.nats[0].let_in(from, to).is_some() {
-            self.at(LATENCY, Event::Stream);
+            self.at(LATENCY, WorldEvent::Stream);
         }
     }
 }
@@ -431,7 +440,7 @@ fn a_peer_outside_sends_us_nowhere_inside() {
         ..HolepunchPayload::default()
     };
     let (client, node) = ("9.9.9.9:7".parse().unwrap(), node(1));
-    world.handle(Event::Asked { by: ANNOUNCED, seen_as: client, node, client, payload });
+    world.handle(WorldEvent::Asked { by: ANNOUNCED, seen_as: client, node, client, payload });
     let mut probed = HashSet::new();
     while world.server.outcome().is_none() {
         while let Some(action) = world.server.poll_action() {
@@ -466,10 +475,10 @@ proptest::proptest! {
                 ..HolepunchPayload::default()
             };
             if is_reply {
-                let reply = Reply { seen_as: address, from: node(0), peer: address, payload: Some(payload) };
+                let reply = PunchReply { seen_as: address, from: node(0), peer: address, payload: Some(payload) };
                 world.client.handle_reply(world.now, Some(reply));
             } else {
-                world.handle(Event::Asked { by: Slot(0), seen_as: address, node: node(1), client: address, payload });
+                world.handle(WorldEvent::Asked { by: Slot(0), seen_as: address, node: node(1), client: address, payload });
             }
         }
         world.run();

@@ -7,7 +7,7 @@ use serde_json::Value;
 fn all() -> &'static Value {
     static VECTORS: OnceLock<Value> = OnceLock::new();
     VECTORS.get_or_init(|| {
-        let text = include_str!("../../../../tests/vectors/connect.json");
+        let text = include_str!("../../../../../tests/vectors/connect.json");
         serde_json::from_str(text).expect("the vectors are JSON")
     })
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::connect::vectors::unhex;
 use crate::id::node_id;
 use crate::machine::Machine;
 use crate::rpc::message::{Message, ResponseMessage};
@@ -13,18 +12,19 @@ use crate::rpc::token::Tokens;
 use crate::rpc::{RpcConfig, Transmit, Via};
 use crate::store::Now;
 use crate::store::message::{LookupReply, Peer};
-use crate::vectors::{exchanges, text_addr, token_secrets};
+use crate::testing::vectors::connect::unhex;
+use crate::testing::vectors::{exchanges, text_addr, token_secrets};
 
 /// Later than the bump in the exchanges.
 const UNIX_MILLIS: u64 = 1_800_000_000_000;
 
 /// A node as the driver has one, without sockets.
-struct Node {
+struct VectorNode {
     now: Instant,
     machine: Machine,
 }
 
-impl Node {
+impl VectorNode {
     fn new(persistent: bool) -> Self {
         let now = Instant::now();
         let config = RpcConfig {
@@ -75,8 +75,8 @@ fn response(bytes: &[u8]) -> ResponseMessage {
 
 #[test]
 fn a_node_answers_as_in_the_vectors() {
-    let mut ephemeral = Node::new(false);
-    let mut persistent = Node::new(true);
+    let mut ephemeral = VectorNode::new(false);
+    let mut persistent = VectorNode::new(true);
     let mut compared = 0;
     for exchange in exchanges() {
         let id = exchange["id"].as_str().unwrap();
@@ -153,7 +153,7 @@ fn a_node_answers_as_in_the_vectors() {
 #[test]
 fn a_full_lookup_reply_is_no_larger_than_that_of_javascript() {
     let exchange = exchanges().iter().find(|exchange| exchange["id"] == "x-lookup-full").unwrap();
-    let mut node = Node::new(true);
+    let mut node = VectorNode::new(true);
     let nodes = (0..40).map(|i| SocketAddrV4::new([203, 0, 113, 100 + i].into(), 2000 + u16::from(i)));
     node.machine.rpc.add_nodes(nodes);
     let request = unhex(&exchange["request"]);

@@ -4,10 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::frame::Frame;
-use super::message::{Message, PROTOCOL, Pair};
-use super::mux::{Event, Mux, MuxError};
-use super::pairings::{Pairings, RelayLimits, SessionId};
+use crate::relay::RelayLimits;
+use crate::relay::frame::Frame;
+use crate::relay::message::{PROTOCOL, Pair, RelayMessage};
+use crate::relay::mux::{ChannelEvent, Mux, MuxError};
+use crate::relay::pairings::{Pairings, SessionId};
 
 /// Clients that connect, one more than there is room for.
 const CLIENTS: usize = 5;
@@ -27,7 +28,7 @@ const MOST_ANSWERED: usize = 1;
 /// A relay whose clients do what the input says: a byte for who does what, and up to 255 bytes,
 /// after their count, to do it with.
 pub fn relay(data: &[u8]) {
-    let mut driven = Driven::new();
+    let mut driven = DrivenRelay::new();
     let mut rest = data;
     while let [kind, count, more @ ..] = rest {
         let (bytes, after) = more.split_at(more.len().min((*count).into()));
@@ -37,18 +38,18 @@ pub fn relay(data: &[u8]) {
 }
 
 /// One client as the relay has it.
-struct Client {
+struct FuzzClient {
     id: SessionId,
     mux: Mux,
 }
 
-struct Driven {
+struct DrivenRelay {
     now: Instant,
     pairings: Pairings,
-    clients: [Option<Client>; CLIENTS],
+    clients: [Option<FuzzClient>; CLIENTS],
 }
 
-impl Driven {
+impl DrivenRelay {
     fn new() -> Self {
         let now = Instant::now();
         let mut driven = Self { now, pairings: Pairings::new(LIMITS), clients: Default::default() };
@@ -73,8 +74,8 @@ impl Driven {
                 }
                 .encode(),
             ),
-            3 => self.say(client, byte(3), &Message::Pair(pair)),
-            4 => self.say(client, byte(3), &Message::Unpair(pair.token)),
+            3 => self.say(client, byte(3), &RelayMessage::Pair(pair)),
+            4 => self.say(client, byte(3), &RelayMessage::Unpair(pair.token)),
             5 => self.pass(Duration::from_secs(byte(0).into())),
             6 => self.disconnect(client),
             _ => self.connect(client),
@@ -82,7 +83,7 @@ impl Driven {
         assert!(self.pairings.held() <= MOST_HELD, "a relay holds {}", self.pairings.held());
     }
 
-    fn say(&mut self, client: usize, channel: u8, message: &Message) {
+    fn say(&mut self, client: usize, channel: u8, message: &RelayMessage) {
         let (kind, body) = message.encode();
         self.send(client, &Frame::Message { channel: channel.into(), kind, body: &body }.encode());
     }
@@ -97,21 +98,21 @@ impl Driven {
         let events: Vec<_> = std::iter::from_fn(|| client.mux.poll_event()).collect();
         let id = client.id;
         let is_over = events.into_iter().any(|event| match event {
-            Event::Message { kind, body, .. } => match Message::decode(kind, &body) {
-                Ok(Some(Message::Pair(pair))) => {
+            ChannelEvent::Message { kind, body, .. } => match RelayMessage::decode(kind, &body) {
+                Ok(Some(RelayMessage::Pair(pair))) => {
                     let other = self.pairings.pair(id, pair, index.is_multiple_of(2));
                     assert!(other.is_none_or(|other| other.pair.token == pair.token));
                     false
                 }
-                Ok(Some(Message::Unpair(token))) => {
+                Ok(Some(RelayMessage::Unpair(token))) => {
                     self.pairings.unpair(self.now, id, &token);
                     false
                 }
                 Ok(None) => false,
                 Err(_) => true,
             },
-            Event::Closed(_) => true,
-            Event::Opened(_) => false,
+            ChannelEvent::Closed(_) => true,
+            ChannelEvent::Opened(_) => false,
         });
         if is_over || matches!(handled, Err(MuxError::Malformed(_))) {
             self.disconnect(index);
@@ -136,7 +137,7 @@ impl Driven {
             let mut mux = Mux::default();
             mux.open(PROTOCOL, &key(index));
             mux.poll_frame();
-            self.clients[index] = Some(Client { id, mux });
+            self.clients[index] = Some(FuzzClient { id, mux });
         }
     }
 
@@ -156,10 +157,10 @@ fn key(client: usize) -> [u8; 32] {
 fn alike(bytes: &[u8]) {
     let Ok(frame) = Frame::decode(bytes) else { return };
     if let Frame::Message { kind, body, .. } = &frame
-        && let Ok(Some(message)) = Message::decode(*kind, body)
+        && let Ok(Some(message)) = RelayMessage::decode(*kind, body)
     {
         let (kind, body) = message.encode();
-        assert_eq!(Message::decode(kind, &body), Ok(Some(message)));
+        assert_eq!(RelayMessage::decode(kind, &body), Ok(Some(message)));
     }
     if frame != Frame::Unknown {
         let again = frame.encode();

@@ -2,16 +2,16 @@
 //! comes about in one round trip (spec/connect.md §11).
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use secret_stream::PublicKey;
 use udx::StreamHandle;
 
-use super::lock;
 use crate::pool::PoolSocket;
 use crate::rpc::Via;
+use crate::sync::lock;
 
 /// How long a socket without a connection is kept (hyperdht/lib/socket-pool.js LINGER_TIME).
 const LINGER: Duration = Duration::from_secs(3);
@@ -44,17 +44,20 @@ impl Holes {
         lock(&self.0).get(peer)?.upgrade()
     }
 
-    /// Keeps a new one, which this stream runs through.
-    pub fn keep(&self, peer: PublicKey, socket: PoolSocket, address: SocketAddrV4, stream: StreamHandle) {
-        let hole = Arc::new(Hole { socket, address });
-        lock(&self.0).insert(peer, Arc::downgrade(&hole));
-        self.hold(peer, hole, stream);
-    }
-
-    /// Keeps the one of that name for as long as this stream runs through it as well.
-    pub fn keep_on(&self, peer: PublicKey, via: Via, stream: StreamHandle) {
-        if let Some(hole) = self.get(&peer).filter(|hole| hole.via() == via) {
-            self.hold(peer, hole, stream);
+    /// Keeps the hole that a stream runs through: a new one, which was punched with `socket`, or the one of
+    /// `via`, which is used again.
+    pub fn keep(&self, peer: PublicKey, socket: Option<PoolSocket>, via: Via, stream: StreamHandle) {
+        match (socket, stream.remote_addr()) {
+            (Some(socket), Some(SocketAddr::V4(address))) => {
+                let hole = Arc::new(Hole { socket, address });
+                lock(&self.0).insert(peer, Arc::downgrade(&hole));
+                self.hold(peer, hole, stream);
+            }
+            _ => {
+                if let Some(hole) = self.get(&peer).filter(|hole| hole.via() == via) {
+                    self.hold(peer, hole, stream);
+                }
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The golden bytes of tests/vectors/dht.json and dht-session.json, for the tests of this crate.
 
+pub(crate) mod connect;
+
 use std::net::SocketAddrV4;
 use std::sync::LazyLock;
 
@@ -7,13 +9,14 @@ use bytes::Bytes;
 use secret_stream::KeyPair;
 use serde_json::Value;
 
-use crate::connect::vectors::{addr, array, unhex};
+use connect::{addr, array, unhex};
 
-static DHT: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("../../../tests/vectors/dht.json")).expect("JSON"));
+static DHT: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../../../tests/vectors/dht.json")).expect("JSON")
+});
 
 static SESSION: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../../tests/vectors/dht-session.json")).expect("JSON")
+    serde_json::from_str(include_str!("../../../../../tests/vectors/dht-session.json")).expect("JSON")
 });
 
 /// The cases of a group, of which there is at least one.

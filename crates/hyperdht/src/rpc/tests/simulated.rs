@@ -11,12 +11,12 @@ use crate::command;
 use crate::id::{Id, distance, node_id};
 use crate::rpc::message::{Message, RequestMessage, ResponseMessage};
 use crate::rpc::{Event, K, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, RpcConfig, Via};
-use crate::simulation::network::{CLIENT_PORT, Nat, Network, SERVER_PORT};
+use crate::testing::network::{CLIENT_PORT, Nat, SERVER_PORT, SimulatedNetwork};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-impl Network {
+impl SimulatedNetwork {
     /// A network of `size` persistent nodes.
     fn of(size: usize) -> Self {
         let mut network = Self::new(Instant::now(), [3; 32]);
@@ -93,7 +93,7 @@ impl Network {
 
 #[test]
 fn a_network_forms_and_finds_the_closest_nodes() {
-    let mut network = Network::of(60);
+    let mut network = SimulatedNetwork::of(60);
     network.run(10 * MINUTE);
     for (i, host) in network.hosts.iter().enumerate() {
         assert!(host.machine.rpc.is_bootstrapped() && host.machine.rpc.id().is_some(), "{i}");
@@ -113,7 +113,7 @@ fn a_network_forms_and_finds_the_closest_nodes() {
 
 #[test]
 fn queries_find_the_closest_nodes_though_much_is_lost_and_some_are_dead() {
-    let mut network = Network::of(40);
+    let mut network = SimulatedNetwork::of(40);
     network.loss = 0.2;
     for dead in [3, 11, 17, 25] {
         network.hosts[dead].alive = false;
@@ -135,7 +135,7 @@ fn queries_find_the_closest_nodes_though_much_is_lost_and_some_are_dead() {
 
 #[test]
 fn what_is_stored_is_found_from_elsewhere() {
-    let mut network = Network::of(30);
+    let mut network = SimulatedNetwork::of(30);
     let value = b"some value".to_vec();
     let target = crate::crypto::hash(&[&value]);
     let query = network.query(4, QuerySpec::user(command::IMMUTABLE_GET, target));
@@ -155,7 +155,7 @@ fn what_is_stored_is_found_from_elsewhere() {
 
 #[test]
 fn a_token_is_good_for_its_asker_alone_and_not_for_long() {
-    let mut network = Network::of(3);
+    let mut network = SimulatedNetwork::of(3);
     let target = [5; 32];
     let lookup = network.request(1, Request::user(command::LOOKUP, target, network.addr(0)));
     network.run(SECOND);
@@ -176,7 +176,7 @@ fn a_token_is_good_for_its_asker_alone_and_not_for_long() {
 
 #[test]
 fn a_dead_node_is_forgotten_by_all() {
-    let mut network = Network::of(12);
+    let mut network = SimulatedNetwork::of(12);
     let dead = network.addr(7);
     network.hosts[7].alive = false;
     network.run(15 * MINUTE);
@@ -188,7 +188,7 @@ fn a_dead_node_is_forgotten_by_all() {
 
 #[test]
 fn an_idle_node_is_quiet() {
-    let mut network = Network::of(30);
+    let mut network = SimulatedNetwork::of(30);
     network.run(10 * MINUTE);
     let before: u64 = network.hosts.iter().map(|host| host.sent).sum();
     network.run(60 * MINUTE);
@@ -200,7 +200,7 @@ fn an_idle_node_is_quiet() {
 
 #[test]
 fn a_node_without_nat_turns_persistent_after_twenty_minutes() {
-    let mut network = Network::of(10);
+    let mut network = SimulatedNetwork::of(10);
     let node = network.adaptive(Nat::None);
     network.run(MINUTE);
     assert!(network.saw(node, &Event::Ready));
@@ -220,7 +220,7 @@ fn a_node_without_nat_turns_persistent_after_twenty_minutes() {
 
 #[test]
 fn a_node_behind_a_nat_stays_ephemeral_and_knows_its_address() {
-    let mut network = Network::of(10);
+    let mut network = SimulatedNetwork::of(10);
     let consistent = network.adaptive(Nat::Consistent { opened: HashSet::new() });
     let random = network.adaptive(Nat::Random { ports: HashMap::new() });
     network.run(150 * MINUTE);
@@ -238,12 +238,13 @@ fn a_node_behind_a_nat_stays_ephemeral_and_knows_its_address() {
 
 #[test]
 fn a_node_for_others_looks_again_whether_they_reach_it() {
-    let mut network = Network::of(10);
+    let mut network = SimulatedNetwork::of(10);
     let config =
         RpcConfig { ephemeral: Some(false), firewalled: true, defended: true, ..RpcConfig::default() };
     let closed = || Nat::Consistent { opened: HashSet::new() };
     let nodes = [network.add(config.clone(), closed()), network.add(config, closed())];
-    let is_persistent = |network: &Network, node: usize| !network.hosts[node].machine.rpc.is_ephemeral();
+    let is_persistent =
+        |network: &SimulatedNetwork, node: usize| !network.hosts[node].machine.rpc.is_ephemeral();
     network.run(10 * MINUTE);
     assert!(!nodes.iter().any(|node| is_persistent(&network, *node)));
     // Somebody opens its port.
@@ -258,7 +259,7 @@ fn a_node_for_others_looks_again_whether_they_reach_it() {
 
 #[test]
 fn after_sleep_an_adaptive_node_starts_over() {
-    let mut network = Network::of(10);
+    let mut network = SimulatedNetwork::of(10);
     let node = network.adaptive(Nat::None);
     network.run(25 * MINUTE);
     assert!(network.saw(node, &Event::Persistent));
@@ -275,7 +276,7 @@ fn after_sleep_an_adaptive_node_starts_over() {
 
 #[test]
 fn the_network_going_and_coming_is_noticed() {
-    let mut network = Network::of(10);
+    let mut network = SimulatedNetwork::of(10);
     network.run(MINUTE);
     let nodes: Vec<_> = (1..10).map(|i| network.addr(i)).collect();
     for host in &mut network.hosts[1..] {
@@ -299,7 +300,7 @@ fn the_network_going_and_coming_is_noticed() {
 
 #[test]
 fn a_ping_is_given_up_after_four_seconds_and_a_querys_request_after_six() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     let nobody = SocketAddrV4::new([30, 1, 1, 1].into(), 1);
     let ping = network.request(0, Request::ping(nobody));
     network.run(4 * SECOND - Duration::from_millis(1));
@@ -318,7 +319,7 @@ fn a_ping_is_given_up_after_four_seconds_and_a_querys_request_after_six() {
 
 #[test]
 fn a_flood_of_requests_leaves_in_portions() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     network.run(10 * SECOND);
     let before = network.hosts[0].sent;
     let to = network.addr(1);
@@ -334,7 +335,7 @@ fn a_flood_of_requests_leaves_in_portions() {
 
 #[test]
 fn the_window_bounds_what_is_unanswered() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     network.run(10 * SECOND);
     let before = network.hosts[0].sent;
     let nobody = SocketAddrV4::new([30, 1, 1, 1].into(), 1);
@@ -347,7 +348,7 @@ fn the_window_bounds_what_is_unanswered() {
 
 #[test]
 fn an_answer_counts_only_from_whom_was_asked() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     let (asked, other) = (network.addr(1), SocketAddrV4::new([66, 6, 6, 6].into(), 6));
     let request = Request::ping(SocketAddrV4::new([30, 1, 1, 1].into(), 1)).attempts(1);
     let id = network.request(0, request);
@@ -371,7 +372,7 @@ fn an_answer_counts_only_from_whom_was_asked() {
 
 #[test]
 fn a_forged_request_puts_nobody_into_the_table() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     let before = network.hosts[0].machine.rpc.node_count();
     for i in 1..=200 {
         let from = SocketAddrV4::new([40, i, 1, 1].into(), 1);
@@ -386,7 +387,7 @@ fn a_forged_request_puts_nobody_into_the_table() {
 
 #[test]
 fn a_liar_leads_a_query_nowhere_for_long() {
-    let mut network = Network::of(2);
+    let mut network = SimulatedNetwork::of(2);
     let liar = SocketAddrV4::new([50, 1, 1, 1].into(), 1);
     let target = [1; 32];
     let id = network.query(0, QuerySpec::find_node(target).nodes(vec![liar]));
@@ -434,7 +435,7 @@ fn a_liar_leads_a_query_nowhere_for_long() {
 
 #[test]
 fn a_suspended_node_fails_what_was_under_way_and_comes_back() {
-    let mut network = Network::of(5);
+    let mut network = SimulatedNetwork::of(5);
     let ping = network.request(1, Request::ping(SocketAddrV4::new([30, 1, 1, 1].into(), 1)));
     let query = network.query(1, QuerySpec::find_node([4; 32]));
     network.hosts[1].machine.rpc.suspend();
@@ -483,7 +484,7 @@ proptest! {
     fn whatever_arrives_nothing_panics_and_memory_is_bounded(
         datagrams in proptest::collection::vec(datagrams(), 0..200),
     ) {
-        let mut network = Network::of(2);
+        let mut network = SimulatedNetwork::of(2);
         network.query(0, QuerySpec::find_node([1; 32]));
         let (from, to) = (SocketAddrV4::new([66, 6, 6, 6].into(), 6), network.addr(0));
         for data in datagrams {

@@ -11,7 +11,7 @@ const SLEPT: Duration = Duration::from_secs(10);
 
 /// What the machine was like at the last look.
 #[derive(Debug)]
-pub struct Surroundings {
+pub struct NetworkInterfaces {
     looked: Instant,
     wall: SystemTime,
     addresses: Vec<IpAddr>,
@@ -26,7 +26,7 @@ pub struct Change {
     pub moved: bool,
 }
 
-impl Surroundings {
+impl NetworkInterfaces {
     pub fn new(now: Instant) -> Self {
         Self { looked: now, wall: SystemTime::now(), addresses: addresses() }
     }
@@ -67,13 +67,13 @@ mod tests {
     #[test]
     fn a_look_that_comes_late_by_either_clock_shows_a_sleep() {
         let now = Instant::now();
-        let mut surroundings = Surroundings::new(now);
-        assert!(!surroundings.look(now + EVERY).slept);
-        assert!(!surroundings.look(now + 2 * EVERY + SLEPT / 2).slept, "a busy machine");
+        let mut interfaces = NetworkInterfaces::new(now);
+        assert!(!interfaces.look(now + EVERY).slept);
+        assert!(!interfaces.look(now + 2 * EVERY + SLEPT / 2).slept, "a busy machine");
         let later = now + 4 * EVERY + 2 * SLEPT;
-        assert!(surroundings.look(later).slept, "stopped");
-        surroundings.wall -= EVERY + 2 * SLEPT;
-        assert!(surroundings.look(later + EVERY).slept, "asleep");
-        assert!(!surroundings.look(later + 2 * EVERY).slept);
+        assert!(interfaces.look(later).slept, "stopped");
+        interfaces.wall -= EVERY + 2 * SLEPT;
+        assert!(interfaces.look(later + EVERY).slept, "asleep");
+        assert!(!interfaces.look(later + 2 * EVERY).slept);
     }
 }

@@ -14,8 +14,7 @@ use crate::connect::peer_address::PeerAddress;
 use crate::connect::punch::HolepunchPayload;
 use crate::crypto::hash;
 use crate::id::node_id;
-use crate::machine::Machine;
-pub use crate::relay::fuzzing::relay;
+use crate::machine::{Machine, NodeEvent};
 use crate::rpc::message::{Message, RequestMessage};
 use crate::rpc::{Event, QuerySpec, Request, RpcConfig, Transmit, Via};
 use crate::store::Now;
@@ -65,7 +64,7 @@ fn alike<T: PartialEq + std::fmt::Debug, E>(
 /// A whole node, to which datagrams come at any time and rate. The input is a list of steps:
 /// a byte that says what happens, and up to 255 bytes, after their count, to do it with.
 pub fn node(data: &[u8]) {
-    let mut driven = Driven::new();
+    let mut driven = DrivenNode::new();
     let mut steps = Steps { rest: data };
     while let Some((kind, bytes)) = steps.next() {
         driven.step(kind, bytes);
@@ -76,7 +75,7 @@ pub fn node(data: &[u8]) {
 /// What a node stores and passes on for others: the value of a request in good order, from
 /// somebody with a token where `data` begins with an odd byte.
 pub fn values(data: &[u8]) {
-    let mut driven = Driven::new();
+    let mut driven = DrivenNode::new();
     let mut steps = Steps { rest: data };
     while let Some((kind, value)) = steps.next() {
         driven.ask(kind, value);
@@ -97,7 +96,7 @@ impl<'a> Steps<'a> {
 }
 
 /// A persistent node with a few others in its table, and the fuzzer for a network.
-struct Driven {
+struct DrivenNode {
     now: Instant,
     machine: Machine,
     /// Requests of the node that were not answered yet.
@@ -121,7 +120,7 @@ fn source(number: u8) -> SocketAddrV4 {
     SocketAddrV4::new(ip.into(), 1000 + u16::from(number))
 }
 
-impl Driven {
+impl DrivenNode {
     fn new() -> Self {
         let now = Instant::now();
         let config = RpcConfig {
@@ -238,7 +237,7 @@ impl Driven {
     fn sent(&mut self) -> (usize, usize) {
         let now = Now { instant: self.now, unix_millis: 1_800_000_000_000 };
         while let Some(event) = self.machine.poll_event(now) {
-            assert!(!matches!(event, Event::Request(_)), "it is answered or dropped");
+            assert!(!matches!(event, NodeEvent::Rpc(Event::Request(_))), "it is answered or dropped");
         }
         let (mut answered, mut requests) = (0, 0);
         while let Some(transmit) = self.machine.rpc.poll_transmit() {
@@ -297,6 +296,6 @@ mod tests {
 
     #[test]
     fn a_relay_survives_the_corpus() {
-        replay("relay", super::relay);
+        replay("relay", super::super::relay);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::callers::Callers;
 use crate::handle::Instruction;
 use crate::machine::Machine;
 use crate::rpc::{Event, RpcConfig, Transmit, Via};
@@ -34,6 +35,7 @@ pub enum Nat {
 pub struct Host {
     pub ip: Ipv4Addr,
     pub machine: Machine,
+    pub callers: Callers,
     pub nat: Nat,
     /// One that is not alive neither sends nor receives.
     pub alive: bool,
@@ -54,8 +56,8 @@ pub struct Packet {
     pub data: Vec<u8>,
 }
 
-/// Hosts, the packets between them, and the time, which passes only in [`Network::run_until`].
-pub struct Network {
+/// Hosts, the packets between them, and the time, which passes only in [`SimulatedNetwork::run_until`].
+pub struct SimulatedNetwork {
     pub start: Instant,
     pub now: Instant,
     pub hosts: Vec<Host>,
@@ -72,7 +74,7 @@ pub struct Network {
     number: u64,
 }
 
-impl Network {
+impl SimulatedNetwork {
     pub fn new(now: Instant, seed: [u8; 32]) -> Self {
         Self {
             start: now,
@@ -151,7 +153,8 @@ impl Network {
     /// Has a node do something, and sends what comes of it.
     pub fn instruct(&mut self, host: usize, instruction: Instruction) {
         let now = self.now;
-        self.hosts[host].machine.handle_instruction(now, instruction);
+        let Host { machine, callers, .. } = &mut self.hosts[host];
+        callers.instruct(machine, now, instruction);
         self.settle(host);
     }
 
@@ -170,7 +173,9 @@ impl Network {
         let now = self.now();
         let host = &mut self.hosts[i];
         while let Some(event) = host.machine.poll_event(now) {
-            if self.keep_events {
+            if let Some(event) = host.callers.tell(event)
+                && self.keep_events
+            {
                 host.events.push(event);
             }
         }
@@ -256,7 +261,16 @@ impl Network {
         machine.rpc.bind(self.now, SERVER_PORT);
         machine.rpc.set_bootstrap(self.now, bootstrap.into_iter().collect());
         let (events, sent, deadline) = (Vec::new(), 0, None);
-        Host { ip: ip(self.addresses), machine, nat, alive: true, events, sent, deadline }
+        Host {
+            ip: ip(self.addresses),
+            machine,
+            callers: Callers::default(),
+            nat,
+            alive: true,
+            events,
+            sent,
+            deadline,
+        }
     }
 }
 
