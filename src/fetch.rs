@@ -26,7 +26,7 @@ use crate::files::{self, Partial, Target};
 use crate::idle::{self, Idle, Line};
 use crate::lookups::Lookups;
 use crate::node::{Inner, lock, or_cancelled};
-use crate::offer::{P2p, Said};
+use crate::offer::{self, P2p, Said};
 use crate::pump::{Control, Incoming, PumpError, Stream};
 use crate::receive::new_partial;
 use crate::record::RecordId;
@@ -178,7 +178,7 @@ impl Fetch<'_> {
             self.or_cancelled(sleep(pause)).await?;
             if let Ok(task) = self.node.client.get(&self.open.task.id).await
                 && let Said::Valid(newer) =
-                    P2p::said_by(&task, &self.open.offer.sender_id, &self.open.offer.transfer_id)
+                    offer::said_by(&task, &self.open.offer.sender_id, &self.open.offer.transfer_id)
                 && newer.seq > sender.seq
             {
                 sender = newer;

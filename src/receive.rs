@@ -22,7 +22,7 @@ use crate::files::{self, Partial, Source, Target};
 use crate::idle::Idle;
 use crate::meter::Meter;
 use crate::node::{Inner, blocking, lock, or_cancelled};
-use crate::offer::{Features, P2p};
+use crate::offer::{self, Features, P2p};
 use crate::pump::Control;
 use crate::record::{Done, RecordId, Records};
 use crate::watch::{OpenOffer, is_stale, transfer_of};
@@ -367,7 +367,7 @@ impl Reception<'_> {
         // Where another process of this actor took part, the bytes may be going there.
         if !self.started.load(Ordering::Relaxed)
             && let Ok(task) = client.get(task_id).await
-            && P2p::is_said_by_another(
+            && offer::is_said_by_another(
                 &task,
                 self.node.actor_id(),
                 &self.open.offer.transfer_id,

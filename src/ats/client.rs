@@ -276,7 +276,7 @@ impl Client {
         Ok(Health { status, p2p: p2p.map(P2pHealth::from_value) })
     }
 
-    /// Asks a hub's relay to serve a key that no task names, for [`crate::hub::GUEST_STAY`].
+    /// Asks a hub's relay to serve a key that no task names, for [`protocol::RELAY_ALLOWLIST_TIME`].
     pub async fn visit_relay(&self, key: &[u8; 32]) -> Result<()> {
         let body = json!({ "key": hex::encode(key) });
         self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ats_p2p::ats::{
     Client, Event, EventKind, Events, ListQuery, Lost, NewTask, Part, Settings, Status, Subscription, Task,
 };
-use ats_p2p::hub::{Hub, HubConfig};
+use hub::{Hub, HubConfig};
 use serde_json::json;
 use tokio::time::timeout;
 

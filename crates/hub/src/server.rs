@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::api::ReachedAt;
+use crate::api::ReachedAt;
 
 /// The most connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -26,15 +26,15 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections until `shutdown`.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     connections: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
@@ -46,7 +46,7 @@ pub(super) async fn serve(
                     if let Err(error) = connection(stream, router, shutdown).await {
                         tracing::debug!("hub connection: {error}");
                     }
-                    drop(place);
+                    drop(slot);
                 });
             }
             Err(error) => {

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::error::Refusal;
-use super::input::NewTask;
-use super::task::{Actor, Status, Task};
-use super::time::Millis;
+use crate::error::Refusal;
+use crate::input::NewTask;
+use crate::task::{Actor, Status, Task};
+use crate::time::Millis;
 
 /// The most projects of a hub: they are made by being named, and must not fill a disk.
 const MAX_PROJECTS: i64 = 10_000;
@@ -27,24 +27,24 @@ macro_rules! select_tasks {
         )
     };
 }
-pub(super) use select_tasks;
+pub(crate) use select_tasks;
 
 /// Where a task path points.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Scope {
-    pub organization: String,
-    pub project: String,
+pub(crate) struct Scope {
+    pub(crate) organization: String,
+    pub(crate) project: String,
 }
 
 impl Scope {
     /// What `/tasks` without organization and project stands for.
-    pub(super) fn default_one() -> Self {
+    pub(crate) fn default_one() -> Self {
         Self { organization: "default".into(), project: "main".into() }
     }
 }
 
 /// Reads a row of [`select_tasks`].
-pub(super) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
+pub(crate) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
     let status: String = row.try_get("status")?;
     let assignee_id: Option<String> = row.try_get("assignee_id")?;
     let assignee = match assignee_id {
@@ -87,7 +87,7 @@ pub(super) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
 }
 
 /// The task of an id, in a scope.
-pub(super) async fn find_task(
+pub(crate) async fn find_task(
     connection: &mut SqliteConnection,
     scope: &Scope,
     id: &str,
@@ -107,7 +107,7 @@ pub(super) async fn find_task(
 }
 
 /// Tasks whose claims are over, the longest over first.
-pub(super) async fn lapsed_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
+pub(crate) async fn lapsed_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
     let rows = sqlx::query(select_tasks!("WHERE lease_expires <= ? ORDER BY lease_expires LIMIT 100"))
         .bind(now.0)
         .fetch_all(connection)
@@ -116,7 +116,7 @@ pub(super) async fn lapsed_tasks(connection: &mut SqliteConnection, now: Millis)
 }
 
 /// When the next claim is over.
-pub(super) async fn next_lapse(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
+pub(crate) async fn next_lapse(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
     let row = sqlx::query("SELECT MIN(lease_expires) FROM tasks WHERE lease_expires IS NOT NULL")
         .fetch_one(connection)
         .await?;
@@ -124,7 +124,7 @@ pub(super) async fn next_lapse(connection: &mut SqliteConnection) -> sqlx::Resul
 }
 
 /// Makes a task.
-pub(super) async fn insert_task(
+pub(crate) async fn insert_task(
     connection: &mut SqliteConnection,
     scope: &Scope,
     new: NewTask,
@@ -175,7 +175,7 @@ pub(super) async fn insert_task(
 }
 
 /// Writes back a task that was changed.
-pub(super) async fn update_task(connection: &mut SqliteConnection, task: &Task) -> sqlx::Result<()> {
+pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) -> sqlx::Result<()> {
     let assignee = task.assignee.as_ref();
     sqlx::query(
         "UPDATE tasks SET title = ?, description = ?, type = ?, channel = ?, priority = ?, status = ?, \
@@ -204,7 +204,7 @@ pub(super) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
 }
 
 /// The messages on a task, in the order they were posted.
-pub(super) async fn messages(connection: &mut SqliteConnection, task_id: i64) -> sqlx::Result<Vec<Value>> {
+pub(crate) async fn messages(connection: &mut SqliteConnection, task_id: i64) -> sqlx::Result<Vec<Value>> {
     let rows = sqlx::query("SELECT * FROM messages WHERE task_id = ? ORDER BY id")
         .bind(task_id)
         .fetch_all(connection)
@@ -224,7 +224,7 @@ pub(super) async fn messages(connection: &mut SqliteConnection, task_id: i64) ->
 }
 
 /// Posts a message on a task.
-pub(super) async fn insert_message(
+pub(crate) async fn insert_message(
     connection: &mut SqliteConnection,
     task_id: i64,
     parts: Vec<Value>,
@@ -295,7 +295,7 @@ async fn project_to_fill(
 }
 
 /// Makes a project in an organization that exists; gives its id.
-pub(super) async fn insert_project(
+pub(crate) async fn insert_project(
     connection: &mut SqliteConnection,
     organization: &str,
     slug: &str,
@@ -331,7 +331,7 @@ pub(super) async fn insert_project(
 }
 
 /// What an insertion or a change of a slug failed with: most likely the slug is taken.
-pub(super) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Refusal {
+pub(crate) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Refusal {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => {
             Refusal { status: StatusCode::CONFLICT, message: format!("there is {what} {slug:?} already") }

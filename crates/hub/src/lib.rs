@@ -1,27 +1,30 @@
-//! The embedded task service: the HTTP and WebSocket API of ATS from a SQLite file, for one machine or a
+//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file, for one machine or a
 //! team.
 //!
 //! # Layout
 //! - `task`: tasks and their states; pure.
 //! - `writer`: the one task that changes anything, and ends claims in time.
-//! - `store`, `rows`, `list`, `places`: the database.
+//! - `store`, `rows`, `list`, `orgs`: the database.
 //! - `bus`, `socket`: subscribers.
-//! - `api`, `input`, `guard`, `server`: HTTP.
-//! - `dht`: the private DHT beside it; `relay`: the relay on it; `guests`: whom it serves besides.
+//! - `api`, `input`, `origin`, `server`: HTTP.
+//! - `dht`: the private DHT beside it; `relay`: the relay on it; `relay_allowlist`: whom that serves besides the
+//!   peers of tasks.
 //!
 //! It asks nobody for a key: the headers that say who is asking are claims, as on the service it stands in
 //! for. So it listens on the loopback address unless told otherwise.
+
+#![deny(missing_docs, unreachable_pub)]
 
 mod api;
 mod bus;
 mod dht;
 mod error;
-mod guard;
-mod guests;
 mod input;
 mod list;
-mod places;
+mod orgs;
+mod origin;
 mod relay;
+mod relay_allowlist;
 mod rows;
 mod server;
 mod socket;
@@ -35,13 +38,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secret_stream::PublicKey;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
-pub use guests::STAY as GUEST_STAY;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 
@@ -111,12 +114,12 @@ impl Hub {
             true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
             false => dht::Nodes::default(),
         };
-        let guests = Arc::new(guests::Guests::default());
+        let allowlist = Arc::new(relay_allowlist::RelayAllowlist::default());
         let relay = match nodes.first() {
             Some(node) => {
                 let admission = relay::Admission {
                     readers: readers.clone(),
-                    guests: guests.clone(),
+                    allowlist: allowlist.clone(),
                     access: config.relay,
                 };
                 relay::start(node, &relay_seed, admission, config.relay_limits).await?
@@ -125,7 +128,7 @@ impl Hub {
         };
 
         let bus = bus::Bus::default();
-        let (writer, duty) = writer::writer(connection, folder, bus.clone())
+        let (writer, task) = writer::writer(connection, folder, bus.clone())
             .await
             .map_err(|error| Error::Database { path: database, reason: error.to_string() })?;
         let app = Arc::new(api::App {
@@ -134,14 +137,14 @@ impl Hub {
             bus,
             nodes,
             relay,
-            guests,
+            allowlist,
             is_loopback: local_addr.ip().is_loopback(),
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         });
         let connections = TaskTracker::new();
         let stop_writing = CancellationToken::new();
-        let writing = Some(tokio::spawn(duty.run(stop_writing.clone())));
+        let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
         let router = api::router(app.clone());
         connections.spawn(server::serve(listener, router, connections.clone(), app.shutdown.clone()));
         Ok(Self { local_addr, app, connections, writing, stop_writing })
@@ -159,7 +162,7 @@ impl Hub {
     }
 
     /// The key of its relay, if there is one.
-    pub fn relay(&self) -> Option<secret_stream::PublicKey> {
+    pub fn relay(&self) -> Option<PublicKey> {
         self.app.relay.as_ref().map(hyperdht::relay::Relay::public_key)
     }
 

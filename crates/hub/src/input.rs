@@ -6,9 +6,9 @@ use axum::http::HeaderMap;
 use secret_stream::PublicKey;
 use serde_json::{Map, Value};
 
-use super::bus::Filter;
-use super::error::Refusal;
-use super::task::{Action, Actor, DEFAULT_LEASE, Edit, LONGEST_LEASE, Status};
+use crate::bus::Filter;
+use crate::error::Refusal;
+use crate::task::{Action, Actor, DEFAULT_LEASE, Edit, LONGEST_LEASE, Status};
 
 /// The most bytes of a title, and of a name of anything.
 const MAX_TITLE: usize = 1024;
@@ -27,29 +27,29 @@ const MAX_FILTER_NAMES: usize = 64;
 
 /// A task to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct NewTask {
-    pub title: String,
-    pub description: Option<String>,
-    pub kind: String,
-    pub channel: String,
-    pub priority: i64,
-    pub payload: Value,
+pub(crate) struct NewTask {
+    pub(crate) title: String,
+    pub(crate) description: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) channel: String,
+    pub(crate) priority: i64,
+    pub(crate) payload: Value,
 }
 
 /// An organization or a project to be made or changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub slug: Option<String>,
-    pub name: Option<String>,
-    pub description: Option<String>,
+pub(crate) struct Profile {
+    pub(crate) slug: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
 }
 
 /// The fields of a JSON object that a caller sent. A field that is null counts as not there.
-pub(super) struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Reads a body; an empty one has no fields.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Map::new()));
         }
@@ -61,7 +61,7 @@ impl Fields {
     }
 
     /// A task to be made, with the service's defaults.
-    pub(super) fn new_task(mut self) -> Result<NewTask, Refusal> {
+    pub(crate) fn new_task(mut self) -> Result<NewTask, Refusal> {
         Ok(NewTask {
             title: self.name("title", MAX_TITLE)?.ok_or_else(|| Refusal::bad_request("title is missing"))?,
             description: self.text("description", MAX_DESCRIPTION)?,
@@ -73,7 +73,7 @@ impl Fields {
     }
 
     /// What a change of a task asks for: the fields first, then the state.
-    pub(super) fn changes(mut self) -> Result<Vec<Action>, Refusal> {
+    pub(crate) fn changes(mut self) -> Result<Vec<Action>, Refusal> {
         let edit = Edit {
             title: self.name("title", MAX_TITLE)?,
             description: self.text("description", MAX_DESCRIPTION)?,
@@ -105,7 +105,7 @@ impl Fields {
     }
 
     /// What is asked by `POST …/{verb}`; `None` if there is no such verb.
-    pub(super) fn action(mut self, verb: &str) -> Option<Result<Action, Refusal>> {
+    pub(crate) fn action(mut self, verb: &str) -> Option<Result<Action, Refusal>> {
         let mut reason = || self.text("reason", MAX_REASON);
         let action = match verb {
             "claim" => self.lease().map(|lease| Action::Claim { lease }),
@@ -120,7 +120,7 @@ impl Fields {
     }
 
     /// The parts of a message.
-    pub(super) fn parts(mut self) -> Result<Vec<Value>, Refusal> {
+    pub(crate) fn parts(mut self) -> Result<Vec<Value>, Refusal> {
         let Some(Value::Array(parts)) = self.take("parts") else {
             return Err(Refusal::bad_request("parts must be an array"));
         };
@@ -135,12 +135,12 @@ impl Fields {
     }
 
     /// An organization or a project.
-    pub(super) fn place(mut self) -> Result<Place, Refusal> {
+    pub(crate) fn profile(mut self) -> Result<Profile, Refusal> {
         let slug = self.text("slug", MAX_SLUG)?;
         if let Some(slug) = &slug {
             check_slug(slug)?;
         }
-        Ok(Place {
+        Ok(Profile {
             slug,
             name: self.name("name", MAX_TITLE)?,
             description: self.text("description", MAX_DESCRIPTION)?,
@@ -148,7 +148,7 @@ impl Fields {
     }
 
     /// A peer's key, in hex.
-    pub(super) fn public_key(mut self) -> Result<PublicKey, Refusal> {
+    pub(crate) fn public_key(mut self) -> Result<PublicKey, Refusal> {
         let mut key = [0; 32];
         let text = self.text("key", 2 * key.len())?;
         match text.map(|text| hex::decode_to_slice(text, &mut key)) {
@@ -158,7 +158,7 @@ impl Fields {
     }
 
     /// The id and the filter of a subscription.
-    pub(super) fn subscription(mut self) -> Result<(String, Filter), Refusal> {
+    pub(crate) fn subscription(mut self) -> Result<(String, Filter), Refusal> {
         let id = self.subscription_id()?;
         Ok((
             id,
@@ -171,7 +171,7 @@ impl Fields {
     }
 
     /// The id of a subscription; without one, all of a connection's are the same.
-    pub(super) fn subscription_id(&mut self) -> Result<String, Refusal> {
+    pub(crate) fn subscription_id(&mut self) -> Result<String, Refusal> {
         Ok(match self.0.get("id") {
             Some(Value::Number(id)) => id.to_string(),
             _ => self.text("id", MAX_NAME)?.unwrap_or_default(),
@@ -179,7 +179,7 @@ impl Fields {
     }
 
     /// A field of text.
-    pub(super) fn text(&mut self, name: &str, limit: usize) -> Result<Option<String>, Refusal> {
+    pub(crate) fn text(&mut self, name: &str, limit: usize) -> Result<Option<String>, Refusal> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) if text.len() <= limit => Ok(Some(text)),
@@ -256,7 +256,7 @@ impl Fields {
 }
 
 /// Reads the name of a state.
-pub(super) fn status(name: &str) -> Result<Status, Refusal> {
+pub(crate) fn status(name: &str) -> Result<Status, Refusal> {
     Status::from_name(name).ok_or_else(|| {
         let names = Status::ALL.map(Status::name).join(", ");
         Refusal::bad_request(format!("status must be one of {names}"))
@@ -264,7 +264,7 @@ pub(super) fn status(name: &str) -> Result<Status, Refusal> {
 }
 
 /// Checks the slug of an organization or a project: what can stand in a path as it is.
-pub(super) fn check_slug(slug: &str) -> Result<(), Refusal> {
+pub(crate) fn check_slug(slug: &str) -> Result<(), Refusal> {
     let fit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let is_slug = (1..=MAX_SLUG).contains(&slug.len()) && slug.bytes().all(fit) && !slug.starts_with('.');
     match is_slug {
@@ -276,7 +276,7 @@ pub(super) fn check_slug(slug: &str) -> Result<(), Refusal> {
 }
 
 /// Who a request claims to come from; `None` if it does not say.
-pub(super) fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Refusal> {
+pub(crate) fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Refusal> {
     let header = |name: &str| -> Result<Option<String>, Refusal> {
         let Some(value) = headers.get(name) else { return Ok(None) };
         // Header values are bytes: UTF-8 from us, Latin-1 from what follows the letter of HTTP.
@@ -419,7 +419,7 @@ mod tests {
             let _ = body().new_task();
             let _ = body().changes();
             let _ = body().parts();
-            let _ = body().place();
+            let _ = body().profile();
             let _ = body().subscription();
             for verb in ["claim", "complete", "fail"] {
                 let _ = body().action(verb);

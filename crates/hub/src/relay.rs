@@ -12,9 +12,9 @@ use secret_stream::{KeyPair, PublicKey};
 use sqlx::SqlitePool;
 use tokio::sync::Semaphore;
 
-use super::error::Error;
-use super::guests::Guests;
-use super::store;
+use crate::error::Error;
+use crate::relay_allowlist::RelayAllowlist;
+use crate::store;
 
 /// Whom the relay of a hub serves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,15 +29,15 @@ pub enum RelayAccess {
 }
 
 /// How a relay tells whom it serves.
-pub(super) struct Admission {
-    pub access: RelayAccess,
+pub(crate) struct Admission {
+    pub(crate) access: RelayAccess,
     /// Of the hub's tasks.
-    pub readers: SqlitePool,
-    pub guests: Arc<Guests>,
+    pub(crate) readers: SqlitePool,
+    pub(crate) allowlist: Arc<RelayAllowlist>,
 }
 
 /// Starts the relay on a node of the hub's DHT, with the key that is kept in `file`.
-pub(super) async fn start(
+pub(crate) async fn start(
     node: &Dht,
     file: &Path,
     admission: Admission,
@@ -53,15 +53,15 @@ pub(super) async fn start(
     relay.map(Some).map_err(|error| Error::Dht(format!("no relay: {error}")))
 }
 
-/// Admits guests, and the keys that open tasks name.
-fn admit_known(Admission { readers, guests, .. }: Admission) -> AdmitHook {
+/// Admits the keys on the allowlist, and those that open tasks name.
+fn admit_known(Admission { readers, allowlist, .. }: Admission) -> AdmitHook {
     // Strangers may ask; no more than one search at a time is theirs.
     let turn = Arc::new(Semaphore::new(1));
     Arc::new(move |key| {
         let (readers, turn) = (readers.clone(), turn.clone());
-        let is_guest = guests.has(Instant::now(), &key);
+        let is_allowed = allowlist.contains(Instant::now(), &key);
         Box::pin(async move {
-            if is_guest {
+            if is_allowed {
                 return true;
             }
             let Ok(_turn) = turn.acquire().await else { return false };

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ats_p2p::hub::{Hub, HubConfig};
 use futures_util::{SinkExt as _, StreamExt as _};
+use hub::{Hub, HubConfig};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;

@@ -10,14 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::bus::Bus;
-use super::error::Refusal;
-use super::input::{NewTask, Place};
-use super::places;
-use super::rows::{self, Scope};
-use super::store::Folder;
-use super::task::{Action, Actor, Happening, Task};
-use super::time::Millis;
+use crate::bus::Bus;
+use crate::error::Refusal;
+use crate::input::{NewTask, Profile};
+use crate::orgs;
+use crate::rows::{self, Scope};
+use crate::store::Folder;
+use crate::task::{Action, Actor, EventKind, Task};
+use crate::time::Millis;
 
 /// How many changes wait before their callers do.
 const WAITING: usize = 64;
@@ -28,7 +28,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A change that somebody wants.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     MakeTask {
         scope: Scope,
         new: NewTask,
@@ -45,29 +45,29 @@ pub(super) enum Change {
         parts: Vec<Value>,
     },
     MakeOrganization {
-        place: Place,
+        profile: Profile,
     },
     EditOrganization {
         organization: String,
-        place: Place,
+        profile: Profile,
     },
     MakeProject {
         organization: String,
-        place: Place,
+        profile: Profile,
     },
     EditProject {
         organization: String,
         project: String,
-        place: Place,
+        profile: Profile,
     },
 }
 
 /// The way to the writer.
 #[derive(Debug, Clone)]
-pub(super) struct Writer(mpsc::Sender<Order>);
+pub(crate) struct Writer(mpsc::Sender<ChangeRequest>);
 
 #[derive(Debug)]
-struct Order {
+struct ChangeRequest {
     change: Change,
     by: Actor,
     reply: oneshot::Sender<Result<Value, Refusal>>,
@@ -75,20 +75,20 @@ struct Order {
 
 impl Writer {
     /// Has something changed; gives what came of it, as it is sent.
-    pub(super) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
+    pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
-        self.0.send(Order { change, by, reply }).await.map_err(|_| ended())?;
+        self.0.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 }
 
-/// The writer's own side; [`Duty::run`] does the work.
+/// The writer's own side; [`WriterTask::run`] does the work.
 #[derive(Debug)]
-pub(super) struct Duty {
+pub(crate) struct WriterTask {
     connection: SqliteConnection,
     bus: Bus,
-    orders: mpsc::Receiver<Order>,
+    requests: mpsc::Receiver<ChangeRequest>,
     /// No claim ends before this.
     next_lapse: Option<Millis>,
     /// Another hub must not have it before the database is closed.
@@ -97,21 +97,21 @@ pub(super) struct Duty {
 
 /// A writer on a connection to the database in a folder, telling a bus. Claims whose time ran out while
 /// nobody watched are ended at once.
-pub(super) async fn writer(
+pub(crate) async fn writer(
     mut connection: SqliteConnection,
     folder: Folder,
     bus: Bus,
-) -> sqlx::Result<(Writer, Duty)> {
-    let (sender, orders) = mpsc::channel(WAITING);
+) -> sqlx::Result<(Writer, WriterTask)> {
+    let (sender, requests) = mpsc::channel(WAITING);
     let next_lapse = rows::next_lapse(&mut connection).await?;
-    let mut duty = Duty { connection, bus, orders, next_lapse, _folder: folder };
-    duty.end_lapsed_claims().await?;
-    Ok((Writer(sender), duty))
+    let mut task = WriterTask { connection, bus, requests, next_lapse, _folder: folder };
+    task.end_lapsed_claims().await?;
+    Ok((Writer(sender), task))
 }
 
-impl Duty {
-    /// Works until it is told to stop, then closes the database.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+impl WriterTask {
+    /// Works until it is events to stop, then closes the database.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let pause = match self.end_lapsed_claims().await {
                 Ok(()) => self.until_next_lapse(),
@@ -120,12 +120,12 @@ impl Duty {
                     AFTER_FAILURE
                 }
             };
-            let order = tokio::select! {
-                order = self.orders.recv() => order,
+            let request = tokio::select! {
+                request = self.requests.recv() => request,
                 () = sleep(pause) => continue,
                 () = stop.cancelled() => break,
             };
-            let Some(Order { change, by, reply }) = order else { break };
+            let Some(ChangeRequest { change, by, reply }) = request else { break };
             // A caller that has gone away wanted it done all the same.
             let _ = reply.send(self.carry_out(change, &by).await);
         }
@@ -153,14 +153,14 @@ impl Duty {
             let mut ended = Vec::new();
             let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
             for mut task in lapsed {
-                if let Some(happening) = task.lapse(now) {
+                if let Some(event) = task.lapse(now) {
                     rows::update_task(&mut transaction, &task).await?;
-                    ended.push((happening, task));
+                    ended.push((event, task));
                 }
             }
             transaction.commit().await?;
-            for (happening, task) in ended {
-                self.bus.publish(happening, &task, None, None);
+            for (event, task) in ended {
+                self.bus.publish(event, &task, None, None);
             }
         }
     }
@@ -168,21 +168,21 @@ impl Duty {
     async fn carry_out(&mut self, change: Change, by: &Actor) -> Result<Value, Refusal> {
         let now = Millis::now();
         let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut told = Vec::new();
-        let result = apply(&mut transaction, change, by, now, &mut told).await?;
+        let mut events = Vec::new();
+        let result = apply(&mut transaction, change, by, now, &mut events).await?;
         transaction.commit().await?;
-        for Told { happening, task, is_ours, extra } in told {
+        for PendingEvent { event, task, is_ours, extra } in events {
             self.next_lapse = [self.next_lapse, task.lease_expires].into_iter().flatten().min();
             let name = is_ours.then_some(by.name.as_str());
-            self.bus.publish(happening, &task, name, extra.map(|message| ("message", message)));
+            self.bus.publish(event, &task, name, extra.map(|message| ("message", message)));
         }
         Ok(result)
     }
 }
 
-/// What is to be told once it is certain.
-struct Told {
-    happening: Happening,
+/// What is to be events once it is certain.
+struct PendingEvent {
+    event: EventKind,
     task: Task,
     /// Whether the actor did it; else time did.
     is_ours: bool,
@@ -194,24 +194,24 @@ async fn apply(
     change: Change,
     by: &Actor,
     now: Millis,
-    told: &mut Vec<Told>,
+    events: &mut Vec<PendingEvent>,
 ) -> Result<Value, Refusal> {
     match change {
         Change::MakeTask { scope, new } => {
             let task = rows::insert_task(connection, &scope, new, by, now).await?;
             let value = task.to_value();
-            told.push(Told { happening: Happening::Created, task, is_ours: true, extra: None });
+            events.push(PendingEvent { event: EventKind::Created, task, is_ours: true, extra: None });
             Ok(value)
         }
         Change::EditTask { scope, id, actions } => {
             let mut task = rows::find_task(connection, &scope, &id).await?;
             // The timer may be a moment late; time itself is not.
-            if let Some(happening) = task.lapse(now) {
-                told.push(Told { happening, task: task.clone(), is_ours: false, extra: None });
+            if let Some(event) = task.lapse(now) {
+                events.push(PendingEvent { event, task: task.clone(), is_ours: false, extra: None });
             }
             for action in actions {
-                let happening = task.apply(action, by, now)?;
-                told.push(Told { happening, task: task.clone(), is_ours: true, extra: None });
+                let event = task.apply(action, by, now)?;
+                events.push(PendingEvent { event, task: task.clone(), is_ours: true, extra: None });
             }
             rows::update_task(connection, &task).await?;
             Ok(task.to_value())
@@ -220,18 +220,18 @@ async fn apply(
             let task = rows::find_task(connection, &scope, &id).await?;
             let message = rows::insert_message(connection, task.id, parts, by, now).await?;
             let extra = Some(message.clone());
-            told.push(Told { happening: Happening::Message, task, is_ours: true, extra });
+            events.push(PendingEvent { event: EventKind::Message, task, is_ours: true, extra });
             Ok(message)
         }
-        Change::MakeOrganization { place } => places::make_organization(connection, place, now).await,
-        Change::EditOrganization { organization, place } => {
-            places::change_organization(connection, &organization, place).await
+        Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await,
+        Change::EditOrganization { organization, profile } => {
+            orgs::change_organization(connection, &organization, profile).await
         }
-        Change::MakeProject { organization, place } => {
-            places::make_project(connection, &organization, place, now).await
+        Change::MakeProject { organization, profile } => {
+            orgs::make_project(connection, &organization, profile, now).await
         }
-        Change::EditProject { organization, project, place } => {
-            places::change_project(connection, &organization, &project, place).await
+        Change::EditProject { organization, project, profile } => {
+            orgs::change_project(connection, &organization, &project, profile).await
         }
     }
 }

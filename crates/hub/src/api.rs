@@ -16,25 +16,26 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use hyperdht::relay::Relay;
+use protocol::RELAY_ALLOWLIST_TIME;
 use serde_json::{Value, json};
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bus::Bus;
-use super::dht::Nodes;
-use super::error::Refusal;
-use super::guard;
-use super::guests::{Guests, STAY};
-use super::input::{self, Fields};
-use super::list;
-use super::places;
-use super::rows::{self, Scope};
-use super::socket;
-use super::task::Actor;
-use super::time::Millis;
-use super::writer::{Change, Writer};
+use crate::bus::Bus;
+use crate::dht::Nodes;
+use crate::error::Refusal;
+use crate::input::{self, Fields};
+use crate::list::{self, TaskQuery};
+use crate::orgs;
+use crate::origin;
+use crate::relay_allowlist::RelayAllowlist;
+use crate::rows::{self, Scope};
+use crate::socket;
+use crate::task::Actor;
+use crate::time::Millis;
+use crate::writer::{Change, Writer};
 
 /// The most bytes of a request's body. An offer has a thousand or so.
 const MAX_BODY: usize = 256 * 1024;
@@ -46,29 +47,29 @@ const MAX_SUBSCRIBERS: usize = 1024;
 
 /// Everything that the API speaks for.
 #[derive(Debug)]
-pub(super) struct App {
-    pub writer: Writer,
-    pub readers: SqlitePool,
-    pub bus: Bus,
-    pub nodes: Nodes,
-    pub relay: Option<Relay>,
+pub(crate) struct App {
+    pub(crate) writer: Writer,
+    pub(crate) readers: SqlitePool,
+    pub(crate) bus: Bus,
+    pub(crate) nodes: Nodes,
+    pub(crate) relay: Option<Relay>,
     /// Whom it serves besides the peers of tasks.
-    pub guests: Arc<Guests>,
+    pub(crate) allowlist: Arc<RelayAllowlist>,
     /// Whether only this machine can reach the hub.
-    pub is_loopback: bool,
-    pub shutdown: CancellationToken,
-    pub sockets: TaskTracker,
+    pub(crate) is_loopback: bool,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) sockets: TaskTracker,
 }
 
 /// The address at which a connection reached the hub.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReachedAt(pub SocketAddr);
+pub(crate) struct ReachedAt(pub SocketAddr);
 
 type Shared = State<Arc<App>>;
 type Answer = Result<Json<Value>, Refusal>;
 
 /// The router of everything.
-pub(super) fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     let tasks = |stats| {
         Router::new()
             .route("/", get(list_tasks).post(make_task))
@@ -80,7 +81,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ws", get(subscribe))
-        .route("/p2p/guests", post(admit_guest))
+        .route("/p2p/guests", post(allow_on_relay))
         .nest("/tasks", tasks(get(all_stats)))
         .nest("/orgs/{org}/projects/{project}/tasks", tasks(get(project_stats)))
         .route("/orgs", get(list_organizations).post(make_organization))
@@ -140,7 +141,7 @@ impl App {
 }
 
 async fn watch_over(State(app): Shared, request: Request, next: Next) -> Response {
-    if let Err(refusal) = guard::check(request.headers(), app.is_loopback) {
+    if let Err(refusal) = origin::check(request.headers(), app.is_loopback) {
         return refusal.into_response();
     }
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
@@ -154,7 +155,7 @@ async fn watch_over(State(app): Shared, request: Request, next: Next) -> Respons
 
 async fn health(State(app): Shared, Extension(at): Extension<ReachedAt>, headers: HeaderMap) -> Json<Value> {
     let mut health = json!({ "status": "ok", "timestamp": Millis::now().to_text() });
-    let bootstrap = app.nodes.bootstrap(guard::host(&headers).as_deref(), at.0.ip());
+    let bootstrap = app.nodes.bootstrap(origin::host(&headers).as_deref(), at.0.ip());
     if !bootstrap.is_empty() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
         if let Some(relay) = &app.relay {
@@ -165,12 +166,12 @@ async fn health(State(app): Shared, Extension(at): Extension<ReachedAt>, headers
 }
 
 /// Has the relay serve a key that no task names.
-async fn admit_guest(State(app): Shared, body: Body) -> Answer {
+async fn allow_on_relay(State(app): Shared, body: Body) -> Answer {
     if app.relay.is_none() {
         return Err(Refusal::not_found("this hub has no relay"));
     }
-    app.guests.admit(Instant::now(), fields(body)?.public_key()?);
-    Ok(Json(json!({ "expires_in_ms": u64::try_from(STAY.as_millis()).unwrap_or(u64::MAX) })))
+    app.allowlist.add(Instant::now(), fields(body)?.public_key()?);
+    Ok(Json(json!({ "expires_in_ms": u64::try_from(RELAY_ALLOWLIST_TIME.as_millis()).unwrap_or(u64::MAX) })))
 }
 
 async fn subscribe(
@@ -192,7 +193,7 @@ async fn subscribe(
 }
 
 async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
-    let query = list::Query::parse(&pairs(query)?)?;
+    let query = TaskQuery::parse(&pairs(query)?)?;
     let tasks = query.run(&mut *app.reader().await?, &caller.scope).await?;
     Ok(Json(json!({ "count": tasks.len(), "tasks": tasks })))
 }
@@ -265,7 +266,7 @@ async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
 }
 
 async fn list_organizations(State(app): Shared) -> Answer {
-    let organizations = places::organizations(&mut *app.reader().await?).await?;
+    let organizations = orgs::organizations(&mut *app.reader().await?).await?;
     Ok(Json(json!({ "organizations": organizations })))
 }
 
@@ -275,27 +276,27 @@ async fn make_organization(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let by = caller.actor()?;
-    let place = fields(body)?.place()?;
-    let organization = app.writer.change(Change::MakeOrganization { place }, by).await?;
+    let profile = fields(body)?.profile()?;
+    let organization = app.writer.change(Change::MakeOrganization { profile }, by).await?;
     Ok((StatusCode::CREATED, Json(json!({ "organization": organization }))))
 }
 
 async fn read_organization(State(app): Shared, caller: Caller) -> Answer {
-    let organization = places::organization(&mut *app.reader().await?, &caller.scope.organization).await?;
+    let organization = orgs::organization(&mut *app.reader().await?, &caller.scope.organization).await?;
     Ok(Json(json!({ "organization": organization })))
 }
 
 async fn change_organization(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
     let by = caller.actor()?;
-    let place = fields(body)?.place()?;
-    let change = Change::EditOrganization { organization: caller.scope.organization, place };
+    let profile = fields(body)?.profile()?;
+    let change = Change::EditOrganization { organization: caller.scope.organization, profile };
     Ok(Json(json!({ "organization": app.writer.change(change, by).await? })))
 }
 
 async fn list_projects(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let with_counts = pairs(query)?.get("counts").is_some_and(|value| value == "true" || value == "1");
     let mut reader = app.reader().await?;
-    let projects = places::projects(&mut reader, &caller.scope.organization, with_counts).await?;
+    let projects = orgs::projects(&mut reader, &caller.scope.organization, with_counts).await?;
     Ok(Json(json!({ "projects": projects })))
 }
 
@@ -305,23 +306,23 @@ async fn make_project(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let by = caller.actor()?;
-    let place = fields(body)?.place()?;
-    let change = Change::MakeProject { organization: caller.scope.organization, place };
+    let profile = fields(body)?.profile()?;
+    let change = Change::MakeProject { organization: caller.scope.organization, profile };
     let project = app.writer.change(change, by).await?;
     Ok((StatusCode::CREATED, Json(json!({ "project": project }))))
 }
 
 async fn read_project(State(app): Shared, caller: Caller) -> Answer {
     let Scope { organization, project } = &caller.scope;
-    let project = places::project(&mut *app.reader().await?, organization, project).await?;
+    let project = orgs::project(&mut *app.reader().await?, organization, project).await?;
     Ok(Json(json!({ "project": project })))
 }
 
 async fn change_project(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
     let by = caller.actor()?;
-    let place = fields(body)?.place()?;
+    let profile = fields(body)?.profile()?;
     let Scope { organization, project } = caller.scope;
-    let change = Change::EditProject { organization, project, place };
+    let change = Change::EditProject { organization, project, profile };
     Ok(Json(json!({ "project": app.writer.change(change, by).await? })))
 }
 

@@ -7,11 +7,11 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::error::Refusal;
-use super::input::status;
-use super::rows::{Scope, select_tasks, task};
-use super::task::Status;
-use super::time::Millis;
+use crate::error::Refusal;
+use crate::input::status;
+use crate::rows::{Scope, select_tasks, task};
+use crate::task::Status;
+use crate::time::Millis;
 
 /// How many tasks a list holds when nobody says, and at most.
 const DEFAULT_LIMIT: i64 = 100;
@@ -24,7 +24,7 @@ const MAX_CHANNELS: i64 = 50;
 
 /// Which tasks are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(crate) struct TaskQuery {
     statuses: Vec<Status>,
     kind: Option<String>,
     channel: Option<String>,
@@ -51,9 +51,9 @@ enum Sort {
     Title,
 }
 
-impl Query {
+impl TaskQuery {
     /// Reads the query of a URL; what it does not know is passed over.
-    pub(super) fn parse(pairs: &HashMap<String, String>) -> Result<Self, Refusal> {
+    pub(crate) fn parse(pairs: &HashMap<String, String>) -> Result<Self, Refusal> {
         let text = |name: &str| pairs.get(name).filter(|value| !value.is_empty());
         let number = |name: &str| match text(name) {
             None => Ok(None),
@@ -107,7 +107,7 @@ impl Query {
     }
 
     /// The tasks, without their messages.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         connection: &mut SqliteConnection,
         scope: &Scope,
@@ -187,7 +187,7 @@ impl Query {
 }
 
 /// What the tasks of a scope, or of the whole hub, add up to.
-pub(super) async fn stats(
+pub(crate) async fn stats(
     connection: &mut SqliteConnection,
     scope: Option<&Scope>,
     now: Millis,
@@ -285,14 +285,14 @@ fn like_pattern(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(pairs: &[(&str, &str)]) -> Result<Query, Refusal> {
-        Query::parse(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+    fn parse(pairs: &[(&str, &str)]) -> Result<TaskQuery, Refusal> {
+        TaskQuery::parse(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
     }
 
     #[test]
     fn an_empty_query_asks_for_the_newest() {
         let query = parse(&[("status", ""), ("unknown", "x")]).expect("a query");
-        assert_eq!(query, Query { limit: DEFAULT_LIMIT, ..Query::default() });
+        assert_eq!(query, TaskQuery { limit: DEFAULT_LIMIT, ..TaskQuery::default() });
         assert!(parse(&[("sort_by", "title")]).expect("a query").is_ascending);
     }
 

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::error::Refusal;
-use super::time::Millis;
+use crate::error::Refusal;
+use crate::time::Millis;
 
 /// How long a claim holds when its maker does not say.
-pub(super) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// The longest claim: a worker that dies must not keep a task for ever.
-pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Somebody, as the request's headers claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Actor {
-    pub kind: String,
-    pub id: String,
-    pub name: String,
+pub(crate) struct Actor {
+    pub(crate) kind: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 /// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(crate) enum Status {
     Pending,
     InProgress,
     Completed,
@@ -32,10 +32,10 @@ pub(super) enum Status {
 }
 
 impl Status {
-    pub(super) const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Pending, Self::InProgress, Self::Completed, Self::Cancelled, Self::Failed, Self::Rejected];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::InProgress => "in_progress",
@@ -46,7 +46,7 @@ impl Status {
         }
     }
 
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
@@ -57,7 +57,7 @@ impl Status {
 
 /// What happened to a task, as subscribers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happening {
+pub(crate) enum EventKind {
     Created,
     Claimed,
     Updated,
@@ -70,8 +70,8 @@ pub(super) enum Happening {
     LeaseExpired,
 }
 
-impl Happening {
-    pub(super) fn name(self) -> &'static str {
+impl EventKind {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Created => "task.created",
             Self::Claimed => "task.claimed",
@@ -89,7 +89,7 @@ impl Happening {
 
 /// What somebody wants done with a task.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Claim {
         lease: Duration,
     },
@@ -115,76 +115,76 @@ pub(super) enum Action {
 
 /// The fields of a task that anybody may change; `None` leaves one as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Edit {
-    pub title: Option<String>,
-    pub description: Option<String>,
-    pub kind: Option<String>,
-    pub channel: Option<String>,
-    pub priority: Option<i64>,
-    pub payload: Option<Value>,
+pub(crate) struct Edit {
+    pub(crate) title: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) channel: Option<String>,
+    pub(crate) priority: Option<i64>,
+    pub(crate) payload: Option<Value>,
 }
 
 /// A task.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Task {
-    pub id: i64,
-    pub organization: String,
-    pub project: String,
-    pub project_id: i64,
-    pub title: String,
-    pub description: Option<String>,
-    pub kind: String,
-    pub channel: String,
-    pub priority: i64,
-    pub status: Status,
-    pub payload: Value,
-    pub outputs: Vec<Value>,
+pub(crate) struct Task {
+    pub(crate) id: i64,
+    pub(crate) organization: String,
+    pub(crate) project: String,
+    pub(crate) project_id: i64,
+    pub(crate) title: String,
+    pub(crate) description: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) channel: String,
+    pub(crate) priority: i64,
+    pub(crate) status: Status,
+    pub(crate) payload: Value,
+    pub(crate) outputs: Vec<Value>,
     /// Why it failed, was rejected, cancelled or reopened.
-    pub reason: Option<String>,
-    pub source: Actor,
-    pub assignee: Option<Actor>,
-    pub lease_expires: Option<Millis>,
-    pub created_at: Millis,
-    pub updated_at: Millis,
-    pub completed_at: Option<Millis>,
+    pub(crate) reason: Option<String>,
+    pub(crate) source: Actor,
+    pub(crate) assignee: Option<Actor>,
+    pub(crate) lease_expires: Option<Millis>,
+    pub(crate) created_at: Millis,
+    pub(crate) updated_at: Millis,
+    pub(crate) completed_at: Option<Millis>,
 }
 
 impl Task {
     /// Does what `by` wants, or says why not. A claim whose time is over must have been ended by
     /// [`Task::lapse`] before.
-    pub(super) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<Happening, Refusal> {
-        let happening = match action {
+    pub(crate) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
+        let event = match action {
             Action::Claim { lease } => self.claim(lease, by, now)?,
             Action::Complete { outputs } => self.complete(outputs, by, now)?,
-            Action::Cancel { reason } => self.end(Status::Cancelled, reason, Happening::Cancelled)?,
-            Action::Fail { reason } => self.end(Status::Failed, reason, Happening::Failed)?,
-            Action::Reject { reason } => self.end(Status::Rejected, reason, Happening::Rejected)?,
+            Action::Cancel { reason } => self.end(Status::Cancelled, reason, EventKind::Cancelled)?,
+            Action::Fail { reason } => self.end(Status::Failed, reason, EventKind::Failed)?,
+            Action::Reject { reason } => self.end(Status::Rejected, reason, EventKind::Rejected)?,
             Action::Reopen { reason } if !self.status.is_open() => self.reopen(reason),
             Action::Reopen { .. } => return Err(self.conflict("open already")),
             Action::MakePending if !self.status.is_open() => self.reopen(None),
             Action::MakePending => {
                 self.release();
-                Happening::Updated
+                EventKind::Updated
             }
             Action::Edit(edit) => self.edit(*edit),
         };
         self.updated_at = now;
-        Ok(happening)
+        Ok(event)
     }
 
     /// Ends a claim whose time is over.
-    pub(super) fn lapse(&mut self, now: Millis) -> Option<Happening> {
+    pub(crate) fn lapse(&mut self, now: Millis) -> Option<EventKind> {
         let is_over = self.lease_expires.is_some_and(|expires| expires <= now);
         if self.status != Status::InProgress || !is_over {
             return None;
         }
         self.release();
         self.updated_at = now;
-        Some(Happening::LeaseExpired)
+        Some(EventKind::LeaseExpired)
     }
 
     /// The task as it is sent, without its messages.
-    pub(super) fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value {
         let assignee = self.assignee.as_ref();
         json!({
             "id": self.id,
@@ -213,11 +213,11 @@ impl Task {
         })
     }
 
-    fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> Result<Happening, Refusal> {
-        let happening = match (&self.status, &self.assignee) {
-            (Status::Pending, _) => Happening::Claimed,
+    fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
+        let event = match (&self.status, &self.assignee) {
+            (Status::Pending, _) => EventKind::Claimed,
             // Claiming again is how a worker keeps a task.
-            (Status::InProgress, Some(assignee)) if assignee.id == by.id => Happening::Updated,
+            (Status::InProgress, Some(assignee)) if assignee.id == by.id => EventKind::Updated,
             (Status::InProgress, Some(assignee)) => {
                 return Err(self.conflict(&format!("already claimed by {} (in_progress)", assignee.id)));
             }
@@ -227,11 +227,11 @@ impl Task {
         self.assignee = Some(by.clone());
         self.lease_expires = Some(now.plus(lease.min(LONGEST_LEASE)));
         self.reason = None;
-        Ok(happening)
+        Ok(event)
     }
 
     /// Only who has it may complete it: a worker whose claim lapsed must not end another's work.
-    fn complete(&mut self, outputs: Vec<Value>, by: &Actor, now: Millis) -> Result<Happening, Refusal> {
+    fn complete(&mut self, outputs: Vec<Value>, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         match (&self.status, &self.assignee) {
             (Status::InProgress, Some(assignee)) if assignee.id == by.id => {}
             (Status::InProgress, Some(assignee)) => {
@@ -244,15 +244,15 @@ impl Task {
         self.lease_expires = None;
         self.outputs = outputs;
         self.completed_at = Some(now);
-        Ok(Happening::Completed)
+        Ok(EventKind::Completed)
     }
 
     fn end(
         &mut self,
         status: Status,
         reason: Option<String>,
-        as_what: Happening,
-    ) -> Result<Happening, Refusal> {
+        as_what: EventKind,
+    ) -> Result<EventKind, Refusal> {
         if !self.status.is_open() {
             return Err(self.conflict(self.status.name()));
         }
@@ -262,12 +262,12 @@ impl Task {
         Ok(as_what)
     }
 
-    fn reopen(&mut self, reason: Option<String>) -> Happening {
+    fn reopen(&mut self, reason: Option<String>) -> EventKind {
         self.release();
         self.outputs = Vec::new();
         self.completed_at = None;
         self.reason = reason;
-        Happening::Reopened
+        EventKind::Reopened
     }
 
     fn release(&mut self) {
@@ -276,7 +276,7 @@ impl Task {
         self.lease_expires = None;
     }
 
-    fn edit(&mut self, edit: Edit) -> Happening {
+    fn edit(&mut self, edit: Edit) -> EventKind {
         let Edit { title, description, kind, channel, priority, payload } = edit;
         if let Some(title) = title {
             self.title = title;
@@ -296,7 +296,7 @@ impl Task {
         if let Some(payload) = payload {
             self.payload = payload;
         }
-        Happening::Updated
+        EventKind::Updated
     }
 
     fn conflict(&self, why: &str) -> Refusal {
@@ -357,7 +357,7 @@ mod tests {
         let mut task = claimed();
         assert_eq!((task.status, task.lease_expires), (Status::InProgress, Some(Millis(1010))));
         assert_eq!(task.lapse(Millis(1009)), None);
-        assert_eq!(task.lapse(Millis(1010)), Some(Happening::LeaseExpired));
+        assert_eq!(task.lapse(Millis(1010)), Some(EventKind::LeaseExpired));
         assert_eq!((task.status, &task.assignee, task.lease_expires), (Status::Pending, &None, None));
         assert_eq!(task.lapse(Millis(5000)), None);
     }
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn claiming_again_extends_and_another_is_refused() {
         let mut task = claimed();
-        assert_eq!(task.apply(claim(1000), &actor("b"), Millis(500)), Ok(Happening::Updated));
+        assert_eq!(task.apply(claim(1000), &actor("b"), Millis(500)), Ok(EventKind::Updated));
         assert_eq!(task.lease_expires, Some(Millis(1500)));
         let refusal = task.apply(claim(1000), &actor("c"), Millis(600)).expect_err("another's");
         assert_eq!(refusal.status, StatusCode::CONFLICT);
@@ -387,7 +387,7 @@ mod tests {
         assert!(task.apply(complete(), &actor("b"), Millis(1)).is_err());
         let mut task = claimed();
         assert!(task.apply(complete(), &actor("a"), Millis(20)).is_err());
-        assert_eq!(task.apply(complete(), &actor("b"), Millis(20)), Ok(Happening::Completed));
+        assert_eq!(task.apply(complete(), &actor("b"), Millis(20)), Ok(EventKind::Completed));
         assert_eq!((task.completed_at, task.lease_expires), (Some(Millis(20)), None));
         assert_eq!(task.outputs, [json!({"ok": true})]);
         assert!(task.apply(complete(), &actor("b"), Millis(30)).is_err());
@@ -396,14 +396,14 @@ mod tests {
     #[test]
     fn open_tasks_can_be_cancelled_failed_and_rejected_and_ended_ones_cannot() {
         let ends = [
-            (Action::Cancel { reason: None }, Status::Cancelled, Happening::Cancelled),
-            (fail(), Status::Failed, Happening::Failed),
-            (Action::Reject { reason: None }, Status::Rejected, Happening::Rejected),
+            (Action::Cancel { reason: None }, Status::Cancelled, EventKind::Cancelled),
+            (fail(), Status::Failed, EventKind::Failed),
+            (Action::Reject { reason: None }, Status::Rejected, EventKind::Rejected),
         ];
-        for (action, status, happening) in ends {
+        for (action, status, event) in ends {
             for mut task in [pending(), claimed()] {
                 let assignee = task.assignee.clone();
-                assert_eq!(task.apply(action.clone(), &actor("x"), Millis(20)), Ok(happening));
+                assert_eq!(task.apply(action.clone(), &actor("x"), Millis(20)), Ok(event));
                 assert_eq!((task.status, task.lease_expires, &task.assignee), (status, None, &assignee));
                 assert!(task.apply(action.clone(), &actor("x"), Millis(30)).is_err());
                 assert!(task.apply(claim(1), &actor("x"), Millis(30)).is_err());
@@ -418,14 +418,14 @@ mod tests {
         task.apply(fail(), &actor("a"), Millis(20)).expect("failed");
         assert_eq!(task.reason.as_deref(), Some("why"));
         let reopened = task.apply(Action::Reopen { reason: None }, &actor("a"), Millis(30));
-        assert_eq!(reopened, Ok(Happening::Reopened));
+        assert_eq!(reopened, Ok(EventKind::Reopened));
         assert_eq!((task.status, &task.assignee, &task.reason), (Status::Pending, &None, &None));
     }
 
     #[test]
     fn a_claim_can_be_given_back() {
         let mut task = claimed();
-        assert_eq!(task.apply(Action::MakePending, &actor("b"), Millis(20)), Ok(Happening::Updated));
+        assert_eq!(task.apply(Action::MakePending, &actor("b"), Millis(20)), Ok(EventKind::Updated));
         assert_eq!((task.status, task.lease_expires), (Status::Pending, None));
     }
 
@@ -433,7 +433,7 @@ mod tests {
     fn an_edit_changes_what_it_names() {
         let mut task = pending();
         let edit = Edit { title: Some("new".into()), priority: Some(9), ..Edit::default() };
-        assert_eq!(task.apply(Action::Edit(Box::new(edit)), &actor("a"), Millis(7)), Ok(Happening::Updated));
+        assert_eq!(task.apply(Action::Edit(Box::new(edit)), &actor("a"), Millis(7)), Ok(EventKind::Updated));
         assert_eq!((task.title.as_str(), task.priority, task.updated_at), ("new", 9, Millis(7)));
         assert_eq!(task.channel, "default");
     }

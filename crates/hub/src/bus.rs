@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::task::{Happening, Task};
+use crate::task::{EventKind, Task};
 
 /// The most events that may wait for one subscriber.
 const MAX_WAITING: usize = 1024;
@@ -20,24 +20,24 @@ const MAX_FILTERS: usize = 16;
 
 /// What a subscription asks for; an empty list stands for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Filter {
-    pub channels: Vec<String>,
-    pub task_types: Vec<String>,
-    pub event_types: Vec<String>,
+pub(crate) struct Filter {
+    pub(crate) channels: Vec<String>,
+    pub(crate) task_types: Vec<String>,
+    pub(crate) event_types: Vec<String>,
 }
 
 impl Filter {
-    fn wants(&self, happening: Happening, task: &Task) -> bool {
+    fn wants(&self, event: EventKind, task: &Task) -> bool {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
         among(&self.channels, &task.channel)
             && among(&self.task_types, &task.kind)
-            && among(&self.event_types, happening.name())
+            && among(&self.event_types, event.name())
     }
 }
 
 /// All subscribers of a hub.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bus(Arc<Mutex<Members>>);
+pub(crate) struct Bus(Arc<Mutex<Members>>);
 
 #[derive(Debug, Default)]
 struct Members {
@@ -55,7 +55,7 @@ struct Member {
 
 /// One connection's place on the bus; leaves it when dropped.
 #[derive(Debug)]
-pub(super) struct Subscriber {
+pub(crate) struct Subscriber {
     bus: Bus,
     id: u64,
     queue: mpsc::Receiver<Arc<str>>,
@@ -65,7 +65,7 @@ pub(super) struct Subscriber {
 
 impl Bus {
     /// Joins, subscribed to nothing yet.
-    pub(super) fn join(&self) -> Subscriber {
+    pub(crate) fn join(&self) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let too_slow = CancellationToken::new();
@@ -84,19 +84,19 @@ impl Bus {
     }
 
     /// Tells all who want to know that something happened to a task; `extra` stands beside the task.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
-        happening: Happening,
+        event: EventKind,
         task: &Task,
         actor_name: Option<&str>,
         extra: Option<(&str, Value)>,
     ) {
         let mut text: Option<Arc<str>> = None;
         self.members().by_id.retain(|_, member| {
-            if !member.filters.values().any(|filter| filter.wants(happening, task)) {
+            if !member.filters.values().any(|filter| filter.wants(event, task)) {
                 return true;
             }
-            let text = text.get_or_insert_with(|| event(happening, task, actor_name, extra.as_ref()).into());
+            let text = text.get_or_insert_with(|| event_text(event, task, actor_name, extra.as_ref()).into());
             member.tell(text.clone())
         });
     }
@@ -123,7 +123,7 @@ impl Member {
 
 impl Subscriber {
     /// Adds a subscription, or changes the one of that id; false if there are too many.
-    pub(super) fn subscribe(&self, id: String, filter: Filter) -> bool {
+    pub(crate) fn subscribe(&self, id: String, filter: Filter) -> bool {
         let mut members = self.bus.members();
         let Some(member) = members.by_id.get_mut(&self.id) else { return true };
         if member.filters.len() >= MAX_FILTERS && !member.filters.contains_key(&id) {
@@ -134,7 +134,7 @@ impl Subscriber {
     }
 
     /// Ends a subscription.
-    pub(super) fn unsubscribe(&self, id: &str) {
+    pub(crate) fn unsubscribe(&self, id: &str) {
         if let Some(member) = self.bus.members().by_id.get_mut(&self.id) {
             member.filters.remove(id);
         }
@@ -142,7 +142,7 @@ impl Subscriber {
 
     /// The next event as JSON text; never, once this subscriber was too slow. May be cancelled and called
     /// again.
-    pub(super) async fn next(&mut self) -> Arc<str> {
+    pub(crate) async fn next(&mut self) -> Arc<str> {
         match self.queue.recv().await {
             Some(text) => {
                 self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Subscriber {
     }
 
     /// Cancelled once this subscriber did not keep up.
-    pub(super) fn too_slow(&self) -> &CancellationToken {
+    pub(crate) fn too_slow(&self) -> &CancellationToken {
         &self.too_slow
     }
 }
@@ -164,8 +164,8 @@ impl Drop for Subscriber {
     }
 }
 
-fn event(
-    happening: Happening,
+fn event_text(
+    event: EventKind,
     task: &Task,
     actor_name: Option<&str>,
     extra: Option<&(&str, Value)>,
@@ -174,14 +174,14 @@ fn event(
     if let Some((name, value)) = extra {
         data[name] = value.clone();
     }
-    json!({ "type": happening.name(), "data": data, "actor_name": actor_name }).to_string()
+    json!({ "type": event.name(), "data": data, "actor_name": actor_name }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::task::{Actor, Status};
-    use super::super::time::Millis;
     use super::*;
+    use crate::task::{Actor, Status};
+    use crate::time::Millis;
 
     fn task(channel: &str, title: &str) -> Task {
         Task {
@@ -215,13 +215,13 @@ mod tests {
     async fn subscribers_hear_what_they_asked_for_once() {
         let bus = Bus::default();
         let mut subscriber = bus.join();
-        bus.publish(Happening::Created, &task("c", "before"), None, None);
+        bus.publish(EventKind::Created, &task("c", "before"), None, None);
         assert!(subscriber.subscribe("1".into(), of_channel("c")));
         assert!(subscriber.subscribe("2".into(), Filter::default()));
-        bus.publish(Happening::Created, &task("c", "both"), Some("A"), None);
+        bus.publish(EventKind::Created, &task("c", "both"), Some("A"), None);
         subscriber.unsubscribe("2");
-        bus.publish(Happening::Created, &task("d", "neither"), None, None);
-        bus.publish(Happening::Message, &task("c", "one"), None, Some(("message", json!({"id": 9}))));
+        bus.publish(EventKind::Created, &task("d", "neither"), None, None);
+        bus.publish(EventKind::Message, &task("c", "one"), None, Some(("message", json!({"id": 9}))));
 
         let first: Value = serde_json::from_str(&subscriber.next().await).expect("JSON");
         assert_eq!(first["data"]["task"]["title"], "both");
@@ -240,7 +240,7 @@ mod tests {
         assert!(fast.subscribe("f".into(), Filter::default()));
         for _ in 0..=MAX_WAITING {
             assert!(!slow.too_slow().is_cancelled());
-            bus.publish(Happening::Created, &task("c", "t"), None, None);
+            bus.publish(EventKind::Created, &task("c", "t"), None, None);
             fast.next().await;
         }
         assert!(slow.too_slow().is_cancelled());
@@ -256,10 +256,10 @@ mod tests {
         let slow = bus.join();
         assert!(slow.subscribe("s".into(), Filter::default()));
         let long = task("c", &"x".repeat(MAX_WAITING_BYTES / 3));
-        bus.publish(Happening::Created, &long, None, None);
-        bus.publish(Happening::Created, &long, None, None);
+        bus.publish(EventKind::Created, &long, None, None);
+        bus.publish(EventKind::Created, &long, None, None);
         assert!(!slow.too_slow().is_cancelled());
-        bus.publish(Happening::Created, &long, None, None);
+        bus.publish(EventKind::Created, &long, None, None);
         assert!(slow.too_slow().is_cancelled());
     }
 

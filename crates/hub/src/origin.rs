@@ -7,11 +7,11 @@ use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 
-use super::error::Refusal;
+use crate::error::Refusal;
 
 /// Refuses a request that a page of another site had a browser make, and one for a name that merely
 /// resolves to this machine.
-pub(super) fn check(headers: &HeaderMap, is_loopback: bool) -> Result<(), Refusal> {
+pub(crate) fn check(headers: &HeaderMap, is_loopback: bool) -> Result<(), Refusal> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
@@ -28,7 +28,7 @@ pub(super) fn check(headers: &HeaderMap, is_loopback: bool) -> Result<(), Refusa
 }
 
 /// The host that a caller named, without its port.
-pub(super) fn host(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn host(headers: &HeaderMap) -> Option<String> {
     let host = headers.get(HOST)?.to_str().ok()?;
     let authority: Authority = host.parse().ok()?;
     Some(authority.host().trim_start_matches('[').trim_end_matches(']').to_owned())

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::bus::Subscriber;
-use super::error::Refusal;
-use super::input::Fields;
+use crate::bus::Subscriber;
+use crate::error::Refusal;
+use crate::input::Fields;
 
 /// The most bytes of a message of a subscriber's.
-pub(super) const MAX_MESSAGE: usize = 64 * 1024;
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 /// How often a subscriber is asked for a sign of life, and how long it may give none.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
@@ -29,7 +29,7 @@ enum End {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shutdown: &CancellationToken) {
+pub(crate) async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shutdown: &CancellationToken) {
     let too_slow = subscriber.too_slow().clone();
     let end = tokio::select! {
         end = converse(&mut socket, &mut subscriber) => end,

@@ -9,26 +9,26 @@ use time::macros::format_description;
 
 /// Milliseconds since 1970. Those of this century fit a signed 64-bit integer, which is what SQLite has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Millis(pub i64);
+pub(crate) struct Millis(pub i64);
 
 const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 impl Millis {
     /// This machine's time.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// The time as it is sent.
-    pub(super) fn to_text(self) -> String {
+    pub(crate) fn to_text(self) -> String {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
         time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_default()
     }
 
     /// Reads RFC 3339, a date alone (its beginning in UTC), or a number of milliseconds.
-    pub(super) fn from_text(text: &str) -> Option<Self> {
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
         const DATE: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
         let text = text.trim();
         if let Ok(number) = text.parse() {
@@ -41,17 +41,17 @@ impl Millis {
     }
 
     /// The time `duration` later.
-    pub(super) fn plus(self, duration: Duration) -> Self {
+    pub(crate) fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// The time `duration` earlier.
-    pub(super) fn minus(self, duration: Duration) -> Self {
+    pub(crate) fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long it is from `earlier` to this time; nothing if that is later.
-    pub(super) fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }

@@ -10,7 +10,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 
-use super::error::Error;
+use crate::error::Error;
 
 /// The version of the schema below, kept in the database.
 const VERSION: i64 = 1;
@@ -75,14 +75,14 @@ CREATE INDEX messages_by_task ON messages (task_id);
 
 /// A folder that this hub alone uses, for as long as this is alive.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     _lock: File,
 }
 
 impl Folder {
     /// Makes the folder, readable by its owner alone, and takes it.
-    pub(super) fn take(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn take(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Folder { path: path.to_owned(), source };
         if !path.is_dir() {
             let mut builder = std::fs::DirBuilder::new();
@@ -100,21 +100,21 @@ impl Folder {
     }
 
     /// The path of a file in it.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 }
 
 /// The two ways into the database: one connection that writes, several that read.
 #[derive(Debug)]
-pub(super) struct Store {
-    pub writer: SqliteConnection,
-    pub readers: SqlitePool,
+pub(crate) struct Store {
+    pub(crate) writer: SqliteConnection,
+    pub(crate) readers: SqlitePool,
 }
 
 impl Store {
     /// Opens the database, making it if there is none.
-    pub(super) async fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
         let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
         // SQLite makes its other files with the rights of this one.
         private_file(path).map_err(|error| failed(error.to_string()))?;
@@ -154,7 +154,7 @@ async fn prepare(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.
-pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
+pub(crate) fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use ats_p2p::hub::{Error, Hub, HubConfig};
+use hub::{Error, Hub, HubConfig};
 use hyperdht::{AnnounceOptions, Dht};
 use reqwest::Method;
 use secret_stream::KeyPair;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ats_p2p::hub::{Hub, HubConfig, RelayAccess};
+use hub::{Hub, HubConfig, RelayAccess};
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, ServerOptions};
 use reqwest::Method;

@@ -4,19 +4,19 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::error::Refusal;
-use super::input::Place;
-use super::rows::{insert_project, or_taken};
-use super::time::Millis;
+use crate::error::Refusal;
+use crate::input::Profile;
+use crate::rows::{insert_project, or_taken};
+use crate::time::Millis;
 
 /// All organizations.
-pub(super) async fn organizations(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Value>> {
+pub(crate) async fn organizations(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Value>> {
     let rows = sqlx::query("SELECT * FROM organizations ORDER BY slug").fetch_all(connection).await?;
     rows.iter().map(organization_value).collect()
 }
 
 /// One organization.
-pub(super) async fn organization(connection: &mut SqliteConnection, slug: &str) -> Result<Value, Refusal> {
+pub(crate) async fn organization(connection: &mut SqliteConnection, slug: &str) -> Result<Value, Refusal> {
     let row = sqlx::query("SELECT * FROM organizations WHERE slug = ?")
         .bind(slug)
         .fetch_optional(connection)
@@ -26,15 +26,15 @@ pub(super) async fn organization(connection: &mut SqliteConnection, slug: &str) 
 }
 
 /// Makes an organization.
-pub(super) async fn make_organization(
+pub(crate) async fn make_organization(
     connection: &mut SqliteConnection,
-    place: Place,
+    profile: Profile,
     now: Millis,
 ) -> Result<Value, Refusal> {
-    let slug = place.slug.ok_or_else(no_slug)?;
+    let slug = profile.slug.ok_or_else(no_slug)?;
     sqlx::query("INSERT INTO organizations (slug, name, created_at) VALUES (?, ?, ?)")
         .bind(&slug)
-        .bind(place.name.as_ref().unwrap_or(&slug))
+        .bind(profile.name.as_ref().unwrap_or(&slug))
         .bind(now.0)
         .execute(&mut *connection)
         .await
@@ -43,15 +43,15 @@ pub(super) async fn make_organization(
 }
 
 /// Renames an organization.
-pub(super) async fn change_organization(
+pub(crate) async fn change_organization(
     connection: &mut SqliteConnection,
     slug: &str,
-    place: Place,
+    profile: Profile,
 ) -> Result<Value, Refusal> {
-    let new_slug = place.slug.as_deref().unwrap_or(slug);
+    let new_slug = profile.slug.as_deref().unwrap_or(slug);
     sqlx::query("UPDATE organizations SET slug = ?, name = COALESCE(?, name) WHERE slug = ?")
         .bind(new_slug)
-        .bind(&place.name)
+        .bind(&profile.name)
         .bind(slug)
         .execute(&mut *connection)
         .await
@@ -60,7 +60,7 @@ pub(super) async fn change_organization(
 }
 
 /// The projects of an organization, with how many tasks each has.
-pub(super) async fn projects(
+pub(crate) async fn projects(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     with_counts: bool,
@@ -95,7 +95,7 @@ pub(super) async fn projects(
 }
 
 /// One project.
-pub(super) async fn project(
+pub(crate) async fn project(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     slug: &str,
@@ -114,33 +114,33 @@ pub(super) async fn project(
 }
 
 /// Makes a project.
-pub(super) async fn make_project(
+pub(crate) async fn make_project(
     connection: &mut SqliteConnection,
     organization_slug: &str,
-    place: Place,
+    profile: Profile,
     now: Millis,
 ) -> Result<Value, Refusal> {
-    let slug = place.slug.ok_or_else(no_slug)?;
-    let name = place.name.as_ref().unwrap_or(&slug);
-    insert_project(connection, organization_slug, &slug, name, place.description.as_deref(), now).await?;
+    let slug = profile.slug.ok_or_else(no_slug)?;
+    let name = profile.name.as_ref().unwrap_or(&slug);
+    insert_project(connection, organization_slug, &slug, name, profile.description.as_deref(), now).await?;
     project(connection, organization_slug, &slug).await
 }
 
 /// Changes a project.
-pub(super) async fn change_project(
+pub(crate) async fn change_project(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     slug: &str,
-    place: Place,
+    profile: Profile,
 ) -> Result<Value, Refusal> {
-    let new_slug = place.slug.as_deref().unwrap_or(slug);
+    let new_slug = profile.slug.as_deref().unwrap_or(slug);
     sqlx::query(
         "UPDATE projects SET slug = ?, name = COALESCE(?, name), description = COALESCE(?, description) \
          WHERE slug = ? AND organization_id = (SELECT id FROM organizations WHERE slug = ?)",
     )
     .bind(new_slug)
-    .bind(&place.name)
-    .bind(&place.description)
+    .bind(&profile.name)
+    .bind(&profile.description)
     .bind(slug)
     .bind(organization_slug)
     .execute(&mut *connection)

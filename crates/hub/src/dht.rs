@@ -5,11 +5,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use hyperdht::{Bootstrap, Config, Dht};
+use hyperdht::{Bootstrap, Config, Dht, primary_address};
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
-use crate::dht::primary_address;
+use crate::error::Error;
 
 /// How many nodes there are: with one gone, an announcement still stands on three.
 const NODES: usize = 4;
@@ -18,7 +17,7 @@ const TRIED_PORTS: u16 = 100;
 
 /// The nodes of the DHT beside the hub.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     nodes: Vec<Dht>,
     /// Their ports, all on one address.
     ports: Vec<u16>,
@@ -36,7 +35,7 @@ impl Nodes {
     /// Starts the nodes on the address that the hub listens on: on the ports kept in `file`, else on the
     /// free ones from `first_port` on (0: any), and keeps these. None are started where the hub listens on
     /// an IPv6 address alone, which the DHT does not know.
-    pub(super) async fn start(listen: IpAddr, first_port: u16, file: &Path) -> Result<Self, Error> {
+    pub(crate) async fn start(listen: IpAddr, first_port: u16, file: &Path) -> Result<Self, Error> {
         let Some(host) = ipv4(listen) else {
             tracing::warn!("no DHT beside the hub: it has IPv4 alone, and the hub listens on {listen}");
             return Ok(Self::default());
@@ -84,7 +83,7 @@ impl Nodes {
     }
 
     /// Where the nodes are for a caller that named the hub `host` and reached it at `at`.
-    pub(super) fn bootstrap(&self, host: Option<&str>, at: IpAddr) -> Vec<String> {
+    pub(crate) fn bootstrap(&self, host: Option<&str>, at: IpAddr) -> Vec<String> {
         let host = match self.bound {
             Some(bound) => bound.to_string(),
             None => host.and_then(reachable_name).unwrap_or_else(|| {
@@ -95,12 +94,12 @@ impl Nodes {
     }
 
     /// The node that others joined through.
-    pub(super) fn first(&self) -> Option<&Dht> {
+    pub(crate) fn first(&self) -> Option<&Dht> {
         self.nodes.first()
     }
 
     /// Ends the nodes.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         for node in &self.nodes {
             node.destroy().await;
         }
