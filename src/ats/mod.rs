@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod http;
 mod model;
+mod moment;
 mod renewal;
 mod settings;
 mod socket;
