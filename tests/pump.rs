@@ -9,7 +9,7 @@ use std::{
 use ats_p2p::{
     error::Code,
     files::{Partial, SafeName, Source, Target},
-    pump::{self, Control, Incoming, PumpError},
+    pump::{self, Control, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
 use secret_stream::{Io, KeyPair, SecretStream};
@@ -107,7 +107,7 @@ impl Files {
 
     /// Receives as a whole: metadata, bytes, final name, acknowledgement.
     async fn receive(&self, stream: Stream, control: &Control) -> Result<PathBuf, PumpError> {
-        let mut incoming = Incoming::new(stream.into(), self.meta.clone());
+        let mut incoming = Reception::new(stream.into(), self.meta.clone());
         incoming.meta(control).await?;
         let verified = incoming.body(self.partial(), control).await?;
         assert_eq!((&verified.hash, verified.size), (&self.meta.hash, self.meta.size));
@@ -157,7 +157,7 @@ mod both {
         let files = Files::new(2_000_000);
         let transfers = (0..3).map(|_| async {
             let (a, b) = streams(1000).await;
-            let mut incoming = Incoming::new(b.into(), files.meta.clone());
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
             let (send, receive) = (control(PATIENT), control(PATIENT));
             let dir = tempfile::tempdir().expect("a folder");
             let name = SafeName::from_offered("x");
@@ -243,7 +243,7 @@ mod both {
         let (a, b) = streams(1000).await;
         let (sending, receiving) = (control(PATIENT), control(PATIENT));
         let receive = async {
-            let mut incoming = Incoming::new(b.into(), files.meta.clone());
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
             incoming.meta(&receiving).await.expect("as offered");
             let target = Target::Exact { path: path.clone(), overwrite: false };
             let partial = Partial::create(&target, ID, files.meta.size).expect("created");
@@ -442,7 +442,7 @@ mod receiver {
         let (_silent, b) = streams(1000).await;
         let (right, c) = streams(1000).await;
         wrong.send(&DONE).await.expect("sent");
-        let mut candidates = [a, b, c].map(|stream| Incoming::new(stream.into(), files.meta.clone()));
+        let mut candidates = [a, b, c].map(|stream| Reception::new(stream.into(), files.meta.clone()));
         let sending = self::control(PATIENT);
         let receive = async {
             let [a, b, c] = &mut candidates;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use secret_stream::{Receiver, SecretStream, Sender, Transport};
 
-use super::parting::part;
+use super::close::close;
 
 /// An encrypted stream between two files, or before the first.
 ///
@@ -36,7 +36,7 @@ impl<T: Transport> Stream<T> {
 
     /// Ends the stream, in the background.
     pub async fn end(self) {
-        let _ = part(self.receiver, self.sender, None).await;
+        let _ = close(self.receiver, self.sender, None).await;
     }
 }
 
