@@ -9,7 +9,7 @@ use std::{
 use ats_p2p::{
     error::Code,
     files::{Partial, SafeName, Source, Target},
-    pump::{self, Control, PumpError, Reception},
+    pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
 use secret_stream::{Io, KeyPair, SecretStream};
@@ -304,6 +304,48 @@ mod receiver {
             let (received, heard) = tokio::join!(files.receive(b, &control), talk);
             assert!(fs::read(received.expect("received")).expect("read") == files.content);
             assert_eq!(heard, [(FrameType::Ack, String::new())]);
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_joined_up_to_the_longest_message_are_received() {
+        // One message holds META and three whole DATA frames, the next is as long as any may be.
+        let files = Files::new(7 * 65_536);
+        let bytes = files.frames();
+        let (mut a, b) = streams(1000).await;
+        let control = control(PATIENT);
+        let talk = async {
+            let (first, rest) = bytes.split_at(bytes.len() - MAX_MESSAGE);
+            a.send(first).await.expect("sent");
+            a.send(rest).await.expect("sent");
+            hear(&mut a).await.0
+        };
+        let (received, heard) = tokio::join!(files.receive(b, &control), talk);
+        assert!(fs::read(received.expect("received")).expect("read") == files.content);
+        assert_eq!(heard, [(FrameType::Ack, String::new())]);
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_any_peer_sends_is_not_taken_in() {
+        let files = Files::new(2_000_000);
+        let frames = files.frames();
+        // The last is what a stranger can have us hold where nothing is said of it.
+        for bytes in [&frames[..=MAX_MESSAGE], &frames, &vec![1; 16_000_000]] {
+            let (mut a, b) = streams(1000).await;
+            let control = control(PATIENT);
+            let talk = async {
+                let _ = a.send(bytes).await;
+                let flushed = a.flush().await;
+                (flushed.is_err(), hear(&mut a).await.0)
+            };
+            let (received, told) = tokio::join!(files.receive(b, &control), talk);
+            let error = received.expect_err("refused");
+            assert!(
+                matches!(error, PumpError::Connection(secret_stream::Error::FrameLength { .. })),
+                "{error}"
+            );
+            assert_eq!(told, (true, vec![]), "taken in, as it seems");
+            files.assert_nothing_received();
         }
     }
 

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::PumpError;
 pub use receive::{Reception, Verified};
 pub use send::send;
-pub use stream::Stream;
+pub use stream::{MAX_MESSAGE, Stream};
 
 /// What a transfer and those who watch over it say to each other.
 #[derive(Clone, Debug)]
