@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{Lost, Part, Status, Task, TaskId};
+use crate::ats::{Lost, Part, Renewal, Status, Task, TaskId};
 use crate::connection::Connection;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
@@ -424,7 +424,7 @@ impl Reception<'_> {
     /// Keeps the claim until the task turns out not to be ours any more.
     async fn keep_claim(&self) -> Error {
         let (node, task_id) = (self.node, &self.open.task.id);
-        let mut renewal = node.client.keep_claimed(task_id.clone(), LEASE);
+        let mut renewal = Renewal::start(&node.client, task_id.clone(), LEASE);
         let feed = node.feed(&self.open.task.channel);
         let mut listener = feed.listen();
         loop {

@@ -7,18 +7,18 @@ use tokio::time::timeout;
 
 use crate::wire::{FrameType, encode};
 
-/// How long a last word may take to reach the peer, and again how long the peer may take to end its side:
-/// several round trips of the slowest path. Nothing depends on either.
+/// How long the last word may take to reach the peer, and then how long the peer may take to end its side: several
+/// round trips of the slowest path. Nothing depends on either.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// Says the last word, if there is one, waits until the peer has it, and ends the stream.
 ///
-/// The end itself is not waited for; it goes on behind for a while, since a stream that is dropped earlier
-/// is torn down and may take the last word with it.
+/// The peer's end is waited for in the background: a stream that is dropped before is torn down, and the last
+/// word may be lost with it.
 ///
 /// # Errors
 /// The stream's; `Closed` where the peer has not acknowledged the last word in time.
-pub(super) async fn part<R: ChunkReader, W: ChunkWriter>(
+pub(super) async fn close<R: ChunkReader, W: ChunkWriter>(
     mut receiver: Receiver<R>,
     mut sender: Sender<W>,
     word: Option<(FrameType, String)>,

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::crowd::{Member, portion};
+use super::budget::{Share, portion};
 use crate::files::{Partial, TargetError};
 
 /// Bytes handed to the thread at a time, at least, while more are coming: enough that a hand-over costs
@@ -83,7 +83,7 @@ pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Writte
 }
 
 fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
-    let _member = Member::join();
+    let _share = Share::take();
     let mut hasher = Sha256::new();
     while let Some(batch) = batches.blocking_recv() {
         for pieces in batch.pieces.chunks(PIECES) {

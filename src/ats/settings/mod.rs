@@ -1,53 +1,40 @@
 //! Which service, as whom: options before environment before project file before user file before defaults.
+//!
+//! # Layout
+//! - `places`: the places where settings are looked for, and what each says
+//! - `secret`: what must not be shown
 
-use std::collections::HashMap;
+mod places;
+mod secret;
+
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use reqwest::Url;
-use serde_json::{Map, Value};
+
+use places::{FILE, Key, Layers, PROJECT, USER, VARIABLES};
+
+pub use places::Environment;
+pub use secret::Secret;
+pub(super) use secret::without_credentials;
 
 /// Where the service is when nobody says otherwise.
 const DEFAULT_URL: &str = "https://ats.difflab.ai";
 /// What a service takes an unnamed organization or project for.
 const DEFAULT_ORGANIZATION: &str = "default";
 const DEFAULT_PROJECT: &str = "main";
+/// Where peers look for offers; the original of this package knows no other by itself.
 const DEFAULT_CHANNEL: &str = "p2p-transfer";
 const DEFAULT_ACTOR_TYPE: &str = "agent";
 const DEFAULT_ACTOR_ID: &str = "p2p-node";
-
-/// The place of a settings file below a home or a project folder.
-const FILE: &str = ".ats/config";
-/// The most bytes that are read of a settings file: a thousand times a usual one.
-const MAX_FILE: u64 = 256 * 1024;
-
-/// A text that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself, for the one header that carries it.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
 
 /// Who speaks to the service. Every request carries it; the service takes it on faith.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// `agent`, `human` or `system`.
     pub kind: String,
+    /// By what others name it.
     pub id: String,
+    /// A name for people.
     pub name: String,
 }
 
@@ -60,33 +47,33 @@ pub struct Settings {
     pub organization: Option<String>,
     /// The project, if one is configured anywhere.
     pub project: Option<String>,
+    /// The channel of offers that name none.
     pub channel: String,
+    /// Who speaks.
     pub actor: Actor,
+    /// The key for a service that asks for one.
     pub api_key: Option<Secret>,
 }
 
 /// What the caller set by options or flags. An empty text counts as not set.
 #[derive(Clone, Default)]
 pub struct Overrides {
+    /// For [`Settings::url`].
     pub url: Option<String>,
+    /// For [`Settings::organization`].
     pub organization: Option<String>,
+    /// For [`Settings::project`].
     pub project: Option<String>,
+    /// For [`Settings::channel`].
     pub channel: Option<String>,
+    /// For [`Actor::kind`].
     pub actor_type: Option<String>,
+    /// For [`Actor::id`].
     pub actor_id: Option<String>,
+    /// For [`Actor::name`].
     pub actor_name: Option<String>,
+    /// For [`Settings::api_key`].
     pub api_key: Option<Secret>,
-}
-
-/// Where settings are looked for besides the options.
-#[derive(Clone, Default)]
-pub struct Environment {
-    /// Environment variables; only those beginning with `ATS_` are looked at.
-    pub vars: HashMap<String, String>,
-    /// The current folder: a project file is in it or in the nearest ancestor that has one.
-    pub cwd: PathBuf,
-    /// The user's home.
-    pub home: Option<PathBuf>,
 }
 
 /// Where one setting comes from.
@@ -115,16 +102,14 @@ impl Settings {
     /// request possible is reported by [`Client::new`](super::Client::new).
     pub fn load(overrides: Overrides, environment: &Environment) -> (Self, Vec<Warning>) {
         let mut warnings = Vec::new();
-        let files = Files::of(environment);
-        let layers = layers(overrides, environment, &files, &mut warnings);
-        let first = |key: Key| layers.iter().find_map(|layer| layer.get(key));
-        let or = |key: Key, default: &str| first(key).unwrap_or(default).to_owned();
+        let layers = Layers::read(overrides, environment, &mut warnings);
+        let or = |key: Key, default: &str| layers.first(key).unwrap_or(default).to_owned();
 
         let id = or(Key::ActorId, DEFAULT_ACTOR_ID);
         let settings = Self {
-            url: normal(first(Key::Url).unwrap_or(DEFAULT_URL)),
-            organization: first(Key::Organization).map(str::to_owned),
-            project: first(Key::Project).map(str::to_owned),
+            url: normal(layers.first(Key::Url).unwrap_or(DEFAULT_URL)),
+            organization: layers.first(Key::Organization).map(str::to_owned),
+            project: layers.first(Key::Project).map(str::to_owned),
             channel: or(Key::Channel, DEFAULT_CHANNEL),
             actor: Actor { kind: or(Key::ActorType, DEFAULT_ACTOR_TYPE), name: or(Key::ActorName, &id), id },
             api_key: api_key(&layers, &mut warnings),
@@ -134,32 +119,25 @@ impl Settings {
 
     /// Where each setting comes from, as [`Settings::load`] finds it.
     pub fn origins(overrides: Overrides, environment: &Environment) -> Vec<Origin> {
-        let files = Files::of(environment);
-        let layers = layers(overrides, environment, &files, &mut Vec::new());
+        let layers = Layers::read(overrides, environment, &mut Vec::new());
         let named = [
-            ("atsUrl", Key::Url, "ATS_URL"),
-            ("organization", Key::Organization, "ATS_ORG"),
-            ("project", Key::Project, "ATS_PROJECT"),
-            ("channel", Key::Channel, "ATS_CHANNEL"),
-            ("actorType", Key::ActorType, "ATS_ACTOR_TYPE"),
-            ("actorId", Key::ActorId, "ATS_ACTOR_ID"),
-            ("actorName", Key::ActorName, "ATS_ACTOR_NAME"),
-            ("apiKey", Key::Secret, "ATS_API_KEY"),
+            ("atsUrl", Key::Url),
+            ("organization", Key::Organization),
+            ("project", Key::Project),
+            ("channel", Key::Channel),
+            ("actorType", Key::ActorType),
+            ("actorId", Key::ActorId),
+            ("actorName", Key::ActorName),
+            ("apiKey", Key::ApiKey),
         ];
-        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        named
-            .into_iter()
-            .map(|(setting, key, variable)| Origin {
-                setting,
-                source: match layers.iter().position(|layer| layer.get(key).is_some()) {
-                    Some(0) => Some("option".to_owned()),
-                    Some(1) => Some(variable.to_owned()),
-                    Some(2) => file(&files.project),
-                    Some(_) => file(&files.user),
-                    None => None,
-                },
-            })
-            .collect()
+        named.map(|(setting, key)| Origin { setting, source: layers.source(key) }).into()
+    }
+
+    /// Where these settings are not those that a user of the `ats` command may expect, a sentence each. None
+    /// of it is a fault.
+    pub fn notes(overrides: Overrides, environment: &Environment) -> Vec<String> {
+        let layers = Layers::read(overrides, environment, &mut Vec::new());
+        [work_channel(&layers), other_project(&layers, environment)].into_iter().flatten().collect()
     }
 
     /// The scope that identities and records belong to: base URL, organization, project, with the
@@ -201,33 +179,6 @@ impl fmt::Debug for Overrides {
     }
 }
 
-impl Environment {
-    /// This process's own.
-    pub fn current() -> Self {
-        let vars = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("ATS_"))
-            .collect();
-        Self { vars, cwd: std::env::current_dir().unwrap_or_default(), home: std::env::home_dir() }
-    }
-}
-
-/// A URL fit to be shown: without what stands before an `@`.
-pub(super) fn without_credentials(url: &str) -> String {
-    match Url::parse(url) {
-        Ok(mut parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
-            // These fail only on URLs that have no host, which cannot have credentials either.
-            let _ = parsed.set_username("");
-            let _ = parsed.set_password(None);
-            parsed.into()
-        }
-        Ok(_) => url.to_owned(),
-        // Not a URL, so nobody knows where in it a secret may stand.
-        Err(_) if url.contains('@') => "(not a URL)".to_owned(),
-        Err(_) => url.to_owned(),
-    }
-}
-
 /// One address is one scope, however it is spelt: host in lower case, no default port, no slash at the end.
 fn normal(url: &str) -> String {
     let url = Url::parse(url).map_or_else(|_| url.to_owned(), String::from);
@@ -239,14 +190,12 @@ fn normal(url: &str) -> String {
 /// A project file may name any service. A key that the user keeps in the environment or the user file
 /// goes to it only if that is where it would have gone anyway; otherwise opening a stranger's folder
 /// would be enough to give the key away.
-fn api_key(layers: &[Layer; 4], warnings: &mut Vec<Warning>) -> Option<Secret> {
-    const PROJECT: usize = 2;
-    let holder = layers.iter().position(|layer| layer.get(Key::Secret).is_some())?;
-    let key = layers.get(holder)?.get(Key::Secret)?;
-    let namer = layers.iter().position(|layer| layer.get(Key::Url).is_some());
-    if namer == Some(PROJECT) && matches!(holder, 1 | 3) {
-        let named = layers.get(PROJECT).and_then(|layer| layer.get(Key::Url)).unwrap_or(DEFAULT_URL);
-        let users = layers.get(3).and_then(|layer| layer.get(Key::Url)).unwrap_or(DEFAULT_URL);
+fn api_key(layers: &Layers, warnings: &mut Vec<Warning>) -> Option<Secret> {
+    let key = layers.first(Key::ApiKey)?;
+    let is_the_users = matches!(layers.decider(Key::ApiKey), Some(VARIABLES | USER));
+    if layers.decider(Key::Url) == Some(PROJECT) && is_the_users {
+        let named = layers.at(PROJECT, Key::Url).unwrap_or(DEFAULT_URL);
+        let users = layers.at(USER, Key::Url).unwrap_or(DEFAULT_URL);
         if normal(named) != normal(users) {
             warnings.push(Warning(format!(
                 "the API key is left out, because this folder's {FILE} sends requests to {}; to mean that, \
@@ -259,153 +208,54 @@ fn api_key(layers: &[Layer; 4], warnings: &mut Vec<Warning>) -> Option<Secret> {
     Some(Secret::new(key))
 }
 
-/// The settings files there are.
-struct Files {
-    project: Option<PathBuf>,
-    user: Option<PathBuf>,
+/// That a channel for work is set, and none for transfers, which take no notice of it.
+fn work_channel(layers: &Layers) -> Option<String> {
+    let (work, source) = (layers.first(Key::WorkChannel)?, layers.source(Key::WorkChannel)?);
+    layers.first(Key::Channel).is_none().then(|| {
+        format!(
+            "the channel {work} ({source}) is for work, and not used for transfers: another one than \
+             {DEFAULT_CHANNEL} is set by ATS_P2P_CHANNEL, or p2p.channel in {FILE}"
+        )
+    })
 }
 
-impl Files {
-    fn of(environment: &Environment) -> Self {
-        let user = environment.home.as_ref().map(|home| home.join(FILE));
-        let project = environment.cwd.ancestors().map(|dir| dir.join(FILE)).find(|path| path.is_file());
-        // In a home without projects the two are one file: the user's.
-        let project = project.filter(|path| Some(path) != user.as_ref());
-        Self { project, user }
-    }
-}
-
-/// What all places say, the strongest first: options, environment, project file, user file.
-fn layers(
-    overrides: Overrides,
-    environment: &Environment,
-    files: &Files,
-    warnings: &mut Vec<Warning>,
-) -> [Layer; 4] {
-    [
-        Layer::of_overrides(overrides),
-        Layer::of_variables(&environment.vars),
-        files.project.as_deref().map(|path| Layer::of_file(path, warnings)).unwrap_or_default(),
-        files.user.as_deref().map(|path| Layer::of_file(path, warnings)).unwrap_or_default(),
-    ]
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    Url,
-    Organization,
-    Project,
-    Channel,
-    ActorType,
-    ActorId,
-    ActorName,
-    Secret,
-}
-
-/// What one place says.
-#[derive(Default)]
-struct Layer(HashMap<Key, String>);
-
-impl Layer {
-    fn get(&self, key: Key) -> Option<&str> {
-        self.0.get(&key).map(String::as_str)
-    }
-
-    fn of(pairs: impl IntoIterator<Item = (Key, Option<String>)>) -> Self {
-        let set = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        Self(set.filter(|(_, value)| !value.is_empty()).collect())
-    }
-
-    fn of_overrides(overrides: Overrides) -> Self {
-        Self::of([
-            (Key::Url, overrides.url),
-            (Key::Organization, overrides.organization),
-            (Key::Project, overrides.project),
-            (Key::Channel, overrides.channel),
-            (Key::ActorType, overrides.actor_type),
-            (Key::ActorId, overrides.actor_id),
-            (Key::ActorName, overrides.actor_name),
-            (Key::Secret, overrides.api_key.map(|Secret(key)| key)),
-        ])
-    }
-
-    fn of_variables(vars: &HashMap<String, String>) -> Self {
-        let names = [
-            (Key::Url, "ATS_URL"),
-            (Key::Organization, "ATS_ORG"),
-            (Key::Project, "ATS_PROJECT"),
-            (Key::Channel, "ATS_CHANNEL"),
-            (Key::ActorType, "ATS_ACTOR_TYPE"),
-            (Key::ActorId, "ATS_ACTOR_ID"),
-            (Key::ActorName, "ATS_ACTOR_NAME"),
-            (Key::Secret, "ATS_API_KEY"),
-        ];
-        Self::of(names.map(|(key, name)| (key, vars.get(name).cloned())))
-    }
-
-    fn of_file(path: &Path, warnings: &mut Vec<Warning>) -> Self {
-        let fields = match read(path) {
-            Ok(Some(fields)) => fields,
-            Ok(None) => return Self::default(),
-            Err(reason) => {
-                warnings.push(Warning(format!("{} is skipped: {reason}", path.display())));
-                return Self::default();
-            }
-        };
-        let mut text = |fields: &Map<String, Value>, name: &str, shown: &str| match fields.get(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            // An id may well have been written without quotes.
-            Some(Value::Number(number)) => Some(number.to_string()),
-            Some(_) => {
-                warnings.push(Warning(format!("{}: {shown} is skipped: it is no text", path.display())));
-                None
-            }
-        };
-        let empty = Map::new();
-        let actor = fields.get("actor").and_then(Value::as_object).unwrap_or(&empty);
-        Self::of([
-            (Key::Url, text(&fields, "url", "url")),
-            (Key::Organization, text(&fields, "organization", "organization")),
-            (Key::Project, text(&fields, "project", "project")),
-            (Key::Channel, text(&fields, "channel", "channel")),
-            (Key::ActorType, text(actor, "type", "actor.type")),
-            (Key::ActorId, text(actor, "id", "actor.id")),
-            (Key::ActorName, text(actor, "name", "actor.name")),
-            (Key::Secret, text(&fields, "apiKey", "apiKey")),
-        ])
-    }
-}
-
-/// The fields of a settings file; `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<Map<String, Value>>, String> {
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    if !meta.is_file() || meta.len() > MAX_FILE {
-        return Err("it is no file, or too long for one of settings".to_owned());
-    }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    // The parser's own message would repeat a piece of the file, which may hold the key.
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(Some(fields)),
-        Ok(_) => Err("it holds no JSON object".to_owned()),
-        Err(error) => Err(format!("it is not JSON (line {}, column {})", error.line(), error.column())),
-    }
+/// That settings come from a project file which the `ats` command does not read here, as it looks into the
+/// current folder alone.
+fn other_project(layers: &Layers, environment: &Environment) -> Option<String> {
+    let file = layers.files.project.as_ref().filter(|file| **file != environment.cwd.join(FILE))?;
+    let of_ats = [
+        (Key::Url, Some(DEFAULT_URL)),
+        (Key::Organization, Some(DEFAULT_ORGANIZATION)),
+        (Key::Project, Some(DEFAULT_PROJECT)),
+        (Key::ActorType, None),
+        (Key::ActorId, None),
+        (Key::ActorName, None),
+    ];
+    let differ = of_ats.into_iter().filter(|(key, default)| {
+        let elsewhere = layers.at(USER, *key).or(*default);
+        layers.decider(*key) == Some(PROJECT) && layers.first(*key).map(normal) != elsewhere.map(normal)
+    });
+    let fields: Vec<&str> = differ.map(|(key, _)| key.field()).collect();
+    (!fields.is_empty()).then(|| {
+        format!(
+            "{} of {} hold here, but not for the `ats` command, which reads {FILE} of the current folder alone",
+            fields.join(", "),
+            file.display()
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs;
+
+    use super::*;
 
     struct Place(tempfile::TempDir);
 
     impl Place {
-        fn new() -> Self {
-            Self(tempfile::tempdir().expect("a temporary folder"))
+        fn new() -> Place {
+            Place(tempfile::tempdir().expect("a temporary folder"))
         }
 
         fn write(&self, folder: &str, content: &str) {
@@ -444,8 +294,8 @@ mod tests {
     #[test]
     fn option_before_environment_before_project_before_user() {
         let place = Place::new();
-        place.write("home", r#"{"organization":"u","project":"u","channel":"u","url":"http://u"}"#);
-        place.write("work", r#"{"organization":"p","project":"p","channel":"p"}"#);
+        place.write("home", r#"{"organization":"u","project":"u","p2p":{"channel":"u"},"url":"http://u"}"#);
+        place.write("work", r#"{"organization":"p","project":"p","p2p":{"channel":"p"}}"#);
         let overrides = Overrides { organization: Some("o".into()), ..Overrides::default() };
         let vars = [("ATS_ORG", "e"), ("ATS_PROJECT", "e"), ("ATS_ACTOR_ID", "")];
         let (settings, warnings) = place.load("work/deep/er", &vars, overrides);
@@ -473,8 +323,8 @@ mod tests {
     #[test]
     fn the_nearest_project_file_counts_alone() {
         let place = Place::new();
-        place.write("work", r#"{"channel":"far","project":"far"}"#);
-        place.write("work/near", r#"{"channel":"near"}"#);
+        place.write("work", r#"{"p2p":{"channel":"far"},"project":"far"}"#);
+        place.write("work/near", r#"{"p2p":{"channel":"near"}}"#);
         let (settings, _) = place.load("work/near/below", &[], Overrides::default());
         assert_eq!((settings.channel.as_str(), settings.project), ("near", None));
     }
@@ -483,14 +333,68 @@ mod tests {
     fn a_file_that_does_not_parse_is_skipped_with_a_warning_that_repeats_nothing_of_it() {
         let place = Place::new();
         place.write("home", r#"{"apiKey": "hush" nonsense"#);
-        place.write("work", r#"{"channel": ["x"], "project": 7}"#);
+        place.write("work", r#"{"p2p": {"channel": ["x"]}, "channel": ["y"], "project": 7}"#);
         let (settings, warnings) = place.load("work", &[], Overrides::default());
         assert_eq!(settings.channel, "p2p-transfer");
         assert_eq!(settings.project.as_deref(), Some("7"));
         let texts: Vec<String> = warnings.iter().map(Warning::to_string).collect();
         assert_eq!(texts.len(), 2, "{texts:?}");
-        assert!(texts[0].contains("channel is skipped"), "{texts:?}");
+        assert!(texts[0].contains("p2p.channel is skipped"), "{texts:?}");
         assert!(texts[1].contains("not JSON") && !texts[1].contains("hush"), "{texts:?}");
+    }
+
+    #[test]
+    fn the_channel_for_work_is_not_the_one_for_transfers() {
+        let place = Place::new();
+        place.write("home", r#"{"channel":"home-work"}"#);
+        place.write("work", r#"{"channel":"work","p2p":"not an object"}"#);
+        for vars in [&[][..], &[("ATS_CHANNEL", "env-work")]] {
+            let (settings, warnings) = place.load("work", vars, Overrides::default());
+            assert_eq!((settings.channel.as_str(), warnings), ("p2p-transfer", vec![]), "{vars:?}");
+        }
+        let vars = [("ATS_CHANNEL", "env-work"), ("ATS_P2P_CHANNEL", "transfers")];
+        let (settings, _) = place.load("work", &vars, Overrides::default());
+        assert_eq!(settings.channel, "transfers");
+        place.write("work", r#"{"channel":"work","p2p":{"channel":"files"}}"#);
+        let (settings, _) = place.load("work", &vars[..1], Overrides::default());
+        assert_eq!(settings.channel, "files");
+    }
+
+    #[test]
+    fn a_channel_for_work_is_noted_where_none_for_transfers_is_set() {
+        let place = Place::new();
+        let notes = |vars: &[(&str, &str)], channel: Option<&str>| {
+            let overrides = Overrides { channel: channel.map(str::to_owned), ..Overrides::default() };
+            Settings::notes(overrides, &place.environment("work", vars))
+        };
+        assert_eq!(notes(&[], None), Vec::<String>::new());
+        let noted = notes(&[("ATS_CHANNEL", "builds")], None);
+        assert_eq!(noted.len(), 1, "{noted:?}");
+        for part in ["builds", "ATS_CHANNEL", "ATS_P2P_CHANNEL", "p2p-transfer"] {
+            assert!(noted[0].contains(part), "{noted:?}");
+        }
+        assert_eq!(notes(&[("ATS_CHANNEL", "builds"), ("ATS_P2P_CHANNEL", "x")], None), Vec::<String>::new());
+        assert_eq!(notes(&[("ATS_CHANNEL", "builds")], Some("x")), Vec::<String>::new());
+        place.write("home", r#"{"channel":"builds"}"#);
+        let noted = notes(&[], None);
+        assert!(noted.len() == 1 && noted[0].contains("home"), "{noted:?}");
+    }
+
+    #[test]
+    fn a_project_file_that_the_ats_command_does_not_read_is_noted() {
+        let place = Place::new();
+        place.write("work", r#"{"organization":"o","project":"main","p2p":{"channel":"c"}}"#);
+        let notes = |cwd: &str, vars: &[(&str, &str)]| {
+            Settings::notes(Overrides::default(), &place.environment(cwd, vars))
+        };
+        assert_eq!(notes("work", &[]), Vec::<String>::new());
+        let noted = notes("work/below", &[]);
+        assert_eq!(noted.len(), 1, "{noted:?}");
+        assert!(noted[0].starts_with("organization of ") && noted[0].contains(".ats/config"), "{noted:?}");
+        // What comes from elsewhere, or is the same without the file, does not differ.
+        assert_eq!(notes("work/below", &[("ATS_ORG", "e")]), Vec::<String>::new());
+        place.write("home", r#"{"organization":"o"}"#);
+        assert_eq!(notes("work/below", &[]), Vec::<String>::new());
     }
 
     #[test]

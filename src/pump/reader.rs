@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use secret_stream::{HEADROOM, TAILROOM};
 use tokio::sync::mpsc;
 
-use super::crowd::{Member, portion};
+use super::budget::{Share, portion};
 use crate::{
     files::{Proof, Source, SourceError},
     wire::{FrameType, HEADER_LEN, MAX_DATA, header},
@@ -42,26 +42,26 @@ pub(super) struct Chunk {
 
 /// Some messages of a chunk.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct Messages {
     pub(super) buffer: BytesMut,
     /// Where each message's content stands.
-    pub(super) messages: Vec<Range<usize>>,
+    pub(super) places: Vec<Range<usize>>,
     /// Bytes of the file in all of them.
     pub(super) bytes: u64,
 }
 
 impl Chunk {
     /// The next messages, at most `count`; `None` when all are taken.
-    pub(super) fn take(&mut self, count: usize) -> Option<Batch> {
-        let mut messages = Vec::with_capacity(count.min(self.messages.len()));
+    pub(super) fn take(&mut self, count: usize) -> Option<Messages> {
+        let mut places = Vec::with_capacity(count.min(self.messages.len()));
         let (mut end, mut bytes) = (0, 0);
         for len in self.messages.drain(..count.min(self.messages.len())) {
             let start = end + HEADROOM;
-            messages.push(start..start + HEADER_LEN + len);
+            places.push(start..start + HEADER_LEN + len);
             end += AROUND + len;
             bytes += u64::try_from(len).unwrap_or(u64::MAX);
         }
-        (end > 0).then(|| Batch { buffer: self.buffer.split_to(end), messages, bytes })
+        (end > 0).then(|| Messages { buffer: self.buffer.split_to(end), places, bytes })
     }
 }
 
@@ -85,7 +85,7 @@ fn read(
     hash: &str,
     chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
 ) -> Result<(), SourceError> {
-    let _member = Member::join();
+    let _share = Share::take();
     source.check()?;
     let mut proof = source.proof(hash);
     let mut buffers = VecDeque::with_capacity(BUFFERS);
@@ -191,19 +191,19 @@ mod tests {
             let mut content = Vec::new();
             while let Some(chunk) = chunks.recv().await {
                 let mut chunk = chunk.expect("read");
-                while let Some(batch) = chunk.take(count) {
+                while let Some(taken) = chunk.take(count) {
                     let mut end = 0;
                     let before = content.len();
-                    for message in &batch.messages {
+                    for message in &taken.places {
                         assert_eq!(message.start, end + HEADROOM);
-                        let (head, bytes) = batch.buffer[message.clone()].split_at(HEADER_LEN);
+                        let (head, bytes) = taken.buffer[message.clone()].split_at(HEADER_LEN);
                         assert_eq!(head, header(FrameType::Data, bytes.len()));
                         content.extend_from_slice(bytes);
                         end = message.end + TAILROOM;
                     }
-                    assert_eq!(end, batch.buffer.len());
-                    assert_eq!(batch.bytes, (content.len() - before) as u64);
-                    assert!(batch.messages.len() <= count);
+                    assert_eq!(end, taken.buffer.len());
+                    assert_eq!(taken.bytes, (content.len() - before) as u64);
+                    assert!(taken.places.len() <= count);
                 }
             }
             assert!(content == fs::read(source.path()).expect("read"));
@@ -224,7 +224,7 @@ mod tests {
             let mut passed = 0;
             let error = loop {
                 match chunks.recv().await.expect("an error before the end") {
-                    Ok(mut chunk) => passed += chunk.take(FRAMES).map_or(0, |batch| batch.bytes),
+                    Ok(mut chunk) => passed += chunk.take(FRAMES).map_or(0, |taken| taken.bytes),
                     Err(error) => break error,
                 }
             };
