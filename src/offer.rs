@@ -1,5 +1,7 @@
 //! Offers as tasks carry them: what [`protocol`] reads from payloads and messages, on the client's tasks.
 
+pub(crate) mod inbox;
+
 use crate::ats::Task;
 
 pub(crate) use protocol::offer::{Offer, TASK_TYPE, is_sha256_hex, topic};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::{Error, Result};
 use super::health::Health;
 use super::http::{Http, Request};
-use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId};
+use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 use super::policy::{Attempts, Policy};
 use super::settings::Settings;
 
@@ -99,9 +99,17 @@ impl Client {
 
     /// Lists tasks: one page of them. What is no task in the answer is left out.
     pub async fn list(&self, query: &ListQuery) -> Result<Vec<Task>> {
+        Ok(self.list_page(query).await?.tasks)
+    }
+
+    /// Lists tasks: one page of them, and whether there is another.
+    ///
+    /// # Errors
+    /// As every call; [`Error::Unexpected`] if the answer is no list.
+    pub async fn list_page(&self, query: &ListQuery) -> Result<TaskPage> {
         let answer =
             self.repeat(|| Request { query: query.to_pairs(), ..Request::get(self.path(&[])) }).await?;
-        Task::list(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
+        TaskPage::from_value(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
     }
 
     /// Claims a task for a time, or claims it for that time anew.

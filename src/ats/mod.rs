@@ -28,9 +28,10 @@ mod text;
 
 pub use client::Client;
 pub use error::{Error, Result};
-pub use events::{Event, EventKind, Events, Subscription};
+pub(crate) use events::POLL_INTERVAL;
+pub use events::{Event, EventKind, Events, Listener, Subscribed, Subscription};
 pub use health::{Health, P2pHealth};
-pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId};
+pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};
 pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning};

@@ -8,9 +8,9 @@ use hyperdht::Dht;
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
+use crate::connection::bootstrap_config;
 use crate::error::Code;
 use crate::files::display;
-use crate::network::dht_config;
 
 /// How long nodes of the network may take to answer: a request is sent four times, a second apart.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
@@ -29,7 +29,7 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
         return (Finding::skipped(CHECK, found), None);
     };
     let started = Instant::now();
-    let dht = match dht_config(bootstrap.as_deref()) {
+    let dht = match bootstrap_config(bootstrap.as_deref()) {
         Ok(config) => Dht::new(config).await.map_err(|error| (Code::Network, error.to_string())),
         Err(error) => Err((error.code, error.message)),
     };

@@ -12,14 +12,14 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Passes the latest of a stream of counts on, at most ten times a second, and always the last one.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct Progress {
     sender: watch::Sender<u64>,
     task: JoinHandle<()>,
     /// The last count was given: nothing is waited for any more.
     ending: CancellationToken,
 }
 
-impl Meter {
+impl Progress {
     /// Reports to `report`, on a task of its own.
     pub(crate) fn start(report: impl Fn(u64) + Send + 'static) -> Self {
         let (sender, mut receiver) = watch::channel(0);
@@ -61,13 +61,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_no_interval() {
         let started = Instant::now();
-        let meter = Meter::start(|_| {});
-        let sender = meter.sender();
+        let progress = Progress::start(|_| {});
+        let sender = progress.sender();
         sender.send_replace(1);
         tokio::task::yield_now().await;
         sender.send_replace(2);
         drop(sender);
-        meter.finish().await;
+        progress.finish().await;
         assert_eq!(started.elapsed(), Duration::ZERO);
     }
 
@@ -75,14 +75,14 @@ mod tests {
     async fn many_counts_become_few_reports_and_the_last_one_is_among_them() {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let seen = reports.clone();
-        let meter = Meter::start(move |bytes| seen.lock().unwrap().push(bytes));
-        let sender = meter.sender();
+        let progress = Progress::start(move |bytes| seen.lock().unwrap().push(bytes));
+        let sender = progress.sender();
         for bytes in 1..=1000 {
             sender.send_replace(bytes);
             sleep(Duration::from_millis(1)).await;
         }
         drop(sender);
-        meter.finish().await;
+        progress.finish().await;
         let reports = reports.lock().unwrap();
         assert!((10..=12).contains(&reports.len()), "{} reports", reports.len());
         assert_eq!(reports.last(), Some(&1000));

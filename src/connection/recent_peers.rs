@@ -1,5 +1,5 @@
-//! Actors that took a file as peers of ours do: for the next one no topic need be announced before it is known that
-//! they want one.
+//! Actors that took a file by a key a moment ago. For their next file no topic is announced until they turn
+//! out to want one.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::node::lock;
+use crate::sync::lock;
 
 /// How long an actor is taken to be what it was; later it may be run by another program.
 const MAX_AGE: Duration = Duration::from_secs(60);
@@ -17,9 +17,9 @@ const MAX_ACTORS: usize = 1024;
 
 /// When each of them was last seen to be of ours.
 #[derive(Debug, Default)]
-pub(crate) struct Acquaintances(Mutex<HashMap<String, Instant>>);
+pub(crate) struct RecentPeers(Mutex<HashMap<String, Instant>>);
 
-impl Acquaintances {
+impl RecentPeers {
     /// Notes whether an actor that claimed an offer is of ours.
     pub(crate) fn note(&self, actor_id: &str, is_ours: bool) {
         let mut seen = lock(&self.0);
@@ -48,7 +48,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_actor_is_known_for_a_while_and_until_it_turns_out_to_be_another() {
-        let known = Acquaintances::default();
+        let known = RecentPeers::default();
         known.note("a", true);
         known.note("b", true);
         assert!(known.has("a") && known.has("b") && !known.has("c"));
@@ -60,7 +60,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_are_remembered_and_no_more() {
-        let known = Acquaintances::default();
+        let known = RecentPeers::default();
         for actor in 0..3 * MAX_ACTORS {
             known.note(&actor.to_string(), true);
             assert!(known.has(&actor.to_string()));

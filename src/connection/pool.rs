@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::rendezvous::Rendezvous;
 use crate::ats::TaskId;
-use crate::deliver::Rendezvous;
-use crate::node::{Inner, lock};
+use crate::limits::LAST_WORD;
 use crate::pump;
+use crate::sync::{Spawner, lock};
 
 /// How long a receiver keeps a connection that no offer names: the protocol's limit.
 pub(crate) const KEPT: Duration = Duration::from_secs(10);
@@ -29,12 +30,9 @@ const MAX_WITH_ONE: usize = 8;
 /// Idle connections in one direction: each holds a socket's state, a key and a task.
 const MAX_IDLE: usize = 64;
 
-/// How long the last word may take to reach the peer when an idle connection is ended.
-const LAST_WORD: Duration = Duration::from_secs(1);
-
-/// A connection, between two files or before the first.
+/// A connection with a peer, between two files or before the first.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct PeerConnection {
     pub(crate) stream: pump::Stream<udx::Stream>,
     pub(crate) link: Link,
     /// The key of the peer at the other end.
@@ -43,19 +41,20 @@ pub(crate) struct Line {
 
 /// An idle connection and what this end needs to use it again.
 #[derive(Debug)]
-pub(crate) struct Idle<E> {
-    pub(crate) line: Line,
+pub(crate) struct PooledConnection<E> {
+    pub(crate) connection: PeerConnection,
+    /// What this end dialled with, or listens on.
     pub(crate) end: E,
 }
 
 /// Idle connections by which files come in; this end dialled with the key pair.
-pub(crate) type Incoming = Pool<Idle<KeyPair>>;
+pub(crate) type IncomingPool = Pool<PooledConnection<KeyPair>>;
 
 /// Idle connections by which files go out; this end still listens on its key.
-pub(crate) type Outgoing = Pool<Idle<Rendezvous>>;
+pub(crate) type OutgoingPool = Pool<PooledConnection<Rendezvous>>;
 
 /// The idle connections of a node in one direction.
-pub(crate) struct Pool<C>(Mutex<Shelf<C>>);
+pub(crate) struct Pool<C>(Mutex<Entries<C>>);
 
 /// What a pool keeps.
 pub(crate) trait Keep: Send + 'static {
@@ -66,10 +65,10 @@ pub(crate) trait Keep: Send + 'static {
     fn end(self) -> impl Future<Output = ()> + Send;
 }
 
-struct Shelf<C> {
+struct Entries<C> {
     last_number: u64,
     /// The longest idle first.
-    entries: Vec<Entry<C>>,
+    list: Vec<Entry<C>>,
 }
 
 struct Entry<C> {
@@ -85,49 +84,56 @@ struct Entry<C> {
     keeper: JoinHandle<Option<Option<C>>>,
 }
 
-impl From<Connection> for Line {
+impl From<Connection> for PeerConnection {
     fn from(connection: Connection) -> Self {
         let (link, peer_key) = (connection.link(), connection.remote_public_key());
         Self { stream: connection.stream.into(), link, peer_key }
     }
 }
 
-impl<E: Send + 'static> Keep for Idle<E> {
+impl<E: Send + 'static> Keep for PooledConnection<E> {
     async fn spent(&mut self) {
-        self.line.stream.spent().await;
+        self.connection.stream.spent().await;
     }
 
     async fn end(mut self) {
         // An acknowledgement may be on its way yet.
-        let _ = timeout(LAST_WORD, self.line.stream.flush()).await;
-        self.line.stream.end().await;
+        let _ = timeout(LAST_WORD, self.connection.stream.flush()).await;
+        self.connection.stream.end().await;
     }
 }
 
 impl<C: Keep> Pool<C> {
     /// Keeps a connection with `peer` for a while, under the key that the sender listens on. Where there is
     /// no room it is ended.
-    pub(crate) fn keep(self: &Arc<Self>, node: &Inner, peer: &str, key: PublicKey, limit: Duration, idle: C) {
-        let mut shelf = lock(&self.0);
-        let with_peer = shelf.entries.iter().filter(|entry| entry.peer == peer).count();
-        if with_peer >= MAX_WITH_ONE || shelf.entries.len() >= MAX_IDLE {
-            node.spawn(idle.end());
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        spawner: &Spawner,
+        peer: &str,
+        key: PublicKey,
+        limit: Duration,
+        idle: C,
+    ) {
+        let mut entries = lock(&self.0);
+        let with_peer = entries.list.iter().filter(|entry| entry.peer == peer).count();
+        if with_peer >= MAX_WITH_ONE || entries.list.len() >= MAX_IDLE {
+            spawner.spawn(idle.end());
             return;
         }
-        shelf.last_number += 1;
-        let number = shelf.last_number;
+        entries.last_number += 1;
+        let number = entries.last_number;
         let (until, deadline) = watch::channel(Instant::now() + limit);
         let handed_over = CancellationToken::new();
-        let (pool, cancel, wanted) = (self.clone(), node.cancel.clone(), handed_over.clone());
-        let keeper = node.spawn(async move {
+        let (pool, cancel, wanted) = (self.clone(), spawner.cancel().clone(), handed_over.clone());
+        let keeper = spawner.spawn(async move {
             let idle = watch_over(idle, wanted, deadline, cancel).await;
             if idle.is_none() {
-                lock(&pool.0).entries.retain(|entry| entry.number != number);
+                lock(&pool.0).list.retain(|entry| entry.number != number);
             }
             idle
         });
         let peer = peer.to_owned();
-        shelf.entries.push(Entry { number, peer, key, reserved: None, until, handed_over, keeper });
+        entries.list.push(Entry { number, peer, key, reserved: None, until, handed_over, keeper });
     }
 
     /// The connection with `peer` that was used last, if one is up that no offer names.
@@ -143,8 +149,8 @@ impl<C: Keep> Pool<C> {
     /// Notes that the offer in `task` names the connection with `peer` by `key`: it is kept until then for
     /// this task alone.
     pub(crate) fn reserve(&self, peer: &str, key: &PublicKey, task: &TaskId, until: Instant) {
-        let mut shelf = lock(&self.0);
-        let mut free = shelf.entries.iter_mut().filter(|entry| entry.reserved.is_none());
+        let mut entries = lock(&self.0);
+        let mut free = entries.list.iter_mut().filter(|entry| entry.reserved.is_none());
         if let Some(entry) = free.find(|entry| entry.is_of(peer, key)) {
             entry.reserved = Some(task.clone());
             entry.until.send_replace(until);
@@ -161,9 +167,9 @@ impl<C: Keep> Pool<C> {
     }
 
     fn take_where(&self, is_it: impl Fn(&Entry<C>) -> bool) -> Option<Entry<C>> {
-        let mut shelf = lock(&self.0);
-        let at = shelf.entries.iter().rposition(is_it)?;
-        Some(shelf.entries.remove(at))
+        let mut entries = lock(&self.0);
+        let at = entries.list.iter().rposition(is_it)?;
+        Some(entries.list.remove(at))
     }
 }
 
@@ -180,13 +186,13 @@ impl<C> Entry<C> {
 
 impl<C> Default for Pool<C> {
     fn default() -> Self {
-        Self(Mutex::new(Shelf { last_number: 0, entries: Vec::new() }))
+        Self(Mutex::new(Entries { last_number: 0, list: Vec::new() }))
     }
 }
 
 impl<C> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("idle", &lock(&self.0).entries.len()).finish()
+        f.debug_struct("Pool").field("idle", &lock(&self.0).list.len()).finish()
     }
 }
 
@@ -218,7 +224,6 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::node::{Node, Options};
 
     const PEER: &str = "b";
     const SECOND: Duration = Duration::from_secs(1);
@@ -246,24 +251,18 @@ mod tests {
         }
     }
 
+    #[derive(Default)]
     struct Lab {
-        node: Node,
+        spawner: Spawner,
         pool: Arc<Pool<Fake>>,
-        _home: tempfile::TempDir,
     }
 
     impl Lab {
-        fn new() -> Self {
-            let home = tempfile::tempdir().unwrap();
-            let node = Node::new(Options::new(home.path().to_owned()), |_| {}).unwrap();
-            Self { node, pool: Arc::default(), _home: home }
-        }
-
         /// Keeps a connection for ten seconds; what spends it, and what tells of its end.
         fn keep(&self, peer: &str, number: u8) -> (CancellationToken, CancellationToken) {
             let fake = Fake::new(number);
             let tokens = (fake.spent.clone(), fake.ended.clone());
-            self.pool.keep(self.node.inner(), peer, [number; 32], 10 * SECOND, fake);
+            self.pool.keep(&self.spawner, peer, [number; 32], 10 * SECOND, fake);
             tokens
         }
 
@@ -282,7 +281,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_latest_of_a_peer_is_taken_first_and_each_once() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         for (peer, number) in [(PEER, 1), ("c", 2), (PEER, 3)] {
             lab.keep(peer, number);
         }
@@ -294,7 +293,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_nobody_wants_is_ended_in_time() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         let begun = Instant::now();
         lab.keep(PEER, 1).1.cancelled().await;
         assert_eq!(begun.elapsed().as_secs(), 10);
@@ -303,7 +302,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_spent_is_not_handed_out() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         lab.keep(PEER, 1);
         lab.keep(PEER, 2).0.cancel();
         assert_eq!(lab.latest(PEER).await, Some(1));
@@ -313,7 +312,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_an_offer_names_is_kept_for_it_alone_and_longer() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         let (_, ended) = lab.keep(PEER, 1);
         lab.pool.reserve(PEER, &[1; 32], &id("first"), Instant::now() + 100 * SECOND);
         lab.pool.reserve(PEER, &[1; 32], &id("second"), Instant::now());
@@ -331,7 +330,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn neither_another_peer_nor_another_key_gets_one() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         lab.keep(PEER, 1);
         lab.pool.reserve("mallory", &[1; 32], &id("task"), Instant::now());
         assert_eq!(lab.take("mallory", 1, "task").await, None);
@@ -342,7 +341,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_and_all_have_their_limits() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         for number in 0..8 {
             lab.keep(PEER, number);
         }
@@ -358,9 +357,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn they_end_with_the_node() {
-        let lab = Lab::new();
+        let lab = Lab::default();
         let (_, ended) = lab.keep(PEER, 1);
-        lab.node.destroy().await;
+        lab.spawner.shut_down(SECOND, SECOND).await;
         assert!(ended.is_cancelled());
         assert_eq!(lab.latest(PEER).await, None);
     }
