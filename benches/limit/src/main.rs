@@ -1,14 +1,15 @@
 //! The parts of a transfer without its protocol: what a perfect one could reach on this machine.
 //!
-//! `limit FILE COPY [RUNS]` carries FILE to COPY as a transfer does once its offer is claimed: one thread reading,
-//! taking a checksum, encrypting and sending over loopback, another receiving, decrypting, hashing and writing, in
-//! sizes that suit each part best; nothing is numbered, acknowledged or sent twice. Then it runs each part alone.
-//! Prints megabytes a second as JSON.
+//! `limit FILE COPY [RUNS]` carries FILE to COPY as a transfer does once its offer is claimed: one thread
+//! reading, taking a checksum, encrypting and sending over loopback, another receiving, decrypting, hashing
+//! and writing, in sizes that suit each part best; nothing is numbered, acknowledged or sent twice. Then it
+//! runs each part alone. Prints megabytes a second as JSON.
 
 mod parts;
 mod pipe;
 
-use std::{error::Error, path::PathBuf};
+use std::error::Error;
+use std::path::PathBuf;
 
 use parts::Part;
 

@@ -1,12 +1,10 @@
 //! Each part alone.
 
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    path::Path,
-    thread,
-    time::Instant,
-};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use secret_stream::secretstream::{BLOCK, Pull, Push, TAG_MESSAGE};
 use sha2::{Digest, Sha256};

@@ -1,14 +1,12 @@
 //! All parts at once, as two threads.
 
-use std::{
-    fs::File,
-    io::{self, IoSliceMut, Read, Write},
-    net::{SocketAddr, UdpSocket},
-    path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use secret_stream::secretstream::{BLOCK, OVERHEAD, Pull, Push, TAG_MESSAGE};

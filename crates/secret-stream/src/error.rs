@@ -1,3 +1,5 @@
+//! Everything that can go wrong, in one table.
+
 use std::io;
 
 /// Everything that can go wrong between two ends of a secret stream.

@@ -1,6 +1,7 @@
 //! Frames: a length of three bytes, little endian, then that many bytes.
 
-use std::{collections::VecDeque, ops::RangeInclusive};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use bytes::{Buf, BytesMut};
 
@@ -12,9 +13,9 @@ pub const LENGTH_LEN: usize = 3;
 /// Longest frame that the length can say, in bytes.
 pub const MAX_FRAME: usize = 0xff_ff_ff;
 
-/// Largest step by which memory grows for a frame whose bytes have not arrived yet: a little more than four of the
-/// 64 KiB that peers mostly send. A peer that announces a long frame and sends nothing costs this much, not what it
-/// announced.
+/// Largest step by which memory grows for a frame whose bytes have not arrived yet: a little more than four
+/// of the 64 KiB that peers mostly send. A peer that announces a long frame and sends nothing costs this
+/// much, not what it announced.
 const MAX_GROWTH: usize = 264 * 1024;
 
 /// Frames to hold in one piece of memory before another is taken, so that short ones share one allocation.
@@ -119,8 +120,8 @@ impl FrameDecoder {
         self.length(&self.begun).map_or(LENGTH_LEN, |length| LENGTH_LEN + length) - held
     }
 
-    /// Makes room for `taken` bytes of the frame that has begun, and for more if they will probably come, so that
-    /// little of it has to move again.
+    /// Makes room for `taken` bytes of the frame that has begun, and for more if they will probably come, so
+    /// that little of it has to move again.
     fn reserve(&mut self, taken: usize, missing: usize) {
         let frame = self.lead + missing;
         let free = self.begun.capacity() - self.begun.len();
@@ -220,7 +221,9 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_bytes_do_no_harm(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..10)) {
+        fn arbitrary_bytes_do_no_harm(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..10),
+        ) {
             let mut decoder = FrameDecoder::new(17..=1000);
             for chunk in chunks {
                 decoder.push(&chunk);

@@ -6,11 +6,9 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::{
-    Error, KeyPair, PublicKey,
-    hashing::HASH_LEN,
-    symmetric::{Symmetric, TAG_LEN},
-};
+use crate::hashing::HASH_LEN;
+use crate::symmetric::{Symmetric, TAG_LEN};
+use crate::{Error, KeyPair, PublicKey};
 
 /// Longest handshake message, in bytes (Noise specification, section 3).
 pub const MAX_HANDSHAKE_MESSAGE: usize = 65_535;
@@ -267,10 +265,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        namespace,
-        vectors::{Case, array, bytes},
-    };
+    use crate::namespace;
+    use crate::vectors::{Case, array, bytes};
 
     fn pair(case: &Case, name: &str) -> KeyPair {
         KeyPair::from_seed(&array(&case.value["inputs"][name]))

@@ -1,10 +1,8 @@
-use blake2::{
-    Blake2bMac,
-    digest::{
-        Digest, FixedOutput, Update,
-        consts::{U32, U64},
-    },
-};
+//! BLAKE2b as hyperdht and the Noise handshake use it.
+
+use blake2::Blake2bMac;
+use blake2::digest::consts::{U32, U64};
+use blake2::digest::{Digest, FixedOutput, Update};
 use hmac::{KeyInit, Mac, SimpleHmac};
 use zeroize::Zeroizing;
 

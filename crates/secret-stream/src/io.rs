@@ -1,17 +1,15 @@
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-};
+//! A transport over anything that reads and writes bytes, such as a TCP stream.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Notify,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
 use crate::transport::{ChunkReader, ChunkWriter, Transport};
@@ -24,7 +22,8 @@ const READ_CHUNK: usize = 64 * 1024;
 
 /// Makes a [`Transport`] of anything that is `AsyncRead + AsyncWrite`, such as a TCP stream.
 ///
-/// Must be split inside a tokio runtime: a task writes what is queued, so that a write needs no further polls.
+/// Must be split inside a tokio runtime: a task writes what is queued, so that a write needs no further
+/// polls.
 pub struct Io<T>(pub T);
 
 impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {
@@ -35,7 +34,7 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {
     fn handle(&self) {}
 
     fn split(self) -> (Self::Reader, Self::Writer) {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(IoShared {
             io: Mutex::new(Some(Box::pin(self.0))),
             state: Mutex::default(),
             filled: Notify::new(),
@@ -50,31 +49,31 @@ impl<T: AsyncRead + AsyncWrite + Send + 'static> Transport for Io<T> {
 /// The receiving half of [`Io`].
 pub struct IoReader<T> {
     buffer: BytesMut,
-    shared: Arc<Shared<T>>,
+    shared: Arc<IoShared<T>>,
     _guard: Arc<Guard<T>>,
 }
 
 /// The sending half of [`Io`].
 pub struct IoWriter<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<IoShared<T>>,
     _guard: Arc<Guard<T>>,
 }
 
 /// Gives the stream up when both halves are gone, unless its end was written.
 struct Guard<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<IoShared<T>>,
 }
 
 /// What the halves share with the task that writes.
-struct Shared<T> {
+struct IoShared<T> {
     /// Gone once destroyed: whoever destroys closes it, whatever others hold.
     io: Mutex<Option<Pin<Box<T>>>>,
-    state: Mutex<State>,
+    state: Mutex<IoState>,
     filled: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct IoState {
     chunks: VecDeque<Bytes>,
     /// Bytes queued or being written.
     pending: usize,
@@ -93,8 +92,8 @@ enum End {
     Destroyed,
 }
 
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<T> IoShared<T> {
+    fn lock(&self) -> MutexGuard<'_, IoState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,7 +116,7 @@ impl<T> Shared<T> {
     }
 }
 
-impl State {
+impl IoState {
     fn check(&self) -> io::Result<()> {
         match (self.failed, self.end) {
             (Some(kind), _) => Err(kind.into()),
@@ -205,7 +204,7 @@ impl<T> Drop for Guard<T> {
     }
 }
 
-async fn pump<T: AsyncWrite>(shared: Arc<Shared<T>>) {
+async fn pump<T: AsyncWrite>(shared: Arc<IoShared<T>>) {
     loop {
         let (chunk, end) = {
             let mut state = shared.lock();
@@ -245,7 +244,7 @@ async fn pump<T: AsyncWrite>(shared: Arc<Shared<T>>) {
     }
 }
 
-async fn write_all<T: AsyncWrite>(shared: &Shared<T>, mut chunk: &[u8]) -> io::Result<()> {
+async fn write_all<T: AsyncWrite>(shared: &IoShared<T>, mut chunk: &[u8]) -> io::Result<()> {
     while !chunk.is_empty() {
         let written = poll_fn(|cx| shared.poll_io(|io| io.poll_write(cx, chunk))).await?;
         chunk = chunk.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
@@ -253,7 +252,7 @@ async fn write_all<T: AsyncWrite>(shared: &Shared<T>, mut chunk: &[u8]) -> io::R
     poll_fn(|cx| shared.poll_io(|io| io.poll_flush(cx))).await
 }
 
-async fn destroyed<T>(shared: &Shared<T>) {
+async fn destroyed<T>(shared: &IoShared<T>) {
     while shared.lock().end != End::Destroyed {
         shared.filled.notified().await;
     }

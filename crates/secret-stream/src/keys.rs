@@ -1,3 +1,5 @@
+//! Ed25519 key pairs: signatures, and the Diffie-Hellman of the handshake.
+
 use std::fmt;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;

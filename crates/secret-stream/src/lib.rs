@@ -39,7 +39,8 @@ pub use io::{Io, IoReader, IoWriter};
 pub use keys::{KeyPair, PublicKey, SEED_LEN, SIGNATURE_LEN, verify};
 pub use message::{HEADROOM, MAX_MESSAGE, TAILROOM};
 pub use receiver::Receiver;
-pub use sender::{Control, Sender, Traffic};
+pub use sender::{Control, Sender};
+pub use shared::Traffic;
 pub use stream::SecretStream;
 pub use transport::{ChunkReader, ChunkWriter, Transport};
 

@@ -5,15 +5,13 @@ use bytes::{Buf, BytesMut};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::{
-    Error, HandshakeResult,
-    frame::{FrameDecoder, LENGTH_LEN, MAX_FRAME, encode_length},
-    hashing::{keyed_hash, namespace},
-    secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE},
-};
+use crate::frame::{FrameDecoder, LENGTH_LEN, MAX_FRAME, encode_length};
+use crate::hashing::{keyed_hash, namespace};
+use crate::secretstream::{BLOCK, HEADER_LEN, MAC_LEN, OVERHEAD, Pull, Push, TAG_MESSAGE};
+use crate::{Error, HandshakeResult};
 
-/// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and encrypted
-/// tag, which travel.
+/// Bytes to leave free in front of a message that is sealed in place: room to work in, then frame length and
+/// encrypted tag, which travel.
 ///
 /// Messages whose length is a multiple of 8 are sealed and opened at more than twice the speed of others.
 pub const HEADROOM: usize = BLOCK;
@@ -173,7 +171,8 @@ impl Opener {
         }
     }
 
-    /// The next message, decrypted where it was gathered, or `None` until more bytes came. Any error is fatal.
+    /// The next message, decrypted where it was gathered, or `None` until more bytes came. Any error is
+    /// fatal.
     pub fn next_message(&mut self) -> Result<Option<BytesMut>, Error> {
         if !self.verify_header()? {
             return Ok(None);

@@ -1,12 +1,15 @@
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+//! The receiving half of a stream.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
-use crate::{Error, message::Opener, shared::Shared, transport::ChunkReader};
+use crate::Error;
+use crate::message::Opener;
+use crate::shared::Shared;
+use crate::transport::ChunkReader;
 
 /// The receiving half of a [`SecretStream`](crate::SecretStream).
 ///
@@ -23,8 +26,8 @@ impl<R: ChunkReader> Receiver<R> {
         Self { opener, reader, shared, ended: false }
     }
 
-    /// Waits until the peer's header verified: only then is it certain that whom the handshake named is there,
-    /// now. Fails with [`Error::Truncated`] if the stream ends before.
+    /// Waits until the peer's header verified: only then is it certain that whom the handshake named is
+    /// there, now. Fails with [`Error::Truncated`] if the stream ends before.
     pub async fn ready(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_verified(cx)).await
     }

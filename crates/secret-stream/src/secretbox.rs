@@ -1,6 +1,7 @@
 //! XSalsa20-Poly1305 (libsodium's `crypto_secretbox`): MAC of 16 bytes, then the ciphertext.
 
-use crypto_secretbox::{AeadInPlace, KeyInit, XSalsa20Poly1305, aead::generic_array::GenericArray};
+use crypto_secretbox::aead::generic_array::GenericArray;
+use crypto_secretbox::{AeadInPlace, KeyInit, XSalsa20Poly1305};
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;

@@ -1,20 +1,16 @@
 //! libsodium's `crypto_secretstream_xchacha20poly1305`, encrypting in place.
 //!
-//! Differs from the published construction in one byte-level quirk that libsodium keeps for compatibility: the
-//! padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where both are the
-//! same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block and the message
-//! behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one after the other; so
-//! whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by it.
+//! Differs from the published construction in one byte-level quirk that libsodium keeps for compatibility:
+//! the padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where
+//! both are the same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block
+//! and the message behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one
+//! after the other; so whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by
+//! it.
 
-use chacha20::{
-    ChaCha20, R20,
-    cipher::{KeyIvInit, StreamCipher},
-    hchacha,
-};
-use poly1305::{
-    Block, Poly1305,
-    universal_hash::{KeyInit, UniversalHash},
-};
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20::{ChaCha20, R20, hchacha};
+use poly1305::universal_hash::{KeyInit, UniversalHash};
+use poly1305::{Block, Poly1305};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -44,12 +40,12 @@ pub const BLOCK: usize = 64;
 const STANDARD: usize = 8;
 
 /// The encrypting end.
-pub struct Push(State);
+pub struct Push(CipherState);
 
 /// The decrypting end.
-pub struct Pull(State);
+pub struct Pull(CipherState);
 
-struct State {
+struct CipherState {
     key: Zeroizing<[u8; 32]>,
     /// u32 LE message counter from 1, then 8 bytes that change with every MAC.
     nonce: [u8; 12],
@@ -68,7 +64,7 @@ impl Push {
 
     /// Starts a stream under a header that must not be used twice with the same key.
     pub fn with_header(key: &[u8; 32], header: &[u8; HEADER_LEN]) -> Self {
-        Self(State::new(key, header))
+        Self(CipherState::new(key, header))
     }
 
     /// Encrypts `message` in place. What travels is the first returned byte, the message, the MAC.
@@ -82,8 +78,8 @@ impl Push {
         (sealed_tag, mac)
     }
 
-    /// As [`Self::push`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
-    /// are overwritten.
+    /// As [`Self::push`] without associated data, for the message behind the first [`BLOCK`] bytes of
+    /// `buffer`, which are overwritten.
     ///
     /// # Panics
     /// If `buffer` is shorter than that.
@@ -107,7 +103,7 @@ impl Push {
 impl Pull {
     /// Follows the stream that started with `header` under `key`.
     pub fn new(key: &[u8; 32], header: &[u8; HEADER_LEN]) -> Self {
-        Self(State::new(key, header))
+        Self(CipherState::new(key, header))
     }
 
     /// Checks `mac`, decrypts `message` in place and returns the tag. On an error the message is untouched,
@@ -132,8 +128,9 @@ impl Pull {
         Ok(tag)
     }
 
-    /// As [`Self::pull`] without associated data, for the message behind the first [`BLOCK`] bytes of `buffer`, which
-    /// are overwritten. On an error the state is as before, and nothing is left of the message.
+    /// As [`Self::pull`] without associated data, for the message behind the first [`BLOCK`] bytes of
+    /// `buffer`, which are overwritten. On an error the state is as before, and nothing is left of the
+    /// message.
     ///
     /// # Panics
     /// If `buffer` is shorter than that.
@@ -164,7 +161,7 @@ impl Pull {
     }
 }
 
-impl State {
+impl CipherState {
     fn new(key: &[u8; 32], header: &[u8; HEADER_LEN]) -> Self {
         let (for_key, for_nonce) = header.split_first_chunk::<16>().expect("24 bytes hold 16");
         let mut nonce = [0; 12];
@@ -249,7 +246,7 @@ mod tests {
         (Push::with_header(&key, &header), Pull::new(&key, &header))
     }
 
-    fn assert_state(state: &State, expected: &Value) {
+    fn assert_state(state: &CipherState, expected: &Value) {
         assert_eq!(state.key.as_slice(), bytes(&expected["k"]));
         assert_eq!(state.nonce.as_slice(), bytes(&expected["nonce"]));
     }

@@ -1,20 +1,19 @@
-use std::{
-    future::poll_fn,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
-};
+//! The sending half of a stream, and its keep-alive.
+
+use std::future::poll_fn;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use crate::{
-    Error,
-    message::{HEADROOM, LEAD, MAX_MESSAGE, Sealer, TAILROOM},
-    shared::Shared,
-    transport::ChunkWriter,
-};
+use crate::Error;
+use crate::message::{HEADROOM, LEAD, MAX_MESSAGE, Sealer, TAILROOM};
+use crate::shared::{Shared, Traffic};
+use crate::transport::ChunkWriter;
 
 /// Bytes of memory taken at a time for copies of short messages, which share it.
 const SCRATCH: usize = 16 * 1024;
@@ -34,20 +33,11 @@ pub struct Control<W: ChunkWriter> {
     shared: Arc<Shared>,
 }
 
-/// Messages that a stream has carried, keep-alives included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Messages sent.
-    pub sent: u64,
-    /// Messages received, as far as the owner has asked for them.
-    pub received: u64,
-}
-
 struct Writing<W> {
-    state: Mutex<State<W>>,
+    state: Mutex<SenderState<W>>,
 }
 
-struct State<W> {
+struct SenderState<W> {
     sealer: Sealer,
     writer: W,
     scratch: BytesMut,
@@ -63,7 +53,7 @@ struct KeepAlive(AbortHandle);
 
 impl<W: ChunkWriter> Sender<W> {
     pub(crate) fn new(sealer: Sealer, writer: W, shared: Arc<Shared>) -> Self {
-        let state = State {
+        let state = SenderState {
             sealer,
             writer,
             scratch: BytesMut::new(),
@@ -88,8 +78,8 @@ impl<W: ChunkWriter> Sender<W> {
     /// Sends the messages that stand in `buffer`, once there is room, encrypting them where they stand.
     ///
     /// Each of `messages` is one, with [`HEADROOM`] bytes in front and [`TAILROOM`] behind that will be
-    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. Some hundred KiB at a
-    /// time keep both ends busy.
+    /// overwritten; so prepared, they follow each other without a gap and fill `buffer`. Some hundred KiB at
+    /// a time keep both ends busy.
     ///
     /// # Panics
     /// If `messages` do not fill `buffer` in this way.
@@ -188,12 +178,12 @@ impl<W: ChunkWriter> Clone for Control<W> {
 }
 
 impl<W> Writing<W> {
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn lock(&self) -> MutexGuard<'_, SenderState<W>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W: ChunkWriter> State<W> {
+impl<W: ChunkWriter> SenderState<W> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let poll = self.writer.poll_ready(cx);
         self.waiting = poll.is_pending().then(|| cx.waker().clone());

@@ -1,6 +1,15 @@
+//! What the two halves of a stream share: counters and a switch.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::Traffic;
+/// Messages that a stream has carried, keep-alives included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received, as far as the owner has asked for them.
+    pub received: u64,
+}
 
 /// What the two halves of a stream tell each other, and others.
 #[derive(Default)]

@@ -1,14 +1,15 @@
-use std::{ops::Range, sync::Arc, time::Duration};
+//! An encrypted stream of messages over a transport.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{
-    Control, Error, HandshakeResult, KeyPair, PublicKey, Receiver, Sender,
-    message::{MAX_MESSAGE, Opener, Sealer},
-    shared::Shared,
-    transport::{ChunkWriter, Transport},
-    xx,
-};
+use crate::message::{MAX_MESSAGE, Opener, Sealer};
+use crate::shared::Shared;
+use crate::transport::{ChunkWriter, Transport};
+use crate::{Control, Error, HandshakeResult, KeyPair, PublicKey, Receiver, Sender, xx};
 
 /// An authenticated, encrypted stream of messages between the two ends of a finished handshake.
 ///
@@ -162,7 +163,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::{HEADROOM, Io, TAILROOM, Traffic, message::tests::handshake_result};
+    use crate::message::tests::handshake_result;
+    use crate::{HEADROOM, Io, TAILROOM, Traffic};
 
     type Stream = SecretStream<Io<DuplexStream>>;
 

@@ -1,11 +1,12 @@
+//! The cipher and the hashes of a Noise handshake under way.
+
 use blake2::Digest;
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit, aead::AeadInOut};
+use chacha20poly1305::aead::AeadInOut;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use zeroize::Zeroizing;
 
-use crate::{
-    Error,
-    hashing::{Blake2b512, HASH_LEN, hkdf},
-};
+use crate::Error;
+use crate::hashing::{Blake2b512, HASH_LEN, hkdf};
 
 /// Bytes that authentication adds to a ciphertext.
 pub(crate) const TAG_LEN: usize = 16;

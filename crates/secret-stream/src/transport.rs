@@ -1,7 +1,7 @@
-use std::{
-    io,
-    task::{Context, Poll},
-};
+//! What an encrypted stream needs of the stream of bytes below it.
+
+use std::io;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 

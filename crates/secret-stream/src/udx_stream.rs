@@ -1,9 +1,9 @@
-use std::{
-    future::Future,
-    io,
-    pin::pin,
-    task::{Context, Poll},
-};
+//! [`udx::Stream`] as a transport.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 

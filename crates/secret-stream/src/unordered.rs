@@ -4,7 +4,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::{HandshakeResult, message::unordered_keys, secretbox};
+use crate::message::unordered_keys;
+use crate::{HandshakeResult, secretbox};
 
 /// Bytes that a datagram has more than its content.
 pub const OVERHEAD: usize = COUNTER_LEN + secretbox::MAC_LEN;
@@ -68,10 +69,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        message::tests::handshake_result,
-        vectors::{Case, array, bytes},
-    };
+    use crate::message::tests::handshake_result;
+    use crate::vectors::{Case, array, bytes};
 
     #[test]
     fn bytes_of_the_initiator() {

@@ -4,11 +4,9 @@ use std::future::poll_fn;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{
-    Error, Handshake, HandshakeResult, KeyPair,
-    frame::{FrameDecoder, encode_length},
-    transport::{ChunkReader, ChunkWriter},
-};
+use crate::frame::{FrameDecoder, encode_length};
+use crate::transport::{ChunkReader, ChunkWriter};
+use crate::{Error, Handshake, HandshakeResult, KeyPair};
 
 /// Bytes of the three messages without payloads: e; e, sealed s, sealed nothing; sealed s, sealed nothing.
 const MESSAGE_LENGTHS: [usize; 3] = [32, 32 + 48 + 16, 48 + 16];
@@ -62,21 +60,15 @@ async fn read_frame(decoder: &mut FrameDecoder, reader: &mut impl ChunkReader) -
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        io,
-        task::{Context, Poll},
-    };
+    use std::collections::VecDeque;
+    use std::io;
+    use std::task::{Context, Poll};
 
     use super::*;
-    use crate::{
-        HEADROOM, TAILROOM,
-        message::{
-            LEAD, MAX_MESSAGE, Opener,
-            tests::{sealer, strings},
-        },
-        vectors::{Case, array},
-    };
+    use crate::message::tests::{sealer, strings};
+    use crate::message::{LEAD, MAX_MESSAGE, Opener};
+    use crate::vectors::{Case, array};
+    use crate::{HEADROOM, TAILROOM};
 
     /// Reads what was recorded, keeps what is written.
     #[derive(Default)]
@@ -124,7 +116,8 @@ mod tests {
         Recorded { incoming, ..Recorded::default() }
     }
 
-    /// Everything that each side writes, and what it understands of the other's bytes, cut every `step` bytes.
+    /// Everything that each side writes, and what it understands of the other's bytes, cut every `step`
+    /// bytes.
     async fn check_side(is_initiator: bool, step: usize) {
         let case = Case::load("secret-stream-xx-bytes");
         let (own, other) = if is_initiator { ("initiator", "responder") } else { ("responder", "initiator") };

@@ -2,10 +2,8 @@
 
 mod common;
 
-use common::{
-    Node,
-    exchange::{agree, exchange, keys},
-};
+use common::Node;
+use common::exchange::{agree, exchange, keys};
 use secret_stream::{Error, Io, SecretStream};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -4,10 +4,8 @@ mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use common::{
-    Node,
-    exchange::{agree, exchange, keys},
-};
+use common::Node;
+use common::exchange::{agree, exchange, keys};
 use secret_stream::{Error, SecretStream};
 use udx::{Config, StreamOptions, Udx};
 

@@ -13,7 +13,8 @@ pub(crate) const SECOND: Micros = 1_000_000;
 
 /// A point in time: microseconds since an epoch that the caller chose.
 ///
-/// All instants given to one [`proto::Stream`](crate::proto::Stream) must share an epoch and never go back.
+/// All instants given to one [`proto::StreamMachine`](crate::proto::StreamMachine) must share an epoch and
+/// never go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 

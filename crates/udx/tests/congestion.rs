@@ -86,7 +86,8 @@ fn a_transfer_fills_a_link_with_a_buffer_of_one_product_whatever_it_loses() {
     }
 }
 
-/// Ends that are at times late see a higher rate than the link's. Nor may a buffer of a third of a product cost much.
+/// Ends that are at times late see a higher rate than the link's. Nor may a buffer of a third of a product
+/// cost much.
 #[test]
 fn once_a_link_is_filled_its_buffer_does_not_overflow() {
     let link = Link::new(100.0, 25 * MILLISECOND);
@@ -104,8 +105,8 @@ fn once_a_link_is_filled_its_buffer_does_not_overflow() {
     }
 }
 
-/// The window is what the small socket buffer holds, and what is seen to fit the path; its length a receiver finds out
-/// by what it sends, or else by when what it made room for arrives.
+/// The window is what the small socket buffer holds, and what is seen to fit the path; its length a receiver
+/// finds out by what it sends, or else by when what it made room for arrives.
 #[test]
 fn a_small_receive_buffer_does_not_hold_back_a_long_path() {
     for (greeting, most) in [(GREETING, 900_000), (0, 1_200_000)] {

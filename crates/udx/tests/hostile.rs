@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use proptest::prelude::*;
 use udx::proto::packet::{Flags, HEADER_LEN, Header, decode_sacks};
-use udx::proto::{Limits, Remote, Stream, StreamConfig};
+use udx::proto::{Limits, Remote, StreamConfig, StreamMachine};
 use udx::{Instant, SocketId};
 
 const LIMITS: Limits = Limits { segments: 64, room: usize::MAX / 2 };
@@ -14,8 +14,8 @@ fn remote(id: u32) -> Remote {
     Remote { socket: SocketId::new(0), address: SocketAddr::from(([127, 0, 0, 1], 1)), id }
 }
 
-fn stream() -> Stream {
-    let mut stream = Stream::new(&StreamConfig::new(1));
+fn stream() -> StreamMachine {
+    let mut stream = StreamMachine::new(&StreamConfig::new(1));
     stream.connect(remote(2)).unwrap();
     stream
 }
@@ -73,7 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn any_bytes_decode_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
@@ -121,7 +121,8 @@ proptest! {
             // Everything due was handled: the next deadline lies ahead.
             prop_assert!(stream.poll_timeout().is_none_or(|at| at > now));
             // What is not delivered is being waited for.
-            prop_assert!(stream.unacked() == 0 || stream.closed().is_some() || stream.poll_timeout().is_some());
+            let is_waiting = stream.poll_timeout().is_some();
+            prop_assert!(stream.unacked() == 0 || stream.closed().is_some() || is_waiting);
             while stream.read().is_some() {}
             while stream.read_message().is_some() {}
         }
@@ -168,7 +169,7 @@ fn a_window_that_shuts_between_bursts_is_asked_about() {
     let mut out = Vec::new();
     let mut next = 0;
     stream.write(now, Bytes::from(vec![0; 1_000_000])).unwrap();
-    let acknowledge = |stream: &mut Stream, now, ack, rwnd| {
+    let acknowledge = |stream: &mut StreamMachine, now, ack, rwnd| {
         let header = Header { flags: Flags::NONE, data_offset: 0, stream_id: 1, rwnd, seq: 0, ack };
         stream.handle_packet(now, &header, &Bytes::new(), 0..0);
     };

@@ -45,6 +45,17 @@ async fn receive(socket: &tokio::net::UdpSocket) -> Vec<u8> {
     buffer
 }
 
+/// The header of the next packet with these flags. Others are passed over: on a machine that is slow to
+/// answer, streams repeat what they sent before.
+async fn receive_header(socket: &tokio::net::UdpSocket, flags: Flags) -> Header {
+    loop {
+        let header = Header::decode(&receive(socket).await).unwrap();
+        if header.flags == flags {
+            return header;
+        }
+    }
+}
+
 fn packet(flags: Flags, stream_id: u32, seq: u32, ack: u32) -> Vec<u8> {
     let mut packet = Vec::new();
     Header { flags, data_offset: 0, stream_id, rwnd: 4 << 20, seq, ack }.encode(&mut packet);
@@ -67,7 +78,7 @@ async fn bytes_arrive_in_order_and_both_sides_close() {
         let mut reply = Vec::new();
         left.read_to_end(&mut reply).await.unwrap();
         left.closed().await.unwrap();
-        (reply, left.stats())
+        reply
     });
     let mut received = Vec::new();
     right.read_to_end(&mut received).await.unwrap();
@@ -75,9 +86,29 @@ async fn bytes_arrive_in_order_and_both_sides_close() {
     right.write_all(b"thanks").await.unwrap();
     right.shutdown().await.unwrap();
     right.closed().await.unwrap();
-    let (reply, stats) = writer.await.unwrap();
-    assert_eq!(reply, b"thanks");
-    assert!(stats.mtu >= 1500, "{stats:?}");
+    assert_eq!(writer.await.unwrap(), b"thanks");
+}
+
+/// There is one probe in flight at a time: how far the search gets during a transfer depends on how many
+/// round trips that takes, which the scheduler decides. So round trips are what is counted here.
+#[tokio::test]
+async fn the_packet_size_grows_to_what_the_first_hop_carries() {
+    // Elsewhere the system does not say what the first hop carries.
+    const LARGEST: u16 = if cfg!(target_os = "linux") { 2076 } else { 1500 };
+    const ROUNDS: usize = 100;
+    let (a, b) = (end().await, end().await);
+    let (mut left, mut right) = pair(&a, &b).await;
+    let reader = tokio::spawn(async move { while right.read_chunk().await.unwrap().is_some() {} });
+    for _ in 0..ROUNDS {
+        left.write_all(&[0; 8192]).await.unwrap();
+        left.flushed().await.unwrap();
+        if left.stats().mtu == LARGEST {
+            break;
+        }
+    }
+    assert_eq!(left.stats().mtu, LARGEST, "{:?}", left.stats());
+    left.end().unwrap();
+    reader.await.unwrap();
 }
 
 #[tokio::test]
@@ -264,16 +295,15 @@ async fn a_closed_stream_still_acknowledges_its_peers_end() {
     let mut stream = a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap();
     stream.connect(&a.socket, 2, peer.local_addr().unwrap()).unwrap();
     stream.end().unwrap();
-    assert_eq!(Header::decode(&receive(&peer).await).unwrap().flags, Flags::END);
+    receive_header(&peer, Flags::END).await;
     let end = packet(Flags::END, 1, 0, 1);
     peer.send_to(&end, a.socket.local_addr()).await.unwrap();
     stream.closed().await.unwrap();
-    let last = receive(&peer).await;
-    assert_eq!(Header::decode(&last).unwrap().ack, 1);
+    assert_eq!(receive_header(&peer, Flags::NONE).await.ack, 1);
     // As if that had been lost.
     peer.send_to(&end, a.socket.local_addr()).await.unwrap();
-    let again = Header::decode(&receive(&peer).await).unwrap();
-    assert_eq!((again.flags, again.seq, again.ack, again.stream_id), (Flags::NONE, 1, 1, 2));
+    let again = receive_header(&peer, Flags::NONE).await;
+    assert_eq!((again.seq, again.ack, again.stream_id), (1, 1, 2));
     // The application hears of packets of unknown streams only.
     let unknown = packet(Flags::DATA, 77, 0, 0);
     peer.send_to(&unknown, a.socket.local_addr()).await.unwrap();
@@ -529,14 +559,17 @@ async fn a_stream_goes_on_when_a_nat_gives_its_peer_another_port() {
     let (inside, outside) = (a.socket.local_addr(), b.socket.local_addr());
     let (front, mut back) = (plain().await, plain().await);
     let (nat_inside, first_port) = (front.local_addr().unwrap(), back.local_addr().unwrap());
-    let (remap, mut remapped) = tokio::sync::watch::channel(first_port);
+    let (remap, mut remaps) = tokio::sync::mpsc::channel::<tokio::sync::oneshot::Sender<()>>(1);
     let nat = tokio::spawn(async move {
         let (mut up, mut down) = ([0; 2048], [0; 2048]);
         loop {
             tokio::select! {
                 Ok(len) = front.recv(&mut up) => drop(back.send_to(&up[..len], outside).await),
                 Ok(len) = back.recv(&mut down) => drop(front.send_to(&down[..len], inside).await),
-                Ok(()) = remapped.changed() => back = plain().await,
+                Some(done) = remaps.recv() => {
+                    back = plain().await;
+                    done.send(()).unwrap();
+                }
             }
         }
     });
@@ -546,17 +579,21 @@ async fn a_stream_goes_on_when_a_nat_gives_its_peer_another_port() {
     right.connect(&b.socket, left.id(), first_port).unwrap();
 
     let sent = pattern(4 << 20);
-    let expected = sent.clone();
+    let (before, after) = sent.split_at(1 << 20);
+    left.write_all(before).await.unwrap();
+    let mut received = vec![0; before.len()];
+    right.read_exact(&mut received).await.unwrap();
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    remap.send(done).await.unwrap();
+    is_done.await.unwrap();
+    let after = after.to_vec();
     let writer = tokio::spawn(async move {
-        left.write_all(&sent).await.unwrap();
+        left.write_all(&after).await.unwrap();
         left.shutdown().await.unwrap();
         left.closed().await
     });
-    let mut received = vec![0; 1 << 20];
-    right.read_exact(&mut received).await.unwrap();
-    remap.send(first_port).unwrap();
     right.read_to_end(&mut received).await.unwrap();
-    assert!(received == expected);
+    assert!(received == sent);
     assert_ne!(right.remote_addr(), Some(first_port));
     right.shutdown().await.unwrap();
     writer.await.unwrap().unwrap();

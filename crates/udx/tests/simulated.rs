@@ -220,7 +220,8 @@ proptest! {
         reorder in 0.0_f64..0.3,
         mtu in 1200_usize..1600,
     ) {
-        let link = Link { loss, duplicate, reorder, reorder_delay: 30 * MILLISECOND, mtu, ..Link::new(megabits, delay) };
+        let link = Link::new(megabits, delay);
+        let link = Link { loss, duplicate, reorder, reorder_delay: 30 * MILLISECOND, mtu, ..link };
         let mut sim = Simulation::new(link.clone(), link, seed);
         for (end, size) in sim.ends.iter_mut().zip(sizes) {
             end.send(size, true);

@@ -1,5 +1,5 @@
-//! Every exchange captured from npm udx-native 1.21.3 (`tests/vectors/udx.json`), replayed against the state machine
-//! under virtual time: what it sends must be the same, byte for byte, at about the same time.
+//! Every exchange captured from npm udx-native 1.21.3 (`tests/vectors/udx.json`), replayed against the state
+//! machine under virtual time: what it sends must be the same, byte for byte, at about the same time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::Value;
 use udx::proto::packet::{Flags, HEADER_LEN, Header, decode_sacks, encode_sack};
-use udx::proto::{Framing, Limits, Remote, Stream, StreamConfig};
+use udx::proto::{Framing, Limits, Remote, StreamConfig, StreamMachine};
 use udx::{Error, Instant, SocketId};
 
 /// How far our timing may be from the capture's, which drifts by a few milliseconds with every timer.
@@ -32,7 +32,7 @@ fn bytes(step: &Value) -> Vec<u8> {
 /// One side of a captured exchange: the state machine in place of udx-native.
 struct Replay {
     id: String,
-    stream: Stream,
+    stream: StreamMachine,
     now: f64,
     sent: VecDeque<(f64, SocketAddr, Vec<u8>)>,
     read: Vec<Vec<u8>>,
@@ -58,7 +58,7 @@ impl Replay {
         let mut config = StreamConfig::new(number("local_id"));
         config.seq = number("seq");
         config.ack = number("ack");
-        let mut stream = Stream::new(&config);
+        let mut stream = StreamMachine::new(&config);
         if setup["connected"] != false {
             let is_ipv6 = setup["socket"].as_str().unwrap().starts_with("AF_INET6");
             stream.connect(remote(1, number("remote_id"), is_ipv6)).unwrap();
@@ -146,7 +146,8 @@ impl Replay {
         }
     }
 
-    /// What the application did, in the words of the capture; `payloads` are those of the packets that follow.
+    /// What the application did, in the words of the capture; `payloads` are those of the packets that
+    /// follow.
     fn act(&mut self, action: &str, payloads: &[Vec<u8>]) {
         match self.id.as_str() {
             "combined-write" => {

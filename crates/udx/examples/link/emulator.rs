@@ -27,7 +27,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const ADDRESSES: [&str; 2] = ["10.66.0.1", "10.66.0.2"];
 const SIDES: [&str; 2] = ["a", "b"];
 
-/// Packets that the kernel keeps for this process, however it is scheduled: the link's own queue is to be the shorter.
+/// Packets that the kernel keeps for this process, however it is scheduled: the link's own queue is to be the
+/// shorter.
 const KERNEL_QUEUE: &str = "20000";
 
 /// Largest IP packet, as on Ethernet.
@@ -294,8 +295,8 @@ fn ip(arguments: &[&str]) -> Result<()> {
     }
 }
 
-/// The most that a socket of this machine may ask for as its receive buffer; as before when dropped. Namespaces have
-/// no such bound of their own.
+/// The most that a socket of this machine may ask for as its receive buffer; as before when dropped.
+/// Namespaces have no such bound of their own.
 struct ReceiveBound(String);
 
 impl ReceiveBound {

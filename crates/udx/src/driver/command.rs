@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::relay::RelayMeter;
+use super::options::StreamOptions;
+use super::relay_meter::RelayMeter;
 use super::shared::Shared;
-use super::stream::StreamOptions;
 use crate::error::Error;
 use crate::proto::{Remote, SocketId};
 use crate::time::Micros;
@@ -41,12 +41,6 @@ pub(super) enum Command {
     Close {
         reply: oneshot::Sender<()>,
     },
-}
-
-impl std::fmt::Debug for Command {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Command")
-    }
 }
 
 pub(super) enum StreamCommand {

@@ -31,10 +31,10 @@ pub struct Datagrams {
 
 /// The owner's end of [`Datagrams`].
 #[derive(Debug, Clone)]
-pub(super) struct Queue(Arc<Mutex<State>>);
+pub(super) struct Queue(Arc<Mutex<QueueState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     datagrams: Vec<Datagram>,
     waker: Option<Waker>,
     is_closed: bool,
@@ -99,7 +99,7 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing in here can be left half done by a panic elsewhere.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

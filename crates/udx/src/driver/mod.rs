@@ -2,17 +2,12 @@
 
 mod command;
 mod datagrams;
-mod linger;
-mod memory;
+mod options;
 mod owner;
-mod paths;
-mod pool;
-mod relay;
-mod route;
+mod relay_meter;
 mod shared;
 mod socket;
 mod stream;
-mod timers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use command::Command;
 pub use datagrams::{Datagram, Datagrams};
+pub use options::{Firewall, StreamOptions, Verdict};
 use owner::Owner;
-pub use relay::RelayMeter;
+pub use relay_meter::RelayMeter;
 pub use socket::Socket;
-pub use stream::{Firewall, ReadHalf, Stream, StreamHandle, StreamOptions, Verdict, WriteHalf};
+pub use stream::{ReadHalf, Stream, StreamHandle, WriteHalf};
 
 /// Settings of an instance.
 #[derive(Debug, Clone)]
@@ -37,21 +33,22 @@ pub struct Config {
     pub receive_buffer: usize,
     /// Send buffer asked of the system for each socket, in bytes. Default 1 MiB.
     pub send_buffer: usize,
-    /// What a stream's receive window starts from, in bytes: most that waits for its reader on a short path; on a long
-    /// one, what the path itself carries is added. Default just under 4 MiB; a socket with a smaller receive buffer
-    /// lowers it.
+    /// What a stream's receive window starts from, in bytes: most that waits for its reader on a short path;
+    /// on a long one, what the path itself carries is added. Default just under 4 MiB; a socket with a
+    /// smaller receive buffer lowers it.
     pub receive_window: u32,
-    /// Bytes that all streams of the instance together may hold for their readers: what is free of it is divided among
-    /// the streams that receive. Default 64 MiB.
+    /// Bytes that all streams of the instance together may hold for their readers: what is free of it is
+    /// divided among the streams that receive. Default 64 MiB.
     pub receive_memory: usize,
-    /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload, as where
-    /// the system has none.
+    /// Most datagrams handed to the system in one call. Default 64, what Linux takes; 1 does without offload,
+    /// as where the system has none.
     pub batch: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        // One less than what libudx always says, so that peers of ours can tell a window that means something.
+        // One less than what libudx always says, so that peers of ours can tell a window that means
+        // something.
         Self {
             receive_buffer: 4 << 20,
             send_buffer: 1 << 20,
@@ -62,8 +59,8 @@ impl Default for Config {
     }
 }
 
-/// A UDX instance: several sockets that share one table of streams. Clones are handles to the same one; when the
-/// last handle of any kind is gone, open streams are finished and the instance ends.
+/// A UDX instance: several sockets that share one table of streams. Clones are handles to the same one; when
+/// the last handle of any kind is gone, open streams are finished and the instance ends.
 #[derive(Debug, Clone)]
 pub struct Udx {
     instance: Arc<Instance>,
@@ -84,15 +81,13 @@ impl Drop for Instance {
 }
 
 impl Udx {
-    /// Starts an instance on the current tokio runtime, which must have time and I/O enabled. All that arrives and
-    /// belongs to no stream comes out of the [`Datagrams`].
+    /// Starts an instance on the current tokio runtime, which must have time and I/O enabled. All that
+    /// arrives and belongs to no stream comes out of the [`Datagrams`].
     pub fn spawn(config: Config) -> (Self, Datagrams) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let datagrams = Datagrams::new();
         let datagrams_queued = Arc::new(AtomicUsize::new(0));
-        let owner =
-            Owner::new(config, commands.clone(), receiver, datagrams.queue(), datagrams_queued.clone());
-        tokio::spawn(owner);
+        tokio::spawn(Owner::new(config, receiver, datagrams.queue(), datagrams_queued.clone()));
         (Self { instance: Arc::new(Instance { commands, datagrams_queued }) }, datagrams)
     }
 

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::command::Command;
 use crate::error::Error;
 use crate::proto::{SocketId, Stats};
 
@@ -28,15 +26,14 @@ pub(super) fn charge(chunk: &Bytes) -> usize {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub id: u32,
-    commands: UnboundedSender<Command>,
     /// The owner was told that there is something new here, and has not looked yet.
     is_dirty: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<SharedState>,
 }
 
 /// The guarded part of [`Shared`].
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct SharedState {
     /// In order, not yet taken by the reader.
     pub received: VecDeque<Bytes>,
     pub received_bytes: usize,
@@ -78,8 +75,8 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(id: u32, commands: UnboundedSender<Command>) -> Arc<Self> {
-        let state = State {
+    pub(super) fn new(id: u32) -> Arc<Self> {
+        let state = SharedState {
             received: VecDeque::new(),
             received_bytes: 0,
             is_ended: false,
@@ -102,34 +99,26 @@ impl Shared {
             remote_changes: 0,
             is_heard: false,
         };
-        Arc::new(Self { id, commands, is_dirty: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Self { id, is_dirty: AtomicBool::new(false), state: Mutex::new(state) })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, SharedState> {
         // Nothing in here can be left half done by a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the owner to look here, once until it does.
-    pub(super) fn notify(self: &Arc<Self>) {
-        if !self.is_dirty.swap(true, Ordering::AcqRel) {
-            // Fails only if the owner has ended, which `closed` tells.
-            let _ = self.commands.send(Command::Dirty(self.clone()));
-        }
+    /// There is something new here. True if the owner must be told, for it was not since it looked last.
+    pub(super) fn set_dirty(&self) -> bool {
+        !self.is_dirty.swap(true, Ordering::AcqRel)
     }
 
     /// The owner looks now.
     pub(super) fn clear_dirty(&self) {
         self.is_dirty.store(false, Ordering::Release);
     }
-
-    pub(super) fn command(&self, command: Command) {
-        // Fails only if the owner has ended, which `closed` tells.
-        let _ = self.commands.send(command);
-    }
 }
 
-impl State {
+impl SharedState {
     /// Why reading or writing is over, if it failed.
     pub(super) fn error(&self) -> Option<Error> {
         match self.closed {

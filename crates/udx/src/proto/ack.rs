@@ -6,8 +6,8 @@ use crate::time::{Instant, MILLISECOND, Micros};
 const EAGER_PACKETS: u64 = 16;
 /// One acknowledgement answers at least this many packets, if they come fast enough.
 const PACKETS_PER_ACK: usize = 16;
-/// A batch of no more packets than this is answered at once: a sender measuring its round trip keeps only four
-/// in flight, and our delay would enter its measurement.
+/// A batch of no more packets than this is answered at once: a sender measuring its round trip keeps only
+/// four in flight, and our delay would enter its measurement.
 const SMALL_BATCH: usize = 4;
 /// Longest that an acknowledgement waits for more packets.
 const MAX_DELAY: Micros = MILLISECOND;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-/// A packet is treated as lost if it is further ahead than packets of so many bytes would fill the room: half of the
-/// smallest full packet, so that no sender that heeds the window comes near it.
+/// A packet is treated as lost if it is further ahead than packets of so many bytes would fill the room: half
+/// of the smallest full packet, so that no sender that heeds the window comes near it.
 const LEAST_PACKET: usize = 640;
 
 /// What became of a sequenced packet.
@@ -86,8 +86,8 @@ impl Assembler {
         !self.runs.is_empty()
     }
 
-    /// At most `max` SACK blocks, lowest first. Of more, the lowest few and the highest: a sender never forgets a
-    /// block, and the highest are those it was not yet told of.
+    /// At most `max` SACK blocks, lowest first. Of more, the lowest few and the highest: a sender never
+    /// forgets a block, and the highest are those it was not yet told of.
     pub(super) fn sacks(&self, max: usize) -> impl Iterator<Item = (u64, u64)> {
         let skipped = self.runs.len().saturating_sub(max);
         let low = if skipped > 0 { max / 8 } else { 0 };
@@ -117,8 +117,8 @@ impl Assembler {
         Some(data)
     }
 
-    /// Takes a sequenced packet. `payload` is called only if its bytes are needed. The packet expected next finds
-    /// room whatever is ahead of it, or there would be no way on.
+    /// Takes a sequenced packet. `payload` is called only if its bytes are needed. The packet expected next
+    /// finds room whatever is ahead of it, or there would be no way on.
     pub(super) fn insert(
         &mut self,
         seq: u64,

@@ -20,10 +20,10 @@ mod window;
 pub use framing::Framing;
 pub use mtu::overhead;
 pub use path::{PathLimit, SHORT_PATH};
-pub use stream::{Limits, Remote, SocketId, Stats, Stream, StreamConfig, Transmit};
+pub use stream::{Limits, Remote, SocketId, Stats, StreamConfig, StreamMachine, Transmit};
 
-/// Largest datagram that may be sent to anyone: libudx receives into a buffer of this size, and takes a longer
-/// datagram, cut off, for a whole one (spec §14).
+/// Largest datagram that may be sent to anyone: libudx receives into a buffer of this size, and takes a
+/// longer datagram, cut off, for a whole one (spec §14).
 pub const MAX_DATAGRAM: usize = 2048;
 
 /// Largest unordered message that fits every path, IPv6 or not.

@@ -6,7 +6,8 @@
 pub(super) const BASE: u16 = 1200;
 /// Ethernet's size: nothing larger is tried unless the first hop is known to carry it.
 const ETHERNET: u16 = 1500;
-/// What a probe adds to the last size that worked, up to Ethernet's size and beyond, where paths differ less finely.
+/// What a probe adds to the last size that worked, up to Ethernet's size and beyond, where paths differ less
+/// finely.
 const STEP: u16 = 32;
 const LARGE_STEP: u16 = 192;
 /// Losses of one probe size after which the search ends.
@@ -20,7 +21,7 @@ pub const fn overhead(ipv6: bool) -> usize {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Search {
     /// Before the first acknowledgement.
     Idle,
     Searching {
@@ -38,21 +39,21 @@ pub(super) struct Mtu {
     current: u16,
     probe: u16,
     max: u16,
-    state: State,
+    search: Search,
 }
 
 impl Mtu {
     pub(super) fn new() -> Self {
-        Self { current: BASE, probe: BASE, max: ETHERNET, state: State::Idle }
+        Self { current: BASE, probe: BASE, max: ETHERNET, search: Search::Idle }
     }
 
-    /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx could not
-    /// receive.
+    /// The first hop carries IP packets of so many bytes. Nothing larger is tried, nor anything that libudx
+    /// could not receive.
     pub(super) fn set_first_hop(&mut self, bytes: usize, ipv6: bool) {
         let most = super::MAX_DATAGRAM + overhead(ipv6) - super::packet::HEADER_LEN;
         self.max = u16::try_from(bytes.min(most)).unwrap_or(u16::MAX);
         if self.max <= BASE {
-            self.state = State::Done;
+            self.search = Search::Done;
         }
     }
 
@@ -67,15 +68,16 @@ impl Mtu {
 
     /// The path works: the search may begin.
     pub(super) fn on_ack(&mut self) {
-        if self.state == State::Idle {
+        if self.search == Search::Idle {
             self.probe = BASE;
-            self.state = State::Searching { tries: 0, in_flight: false };
+            self.search = Search::Searching { tries: 0, in_flight: false };
         }
     }
 
-    /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near enough.
+    /// Padding that makes a new packet of `payload` bytes a probe, if one is due and the packet is near
+    /// enough.
     pub(super) fn probe_padding(&self, payload: usize, ipv6: bool) -> Option<u8> {
-        if !matches!(self.state, State::Searching { in_flight: false, .. }) {
+        if !matches!(self.search, Search::Searching { in_flight: false, .. }) {
             return None;
         }
         let padding = usize::from(self.probe).checked_sub(overhead(ipv6) + payload)?;
@@ -83,42 +85,43 @@ impl Mtu {
     }
 
     pub(super) fn on_probe_sent(&mut self) {
-        if let State::Searching { in_flight, .. } = &mut self.state {
+        if let Search::Searching { in_flight, .. } = &mut self.search {
             *in_flight = true;
         }
     }
 
     pub(super) fn on_probe_acked(&mut self) {
-        let State::Searching { in_flight: true, .. } = self.state else { return };
+        let Search::Searching { in_flight: true, .. } = self.search else { return };
         self.current = self.current.max(self.probe);
-        self.state = if self.probe >= self.max {
-            State::Done
+        self.search = if self.probe >= self.max {
+            Search::Done
         } else {
             self.probe = match self.probe {
                 ..ETHERNET => (self.probe + STEP).min(ETHERNET),
                 _ => self.probe + LARGE_STEP,
             }
             .min(self.max);
-            State::Searching { tries: 0, in_flight: false }
+            Search::Searching { tries: 0, in_flight: false }
         };
     }
 
     /// A probe was lost; `counts` if probably for its size.
     pub(super) fn on_probe_lost(&mut self, counts: bool) {
-        let State::Searching { tries, in_flight: true } = self.state else { return };
+        let Search::Searching { tries, in_flight: true } = self.search else { return };
         let tries = tries + u8::from(counts);
-        self.state = if tries >= TRIES { State::Done } else { State::Searching { tries, in_flight: false } };
+        self.search =
+            if tries >= TRIES { Search::Done } else { Search::Searching { tries, in_flight: false } };
     }
 
     /// Packets of the current size no longer arrive: back to the size that every path carries, for good.
     pub(super) fn on_black_hole(&mut self) {
         self.current = BASE;
-        self.state = State::BlackHole;
+        self.search = Search::BlackHole;
     }
 
     /// Whether packets above the base must be assumed to vanish.
     pub(super) fn is_black_hole(&self) -> bool {
-        self.state == State::BlackHole
+        self.search == Search::BlackHole
     }
 }
 

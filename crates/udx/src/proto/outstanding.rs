@@ -8,7 +8,7 @@ use crate::time::Instant;
 
 /// Where a sent packet stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum PacketState {
     InFlight,
     /// Deemed lost, waits for retransmission.
     Lost,
@@ -23,7 +23,7 @@ pub(super) struct SentPacket {
     pub offset: u64,
     pub len: u16,
     pub flags: Flags,
-    pub state: State,
+    pub state: PacketState,
     /// Size probe that is still padded; the padding may be zero.
     pub probe: Option<u8>,
     pub is_retransmitted: bool,
@@ -116,7 +116,7 @@ impl Outstanding {
 
     /// The highest packet the peer is not known to hold.
     pub(super) fn last_unsacked(&self) -> Option<u64> {
-        let index = self.packets.iter().rposition(|packet| packet.state != State::Sacked)?;
+        let index = self.packets.iter().rposition(|packet| packet.state != PacketState::Sacked)?;
         Some(self.first + index as u64)
     }
 
@@ -129,11 +129,11 @@ impl Outstanding {
     pub(super) fn resend(&mut self, seq: u64) -> Option<&mut SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
-        if packet.state == State::Lost {
+        if packet.state == PacketState::Lost {
             self.lost.remove(&seq);
             self.in_flight += 1;
         }
-        packet.state = State::InFlight;
+        packet.state = PacketState::InFlight;
         packet.is_retransmitted = true;
         self.retransmitted_below = self.retransmitted_below.max(seq + 1);
         Some(packet)
@@ -143,16 +143,17 @@ impl Outstanding {
     pub(super) fn mark_lost(&mut self, seq: u64) -> Option<&mut SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
-        if packet.state != State::InFlight {
+        if packet.state != PacketState::InFlight {
             return None;
         }
-        packet.state = State::Lost;
+        packet.state = PacketState::Lost;
         self.in_flight -= 1;
         self.lost.insert(seq);
         Some(packet)
     }
 
-    /// Takes the first packet out if its number is below `ack`, with whether the peer was not known to hold it.
+    /// Takes the first packet out if its number is below `ack`, with whether the peer was not known to hold
+    /// it.
     pub(super) fn pop_acked(&mut self, ack: u64) -> Option<(u64, SentPacket, bool)> {
         if self.first >= ack {
             return None;
@@ -161,15 +162,15 @@ impl Outstanding {
         let seq = self.first;
         self.first += 1;
         let is_news = match packet.state {
-            State::InFlight => {
+            PacketState::InFlight => {
                 self.in_flight -= 1;
                 true
             }
-            State::Lost => {
+            PacketState::Lost => {
                 self.lost.remove(&seq);
                 true
             }
-            State::Sacked => {
+            PacketState::Sacked => {
                 self.sacked -= 1;
                 false
             }
@@ -185,13 +186,13 @@ impl Outstanding {
         let index = seq.checked_sub(self.first)? as usize;
         let packet = self.packets.get_mut(index)?;
         match packet.state {
-            State::Sacked => return None,
-            State::InFlight => self.in_flight -= 1,
-            State::Lost => {
+            PacketState::Sacked => return None,
+            PacketState::InFlight => self.in_flight -= 1,
+            PacketState::Lost => {
                 self.lost.remove(&seq);
             }
         }
-        packet.state = State::Sacked;
+        packet.state = PacketState::Sacked;
         self.sacked += 1;
         self.highest_acked = self.highest_acked.max(seq + 1);
         Some(packet)

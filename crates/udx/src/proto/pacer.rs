@@ -4,12 +4,14 @@ use crate::time::{Instant, MILLISECOND, Micros};
 
 /// What may be sent before anything is known of the path, in bytes.
 const INITIAL_TOKENS: f64 = 25_000.0;
-/// Credit that idle time can earn, in packets: a burst that fits the smallest receive buffers met in the wild.
+/// Credit that idle time can earn, in packets: a burst that fits the smallest receive buffers met in the
+/// wild.
 const IDLE_CREDIT: usize = 32;
-/// Timers of the runtime fire this coarsely; credit for as long must not be lost, or they would limit the rate.
+/// Timers of the runtime fire this coarsely; credit for as long must not be lost, or they would limit the
+/// rate.
 const TICK: Micros = MILLISECOND;
-/// A busy machine lets us run this late: credit for as long is kept too, up to so many packets, which the smallest
-/// receive buffers hold as well (spec §16).
+/// A busy machine lets us run this late: credit for as long is kept too, up to so many packets, which the
+/// smallest receive buffers hold as well (spec §16).
 const DELAY: Micros = 10 * MILLISECOND;
 const DELAYED: usize = 128;
 /// Packets are released in bursts of this much time, so that one system call carries many.

@@ -39,7 +39,8 @@ impl SendBuffer {
         self.unsent
     }
 
-    /// Copies the next `len` new bytes to `out` and counts them as sent. `len` must not exceed [`Self::unsent`].
+    /// Copies the next `len` new bytes to `out` and counts them as sent. `len` must not exceed
+    /// [`Self::unsent`].
     pub(super) fn send_new(&mut self, len: usize, out: &mut Vec<u8>) {
         self.cursor = self.copy(self.cursor, self.unsent, len, out);
         self.unsent += len as u64;

@@ -1,11 +1,13 @@
 //! How much may be on its way to us: what the receive window starts from.
 //!
-//! A window says how much may arrive before we look, so at first it is what the socket's buffer holds. On a long path
-//! most of a window is not in that buffer but on the way. What the path itself carries is therefore added, as far as it
-//! was seen to carry it; a sender without a queue between can then double its speed by using the whole.
+//! A window says how much may arrive before we look, so at first it is what the socket's buffer holds. On a
+//! long path most of a window is not in that buffer but on the way. What the path itself carries is therefore
+//! added, as far as it was seen to carry it; a sender without a queue between can then double its speed by
+//! using the whole.
 //!
-//! How long the path is, a stream that sends nothing cannot measure. But between its telling of a window and the first
-//! byte beyond that window at least a round trip passes, and no more than that where the window is in the way.
+//! How long the path is, a stream that sends nothing cannot measure. But between its telling of a window and
+//! the first byte beyond that window at least a round trip passes, and no more than that where the window is
+//! in the way.
 
 use super::rtt::WindowedMin;
 use crate::time::{Instant, MILLISECOND, Micros};
@@ -16,8 +18,8 @@ pub(super) const MAX_WINDOW: u32 = 24 << 20;
 /// Shortest time over which the rate is taken: batches of a shorter one say little.
 const LEAST_INTERVAL: Micros = 10 * MILLISECOND;
 
-/// Round trips up to this are processing, not distance: nothing of a window is on the way. Generous, as one who only
-/// receives measures the round trip seldom.
+/// Round trips up to this are processing, not distance: nothing of a window is on the way. Generous, as one
+/// who only receives measures the round trip seldom.
 const NEAR: Micros = 2 * MILLISECOND;
 
 /// The window of one stream.
@@ -58,7 +60,8 @@ impl ReceiveWindow {
         }
     }
 
-    /// Something arrived: `received` bytes in order since the beginning, of which the reader has taken `read`.
+    /// Something arrived: `received` bytes in order since the beginning, of which the reader has taken
+    /// `read`.
     pub(super) fn on_arrival(&mut self, now: Instant, received: u64, read: u64, min_rtt: Option<Micros>) {
         if let Some((told_at, _)) = self.told.take_if(|(_, beyond)| received > *beyond) {
             self.turnaround.update(now, now - told_at);

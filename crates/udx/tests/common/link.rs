@@ -1,5 +1,5 @@
-//! One direction of a network path: what becomes of each packet is decided when it enters. The simulator applies it
-//! in virtual time, the emulator (`examples/link.rs`) to real packets.
+//! One direction of a network path: what becomes of each packet is decided when it enters. The simulator
+//! applies it in virtual time, the emulator (`examples/link.rs`) to real packets.
 
 use udx::Micros;
 
@@ -72,8 +72,8 @@ impl Direction {
         Self { counts: Counts::default(), free_at: 0.0, last_at: 0, random: seed }
     }
 
-    /// An IP packet of `size` bytes enters; `may_cut` if the network may cut it to pieces. Gives when it arrives, and
-    /// how many copies of it: none if it is lost.
+    /// An IP packet of `size` bytes enters; `may_cut` if the network may cut it to pieces. Gives when it
+    /// arrives, and how many copies of it: none if it is lost.
     pub(crate) fn pass(
         &mut self,
         link: &Link,

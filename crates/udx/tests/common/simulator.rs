@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use udx::proto::packet::{Flags, HEADER_LEN, Header, LIBUDX_SACK_BLOCKS, SACK_BLOCK_LEN};
-use udx::proto::{Limits, Remote, Stream, StreamConfig, Transmit};
+use udx::proto::{Limits, Remote, StreamConfig, StreamMachine, Transmit};
 use udx::{Error, Instant, Micros, SocketId};
 
 use crate::link::Direction;
@@ -24,7 +24,7 @@ const SPARE: u64 = 256 << 10;
 
 /// One end and its application.
 pub(crate) struct End {
-    pub stream: Stream,
+    pub stream: StreamMachine,
     sent: Pattern,
     received: Pattern,
     to_send: usize,
@@ -41,7 +41,7 @@ impl End {
     fn new(id: u32, delay: Micros) -> Self {
         Self {
             delay,
-            stream: Stream::new(&StreamConfig::new(id)),
+            stream: StreamMachine::new(&StreamConfig::new(id)),
             sent: Pattern::new(),
             received: Pattern::new(),
             to_send: 0,

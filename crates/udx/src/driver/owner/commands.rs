@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use super::super::command::{Command, StreamCommand};
-use super::super::shared::Shared;
-use super::super::socket::SocketState;
-use super::super::stream::StreamOptions;
 use super::entry::Entry;
+use super::socket::SocketState;
 use super::{COMMANDS, Owner};
+use crate::driver::command::{Command, StreamCommand};
+use crate::driver::options::StreamOptions;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::SocketId;
 use crate::time::{Micros, SECOND};
@@ -17,7 +17,8 @@ use crate::time::{Micros, SECOND};
 /// How long a stream that its user ended and dropped waits for the peer's END.
 pub(super) const HALF_CLOSED: Micros = 60 * SECOND;
 
-/// Sockets of all instances are told apart, so that one cannot be used with another instance's streams by mistake.
+/// Sockets of all instances are told apart, so that one cannot be used with another instance's streams by
+/// mistake.
 static NEXT_SOCKET: AtomicU32 = AtomicU32::new(0);
 
 /// Streams of one instance; ids are random, and must stay easy to find.
@@ -102,7 +103,7 @@ impl Owner {
             },
         };
         self.linger.remove(id);
-        let shared = Shared::new(id, self.sender.clone());
+        let shared = Shared::new(id);
         let entry = Entry::new(id, options, shared.clone(), &self.config);
         self.streams.insert(id, entry);
         Ok(shared)

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::Config;
-use super::super::memory::Part;
-use super::super::paths::Share;
-use super::super::relay::RelayMeter;
-use super::super::route::first_hop_mtu;
-use super::super::shared::{Shared, State, WRITE_SPARE, charge};
-use super::super::socket::SocketState;
-use super::super::stream::{Firewall, StreamOptions, Verdict};
+use super::memory::MemoryShare;
+use super::paths::PathShare;
+use super::route::first_hop_mtu;
+use super::socket::SocketState;
+use crate::driver::Config;
+use crate::driver::options::{Firewall, StreamOptions, Verdict};
+use crate::driver::relay_meter::RelayMeter;
+use crate::driver::shared::{Shared, SharedState, WRITE_SPARE, charge};
 use crate::error::Error;
 use crate::proto::{self, Framing, Remote, SocketId, StreamConfig};
 use crate::time::Instant;
@@ -22,7 +22,7 @@ use crate::time::Instant;
 const MAX_SOCKETS: usize = 8;
 
 pub(super) struct Entry {
-    pub stream: proto::Stream,
+    pub stream: proto::StreamMachine,
     pub shared: Arc<Shared>,
     pub firewall: Option<Firewall>,
     /// Sockets the stream is or was connected through: after a move the peer still sends to the old one.
@@ -34,9 +34,9 @@ pub(super) struct Entry {
     /// Its deadline in the timer queue.
     pub timer: Option<Instant>,
     /// Its part of what is in flight to its peer's address.
-    pub share: Share,
+    pub share: PathShare,
     /// Its part of what streams may hold for their readers.
-    pub memory: Part,
+    pub memory: MemoryShare,
     /// Groups what is handed up, if its user wants frames.
     pub framing: Option<Framing>,
     /// Packets of a stream that is relayed to this one, from before it was connected.
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 impl Entry {
     /// A stream of this id, known to its user by `shared`.
     pub(super) fn new(id: u32, options: StreamOptions, shared: Arc<Shared>, config: &Config) -> Self {
-        let stream = proto::Stream::new(&StreamConfig {
+        let stream = proto::StreamMachine::new(&StreamConfig {
             id,
             seq: options.seq,
             ack: options.ack,
@@ -68,8 +68,8 @@ impl Entry {
             is_touched: false,
             is_ready: false,
             timer: None,
-            share: Share::default(),
-            memory: Part::default(),
+            share: PathShare::default(),
+            memory: MemoryShare::default(),
             framing: options.framed.then(Framing::default),
             held: Vec::new(),
             relay_to: None,
@@ -163,8 +163,8 @@ impl Entry {
         self.is_unheard = true;
     }
 
-    /// Moves the stream, whose user was told that it is moved. Where nothing came by the old way, what was sent by it
-    /// is not waited for.
+    /// Moves the stream, whose user was told that it is moved. Where nothing came by the old way, what was
+    /// sent by it is not waited for.
     pub(super) fn change_remote(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
         if self.is_unheard {
             self.redirect(now, remote, sockets);
@@ -185,7 +185,7 @@ impl Entry {
         &mut self,
         remote: Remote,
         sockets: &[SocketState],
-        change: impl FnOnce(&mut proto::Stream, Remote) -> Result<(), Error>,
+        change: impl FnOnce(&mut proto::StreamMachine, Remote) -> Result<(), Error>,
     ) {
         if let Some(remote) = reachable(remote, sockets) {
             self.add_socket(remote.socket);
@@ -233,7 +233,7 @@ impl Entry {
         let mut state = self.shared.lock();
 
         let mut has_news = false;
-        let mut deliver = |state: &mut State, data: Bytes| {
+        let mut deliver = |state: &mut SharedState, data: Bytes| {
             if !state.is_discarding {
                 state.received_bytes += charge(&data);
                 state.received.push_back(data);

@@ -1,12 +1,20 @@
 //! The task that owns an instance.
 //!
-//! Each turn handles what handles asked for, receives in batches, fires timers, hands bytes to and from streams'
-//! users, and lets streams send, one batch each in turn. Nothing here waits; when there is nothing to do, the task
-//! sleeps until a socket, a handle or the earliest deadline wakes it.
+//! Each turn handles what handles asked for, receives in batches, fires timers, hands bytes to and from
+//! streams' users, and lets streams send, one batch each in turn. Nothing here waits; when there is nothing
+//! to do, the task sleeps until a socket, a handle or the earliest deadline wakes it.
 
 mod commands;
 mod entry;
+mod linger;
+mod memory;
+mod paths;
+mod pool;
 mod receive;
+mod relay;
+mod route;
+mod socket;
+mod timers;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -22,19 +30,19 @@ use tokio::time::{Instant as Clock, Sleep};
 use super::Config;
 use super::command::Command;
 use super::datagrams::{Datagram, Queue};
-use super::linger::Linger;
-use super::memory::Memory;
-use super::paths::Paths;
-use super::pool::Pool;
-use super::relay::RelayBatch;
 use super::shared::Shared;
-use super::socket::{Received, SocketState};
-use super::timers::TimerQueue;
 use crate::error::Error;
 use crate::proto::{Limits, SocketId};
 use crate::time::Instant;
 use commands::HALF_CLOSED;
 use entry::Entry;
+use linger::Linger;
+use memory::Memory;
+use paths::Paths;
+use pool::Pool;
+use relay::RelayBatch;
+use socket::{Received, SocketState};
+use timers::TimerQueue;
 
 /// Commands handled and batches sent per turn: few enough that neither starves the other, nor what arrives.
 const COMMANDS: usize = 256;
@@ -45,8 +53,6 @@ pub(super) struct Owner {
     epoch: Clock,
     now: Instant,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// For the shared state of new streams.
-    sender: mpsc::UnboundedSender<Command>,
     inbox: Vec<Command>,
     datagrams: Queue,
     datagrams_queued: Arc<AtomicUsize>,
@@ -78,7 +84,6 @@ pub(super) struct Owner {
 impl Owner {
     pub(super) fn new(
         config: Config,
-        sender: mpsc::UnboundedSender<Command>,
         commands: mpsc::UnboundedReceiver<Command>,
         datagrams: Queue,
         datagrams_queued: Arc<AtomicUsize>,
@@ -89,7 +94,6 @@ impl Owner {
             epoch: Clock::now(),
             now: Instant::default(),
             commands,
-            sender,
             inbox: Vec::new(),
             datagrams,
             datagrams_queued,

@@ -7,14 +7,15 @@ use std::task::Context;
 
 use bytes::Bytes;
 
-use super::super::datagrams::Datagram;
-use super::super::shared::Shared;
 use super::Owner;
+use crate::driver::datagrams::Datagram;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::packet::{HEADER_LEN, Header};
 use crate::proto::{MAX_DATAGRAM, SocketId};
 
-/// Packets that wait for a stream which is not connected yet: the first ones of another, which is relayed to it.
+/// Packets that wait for a stream which is not connected yet: the first ones of another, which is relayed to
+/// it.
 const MAX_HELD: usize = 8;
 
 /// Receive calls for each socket and turn.
@@ -100,8 +101,8 @@ impl Owner {
         }
     }
 
-    /// Sends a packet on. The first few wait for a destination that is not connected yet: two peers whose streams
-    /// are relayed to each other begin at the same time, and who is nearer begins first.
+    /// Sends a packet on. The first few wait for a destination that is not connected yet: two peers whose
+    /// streams are relayed to each other begin at the same time, and who is nearer begins first.
     fn relay_packet(
         &mut self,
         header: &Header,

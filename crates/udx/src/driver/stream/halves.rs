@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::shared::charge;
 use super::{Guard, StreamHandle};
+use crate::driver::shared::charge;
 use crate::error::Error;
 
 /// Bytes the reader takes over at once; taken bytes no longer count against the receive window.
@@ -42,8 +42,8 @@ impl ReadHalf {
         &self.handle
     }
 
-    /// The next bytes in order, as they lie in the receive buffer; `None` after the peer's END. Bytes kept for long
-    /// should be copied, for they hold on to more memory than their own.
+    /// The next bytes in order, as they lie in the receive buffer; `None` after the peer's END. Bytes kept
+    /// for long should be copied, for they hold on to more memory than their own.
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if let Some(chunk) = self.taken.pop_front() {
             return Poll::Ready(Ok(Some(chunk)));
@@ -62,7 +62,7 @@ impl ReadHalf {
             let must_notify = state.wants_window;
             drop(state);
             if must_notify {
-                shared.notify();
+                self.handle.notify();
             }
             return Poll::Ready(Ok(Some(chunk)));
         }
@@ -134,7 +134,7 @@ impl WriteHalf {
             state.queued_bytes += data.len();
             state.queued.push_back(data);
             drop(state);
-            self.handle.shared.notify();
+            self.handle.notify();
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl WriteHalf {
         if !state.is_end_written && state.closed.is_none() {
             state.is_end_written = true;
             drop(state);
-            self.handle.shared.notify();
+            self.handle.notify();
         }
         Ok(())
     }

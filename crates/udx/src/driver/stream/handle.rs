@@ -7,11 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::super::Socket;
-use super::super::command::{Command, StreamCommand};
-use super::super::relay::RelayMeter;
-use super::super::shared::Shared;
+use crate::driver::Socket;
+use crate::driver::command::{Command, StreamCommand};
+use crate::driver::relay_meter::RelayMeter;
+use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::{Remote, SocketId, Stats};
 
@@ -19,6 +20,7 @@ use crate::proto::{Remote, SocketId, Stats};
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     pub(super) shared: Arc<Shared>,
+    pub(super) commands: UnboundedSender<Command>,
 }
 
 impl StreamHandle {
@@ -35,8 +37,8 @@ impl StreamHandle {
         self.connect_to(remote(socket, remote_id, to)?)
     }
 
-    /// Names the other end as [`Self::connect`] does: another stream of the peer that `neighbour`, a stream of the same
-    /// instance, is connected to, reached by the same socket.
+    /// Names the other end as [`Self::connect`] does: another stream of the peer that `neighbour`, a stream
+    /// of the same instance, is connected to, reached by the same socket.
     ///
     /// # Errors
     /// [`Error::NotConnected`] if `neighbour` is not; else as [`Self::connect`].
@@ -45,8 +47,8 @@ impl StreamHandle {
         self.connect_to(Remote { socket, address, id: remote_id })
     }
 
-    /// Redirects a connected stream to the peer of `neighbour`, as [`Self::connect_beside`] names it, with all that is on
-    /// its way: for when nothing came by the way taken before.
+    /// Redirects a connected stream to the peer of `neighbour`, as [`Self::connect_beside`] names it, with
+    /// all that is on its way: for when nothing came by the way taken before.
     ///
     /// # Errors
     /// [`Error::NotConnected`] if either is not, or why the stream is closed.
@@ -57,8 +59,8 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// Moves the stream to another path: what was not yet sent goes there; packets on their way keep the old one,
-    /// also when repeated. [`Self::remote_changed`] tells when all of those are acknowledged.
+    /// Moves the stream to another path: what was not yet sent goes there; packets on their way keep the old
+    /// one, also when repeated. [`Self::remote_changed`] tells when all of those are acknowledged.
     ///
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InvalidAddress`], or why the stream is closed.
@@ -88,7 +90,8 @@ impl StreamHandle {
         .await
     }
 
-    /// Waits until a packet came from where the stream was connected, or moved to last: the peer sends there too.
+    /// Waits until a packet came from where the stream was connected, or moved to last: the peer sends there
+    /// too.
     ///
     /// # Errors
     /// Why the stream is closed.
@@ -107,8 +110,8 @@ impl StreamHandle {
         .await
     }
 
-    /// Sends a heartbeat whenever the stream was idle for this long, which keeps NAT mappings open. `None`, the
-    /// start, for never. A peer's silence is no error.
+    /// Sends a heartbeat whenever the stream was idle for this long, which keeps NAT mappings open. `None`,
+    /// the start, for never. A peer's silence is no error.
     pub fn set_keepalive(&self, interval: Option<Duration>) {
         let interval = interval.map(|interval| u64::try_from(interval.as_micros()).unwrap_or(u64::MAX));
         self.command(StreamCommand::Keepalive(interval));
@@ -152,14 +155,15 @@ impl StreamHandle {
         Ok(())
     }
 
-    /// From now on, sends what arrives for this stream on to the peer of `destination`, a stream of the same instance,
-    /// with nothing changed but the stream id: the two peers then talk to each other, without knowing it. It ends with
-    /// either stream. A meter counts and limits it.
+    /// From now on, sends what arrives for this stream on to the peer of `destination`, a stream of the same
+    /// instance, with nothing changed but the stream id: the two peers then talk to each other, without
+    /// knowing it. It ends with either stream. A meter counts and limits it.
     pub fn relay_to(&self, destination: &Self, meter: Option<RelayMeter>) {
         self.command(StreamCommand::RelayTo(destination.shared.clone(), meter));
     }
 
-    /// Gives the stream up at once, and tells the peer. Unread data is still readable, unsent data is dropped.
+    /// Gives the stream up at once, and tells the peer. Unread data is still readable, unsent data is
+    /// dropped.
     pub fn destroy(&self) {
         self.command(StreamCommand::Destroy);
     }
@@ -207,8 +211,20 @@ impl StreamHandle {
         Ok(())
     }
 
-    fn command(&self, command: StreamCommand) {
-        self.shared.command(Command::Stream(self.shared.clone(), command));
+    /// Tells the owner that there is something new in the shared state, once until it looks.
+    pub(super) fn notify(&self) {
+        if self.shared.set_dirty() {
+            self.send(Command::Dirty(self.shared.clone()));
+        }
+    }
+
+    pub(super) fn command(&self, command: StreamCommand) {
+        self.send(Command::Stream(self.shared.clone(), command));
+    }
+
+    fn send(&self, command: Command) {
+        // Fails only if the owner has ended, which `closed` tells.
+        let _ = self.commands.send(command);
     }
 }
 

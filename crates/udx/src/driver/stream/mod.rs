@@ -2,7 +2,6 @@
 
 mod halves;
 mod handle;
-mod options;
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,17 +14,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::command::{Command, StreamCommand};
+use super::command::StreamCommand;
 use super::shared::Shared;
 use super::{Instance, Socket};
 use crate::error::Error;
 use crate::proto::Stats;
 pub use halves::{ReadHalf, WriteHalf};
 pub use handle::StreamHandle;
-pub use options::{Firewall, StreamOptions, Verdict};
 
-/// A reliable stream. [`AsyncWrite::poll_shutdown`] ends our direction; dropping the stream without it, or before
-/// both halves are gone, destroys it for the peer too. After it, what was written is delivered in the background.
+/// A reliable stream. [`AsyncWrite::poll_shutdown`] ends our direction; dropping the stream without it, or
+/// before both halves are gone, destroys it for the peer too. After it, what was written is delivered in the
+/// background.
 #[derive(Debug)]
 pub struct Stream {
     reader: ReadHalf,
@@ -35,20 +34,20 @@ pub struct Stream {
 /// Drops the stream when both halves are gone.
 #[derive(Debug)]
 pub(super) struct Guard {
-    shared: Arc<Shared>,
+    handle: StreamHandle,
     _instance: Arc<Instance>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.shared.command(Command::Stream(self.shared.clone(), StreamCommand::Drop));
+        self.handle.command(StreamCommand::Drop);
     }
 }
 
 impl Stream {
     pub(super) fn new(shared: Arc<Shared>, instance: Arc<Instance>) -> Self {
-        let guard = Arc::new(Guard { shared: shared.clone(), _instance: instance });
-        let handle = StreamHandle { shared };
+        let handle = StreamHandle { shared, commands: instance.commands.clone() };
+        let guard = Arc::new(Guard { handle: handle.clone(), _instance: instance });
         Self {
             reader: ReadHalf { handle: handle.clone(), taken: VecDeque::new(), _guard: guard.clone() },
             writer: WriteHalf { handle, _guard: guard },

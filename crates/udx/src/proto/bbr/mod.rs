@@ -3,11 +3,11 @@
 //! The path is described by the greatest delivery rate and the least round-trip time seen lately; the window
 //! follows from their product, the pacing rate from the former.
 //!
-//! The rate's maximum is always a little more than a stream's part of a link, so in the end the window limits it, and
-//! what a window has beyond the product waits in a queue. Where that is another product, as libudx has it, a queue of
-//! one product overflows, and of two streams the one with the longer way has more there, and so more of the link. Here
-//! each stream keeps the same few packets and milliseconds there, and the queue, being as long for all, gives each the
-//! same.
+//! The rate's maximum is always a little more than a stream's part of a link, so in the end the window limits
+//! it, and what a window has beyond the product waits in a queue. Where that is another product, as libudx
+//! has it, a queue of one product overflows, and of two streams the one with the longer way has more there,
+//! and so more of the link. Here each stream keeps the same few packets and milliseconds there, and the
+//! queue, being as long for all, gives each the same.
 
 mod aggregation;
 mod loss;
@@ -19,24 +19,25 @@ use crate::time::{Instant, MILLISECOND, Micros, SECOND};
 use aggregation::Aggregation;
 use loss::RoundLoss;
 
-/// Window and pacing before anything is known, in packets: as usual with QUIC, and less than any receiver's socket
-/// holds. From libudx's ten it takes almost two round trips more to fill a path.
+/// Window and pacing before anything is known, in packets: as usual with QUIC, and less than any receiver's
+/// socket holds. From libudx's ten it takes almost two round trips more to fill a path.
 const INITIAL_WINDOW: usize = 32;
 /// Least window, in packets: enough to keep two delayed acknowledgements going.
 const MIN_WINDOW: usize = 4;
 /// 2/ln 2: the least gain that doubles the rate each round.
 const HIGH_GAIN: f64 = 2.88539;
-/// What the window has beyond the product once the path is known, in packets and in time's worth of them; together no
-/// more than the product again.
+/// What the window has beyond the product once the path is known, in packets and in time's worth of them;
+/// together no more than the product again.
 const ROOM: f64 = 20.0;
 const ROOM_TIME: Micros = 3 * MILLISECOND;
-/// Pacing gains of the phases of PROBE_BW, each about one round trip long: one that probes, one that drains what that
-/// left behind, and some at the rate as it is.
+/// Pacing gains of the phases of PROBE_BW, each about one round trip long: one that probes, one that drains
+/// what that left behind, and some at the rate as it is.
 const PROBE_GAIN: f64 = 1.25;
 const DRAIN_GAIN: f64 = 0.75;
 const CRUISE_GAIN: f64 = 1.0;
-/// Between how many cruising phases there are, chosen at random: streams that probe at the same time would never find
-/// out what is theirs. Six on average, as libudx has; no more than that the estimate outlives them.
+/// Between how many cruising phases there are, chosen at random: streams that probe at the same time would
+/// never find out what is theirs. Six on average, as libudx has; no more than that the estimate outlives
+/// them.
 const CRUISE_PHASES: std::ops::RangeInclusive<u64> = 4..=8;
 /// Pacing this much below the estimate keeps queues from building on estimate noise.
 const PACING_MARGIN: f64 = 0.99;
@@ -332,7 +333,8 @@ impl Bbr {
             // The queue is full too: to go on would only cost packets.
             self.is_full = true;
         }
-        // One who has little to send, or is let send little, does not fill the path, unless a queue tells otherwise.
+        // One who has little to send, or is let send little, does not fill the path, unless a queue tells
+        // otherwise.
         let may_tell = |sample: RateSample| !sample.is_app_limited || self.has_queue(ack);
         if self.is_full || !self.is_round_start || !ack.rate.is_some_and(may_tell) {
             return;

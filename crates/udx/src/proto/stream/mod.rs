@@ -1,8 +1,9 @@
 //! One reliable stream (spec §4 to §9).
 //!
-//! [`Stream`] is fed with packets ([`Stream::handle_packet`]), the application's bytes ([`Stream::write`]) and
-//! the time; it is asked for datagrams ([`Stream::poll_transmit`]) until it has none, and for the one deadline
-//! at which [`Stream::handle_timeout`] wants to be called ([`Stream::poll_timeout`]).
+//! [`StreamMachine`] is fed with packets ([`StreamMachine::handle_packet`]), the application's bytes
+//! ([`StreamMachine::write`]) and the time; it is asked for datagrams ([`StreamMachine::poll_transmit`])
+//! until it has none, and for the one deadline at which [`StreamMachine::handle_timeout`] wants to be called
+//! ([`StreamMachine::poll_timeout`]).
 
 mod receive;
 mod remotes;
@@ -72,8 +73,8 @@ pub struct StreamConfig {
     pub seq: u32,
     /// Number of the first packet expected.
     pub ack: u32,
-    /// Bytes that the socket's receive buffer holds: what the advertised window starts from. It grows by what is on
-    /// the way to us on a long path.
+    /// Bytes that the socket's receive buffer holds: what the advertised window starts from. It grows by what
+    /// is on the way to us on a long path.
     pub receive_window: u32,
 }
 
@@ -141,9 +142,9 @@ enum End {
     Acked,
 }
 
-/// A reliable, ordered stream of bytes in both directions, with unordered messages beside it.
+/// The state of a reliable, ordered stream of bytes in both directions, with unordered messages beside it.
 #[derive(Debug)]
-pub struct Stream {
+pub struct StreamMachine {
     id: u32,
     life: Life,
     remotes: Remotes,
@@ -183,8 +184,8 @@ pub struct Stream {
     mtu: Mtu,
     pacer: Pacer,
     rate: RateSampler,
-    /// Rate samples of packets sent before this delivery count may be too high: a full list of blocks could not name
-    /// all that had arrived, which then seems to arrive all at once.
+    /// Rate samples of packets sent before this delivery count may be too high: a full list of blocks could
+    /// not name all that had arrived, which then seems to arrive all at once.
     rate_trusted_from: u64,
     congestion: Bbr,
     /// Packets deemed lost since congestion control was last told.
@@ -194,7 +195,7 @@ pub struct Stream {
     stats: Stats,
 }
 
-impl Stream {
+impl StreamMachine {
     /// A stream that may receive, and is not yet connected.
     pub fn new(config: &StreamConfig) -> Self {
         // One lap ahead, so that numbers before the first stay positive.
@@ -260,8 +261,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Moves to another path or id: packets not yet started, acknowledgements and probes go there from now on;
-    /// packets already started keep the old one. The new path's packet size is searched anew.
+    /// Moves to another path or id: packets not yet started, acknowledgements and probes go there from now
+    /// on; packets already started keep the old one. The new path's packet size is searched anew.
     ///
     /// # Errors
     /// [`Error::NotConnected`], [`Error::InvalidAddress`] for port 0, or why the stream is closed.
@@ -276,8 +277,8 @@ impl Stream {
         Ok(())
     }
 
-    /// The first hop to the current remote carries IP packets of so many bytes; else Ethernet's 1500 are assumed. To be
-    /// told anew after a change of the remote.
+    /// The first hop to the current remote carries IP packets of so many bytes; else Ethernet's 1500 are
+    /// assumed. To be told anew after a change of the remote.
     pub fn set_first_hop_mtu(&mut self, bytes: usize) {
         let is_ipv6 = self.remotes.current().is_some_and(|remote| remote.address.is_ipv6());
         self.mtu.set_first_hop(bytes, is_ipv6);
@@ -348,7 +349,8 @@ impl Stream {
         }
     }
 
-    /// The next received bytes in order. Counts as delivered: tell [`Self::set_backlog`] what waits for its reader.
+    /// The next received bytes in order. Counts as delivered: tell [`Self::set_backlog`] what waits for its
+    /// reader.
     pub fn read(&mut self) -> Option<Bytes> {
         let data = self.assembler.pop()?;
         self.handed_over += data.len() as u64;
@@ -365,8 +367,8 @@ impl Stream {
         self.assembler.is_ended()
     }
 
-    /// Bytes that were taken with [`Self::read`] and that the application has not read. A window that had closed
-    /// and opens thereby is announced.
+    /// Bytes that were taken with [`Self::read`] and that the application has not read. A window that had
+    /// closed and opens thereby is announced.
     pub fn set_backlog(&mut self, bytes: usize) {
         self.backlog = bytes;
         let window = self.window();
@@ -413,8 +415,8 @@ impl Stream {
         self.buffer.unsent_offset() + self.buffer.unsent() as u64 - acked
     }
 
-    /// Bytes that can be unacknowledged at once: more than this and some spare need not be queued. What the peer holds
-    /// behind a hole is no longer on its way, and makes room for more.
+    /// Bytes that can be unacknowledged at once: more than this and some spare need not be queued. What the
+    /// peer holds behind a hole is no longer on its way, and makes room for more.
     pub fn send_window(&self) -> usize {
         let packets = self.congestion.window().min(self.peer_window as usize / BASE_PAYLOAD);
         (packets + self.outstanding.sacked() + self.outstanding.lost()) * self.payload_capacity()
@@ -526,9 +528,9 @@ impl Stream {
         self.buffer.unsent() > 0 || self.end == End::Queued
     }
 
-    /// Bytes the application side can still take. Packets out of order do not count, as with libudx, up to another
-    /// window: while a hole is repaired, which takes a round trip, the path goes on carrying its window. More must
-    /// count, for memory's sake.
+    /// Bytes the application side can still take. Packets out of order do not count, as with libudx, up to
+    /// another window: while a hole is repaired, which takes a round trip, the path goes on carrying its
+    /// window. More must count, for memory's sake.
     fn window(&self) -> u32 {
         let whole = self.whole_window();
         let ahead = self.assembler.ahead().saturating_sub(whole as usize);

@@ -6,17 +6,17 @@ use bytes::Bytes;
 
 use super::super::assembler::{Arrival, Room};
 use super::super::bbr::{Ack, Phase};
-use super::super::outstanding::State;
+use super::super::outstanding::PacketState;
 use super::super::packet::{
     Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, decode_sacks,
 };
 use super::super::rate::SendSnapshot;
 use super::super::seq;
-use super::{End, Error, MAX_MESSAGES, Stream};
+use super::{End, Error, MAX_MESSAGES, StreamMachine};
 use crate::time::{Instant, Micros};
 
-/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and packets may
-/// cross a shrinking window on their way.
+/// Bytes beyond the window that are still accepted, because libudx's tail probe ignores the window and
+/// packets may cross a shrinking window on their way.
 const WINDOW_SLACK: usize = 1 << 20;
 
 /// What the acknowledgement being processed has delivered so far.
@@ -29,9 +29,9 @@ struct Delivered {
     has_moved: bool,
 }
 
-impl Stream {
-    /// Takes a packet whose header names this stream. `body` is where in `buffer` the bytes after the header lie;
-    /// payload that is kept shares `buffer`.
+impl StreamMachine {
+    /// Takes a packet whose header names this stream. `body` is where in `buffer` the bytes after the header
+    /// lie; payload that is kept shares `buffer`.
     pub fn handle_packet(&mut self, now: Instant, header: &Header, buffer: &Bytes, body: Range<usize>) {
         if !self.is_open() {
             return;
@@ -183,8 +183,8 @@ impl Stream {
             && seq < first
         {
             self.end = End::Acked;
-            // libudx answers the acknowledgement of its END with one more; so do we (spec §4). A peer that has ended
-            // too is gone by then.
+            // libudx answers the acknowledgement of its END with one more; so do we (spec §4). A peer that
+            // has ended too is gone by then.
             if !self.assembler.is_ended() {
                 self.ack.request();
             }
@@ -243,7 +243,7 @@ impl Stream {
             if packet.sent_at > reference && seq >= self.outstanding.retransmitted_below() {
                 break;
             }
-            if packet.state != State::InFlight || !self.rack.is_before_reference(seq, packet.sent_at) {
+            if packet.state != PacketState::InFlight || !self.rack.is_before_reference(seq, packet.sent_at) {
                 continue;
             }
             let deadline = self.rack.deadline(packet.sent_at, window);
@@ -264,8 +264,8 @@ impl Stream {
         }
     }
 
-    /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes alone
-    /// does not.
+    /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes
+    /// alone does not.
     pub(super) fn mark_lost(&mut self, lost: &[u64]) -> bool {
         let mut probes = 0;
         let mut others = 0;

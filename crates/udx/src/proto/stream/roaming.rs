@@ -1,28 +1,28 @@
-//! A peer whose address changes: its interface went away and another one came, it woke up in another network, or a NAT
-//! on the way forgot its mapping.
+//! A peer whose address changes: its interface went away and another one came, it woke up in another network,
+//! or a NAT on the way forgot its mapping.
 //!
-//! libudx sends to one address for as long as a stream lives. We follow a peer that is heard from elsewhere once the
-//! way in use has fallen silent, so that the stream goes on. Between two of us either may move; a libudx peer does not
-//! follow, but may move itself.
+//! libudx sends to one address for as long as a stream lives. We follow a peer that is heard from elsewhere
+//! once the way in use has fallen silent, so that the stream goes on. Between two of us either may move; a
+//! libudx peer does not follow, but may move itself.
 
 use std::net::SocketAddr;
 
 use super::super::mtu::Mtu;
 use super::super::packet::{Flags, Header};
 use super::super::seq;
-use super::{Error, Remote, SocketId, Stream};
+use super::{Error, Remote, SocketId, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
-/// How long nothing must have come from the address in use before another one is believed: while the way works, packets
-/// from elsewhere are somebody else's, or late.
+/// How long nothing must have come from the address in use before another one is believed: while the way
+/// works, packets from elsewhere are somebody else's, or late.
 const SILENCE: Micros = SECOND;
 
 /// Packets that a plausible one may be before or after the next expected: no window holds more.
 const NEAR: u64 = 1 << 17;
 
-impl Stream {
-    /// Notes where a packet of this stream came from, before it is handled. If the peer is found to be elsewhere, all
-    /// goes there from now on, and what was on its way goes again.
+impl StreamMachine {
+    /// Notes where a packet of this stream came from, before it is handled. If the peer is found to be
+    /// elsewhere, all goes there from now on, and what was on its way goes again.
     pub fn handle_source(&mut self, now: Instant, socket: SocketId, from: SocketAddr, header: &Header) {
         let Some(current) = self.remotes.current() else { return };
         if from == current.address {
@@ -40,8 +40,9 @@ impl Stream {
         self.followed.take()
     }
 
-    /// Whether the packet fits what was exchanged so far. That is no proof: who can read the packets can also forge
-    /// them, and could as well end the stream. It keeps out those who guess, and packets of another time.
+    /// Whether the packet fits what was exchanged so far. That is no proof: who can read the packets can also
+    /// forge them, and could as well end the stream. It keeps out those who guess, and packets of another
+    /// time.
     fn is_plausible(&self, header: &Header) -> bool {
         let ack = seq::unwrap(header.ack, self.outstanding.next());
         let seq = self.assembler.unwrap(header.seq);
@@ -50,7 +51,8 @@ impl Stream {
             && !header.flags.intersects(Flags::DESTROY)
     }
 
-    /// Goes another way with all that is on its way already, which is taken to be lost: nothing came by the old one.
+    /// Goes another way with all that is on its way already, which is taken to be lost: nothing came by the
+    /// old one.
     ///
     /// # Errors
     /// As [`Self::change_remote`].
@@ -88,7 +90,7 @@ mod tests {
     const MS: Micros = 1000;
 
     struct End {
-        stream: Stream,
+        stream: StreamMachine,
         address: SocketAddr,
     }
 
@@ -100,7 +102,7 @@ mod tests {
     fn pair() -> [End; 2] {
         let addresses = ["10.0.0.1:1", "10.0.0.2:2"].map(address);
         [0, 1].map(|i| {
-            let mut stream = Stream::new(&StreamConfig::new(i as u32));
+            let mut stream = StreamMachine::new(&StreamConfig::new(i as u32));
             let remote = Remote { socket: SocketId::new(0), address: addresses[1 - i], id: 1 - i as u32 };
             stream.connect(remote).unwrap();
             End { stream, address: addresses[i] }

@@ -2,9 +2,9 @@
 
 use super::super::bbr::Phase;
 use super::super::mtu;
-use super::super::outstanding::State;
+use super::super::outstanding::PacketState;
 use super::super::rtt::tail_probe_timeout;
-use super::{Error, Stream};
+use super::{Error, StreamMachine};
 use crate::time::{Instant, Micros};
 
 /// Timeouts in a row without progress that end the stream: the last closes, the ones before retransmit.
@@ -40,7 +40,7 @@ pub(super) struct Timers {
     pub is_heartbeat_due: bool,
 }
 
-impl Stream {
+impl StreamMachine {
     /// When [`Self::handle_timeout`] is to be called, if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if !self.is_open() {
@@ -99,8 +99,8 @@ impl Stream {
         self.timers.rto = if self.outstanding.is_empty() { None } else { Some(now + self.rtt.rto()) };
     }
 
-    /// Sets the tail probe's time anew. libudx probes only while nothing points to a loss; but the tail of a repair can
-    /// be lost too, and would then cost a timeout.
+    /// Sets the tail probe's time anew. libudx probes only while nothing points to a loss; but the tail of a
+    /// repair can be lost too, and would then cost a timeout.
     pub(super) fn restart_tail(&mut self, now: Instant) {
         self.timers.tail =
             if self.may_probe_tail() && self.timers.probe_end.is_none() && self.timers.has_delivered {
@@ -145,7 +145,7 @@ impl Stream {
             .outstanding
             .iter()
             .filter(|(seq, packet)| {
-                packet.state == State::InFlight
+                packet.state == PacketState::InFlight
                     && (*seq == first || self.rack.deadline(packet.sent_at, window) <= now)
             })
             .map(|(seq, _)| seq)

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use super::super::bbr::Phase;
 use super::super::mtu;
-use super::super::outstanding::{SentPacket, State};
+use super::super::outstanding::{PacketState, SentPacket};
 use super::super::packet::{Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, encode_sack};
-use super::{End, Error, Life, Remote, SocketId, Stream, first_capacity};
+use super::{End, Error, Life, Remote, SocketId, StreamMachine, first_capacity};
 use crate::time::Instant;
 
 /// Most bytes of one segmented send: what an IPv4 packet can hold less its headers.
 const MAX_BATCH: usize = 65_507;
 
-/// What the caller lets one call to [`Stream::poll_transmit`] send.
+/// What the caller lets one call to [`StreamMachine::poll_transmit`] send.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Most datagrams in one batch.
@@ -50,7 +50,7 @@ struct Batch {
     segments: usize,
 }
 
-impl Stream {
+impl StreamMachine {
     /// Appends the next datagrams to `out`, which the caller has emptied, and says where they go. `None` if
     /// nothing may be sent now.
     pub fn poll_transmit(&mut self, now: Instant, limits: Limits, out: &mut Vec<u8>) -> Option<Transmit> {
@@ -167,7 +167,8 @@ impl Stream {
 
     fn next_packet(&self, limit: usize) -> Option<Next> {
         if self.timers.is_probe_due {
-            // The tail probe ignores window and tokens: new bytes if there are any, else the last packet again.
+            // The tail probe ignores window and tokens: new bytes if there are any, else the last packet
+            // again.
             return if self.has_unsent() {
                 Some(self.new_packet())
             } else {
@@ -235,7 +236,7 @@ impl Stream {
             // At most a datagram.
             len: len as u16,
             flags,
-            state: State::InFlight,
+            state: PacketState::InFlight,
             probe: padding,
             is_retransmitted: false,
             sent_at: now,
@@ -305,8 +306,8 @@ impl Stream {
         self.restart_rto(now);
     }
 
-    /// Notes that an application, not the network, limits us: little is queued here, or the peer takes no more, and the
-    /// window is not full.
+    /// Notes that an application, not the network, limits us: little is queued here, or the peer takes no
+    /// more, and the window is not full.
     fn check_app_limited(&mut self) {
         let in_flight = self.outstanding.in_flight();
         let is_limited =

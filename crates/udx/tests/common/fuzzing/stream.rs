@@ -4,18 +4,19 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use udx::proto::packet::Header;
-use udx::proto::{Limits, Remote, Stream, StreamConfig};
+use udx::proto::{Limits, Remote, StreamConfig, StreamMachine};
 use udx::{Instant, SocketId};
 
 const LIMITS: Limits = Limits { segments: 64, room: usize::MAX / 2 };
-/// The most a stream may hold for a reader that reads: its window, as much out of order, and what is on its way.
+/// The most a stream may hold for a reader that reads: its window, as much out of order, and what is on its
+/// way.
 const MOST_READ: usize = 10 << 20;
 
 /// A whole stream, to which packets come at any time and rate, and whose application does
 /// anything. The input is a list of steps: a byte that says what happens, and up to 255 bytes,
 /// after their count, to do it with.
 pub(crate) fn run(data: &[u8]) {
-    let mut stream = Stream::new(&StreamConfig::new(1));
+    let mut stream = StreamMachine::new(&StreamConfig::new(1));
     assert!(stream.connect(remote(2)).is_ok());
     let mut now = Instant::from_micros(1_000_000);
     let mut out = Vec::new();
@@ -40,7 +41,7 @@ pub(crate) fn run(data: &[u8]) {
 
 /// A packet whose numbers lie near those of the stream: flags, data offset, and one byte each
 /// for window, sequence and acknowledgement; the rest is its body.
-fn packet_of(stream: &mut Stream, now: Instant, kind: u8, bytes: &[u8]) {
+fn packet_of(stream: &mut StreamMachine, now: Instant, kind: u8, bytes: &[u8]) {
     let [flags, data_offset, rwnd, seq, ack, body @ ..] = bytes else { return };
     let mut header = vec![0xff, 1, *flags, *data_offset, 1, 0, 0, 0];
     // A high bit of the kind makes the numbers wrap around.
@@ -54,7 +55,7 @@ fn packet_of(stream: &mut Stream, now: Instant, kind: u8, bytes: &[u8]) {
     stream.handle_batch_end(now);
 }
 
-fn settle(stream: &mut Stream, now: Instant, out: &mut Vec<u8>) {
+fn settle(stream: &mut StreamMachine, now: Instant, out: &mut Vec<u8>) {
     stream.handle_timeout(now);
     let mut batches = 0;
     while let Some(transmit) = stream.poll_transmit(now, LIMITS, out) {

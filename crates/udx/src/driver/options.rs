@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::proto::SocketId;
 
-/// Called for each packet that arrives for a stream on a socket it was never connected through, which is any while
-/// it is unconnected. Runs on the owner task, and must not block.
+/// Called for each packet that arrives for a stream on a socket it was never connected through, which is any
+/// while it is unconnected. Runs on the owner task, and must not block.
 pub type Firewall = Box<dyn FnMut(SocketId, SocketAddr) -> Verdict + Send>;
 
 /// What a [`Firewall`] makes of a packet.
@@ -38,8 +38,8 @@ pub struct StreamOptions {
     pub seq: u32,
     /// Number of the first packet expected.
     pub ack: u32,
-    /// Hand up bytes in whole frames of a 3-byte little-endian length and so many bytes, where the stream is made of
-    /// them. Nothing else depends on it.
+    /// Hand up bytes in whole frames of a 3-byte little-endian length and so many bytes, where the stream is
+    /// made of them. Nothing else depends on it.
     pub framed: bool,
 }
 

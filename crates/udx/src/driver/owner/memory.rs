@@ -1,6 +1,6 @@
-//! What the streams of an instance may hold for their readers, all together: many readers that stop must not take a whole
-//! window's memory each. What is free is divided among the streams that receive, so that one alone has its full window
-//! however long its path.
+//! What the streams of an instance may hold for their readers, all together: many readers that stop must not
+//! take a whole window's memory each. What is free is divided among the streams that receive, so that one
+//! alone has its full window however long its path.
 
 use crate::time::{Instant, Micros, SECOND};
 
@@ -25,7 +25,7 @@ pub(super) struct Memory {
 
 /// A stream's part in it.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct MemoryShare {
     held: usize,
     /// When it last received; 0 for never.
     period: u64,
@@ -38,7 +38,7 @@ impl Memory {
     }
 
     /// A stream received something.
-    pub(super) fn on_received(&mut self, now: Instant, part: &mut Part) {
+    pub(super) fn on_received(&mut self, now: Instant, part: &mut MemoryShare) {
         let elapsed = now - self.began;
         if elapsed >= PERIOD {
             self.received_before = if elapsed < 2 * PERIOD { self.receiving } else { 0 };
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// A stream holds so many bytes. Gives how many it may hold from now on.
-    pub(super) fn share(&mut self, part: &mut Part, held: usize) -> u32 {
+    pub(super) fn share(&mut self, part: &mut MemoryShare, held: usize) -> u32 {
         self.held = self.held - part.held + held;
         part.held = held;
         let free = self.bytes.saturating_sub(self.held);
@@ -62,7 +62,7 @@ impl Memory {
     }
 
     /// A stream is over.
-    pub(super) fn leave(&mut self, part: &Part) {
+    pub(super) fn leave(&mut self, part: &MemoryShare) {
         self.held -= part.held;
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn one_that_receives_alone_may_have_all() {
         let mut memory = Memory::new(1_000_000);
-        let (mut one, mut two) = (Part::default(), Part::default());
+        let (mut one, mut two) = (MemoryShare::default(), MemoryShare::default());
         memory.on_received(at(1), &mut one);
         memory.on_received(at(1), &mut two);
         assert_eq!(memory.share(&mut one, 0), 500_000);
@@ -94,7 +94,7 @@ mod tests {
     fn many_that_are_not_read_hold_little_more_than_there_is() {
         const STREAMS: usize = 100;
         let mut memory = Memory::new(10_000_000);
-        let mut parts: Vec<Part> = (0..STREAMS).map(|_| Part::default()).collect();
+        let mut parts: Vec<MemoryShare> = (0..STREAMS).map(|_| MemoryShare::default()).collect();
         // Each takes all that it may, time and again.
         for second in 0..20 {
             for part in &mut parts {

@@ -10,8 +10,8 @@ pub(super) const BUFFER: usize = 65_536;
 /// Buffers offered to one receive call.
 pub(super) const BUFFERS: usize = 8;
 
-/// A receive of at least this size is handed up in its buffer; less is copied, so that a few bytes kept for long
-/// do not hold a whole buffer.
+/// A receive of at least this size is handed up in its buffer; less is copied, so that a few bytes kept for
+/// long do not hold a whole buffer.
 const LEND: usize = BUFFER / 4;
 
 /// Size of the chunks that small receives are copied into.

@@ -1,9 +1,10 @@
-//! Streams to one address share what may be in flight there: what the receiver said it can take, or [`PathLimit`].
+//! Streams to one address share what may be in flight there: what the receiver said it can take, or
+//! [`PathLimit`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, Stream};
+use crate::proto::{LIBUDX_WINDOW, PathLimit, SHORT_PATH, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
 /// Packets that any stream may have in flight, so that a stuck one does not hold up the others.
@@ -19,12 +20,13 @@ const RTT_AGE: Micros = 10 * SECOND;
 struct Path {
     /// For a receiver that does not tell how much it can take.
     limit: PathLimit,
-    /// Bytes that the receiver said it can take, if it does: each of its streams says what their one socket holds.
+    /// Bytes that the receiver said it can take, if it does: each of its streams says what their one socket
+    /// holds.
     window: Option<usize>,
     /// Bytes of a full packet's payload.
     payload: usize,
-    /// The least round trip of its streams, and when it was seen: one that starts among many others takes their queue
-    /// for the path.
+    /// The least round trip of its streams, and when it was seen: one that starts among many others takes
+    /// their queue for the path.
     rtt: Option<(Micros, Instant)>,
     /// Packets of all streams in flight.
     in_flight: usize,
@@ -42,7 +44,7 @@ pub(super) struct Paths {
 
 /// A stream's share in a path.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct PathShare {
     /// The path it is counted at.
     address: Option<SocketAddr>,
     in_flight: usize,
@@ -55,7 +57,7 @@ pub(super) struct Share {
     lost: u64,
 }
 
-impl Share {
+impl PathShare {
     /// The stream was released, and may wait anew.
     pub(super) fn on_released(&mut self) {
         self.is_waiting = false;
@@ -68,7 +70,8 @@ impl Share {
 }
 
 impl Path {
-    /// Packets that all streams together may have in flight; many where not the receiver's buffer is what limits them.
+    /// Packets that all streams together may have in flight; many where not the receiver's buffer is what
+    /// limits them.
     fn packets(&self) -> usize {
         match self.window {
             _ if !self.is_short() => MANY,
@@ -95,8 +98,8 @@ impl Paths {
     pub(super) fn update(
         &mut self,
         now: Instant,
-        stream: &Stream,
-        share: &mut Share,
+        stream: &StreamMachine,
+        share: &mut PathShare,
         ready: &mut impl Extend<u32>,
     ) {
         let address =
@@ -132,7 +135,7 @@ impl Paths {
     }
 
     /// Packets that a stream may add to those in flight. With none left, it is released when there are.
-    pub(super) fn room(&mut self, id: u32, share: &mut Share) -> usize {
+    pub(super) fn room(&mut self, id: u32, share: &mut PathShare) -> usize {
         let Some(path) = share.address.and_then(|address| self.paths.get_mut(&address)) else {
             return MANY;
         };
@@ -150,7 +153,7 @@ impl Paths {
     }
 
     /// A stream is gone, or its path no longer counts.
-    pub(super) fn leave(&mut self, share: &mut Share, ready: &mut impl Extend<u32>) {
+    pub(super) fn leave(&mut self, share: &mut PathShare, ready: &mut impl Extend<u32>) {
         let Some(address) = share.address.take() else { return };
         let Some(path) = self.paths.get_mut(&address) else { return };
         path.in_flight -= share.in_flight;

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-/// Bytes of the largest IP packet that leaves here for `to` in one piece; `None` where the system does not say.
+/// Bytes of the largest IP packet that leaves here for `to` in one piece; `None` where the system does not
+/// say.
 #[cfg(target_os = "linux")]
 pub(super) fn first_hop_mtu(to: SocketAddr) -> Option<usize> {
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};

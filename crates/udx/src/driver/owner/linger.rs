@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::error::Error;
 use crate::proto::packet::{Flags, Header};
-use crate::proto::{Remote, Stream};
+use crate::proto::{Remote, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
 /// How long a stream is remembered: longer than a peer at the least timeout retries (13 s).
@@ -39,9 +39,9 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with DESTROY,
-    /// for the first may have been lost; one that the peer destroyed is silent.
-    pub(super) fn add(&mut self, now: Instant, stream: &Stream, result: Result<(), Error>) {
+    /// Remembers a stream that was connected, and how it ended. One that this side gave up answers with
+    /// DESTROY, for the first may have been lost; one that the peer destroyed is silent.
+    pub(super) fn add(&mut self, now: Instant, stream: &StreamMachine, result: Result<(), Error>) {
         let Some(remote) = stream.remote() else { return };
         self.expire(now);
         if self.order.len() >= MAX_STREAMS
@@ -72,7 +72,8 @@ impl Linger {
         self.streams.remove(&id);
     }
 
-    /// Takes a packet of a stream that is gone. `None` if nothing is known of it; else what to answer, if anything.
+    /// Takes a packet of a stream that is gone. `None` if nothing is known of it; else what to answer, if
+    /// anything.
     pub(super) fn handle(
         &mut self,
         now: Instant,
