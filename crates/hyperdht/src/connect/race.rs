@@ -62,8 +62,8 @@ impl Agreement {
 }
 
 impl Race {
-    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none. `relaying` asks
-    /// a relay, if there is one.
+    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none.
+    /// `relaying` asks a relay, if there is one.
     pub(super) fn new(
         finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
         relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,

@@ -116,7 +116,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn arbitrary_bytes_never_panic(
+            kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)
+        ) {
             if let Ok(Some(message)) = RelayMessage::decode(kind, &body) {
                 let (kind, body) = message.encode();
                 prop_assert_eq!(RelayMessage::decode(kind, &body), Ok(Some(message)));

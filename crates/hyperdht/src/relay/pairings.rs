@@ -267,7 +267,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_hold_whatever_happens(steps in proptest::collection::vec((0..5u8, 0..6u64, 0..6u8, any::<bool>()), 0..200)) {
+        fn counts_hold_whatever_happens(
+            steps in proptest::collection::vec((0..5u8, 0..6u64, 0..6u8, any::<bool>()), 0..200)
+        ) {
             let now = Instant::now();
             let mut pairings = Pairings::new(limits());
             for (what, session, token, flag) in steps {

@@ -98,7 +98,9 @@ pub(crate) async fn punch_to_server(
             () = route.direct() => return Ok(None),
             reply = answered(&mut answer) => machine.handle_reply(Instant::now(), reply),
             event = sockets.next() => match event {
-                SocketEvent::Pong { by, node, seen_as } => machine.handle_pong(Instant::now(), by, node, seen_as),
+                SocketEvent::Pong { by, node, seen_as } => {
+                    machine.handle_pong(Instant::now(), by, node, seen_as);
+                }
                 SocketEvent::Probe { by, from } => machine.handle_probe(by, from),
             },
             () = sleep_until(machine.poll_timeout()) => machine.handle_timeout(Instant::now()),
