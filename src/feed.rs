@@ -61,11 +61,12 @@ pub(crate) struct Listener {
 impl Feed {
     /// Subscribes to a channel's offers; must be called within a tokio runtime.
     pub(crate) fn start(client: &Client, channel: &str) -> Self {
-        let mut events = client.events(ats::Subscription {
+        let subscription = ats::Subscription {
             channels: vec![channel.to_owned()],
             task_types: vec![crate::offer::TASK_TYPE.to_owned()],
             event_types: Vec::new(),
-        });
+        };
+        let mut events = ats::Events::start(client, subscription);
         let (sender, _) = broadcast::channel(BACKLOG);
         let out = sender.clone();
         let link = Arc::new(Mutex::new(Link::Starting));

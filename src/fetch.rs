@@ -26,8 +26,8 @@ use crate::files::{self, Partial, Target};
 use crate::idle::{self, Idle, Line};
 use crate::lookups::Lookups;
 use crate::node::{Inner, lock, or_cancelled};
-use crate::offer::{P2p, Said};
-use crate::pump::{Control, Incoming, PumpError, Stream};
+use crate::offer::{self, P2p, Said};
+use crate::pump::{Control, PumpError, Reception, Stream};
 use crate::receive::new_partial;
 use crate::record::RecordId;
 use crate::watch::OpenOffer;
@@ -178,7 +178,7 @@ impl Fetch<'_> {
             self.or_cancelled(sleep(pause)).await?;
             if let Ok(task) = self.node.client.get(&self.open.task.id).await
                 && let Said::Valid(newer) =
-                    P2p::said_by(&task, &self.open.offer.sender_id, &self.open.offer.transfer_id)
+                    offer::said_by(&task, &self.open.offer.sender_id, &self.open.offer.transfer_id)
                 && newer.seq > sender.seq
             {
                 sender = newer;
@@ -285,9 +285,9 @@ impl Fetch<'_> {
         link: Link,
         stream: SecretStream,
         ended: CancellationToken,
-    ) -> Result<(Link, Incoming<udx::Stream>), Setback> {
+    ) -> Result<(Link, Reception<udx::Stream>), Setback> {
         let _ended = ended.clone().drop_guard();
-        let mut incoming = Incoming::new(stream.into(), self.meta());
+        let mut incoming = Reception::new(stream.into(), self.meta());
         match ended.run_until_cancelled(incoming.meta(self.control)).await {
             Some(Ok(())) => Ok((link, incoming)),
             Some(Err(error)) => Err(self.setback(error)),
@@ -328,7 +328,7 @@ impl Fetch<'_> {
         partial: Partial,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), Setback> {
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
-        let mut incoming = Incoming::new(stream, self.meta());
+        let mut incoming = Reception::new(stream, self.meta());
         let taken = async {
             match timeout(limit, incoming.meta(self.control)).await {
                 Ok(Ok(())) => {
@@ -356,7 +356,7 @@ impl Fetch<'_> {
 
     async fn body(
         &self,
-        mut incoming: Incoming<udx::Stream>,
+        mut incoming: Reception<udx::Stream>,
         may_reuse: bool,
         partial: Partial,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), Setback> {
@@ -454,7 +454,7 @@ impl Fetch<'_> {
 
 enum Step {
     Connected(Link, SecretStream),
-    Candidate(Result<(Link, Incoming<udx::Stream>), Setback>),
+    Candidate(Result<(Link, Reception<udx::Stream>), Setback>),
     LookUp,
     Announce,
     Over,

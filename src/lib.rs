@@ -9,7 +9,8 @@
 //! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with;
 //!   [`connection`] is what they tell of their connections.
 //! - [`doctor`] finds out why transfers would fail.
-//! - [`hub`] is the task service to run oneself, [`dht`] a node of the DHT.
+//! - [`dht`] is a node of the DHT. The crate `hub`, a task service to run oneself, is shown to Node.js by
+//!   [`binding`]; nothing else here knows it.
 //! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
 
 mod acquaintances;
@@ -25,8 +26,6 @@ pub mod event;
 mod feed;
 mod fetch;
 pub mod files;
-#[cfg(feature = "hub")]
-pub mod hub;
 mod idle;
 mod lookups;
 mod meter;

@@ -351,7 +351,7 @@ impl Inner {
 
     /// The topic that the peers of a transfer meet under, where one of them is an original.
     pub(crate) fn topic(&self, transfer_id: &str) -> [u8; 32] {
-        topic(&self.options.topic_prefix, transfer_id)
+        offer::topic(&self.options.topic_prefix, transfer_id)
     }
 
     /// The task, if it was cancelled and the service says so soon.
@@ -389,16 +389,6 @@ impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("actor", &self.settings.actor.id).finish_non_exhaustive()
     }
-}
-
-/// The topic of a transfer: SHA-256 over the prefix and the id. The original leaves the derivation unsaid;
-/// this is the one place that settles it.
-pub fn topic(prefix: &str, transfer_id: &str) -> [u8; 32] {
-    use sha2::Digest as _;
-    let mut hasher = sha2::Sha256::new();
-    hasher.update(prefix.as_bytes());
-    hasher.update(transfer_id.as_bytes());
-    hasher.finalize().into()
 }
 
 async fn joined<T>(task: JoinHandle<Option<Result<T>>>) -> Result<T> {
@@ -472,18 +462,4 @@ fn describe(task: &Task) -> Value {
         status["recipientId"] = json!(offer.recipient_id);
     }
     status
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_topic_is_the_hash_of_the_id_behind_the_prefix() {
-        assert_eq!(
-            hex::encode(topic("", "abc")),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
-        assert_eq!(topic("ab", "c"), topic("", "abc"));
-    }
 }

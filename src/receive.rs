@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{Lost, Part, Status, Task, TaskId};
+use crate::ats::{Lost, Part, Renewal, Status, Task, TaskId};
 use crate::connection::Connection;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
@@ -22,7 +22,7 @@ use crate::files::{self, Partial, Source, Target};
 use crate::idle::Idle;
 use crate::meter::Meter;
 use crate::node::{Inner, blocking, lock, or_cancelled};
-use crate::offer::{Features, P2p};
+use crate::offer::{self, Features, P2p};
 use crate::pump::Control;
 use crate::record::{Done, RecordId, Records};
 use crate::watch::{OpenOffer, is_stale, transfer_of};
@@ -367,7 +367,7 @@ impl Reception<'_> {
         // Where another process of this actor took part, the bytes may be going there.
         if !self.started.load(Ordering::Relaxed)
             && let Ok(task) = client.get(task_id).await
-            && P2p::is_said_by_another(
+            && offer::is_said_by_another(
                 &task,
                 self.node.actor_id(),
                 &self.open.offer.transfer_id,
@@ -424,7 +424,7 @@ impl Reception<'_> {
     /// Keeps the claim until the task turns out not to be ours any more.
     async fn keep_claim(&self) -> Error {
         let (node, task_id) = (self.node, &self.open.task.id);
-        let mut renewal = node.client.keep_claimed(task_id.clone(), LEASE);
+        let mut renewal = Renewal::start(&node.client, task_id.clone(), LEASE);
         let feed = node.feed(&self.open.task.channel);
         let mut listener = feed.listen();
         loop {

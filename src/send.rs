@@ -420,7 +420,7 @@ pub(crate) fn claimant(
     any_claimant: bool,
 ) -> Result<Claimant> {
     let claimant = check_claimant(task, recipient_id, any_claimant)?;
-    match P2p::said_by(task, claimant, transfer_id) {
+    match offer::said_by(task, claimant, transfer_id) {
         Said::Valid(p2p) => Ok(Claimant::Ours(p2p)),
         Said::Nothing => Ok(Claimant::Original),
         Said::Malformed => Err(Error::new(

@@ -74,9 +74,11 @@ pub struct Events {
 }
 
 impl Events {
-    pub(super) fn start(client: Client, subscription: Subscription) -> Self {
+    /// Subscribes to events; must be called within a tokio runtime. Comes back at once and connects, again and
+    /// again if need be, until it is dropped.
+    pub fn start(client: &Client, subscription: Subscription) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
-        Self { events, connection: tokio::spawn(keep_connected(client, subscription, sender)) }
+        Self { events, connection: tokio::spawn(keep_connected(client.clone(), subscription, sender)) }
     }
 
     /// The next event. May be cancelled and called again.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, Server, ServerOptions};
+use protocol::RELAY_ALLOWLIST_TIME;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -13,7 +14,6 @@ use super::{Finding, network};
 use crate::ats::{Client, Environment, Settings};
 use crate::connection::Connection;
 use crate::error::{Code, Error, Result, Step};
-use crate::hub::GUEST_STAY;
 use crate::network::dht_config;
 use crate::node::Options;
 
@@ -169,7 +169,7 @@ impl Waiting {
 /// Has the relay go on serving a key.
 async fn visit_again(client: Client, key: PublicKey) {
     loop {
-        sleep(GUEST_STAY / 2).await;
+        sleep(RELAY_ALLOWLIST_TIME / 2).await;
         let _ = client.visit_relay(&key).await;
     }
 }

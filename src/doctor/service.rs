@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout};
 
 use super::Finding;
-use crate::ats::{self, Client, Health, ListQuery, Subscription};
+use crate::ats::{self, Client, Events, Health, ListQuery, Subscription};
 use crate::files::display;
 use crate::offer::TASK_TYPE;
 
@@ -53,7 +53,7 @@ pub(super) async fn events(client: &Client) -> Finding {
         task_types: vec![TASK_TYPE.to_owned()],
         event_types: Vec::new(),
     };
-    let mut events = client.events(subscription);
+    let mut events = Events::start(client, subscription);
     let first = timeout(SUBSCRIBE_LIMIT, async {
         loop {
             match events.next().await {

@@ -1,0 +1,237 @@
+//! The one task that changes anything. It owns the connection that writes, ends claims when their time is
+//! over, and tells subscribers in the order in which things happened. A caller that goes away stops
+//! nothing half-way.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::error::Refusal;
+use crate::input::{NewTask, Profile};
+use crate::orgs;
+use crate::rows::{self, Scope};
+use crate::store::Folder;
+use crate::task::{Action, Actor, EventKind, Task};
+use crate::time::Millis;
+
+/// How many changes wait before their callers do.
+const WAITING: usize = 64;
+/// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// How long to wait after the database failed while ending claims.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// A change that somebody wants.
+#[derive(Debug)]
+pub(crate) enum Change {
+    MakeTask {
+        scope: Scope,
+        new: NewTask,
+    },
+    /// All of the actions, or none of them.
+    EditTask {
+        scope: Scope,
+        id: String,
+        actions: Vec<Action>,
+    },
+    AddMessage {
+        scope: Scope,
+        id: String,
+        parts: Vec<Value>,
+    },
+    MakeOrganization {
+        profile: Profile,
+    },
+    EditOrganization {
+        organization: String,
+        profile: Profile,
+    },
+    MakeProject {
+        organization: String,
+        profile: Profile,
+    },
+    EditProject {
+        organization: String,
+        project: String,
+        profile: Profile,
+    },
+}
+
+/// The way to the writer.
+#[derive(Debug, Clone)]
+pub(crate) struct Writer(mpsc::Sender<ChangeRequest>);
+
+#[derive(Debug)]
+struct ChangeRequest {
+    change: Change,
+    by: Actor,
+    reply: oneshot::Sender<Result<Value, Refusal>>,
+}
+
+impl Writer {
+    /// Has something changed; gives what came of it, as it is sent.
+    pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
+        let ended = || Refusal::unavailable("the hub is shutting down");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+/// The writer's own side; [`WriterTask::run`] does the work.
+#[derive(Debug)]
+pub(crate) struct WriterTask {
+    connection: SqliteConnection,
+    bus: Bus,
+    requests: mpsc::Receiver<ChangeRequest>,
+    /// No claim ends before this.
+    next_lapse: Option<Millis>,
+    /// Another hub must not have it before the database is closed.
+    _folder: Folder,
+}
+
+/// A writer on a connection to the database in a folder, telling a bus. Claims whose time ran out while
+/// nobody watched are ended at once.
+pub(crate) async fn writer(
+    mut connection: SqliteConnection,
+    folder: Folder,
+    bus: Bus,
+) -> sqlx::Result<(Writer, WriterTask)> {
+    let (sender, requests) = mpsc::channel(WAITING);
+    let next_lapse = rows::next_lapse(&mut connection).await?;
+    let mut task = WriterTask { connection, bus, requests, next_lapse, _folder: folder };
+    task.end_lapsed_claims().await?;
+    Ok((Writer(sender), task))
+}
+
+impl WriterTask {
+    /// Works until it is events to stop, then closes the database.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = match self.end_lapsed_claims().await {
+                Ok(()) => self.until_next_lapse(),
+                Err(error) => {
+                    tracing::error!("hub database: {error}");
+                    AFTER_FAILURE
+                }
+            };
+            let request = tokio::select! {
+                request = self.requests.recv() => request,
+                () = sleep(pause) => continue,
+                () = stop.cancelled() => break,
+            };
+            let Some(ChangeRequest { change, by, reply }) = request else { break };
+            // A caller that has gone away wanted it done all the same.
+            let _ = reply.send(self.carry_out(change, &by).await);
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::error!("hub database: {error}");
+        }
+    }
+
+    fn until_next_lapse(&self) -> Duration {
+        self.next_lapse.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
+    }
+
+    /// Ends the claims whose time is over.
+    async fn end_lapsed_claims(&mut self) -> sqlx::Result<()> {
+        loop {
+            let now = Millis::now();
+            if self.next_lapse.is_none_or(|next| next > now) {
+                return Ok(());
+            }
+            let lapsed = rows::lapsed_tasks(&mut self.connection, now).await?;
+            if lapsed.is_empty() {
+                self.next_lapse = rows::next_lapse(&mut self.connection).await?;
+                continue;
+            }
+            let mut ended = Vec::new();
+            let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+            for mut task in lapsed {
+                if let Some(event) = task.lapse(now) {
+                    rows::update_task(&mut transaction, &task).await?;
+                    ended.push((event, task));
+                }
+            }
+            transaction.commit().await?;
+            for (event, task) in ended {
+                self.bus.publish(event, &task, None, None);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, change: Change, by: &Actor) -> Result<Value, Refusal> {
+        let now = Millis::now();
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        let mut events = Vec::new();
+        let result = apply(&mut transaction, change, by, now, &mut events).await?;
+        transaction.commit().await?;
+        for PendingEvent { event, task, is_ours, extra } in events {
+            self.next_lapse = [self.next_lapse, task.lease_expires].into_iter().flatten().min();
+            let name = is_ours.then_some(by.name.as_str());
+            self.bus.publish(event, &task, name, extra.map(|message| ("message", message)));
+        }
+        Ok(result)
+    }
+}
+
+/// What is to be events once it is certain.
+struct PendingEvent {
+    event: EventKind,
+    task: Task,
+    /// Whether the actor did it; else time did.
+    is_ours: bool,
+    extra: Option<Value>,
+}
+
+async fn apply(
+    connection: &mut SqliteConnection,
+    change: Change,
+    by: &Actor,
+    now: Millis,
+    events: &mut Vec<PendingEvent>,
+) -> Result<Value, Refusal> {
+    match change {
+        Change::MakeTask { scope, new } => {
+            let task = rows::insert_task(connection, &scope, new, by, now).await?;
+            let value = task.to_value();
+            events.push(PendingEvent { event: EventKind::Created, task, is_ours: true, extra: None });
+            Ok(value)
+        }
+        Change::EditTask { scope, id, actions } => {
+            let mut task = rows::find_task(connection, &scope, &id).await?;
+            // The timer may be a moment late; time itself is not.
+            if let Some(event) = task.lapse(now) {
+                events.push(PendingEvent { event, task: task.clone(), is_ours: false, extra: None });
+            }
+            for action in actions {
+                let event = task.apply(action, by, now)?;
+                events.push(PendingEvent { event, task: task.clone(), is_ours: true, extra: None });
+            }
+            rows::update_task(connection, &task).await?;
+            Ok(task.to_value())
+        }
+        Change::AddMessage { scope, id, parts } => {
+            let task = rows::find_task(connection, &scope, &id).await?;
+            let message = rows::insert_message(connection, task.id, parts, by, now).await?;
+            let extra = Some(message.clone());
+            events.push(PendingEvent { event: EventKind::Message, task, is_ours: true, extra });
+            Ok(message)
+        }
+        Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await,
+        Change::EditOrganization { organization, profile } => {
+            orgs::change_organization(connection, &organization, profile).await
+        }
+        Change::MakeProject { organization, profile } => {
+            orgs::make_project(connection, &organization, profile, now).await
+        }
+        Change::EditProject { organization, project, profile } => {
+            orgs::change_project(connection, &organization, &project, profile).await
+        }
+    }
+}
