@@ -212,8 +212,8 @@ async fn make_task(
 async fn read_task(State(app): Shared, caller: Caller) -> Answer {
     let mut reader = app.reader().await?;
     let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
-    // The timer may be a moment late; nobody is shown a claim that is over.
-    task.lapse(Millis::now());
+    // The timer may be a moment late; nobody is shown a claim or an offer that is over.
+    task.elapse(Millis::now());
     let messages = rows::messages(&mut reader, task.id).await?;
     let mut task = task.to_value();
     task["messages"] = Value::Array(messages);

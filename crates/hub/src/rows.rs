@@ -106,20 +106,18 @@ pub(crate) async fn find_task(
     Ok(task(&row.ok_or_else(missing)?)?)
 }
 
-/// Tasks whose claims are over, the longest over first.
-pub(crate) async fn lapsed_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
-    let rows = sqlx::query(select_tasks!("WHERE lease_expires <= ? ORDER BY lease_expires LIMIT 100"))
+/// Tasks that time changes by now, the longest due first; 100 at most.
+pub(crate) async fn due_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
+    let rows = sqlx::query(select_tasks!("WHERE due <= ? ORDER BY due LIMIT 100"))
         .bind(now.0)
         .fetch_all(connection)
         .await?;
     rows.iter().map(task).collect()
 }
 
-/// When the next claim is over.
-pub(crate) async fn next_lapse(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
-    let row = sqlx::query("SELECT MIN(lease_expires) FROM tasks WHERE lease_expires IS NOT NULL")
-        .fetch_one(connection)
-        .await?;
+/// When time changes the next task.
+pub(crate) async fn next_due(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
+    let row = sqlx::query("SELECT MIN(due) FROM tasks WHERE due IS NOT NULL").fetch_one(connection).await?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Millis))
 }
 
@@ -132,27 +130,8 @@ pub(crate) async fn insert_task(
     now: Millis,
 ) -> Result<Task, Refusal> {
     let project_id = project_to_fill(connection, scope, now).await?;
-    let done = sqlx::query(
-        "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, outputs, \
-         source_type, source_id, source_name, created_at, updated_at) \
-         VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, '[]', ?, ?, ?, ?, ?)",
-    )
-    .bind(project_id)
-    .bind(&new.title)
-    .bind(&new.description)
-    .bind(&new.kind)
-    .bind(&new.channel)
-    .bind(new.priority)
-    .bind(new.payload.to_string())
-    .bind(&by.kind)
-    .bind(&by.id)
-    .bind(&by.name)
-    .bind(now.0)
-    .bind(now.0)
-    .execute(connection)
-    .await?;
-    Ok(Task {
-        id: done.last_insert_rowid(),
+    let mut task = Task {
+        id: 0,
         organization: scope.organization.clone(),
         project: scope.project.clone(),
         project_id,
@@ -171,7 +150,30 @@ pub(crate) async fn insert_task(
         created_at: now,
         updated_at: now,
         completed_at: None,
-    })
+    };
+    let done = sqlx::query(
+        "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, outputs, \
+         source_type, source_id, source_name, created_at, updated_at, due) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(project_id)
+    .bind(&task.title)
+    .bind(&task.description)
+    .bind(&task.kind)
+    .bind(&task.channel)
+    .bind(task.priority)
+    .bind(task.status.name())
+    .bind(task.payload.to_string())
+    .bind(&by.kind)
+    .bind(&by.id)
+    .bind(&by.name)
+    .bind(now.0)
+    .bind(now.0)
+    .bind(task.due().map(|at| at.0))
+    .execute(connection)
+    .await?;
+    task.id = done.last_insert_rowid();
+    Ok(task)
 }
 
 /// Writes back a task that was changed.
@@ -180,7 +182,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     sqlx::query(
         "UPDATE tasks SET title = ?, description = ?, type = ?, channel = ?, priority = ?, status = ?, \
          payload = ?, outputs = ?, reason = ?, assignee_type = ?, assignee_id = ?, assignee_name = ?, \
-         lease_expires = ?, updated_at = ?, completed_at = ? WHERE id = ?",
+         lease_expires = ?, updated_at = ?, completed_at = ?, due = ? WHERE id = ?",
     )
     .bind(&task.title)
     .bind(&task.description)
@@ -197,6 +199,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     .bind(task.lease_expires.map(|at| at.0))
     .bind(task.updated_at.0)
     .bind(task.completed_at.map(|at| at.0))
+    .bind(task.due().map(|at| at.0))
     .bind(task.id)
     .execute(connection)
     .await?;
