@@ -27,7 +27,7 @@ use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
 use crate::input::{self, Fields};
-use crate::list::{self, TaskQuery};
+use crate::list::{self, Page, TaskQuery};
 use crate::orgs;
 use crate::origin;
 use crate::relay_allowlist::RelayAllowlist;
@@ -194,8 +194,8 @@ async fn subscribe(
 
 async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let tasks = query.run(&mut *app.reader().await?, &caller.scope).await?;
-    Ok(Json(json!({ "count": tasks.len(), "tasks": tasks })))
+    let Page { tasks, has_more } = query.run(&mut *app.reader().await?, &caller.scope).await?;
+    Ok(Json(json!({ "count": tasks.len(), "has_more": has_more, "tasks": tasks })))
 }
 
 async fn make_task(
