@@ -13,11 +13,11 @@ use crate::rows::{Scope, select_tasks, task};
 use crate::task::Status;
 use crate::time::Millis;
 
-/// How many tasks a list holds when nobody says, and at most.
+/// How many tasks a page holds by default, and at most.
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 500;
-/// The most bytes of descriptions, payloads and outputs in one page; it ends early at that, but holds at least
-/// one task if there is one.
+/// The most bytes of descriptions, payloads and outputs in one page; it ends early at that, but holds at
+/// least one task if there is one.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many channels the statistics name, the fullest first.
 const MAX_CHANNELS: i64 = 50;
@@ -61,7 +61,7 @@ pub(crate) struct Page {
 }
 
 impl TaskQuery {
-    /// Reads the query of a URL; what it does not know is passed over.
+    /// Reads the query of a URL; unknown names are ignored.
     pub(crate) fn parse(pairs: &HashMap<String, String>) -> Result<Self, Refusal> {
         let text = |name: &str| pairs.get(name).filter(|value| !value.is_empty());
         let number = |name: &str| match text(name) {
@@ -140,7 +140,7 @@ impl TaskQuery {
     fn statement(&self, scope: &Scope) -> QueryBuilder<Sqlite> {
         let mut sql = QueryBuilder::new(select_tasks!("WHERE "));
         match self.project_id {
-            // A project's number names it from anywhere.
+            // No two projects of a hub have the same number: the path does not matter then.
             Some(id) => sql.push("tasks.project_id = ").push_bind(id),
             None => {
                 sql.push("organizations.slug = ").push_bind(scope.organization.clone());

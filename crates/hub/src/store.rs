@@ -1,5 +1,5 @@
 //! The hub's database: SQLite with a write-ahead log, so that a process killed at any moment loses nothing
-//! it has answered for.
+//! that it has acknowledged.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -74,8 +74,8 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_task ON messages (task_id);
 ";
 
-/// Brings the tables of version 1 to version 2. Open tasks are due at once: the writer then works out when time
-/// really changes each.
+/// Brings the tables of version 1 to version 2. Open tasks are due at once: the writer then works out when
+/// time really changes each.
 const FROM_VERSION_1: &str = "
 ALTER TABLE tasks ADD COLUMN due INTEGER;
 UPDATE tasks SET due = 0 WHERE status IN ('pending', 'in_progress');
@@ -126,7 +126,7 @@ impl Store {
     /// Opens the database, making it if there is none.
     pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
         let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
-        // SQLite makes its other files with the rights of this one.
+        // SQLite gives the files beside it the same permissions.
         private_file(path).map_err(|error| failed(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -150,8 +150,8 @@ impl Store {
     }
 }
 
-/// Makes the tables in an empty database, and brings those of older versions up to date; gives the version that
-/// the database then has, which is above ours where a newer hub wrote it.
+/// Makes the tables in an empty database, and brings those of older versions up to date; gives the version
+/// that the database then has, which is above ours where a newer hub wrote it.
 async fn prepare(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let found = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;

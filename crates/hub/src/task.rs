@@ -8,18 +8,19 @@ use serde_json::{Value, json};
 use crate::error::Refusal;
 use crate::time::Millis;
 
-/// How long a claim holds when its maker does not say.
+/// How long a claim holds by default.
 pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// The longest claim: a worker that dies must not keep a task for ever.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a pending offer past its expiry is left to its sender, who usually ends it itself and then knows why.
+/// How long a pending offer past its expiry is left to its sender, which usually ends the offer itself and
+/// reports that nobody accepted it.
 const OFFER_GRACE: Duration = Duration::from_secs(5);
-/// How long an offer that was claimed, reopened or edited is kept from then on, be it past its expiry or not: a
-/// receiver that was killed may come back for the file, and a sender waits two minutes for that by default.
+/// How long an offer that was claimed, reopened or edited is kept from then on, be it past its expiry or not:
+/// a receiver that was killed may come back for the file, and a sender waits two minutes for that by default.
 const OFFER_RETURN_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// Somebody, as the request's headers claim.
+/// Who sent a request, according to its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Actor {
     pub(crate) kind: String,
@@ -62,7 +63,7 @@ impl Status {
     }
 }
 
-/// What happened to a task, as subscribers are told.
+/// What happened to a task, as events name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Created,
@@ -157,8 +158,11 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Does what `by` wants, or says why not. What time does to the task must have been done before, by
-    /// [`Task::elapse`].
+    /// Does what `by` asks for. [`Task::elapse`] must be called first, so that claims and offers whose time
+    /// is over have ended.
+    ///
+    /// # Errors
+    /// A conflict, with the task unchanged, where its state does not allow the action.
     pub(crate) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         let event = match action {
             Action::Claim { lease } => self.claim(lease, by, now)?,
@@ -179,7 +183,8 @@ impl Task {
         Ok(event)
     }
 
-    /// When time alone changes the task: [`Task::elapse`] does nothing before, and something from then on.
+    /// When the task changes without a request: [`Task::elapse`] does nothing before, and something from then
+    /// on.
     pub(crate) fn due(&self) -> Option<Millis> {
         match self.status {
             Status::InProgress => self.lease_expires,
@@ -233,7 +238,7 @@ impl Task {
         })
     }
 
-    /// When an offer that stays pending is ended; never without an expiry that can be read.
+    /// When an offer that stays pending is ended; `None`, for never, where no expiry can be read.
     fn offer_ends(&self) -> Option<Millis> {
         let expiry = Millis::from(offer::expires_at(&self.payload)?).plus(OFFER_GRACE);
         let was_touched = self.updated_at > self.created_at;
@@ -243,7 +248,7 @@ impl Task {
     fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         let event = match (&self.status, &self.assignee) {
             (Status::Pending, _) => EventKind::Claimed,
-            // Claiming again is how a worker keeps a task.
+            // A worker keeps a task by claiming it again.
             (Status::InProgress, Some(assignee)) if assignee.id == by.id => EventKind::Updated,
             (Status::InProgress, Some(assignee)) => {
                 return Err(self.conflict(&format!("already claimed by {} (in_progress)", assignee.id)));
@@ -257,7 +262,7 @@ impl Task {
         Ok(event)
     }
 
-    /// Only who has it may complete it: a worker whose claim lapsed must not end another's work.
+    /// Only the assignee may complete a task: a worker whose claim lapsed must not end another's work.
     fn complete(&mut self, outputs: Vec<Value>, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         match (&self.status, &self.assignee) {
             (Status::InProgress, Some(assignee)) if assignee.id == by.id => {}
@@ -518,13 +523,17 @@ mod tests {
         ]
     }
 
+    fn any_actor() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("a"), Just("b")]
+    }
+
     proptest! {
-        /// Whatever is asked by whomever whenever: a lease stands exactly while a task is in progress, such
-        /// a task has an assignee, a refused request changes nothing, and no claim is taken from its holder
-        /// but by its time or by an end. Time has nothing left to do to a task to which it has just been done.
+        /// Whatever is asked by whomever whenever: a task has a lease exactly while it is in progress, and
+        /// has an assignee then. A refused request changes nothing. A claim ends by its time or with the
+        /// task, and is never passed to another actor. A task that has just elapsed is not due at once again.
         #[test]
         fn no_order_of_requests_breaks_a_task(
-            steps in prop::collection::vec((any_action(), prop_oneof![Just("a"), Just("b")], 0..3000u64), 0..40),
+            steps in prop::collection::vec((any_action(), any_actor(), 0..3000u64), 0..40),
             mut task in prop_oneof![Just(pending()), Just(offer("1970-01-01T00:00:10Z"))],
         ) {
             let mut now = Millis(0);

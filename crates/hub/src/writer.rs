@@ -19,11 +19,11 @@ use crate::store::Folder;
 use crate::task::{Action, Actor, EventKind, Task};
 use crate::time::Millis;
 
-/// How many changes wait before their callers do.
+/// How many changes may wait; callers with more wait until there is room.
 const WAITING: usize = 64;
 /// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// How long to wait after the database failed while time's changes were made.
+/// How long to wait after the database failed while due tasks were changed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A change that somebody wants.
@@ -74,7 +74,10 @@ struct ChangeRequest {
 }
 
 impl Writer {
-    /// Has something changed; gives what came of it, as it is sent.
+    /// Makes a change; gives the changed thing as it is sent.
+    ///
+    /// # Errors
+    /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends.
     pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
@@ -89,9 +92,9 @@ pub(crate) struct WriterTask {
     connection: SqliteConnection,
     bus: Bus,
     requests: mpsc::Receiver<ChangeRequest>,
-    /// Time changes no task before this.
+    /// No task is due before this.
     next_due: Option<Millis>,
-    /// Another hub must not have it before the database is closed.
+    /// Held until the database is closed, so that no other hub opens it before.
     _folder: Folder,
 }
 
@@ -110,7 +113,7 @@ pub(crate) async fn writer(
 }
 
 impl WriterTask {
-    /// Works until it is events to stop, then closes the database.
+    /// Works until `stop` is cancelled, then closes the database.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
             let pause = match self.change_what_is_due().await {
@@ -126,7 +129,7 @@ impl WriterTask {
                 () = stop.cancelled() => break,
             };
             let Some(ChangeRequest { change, by, reply }) = request else { break };
-            // A caller that has gone away wanted it done all the same.
+            // A caller that has gone away misses the answer alone: the change is made.
             let _ = reply.send(self.carry_out(change, &by).await);
         }
         if let Err(error) = self.connection.close().await {
@@ -138,7 +141,7 @@ impl WriterTask {
         self.next_due.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
     }
 
-    /// Makes the changes that time makes: ends claims and offers whose time is over.
+    /// Ends claims and offers whose time is over.
     async fn change_what_is_due(&mut self) -> sqlx::Result<()> {
         loop {
             let now = Millis::now();
@@ -180,11 +183,11 @@ impl WriterTask {
     }
 }
 
-/// What is to be events once it is certain.
+/// An event that is published once the change is in the database.
 struct PendingEvent {
     event: EventKind,
     task: Task,
-    /// Whether the actor did it; else time did.
+    /// Whether the actor of the request caused it, and not a claim or an offer whose time was over.
     is_ours: bool,
     extra: Option<Value>,
 }
@@ -205,7 +208,7 @@ async fn apply(
         }
         Change::EditTask { scope, id, actions } => {
             let mut task = rows::find_task(connection, &scope, &id).await?;
-            // The timer may be a moment late; time itself is not.
+            // The timer may be a moment late.
             if let Some(event) = task.elapse(now) {
                 events.push(PendingEvent { event, task: task.clone(), is_ours: false, extra: None });
             }

@@ -126,7 +126,8 @@ async fn lists_are_filtered_sorted_and_paged() {
         ("Gamma", "task", "c1", 5, "needle in Hay"),
     ] {
         let task = json!({
-            "title": title, "type": kind, "channel": channel, "priority": priority, "description": description,
+            "title": title, "type": kind, "channel": channel,
+            "priority": priority, "description": description,
         });
         a.make_task(task).await;
     }
@@ -375,7 +376,8 @@ async fn callers_that_dawdle_are_sent_away() {
 async fn a_body_that_breaks_off_changes_nothing() {
     let hub = TestHub::start().await;
     let mut stream = TcpStream::connect(hub.hub.local_addr()).await.expect("a connection");
-    let request = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 100\r\n\r\n{\"title\":\"t\"}";
+    let request = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 100\r\n\r\n\
+        {\"title\":\"t\"}";
     stream.write_all(request.as_bytes()).await.expect("sent");
     drop(stream);
     let a = hub.caller("a");
