@@ -58,7 +58,10 @@ mod tests {
 
     #[test]
     fn only_the_actor_itself_says_how_it_is_reached_and_its_latest_word_counts() {
-        let message = |actor: &str, content: Value| json!({ "actor_id": actor, "parts": [{ "type": "data", "content": content }] });
+        let message = |actor: &str, content: Value| {
+            let part = json!({ "type": "data", "content": content });
+            json!({ "actor_id": actor, "parts": [part] })
+        };
         let said = |messages: &[Value]| said_by(&task(messages), "b", "t");
         assert_eq!(said(&[message("c", p2p(1).to_message("t"))]), Said::Nothing);
         let (old, new) = (message("b", p2p(1).to_message("t")), message("b", p2p(2).to_message("t")));
