@@ -95,7 +95,7 @@ impl FrameDecoder {
         Ok(self.whole.pop_front())
     }
 
-    /// The bytes after the last frame, for whoever reads on.
+    /// The bytes after the last frame, for the next reader.
     pub fn into_rest(self) -> BytesMut {
         let mut rest = BytesMut::new();
         for frame in self.whole.iter().chain([&self.begun]) {

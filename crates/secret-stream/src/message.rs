@@ -117,8 +117,8 @@ impl Opener {
         let key = Zeroizing::new(*result.rx());
         let id = stream_id(result, !result.is_initiator);
         Self {
-            // Whoever knows the stream's address can send a length; none but 56 is believed before the peer
-            // has shown its key.
+            // Anybody who knows the stream's address can send a length: before the peer has proven its key,
+            // only 56 is accepted.
             decoder: FrameDecoder::with_room(LEAD, HEADER_FRAME..=HEADER_FRAME),
             max_message: max_message.min(MAX_MESSAGE),
             state: OpenerState::Header { key, id },
@@ -130,7 +130,8 @@ impl Opener {
         self.decoder.push(chunk);
     }
 
-    /// Whether the peer's header has verified: it is whom the handshake named, now, not a replay.
+    /// Whether the peer's header is verified: the peer whom the handshake named is there now, and this is no
+    /// replay.
     pub fn is_verified(&self) -> bool {
         matches!(self.state, OpenerState::Open(_))
     }

@@ -1,6 +1,6 @@
 //! Messages beside the stream, each a datagram: a counter of 8 bytes, then a [`secretbox`](crate::secretbox).
 //!
-//! They may be lost, reordered and, since nothing remembers counters, repeated.
+//! They may be lost or reordered. They may also be repeated, because nobody remembers the counters.
 
 use zeroize::Zeroizing;
 
