@@ -11,7 +11,7 @@ use crate::symmetric::{Symmetric, TAG_LEN};
 use crate::{Error, KeyPair, PublicKey};
 
 /// Longest handshake message, in bytes (Noise specification, section 3).
-pub const MAX_HANDSHAKE_MESSAGE: usize = 65_535;
+pub(crate) const MAX_HANDSHAKE_MESSAGE: usize = 65_535;
 
 const KEY_LEN: usize = 32;
 
