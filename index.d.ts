@@ -87,7 +87,10 @@ export interface NodeOptions {
   organization?: string
   /** The project that the tasks belong to. Environment: `ATS_PROJECT`. */
   project?: string
-  /** The channel of `send` and `watch` where they name none. Environment: `ATS_CHANNEL`. Default: `p2p-transfer`. */
+  /**
+   * The channel of `send` and `watch` where they name none. Environment: `ATS_P2P_CHANNEL`; in files `p2p.channel`.
+   * Default: `p2p-transfer`.
+   */
   channel?: string
   /** Who this node is to others. Environment: `ATS_ACTOR_ID`. Default: `p2p-node`. */
   actorId?: string

@@ -9,7 +9,7 @@ const CONNECTION = {
   'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' }
 }
 
-const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_CHANNEL; p2p-transfer)' } }
+const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_P2P_CHANNEL; p2p-transfer)' } }
 
 const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side, in milliseconds (120000)' } }
 

@@ -2,8 +2,31 @@
 
 const { ProgressBar } = require('./progress')
 
-// Control characters, and those that hide or reorder text: names and reasons come from others.
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu
+// Characters that control a terminal, reorder text or can't be seen, as ranges of code points: names and reasons
+// come from others. It is the table of crates/protocol/src/text.rs, and a test there holds the two together.
+const HIDDEN = [
+  [0x0, 0x1f],
+  [0x7f, 0x9f],
+  [0xad, 0xad],
+  [0x34f, 0x34f],
+  [0x61c, 0x61c],
+  [0x115f, 0x1160],
+  [0x17b4, 0x17b5],
+  [0x180b, 0x180f],
+  [0x200b, 0x200f],
+  [0x2028, 0x202e],
+  [0x2060, 0x206f],
+  [0x3164, 0x3164],
+  [0xfe00, 0xfe0f],
+  [0xfeff, 0xfeff],
+  [0xffa0, 0xffa0],
+  [0xfff0, 0xfffb],
+  [0x1bca0, 0x1bca3],
+  [0x1d173, 0x1d17a],
+  [0xe0000, 0xe0fff]
+]
+const RANGES = HIDDEN.map(range => range.map(codePoint => `\\u{${codePoint.toString(16)}}`).join('-'))
+const UNPRINTABLE = new RegExp(`[${RANGES.join('')}]`, 'gu')
 
 /** What a command says: results to stdout, as text or one JSON object a line; problems to stderr. */
 class Output {

@@ -1,8 +1,8 @@
 //! A node of the DHT that runs for others: the first of a private network, or one more of any.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 
-use hyperdht::{Bootstrap, Config, DEFAULT_PORT, Dht};
+use hyperdht::{Bootstrap, Config, DEFAULT_PORT, Dht, primary_address};
 
 use crate::error::{Code, Error, Result};
 
@@ -67,20 +67,6 @@ pub async fn start(config: &DhtConfig) -> Result<(Dht, Started)> {
     Ok((dht, Started { address, reachable: !network.ephemeral, nodes: network.nodes }))
 }
 
-/// The address by which others most likely reach this machine: that of the way out. Nothing is sent.
-pub(crate) fn primary_address() -> Ipv4Addr {
-    // An address set aside for documentation: no route is more likely to be the default one.
-    const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
-    let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect(ELSEWHERE)?;
-        socket.local_addr()
-    });
-    match found {
-        Ok(SocketAddr::V4(address)) if !address.ip().is_unspecified() => *address.ip(),
-        _ => Ipv4Addr::LOCALHOST,
-    }
-}
-
 fn parse(node: &str) -> Result<Bootstrap> {
     let invalid =
         || Error::new(Code::InvalidArgument, format!("{node:?} is no bootstrap node: host:port is"));
@@ -95,6 +81,8 @@ fn is_private(node: &Bootstrap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
 
     fn on_loopback(bootstrap: Vec<String>) -> DhtConfig {

@@ -1,5 +1,4 @@
 //! The client of the task service, against the hub and against servers that misbehave.
-#![cfg(feature = "hub")]
 
 #[path = "ats/fake.rs"]
 mod fake;

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration
 
 use ats_p2p::{
     files::{Partial, SafeName, Source, Target},
-    pump::{self, Control, Incoming, PumpError},
+    pump::{self, Control, PumpError, Reception},
     wire::Meta,
 };
 use meter::Counts;
@@ -91,7 +91,7 @@ async fn receive(
 ) -> Result<std::path::PathBuf, PumpError> {
     let target = Target::InFolder { dir, name: SafeName::from_offered("received") };
     let control = control();
-    let mut incoming = Incoming::new(stream.into(), offer.clone());
+    let mut incoming = Reception::new(stream.into(), offer.clone());
     incoming.meta(&control).await?;
     let partial = Partial::create(&target, "0123456789abcdef", offer.size)?;
     let path = incoming.body(partial, &control).await?.commit().await?;

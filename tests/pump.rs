@@ -9,7 +9,7 @@ use std::{
 use ats_p2p::{
     error::Code,
     files::{Partial, SafeName, Source, Target},
-    pump::{self, Control, Incoming, PumpError},
+    pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
 use secret_stream::{Io, KeyPair, SecretStream};
@@ -107,7 +107,7 @@ impl Files {
 
     /// Receives as a whole: metadata, bytes, final name, acknowledgement.
     async fn receive(&self, stream: Stream, control: &Control) -> Result<PathBuf, PumpError> {
-        let mut incoming = Incoming::new(stream.into(), self.meta.clone());
+        let mut incoming = Reception::new(stream.into(), self.meta.clone());
         incoming.meta(control).await?;
         let verified = incoming.body(self.partial(), control).await?;
         assert_eq!((&verified.hash, verified.size), (&self.meta.hash, self.meta.size));
@@ -157,7 +157,7 @@ mod both {
         let files = Files::new(2_000_000);
         let transfers = (0..3).map(|_| async {
             let (a, b) = streams(1000).await;
-            let mut incoming = Incoming::new(b.into(), files.meta.clone());
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
             let (send, receive) = (control(PATIENT), control(PATIENT));
             let dir = tempfile::tempdir().expect("a folder");
             let name = SafeName::from_offered("x");
@@ -243,7 +243,7 @@ mod both {
         let (a, b) = streams(1000).await;
         let (sending, receiving) = (control(PATIENT), control(PATIENT));
         let receive = async {
-            let mut incoming = Incoming::new(b.into(), files.meta.clone());
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
             incoming.meta(&receiving).await.expect("as offered");
             let target = Target::Exact { path: path.clone(), overwrite: false };
             let partial = Partial::create(&target, ID, files.meta.size).expect("created");
@@ -304,6 +304,48 @@ mod receiver {
             let (received, heard) = tokio::join!(files.receive(b, &control), talk);
             assert!(fs::read(received.expect("received")).expect("read") == files.content);
             assert_eq!(heard, [(FrameType::Ack, String::new())]);
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_joined_up_to_the_longest_message_are_received() {
+        // One message holds META and three whole DATA frames, the next is as long as any may be.
+        let files = Files::new(7 * 65_536);
+        let bytes = files.frames();
+        let (mut a, b) = streams(1000).await;
+        let control = control(PATIENT);
+        let talk = async {
+            let (first, rest) = bytes.split_at(bytes.len() - MAX_MESSAGE);
+            a.send(first).await.expect("sent");
+            a.send(rest).await.expect("sent");
+            hear(&mut a).await.0
+        };
+        let (received, heard) = tokio::join!(files.receive(b, &control), talk);
+        assert!(fs::read(received.expect("received")).expect("read") == files.content);
+        assert_eq!(heard, [(FrameType::Ack, String::new())]);
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_any_peer_sends_is_not_taken_in() {
+        let files = Files::new(2_000_000);
+        let frames = files.frames();
+        // The last is what a stranger can have us hold where nothing is said of it.
+        for bytes in [&frames[..=MAX_MESSAGE], &frames, &vec![1; 16_000_000]] {
+            let (mut a, b) = streams(1000).await;
+            let control = control(PATIENT);
+            let talk = async {
+                let _ = a.send(bytes).await;
+                let flushed = a.flush().await;
+                (flushed.is_err(), hear(&mut a).await.0)
+            };
+            let (received, told) = tokio::join!(files.receive(b, &control), talk);
+            let error = received.expect_err("refused");
+            assert!(
+                matches!(error, PumpError::Connection(secret_stream::Error::FrameLength { .. })),
+                "{error}"
+            );
+            assert_eq!(told, (true, vec![]), "taken in, as it seems");
+            files.assert_nothing_received();
         }
     }
 
@@ -442,7 +484,7 @@ mod receiver {
         let (_silent, b) = streams(1000).await;
         let (right, c) = streams(1000).await;
         wrong.send(&DONE).await.expect("sent");
-        let mut candidates = [a, b, c].map(|stream| Incoming::new(stream.into(), files.meta.clone()));
+        let mut candidates = [a, b, c].map(|stream| Reception::new(stream.into(), files.meta.clone()));
         let sending = self::control(PATIENT);
         let receive = async {
             let [a, b, c] = &mut candidates;

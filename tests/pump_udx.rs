@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use ats_p2p::{
     files::{Partial, SafeName, Source, Target},
-    pump::{self, Control, Incoming, PumpError},
+    pump::{self, Control, PumpError, Reception},
     wire::Meta,
 };
 use secret_stream::{KeyPair, SecretStream};
@@ -50,7 +50,7 @@ async fn a_file_arrives_whole() {
     let target = Target::InFolder { dir: dir.path().to_owned(), name: SafeName::from_offered("received") };
     let receive = tokio::spawn(async move {
         let control = control();
-        let mut incoming = Incoming::new(b.into(), offer.clone());
+        let mut incoming = Reception::new(b.into(), offer.clone());
         incoming.meta(&control).await?;
         let partial = Partial::create(&target, "0123456789abcdef", offer.size)?;
         let path = incoming.body(partial, &control).await?.commit().await?;

@@ -1,5 +1,4 @@
 //! Whole transfers, signalled by a hub on loopback, over its own DHT.
-#![cfg(feature = "hub")]
 
 #[path = "transfer/lab.rs"]
 mod lab;

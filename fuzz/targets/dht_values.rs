@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hyperdht::fuzzing::values(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| hyperdht::testing::values(data));

@@ -1,115 +1,27 @@
 //! The calls of the service, one method each, with timeouts and retries.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::backoff::Backoff;
 use super::error::{Error, Result};
-use super::events::{Events, Subscription};
+use super::health::Health;
 use super::http::{Http, Request};
-use super::model::{Message, Part, Status, Task, TaskId};
-use super::renewal::Renewal;
+use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
+use super::policy::{Attempts, Policy};
 use super::settings::Settings;
 
 /// How many tasks are looked at to find one that may have been made.
 const LOOKED_AT: u32 = 50;
-/// The most bootstrap nodes that are taken from a service's health: more would only slow a start.
-const MAX_BOOTSTRAP: usize = 16;
-/// The longest address of a bootstrap node: a host name and a port.
-const MAX_ADDRESS: usize = 261;
-
-/// How patient the client is.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// How long one request may take, answer and all.
-    pub timeout: Duration,
-    /// How often a request is sent at most, the first time included.
-    pub attempts: u32,
-    /// The pause before the second attempt; each later one is twice as long.
-    pub first_pause: Duration,
-    /// The longest of these pauses.
-    pub longest_pause: Duration,
-    /// The longest wait that the service may ask for; if it asks for more, the error is the caller's.
-    pub longest_retry_after: Duration,
-    /// The pause before events are subscribed to again; each later one is twice as long.
-    pub first_reconnect: Duration,
-    /// The longest of these pauses.
-    pub longest_reconnect: Duration,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(10),
-            attempts: 4,
-            first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(4),
-            longest_retry_after: Duration::from_secs(20),
-            first_reconnect: Duration::from_secs(2),
-            longest_reconnect: Duration::from_secs(60),
-        }
-    }
-}
-
-/// A task to be made.
-#[derive(Debug, Clone, Default)]
-pub struct NewTask {
-    pub title: String,
-    /// The task's `type`.
-    pub kind: String,
-    pub channel: String,
-    /// 1 to 10; the service takes 5 where none is given.
-    pub priority: Option<u8>,
-    pub description: Option<String>,
-    pub payload: Option<Value>,
-}
-
-/// Which tasks to list.
-#[derive(Debug, Clone, Default)]
-pub struct ListQuery {
-    pub status: Option<Status>,
-    /// The task's `type`.
-    pub kind: Option<String>,
-    pub channel: Option<String>,
-    pub assignee_id: Option<String>,
-    /// In title or description.
-    pub search: Option<String>,
-    /// `created_at`, `updated_at`, `priority` or `title`.
-    pub sort_by: Option<String>,
-    /// `asc` or `desc`.
-    pub sort_dir: Option<String>,
-    pub limit: Option<u32>,
-    pub offset: Option<u32>,
-}
-
-/// What the service says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    pub status: Option<String>,
-    /// What a hub adds; `None` on any other service.
-    pub p2p: Option<P2pHealth>,
-}
-
-/// The network that a hub keeps beside it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct P2pHealth {
-    /// Nodes of its DHT as `host:port`; their form is unchecked.
-    pub bootstrap: Vec<String>,
-    /// The public key of its relay, if it has one.
-    pub relay: Option<[u8; 32]>,
-}
-
 /// A client of one service as one actor. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientInner {
     http: Http,
     settings: Settings,
     policy: Policy,
@@ -130,7 +42,7 @@ impl Client {
     /// As [`Client::new`].
     pub fn with_policy(settings: Settings, policy: Policy) -> Result<Self> {
         let http = Http::new(&settings, policy.timeout)?;
-        Ok(Self { inner: Arc::new(Inner { http, settings, policy }) })
+        Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }) })
     }
 
     /// The settings it was made with.
@@ -187,9 +99,17 @@ impl Client {
 
     /// Lists tasks: one page of them. What is no task in the answer is left out.
     pub async fn list(&self, query: &ListQuery) -> Result<Vec<Task>> {
+        Ok(self.list_page(query).await?.tasks)
+    }
+
+    /// Lists tasks: one page of them, and whether there is another.
+    ///
+    /// # Errors
+    /// As every call; [`Error::Unexpected`] if the answer is no list.
+    pub async fn list_page(&self, query: &ListQuery) -> Result<TaskPage> {
         let answer =
             self.repeat(|| Request { query: query.to_pairs(), ..Request::get(self.path(&[])) }).await?;
-        Task::list(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
+        TaskPage::from_value(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
     }
 
     /// Claims a task for a time, or claims it for that time anew.
@@ -267,31 +187,16 @@ impl Client {
     /// Asks the service about itself.
     pub async fn health(&self) -> Result<Health> {
         let answer = self.repeat(|| Request::get(vec!["health"])).await?;
-        if !answer.is_object() {
-            let url = self.inner.http.shown(&["health"]);
-            return Err(Error::Unexpected { url, what: "no object".into() });
-        }
-        let p2p = answer.get("p2p").filter(|p2p| p2p.is_object());
-        let status = answer.get("status").and_then(Value::as_str).map(str::to_owned);
-        Ok(Health { status, p2p: p2p.map(P2pHealth::from_value) })
+        Health::from_value(&answer).ok_or_else(|| Error::Unexpected {
+            url: self.inner.http.shown(&["health"]),
+            what: "no object".into(),
+        })
     }
 
-    /// Asks a hub's relay to serve a key that no task names, for [`crate::hub::GUEST_STAY`].
+    /// Asks a hub's relay to serve a key that no task names, for [`protocol::RELAY_ALLOWLIST_TIME`].
     pub async fn visit_relay(&self, key: &[u8; 32]) -> Result<()> {
         let body = json!({ "key": hex::encode(key) });
         self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)
-    }
-
-    /// Subscribes to events; must be called within a tokio runtime. Comes back at once and connects,
-    /// again and again if need be, until it is dropped.
-    pub fn events(&self, subscription: Subscription) -> Events {
-        Events::start(self.clone(), subscription)
-    }
-
-    /// Keeps a claim alive by claiming again at a third of its time; must be called within a tokio
-    /// runtime. Ends when it is dropped.
-    pub fn keep_claimed(&self, id: TaskId, lease: Duration) -> Renewal {
-        Renewal::start(self.clone(), id, lease)
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -392,128 +297,5 @@ impl Client {
 
     fn unexpected(&self, below: &[&str], what: &str) -> Error {
         Error::Unexpected { url: self.inner.http.shown(&self.path(below)), what: what.to_owned() }
-    }
-}
-
-impl NewTask {
-    fn to_value(&self) -> Value {
-        let mut value = json!({ "title": self.title, "type": self.kind, "channel": self.channel });
-        value["priority"] = json!(self.priority.unwrap_or(5));
-        if let Some(description) = &self.description {
-            value["description"] = json!(description);
-        }
-        if let Some(payload) = &self.payload {
-            value["payload"] = payload.clone();
-        }
-        value
-    }
-}
-
-impl ListQuery {
-    fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        let pairs = [
-            ("status", self.status.as_ref().map(Status::to_string)),
-            ("type", self.kind.clone()),
-            ("channel", self.channel.clone()),
-            ("assignee_id", self.assignee_id.clone()),
-            ("search", self.search.clone()),
-            ("sort_by", self.sort_by.clone()),
-            ("sort_dir", self.sort_dir.clone()),
-            ("limit", self.limit.map(|n| n.to_string())),
-            ("offset", self.offset.map(|n| n.to_string())),
-        ];
-        pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-    }
-}
-
-impl P2pHealth {
-    fn from_value(value: &Value) -> Self {
-        let nodes = value.get("bootstrap").and_then(Value::as_array);
-        let nodes = nodes.into_iter().flatten().filter_map(Value::as_str);
-        let fit = |node: &&str| node.len() <= MAX_ADDRESS && node.bytes().all(|b| b.is_ascii_graphic());
-        let mut relay = [0; 32];
-        let named = value.get("relay").and_then(Value::as_str);
-        let has_relay = named.is_some_and(|text| hex::decode_to_slice(text, &mut relay).is_ok());
-        Self {
-            bootstrap: nodes.filter(fit).take(MAX_BOOTSTRAP).map(str::to_owned).collect(),
-            relay: has_relay.then_some(relay),
-        }
-    }
-}
-
-/// The attempts of one call.
-struct Attempts<'a> {
-    policy: &'a Policy,
-    left: u32,
-    backoff: Backoff,
-}
-
-impl<'a> Attempts<'a> {
-    fn new(policy: &'a Policy) -> Self {
-        let backoff = Backoff::new(policy.first_pause, policy.longest_pause);
-        Attempts { policy, left: policy.attempts.saturating_sub(1), backoff }
-    }
-
-    /// Waits before the next attempt, or gives the error back if there is none.
-    fn pause_after(&mut self, error: Error) -> impl Future<Output = Result<()>> + Send + use<> {
-        let pause = self.next_pause(&error);
-        async move {
-            match pause {
-                Some(pause) => {
-                    tracing::debug!("trying again in {pause:?}: {error}");
-                    tokio::time::sleep(pause).await;
-                    Ok(())
-                }
-                None => Err(error),
-            }
-        }
-    }
-
-    fn next_pause(&mut self, error: &Error) -> Option<Duration> {
-        if !error.is_retryable() || self.left == 0 {
-            return None;
-        }
-        self.left -= 1;
-        let pause = self.backoff.pause(rand::random());
-        match error.retry_after() {
-            Some(asked) if asked > self.policy.longest_retry_after => None,
-            Some(asked) => Some(asked.max(pause)),
-            None => Some(pause),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn status(status: u16, retry_after: Option<u64>) -> Error {
-        let retry_after = retry_after.map(Duration::from_secs);
-        Error::Status { url: String::new(), status, message: String::new(), retry_after }
-    }
-
-    #[test]
-    fn attempts_end_and_follow_what_the_service_asks() {
-        let policy = Policy::default();
-        let mut attempts = Attempts::new(&policy);
-        assert!(attempts.next_pause(&status(500, None)).is_some_and(|p| p <= policy.first_pause));
-        assert_eq!(attempts.next_pause(&status(429, Some(3))), Some(Duration::from_secs(3)));
-        assert_eq!(attempts.next_pause(&status(400, None)), None);
-        assert_eq!(attempts.next_pause(&status(429, Some(600))), None);
-        assert_eq!(attempts.next_pause(&status(500, None)), None);
-    }
-
-    #[test]
-    fn only_addresses_fit_to_be_parsed_are_taken_from_health() {
-        let p2p =
-            P2pHealth::from_value(&json!({"bootstrap": ["h:1", 5, "a b:1", "x".repeat(300), "\u{1b}"]}));
-        assert_eq!(p2p.bootstrap, ["h:1"]);
-        assert_eq!(P2pHealth::from_value(&json!({"bootstrap": "h:1"})).bootstrap, Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_query_holds_what_was_asked() {
-        let query = ListQuery { status: Some(Status::Pending), limit: Some(5), ..ListQuery::default() };
-        assert_eq!(query.to_pairs(), [("status", "pending".to_owned()), ("limit", "5".to_owned())]);
     }
 }

@@ -20,17 +20,34 @@ pub enum Error {
         "cannot reach the task service at {url}: {reason}; is it running, and is the address right \
          (ATS_URL, --ats-url)? `npx ats-p2p hub` starts one on this machine"
     )]
-    Unreachable { url: String, reason: String },
+    Unreachable {
+        /// The address, without credentials and query.
+        url: String,
+        /// What kept the connection from coming about.
+        reason: String,
+    },
     /// No whole answer came in time.
     #[error("the task service at {url} did not answer within {}; try again later", seconds(*after))]
-    Timeout { url: String, after: Duration },
+    Timeout {
+        /// The address, without credentials and query.
+        url: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// The connection ended before the answer did.
     #[error("the connection to the task service at {url} broke off: {reason}; try again later")]
-    Interrupted { url: String, reason: String },
+    Interrupted {
+        /// The address, without credentials and query.
+        url: String,
+        /// How it ended.
+        reason: String,
+    },
     /// The service answered with something other than success.
     #[error("the task service at {url} answered {status}: {message}{}", advice(*status))]
     Status {
+        /// The address, without credentials and query.
         url: String,
+        /// The HTTP status.
         status: u16,
         /// What the service said, escaped and cut.
         message: String,
@@ -42,16 +59,38 @@ pub enum Error {
         "what answers at {url} is no task service: it sent {content_type} ({beginning:?}), not JSON; \
          is the address right (ATS_URL, --ats-url)?"
     )]
-    NotJson { url: String, content_type: String, beginning: String },
+    NotJson {
+        /// The address, without credentials and query.
+        url: String,
+        /// What it calls itself.
+        content_type: String,
+        /// Its first characters, escaped.
+        beginning: String,
+    },
     /// The answer is JSON, but not what this call is answered with.
     #[error("the task service at {url} sent an answer that does not fit: {what}")]
-    Unexpected { url: String, what: String },
+    Unexpected {
+        /// The address, without credentials and query.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The answer was longer than any honest one.
     #[error("the task service at {url} sent more than {limit} bytes in one answer")]
-    TooLarge { url: String, limit: usize },
+    TooLarge {
+        /// The address, without credentials and query.
+        url: String,
+        /// The most bytes that are read.
+        limit: usize,
+    },
     /// The connection for events ended.
     #[error("the event connection to {url} ended: {reason}")]
-    EventsEnded { url: String, reason: String },
+    EventsEnded {
+        /// The address, without credentials and query.
+        url: String,
+        /// How it ended.
+        reason: String,
+    },
 }
 
 impl Error {

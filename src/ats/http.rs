@@ -27,20 +27,20 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What is asked of the service.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
-    pub method: Method,
+    pub(super) method: Method,
     /// The path below the base URL, a segment each; escaped here.
-    pub path: Vec<&'a str>,
-    pub query: Vec<(&'static str, String)>,
-    pub body: Option<Value>,
+    pub(super) path: Vec<&'a str>,
+    pub(super) query: Vec<(&'static str, String)>,
+    pub(super) body: Option<Value>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn get(path: Vec<&'a str>) -> Self {
-        Request { method: Method::GET, path, query: Vec::new(), body: None }
+        Self { method: Method::GET, path, query: Vec::new(), body: None }
     }
 
     pub(super) fn post(path: Vec<&'a str>, body: Value) -> Self {
-        Request { method: Method::POST, path, query: Vec::new(), body: Some(body) }
+        Self { method: Method::POST, path, query: Vec::new(), body: Some(body) }
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Http {
     client: reqwest::Client,
     base: Url,
     timeout: Duration,
-    pub clock: Clock,
+    pub(super) clock: Clock,
 }
 
 impl Http {

@@ -34,7 +34,10 @@ pub enum Lost {
 }
 
 impl Renewal {
-    pub(super) fn start(client: Client, id: TaskId, lease: Duration) -> Self {
+    /// Keeps the claim of a task alive by claiming again at a third of its time, until it is dropped; must be
+    /// called within a tokio runtime.
+    pub fn start(client: &Client, id: TaskId, lease: Duration) -> Self {
+        let client = client.clone();
         let (sender, lost) = oneshot::channel();
         let renewing = tokio::spawn(async move {
             let reason = renew(&client, &id, lease).await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hub::{Hub, HubConfig, RelayAccess};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
@@ -14,7 +15,6 @@ use tokio::sync::Mutex;
 use super::error::{promise, thrown};
 use super::options::{bytes, default_home, read};
 use crate::error::{Code, Error, Result};
-use crate::hub::{Hub, HubConfig, RelayAccess};
 
 /// Options of a hub.
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Finding;
 use crate::ats::{self, Environment, Settings, Warning};
 use crate::files;
-use crate::node::Options;
+use crate::options::Options;
 
 const CHECK: &str = "settings";
 
@@ -36,6 +36,9 @@ pub(super) fn check(
         files::display(&settings.channel),
         source("channel"),
     );
+    let notes = Settings::notes(options.ats.clone(), environment);
+    let notes: Vec<_> = notes.iter().map(|note| files::display(note)).collect();
+    let found = [found].into_iter().chain(notes.iter().cloned()).collect::<Vec<_>>().join("; ");
     let finding = match (unusable, warnings) {
         (Some(error), _) => Finding::failed(CHECK, error.to_string()).advise("correct this setting"),
         (None, []) => Finding::ok(CHECK, found),
@@ -55,4 +58,28 @@ pub(super) fn check(
         .fact("home", files::display_path(&options.home))
         .fact("bootstrap", options.bootstrap.clone().map_or(Value::Null, Value::from))
         .fact("sources", sources)
+        .fact("notes", notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_channel_for_work_is_told_and_nothing_is_wrong() {
+        let home = tempfile::tempdir().expect("a folder");
+        let environment = Environment {
+            vars: [("ATS_CHANNEL".to_owned(), "bu\x1b[31milds".to_owned())].into(),
+            cwd: home.path().to_owned(),
+            home: None,
+        };
+        let options = Options::new(home.path().to_owned());
+        let (settings, warnings) = Settings::load(options.ats.clone(), &environment);
+        let finding = check(&options, &environment, &settings, &warnings, None);
+        assert_eq!((finding.verdict, finding.advice), (Verdict::Ok, None));
+        assert!(finding.found.contains(r"bu\u{1b}[31milds (ATS_CHANNEL) is for work"), "{}", finding.found);
+        assert_eq!(finding.facts["channel"], "p2p-transfer");
+        assert_eq!(finding.facts["notes"].as_array().map(Vec::len), Some(1));
+    }
 }

@@ -5,21 +5,21 @@
 //! stays at a few MiB a transfer whatever the file's size.
 //!
 //! # Layout
-//! - `send`: one file to one peer; `outgoing` is the thread that reads
-//! - `receive`: one candidate connection of an incoming file; `incoming` is the thread that writes
-//! - `crowd`: how many there are, so that each takes less where they are many
+//! - `send`: one file to one peer; `reader` is the thread that reads the file
+//! - `receive`: one candidate connection of an incoming file; `writer` is the thread that writes the file
+//! - `budget`: how much memory each transfer may take, so that all of them together stay bounded
 //! - `stream`: what carries one file after another
-//! - `parting`: the last word to a peer, and the end of the stream
+//! - `close`: the last word to a peer, and the end of the stream
 //! - `error`: how a run can end
 
-mod crowd;
+mod budget;
+mod close;
 mod error;
-mod incoming;
-mod outgoing;
-mod parting;
+mod reader;
 mod receive;
 mod send;
 mod stream;
+mod writer;
 
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::PumpError;
-pub use receive::{Incoming, Verified};
+pub use receive::{Reception, Verified};
 pub use send::send;
-pub use stream::Stream;
+pub use stream::{MAX_MESSAGE, Stream};
 
 /// What a transfer and those who watch over it say to each other.
 #[derive(Clone, Debug)]

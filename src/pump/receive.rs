@@ -11,8 +11,8 @@ use tokio::{
 
 use super::{
     Control, PumpError, Stream,
-    incoming::{self, Batch},
-    parting::part,
+    close::close,
+    writer::{self, Batch},
 };
 use crate::{
     files::Partial,
@@ -24,7 +24,7 @@ use crate::{
 /// First [`meta`](Self::meta), on all candidates at once; then [`body`](Self::body) on the first that has
 /// it; after the file was put in its place, [`ack`](Self::ack), or [`ack_and_keep`](Self::ack_and_keep).
 /// Dropped, it tears its stream down without a word.
-pub struct Incoming<T: Transport> {
+pub struct Reception<T: Transport> {
     /// Gone once the last word was said.
     stream: Option<Stream<T>>,
     machine: Receiving,
@@ -40,7 +40,7 @@ pub struct Verified {
     partial: Partial,
 }
 
-impl<T: Transport> Incoming<T> {
+impl<T: Transport> Reception<T> {
     /// A candidate for what `offer` says.
     pub fn new(stream: Stream<T>, offer: Meta) -> Self {
         Self { stream: Some(stream), machine: Receiving::new(offer) }
@@ -90,7 +90,7 @@ impl<T: Transport> Incoming<T> {
         match self.stream.take() {
             None => Err(PumpError::Closed),
             Some(Stream { receiver, sender, .. }) => {
-                Ok(part(receiver, sender, Some((FrameType::Ack, String::new()))).await?)
+                Ok(close(receiver, sender, Some((FrameType::Ack, String::new()))).await?)
             }
         }
     }
@@ -114,7 +114,7 @@ impl<T: Transport> Incoming<T> {
 
     async fn fill(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
         let Some(Stream { receiver, .. }) = &mut self.stream else { return Err(PumpError::Closed) };
-        let (batches, writer) = incoming::start(partial);
+        let (batches, written) = writer::start(partial);
         let read = tokio::select! {
             biased;
             () = control.cancel.cancelled() => Err(PumpError::Cancelled),
@@ -122,7 +122,7 @@ impl<T: Transport> Incoming<T> {
         };
         drop(batches);
         // Where the disk failed, reading ended because of that.
-        let (partial, hash) = writer.await.map_err(|_| PumpError::Thread)??;
+        let (partial, hash) = written.await.map_err(|_| PumpError::Thread)??;
         let checked = read.and_then(|()| Ok(self.machine.check_hash(&hash)?));
         if let Err(error) = checked {
             // To remove a large file can take the disk a while.
@@ -135,7 +135,7 @@ impl<T: Transport> Incoming<T> {
     async fn tell(&mut self, error: &PumpError) {
         if let Some(Stream { receiver, sender, .. }) = self.stream.take() {
             // Whether the peer still hears it changes nothing here.
-            let _ = part(receiver, sender, error.last_word()).await;
+            let _ = close(receiver, sender, error.last_word()).await;
         }
     }
 }
@@ -157,10 +157,10 @@ async fn read_meta<R: ChunkReader>(
 ) -> Result<(), PumpError> {
     loop {
         match machine.poll()? {
-            Some(wire::Incoming::Meta) => return Ok(()),
-            Some(wire::Incoming::Error(reason)) => return Err(PumpError::Remote(reason)),
+            Some(wire::Arrival::Meta) => return Ok(()),
+            Some(wire::Arrival::Error(reason)) => return Err(PumpError::Remote(reason)),
             // Nothing else comes before it.
-            Some(wire::Incoming::Data(_) | wire::Incoming::Done) | None => {}
+            Some(wire::Arrival::Data(_) | wire::Arrival::Done) | None => {}
         }
         let message = receiver.recv().await?.ok_or(PumpError::Closed)?;
         machine.handle(message.freeze());
@@ -181,11 +181,11 @@ async fn read_body<R: ChunkReader>(
         let mut done = false;
         while let Some(event) = machine.poll()? {
             match event {
-                wire::Incoming::Data(bytes) => batch.push(bytes),
-                wire::Incoming::Done => done = true,
-                wire::Incoming::Error(reason) => return Err(PumpError::Remote(reason)),
+                wire::Arrival::Data(bytes) => batch.push(bytes),
+                wire::Arrival::Done => done = true,
+                wire::Arrival::Error(reason) => return Err(PumpError::Remote(reason)),
                 // It does not come twice.
-                wire::Incoming::Meta => {}
+                wire::Arrival::Meta => {}
             }
         }
         if machine.received() > before {

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Control, PumpError, Stream,
-    outgoing::{self, FRAMES},
-    parting::part,
+    close::close,
+    reader::{self, FRAMES},
 };
 use crate::{
     files::Source,
@@ -63,7 +63,7 @@ pub async fn send<T: Transport>(
         Ok(spoken) => Ok(Stream { receiver, sender, spoken }),
         Err(error) => {
             // Whether the peer still hears it changes nothing here.
-            let _ = part(receiver, sender, error.last_word()).await;
+            let _ = close(receiver, sender, error.last_word()).await;
             Err(error)
         }
     }
@@ -86,7 +86,7 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     };
     match sent {
         Ok(()) => timeout(ACK_WAIT, reply).await.unwrap_or(Err(PumpError::Stalled)),
-        // What a peer said before it left may be heard after its leaving was felt.
+        // The peer may have said why before it left, and the end of the stream may be noticed first.
         Err(error) if error.is_lost_connection() => match timeout(LATE_REPLY, reply).await {
             Ok(Err(said)) if !said.is_lost_connection() => Err(said),
             _ => Err(error),
@@ -127,15 +127,15 @@ async fn transfer<W: ChunkWriter>(
     }
     let announced = meta.encode()?;
     in_time(control.idle, sender.send(&announced)).await?;
-    let mut chunks = outgoing::start(source.clone(), meta.hash.clone());
+    let mut chunks = reader::start(source.clone(), meta.hash.clone());
     let mut moved = 0;
     let mut count = 1;
     while let Some(chunk) = chunks.recv().await {
         let mut chunk = chunk?;
-        while let Some(batch) = chunk.take(count) {
+        while let Some(messages) = chunk.take(count) {
             let start = Instant::now();
-            in_time(control.idle, sender.send_in_place(batch.buffer, &batch.messages)).await?;
-            moved += batch.bytes;
+            in_time(control.idle, sender.send_in_place(messages.buffer, &messages.places)).await?;
+            moved += messages.bytes;
             control.progress.send_replace(moved);
             count = next_count(count, moved, start.elapsed());
         }

@@ -4,7 +4,15 @@ use std::fmt;
 
 use secret_stream::{Receiver, SecretStream, Sender, Transport};
 
-use super::parting::part;
+use super::close::close;
+use crate::wire::{HEADER_LEN, MAX_DATA};
+
+/// The longest message of the encrypted stream that is taken in, in bytes. A peer announces a message's length in
+/// front of it and can have us hold that much of one: without this limit 16 MiB for each stranger on a topic.
+///
+/// Peers send a frame a message, an original with 64 KiB of the file in it. The protocol lets a stream cut and join
+/// frames as it likes, so there is room for four.
+pub const MAX_MESSAGE: usize = 4 * (HEADER_LEN + MAX_DATA);
 
 /// An encrypted stream between two files, or before the first.
 ///
@@ -36,13 +44,14 @@ impl<T: Transport> Stream<T> {
 
     /// Ends the stream, in the background.
     pub async fn end(self) {
-        let _ = part(self.receiver, self.sender, None).await;
+        let _ = close(self.receiver, self.sender, None).await;
     }
 }
 
 impl<T: Transport> From<SecretStream<T>> for Stream<T> {
     fn from(stream: SecretStream<T>) -> Self {
-        let (receiver, sender) = stream.split();
+        let (mut receiver, sender) = stream.split();
+        receiver.set_max_message(MAX_MESSAGE);
         Self { receiver, sender, spoken: false }
     }
 }

@@ -12,7 +12,7 @@ use super::{Fault, FrameType, HEADER_LEN, frame::parse_header};
 #[derive(Debug, Default)]
 pub struct Decoder {
     input: Bytes,
-    state: State,
+    position: Position,
 }
 
 /// What a decoder found.
@@ -25,14 +25,14 @@ pub enum Piece {
 }
 
 #[derive(Debug)]
-enum State {
+enum Position {
     Header { bytes: [u8; HEADER_LEN], filled: usize },
     Data { left: usize },
     Collect { kind: FrameType, left: usize, payload: BytesMut },
     Failed,
 }
 
-impl Default for State {
+impl Default for Position {
     fn default() -> Self {
         Self::Header { bytes: [0; HEADER_LEN], filled: 0 }
     }
@@ -41,7 +41,7 @@ impl Default for State {
 impl Decoder {
     /// Whether it stands between two frames, with nothing left to read.
     pub fn is_clear(&self) -> bool {
-        self.input.is_empty() && matches!(self.state, State::Header { filled: 0, .. })
+        self.input.is_empty() && matches!(self.position, Position::Header { filled: 0, .. })
     }
 
     /// Takes the next bytes of the stream.
@@ -63,8 +63,8 @@ impl Decoder {
     /// further calls return `None`.
     pub fn poll(&mut self) -> Result<Option<Piece>, Fault> {
         loop {
-            match &mut self.state {
-                State::Header { bytes, filled } => {
+            match &mut self.position {
+                Position::Header { bytes, filled } => {
                     let taken = self.input.split_to(self.input.len().min(HEADER_LEN - *filled));
                     bytes[*filled..*filled + taken.len()].copy_from_slice(&taken);
                     *filled += taken.len();
@@ -72,32 +72,32 @@ impl Decoder {
                         return Ok(None);
                     }
                     let parsed = parse_header(*bytes);
-                    self.state = match parsed {
+                    self.position = match parsed {
                         Ok((FrameType::Data, 0)) => {
-                            self.state = State::default();
+                            self.position = Position::default();
                             return Ok(Some(Piece::Data(Bytes::new())));
                         }
-                        Ok((FrameType::Data, left)) => State::Data { left },
-                        Ok((kind, left)) => State::Collect { kind, left, payload: BytesMut::new() },
+                        Ok((FrameType::Data, left)) => Position::Data { left },
+                        Ok((kind, left)) => Position::Collect { kind, left, payload: BytesMut::new() },
                         Err(fault) => {
-                            self.state = State::Failed;
+                            self.position = Position::Failed;
                             self.input = Bytes::new();
                             return Err(fault);
                         }
                     };
                 }
-                State::Data { left } => {
+                Position::Data { left } => {
                     if self.input.is_empty() {
                         return Ok(None);
                     }
                     let piece = self.input.split_to(self.input.len().min(*left));
                     *left -= piece.len();
                     if *left == 0 {
-                        self.state = State::default();
+                        self.position = Position::default();
                     }
                     return Ok(Some(Piece::Data(piece)));
                 }
-                State::Collect { kind, left, payload } => {
+                Position::Collect { kind, left, payload } => {
                     let piece = self.input.split_to(self.input.len().min(*left));
                     *left -= piece.len();
                     if *left > 0 {
@@ -111,10 +111,10 @@ impl Decoder {
                         payload.extend_from_slice(&piece);
                         std::mem::take(payload).freeze()
                     };
-                    self.state = State::default();
+                    self.position = Position::default();
                     return Ok(Some(Piece::Frame(kind, payload)));
                 }
-                State::Failed => {
+                Position::Failed => {
                     self.input = Bytes::new();
                     return Ok(None);
                 }

@@ -23,5 +23,5 @@ pub use decoder::{Decoder, Piece};
 pub use fault::Fault;
 pub use frame::{DONE, FrameType, HEADER_LEN, MAX_DATA, MAX_META, MAX_REASON, encode, header};
 pub use meta::Meta;
-pub use receiving::{Incoming, Receiving};
+pub use receiving::{Arrival, Receiving};
 pub use sending::{Reply, Sending};

@@ -9,13 +9,13 @@ use super::{Decoder, Fault, FrameType, Meta, Piece};
 pub struct Receiving {
     offer: Meta,
     decoder: Decoder,
-    state: State,
+    stage: Stage,
     received: u64,
 }
 
 /// What came from the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub enum Arrival {
     /// The metadata, equal to the offer.
     Meta,
     /// The next bytes of the file; never empty.
@@ -27,7 +27,7 @@ pub enum Incoming {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Stage {
     Meta,
     Data,
     Ended,
@@ -37,7 +37,7 @@ enum State {
 impl Receiving {
     /// A receiver of what `offer` says.
     pub fn new(offer: Meta) -> Self {
-        Self { offer, decoder: Decoder::default(), state: State::Meta, received: 0 }
+        Self { offer, decoder: Decoder::default(), stage: Stage::Meta, received: 0 }
     }
 
     /// What the offer says.
@@ -64,13 +64,13 @@ impl Receiving {
     ///
     /// # Errors
     /// The first fault, after which nothing more comes out.
-    pub fn poll(&mut self) -> Result<Option<Incoming>, Fault> {
-        if self.state == State::Failed {
+    pub fn poll(&mut self) -> Result<Option<Arrival>, Fault> {
+        if self.stage == Stage::Failed {
             return Ok(None);
         }
         let next = self.next();
-        if matches!(next, Err(_) | Ok(Some(Incoming::Error(_)))) {
-            self.state = State::Failed;
+        if matches!(next, Err(_) | Ok(Some(Arrival::Error(_)))) {
+            self.stage = Stage::Failed;
         }
         next
     }
@@ -80,15 +80,15 @@ impl Receiving {
         if actual == self.offer.hash { Ok(()) } else { Err(Fault::HashDiffers { actual: actual.to_owned() }) }
     }
 
-    fn next(&mut self) -> Result<Option<Incoming>, Fault> {
+    fn next(&mut self) -> Result<Option<Arrival>, Fault> {
         while let Some(piece) = self.decoder.poll()? {
-            match (self.state, piece) {
-                (State::Meta, Piece::Frame(FrameType::Meta, payload)) => {
+            match (self.stage, piece) {
+                (Stage::Meta, Piece::Frame(FrameType::Meta, payload)) => {
                     self.offer.check(&Meta::decode(&payload)?)?;
-                    self.state = State::Data;
-                    return Ok(Some(Incoming::Meta));
+                    self.stage = Stage::Data;
+                    return Ok(Some(Arrival::Meta));
                 }
-                (State::Data, Piece::Data(bytes)) => {
+                (Stage::Data, Piece::Data(bytes)) => {
                     let size = self.offer.size;
                     let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                     if len > size - self.received {
@@ -96,19 +96,19 @@ impl Receiving {
                     }
                     self.received += len;
                     if len > 0 {
-                        return Ok(Some(Incoming::Data(bytes)));
+                        return Ok(Some(Arrival::Data(bytes)));
                     }
                 }
-                (State::Data, Piece::Frame(FrameType::Done, _)) => {
+                (Stage::Data, Piece::Frame(FrameType::Done, _)) => {
                     let (received, size) = (self.received, self.offer.size);
                     if received < size {
                         return Err(Fault::TooFewBytes { received, size });
                     }
-                    self.state = State::Ended;
-                    return Ok(Some(Incoming::Done));
+                    self.stage = Stage::Ended;
+                    return Ok(Some(Arrival::Done));
                 }
                 (_, Piece::Frame(FrameType::Error, reason)) => {
-                    return Ok(Some(Incoming::Error(String::from_utf8_lossy(&reason).into_owned())));
+                    return Ok(Some(Arrival::Error(String::from_utf8_lossy(&reason).into_owned())));
                 }
                 (_, Piece::Frame(kind, _)) => return Err(Fault::OutOfOrder { kind }),
                 (_, Piece::Data(_)) => return Err(Fault::OutOfOrder { kind: FrameType::Data }),
@@ -141,7 +141,7 @@ mod tests {
         encode(FrameType::Data, bytes)
     }
 
-    fn receive(frames: &[Vec<u8>]) -> Result<Vec<Incoming>, Fault> {
+    fn receive(frames: &[Vec<u8>]) -> Result<Vec<Arrival>, Fault> {
         let mut receiving = Receiving::new(offer());
         receiving.handle(frames.concat().into());
         let mut events = Vec::new();
@@ -151,14 +151,14 @@ mod tests {
         Ok(events)
     }
 
-    fn file(bytes: &'static [u8]) -> Incoming {
-        Incoming::Data(Bytes::from_static(bytes))
+    fn file(bytes: &'static [u8]) -> Arrival {
+        Arrival::Data(Bytes::from_static(bytes))
     }
 
     #[test]
     fn a_whole_file_comes_out_in_order() {
         let events = receive(&[meta_frame(), data(b"a"), data(b""), data(b"bc"), DONE.to_vec()]);
-        assert_eq!(events, Ok(vec![Incoming::Meta, file(b"a"), file(b"bc"), Incoming::Done]));
+        assert_eq!(events, Ok(vec![Arrival::Meta, file(b"a"), file(b"bc"), Arrival::Done]));
     }
 
     #[test]
@@ -216,9 +216,9 @@ mod tests {
     #[test]
     fn the_sender_may_give_up_at_any_time() {
         let error = encode(FrameType::Error, b"disk \xff gone");
-        let reason = Incoming::Error("disk \u{fffd} gone".into());
+        let reason = Arrival::Error("disk \u{fffd} gone".into());
         assert_eq!(receive(&[error.clone(), meta_frame()]), Ok(vec![reason.clone()]));
-        assert_eq!(receive(&[meta_frame(), error]), Ok(vec![Incoming::Meta, reason]));
+        assert_eq!(receive(&[meta_frame(), error]), Ok(vec![Arrival::Meta, reason]));
     }
 
     #[test]
@@ -231,7 +231,7 @@ mod tests {
     }
 
     /// Everything that comes of `runs`, neighbouring bytes joined, and how it ended.
-    fn outcome(runs: &[&[u8]]) -> (Vec<Incoming>, Option<Fault>) {
+    fn outcome(runs: &[&[u8]]) -> (Vec<Arrival>, Option<Fault>) {
         let mut receiving = Receiving::new(offer());
         let mut events = Vec::new();
         for run in runs {
@@ -239,9 +239,9 @@ mod tests {
             loop {
                 match receiving.poll() {
                     Ok(None) => break,
-                    Ok(Some(Incoming::Data(bytes))) => match events.last_mut() {
-                        Some(Incoming::Data(before)) => *before = [&before[..], &bytes].concat().into(),
-                        _ => events.push(Incoming::Data(bytes)),
+                    Ok(Some(Arrival::Data(bytes))) => match events.last_mut() {
+                        Some(Arrival::Data(before)) => *before = [&before[..], &bytes].concat().into(),
+                        _ => events.push(Arrival::Data(bytes)),
                     },
                     Ok(Some(event)) => events.push(event),
                     Err(fault) => return (events, Some(fault)),
@@ -273,10 +273,10 @@ mod tests {
             let (events, fault) = outcome(&runs);
             for (place, event) in events.iter().enumerate() {
                 match event {
-                    Incoming::Meta => prop_assert_eq!(place, 0),
-                    Incoming::Data(bytes) => prop_assert!(place == 1 && bytes.len() <= 3),
-                    Incoming::Done => prop_assert!(matches!(&events[1], Incoming::Data(bytes) if bytes.len() == 3)),
-                    Incoming::Error(_) => prop_assert_eq!(place, events.len() - 1),
+                    Arrival::Meta => prop_assert_eq!(place, 0),
+                    Arrival::Data(bytes) => prop_assert!(place == 1 && bytes.len() <= 3),
+                    Arrival::Done => prop_assert!(matches!(&events[1], Arrival::Data(bytes) if bytes.len() == 3)),
+                    Arrival::Error(_) => prop_assert_eq!(place, events.len() - 1),
                 }
             }
             // A byte too many may come in a run of its own, after those before it came out.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 
-use ats_p2p::ats::{Client, Error, Event, Subscription};
+use ats_p2p::ats::{Client, Error, Event, Events, Subscription};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -85,7 +85,8 @@ fn a_trusted_service_is_spoken_to() {
         runtime.block_on(async {
             let client = client(&url);
             assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
-            let event = client.events(Subscription::default()).next().await;
+            let events = Events::start(&client, Subscription::default());
+            let event = events.listen().0.next().await;
             assert!(matches!(event, Event::Connected), "{event:?}");
         });
         return;
@@ -113,7 +114,8 @@ async fn a_service_that_nobody_vouches_for_is_not() {
     let error = client.health().await.expect_err("not trusted");
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
-    match client.events(Subscription::default()).next().await {
+    let events = Events::start(&client, Subscription::default());
+    match events.listen().0.next().await {
         Event::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),
         other => panic!("not disconnected but {other:?}"),
     }

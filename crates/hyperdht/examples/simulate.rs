@@ -2,14 +2,14 @@
 //! findable, and does anybody's memory grow?
 //!
 //! ```text
-//! cargo run --release -p hyperdht --features simulation --example simulate -- \
+//! cargo run --release -p hyperdht --features testing --example simulate -- \
 //!     --nodes 1000 --hours 24 --churn 0.3
 //! ```
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hyperdht::simulation::{Town, TownConfig, Visitor};
+use hyperdht::testing::{ChurnConfig, ChurningNetwork, Visitor};
 use secret_stream::KeyPair;
 
 /// Announcements made at the start, and again as a swarm does.
@@ -20,7 +20,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(10 * 60);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 struct Options {
-    town: TownConfig,
+    network: ChurnConfig,
     hours: f64,
 }
 
@@ -39,48 +39,48 @@ async fn main() -> ExitCode {
     if run(options).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn run(Options { town: config, hours }: Options) -> bool {
+async fn run(Options { network: config, hours }: Options) -> bool {
     let started = Instant::now();
-    let mut town = Town::new(config).await;
+    let mut network = ChurningNetwork::new(config).await;
     println!(
         "{} nodes after {} s, {:.1} s of ours; {} % replaced every 10 min, {} % loss",
         config.nodes,
-        town.age().as_secs(),
+        network.age().as_secs(),
         started.elapsed().as_secs_f64(),
         config.churn * 100.0,
         config.loss * 100.0
     );
-    let (announcer, server, seeker) = (town.visitor(false), town.visitor(false), town.visitor(true));
-    town.live(Duration::from_secs(10)).await;
+    let (announcer, server, seeker) = (network.visitor(false), network.visitor(false), network.visitor(true));
+    network.live(Duration::from_secs(10)).await;
     let keys: Vec<_> = (0..TOPICS).map(|i| KeyPair::from_seed(&[i; 32])).collect();
     let server_keys = KeyPair::from_seed(&[200; 32]);
-    let listening = town.meanwhile(server.listen(server_keys.clone())).await;
+    let listening = network.meanwhile(server.listen(server_keys.clone())).await;
 
     let mut tally = Tally::default();
-    let end = town.age() + Duration::from_secs_f64(hours * 3600.0);
-    let (mut announced, mut counted) = (None, town.age());
+    let end = network.age() + Duration::from_secs_f64(hours * 3600.0);
+    let (mut announced, mut counted) = (None, network.age());
     let mut topic = 0;
     println!(
         "  hour   lookups  found   server  found    nodes  table entries  under way  stored  most of one"
     );
-    while town.age() < end {
-        if announced.is_none_or(|at| town.age() >= at + ANNOUNCE_EVERY) {
-            announced = Some(town.age());
+    while network.age() < end {
+        if announced.is_none_or(|at| network.age() >= at + ANNOUNCE_EVERY) {
+            announced = Some(network.age());
             for (i, keys) in (0..TOPICS).zip(&keys) {
-                if town.meanwhile(announcer.announce([i; 32], keys)).await.is_err() {
+                if network.meanwhile(announcer.announce([i; 32], keys)).await.is_err() {
                     println!("topic {i} was announced nowhere");
                 }
             }
         }
-        tally.look(&mut town, &seeker, topic, &keys, &server_keys).await;
+        tally.look(&mut network, &seeker, topic, &keys, &server_keys).await;
         topic = (topic + 1) % TOPICS;
-        town.live(LOOK_EVERY).await;
-        if town.age() >= counted + Duration::from_secs(3600) || town.age() >= end {
-            counted = town.age();
-            let census = town.census();
+        network.live(LOOK_EVERY).await;
+        if network.age() >= counted + Duration::from_secs(3600) || network.age() >= end {
+            counted = network.age();
+            let census = network.census();
             println!(
                 "{:6.2}  {:8}  {:5}  {:7}  {:5}  {:7}  {:13}  {:9}  {:6}  {:11}",
-                town.age().as_secs_f64() / 3600.0,
+                network.age().as_secs_f64() / 3600.0,
                 tally.lookups,
                 tally.found,
                 tally.server_lookups,
@@ -95,12 +95,13 @@ async fn run(Options { town: config, hours }: Options) -> bool {
     }
     drop(listening);
     println!(
-        "{} of {} lookups found the announcement, {} of {} the server; {} nodes left and as many joined; {:.0} s",
+        "{} of {} lookups found the announcement, {} of {} the server; \
+         {} nodes left and as many joined; {:.0} s",
         tally.found,
         tally.lookups,
         tally.server_found,
         tally.server_lookups,
-        town.left(),
+        network.left(),
         started.elapsed().as_secs_f64()
     );
     tally.found == tally.lookups && tally.server_found == tally.server_lookups
@@ -117,7 +118,7 @@ struct Tally {
 impl Tally {
     async fn look(
         &mut self,
-        town: &mut Town,
+        network: &mut ChurningNetwork,
         seeker: &Visitor,
         topic: u8,
         keys: &[KeyPair],
@@ -125,27 +126,27 @@ impl Tally {
     ) {
         let wanted = keys[usize::from(topic)].public_key();
         self.lookups += 1;
-        self.found += u32::from(town.meanwhile(seeker.finds([topic; 32], &wanted)).await);
+        self.found += u32::from(network.meanwhile(seeker.finds([topic; 32], &wanted)).await);
         self.server_lookups += 1;
-        self.server_found += u32::from(town.meanwhile(seeker.finds_server(&server.public_key())).await);
+        self.server_found += u32::from(network.meanwhile(seeker.finds_server(&server.public_key())).await);
     }
 }
 
 fn options() -> Result<Options, String> {
-    let mut town = TownConfig { nodes: 1000, churn: 0.3, loss: 0.0, seed: 1 };
+    let mut network = ChurnConfig { nodes: 1000, churn: 0.3, loss: 0.0, seed: 1 };
     let mut hours = 24.0;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
         let wrong = |_| format!("{flag} {value}: no such number");
         match flag.as_str() {
-            "--nodes" => town.nodes = value.parse().map_err(|_| wrong(()))?,
+            "--nodes" => network.nodes = value.parse().map_err(|_| wrong(()))?,
             "--hours" => hours = value.parse().map_err(|_| wrong(()))?,
-            "--churn" => town.churn = value.parse().map_err(|_| wrong(()))?,
-            "--loss" => town.loss = value.parse().map_err(|_| wrong(()))?,
-            "--seed" => town.seed = value.parse().map_err(|_| wrong(()))?,
+            "--churn" => network.churn = value.parse().map_err(|_| wrong(()))?,
+            "--loss" => network.loss = value.parse().map_err(|_| wrong(()))?,
+            "--seed" => network.seed = value.parse().map_err(|_| wrong(()))?,
             _ => return Err(format!("there is no option {flag}")),
         }
     }
-    Ok(Options { town, hours })
+    Ok(Options { network, hours })
 }

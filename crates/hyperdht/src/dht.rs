@@ -9,7 +9,11 @@ use tokio::sync::watch;
 
 use crate::command;
 use crate::config::Config;
-use crate::connect;
+use crate::connect::client;
+use crate::connect::context::{Context, Shared};
+use crate::connect::{
+    ConnectError, ConnectOptions, Connection, ListenError, PeerAddress, Server, ServerOptions,
+};
 use crate::crypto::hash;
 use crate::encoding::Writer;
 use crate::error::Error;
@@ -29,7 +33,7 @@ pub struct Dht {
     handle: Handle,
     key_pair: KeyPair,
     /// What its servers and connections share.
-    peers: Arc<connect::Shared>,
+    peers: Arc<Shared>,
 }
 
 impl Dht {
@@ -226,9 +230,31 @@ impl Dht {
         Ok(newest)
     }
 
+    /// Starts a server that peers reach by the public key of `keys`. Returns once it was
+    /// announced, or once that has failed; it is tried again for as long as the server lives.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn listen(&self, keys: KeyPair, options: ServerOptions) -> Result<Server, ListenError> {
+        Server::listen(self.context(), keys, options).await
+    }
+
+    /// Connects to the server of a public key. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// [`ConnectError`], after ten to twenty seconds at the latest in most cases.
+    pub async fn connect(
+        &self,
+        peer: impl Into<PeerAddress>,
+        options: ConnectOptions,
+    ) -> Result<Connection, ConnectError> {
+        // Boxed: it is large, and callers hold it inside futures of their own.
+        Box::pin(client::connect(&self.context(), self.key_pair(), peer.into(), options)).await
+    }
+
     /// What servers and connections of this node work with.
-    pub(crate) fn context(&self) -> connect::Context {
-        connect::Context { handle: self.handle.clone(), shared: self.peers.clone() }
+    pub(crate) fn context(&self) -> Context {
+        Context { handle: self.handle.clone(), shared: self.peers.clone() }
     }
 
     /// Makes the servers unfindable and closes the sockets until [`Dht::resume`].

@@ -4,15 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
 use crate::pool::{Pool, PoolSocket};
-use crate::router::Router;
+use crate::router::ServerRequest;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
-use crate::store::Forwards;
 
 /// What a node knows of itself and its network right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,17 +34,26 @@ pub struct Network {
     /// Counts changes of the network's state: health, interfaces, wakeups. Whoever stays
     /// findable announces again when it moves.
     pub changes: u64,
+    /// [`Dht::suspend`](crate::Dht::suspend) was called.
     pub suspended: bool,
+    /// The node has ended.
     pub destroyed: bool,
+}
+
+impl Network {
+    /// The socket that requests leave by: the server socket once it is reached from outside.
+    pub(crate) fn via(&self) -> Via {
+        if self.firewalled { Via::Client } else { Via::Server }
+    }
 }
 
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
-    sockets: watch::Receiver<Option<Sockets>>,
+    sockets: watch::Receiver<Option<NodeSockets>>,
     pool: Pool,
     /// What sockets are bound to.
     host: IpAddr,
@@ -53,16 +62,16 @@ pub struct Handle {
 
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
-pub struct Sockets {
+pub(crate) struct NodeSockets {
     /// At the port others reach the node at.
     pub server: Socket,
     /// At a random port.
     pub client: Socket,
 }
 
-impl Sockets {
+impl NodeSockets {
     /// Which of the two a datagram came on.
-    pub fn via(&self, socket: SocketId) -> Option<Via> {
+    pub(crate) fn via(&self, socket: SocketId) -> Option<Via> {
         if socket == self.server.id() {
             Some(Via::Server)
         } else if socket == self.client.id() {
@@ -79,8 +88,6 @@ static NEXT_TICKET: AtomicU64 = AtomicU64::new(0);
 /// Names a request or query of a caller, so that it can be cancelled.
 pub(crate) type Ticket = u64;
 
-pub(crate) type WithRouter = Box<dyn FnOnce(&mut Router, &mut Forwards) + Send>;
-
 pub(crate) enum Command {
     /// For the state machines; the others concern the sockets.
     Instruction(Box<Instruction>),
@@ -90,17 +97,49 @@ pub(crate) enum Command {
 }
 
 pub(crate) enum Instruction {
-    Request { ticket: Ticket, request: Request, answer: oneshot::Sender<Result<Reply, RequestError>> },
+    Request {
+        ticket: Ticket,
+        request: Request,
+        answer: oneshot::Sender<Result<Reply, RequestError>>,
+    },
     CancelRequest(Ticket),
-    Query { ticket: Ticket, spec: QuerySpec, events: mpsc::UnboundedSender<QueryEvent> },
+    Query {
+        ticket: Ticket,
+        spec: QuerySpec,
+        events: mpsc::UnboundedSender<QueryEvent>,
+    },
     CancelQuery(Ticket),
-    Answer { incoming: Incoming, answer: Answer },
-    Router(WithRouter),
-    Forget { target: Id, public_key: PublicKey },
+    Answer {
+        incoming: Incoming,
+        answer: Answer,
+    },
+    /// Tells whether the server is new.
+    AddServer {
+        target: Id,
+        record: Bytes,
+        requests: mpsc::Sender<ServerRequest>,
+        done: oneshot::Sender<bool>,
+    },
+    RemoveServer(Id),
+    /// Where a server announced itself from, if it did so at this node.
+    AnnouncedFrom {
+        target: Id,
+        answer: oneshot::Sender<Option<SocketAddrV4>>,
+    },
+    Forget {
+        target: Id,
+        public_key: PublicKey,
+    },
     Bootstrap(Vec<SocketAddrV4>),
     AddNodes(Vec<SocketAddrV4>),
     Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
     Traffic(oneshot::Sender<Traffic>),
+}
+
+impl From<Instruction> for Command {
+    fn from(instruction: Instruction) -> Self {
+        Self::Instruction(Box::new(instruction))
+    }
 }
 
 #[derive(Debug)]
@@ -113,7 +152,7 @@ impl Handle {
     pub(crate) fn new(
         commands: mpsc::UnboundedSender<Command>,
         network: watch::Receiver<Network>,
-        sockets: watch::Receiver<Option<Sockets>>,
+        sockets: watch::Receiver<Option<NodeSockets>>,
         pool: Pool,
         host: IpAddr,
         udx: Udx,
@@ -123,7 +162,7 @@ impl Handle {
 
     /// Sends a request and waits for its answer, which may carry an error of the protocol.
     /// Dropping the future cancels it.
-    pub async fn request(&self, request: Request) -> Result<Reply, RequestError> {
+    pub(crate) async fn request(&self, request: Request) -> Result<Reply, RequestError> {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
         self.instruct(Instruction::Request { ticket, request, answer });
@@ -134,12 +173,12 @@ impl Handle {
     }
 
     /// Asks whether somebody is there.
-    pub async fn ping(&self, to: SocketAddrV4) -> Result<Reply, RequestError> {
+    pub(crate) async fn ping(&self, to: SocketAddrV4) -> Result<Reply, RequestError> {
         self.request(Request::ping(to)).await
     }
 
     /// Starts a query. Dropping it cancels it.
-    pub fn query(&self, spec: QuerySpec) -> Query {
+    pub(crate) fn query(&self, spec: QuerySpec) -> Query {
         let ticket = next_ticket();
         let (events, receiver) = mpsc::unbounded_channel();
         self.instruct(Instruction::Query { ticket, spec, events });
@@ -147,64 +186,76 @@ impl Handle {
     }
 
     /// Answers a request that was put aside when it came.
-    pub fn answer(&self, incoming: Incoming, answer: Answer) {
+    pub(crate) fn answer(&self, incoming: Incoming, answer: Answer) {
         self.instruct(Instruction::Answer { incoming, answer });
     }
 
-    /// Runs `f` inside the node's task.
-    pub fn with_router(&self, f: impl FnOnce(&mut Router, &mut Forwards) + Send + 'static) {
-        self.instruct(Instruction::Router(Box::new(f)));
+    /// Hands requests for the server at `target` to `requests` from now on, and gives `record` to those who
+    /// look for it. False if there is such a server already; `None` if the node is gone.
+    pub(crate) async fn add_server(
+        &self,
+        target: Id,
+        record: Bytes,
+        requests: mpsc::Sender<ServerRequest>,
+    ) -> Option<bool> {
+        self.ask(|done| Instruction::AddServer { target, record, requests, done }.into()).await
+    }
+
+    /// Hands no more requests to the server at `target`.
+    pub(crate) fn remove_server(&self, target: Id) {
+        self.instruct(Instruction::RemoveServer(target));
+    }
+
+    /// Where a server announced itself from, if it did so at this node.
+    pub(crate) async fn announced_from(&self, target: Id) -> Option<SocketAddrV4> {
+        self.ask(|answer| Instruction::AnnouncedFrom { target, answer }.into()).await.flatten()
     }
 
     /// Forgets what this node keeps of a peer of its own that goes.
-    pub fn forget(&self, target: Id, public_key: PublicKey) {
+    pub(crate) fn forget(&self, target: Id, public_key: PublicKey) {
         self.instruct(Instruction::Forget { target, public_key });
     }
 
-    pub fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
+    pub(crate) fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
         self.instruct(Instruction::Bootstrap(nodes));
     }
 
-    pub fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
+    pub(crate) fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
         self.instruct(Instruction::AddNodes(nodes));
     }
 
     /// The nodes of the routing table, the one heard last first.
-    pub async fn nodes(&self) -> Vec<SocketAddrV4> {
-        self.ask(|answer| Command::Instruction(Box::new(Instruction::Nodes(answer))))
-            .await
-            .unwrap_or_default()
+    pub(crate) async fn nodes(&self) -> Vec<SocketAddrV4> {
+        self.ask(|answer| Instruction::Nodes(answer).into()).await.unwrap_or_default()
     }
 
     /// What the node asked of others so far.
-    pub async fn traffic(&self) -> Traffic {
-        self.ask(|answer| Command::Instruction(Box::new(Instruction::Traffic(answer))))
-            .await
-            .unwrap_or_default()
+    pub(crate) async fn traffic(&self) -> Traffic {
+        self.ask(|answer| Instruction::Traffic(answer).into()).await.unwrap_or_default()
     }
 
     /// Closes the sockets until [`Handle::resume`]; requests and queries fail.
-    pub async fn suspend(&self) {
+    pub(crate) async fn suspend(&self) {
         let _ = self.ask(Command::Suspend).await;
     }
 
     /// Binds the sockets again, to the ports they had if those are free.
-    pub async fn resume(&self) -> io::Result<()> {
+    pub(crate) async fn resume(&self) -> io::Result<()> {
         self.ask(Command::Resume).await.unwrap_or(Ok(()))
     }
 
     /// Ends the node's task.
-    pub async fn destroy(&self) {
+    pub(crate) async fn destroy(&self) {
         let _ = self.ask(Command::Destroy).await;
     }
 
     /// The instance whose sockets these are; streams are made there.
-    pub fn udx(&self) -> &Udx {
+    pub(crate) fn udx(&self) -> &Udx {
         &self.udx
     }
 
     /// The socket of that name; `None` while suspended and at the end.
-    pub fn socket(&self, via: Via) -> Option<Socket> {
+    pub(crate) fn socket(&self, via: Via) -> Option<Socket> {
         match via {
             Via::Server => self.sockets.borrow().as_ref().map(|sockets| sockets.server.clone()),
             Via::Client => self.sockets.borrow().as_ref().map(|sockets| sockets.client.clone()),
@@ -216,7 +267,7 @@ impl Handle {
     ///
     /// # Errors
     /// What the system says, or that the node is suspended or gone.
-    pub async fn open_socket(&self) -> io::Result<PoolSocket> {
+    pub(crate) async fn open_socket(&self) -> io::Result<PoolSocket> {
         let socket = self.udx.bind((self.host, 0).into()).await?;
         let opened = self.pool.insert(socket);
         // Looked at last: a node that is suspended meanwhile closes it, or it is dropped here.
@@ -225,17 +276,17 @@ impl Handle {
     }
 
     /// Waits until `condition` holds. False if the node ends first.
-    pub async fn wait_for(&self, condition: impl FnMut(&Network) -> bool) -> bool {
+    pub(crate) async fn wait_for(&self, condition: impl FnMut(&Network) -> bool) -> bool {
         self.network.clone().wait_for(condition).await.is_ok_and(|network| !network.destroyed)
     }
 
     /// What the node knows of itself, now.
-    pub fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         self.network.borrow().clone()
     }
 
     /// The same, to be woken by its changes.
-    pub fn watch(&self) -> watch::Receiver<Network> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Network> {
         self.network.clone()
     }
 
@@ -247,7 +298,7 @@ impl Handle {
     }
 
     fn instruct(&self, instruction: Instruction) {
-        self.send(Command::Instruction(Box::new(instruction)));
+        self.send(instruction.into());
     }
 
     /// A node that is gone drops what is sent to it, and with it the sender of its answer.

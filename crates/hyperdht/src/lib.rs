@@ -7,9 +7,13 @@
 //! - `router`: handshakes that pass through this node
 //! - `connect`: how this node's own servers and clients connect
 //! - `relay`: a third peer that passes a connection's packets on
-//! - `machine`: all of these in one; `node`: the task that drives it over `udx` sockets
+//! - `machine`: all of these in one, without I/O; `callers`: who waits for what of it
+//! - `node`: the task that drives it over `udx` sockets; `handle`: how other tasks speak to that
+
+#![deny(missing_docs, unreachable_pub, clippy::use_self)]
 
 mod address;
+mod callers;
 mod command;
 mod config;
 pub mod connect;
@@ -17,34 +21,34 @@ mod crypto;
 mod dht;
 mod encoding;
 mod error;
-#[cfg(any(test, feature = "simulation"))]
-pub mod fuzzing;
+mod generations;
 mod handle;
 mod id;
 mod limit;
 mod lookup;
 mod machine;
+mod network_interfaces;
 mod node;
 mod pool;
+mod primary_address;
 pub mod relay;
 mod resolve;
 mod router;
 mod rpc;
-#[cfg(any(test, feature = "simulation"))]
-pub mod simulation;
-pub mod store;
-mod surroundings;
+mod store;
+mod sync;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod testnet;
 mod write;
 
-#[cfg(test)]
-mod vectors;
-
 pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::Dht;
+pub use encoding::Malformed;
 pub use error::Error;
 pub use handle::{Network, Query};
 pub use id::{Id, node_id};
 pub use lookup::{AnnounceOptions, Lookup, LookupAnswer};
+pub use primary_address::primary_address;
 pub use rpc::{Reply, RequestError, Token, Traffic, Via};
 pub use store::message::{MutableRecord, Peer};

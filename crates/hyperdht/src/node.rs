@@ -7,16 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use udx::{Datagram, Datagrams, Socket, Udx};
 
+use crate::callers::Callers;
 use crate::config::{Bootstrap, Config};
-use crate::handle::{Command, Handle, Network, Sockets};
+use crate::handle::{Command, Handle, Network, NodeSockets};
 use crate::machine::Machine;
+use crate::network_interfaces::NetworkInterfaces;
 use crate::pool::Pool;
 use crate::resolve::resolve;
 use crate::rpc::{Event, RpcConfig, Via};
 use crate::store::Now;
-use crate::surroundings::Surroundings;
 
-/// Ports tried from the one wished for, before any free one is taken.
+/// NodePorts tried from the one wished for, before any free one is taken.
 const PORTS: u16 = 5;
 /// How often the bootstrap nodes' names are looked up again, at most.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
@@ -27,17 +28,18 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the DHT has IPv4 alone"));
     }
     let (udx, datagrams) = Udx::spawn(udx::Config::default());
-    let mut ports = Ports { server: config.port, client: 0, exact: config.exact_port };
+    let mut ports = NodePorts { server: config.port, client: 0, exact: config.exact_port };
     let sockets = ports.bind(&udx, config.host).await?;
 
     let now = Instant::now();
     let (commands, receiver) = mpsc::unbounded_channel();
     let mut machine = Machine::new(now, rpc_config(config), seed()?, seed()?);
     machine.rpc.bind(now, sockets.server.local_addr().port());
-    let node = Node {
+    let node = NodeTask {
         network: watch::Sender::new(machine.network()),
         bound: watch::Sender::new(Some(sockets.clone())),
         machine,
+        callers: Callers::default(),
         udx,
         sockets: Some(sockets),
         pool: Pool::default(),
@@ -46,37 +48,38 @@ pub(crate) async fn start(config: &Config) -> io::Result<Handle> {
         resolved: None,
         host: config.host,
         ports,
-        surroundings: Surroundings::new(now),
+        interfaces: NetworkInterfaces::new(now),
     };
     let handle = node.handle(commands);
     tokio::spawn(node.run(receiver, datagrams));
     Ok(handle)
 }
 
-struct Node {
+struct NodeTask {
     machine: Machine,
+    callers: Callers,
     udx: Udx,
     /// `None` while suspended.
-    sockets: Option<Sockets>,
+    sockets: Option<NodeSockets>,
     pool: Pool,
     /// Weak, so that the node ends when nobody else can reach it.
     commands: mpsc::WeakUnboundedSender<Command>,
     bootstrap: Vec<Bootstrap>,
     resolved: Option<Instant>,
     host: IpAddr,
-    ports: Ports,
+    ports: NodePorts,
     network: watch::Sender<Network>,
-    bound: watch::Sender<Option<Sockets>>,
-    surroundings: Surroundings,
+    bound: watch::Sender<Option<NodeSockets>>,
+    interfaces: NetworkInterfaces,
 }
 
-impl Node {
+impl NodeTask {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut datagrams: Datagrams) {
         self.resolve_bootstrap();
         loop {
             self.settle();
             let rpc = self.machine.rpc.poll_timeout();
-            let wake = rpc.into_iter().chain([self.surroundings.next()]).min();
+            let wake = rpc.into_iter().chain([self.interfaces.next()]).min();
             let sleep = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -116,7 +119,7 @@ impl Node {
 
     fn handle_timeout(&mut self) {
         let now = Instant::now();
-        let change = self.surroundings.look(now);
+        let change = self.interfaces.look(now);
         if change.slept && self.sockets.is_some() {
             self.machine.rpc.wakeup(now);
         }
@@ -129,7 +132,7 @@ impl Node {
     async fn handle_command(&mut self, command: Command) {
         match command {
             Command::Instruction(instruction) => {
-                self.machine.handle_instruction(Instant::now(), *instruction);
+                self.callers.instruct(&mut self.machine, Instant::now(), *instruction);
             }
             Command::Suspend(done) => {
                 self.suspend().await;
@@ -147,9 +150,9 @@ impl Node {
     fn settle(&mut self) {
         let now = Now { instant: Instant::now(), unix_millis: unix_millis() };
         while let Some(event) = self.machine.poll_event(now) {
-            match event {
-                Event::ResolveBootstrap => self.resolve_bootstrap(),
-                Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate => {
+            match self.callers.tell(event) {
+                Some(Event::ResolveBootstrap) => self.resolve_bootstrap(),
+                Some(event @ (Event::Ready | Event::Persistent | Event::Ephemeral | Event::NatUpdate)) => {
                     tracing::debug!(?event, seen_as = ?self.machine.rpc.seen_as(), "DHT node");
                 }
                 _ => {}
@@ -234,14 +237,14 @@ impl Node {
 }
 
 /// The ports of a node: those wished for, later those it had.
-struct Ports {
+struct NodePorts {
     server: u16,
     client: u16,
     exact: bool,
 }
 
-impl Ports {
-    async fn bind(&mut self, udx: &Udx, host: IpAddr) -> io::Result<Sockets> {
+impl NodePorts {
+    async fn bind(&mut self, udx: &Udx, host: IpAddr) -> io::Result<NodeSockets> {
         let server = self.bind_server(udx, host).await?;
         let client = match udx.bind((host, self.client).into()).await {
             Ok(client) => client,
@@ -249,7 +252,7 @@ impl Ports {
         };
         self.server = server.local_addr().port();
         self.client = client.local_addr().port();
-        Ok(Sockets { server, client })
+        Ok(NodeSockets { server, client })
     }
 
     async fn bind_server(&self, udx: &Udx, host: IpAddr) -> io::Result<Socket> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use udx::{Socket, SocketId};
 
 use crate::rpc::Via;
+use crate::sync::lock;
 
 /// Probes that wait to be taken; more say nothing new.
 const MAX_PROBES: usize = 16;
@@ -21,16 +22,16 @@ static NEXT_NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// The further sockets of a node that are open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pool(Arc<Mutex<Sockets>>);
+pub(crate) struct Pool(Arc<Mutex<OpenSockets>>);
 
 #[derive(Debug, Default)]
-struct Sockets {
-    by_number: HashMap<u32, Entry>,
+struct OpenSockets {
+    by_number: HashMap<u32, PoolEntry>,
     numbers: HashMap<SocketId, u32>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PoolEntry {
     socket: Socket,
     probes: mpsc::Sender<SocketAddrV4>,
 }
@@ -39,7 +40,7 @@ struct Entry {
 /// do: their `via` is [`PoolSocket::via`]. Dropping it closes the socket, once the last stream
 /// on it is gone.
 #[derive(Debug)]
-pub struct PoolSocket {
+pub(crate) struct PoolSocket {
     number: u32,
     socket: Socket,
     probes: mpsc::Receiver<SocketAddrV4>,
@@ -48,17 +49,17 @@ pub struct PoolSocket {
 
 impl PoolSocket {
     /// What requests that leave by it, and what arrives on it, is marked with.
-    pub fn via(&self) -> Via {
+    pub(crate) fn via(&self) -> Via {
         Via::Pool(self.number)
     }
 
-    pub fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// Where the next datagram of one byte came from, which is a probe of hole punching; `None`
     /// once the node has closed the socket, being suspended or destroyed.
-    pub fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<Option<SocketAddrV4>> {
+    pub(crate) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<Option<SocketAddrV4>> {
         self.probes.poll_recv(cx)
     }
 }
@@ -70,27 +71,27 @@ impl Drop for PoolSocket {
 }
 
 impl Pool {
-    pub fn insert(&self, socket: Socket) -> PoolSocket {
+    pub(crate) fn insert(&self, socket: Socket) -> PoolSocket {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let (sender, probes) = mpsc::channel(MAX_PROBES);
         let mut sockets = self.lock();
         sockets.numbers.insert(socket.id(), number);
-        sockets.by_number.insert(number, Entry { socket: socket.clone(), probes: sender });
+        sockets.by_number.insert(number, PoolEntry { socket: socket.clone(), probes: sender });
         drop(sockets);
         PoolSocket { number, socket, probes, pool: self.clone() }
     }
 
-    pub fn get(&self, number: u32) -> Option<Socket> {
+    pub(crate) fn get(&self, number: u32) -> Option<Socket> {
         self.lock().by_number.get(&number).map(|entry| entry.socket.clone())
     }
 
     /// Which of them a datagram came on.
-    pub fn via(&self, socket: SocketId) -> Option<Via> {
+    pub(crate) fn via(&self, socket: SocketId) -> Option<Via> {
         self.lock().numbers.get(&socket).copied().map(Via::Pool)
     }
 
     /// Hands a probe to whoever holds the socket.
-    pub fn probed(&self, via: Via, from: SocketAddrV4) {
+    pub(crate) fn probed(&self, via: Via, from: SocketAddrV4) {
         if let Via::Pool(number) = via
             && let Some(entry) = self.lock().by_number.get(&number)
         {
@@ -99,7 +100,7 @@ impl Pool {
     }
 
     /// Closes all of them.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let sockets = std::mem::take(&mut *self.lock());
         sockets.by_number.into_values().for_each(|entry| close(&entry.socket));
     }
@@ -112,9 +113,8 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sockets> {
-        // Every change is a whole one: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OpenSockets> {
+        lock(&self.0)
     }
 }
 

@@ -3,20 +3,19 @@
 //! A node keeps nothing of what it passes on: each step is the same request with another
 //! value, and the answer of the last step goes straight to the client.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
-
-use tokio::sync::mpsc;
 
 use crate::address::is_private;
 use crate::command;
 use crate::connect::message::{Handshake, Holepunch, Mode};
+use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::filter::may_use;
 use crate::rpc::{Answer, Incoming};
-use crate::store::{Forwards, Generations};
+use crate::store::Forwards;
 
 /// Messages that one network may have passed on in a second, and at once. A connection takes
 /// two to ten.
@@ -30,8 +29,9 @@ const NEIGHBOUR_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// Who handles PEER_HANDSHAKE and PEER_HOLEPUNCH requests at this node.
 #[derive(Debug)]
-pub struct Router {
-    servers: HashMap<Id, mpsc::Sender<ServerRequest>>,
+pub(crate) struct Router {
+    /// Targets of the servers of this node.
+    servers: HashSet<Id>,
     limit: RateLimit,
     /// Private addresses that asked something here: they may be answered through us by peers
     /// outside their network, who may name no other private address.
@@ -40,49 +40,55 @@ pub struct Router {
 
 /// A request for a server of this node, which answers it later.
 #[derive(Clone, Debug)]
-pub struct ServerRequest {
+pub(crate) struct ServerRequest {
+    /// Names the server.
+    pub target: Id,
     pub incoming: Incoming,
     pub message: ServerMessage,
 }
 
 /// What a [`ServerRequest`] brings.
 #[derive(Clone, Debug)]
-pub enum ServerMessage {
+pub(crate) enum ServerMessage {
     Handshake(Handshake),
     Holepunch(Holepunch),
 }
 
+/// What is to be done about a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Routed {
+    /// Answer it.
+    Answer(Answer),
+    /// Hand it to a server of this node.
+    ToServer(ServerRequest),
+}
+
 impl Router {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            servers: HashMap::new(),
+            servers: HashSet::new(),
             limit: RateLimit::new(RELAYS_PER_SECOND, RELAY_BURST),
             neighbours: Generations::new(now, MAX_NEIGHBOURS, NEIGHBOUR_AGE),
         }
     }
 
-    /// Hands requests for the server at `target` to `requests` from now on. False if there is
-    /// such a server already.
-    pub fn insert_server(&mut self, target: Id, requests: mpsc::Sender<ServerRequest>) -> bool {
-        if self.servers.contains_key(&target) {
-            return false;
-        }
-        self.servers.insert(target, requests);
-        true
+    /// Gives requests for the server at `target` out from now on. False if there is such a server already.
+    pub(crate) fn insert_server(&mut self, target: Id) -> bool {
+        self.servers.insert(target)
     }
 
-    pub fn remove_server(&mut self, target: &Id) {
+    /// Treats requests for the server at `target` as any node does.
+    pub(crate) fn remove_server(&mut self, target: &Id) {
         self.servers.remove(target);
     }
 
-    /// What to do about a request with one of the two commands. `None` is silence, or a request
-    /// that a server of this node took and answers later.
-    pub fn on_request(
+    /// What to do about a request with one of the two commands. `None` is silence.
+    pub(crate) fn on_request(
         &mut self,
         now: Instant,
         incoming: &Incoming,
         forwards: &mut Forwards,
-    ) -> Option<Answer> {
+    ) -> Option<Routed> {
         let target = incoming.target?;
         let value = incoming.value.as_ref()?;
         if !self.limit.allow(now, *incoming.from.ip()) {
@@ -95,39 +101,40 @@ impl Router {
         match incoming.command {
             command::PEER_HANDSHAKE => {
                 let message = Handshake::decode(value).ok()?;
-                self.on_handshake(now, incoming, target, message, relay)
+                if message.noise.is_empty() {
+                    return None;
+                }
+                if self.servers.contains(&target) {
+                    return Some(to_server(target, incoming, ServerMessage::Handshake(message)));
+                }
+                self.pass_handshake(now, incoming, message, relay).map(Routed::Answer)
             }
             command::PEER_HOLEPUNCH => {
                 let message = Holepunch::decode(value).ok()?;
-                self.on_holepunch(now, incoming, target, message, relay)
+                if message.mode == Mode::FromRelay {
+                    let message = ServerMessage::Holepunch(message);
+                    return self.servers.contains(&target).then(|| to_server(target, incoming, message));
+                }
+                self.pass_holepunch(now, incoming, message, relay).map(Routed::Answer)
             }
             _ => None,
         }
     }
 
     /// Entries of all that grows and shrinks.
-    #[cfg(any(test, feature = "simulation"))]
-    pub fn held(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held(&self) -> usize {
         self.servers.len() + self.neighbours.len() + self.limit.held()
     }
 
-    fn on_handshake(
+    /// Passes a handshake on, for a server that is not of this node.
+    fn pass_handshake(
         &mut self,
         now: Instant,
         incoming: &Incoming,
-        target: Id,
         message: Handshake,
         relay: Option<SocketAddrV4>,
     ) -> Option<Answer> {
-        if message.noise.is_empty() {
-            return None;
-        }
-        if let Some(server) = self.servers.get(&target) {
-            // A server that can't keep up drops requests; clients send them again.
-            let message = ServerMessage::Handshake(message);
-            let _ = server.try_send(ServerRequest { incoming: incoming.clone(), message });
-            return None;
-        }
         match message.mode {
             Mode::FromClient => {
                 let to = match (message.relay_address, relay) {
@@ -158,11 +165,11 @@ impl Router {
         }
     }
 
-    fn on_holepunch(
+    /// Passes a punch on.
+    fn pass_holepunch(
         &mut self,
         now: Instant,
         incoming: &Incoming,
-        target: Id,
         message: Holepunch,
         relay: Option<SocketAddrV4>,
     ) -> Option<Answer> {
@@ -176,18 +183,12 @@ impl Router {
                     Holepunch { mode: Mode::FromRelay, peer_address: Some(incoming.from), ..message };
                 Some(relayed(passed.encode(), to))
             }
-            Mode::FromRelay => {
-                let server = self.servers.get(&target)?;
-                let message = ServerMessage::Holepunch(message);
-                let _ = server.try_send(ServerRequest { incoming: incoming.clone(), message });
-                None
-            }
             Mode::FromServer => {
                 let to = self.allowed(now, incoming, message.peer_address?)?;
                 let reply = Holepunch { mode: Mode::Reply, peer_address: Some(incoming.from), ..message };
                 Some(reply_to(reply.encode(), to))
             }
-            Mode::FromSecondRelay | Mode::Reply => None,
+            Mode::FromRelay | Mode::FromSecondRelay | Mode::Reply => None,
         }
     }
 
@@ -196,6 +197,10 @@ impl Router {
         let allowed = may_use(to, *incoming.from.ip()) || self.neighbours.get(now, &to).is_some();
         allowed.then_some(to)
     }
+}
+
+fn to_server(target: Id, incoming: &Incoming, message: ServerMessage) -> Routed {
+    Routed::ToServer(ServerRequest { target, incoming: incoming.clone(), message })
 }
 
 fn relayed(value: Vec<u8>, to: SocketAddrV4) -> Answer {
@@ -221,13 +226,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    struct Node {
+    struct TestRouter {
         now: Instant,
         router: Router,
         forwards: Forwards,
     }
 
-    impl Node {
+    impl TestRouter {
         fn new() -> Self {
             let now = Instant::now();
             Self { now, router: Router::new(now), forwards: Forwards::new(now) }
@@ -240,7 +245,7 @@ mod tests {
             node
         }
 
-        fn ask(&mut self, command: u64, from: &str, value: Vec<u8>) -> Option<Answer> {
+        fn ask(&mut self, command: u64, from: &str, value: Vec<u8>) -> Option<Routed> {
             let incoming = Incoming {
                 via: Via::Server,
                 from: addr(from),
@@ -256,12 +261,19 @@ mod tests {
         }
 
         fn handshake(&mut self, from: &str, message: &Handshake) -> Option<Answer> {
-            self.ask(command::PEER_HANDSHAKE, from, message.encode())
+            answer(self.ask(command::PEER_HANDSHAKE, from, message.encode()))
         }
 
         fn holepunch(&mut self, from: &str, message: &Holepunch) -> Option<Answer> {
-            self.ask(command::PEER_HOLEPUNCH, from, message.encode())
+            answer(self.ask(command::PEER_HOLEPUNCH, from, message.encode()))
         }
+    }
+
+    fn answer(routed: Option<Routed>) -> Option<Answer> {
+        routed.map(|routed| match routed {
+            Routed::Answer(answer) => answer,
+            Routed::ToServer(request) => panic!("{request:?} is for a server"),
+        })
     }
 
     fn handshake(mode: Mode, peer: Option<&str>, relay: Option<&str>) -> Handshake {
@@ -275,13 +287,13 @@ mod tests {
 
     #[test]
     fn a_client_that_nobody_knows_the_server_for_is_helped_on() {
-        let answer = Node::new().handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, None));
+        let answer = TestRouter::new().handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, None));
         assert_eq!(answer, Some(Answer::closer()));
     }
 
     #[test]
     fn a_handshake_goes_to_the_announcer_and_its_answer_to_the_client() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         assert_eq!(
             node.handshake("8.8.8.8:1", &handshake(Mode::FromClient, Some("6.6.6.6:6"), None)),
             Some(relayed(handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode(), addr("9.9.9.9:9")))
@@ -294,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_handshake_of_another_relay_goes_on_with_its_address() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         assert_eq!(
             node.handshake("5.5.5.5:5", &handshake(Mode::FromRelay, Some("8.8.8.8:1"), None)),
             Some(relayed(
@@ -302,13 +314,13 @@ mod tests {
                 addr("9.9.9.9:9")
             ))
         );
-        let unknown = Node::new().handshake("5.5.5.5:5", &handshake(Mode::FromRelay, None, None));
+        let unknown = TestRouter::new().handshake("5.5.5.5:5", &handshake(Mode::FromRelay, None, None));
         assert_eq!(unknown, None);
     }
 
     #[test]
     fn a_relay_the_client_names_is_taken_before_the_known_one() {
-        let answer = Node::knowing("9.9.9.9:9")
+        let answer = TestRouter::knowing("9.9.9.9:9")
             .handshake("8.8.8.8:1", &handshake(Mode::FromClient, None, Some("4.4.4.4:4")));
         let passed = handshake(Mode::FromRelay, Some("8.8.8.8:1"), None).encode();
         assert_eq!(answer, Some(relayed(passed, addr("4.4.4.4:4"))));
@@ -318,22 +330,22 @@ mod tests {
     fn punches_pass_both_ways_with_and_without_an_announce() {
         let passed = holepunch(Mode::FromRelay, Some("8.8.8.8:1")).encode();
         assert_eq!(
-            Node::new().holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, Some("9.9.9.9:9"))),
+            TestRouter::new().holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, Some("9.9.9.9:9"))),
             Some(relayed(passed.clone(), addr("9.9.9.9:9")))
         );
         assert_eq!(
-            Node::knowing("9.9.9.9:9").holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, None)),
+            TestRouter::knowing("9.9.9.9:9").holepunch("8.8.8.8:1", &holepunch(Mode::FromClient, None)),
             Some(relayed(passed, addr("9.9.9.9:9")))
         );
         assert_eq!(
-            Node::new().holepunch("9.9.9.9:9", &holepunch(Mode::FromServer, Some("8.8.8.8:1"))),
+            TestRouter::new().holepunch("9.9.9.9:9", &holepunch(Mode::FromServer, Some("8.8.8.8:1"))),
             Some(reply_to(holepunch(Mode::Reply, Some("9.9.9.9:9")).encode(), addr("8.8.8.8:1")))
         );
     }
 
     #[test]
     fn nobody_outside_reaches_into_a_private_network_unless_the_peer_there_asked() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         let to_neighbour = handshake(Mode::FromServer, Some("192.168.0.7:7"), None);
         assert_eq!(node.handshake("9.9.9.9:9", &to_neighbour), None);
         assert!(node.handshake("192.168.0.7:7", &handshake(Mode::FromClient, None, None)).is_some());
@@ -341,24 +353,29 @@ mod tests {
     }
 
     #[test]
-    fn requests_for_a_server_here_go_to_it_and_a_full_queue_drops_them() {
-        let mut node = Node::new();
-        let (sender, mut requests) = mpsc::channel(1);
-        assert!(node.router.insert_server(TARGET, sender.clone()));
-        assert!(!node.router.insert_server(TARGET, sender));
+    fn requests_for_a_server_here_go_to_it() {
+        let mut node = TestRouter::new();
+        assert!(node.router.insert_server(TARGET));
+        assert!(!node.router.insert_server(TARGET));
         let message = handshake(Mode::FromClient, None, None);
-        assert_eq!(node.handshake("8.8.8.8:1", &message), None);
-        assert_eq!(node.holepunch("8.8.8.8:1", &holepunch(Mode::FromRelay, None)), None);
-        let taken = requests.try_recv().unwrap();
-        assert!(matches!(taken.message, ServerMessage::Handshake(taken) if taken == message));
-        assert!(requests.try_recv().is_err());
+        let Some(Routed::ToServer(request)) =
+            node.ask(command::PEER_HANDSHAKE, "8.8.8.8:1", message.encode())
+        else {
+            panic!("it is for the server")
+        };
+        assert_eq!(request.target, TARGET);
+        assert!(matches!(request.message, ServerMessage::Handshake(taken) if taken == message));
+        let punch = holepunch(Mode::FromRelay, None);
+        let routed = node.ask(command::PEER_HOLEPUNCH, "8.8.8.8:1", punch.encode());
+        assert!(matches!(routed, Some(Routed::ToServer(_))));
         node.router.remove_server(&TARGET);
         assert_eq!(node.handshake("8.8.8.8:1", &message), Some(Answer::closer()));
+        assert_eq!(node.holepunch("8.8.8.8:1", &punch), None);
     }
 
     #[test]
     fn a_flood_of_one_network_is_cut() {
-        let mut node = Node::knowing("9.9.9.9:9");
+        let mut node = TestRouter::knowing("9.9.9.9:9");
         let message = handshake(Mode::FromClient, None, None);
         let passed = (0..2000).filter(|_| node.handshake("8.8.8.8:1", &message).is_some()).count();
         assert_eq!(passed, RELAY_BURST as usize);
@@ -370,7 +387,7 @@ mod tests {
         fn arbitrary_values_never_panic(
             command in 0u64..3, value in proptest::collection::vec(any::<u8>(), 0..64)
         ) {
-            Node::knowing("9.9.9.9:9").ask(command, "8.8.8.8:1", value);
+            TestRouter::knowing("9.9.9.9:9").ask(command, "8.8.8.8:1", value);
         }
     }
 }

@@ -1,3 +1,4 @@
+use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Topic, driver::Command};
@@ -47,6 +48,14 @@ impl Discovery {
         let (done, flushed) = oneshot::channel();
         self.send(Command::Flushed { topic: self.topic, done });
         flushed.await.unwrap_or(false)
+    }
+
+    /// Who was found on the topic, and was not given up since: connected or not, in no order. After
+    /// [`Self::flushed`], all whom the last lookup found are among them. Without `client` nobody is found.
+    pub async fn found(&self) -> Vec<PublicKey> {
+        let (done, found) = oneshot::channel();
+        self.send(Command::FoundPeers { topic: self.topic, done });
+        found.await.unwrap_or_default()
     }
 
     /// Announces and looks for peers again now, unless that goes on already. By itself it happens every ten

@@ -1,9 +1,9 @@
 //! The task that owns a swarm: it feeds the state machine with what happens, and does what it says.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use hyperdht::{
-    Dht, Network,
+    Network,
     connect::{
         ConnectError, ConnectOptions, Connection, FirewallHook, ListenError, RelayHook, ServerOptions,
     },
@@ -12,7 +12,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use secret_stream::{Control, PublicKey};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::{
     JoinOptions, PeerInfo, SwarmConfig, Topic,
     bans::Bans,
+    firewall::PeerFilter,
     listener::Listener,
     state::{Action, FlushId, LinkId, Settings, State},
     topic::{self, Found, Roles, TopicCommand},
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     Refresh { topic: Topic },
     LookUp { topic: Topic },
     Flushed { topic: Topic, done: oneshot::Sender<bool> },
+    FoundPeers { topic: Topic, done: oneshot::Sender<Vec<PublicKey>> },
+    Hold,
+    Release,
     FlushTopics(oneshot::Sender<Vec<oneshot::Receiver<bool>>>),
     Flush(oneshot::Sender<bool>),
     JoinPeer(PublicKey),
@@ -65,12 +69,14 @@ pub(crate) fn spawn(
     let bans = Bans::default();
     let (found_sender, found) = mpsc::channel(MAX_QUEUED_FOUND);
     let (incoming_sender, incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
-    let listener = listener(&config, &bans, incoming_sender);
+    let filter =
+        PeerFilter { own_key: settings.public_key, firewall: config.firewall.clone(), bans: bans.clone() };
+    let listener = listener(&config, filter.clone(), incoming_sender);
     let driver = Driver {
-        state: State::new(settings, bans.clone(), StdRng::from_rng(&mut rand::rng())),
+        state: State::new(settings, bans, StdRng::from_rng(&mut rand::rng())),
         network: config.dht.network(),
         config,
-        bans,
+        filter,
         accepted,
         dials: JoinSet::new(),
         endings: JoinSet::new(),
@@ -90,24 +96,15 @@ pub(crate) fn spawn(
 }
 
 /// The server, which refuses as the swarm does.
-fn listener(config: &SwarmConfig, bans: &Bans, incoming: mpsc::Sender<Connection>) -> Listener {
-    let own_key = config.key_pair.public_key();
-    let (firewall, bans) = (config.firewall.clone(), bans.clone());
-    let hook: FirewallHook = std::sync::Arc::new(move |request| {
-        let key = request.remote_public_key;
-        let refused = key == own_key || bans.contains(&key) || {
-            let refused = firewall.as_ref().is_some_and(|ask| ask(&key, Some(&request.payload)));
-            if refused {
-                bans.insert(key);
-            }
-            refused
-        };
-        Box::pin(std::future::ready(refused))
+fn listener(config: &SwarmConfig, filter: PeerFilter, incoming: mpsc::Sender<Connection>) -> Listener {
+    let hook: FirewallHook = Arc::new(move |request| {
+        let filter = filter.clone();
+        Box::pin(async move { filter.refuses(request.remote_public_key, Some(request.payload)).await })
     });
     let relay_keys = config.relay_through.as_ref().and_then(|relay| relay.keys.clone());
     let relay_through = config.relay_through.clone().map(|relay| {
         let network = config.dht.network();
-        let choose: RelayHook = std::sync::Arc::new(move || relay.choose(false, &network.borrow()));
+        let choose: RelayHook = Arc::new(move || relay.choose(false, &network.borrow()));
         choose
     });
     let options =
@@ -118,9 +115,9 @@ fn listener(config: &SwarmConfig, bans: &Bans, incoming: mpsc::Sender<Connection
 struct Driver {
     config: SwarmConfig,
     state: State,
-    bans: Bans,
+    filter: PeerFilter,
     accepted: mpsc::Sender<(Connection, PeerInfo)>,
-    dials: JoinSet<(LinkId, Result<Connection, ConnectError>)>,
+    dials: JoinSet<(LinkId, Result<Connection, DialError>)>,
     /// Wait for the ends of connections.
     endings: JoinSet<LinkId>,
     links: HashMap<LinkId, Link>,
@@ -144,6 +141,15 @@ struct Driver {
 enum Link {
     Dialling(AbortHandle),
     Open { control: Control<udx::WriteHalf>, stream: udx::StreamHandle },
+}
+
+/// Why a dial came to nothing.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum DialError {
+    #[error("the firewall refuses the peer")]
+    Refused,
+    #[error(transparent)]
+    Failed(ConnectError),
 }
 
 struct TopicEntry {
@@ -172,21 +178,18 @@ impl Driver {
                         let _ = done.send(());
                         return;
                     }
-                    Some(command) => self.obey(command).await,
+                    Some(command) => {
+                        // Who was found before the caller heard of the lookup's end counts for the caller.
+                        while let Ok(peer) = found.try_recv() {
+                            self.found(peer);
+                        }
+                        self.obey(command).await;
+                    }
                     None => return self.destroy().await,
                 },
-                Some(Found { topic, peer }) = found.recv() => {
-                    if self.topics.contains_key(&topic) {
-                        self.state.found(now(), peer.public_key, peer.relay_addresses, topic);
-                    }
-                }
+                Some(peer) = found.recv() => self.found(peer),
                 Some(connection) = incoming.recv() => self.arrive(connection),
-                Some(result) = self.dials.join_next() => {
-                    // An error is a dial that was given up, which the state knows.
-                    if let Ok((id, result)) = result {
-                        self.dialled(id, result);
-                    }
-                }
+                Some(result) = self.dials.join_next() => self.dial_ended(result),
                 Some(result) = self.endings.join_next() => {
                     if let Ok(id) = result {
                         self.ended(id);
@@ -239,6 +242,14 @@ impl Driver {
                     entry.send(TopicCommand::Flushed(done));
                 }
             }
+            Command::FoundPeers { topic, done } => {
+                if self.topics.contains_key(&topic) {
+                    // Nobody waits any more if the receiver is gone.
+                    let _ = done.send(self.state.found_for(&topic));
+                }
+            }
+            Command::Hold => self.state.hold(),
+            Command::Release => self.state.release(now()),
             Command::FlushTopics(reply) => {
                 let flushing = self.topics.values().map(TopicEntry::flushed).collect();
                 // Nobody waits any more if the receiver is gone.
@@ -328,7 +339,27 @@ impl Driver {
         self.keep(id, connection);
     }
 
-    fn dialled(&mut self, id: LinkId, result: Result<Connection, ConnectError>) {
+    fn found(&mut self, Found { topic, peer }: Found) {
+        if self.topics.contains_key(&topic) {
+            self.state.found(now(), peer.public_key, peer.relay_addresses, topic);
+        }
+    }
+
+    fn dial_ended(&mut self, result: Result<(LinkId, Result<Connection, DialError>), JoinError>) {
+        match result {
+            Ok((id, result)) => self.dialled(id, result),
+            // One that was given up, which the state knows, or one whose firewall panicked.
+            Err(error) => {
+                let is_it = |link: &Link| matches!(link, Link::Dialling(dial) if dial.id() == error.id());
+                let id = self.links.iter().find_map(|(id, link)| is_it(link).then_some(*id));
+                if let Some(id) = id {
+                    self.dialled(id, Err(DialError::Refused));
+                }
+            }
+        }
+    }
+
+    fn dialled(&mut self, id: LinkId, result: Result<Connection, DialError>) {
         match result {
             Ok(connection) => {
                 if self.state.opened(now(), id) {
@@ -336,8 +367,9 @@ impl Driver {
                 }
             }
             Err(error) => {
-                debug!(code = error.code(), "a dial failed");
-                if self.config.relay_through.is_some() && may_need_relay(error) {
+                debug!(%error, "a dial failed");
+                let needs_relay = matches!(error, DialError::Failed(error) if may_need_relay(error));
+                if self.config.relay_through.is_some() && needs_relay {
                     // The next attempt comes soon, and names the relay.
                     if let Some(key) = self.state.begin_anew(id) {
                         self.unreachable.insert(key);
@@ -378,11 +410,6 @@ impl Driver {
         while let Some(action) = self.state.next_action() {
             match action {
                 Action::Dial { id, key, relay_addresses } => {
-                    if self.config.firewall.as_ref().is_some_and(|refuses| refuses(&key, None)) {
-                        self.bans.insert(key);
-                        self.state.closed(now(), id);
-                        continue;
-                    }
                     let relay = self.config.relay_through.as_ref();
                     let is_forced = self.unreachable.contains(&key);
                     let options = ConnectOptions {
@@ -393,8 +420,14 @@ impl Driver {
                         relay_keys: relay.and_then(|relay| relay.keys.clone()),
                         ..ConnectOptions::default()
                     };
-                    let dht: Dht = self.config.dht.clone();
-                    let dial = self.dials.spawn(async move { (id, dht.connect(key, options).await) });
+                    let (dht, filter) = (self.config.dht.clone(), self.filter.clone());
+                    let dial = async move {
+                        if filter.refuses(key, None).await {
+                            return (id, Err(DialError::Refused));
+                        }
+                        (id, dht.connect(key, options).await.map_err(DialError::Failed))
+                    };
+                    let dial = self.dials.spawn(dial);
                     self.links.insert(id, Link::Dialling(dial));
                 }
                 Action::Deliver { id, key, topics } => {
@@ -535,11 +568,11 @@ async fn sleep_until_some(deadline: Option<Instant>) {
 
 /// Whether a dial failed for want of a direct way (hyperswarm/index.js shouldForceRelaying).
 fn may_need_relay(error: ConnectError) -> bool {
-    const CODES: [&str; 4] = [
-        "HOLEPUNCH_ABORTED",
-        "HOLEPUNCH_DOUBLE_RANDOMIZED_NATS",
-        "CANNOT_HOLEPUNCH",
-        "REMOTE_NOT_HOLEPUNCHABLE",
-    ];
-    CODES.contains(&error.code())
+    matches!(
+        error,
+        ConnectError::HolepunchAborted
+            | ConnectError::TryLater
+            | ConnectError::DoubleRandomizedNats
+            | ConnectError::CannotHolepunch
+    )
 }

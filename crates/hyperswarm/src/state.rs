@@ -79,6 +79,8 @@ pub(crate) struct State {
     timers: RetryTimers,
     topics: HashSet<Topic>,
     flushes: Vec<Flush>,
+    /// Nobody is to be dialled for now.
+    held: bool,
     suspended: bool,
     destroyed: bool,
     actions: VecDeque<Action>,
@@ -118,6 +120,7 @@ impl State {
             timers,
             topics: HashSet::new(),
             flushes: Vec::new(),
+            held: false,
             suspended: false,
             destroyed: false,
             actions: VecDeque::new(),
@@ -173,6 +176,22 @@ impl State {
             self.enqueue(key);
             self.dial_some(now);
         }
+    }
+
+    /// The peers that were found for a topic and are not forgotten.
+    pub fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
+        let found = self.peers.iter().filter(|(_, peer)| peer.topics.contains(topic));
+        found.map(|(key, _)| *key).collect()
+    }
+
+    /// Starts no dials until [`Self::release`].
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    pub fn release(&mut self, now: Instant) {
+        self.held = false;
+        self.dial_some(now);
     }
 
     /// Keeps the peer connected until [`Self::leave_peer`].
@@ -369,7 +388,7 @@ impl State {
     }
 
     fn dial_some(&mut self, now: Instant) {
-        if self.suspended || self.destroyed {
+        if self.held || self.suspended || self.destroyed {
             return;
         }
         for key in self.explicit.clone() {

@@ -8,22 +8,18 @@ use std::{
 
 use hyperdht::{
     Dht,
-    connect::{Connection, ListenError, payload::NoisePayload},
+    connect::{Connection, ListenError},
 };
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
-    Discovery, JoinOptions, RelayThrough, Topic,
+    Discovery, Firewall, JoinOptions, RelayThrough, Topic,
     driver::{self, Command},
 };
 
 /// Connections that wait to be accepted; beyond, new ones are ended at once.
 const MAX_QUEUED_CONNECTIONS: usize = 64;
-
-/// Refuses peers: `true` ends the matter, and is remembered for the peer. Asked before a peer is dialled, without
-/// a payload, and when one dials, with what it says of itself; its key is not proven then. Must not block.
-pub type Firewall = Arc<dyn Fn(&PublicKey, Option<&NoisePayload>) -> bool + Send + Sync>;
 
 /// How a swarm behaves.
 #[derive(Clone)]
@@ -153,8 +149,21 @@ impl Swarm {
         self.connections.lock().await.recv().await
     }
 
+    /// Dials nobody from now on, until [`Self::release`]. Peers that lookups find are remembered meanwhile
+    /// ([`Discovery::found`]); who dials us is let in, dials that are under way go on.
+    ///
+    /// So a topic can be joined, and those on it counted, before it is certain that they are wanted.
+    pub fn hold(&self) {
+        self.send(Command::Hold);
+    }
+
+    /// Undoes [`Self::hold`]: those who were found are dialled now.
+    pub fn release(&self) {
+        self.send(Command::Release);
+    }
+
     /// Waits until running refreshes are over, and each peer found so far was tried or there is no room for
-    /// more. False if the swarm is destroyed first.
+    /// more; after [`Self::hold`] not before [`Self::release`]. False if the swarm is destroyed first.
     pub async fn flush(&self) -> bool {
         let (topics, flushing) = oneshot::channel();
         self.send(Command::FlushTopics(topics));

@@ -1,11 +1,22 @@
 //! Swarms of ours on a DHT of our nodes alone.
 
-use std::{collections::HashSet, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyperdht::{Config, Dht, connect::Connection, testnet};
-use hyperswarm::{JoinOptions, PeerInfo, Swarm, SwarmConfig, Topic};
-use secret_stream::KeyPair;
-use tokio::time::timeout;
+use hyperswarm::{Firewall, JoinOptions, PeerInfo, Swarm, SwarmConfig, Topic, Verdict};
+use secret_stream::{KeyPair, PublicKey};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -240,11 +251,11 @@ async fn suspended_and_resumed() {
 #[tokio::test]
 async fn the_firewall_judges_both_directions() {
     let net = Net::new().await;
-    let refusing = |key: [u8; 32], config: SwarmConfig| {
-        Swarm::new(SwarmConfig { firewall: Some(Arc::new(move |of, _| *of == key)), ..config })
-    };
     let b = net.swarm(2).await;
-    let a = refusing(b.public_key(), net.config(1).await);
+    let banned = b.public_key();
+    let judge = move |key| if key == banned { Verdict::Ban } else { Verdict::Admit };
+    let firewall: Firewall = Arc::new(move |key, _| Box::pin(async move { judge(key) }));
+    let a = Swarm::new(SwarmConfig { firewall: Some(firewall), ..net.config(1).await });
     assert!(a.join(TOPIC, BOTH).flushed().await);
     assert!(b.join(TOPIC, SERVER).flushed().await);
     let discovery = a.join(TOPIC, BOTH);
@@ -252,6 +263,113 @@ async fn the_firewall_judges_both_directions() {
     b.join_peer(a.public_key());
     assert!(is_alone(&a).await);
     assert!(is_alone(&b).await);
+    a.destroy().await;
+    b.destroy().await;
+    net.end().await;
+}
+
+/// A firewall that decides when it is told what. The receiver is told whom it was asked about.
+fn undecided() -> (Firewall, watch::Sender<Option<Verdict>>, mpsc::UnboundedReceiver<PublicKey>) {
+    let (decide, decision) = watch::channel(None);
+    let (asked, questions) = mpsc::unbounded_channel();
+    let firewall: Firewall = Arc::new(move |key, _| {
+        asked.send(key).unwrap();
+        let mut decision = decision.clone();
+        Box::pin(async move { decision.wait_for(Option::is_some).await.unwrap().unwrap() })
+    });
+    (firewall, decide, questions)
+}
+
+#[tokio::test]
+async fn a_handshake_is_held_until_the_firewall_has_decided() {
+    let net = Net::new().await;
+    for (dialled_by_us, verdict) in [
+        (false, Verdict::Admit),
+        (false, Verdict::Refuse),
+        (false, Verdict::Ban),
+        (true, Verdict::Admit),
+        (true, Verdict::Refuse),
+    ] {
+        let (firewall, decide, mut questions) = undecided();
+        let a = Swarm::new(SwarmConfig { firewall: Some(firewall), ..net.config(1).await });
+        let b = net.swarm(2).await;
+        let (server, client) = if dialled_by_us { (&b, &a) } else { (&a, &b) };
+        assert!(server.join(TOPIC, SERVER).flushed().await);
+        client.join(TOPIC, CLIENT);
+        assert_eq!(timeout(PATIENCE, questions.recv()).await.unwrap(), Some(b.public_key()));
+        assert!(is_alone(&a).await && is_alone(&b).await, "nothing is decided");
+        decide.send_replace(Some(verdict));
+        match verdict {
+            Verdict::Admit => drop(meet(&a, &b).await),
+            Verdict::Refuse | Verdict::Ban => assert!(is_alone(&a).await && is_alone(&b).await),
+        }
+        a.destroy().await;
+        b.destroy().await;
+    }
+    net.end().await;
+}
+
+#[tokio::test]
+async fn a_firewall_that_panics_refuses() {
+    let net = Net::new().await;
+    let b = net.swarm(2).await;
+    b.listen().await.unwrap();
+    let asked = Arc::new(AtomicBool::new(false));
+    let was_asked = asked.clone();
+    let firewall: Firewall = Arc::new(move |_, _| {
+        let is_first = !was_asked.swap(true, Ordering::Relaxed);
+        Box::pin(async move { if is_first { panic!("the test wants it") } else { Verdict::Admit } })
+    });
+    let a = Swarm::new(SwarmConfig { firewall: Some(firewall), ..net.config(1).await });
+    a.join_peer(b.public_key());
+    // The next attempt is made.
+    meet(&a, &b).await;
+    a.destroy().await;
+    b.destroy().await;
+    net.end().await;
+}
+
+#[tokio::test]
+async fn those_found_while_dials_are_held_are_known_and_dialled_at_the_release() {
+    let net = Net::new().await;
+    let (b, c) = (net.swarm(2).await, net.swarm(3).await);
+    for swarm in [&b, &c] {
+        assert!(swarm.join(TOPIC, SERVER).flushed().await);
+    }
+    let a = net.swarm(1).await;
+    a.hold();
+    let discovery = a.join(TOPIC, SERVER);
+    assert!(discovery.flushed().await);
+    assert_eq!(discovery.found().await, [] as [PublicKey; 0], "a server looks for nobody");
+    discovery.update(BOTH);
+    assert!(discovery.flushed().await);
+    let expected = HashSet::from([b.public_key(), c.public_key()]);
+    assert_eq!(HashSet::from_iter(discovery.found().await), expected);
+    assert!(is_alone(&b).await && is_alone(&c).await);
+
+    a.release();
+    for _ in 0..2 {
+        let (connection, _) = accept(&a).await;
+        let other = if connection.remote_public_key() == b.public_key() { &b } else { &c };
+        assert!(connection.is_initiator());
+        assert_eq!(accept(other).await.0.remote_public_key(), a.public_key());
+    }
+    a.leave(TOPIC).await;
+    assert_eq!(discovery.found().await, [] as [PublicKey; 0]);
+    for swarm in [&a, &b, &c] {
+        swarm.destroy().await;
+    }
+    net.end().await;
+}
+
+#[tokio::test]
+async fn who_dials_a_swarm_that_holds_its_dials_is_let_in() {
+    let net = Net::new().await;
+    let (a, b) = (net.swarm(1).await, net.swarm(2).await);
+    a.hold();
+    assert!(a.join(TOPIC, BOTH).flushed().await);
+    b.join(TOPIC, CLIENT);
+    meet(&a, &b).await;
     a.destroy().await;
     b.destroy().await;
     net.end().await;

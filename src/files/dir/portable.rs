@@ -11,22 +11,22 @@ use super::{super::source::what_is, Entry};
 
 /// A folder by its path.
 #[derive(Debug)]
-pub struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
     /// The folder that `path` leads to now.
-    pub fn open(path: &Path) -> io::Result<Dir> {
+    pub(crate) fn open(path: &Path) -> io::Result<Dir> {
         let path = path.canonicalize()?;
         if path.is_dir() { Ok(Dir(path)) } else { Err(io::ErrorKind::NotADirectory.into()) }
     }
 
     /// Whether `path` still leads to this folder.
-    pub fn is_at(&self, path: &Path) -> bool {
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
         path.canonicalize().is_ok_and(|path| path == self.0)
     }
 
     /// Whether files may be made in it.
-    pub fn check_writable(&self) -> io::Result<()> {
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
         match fs::metadata(&self.0)?.permissions().readonly() {
             true => Err(io::ErrorKind::PermissionDenied.into()),
             false => Ok(()),
@@ -34,12 +34,12 @@ impl Dir {
     }
 
     /// Bytes that may still be written to its disk: unknown here.
-    pub fn free(&self) -> Option<u64> {
+    pub(crate) fn free(&self) -> Option<u64> {
         None
     }
 
     /// What stands at `name`.
-    pub fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
         match fs::symlink_metadata(self.0.join(name)) {
             Ok(metadata) if metadata.is_symlink() => Ok(Some(Entry::Link)),
             Ok(metadata) => Ok(Some(what_is(metadata.file_type()).map_or(Entry::File, Entry::Other))),
@@ -49,17 +49,17 @@ impl Dir {
     }
 
     /// Whether `name` is that very file: a file that is open for writing keeps its name here.
-    pub fn holds(&self, name: &OsStr, _file: &File) -> bool {
+    pub(crate) fn holds(&self, name: &OsStr, _file: &File) -> bool {
         matches!(self.entry(name), Ok(Some(Entry::File)))
     }
 
     /// Makes a new file; fails with `AlreadyExists` where anything has the name.
-    pub fn create(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))
     }
 
     /// Opens the file at `name` for writing; fails on a link.
-    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         match self.entry(name)? {
             Some(Entry::File) => OpenOptions::new().read(true).write(true).open(self.0.join(name)),
             _ => Err(io::ErrorKind::InvalidInput.into()),
@@ -67,28 +67,33 @@ impl Dir {
     }
 
     /// Removes the file or the link at `name`.
-    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         fs::remove_file(self.0.join(name))
     }
 
     /// Renames a file in one step, in place of whatever file or link has the new name.
-    pub fn replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         fs::rename(self.0.join(from), self.0.join(to))
     }
 
     /// Renames a file; fails with `AlreadyExists` where anything has the new name.
-    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         fs::hard_link(self.0.join(from), self.0.join(to))?;
-        self.remove(from)
+        // The file stands under its new name, and saying that it does not would be wrong. An old name that
+        // stays is swept away as one left behind.
+        if let Err(error) = self.remove(from) {
+            tracing::debug!(%error, "the temporary name of a received file could not be removed");
+        }
+        Ok(())
     }
 
     /// Rights are the folder's matter here.
-    pub fn inherit_rights(&self, _name: &OsStr, _file: &File) -> io::Result<()> {
+    pub(crate) fn inherit_rights(&self, _name: &OsStr, _file: &File) -> io::Result<()> {
         Ok(())
     }
 
     /// The system keeps names by itself here.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }

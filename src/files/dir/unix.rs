@@ -96,14 +96,32 @@ impl Dir {
 
     /// Renames a file in one step; fails with `AlreadyExists` where anything has the new name.
     pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        match self.rename_exclusive(from, to) {
+        self.rename_new_by(Self::rename_exclusive, from, to)
+    }
+
+    /// As [`Self::rename_new`], on a file system that does with `exclusive` what it can.
+    fn rename_new_by(
+        &self,
+        exclusive: impl Fn(&Self, &OsStr, &OsStr) -> Result<(), Errno>,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        match exclusive(self, from, to) {
             // This file system can't; a second link can't take a name either, and is nearly as common.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
-                self.remove(from)
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename_by_link(from, to),
             result => Ok(result?),
         }
+    }
+
+    /// Gives the file its new name and takes the old one away. In between it has both.
+    fn rename_by_link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
+        // The file stands under its new name, and saying that it does not would be wrong. An old name that
+        // stays is swept away as one left behind.
+        if let Err(error) = self.remove(from) {
+            tracing::debug!(%error, "the temporary name of a received file could not be removed");
+        }
+        Ok(())
     }
 
     /// Gives `file` the rights of the file at `name`, without those no received file gets.
@@ -136,17 +154,121 @@ fn identity(stat: &Stat) -> (i128, i128) {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::PathBuf, sync::Barrier, thread};
+
     use super::*;
 
+    /// What a file system without exclusive renames answers.
+    const REFUSALS: [Errno; 3] = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP];
+
+    struct Folder {
+        temporary: tempfile::TempDir,
+        dir: Dir,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            let temporary = tempfile::tempdir().expect("a folder");
+            let dir = Dir::open(temporary.path()).expect("opened");
+            Self { temporary, dir }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.temporary.path().join(name)
+        }
+
+        fn write(&self, name: &str, content: &str) {
+            fs::write(self.path(name), content).expect("written");
+        }
+
+        fn read(&self, name: &str) -> String {
+            fs::read_to_string(self.path(name)).expect("read")
+        }
+
+        /// Renames on a file system that answers an exclusive rename with `refusal`.
+        fn rename(&self, refusal: Errno, from: &str, to: &str) -> Result<(), io::ErrorKind> {
+            let renamed = self.dir.rename_new_by(|_, _, _| Err(refusal), from.as_ref(), to.as_ref());
+            renamed.map_err(|error| error.kind())
+        }
+    }
+
     #[test]
-    fn a_rename_without_the_system_call_replaces_nothing_either() {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("from"), "new").expect("written");
-        std::fs::write(folder.path().join("taken"), "old").expect("written");
-        let dir = Dir::open(folder.path()).expect("opened");
-        let link = |to: &str| linkat(&dir.0, "from", &dir.0, to, AtFlags::empty());
-        assert_eq!(link("taken"), Err(Errno::EXIST));
-        assert_eq!(link("free"), Ok(()));
-        assert_eq!(std::fs::read(folder.path().join("taken")).expect("read"), b"old");
+    fn without_exclusive_renames_a_free_name_is_taken() {
+        for refusal in REFUSALS {
+            let folder = Folder::new();
+            folder.write("from", "new");
+            assert_eq!(folder.rename(refusal, "from", "to"), Ok(()));
+            assert_eq!(folder.read("to"), "new");
+            assert!(!folder.path("from").exists());
+        }
+    }
+
+    #[test]
+    fn without_exclusive_renames_nothing_is_replaced() {
+        for refusal in REFUSALS {
+            let folder = Folder::new();
+            folder.write("from", "new");
+            folder.write("file", "old");
+            fs::create_dir(folder.path("folder")).expect("made");
+            std::os::unix::fs::symlink("nowhere", folder.path("link")).expect("made");
+            for taken in ["file", "folder", "link"] {
+                assert_eq!(
+                    folder.rename(refusal, "from", taken),
+                    Err(io::ErrorKind::AlreadyExists),
+                    "{taken}"
+                );
+            }
+            assert_eq!((folder.read("from").as_str(), folder.read("file").as_str()), ("new", "old"));
+            assert_eq!(fs::read_link(folder.path("link")).expect("a link"), PathBuf::from("nowhere"));
+        }
+    }
+
+    #[test]
+    fn another_error_of_an_exclusive_rename_is_told_and_nothing_else_is_tried() {
+        let folder = Folder::new();
+        folder.write("from", "new");
+        assert_eq!(folder.rename(Errno::ACCESS, "from", "to"), Err(io::ErrorKind::PermissionDenied));
+        assert!(folder.path("from").exists() && !folder.path("to").exists());
+    }
+
+    #[test]
+    fn of_many_that_want_one_name_at_once_one_has_it_whatever_the_way() {
+        const RIVALS: usize = 8;
+        let ways: [fn(&Dir, &OsStr, &OsStr) -> io::Result<()>; 2] = [Dir::rename_new, Dir::rename_by_link];
+        for round in 0..50 {
+            let folder = Folder::new();
+            let names: Vec<String> = (0..RIVALS).map(|rival| format!("from{rival}")).collect();
+            names.iter().for_each(|name| folder.write(name, name));
+            let start = Barrier::new(RIVALS);
+            let results: Vec<io::Result<()>> = thread::scope(|scope| {
+                let rivals = names.iter().enumerate().map(|(rival, name)| {
+                    // Both ways must also hold against each other.
+                    let (rename, dir, start) = (ways[(round + rival) % 2], &folder.dir, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        rename(dir, name.as_ref(), "to".as_ref())
+                    })
+                });
+                let rivals: Vec<_> = rivals.collect();
+                rivals.into_iter().map(|rival| rival.join().expect("no panic")).collect()
+            });
+            let winners: Vec<&String> = names
+                .iter()
+                .zip(&results)
+                .filter(|(_, result)| result.is_ok())
+                .map(|(name, _)| name)
+                .collect();
+            assert_eq!(winners.len(), 1, "{results:?}");
+            assert_eq!(&folder.read("to"), winners[0]);
+            for (name, result) in names.iter().zip(&results) {
+                match result {
+                    Ok(()) => assert!(!folder.path(name).exists()),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+                        assert_eq!(&folder.read(name), name);
+                    }
+                }
+            }
+        }
     }
 }

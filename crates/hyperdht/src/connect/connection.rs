@@ -1,29 +1,15 @@
 //! A stream to a peer, encrypted and proven.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use secret_stream::{PublicKey, SecretStream};
 use tokio::time::sleep;
 
+use super::path::ConnectionPath;
 use super::route::Route;
-use crate::address::is_private;
-
-/// Which way a connection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionPath {
-    /// The client asked the server itself, without a node between.
-    Direct,
-    /// One side is reachable by anybody.
-    Open,
-    /// Both are in one network, or on one host.
-    Local,
-    /// Through a hole that both punched in their NATs.
-    Punched,
-    /// Through a third peer, which passes on what it can't read.
-    Relayed,
-}
+use crate::address::is_near;
 
 /// What is known of a connection, also once its stream is in other hands. Cheap to clone; keeps
 /// nothing open.
@@ -151,11 +137,6 @@ impl Link {
     pub fn took(&self) -> Duration {
         self.took
     }
-}
-
-/// Whether an address is of our own network, or of one behind the same NAT.
-pub(super) fn is_near(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
 }
 
 impl fmt::Debug for Connection {

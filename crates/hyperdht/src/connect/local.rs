@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::address::local_addresses;
 use crate::handle::Handle;
 use crate::rpc::Reply;
+use crate::sync::lock;
 
 /// Patience with a byte sent to ourselves (hyperdht/index.js validateLocalAddresses).
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -22,7 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Which of this host's addresses were reached by a byte sent to them: some interfaces of
 /// virtual machines and VPNs swallow what is sent to themselves, and no peer gets through.
 #[derive(Debug, Default)]
-pub struct LocalAddresses {
+pub(crate) struct LocalAddresses {
     proven: Mutex<HashMap<Ipv4Addr, Proof>>,
 }
 
@@ -35,7 +36,7 @@ enum Proof {
 impl LocalAddresses {
     /// The proven addresses of a socket bound to `bound`, with its port. Addresses not tried
     /// before are tried first, for half a second at most.
-    pub async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
+    pub(crate) async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
         let all = local_addresses(bound);
         let proofs = join_all(all.iter().map(|address| self.is_proven(*address.ip()))).await;
         all.into_iter().zip(proofs).filter_map(|(address, proven)| proven.then_some(address)).collect()
@@ -52,17 +53,17 @@ impl LocalAddresses {
         }
         let reached = reaches_itself(ip).await;
         let proof = if reached { Proof::Reached } else { Proof::Failed(Instant::now()) };
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).insert(ip, proof);
+        lock(&self.proven).insert(ip, proof);
         reached
     }
 
     fn known(&self, ip: Ipv4Addr) -> Option<Proof> {
-        self.proven.lock().unwrap_or_else(PoisonError::into_inner).get(&ip).copied()
+        lock(&self.proven).get(&ip).copied()
     }
 }
 
 /// The answer of the first peer that is found at one of the addresses.
-pub async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
+pub(super) async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
     let mut pings: FuturesUnordered<_> = candidates.iter().map(|to| handle.ping(*to)).collect();
     while let Some(answer) = pings.next().await {
         if answer.is_ok() {

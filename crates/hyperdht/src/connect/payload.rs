@@ -60,7 +60,7 @@ impl Firewall {
 
 /// A node that relays handshakes and punches to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Relay {
+pub struct RelayInfo {
     /// Where the node is reached.
     pub relay: SocketAddrV4,
     /// The server as that node sees it.
@@ -69,10 +69,11 @@ pub struct Relay {
 
 /// How a server wants to be punched to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holepunch {
+pub struct HolepunchInfo {
     /// Names this handshake in PEER_HOLEPUNCH messages.
     pub id: u64,
-    pub relays: Vec<Relay>,
+    /// The nodes that the server is announced at.
+    pub relays: Vec<RelayInfo>,
 }
 
 /// The stream a peer has made for this connection.
@@ -82,13 +83,16 @@ pub struct UdxInfo {
     pub reusable_socket: bool,
     /// The stream's id on that peer.
     pub id: u32,
+    /// The first sequence number it sends; always 0.
     pub seq: u64,
 }
 
 /// A third party to relay the stream itself, named by the peer that trusts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayThrough {
+    /// The relay's key.
     pub public_key: [u8; 32],
+    /// What both peers show the relay to be paired.
     pub token: [u8; 32],
 }
 
@@ -97,18 +101,23 @@ pub struct RelayThrough {
 /// Of another [`version`](Self::version) nothing but that number is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoisePayload {
+    /// Version of the handshake; ours is 1.
     pub version: u64,
     /// One of [`error`]; more than 252 can't be sent.
     pub error: u64,
+    /// What the peer knows of its NAT.
     pub firewall: Firewall,
-    pub holepunch: Option<Holepunch>,
+    /// How to punch to it, if it is a server behind a NAT.
+    pub holepunch: Option<HolepunchInfo>,
     /// Where the peer may be reached: its public address if it knows it, then its local ones.
     pub addresses4: Vec<SocketAddrV4>,
     /// Read and never used, as in JavaScript.
     pub addresses6: Vec<SocketAddrV6>,
+    /// Its stream; without one it does not connect.
     pub udx: Option<UdxInfo>,
     /// Version of the encrypted stream; its absence says nothing in practice.
     pub secret_stream: Option<u64>,
+    /// The relay it trusts.
     pub relay_through: Option<RelayThrough>,
     /// The nodes to ask first when connecting again.
     pub relay_addresses: Option<Vec<SocketAddrV4>>,
@@ -212,11 +221,11 @@ const UDX_VERSION: u64 = 1;
 const REUSABLE_SOCKET: u64 = 1;
 const RELAY_THROUGH_VERSION: u64 = 1;
 
-fn decode_holepunch(r: &mut Reader) -> Result<Holepunch, Malformed> {
+fn decode_holepunch(r: &mut Reader) -> Result<HolepunchInfo, Malformed> {
     let id = r.uint()?;
-    let relays = r.array(2 * ADDR4_SIZE, |r| Ok(Relay { relay: r.addr4()?, peer: r.addr4()? }))?;
-    let usable = |r: &Relay| r.relay.port() != 0 && r.peer.port() != 0;
-    Ok(Holepunch { id, relays: relays.into_iter().filter(usable).take(MAX_ADDRESSES).collect() })
+    let relays = r.array(2 * ADDR4_SIZE, |r| Ok(RelayInfo { relay: r.addr4()?, peer: r.addr4()? }))?;
+    let usable = |r: &RelayInfo| r.relay.port() != 0 && r.peer.port() != 0;
+    Ok(HolepunchInfo { id, relays: relays.into_iter().filter(usable).take(MAX_ADDRESSES).collect() })
 }
 
 fn decode_udx(r: &mut Reader) -> Result<UdxInfo, Malformed> {
@@ -251,7 +260,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::connect::vectors::{addr, addrs, array, bytes, case, unhex};
+    use crate::testing::vectors::connect::{addr, addrs, array, bytes, case, unhex};
 
     fn from_json(v: &Value) -> NoisePayload {
         let number = |v: &Value| v.as_u64().unwrap_or(0);
@@ -260,13 +269,13 @@ mod tests {
             version: v["version"].as_u64().unwrap_or(VERSION),
             error: number(&v["error"]),
             firewall: Firewall::from_uint(number(&v["firewall"])),
-            holepunch: present("holepunch").map(|h| Holepunch {
+            holepunch: present("holepunch").map(|h| HolepunchInfo {
                 id: number(&h["id"]),
                 relays: h["relays"]
                     .as_array()
                     .unwrap()
                     .iter()
-                    .map(|r| Relay { relay: addr(&r["relayAddress"]), peer: addr(&r["peerAddress"]) })
+                    .map(|r| RelayInfo { relay: addr(&r["relayAddress"]), peer: addr(&r["peerAddress"]) })
                     .collect(),
             }),
             addresses4: addrs(&v["addresses4"]),

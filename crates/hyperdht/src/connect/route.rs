@@ -8,7 +8,7 @@ use futures_util::future::FutureExt;
 use tokio::sync::watch;
 use udx::{SocketId, StreamHandle, Verdict};
 
-use super::connection::ConnectionPath;
+use super::path::ConnectionPath;
 
 /// A stream's way to its peer. Clones are the same.
 ///
@@ -16,7 +16,7 @@ use super::connection::ConnectionPath;
 /// through it, and moves to the direct way when that opens. It may also be taken in the place of a
 /// direct way by which nothing came.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     hook: Hook,
     stream: StreamHandle,
 }
@@ -24,17 +24,17 @@ pub struct Route {
 /// The part of a [`Route`] that judges packets which come on another socket than the stream's
 /// own. It is made before the stream.
 #[derive(Clone, Debug)]
-pub struct Hook(Arc<Shared>);
+pub(crate) struct Hook(Arc<HookShared>);
 
 #[derive(Debug)]
-struct Shared {
-    state: watch::Sender<State>,
+struct HookShared {
+    state: watch::Sender<RouteState>,
     /// The socket of the packet that connected the stream, or moved it from a relay.
     came_by: OnceLock<SocketId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum RouteState {
     /// The peer's stream id is not known yet; its packets may already come.
     Early(Option<Sender>),
     /// Nothing has connected the peer's stream of this id.
@@ -47,28 +47,28 @@ enum State {
 
 /// Where a packet came from, and on which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
+pub(crate) struct Sender {
     pub socket: SocketId,
     pub address: SocketAddr,
 }
 
 impl Hook {
     /// A hook that knows no stream id of the peer yet.
-    pub fn early() -> Self {
-        Self::with(State::Early(None))
+    pub(crate) fn early() -> Self {
+        Self::with(RouteState::Early(None))
     }
 
     /// A hook that connects to `remote_id` at whoever sends first.
-    pub fn armed(remote_id: u32) -> Self {
-        Self::with(State::Armed(remote_id))
+    pub(crate) fn armed(remote_id: u32) -> Self {
+        Self::with(RouteState::Armed(remote_id))
     }
 
-    fn with(state: State) -> Self {
-        Self(Arc::new(Shared { state: watch::Sender::new(state), came_by: OnceLock::new() }))
+    fn with(state: RouteState) -> Self {
+        Self(Arc::new(HookShared { state: watch::Sender::new(state), came_by: OnceLock::new() }))
     }
 
     /// The function to give to the stream.
-    pub fn firewall(&self) -> udx::Firewall {
+    pub(crate) fn firewall(&self) -> udx::Firewall {
         let hook = self.clone();
         Box::new(move |socket, address| hook.on_packet(Sender { socket, address }))
     }
@@ -80,15 +80,15 @@ impl Hook {
         let mut verdict = Verdict::Accept;
         self.0.state.send_if_modified(|state| {
             let (next, decided) = match *state {
-                State::Early(first) => (State::Early(first.or(Some(sender))), Verdict::Accept),
-                State::Armed(remote_id) => {
-                    (State::Direct { remote_id, path: None }, Verdict::Connect { remote_id })
+                RouteState::Early(first) => (RouteState::Early(first.or(Some(sender))), Verdict::Accept),
+                RouteState::Armed(remote_id) => {
+                    (RouteState::Direct { remote_id, path: None }, Verdict::Connect { remote_id })
                 }
-                State::Relayed { relay, .. } if sender == relay => (*state, Verdict::Accept),
-                State::Relayed { remote_id, .. } => {
-                    (State::Direct { remote_id, path: None }, Verdict::Move { remote_id })
+                RouteState::Relayed { relay, .. } if sender == relay => (*state, Verdict::Accept),
+                RouteState::Relayed { remote_id, .. } => {
+                    (RouteState::Direct { remote_id, path: None }, Verdict::Move { remote_id })
                 }
-                State::Direct { .. } => (*state, Verdict::Accept),
+                RouteState::Direct { .. } => (*state, Verdict::Accept),
             };
             if !matches!(decided, Verdict::Accept | Verdict::Refuse) {
                 let _ = self.0.came_by.set(sender.socket);
@@ -102,23 +102,23 @@ impl Hook {
 
 impl Route {
     /// The route of the stream that has this hook's firewall.
-    pub fn new(hook: Hook, stream: StreamHandle) -> Self {
+    pub(crate) fn new(hook: Hook, stream: StreamHandle) -> Self {
         Self { hook, stream }
     }
 
     /// Control over the stream.
-    pub fn stream(&self) -> &StreamHandle {
+    pub(crate) fn stream(&self) -> &StreamHandle {
         &self.stream
     }
 
     /// Makes the peer's stream id known. If packets came before, who sent the first: that way
     /// is for the caller to [take](Self::take).
-    pub fn arm(&self, remote_id: u32) -> Option<Sender> {
+    pub(crate) fn arm(&self, remote_id: u32) -> Option<Sender> {
         let mut first = None;
         self.state().send_if_modified(|state| {
-            let State::Early(sender) = *state else { return false };
+            let RouteState::Early(sender) = *state else { return false };
             first = sender;
-            *state = State::Armed(remote_id);
+            *state = RouteState::Armed(remote_id);
             true
         });
         first
@@ -126,31 +126,33 @@ impl Route {
 
     /// Takes a direct way: connects the stream there, or moves it there from its relay. False
     /// if another direct way was taken before.
-    pub fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
+    pub(crate) fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
-                State::Early(_) | State::Direct { .. } => return false,
-                State::Armed(remote_id) => (remote_id, self.stream.connect(socket, remote_id, to)),
-                State::Relayed { remote_id, .. } => {
+                RouteState::Early(_) | RouteState::Direct { .. } => return false,
+                RouteState::Armed(remote_id) => (remote_id, self.stream.connect(socket, remote_id, to)),
+                RouteState::Relayed { remote_id, .. } => {
                     (remote_id, self.stream.change_remote(socket, remote_id, to))
                 }
             };
             // What fails is a stream that has been closed, which its user learns otherwise.
-            *state = State::Direct { remote_id, path };
+            *state = RouteState::Direct { remote_id, path };
             taken.is_ok()
         })
     }
 
     /// Connects the stream through a relay, which calls it `relay_id` and is the peer of
     /// `neighbour`. False if the stream is connected already and its peer was heard.
-    pub fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
+    pub(crate) fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
-                State::Armed(remote_id) => (remote_id, self.stream.connect_beside(neighbour, relay_id)),
-                State::Direct { remote_id, .. } if self.stream.heard().now_or_never().is_none() => {
+                RouteState::Armed(remote_id) => (remote_id, self.stream.connect_beside(neighbour, relay_id)),
+                RouteState::Direct { remote_id, .. } if self.stream.heard().now_or_never().is_none() => {
                     (remote_id, self.stream.redirect_beside(neighbour, relay_id))
                 }
-                State::Early(_) | State::Relayed { .. } | State::Direct { .. } => return false,
+                RouteState::Early(_) | RouteState::Relayed { .. } | RouteState::Direct { .. } => {
+                    return false;
+                }
             };
             if taken.is_err() {
                 return false;
@@ -158,41 +160,41 @@ impl Route {
             let (Some(socket), Some(address)) = (self.stream.socket(), self.stream.remote_addr()) else {
                 return false;
             };
-            *state = State::Relayed { remote_id, relay: Sender { socket, address } };
+            *state = RouteState::Relayed { remote_id, relay: Sender { socket, address } };
             true
         })
     }
 
     /// Whether a direct way is taken.
-    pub fn is_direct(&self) -> bool {
-        matches!(*self.state().borrow(), State::Direct { .. })
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(*self.state().borrow(), RouteState::Direct { .. })
     }
 
     /// Waits until a direct way is taken.
-    pub async fn direct(&self) {
+    pub(crate) async fn direct(&self) {
         let mut state = self.state().subscribe();
         // The sender lives as long as this.
-        let _ = state.wait_for(|state| matches!(state, State::Direct { .. })).await;
+        let _ = state.wait_for(|state| matches!(state, RouteState::Direct { .. })).await;
     }
 
     /// How the stream runs now; `None` if it does not, or the peer came by itself.
-    pub fn path(&self) -> Option<ConnectionPath> {
+    pub(crate) fn path(&self) -> Option<ConnectionPath> {
         match *self.state().borrow() {
-            State::Early(_) | State::Armed(_) => None,
-            State::Relayed { .. } => Some(ConnectionPath::Relayed),
-            State::Direct { path, .. } => path,
+            RouteState::Early(_) | RouteState::Armed(_) => None,
+            RouteState::Relayed { .. } => Some(ConnectionPath::Relayed),
+            RouteState::Direct { path, .. } => path,
         }
     }
 
     /// The socket that the peer came on, if it came by itself.
-    pub fn came_by(&self) -> Option<SocketId> {
+    pub(crate) fn came_by(&self) -> Option<SocketId> {
         self.hook.0.came_by.get().copied()
     }
 
     /// Says which way a peer came that came by itself.
-    pub fn came_along(&self, path: ConnectionPath) {
+    pub(crate) fn came_along(&self, path: ConnectionPath) {
         self.state().send_if_modified(|state| match state {
-            State::Direct { path: unknown @ None, .. } => {
+            RouteState::Direct { path: unknown @ None, .. } => {
                 *unknown = Some(path);
                 true
             }
@@ -200,7 +202,7 @@ impl Route {
         });
     }
 
-    fn state(&self) -> &watch::Sender<State> {
+    fn state(&self) -> &watch::Sender<RouteState> {
         &self.hook.0.state
     }
 }

@@ -1,10 +1,7 @@
 //! Listening: a server that peers reach by its public key.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::net::SocketAddrV4;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,20 +10,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Context;
 use super::announcer::{Announcer, Order, Relays};
 use super::connection::Connection;
+use super::context::Context;
+use super::control::Control;
 use super::error::ListenError;
 use super::handshakes::{Arrival, HandshakeId, Handshakes};
-use super::incoming::{Decision, Incoming, Punch, Service};
+use super::holepunch::PunchRequest;
+use super::incoming::IncomingClient;
 use super::message::{Handshake, Holepunch, Mode};
 use super::noise::Responder;
-use super::payload::NoisePayload;
+use super::options::ServerOptions;
+use super::service::{Decision, Service};
+use super::waiter::{HandshakeAnswer, Waiter};
 use crate::crypto::hash;
 use crate::id::Id;
 use crate::router::{ServerMessage, ServerRequest};
-use crate::rpc::filter::{is_host, may_use};
-use crate::rpc::{self, Answer, Via};
+use crate::rpc;
 use crate::store::message::Peer;
 
 /// Requests that wait for the server's task; beyond, they are dropped and sent again.
@@ -38,74 +38,8 @@ const MAX_QUEUED_CONNECTIONS: usize = 16;
 const MAX_QUEUED_PUNCHES: usize = 4;
 /// Announces whose nodes count as our own (hyperdht/lib/announcer.js isRelay).
 const RELAY_CYCLES: usize = 3;
-/// Orders that wait for a task which does nothing but follow them.
+/// Orders that wait for the announcer, which does nothing but follow them.
 const MAX_QUEUED_ORDERS: usize = 4;
-
-/// What a [`ServerOptions::firewall`] is asked.
-#[derive(Clone, Debug)]
-pub struct FirewallRequest {
-    /// The key the peer claims. A message caught earlier may be played back by somebody else,
-    /// who can't complete the connection.
-    pub remote_public_key: PublicKey,
-    /// What it says of itself.
-    pub payload: NoisePayload,
-    /// Where it is, as far as we know.
-    pub address: SocketAddrV4,
-}
-
-/// Decides on a peer before it is answered: `true` refuses, and the peer hears nothing. It may
-/// take seconds.
-pub type FirewallHook =
-    Arc<dyn Fn(FirewallRequest) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
-
-/// The relay to go through with a client where no direct way opens soon, if there is one. Asked
-/// for each client.
-pub type RelayHook = Arc<dyn Fn() -> Option<PublicKey> + Send + Sync>;
-
-/// How a server treats those who connect.
-#[derive(Clone)]
-pub struct ServerOptions {
-    /// `None`: everybody is welcome.
-    pub firewall: Option<FirewallHook>,
-    /// Tell peers our addresses in the local network, so that those in it come directly.
-    /// Default: true.
-    pub share_local_address: bool,
-    /// Where a client wishes so too, keep the socket of a punched hole for its next connection,
-    /// until three seconds after the last one has ended. Default: false.
-    pub reusable_socket: bool,
-    /// `None`: no relay, unless the client names one.
-    pub relay_through: Option<RelayHook>,
-    /// Who we are to the relay; to it as to clients if `None`.
-    pub relay_keys: Option<KeyPair>,
-    /// Go a direct way, if one opens. Default: true; otherwise clients come through a relay, or
-    /// ask this node itself.
-    pub direct: bool,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            firewall: None,
-            share_local_address: true,
-            reusable_socket: false,
-            relay_through: None,
-            relay_keys: None,
-            direct: true,
-        }
-    }
-}
-
-impl fmt::Debug for ServerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerOptions")
-            .field("firewall", &self.firewall.is_some())
-            .field("share_local_address", &self.share_local_address)
-            .field("reusable_socket", &self.reusable_socket)
-            .field("relay_through", &self.relay_through.is_some())
-            .field("direct", &self.direct)
-            .finish()
-    }
-}
 
 /// A server, found by its key for as long as this value lives. Dropping it closes it.
 #[derive(Debug)]
@@ -115,14 +49,6 @@ pub struct Server {
     relays: watch::Receiver<Relays>,
     control: Control,
     _closing: DropGuard,
-}
-
-/// What the node does to its servers.
-#[derive(Clone, Debug)]
-pub(super) struct Control {
-    orders: mpsc::Sender<Order>,
-    closing: CancellationToken,
-    closed: CancellationToken,
 }
 
 impl Server {
@@ -139,17 +65,22 @@ impl Server {
 
         let (accepted, connections) = mpsc::channel(MAX_QUEUED_CONNECTIONS);
         let (relays_sender, relays) = watch::channel(Relays::default());
-        let (orders, server_orders) = mpsc::channel(MAX_QUEUED_ORDERS);
+        let (control, orders) = Control::new();
         let (announcer_orders, announcer_receiver) = mpsc::channel(MAX_QUEUED_ORDERS);
-        let control = Control { orders, closing: CancellationToken::new(), closed: CancellationToken::new() };
         let (announced, first_announce) = oneshot::channel();
         let announcer = Announcer::new(context.handle.clone(), keys.clone(), target, relays_sender);
         tokio::spawn(announcer.run(announcer_receiver, announced));
 
-        let (decide, decisions) = mpsc::unbounded_channel();
-        let task = Task {
+        let (decisions_sender, decisions) = mpsc::unbounded_channel();
+        let task = ServerTask {
             target,
-            service: Service { context: context.clone(), keys, options, decide, accepted },
+            service: Service {
+                context: context.clone(),
+                keys,
+                options,
+                decisions: decisions_sender,
+                accepted,
+            },
             relays: relays.clone(),
             own_relays: VecDeque::new(),
             handshakes: Handshakes::new(),
@@ -158,15 +89,9 @@ impl Server {
             tasks: JoinSet::new(),
             announcer: announcer_orders,
         };
-        tokio::spawn(task.run(
-            requests,
-            server_orders,
-            decisions,
-            control.closing.clone(),
-            control.closed.clone().drop_guard(),
-        ));
+        tokio::spawn(task.run(requests, orders, decisions, control.closing(), control.running()));
         context.shared.add(control.clone());
-        let _closing = control.closing.clone().drop_guard();
+        let _closing = control.closing().drop_guard();
         let server = Self { public_key, connections, relays, control, _closing };
         // If listening is given up meanwhile, `server` is dropped and closes itself.
         let _ = first_announce.await;
@@ -190,35 +115,12 @@ impl Server {
 
     /// Announces the server again now.
     pub async fn refresh(&self) {
-        let _ = self.control.orders.send(Order::Refresh).await;
+        self.control.refresh().await;
     }
 
     /// Takes the announces back and ends the connections that are not established yet.
     pub async fn close(&self) {
         self.control.close().await;
-    }
-}
-
-impl Control {
-    pub(super) async fn close(&self) {
-        self.closing.cancel();
-        self.closed.cancelled().await;
-    }
-
-    /// Takes the announces back; those who ask meet silence.
-    pub(super) async fn suspend(&self) {
-        let (done, suspended) = oneshot::channel();
-        if self.orders.send(Order::Suspend(done)).await.is_ok() {
-            let _ = suspended.await;
-        }
-    }
-
-    pub(super) async fn resume(&self) {
-        let _ = self.orders.send(Order::Resume).await;
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
     }
 }
 
@@ -229,44 +131,36 @@ async fn register(
     public_key: PublicKey,
 ) -> Result<mpsc::Receiver<ServerRequest>, ListenError> {
     let (sender, requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
-    let (done, registered) = oneshot::channel();
     let record = Bytes::from(Peer { public_key, relay_addresses: Vec::new() }.encode());
-    context.handle.with_router(move |router, forwards| {
-        let is_new = router.insert_server(target, sender);
-        if is_new {
-            forwards.insert_own(target, record);
-        }
-        let _ = done.send(is_new);
-    });
-    match registered.await {
-        Ok(true) => Ok(requests),
-        Ok(false) => Err(ListenError::KeyPairAlreadyUsed),
-        Err(_) => Err(ListenError::Destroyed),
+    match context.handle.add_server(target, record, sender).await {
+        Some(true) => Ok(requests),
+        Some(false) => Err(ListenError::KeyPairAlreadyUsed),
+        None => Err(ListenError::Destroyed),
     }
 }
 
 /// The state of a server, on the task that owns it.
-struct Task {
+struct ServerTask {
     target: Id,
     service: Service,
     relays: watch::Receiver<Relays>,
     /// The nodes of the last announces, the latest first.
     own_relays: VecDeque<Vec<SocketAddrV4>>,
-    handshakes: Handshakes<Asker, Answered>,
+    handshakes: Handshakes<Waiter, HandshakeAnswer>,
     suspended: bool,
-    running: HashMap<task::Id, Running>,
+    running: HashMap<task::Id, RunningHandshake>,
     tasks: JoinSet<()>,
     announcer: mpsc::Sender<Order>,
 }
 
 /// A handshake that has a task.
-struct Running {
+struct RunningHandshake {
     id: HandshakeId,
-    punches: mpsc::Sender<Punch>,
+    punches: mpsc::Sender<PunchRequest>,
     task: AbortHandle,
 }
 
-impl Task {
+impl ServerTask {
     async fn run(
         mut self,
         mut requests: mpsc::Receiver<ServerRequest>,
@@ -299,11 +193,7 @@ impl Task {
 
     async fn close(mut self) {
         self.tasks.shutdown().await;
-        let target = self.target;
-        self.service.context.handle.with_router(move |router, forwards| {
-            router.remove_server(&target);
-            forwards.remove_own(&target);
-        });
+        self.service.context.handle.remove_server(self.target);
         let (done, unannounced) = oneshot::channel();
         if self.announcer.send(Order::Close(done)).await.is_ok() {
             let _ = unannounced.await;
@@ -335,31 +225,31 @@ impl Task {
     }
 
     fn on_handshake(&mut self, incoming: rpc::Incoming, message: Handshake) {
-        let Some(asker) = Asker::new(incoming, &message) else { return };
-        let asker = match self.handshakes.arrive(Instant::now(), &message.noise, asker) {
-            Arrival::New(asker) => asker,
+        let Some(waiter) = Waiter::new(incoming, &message) else { return };
+        let waiter = match self.handshakes.arrive(Instant::now(), &message.noise, waiter) {
+            Arrival::New(waiter) => waiter,
             Arrival::Known { waiter, answer } => return self.answer(waiter, &answer),
             Arrival::Silence => return,
         };
         let Ok((responder, payload)) = Responder::receive(self.service.keys.clone(), &message.noise) else {
             return;
         };
-        let (request, client, direct) = (asker.incoming.clone(), asker.client(), asker.is_direct());
-        let Some(inserted) = self.handshakes.insert(&message.noise, *client.ip(), asker) else { return };
+        let (request, client, direct) = (waiter.incoming.clone(), waiter.client(), waiter.is_direct());
+        let Some(inserted) = self.handshakes.insert(&message.noise, *client.ip(), waiter) else { return };
         if let Some(evicted) = inserted.evicted
             && let Some(running) = self.running.values().find(|running| running.id == evicted)
         {
             running.task.abort();
         }
-        self.start(inserted.id, Incoming::new(request, client, direct, responder, payload));
+        self.start(inserted.id, IncomingClient::new(request, client, direct, responder, payload));
     }
 
-    fn start(&mut self, id: HandshakeId, incoming: Incoming) {
+    fn start(&mut self, id: HandshakeId, client: IncomingClient) {
         let (punches, punch_requests) = mpsc::channel(MAX_QUEUED_PUNCHES);
         self.note_relays();
         let relays = self.relays.borrow().clone();
-        let task = self.tasks.spawn(incoming.serve(self.service.clone(), id, relays, punch_requests));
-        self.running.insert(task.id(), Running { id, punches, task });
+        let task = self.tasks.spawn(client.serve(self.service.clone(), id, relays, punch_requests));
+        self.running.insert(task.id(), RunningHandshake { id, punches, task });
     }
 
     /// Remembers which nodes we were announced at, also lately: clients still ask through those.
@@ -376,9 +266,9 @@ impl Task {
             self.handshakes.answer(decision.id, None);
             return;
         };
-        let answer = Answered { noise: answer, via: decision.via };
-        for asker in self.handshakes.answer(decision.id, Some(answer.clone())) {
-            self.answer(asker, &answer);
+        let answer = HandshakeAnswer { noise: answer, via: decision.via };
+        for waiter in self.handshakes.answer(decision.id, Some(answer.clone())) {
+            self.answer(waiter, &answer);
         }
     }
 
@@ -398,81 +288,13 @@ impl Task {
         let running = self.running.values().find(|running| Some(running.id) == id);
         if let Some(running) = running {
             let is_own_relay = self.own_relays.iter().flatten().any(|relay| *relay == incoming.from);
-            let punch = Punch { incoming, peer, is_own_relay, payload: message.payload };
+            let punch = PunchRequest { incoming, peer, is_own_relay, payload: message.payload };
             let _ = running.punches.try_send(punch);
         }
     }
 
-    fn answer(&self, asker: Asker, answer: &Answered) {
-        let (incoming, answer) = asker.answered(answer);
+    fn answer(&self, waiter: Waiter, answer: &HandshakeAnswer) {
+        let (incoming, answer) = waiter.answered(answer);
         self.service.context.handle.answer(incoming, answer);
-    }
-}
-
-/// The answer to a handshake.
-#[derive(Clone, Debug, PartialEq)]
-struct Answered {
-    noise: Bytes,
-    /// The socket it leaves by on its way through nodes; `None`: the one the request came on.
-    via: Option<Via>,
-}
-
-/// Who waits for the answer to a handshake, and by which way it goes.
-#[derive(Clone, Debug, PartialEq)]
-struct Asker {
-    incoming: rpc::Incoming,
-    way: Way,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
-    /// The client asked us itself.
-    Direct,
-    /// Back through `node`, which the client asked.
-    Relayed { client: SocketAddrV4, node: SocketAddrV4 },
-}
-
-impl Asker {
-    /// Nothing if the message is none a server gets, or names an address nobody can have.
-    fn new(incoming: rpc::Incoming, message: &Handshake) -> Option<Self> {
-        let from = incoming.from;
-        // The answer has a value of its own; hundreds may wait for theirs.
-        let incoming = rpc::Incoming { value: None, ..incoming };
-        let way = match message.mode {
-            // An address here would be the sender's claim alone.
-            Mode::FromClient => Way::Direct,
-            Mode::FromRelay => Way::Relayed { client: message.peer_address?, node: from },
-            Mode::FromSecondRelay => {
-                let node = message.relay_address.filter(|to| may_use(*to, *from.ip()))?;
-                Way::Relayed { client: message.peer_address?, node }
-            }
-            Mode::FromServer | Mode::Reply => return None,
-        };
-        let asker = Self { incoming, way };
-        is_host(asker.client()).then_some(asker)
-    }
-
-    fn client(&self) -> SocketAddrV4 {
-        match self.way {
-            Way::Direct => self.incoming.from,
-            Way::Relayed { client, .. } => client,
-        }
-    }
-
-    fn is_direct(&self) -> bool {
-        self.way == Way::Direct
-    }
-
-    fn answered(self, answer: &Answered) -> (rpc::Incoming, Answer) {
-        let noise = answer.noise.to_vec();
-        let answer = match self.way {
-            Way::Direct => Answer::bare(Some(Handshake::new(Mode::Reply, noise).encode().into())),
-            Way::Relayed { client, node } => {
-                let message =
-                    Handshake { peer_address: Some(client), ..Handshake::new(Mode::FromServer, noise) };
-                Answer::Relay { value: message.encode().into(), to: node, via: answer.via }
-            }
-        };
-        (self.incoming, answer)
     }
 }

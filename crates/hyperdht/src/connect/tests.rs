@@ -21,20 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network, a node in it for servers, and one for strangers: a node does not ask itself, so
 /// none of the network's will do.
-struct Network {
+struct TestNetwork {
     nodes: Vec<Dht>,
     home: Dht,
     stranger: Dht,
 }
 
-async fn network() -> Network {
+async fn network() -> TestNetwork {
     let nodes = testnet(4).await.unwrap();
     let bootstrap = crate::testnet::bootstrap_of(&nodes[0]).unwrap();
     let host = std::net::Ipv4Addr::LOCALHOST.into();
     let config = Config { host, port: 0, ..Config::private(vec![bootstrap]) };
     let home = Dht::new(config.clone()).await.unwrap();
     let stranger = Dht::new(config).await.unwrap();
-    Network { nodes, home, stranger }
+    TestNetwork { nodes, home, stranger }
 }
 
 fn client_payload() -> NoisePayload {

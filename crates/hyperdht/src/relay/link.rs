@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use secret_stream::{KeyPair, PublicKey};
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::MAX_FRAME;
-use super::message::{Message, PROTOCOL, Pair};
-use super::mux::{Event, Mux};
-use crate::connect::{ConnectError, Connection, Context, connect_directly};
+use super::message::{PROTOCOL, Pair, RelayMessage};
+use super::mux::{ChannelEvent, Mux};
+use crate::connect::{ConnectError, Connection};
 
 /// How long connecting to the relay and waiting for the other peer may take together
 /// (hyperdht/lib/connect.js relayConnection).
@@ -19,55 +18,53 @@ const PAIRING_WAIT: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A place in a pair that a relay has made. It lasts as long as this value.
-pub struct Link {
+pub(crate) struct RelayLink {
     connection: Connection,
     mux: Mux,
     stream: u32,
 }
 
-impl Link {
-    /// Connects to the relay of that key as the owner of `keys`, and waits until it has paired
-    /// us with the peer that shows the same token.
+impl RelayLink {
+    /// Waits for the connection to the relay, and until it has paired us with the peer that shows the same
+    /// token.
     ///
     /// # Errors
     /// [`ConnectError::RelayAborted`].
-    pub async fn pair(
-        context: &Context,
-        keys: &KeyPair,
-        relay: PublicKey,
+    pub(crate) async fn pair(
+        connecting: impl Future<Output = Result<Connection, ConnectError>>,
         pair: Pair,
     ) -> Result<Self, ConnectError> {
-        let paired = timeout(PAIRING_WAIT, Self::try_pair(context, keys, relay, pair)).await;
+        let paired = timeout(PAIRING_WAIT, Self::try_pair(connecting, pair)).await;
         paired.unwrap_or(Err(ConnectError::RelayAborted))
     }
 
     async fn try_pair(
-        context: &Context,
-        keys: &KeyPair,
-        relay: PublicKey,
+        connecting: impl Future<Output = Result<Connection, ConnectError>>,
         pair: Pair,
     ) -> Result<Self, ConnectError> {
-        let mut connection = connect_directly(context, keys, relay).await.map_err(|error| {
+        let mut connection = connecting.await.map_err(|error| {
             debug!(%error, "no connection to the relay");
             ConnectError::RelayAborted
         })?;
         connection.stream.set_max_message(MAX_FRAME);
         let mut mux = Mux::default();
         let channel = mux.open(PROTOCOL, &connection.public_key());
-        let (kind, body) = Message::Pair(pair).encode();
+        let (kind, body) = RelayMessage::Pair(pair).encode();
         mux.send(channel, kind, &body);
         let mut link = Self { connection, mux, stream: 0 };
         loop {
             match link.next().await {
-                Some(Event::Message { kind, body, .. }) => {
-                    let Ok(Some(Message::Pair(paired))) = Message::decode(kind, &body) else { continue };
+                Some(ChannelEvent::Message { kind, body, .. }) => {
+                    let Ok(Some(RelayMessage::Pair(paired))) = RelayMessage::decode(kind, &body) else {
+                        continue;
+                    };
                     if paired.token == pair.token && paired.is_initiator == pair.is_initiator {
                         link.stream = paired.stream;
                         return Ok(link);
                     }
                 }
-                Some(Event::Opened(_)) => {}
-                Some(Event::Closed(_)) | None => {
+                Some(ChannelEvent::Opened(_)) => {}
+                Some(ChannelEvent::Closed(_)) | None => {
                     debug!("the relay does not relay for us");
                     return Err(ConnectError::RelayAborted);
                 }
@@ -76,26 +73,26 @@ impl Link {
     }
 
     /// The stream that the relay has made for us.
-    pub fn stream(&self) -> u32 {
+    pub(crate) fn stream(&self) -> u32 {
         self.stream
     }
 
     /// The connection to the relay: by its way our stream goes too.
-    pub fn neighbour(&self) -> &udx::StreamHandle {
+    pub(crate) fn neighbour(&self) -> &udx::StreamHandle {
         self.connection.stream.transport()
     }
 
     /// Waits until the relay is gone, or relays no more.
-    pub async fn lost(&mut self) {
+    pub(crate) async fn lost(&mut self) {
         while let Some(event) = self.next().await {
-            if matches!(event, Event::Closed(_)) {
+            if matches!(event, ChannelEvent::Closed(_)) {
                 return;
             }
         }
     }
 
     /// Tells the relay that it is needed no more.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if self.connection.stream.shutdown().await.is_ok() {
             let _ = timeout(FAREWELL, self.lost()).await;
         }
@@ -103,7 +100,7 @@ impl Link {
 
     /// What the relay does next; nothing once it is gone, or has sent nonsense. Can be
     /// cancelled.
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<ChannelEvent> {
         loop {
             while let Some(frame) = self.mux.poll_frame() {
                 self.connection.stream.send(&frame).await.ok()?;

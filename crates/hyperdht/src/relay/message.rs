@@ -3,10 +3,10 @@
 use crate::encoding::{Malformed, Reader, Writer};
 
 /// The name of the protocol, for which a channel is opened.
-pub const PROTOCOL: &[u8] = b"blind-relay";
+pub(crate) const PROTOCOL: &[u8] = b"blind-relay";
 
 /// Known to two peers and nobody else: who shows it to a relay is paired with who shows it too.
-pub type PairingToken = [u8; 32];
+pub(crate) type PairingToken = [u8; 32];
 
 const PAIR: u64 = 0;
 const UNPAIR: u64 = 1;
@@ -15,7 +15,7 @@ const IS_INITIATOR: u8 = 1;
 
 /// A message of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum RelayMessage {
     /// From a client: it wants to be paired. From the relay: it is.
     Pair(Pair),
     /// From a client: it wants no more.
@@ -24,7 +24,7 @@ pub enum Message {
 
 /// One side of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Which of the two sides: that of the peer that named the relay.
     pub is_initiator: bool,
     pub token: PairingToken,
@@ -32,9 +32,9 @@ pub struct Pair {
     pub stream: u32,
 }
 
-impl Message {
+impl RelayMessage {
     /// Reads the body of a message of this kind; nothing if the kind is unknown.
-    pub fn decode(kind: u64, body: &[u8]) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn decode(kind: u64, body: &[u8]) -> Result<Option<Self>, Malformed> {
         let mut r = Reader::new(body);
         Ok(match kind {
             PAIR => {
@@ -53,7 +53,7 @@ impl Message {
     }
 
     /// The kind of the message, and its body.
-    pub fn encode(&self) -> (u64, Vec<u8>) {
+    pub(crate) fn encode(&self) -> (u64, Vec<u8>) {
         let mut w = Writer::new();
         match self {
             Self::Pair(pair) => {
@@ -75,28 +75,28 @@ mod tests {
 
     use super::super::frame::Frame;
     use super::*;
-    use crate::connect::vectors::{array, bytes, case, unhex};
+    use crate::testing::vectors::connect::{array, bytes, case, unhex};
 
     /// A message as it stands in a frame on channel 1.
-    fn framed(message: Message) -> Vec<u8> {
+    fn framed(message: RelayMessage) -> Vec<u8> {
         let (kind, body) = message.encode();
         Frame::Message { channel: 1, kind, body: &body }.encode()
     }
 
-    fn unframed(bytes: &[u8]) -> Option<Message> {
+    fn unframed(bytes: &[u8]) -> Option<RelayMessage> {
         let Ok(Frame::Message { channel: 1, kind, body }) = Frame::decode(bytes) else { panic!() };
-        Message::decode(kind, body).unwrap()
+        RelayMessage::decode(kind, body).unwrap()
     }
 
     #[test]
     fn vectors_decode_and_encode_byte_for_byte() {
         let client = case("blind-relay-client");
         let token = array(&client["inputs"]["token"]);
-        let pair = |is_initiator, stream| Message::Pair(Pair { is_initiator, token, stream });
+        let pair = |is_initiator, stream| RelayMessage::Pair(Pair { is_initiator, token, stream });
         let server = &case("blind-relay-server")["hex"];
         for (message, frame) in [
             (pair(true, 0x1122_3344), &client["hex"]["pair"]),
-            (Message::Unpair(token), &client["hex"]["unpair"]),
+            (RelayMessage::Unpair(token), &client["hex"]["unpair"]),
             (pair(true, 0x0a0b_0c0d), &server["to_initiator"]),
             (pair(false, 0x0a0b_0c0d), &server["to_responder"]),
         ] {
@@ -116,10 +116,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            if let Ok(Some(message)) = Message::decode(kind, &body) {
+        fn arbitrary_bytes_never_panic(
+            kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)
+        ) {
+            if let Ok(Some(message)) = RelayMessage::decode(kind, &body) {
                 let (kind, body) = message.encode();
-                prop_assert_eq!(Message::decode(kind, &body), Ok(Some(message)));
+                prop_assert_eq!(RelayMessage::decode(kind, &body), Ok(Some(message)));
             }
         }
     }

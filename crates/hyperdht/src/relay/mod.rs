@@ -6,19 +6,15 @@
 //! - `message`: what relay and clients tell each other on their channel
 //! - `link`: a client's place at a relay
 //! - `pairings`: who waits for whom at a relay; no I/O; `server`: a relay
-//! - `fuzzing`: clients that send anything
 
-pub mod frame;
-pub mod message;
-pub mod mux;
+pub(crate) mod frame;
+pub(crate) mod message;
+pub(crate) mod mux;
 
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) mod fuzzing;
-mod link;
-mod pairings;
+pub(crate) mod link;
+pub(crate) mod pairings;
 mod server;
 
-pub(crate) use link::Link;
 pub use pairings::RelayLimits;
 pub use server::{AdmitHook, Relay, RelayLoad, RelayOptions};
 

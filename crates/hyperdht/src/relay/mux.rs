@@ -11,7 +11,7 @@ const MAX_REMOTE_CHANNELS: usize = 64;
 
 /// Why a peer is not listened to any more: its stream is to be destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MuxError {
+pub(crate) enum MuxError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("a channel was opened under an id that is not free")]
@@ -26,11 +26,11 @@ pub enum MuxError {
 
 /// Names a channel of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelId(u64);
+pub(crate) struct ChannelId(u64);
 
 /// What the peer has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum ChannelEvent {
     /// It has opened its end of a channel.
     Opened(ChannelId),
     Message {
@@ -48,13 +48,13 @@ pub enum Event {
 /// [`Mux::handle`] and come out by [`Mux::poll_frame`]. Nothing is kept for a channel that has
 /// no end here, so what the peer sends takes no memory beyond the events of one frame.
 #[derive(Debug, Default)]
-pub struct Mux {
+pub(crate) struct Mux {
     /// By id, which is the place and 1.
     local: Vec<Option<Local>>,
     /// What the peer's channels are here, by its ids.
     remote: Vec<Option<ChannelId>>,
     frames: VecDeque<Vec<u8>>,
-    events: VecDeque<Event>,
+    events: VecDeque<ChannelEvent>,
 }
 
 /// A channel of ours.
@@ -70,7 +70,7 @@ struct Local {
 
 impl Mux {
     /// Opens a channel. Messages may follow at once.
-    pub fn open(&mut self, protocol: &[u8], id: &[u8]) -> ChannelId {
+    pub(crate) fn open(&mut self, protocol: &[u8], id: &[u8]) -> ChannelId {
         let local = Local { protocol: protocol.to_vec(), id: id.to_vec(), remote: None, is_closed: false };
         let index = match self.local.iter().position(Option::is_none) {
             Some(free) => {
@@ -88,14 +88,15 @@ impl Mux {
     }
 
     /// Sends a message on a channel, unless it is closed.
-    pub fn send(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
+    pub(crate) fn send(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
         if self.local(channel.0).is_some_and(|local| !local.is_closed) {
             self.send_frame(&Frame::Message { channel: channel.0, kind, body });
         }
     }
 
-    /// Closes a channel, unless it is closed.
-    pub fn close(&mut self, channel: ChannelId) {
+    /// Closes a channel, unless it is closed. A relay and its clients end the connection instead.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self, channel: ChannelId) {
         let Some(local) = self.local(channel.0).filter(|local| !local.is_closed) else { return };
         local.is_closed = true;
         let remote = local.remote;
@@ -106,7 +107,7 @@ impl Mux {
     }
 
     /// Takes in one message of the stream. After an error the stream is to be destroyed.
-    pub fn handle(&mut self, message: &[u8]) -> Result<(), MuxError> {
+    pub(crate) fn handle(&mut self, message: &[u8]) -> Result<(), MuxError> {
         if message.is_empty() {
             return Ok(());
         }
@@ -125,12 +126,12 @@ impl Mux {
     }
 
     /// What the peer has done, in order.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<ChannelEvent> {
         self.events.pop_front()
     }
 
     /// The next message to send on the stream.
-    pub fn poll_frame(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn poll_frame(&mut self) -> Option<Vec<u8>> {
         self.frames.pop_front()
     }
 
@@ -141,14 +142,14 @@ impl Mux {
             Frame::Close { channel } => {
                 if let Some(local) = self.of_remote(channel) {
                     self.forget(local, channel);
-                    self.events.push_back(Event::Closed(local));
+                    self.events.push_back(ChannelEvent::Closed(local));
                 }
                 Ok(())
             }
             Frame::Message { channel, kind, body } => {
                 // One that is closed here may not have heard of it yet.
                 if let Some(channel) = self.of_remote(channel) {
-                    self.events.push_back(Event::Message { channel, kind, body: body.to_vec() });
+                    self.events.push_back(ChannelEvent::Message { channel, kind, body: body.to_vec() });
                 }
                 Ok(())
             }
@@ -181,7 +182,7 @@ impl Mux {
             Some(local) if !local.is_closed => {
                 local.remote = Some(remote);
                 self.remote[index] = Some(channel);
-                self.events.push_back(Event::Opened(channel));
+                self.events.push_back(ChannelEvent::Opened(channel));
             }
             // It was closed before, which the peer learns when it comes to that.
             _ => self.local[place] = None,
@@ -196,7 +197,7 @@ impl Mux {
             *place = None;
         }
         if !was_closed {
-            self.events.push_back(Event::Closed(ChannelId(channel)));
+            self.events.push_back(ChannelEvent::Closed(ChannelId(channel)));
         }
         Ok(())
     }
@@ -239,7 +240,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::connect::vectors::{bytes, case, unhex};
+    use crate::testing::vectors::connect::{bytes, case, unhex};
 
     /// Carries all frames from one to the other.
     fn carry(from: &mut Mux, to: &mut Mux) {
@@ -248,7 +249,7 @@ mod tests {
         }
     }
 
-    fn events(mux: &mut Mux) -> Vec<Event> {
+    fn events(mux: &mut Mux) -> Vec<ChannelEvent> {
         std::iter::from_fn(|| mux.poll_event()).collect()
     }
 
@@ -259,14 +260,14 @@ mod tests {
         a.send(ours, 3, b"early");
         let theirs = b.open(b"test", b"id");
         carry(&mut a, &mut b);
-        let message = Event::Message { channel: theirs, kind: 3, body: b"early".to_vec() };
-        assert_eq!(events(&mut b), [Event::Opened(theirs), message]);
+        let message = ChannelEvent::Message { channel: theirs, kind: 3, body: b"early".to_vec() };
+        assert_eq!(events(&mut b), [ChannelEvent::Opened(theirs), message]);
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Opened(ours)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Opened(ours)]);
         b.close(theirs);
         b.send(theirs, 0, b"late");
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Closed(ours)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Closed(ours)]);
         assert_eq!(a.open(b"test", b"id"), ours);
     }
 
@@ -297,7 +298,7 @@ mod tests {
         let channel = a.open(b"test", b"");
         carry(&mut a, &mut b);
         carry(&mut b, &mut a);
-        assert_eq!(events(&mut a), [Event::Closed(channel)]);
+        assert_eq!(events(&mut a), [ChannelEvent::Closed(channel)]);
         assert_eq!(a.handle(&bytes("protomux-reject")), Err(MuxError::InvalidReject));
     }
 
@@ -310,7 +311,7 @@ mod tests {
         carry(&mut b, &mut a);
         assert_eq!(events(&mut a), []);
         carry(&mut a, &mut b);
-        assert_eq!(events(&mut b), [Event::Opened(ChannelId(1)), Event::Closed(ChannelId(1))]);
+        assert_eq!(events(&mut b), [ChannelEvent::Opened(ChannelId(1)), ChannelEvent::Closed(ChannelId(1))]);
     }
 
     #[test]

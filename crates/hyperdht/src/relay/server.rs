@@ -16,8 +16,8 @@ use tracing::debug;
 use udx::{RelayMeter, StreamOptions, Verdict};
 
 use super::MAX_FRAME;
-use super::message::{Message, PROTOCOL, Pair, PairingToken};
-use super::mux::{Event, Mux};
+use super::message::{PROTOCOL, Pair, PairingToken, RelayMessage};
+use super::mux::{ChannelEvent, Mux};
 use super::pairings::{Pairings, RelayLimits, SessionId, Side};
 use crate::Dht;
 use crate::connect::{Connection, ListenError, Server, ServerOptions};
@@ -85,7 +85,7 @@ impl Dht {
         let server = self.listen(keys, ServerOptions::default()).await?;
         let (load_sender, load) = watch::channel(RelayLoad::default());
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let task = Task {
+        let task = RelayTask {
             handle: self.context().handle,
             pairings: Pairings::new(options.limits),
             options,
@@ -120,7 +120,7 @@ impl Relay {
 
 /// What a client asks for.
 #[derive(Debug)]
-enum Request {
+enum ClientRequest {
     Pair { pair: Pair, is_known: bool },
     Unpair(PairingToken),
 }
@@ -142,7 +142,7 @@ struct Relaying {
 }
 
 /// The state of a relay, on the task that owns it.
-struct Task {
+struct RelayTask {
     handle: Handle,
     options: RelayOptions,
     pairings: Pairings,
@@ -154,7 +154,7 @@ struct Task {
     load: watch::Sender<RelayLoad>,
 }
 
-impl Task {
+impl RelayTask {
     async fn run(mut self, mut server: Server, closing: CancellationToken, _closed: DropGuard) {
         let (sender, mut requests) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let mut inspections = interval(INSPECTION);
@@ -181,7 +181,7 @@ impl Task {
         server.close().await;
     }
 
-    fn on_connection(&mut self, connection: Connection, requests: &mpsc::Sender<(SessionId, Request)>) {
+    fn on_connection(&mut self, connection: Connection, requests: &mpsc::Sender<(SessionId, ClientRequest)>) {
         let address = connection.remote_addr();
         let host = address.ip().to_canonical();
         let Some(id) = self.pairings.open(Instant::now(), host) else {
@@ -191,21 +191,25 @@ impl Task {
         let (answers, answered) = mpsc::channel(MAX_QUEUED_ANSWERS);
         let socket = connection.stream.transport().socket();
         self.clients.insert(id, Client { address, socket, answers });
-        let session =
-            Session { id, requests: requests.clone(), answers: answered, admit: self.options.admit.clone() };
+        let session = ClientSession {
+            id,
+            requests: requests.clone(),
+            answers: answered,
+            admit: self.options.admit.clone(),
+        };
         self.sessions.spawn(session.run(connection));
     }
 
-    async fn on_request(&mut self, session: SessionId, request: Request) {
+    async fn on_request(&mut self, session: SessionId, request: ClientRequest) {
         match request {
-            Request::Pair { pair, is_known } => {
+            ClientRequest::Pair { pair, is_known } => {
                 if let Some(other) = self.pairings.pair(session, pair, is_known)
                     && self.connect(session, pair, other).await.is_none()
                 {
                     self.pairings.end(Instant::now(), &pair.token);
                 }
             }
-            Request::Unpair(token) => {
+            ClientRequest::Unpair(token) => {
                 if self.pairings.unpair(Instant::now(), session, &token) {
                     self.end(&token);
                 }
@@ -303,14 +307,14 @@ impl Task {
 }
 
 /// A client's connection.
-struct Session {
+struct ClientSession {
     id: SessionId,
-    requests: mpsc::Sender<(SessionId, Request)>,
+    requests: mpsc::Sender<(SessionId, ClientRequest)>,
     answers: mpsc::Receiver<Pair>,
     admit: Option<AdmitHook>,
 }
 
-impl Session {
+impl ClientSession {
     /// Runs until the client is gone, has sent nonsense, or is sent away.
     async fn run(mut self, connection: Connection) -> SessionId {
         let id = self.id;
@@ -330,22 +334,22 @@ impl Session {
             }
             while let Some(event) = mux.poll_event() {
                 match event {
-                    Event::Message { kind, body, .. } => {
-                        if let Some(message) = Message::decode(kind, &body).ok()? {
+                    ChannelEvent::Message { kind, body, .. } => {
+                        if let Some(message) = RelayMessage::decode(kind, &body).ok()? {
                             self.on_message(message, key).await?;
                         }
                     }
-                    Event::Closed(_) => {
+                    ChannelEvent::Closed(_) => {
                         let _ = connection.stream.shutdown().await;
                         return None;
                     }
-                    Event::Opened(_) => {}
+                    ChannelEvent::Opened(_) => {}
                 }
             }
             tokio::select! {
                 answer = self.answers.recv() => match answer {
                     Some(pair) => {
-                        let (kind, body) = Message::Pair(pair).encode();
+                        let (kind, body) = RelayMessage::Pair(pair).encode();
                         mux.send(channel, kind, &body);
                     }
                     None => {
@@ -364,16 +368,16 @@ impl Session {
         }
     }
 
-    async fn on_message(&self, message: Message, key: PublicKey) -> Option<()> {
+    async fn on_message(&self, message: RelayMessage, key: PublicKey) -> Option<()> {
         let request = match message {
-            Message::Pair(pair) => {
+            RelayMessage::Pair(pair) => {
                 let is_known = match &self.admit {
                     Some(admit) => admit(key).await,
                     None => true,
                 };
-                Request::Pair { pair, is_known }
+                ClientRequest::Pair { pair, is_known }
             }
-            Message::Unpair(token) => Request::Unpair(token),
+            RelayMessage::Unpair(token) => ClientRequest::Unpair(token),
         };
         self.requests.send((self.id, request)).await.ok()
     }

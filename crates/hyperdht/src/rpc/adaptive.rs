@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt};
 
-use crate::store::Generations;
+use crate::generations::Generations;
 
 /// Addresses remembered in a generation, and for how long (JavaScript's values).
 const MAX_ADDRESSES: usize = 65_536;
@@ -23,7 +23,7 @@ const MAX_SENDS: u32 = 2;
 
 /// Round trips by address.
 #[derive(Debug)]
-pub struct AdaptiveTimeouts {
+pub(super) struct AdaptiveTimeouts {
     known: Generations<SocketAddrV4, Estimate>,
 }
 
@@ -35,19 +35,19 @@ struct Estimate {
 }
 
 impl AdaptiveTimeouts {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { known: Generations::new(now, MAX_ADDRESSES, MAX_AGE) }
     }
 
     /// A node answered `rtt` after the first of `sends`.
-    pub fn answered(&mut self, now: Instant, addr: SocketAddrV4, rtt: Duration, sends: u32) {
+    pub(super) fn answered(&mut self, now: Instant, addr: SocketAddrV4, rtt: Duration, sends: u32) {
         if sends <= MAX_SENDS {
             self.learn(now, addr, i64::try_from(rtt.as_millis()).unwrap_or(MAX));
         }
     }
 
     /// How long to wait after the send with this number, the first being 1.
-    pub fn timeout(
+    pub(super) fn timeout(
         &mut self,
         now: Instant,
         addr: SocketAddrV4,
@@ -86,7 +86,7 @@ impl AdaptiveTimeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vectors::trace;
+    use crate::testing::vectors::trace;
 
     #[test]
     fn waits_are_those_of_the_trace() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::command::internal::DOWN_HINT;
 use crate::encoding::Writer;
 use crate::id::Id;
-use crate::rpc::query::{DownHint, Next, Query};
+use crate::rpc::query::{DownHint, IterativeQuery, Next};
 use crate::rpc::{Event, Purpose, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Rpc};
 
 /// Requests at once of a query that nobody waits for, and while little else goes on.
@@ -29,8 +29,8 @@ pub(super) enum Audience {
 
 /// A query and its requests under way; `true` for those past their first timeout.
 #[derive(Debug)]
-pub(super) struct Running {
-    query: Query,
+pub(super) struct RunningQuery {
+    query: IterativeQuery,
     audience: Audience,
     /// It starts once the bootstrap nodes are known.
     waits: bool,
@@ -39,7 +39,7 @@ pub(super) struct Running {
 
 impl Rpc {
     /// Starts a query; [`Event::QueryReply`] and [`Event::QueryDone`] follow.
-    pub fn query(&mut self, now: Instant, spec: QuerySpec) -> QueryId {
+    pub(crate) fn query(&mut self, now: Instant, spec: QuerySpec) -> QueryId {
         self.clock.postpone_refresh();
         let id = self.start_query(now, spec, Audience::Caller);
         if let Some(error) = self.unavailable() {
@@ -49,7 +49,7 @@ impl Rpc {
     }
 
     /// Ends a query without a further event.
-    pub fn cancel_query(&mut self, id: QueryId) {
+    pub(crate) fn cancel_query(&mut self, id: QueryId) {
         if let Some(running) = self.queries.remove(&id) {
             self.cancel_requests(running);
         }
@@ -69,7 +69,7 @@ impl Rpc {
             return id;
         }
         let target = spec.target;
-        let mut query = Query::new(now, spec, *self.table.own_id(), self.config.defended);
+        let mut query = IterativeQuery::new(now, spec, *self.table.own_id(), self.config.defended);
         if query.wants_more() {
             query.add_from_table(self.closest(&target, query.missing()));
         }
@@ -77,7 +77,7 @@ impl Rpc {
         if query.wants_more() {
             query.add_from_table(self.bootstrap_nodes.iter().copied());
         }
-        self.queries.insert(id, Running { query, audience, waits, requests: HashMap::new() });
+        self.queries.insert(id, RunningQuery { query, audience, waits, requests: HashMap::new() });
         self.step_query(now, id);
         id
     }
@@ -218,7 +218,7 @@ impl Rpc {
         }
     }
 
-    fn cancel_requests(&mut self, running: Running) {
+    fn cancel_requests(&mut self, running: RunningQuery) {
         for request in running.requests.into_keys() {
             self.io.cancel(request);
         }

@@ -1,8 +1,7 @@
 //! What this node keeps for others (spec/dht.md §10, §11).
 
 mod forwards;
-mod generations;
-pub mod message;
+pub(crate) mod message;
 mod records;
 
 use std::time::{Duration, Instant};
@@ -15,11 +14,11 @@ use secret_stream::PublicKey;
 use crate::command;
 use crate::crypto::hash;
 use crate::encoding::Reader;
+use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
-pub use forwards::{Forward, Forwards};
-pub use generations::Generations;
+pub(crate) use forwards::{Forward, Forwards};
 use message::{
     Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, PluginRequest, announce_signable,
 };
@@ -48,7 +47,7 @@ const MAX_BUMP_DRIFT: u64 = 60_000;
 
 /// The moment a request is handled at.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     pub instant: Instant,
     /// Milliseconds since 1970, which bumps are compared with.
     pub unix_millis: u64,
@@ -56,7 +55,7 @@ pub struct Now {
 
 /// Records, and values that anybody may store.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pub(crate) records: Records,
     bumps: Generations<Id, u64>,
     refreshes: Generations<[u8; 32], Refresh>,
@@ -84,7 +83,7 @@ struct Refresh {
 
 impl Store {
     /// `limit_sources`: no IP address may fill a topic alone, no network the store.
-    pub fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
         Self {
             records: Records::new(now, MAX_RECORDS, RECORD_AGE, limit_sources),
             bumps: Generations::new(now, MAX_RECORDS, RECORD_AGE),
@@ -101,7 +100,7 @@ impl Store {
 
     /// The answer of a persistent node with the id `own_id`. `None` is silence, which is what a
     /// request meets that is malformed or not properly signed.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Now,
         own_id: &Id,
@@ -134,7 +133,7 @@ impl Store {
     }
 
     /// Forgets a peer of this node itself.
-    pub fn forget(&mut self, target: &Id, public_key: &PublicKey, forwards: &mut Forwards) {
+    pub(crate) fn forget(&mut self, target: &Id, public_key: &PublicKey, forwards: &mut Forwards) {
         if hash(&[public_key]) == *target {
             forwards.remove(target);
         }
@@ -142,8 +141,8 @@ impl Store {
     }
 
     /// Records and values, and the networks they came from.
-    #[cfg(any(test, feature = "simulation"))]
-    pub fn held(&self) -> usize {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn held(&self) -> usize {
         let limits = self.limits.as_ref();
         let sources = limits.map_or(0, |limits| limits.announces.held() + limits.puts.held());
         let values = self.mutables.len() + self.immutables.len();
@@ -313,13 +312,13 @@ mod tests {
     const OWN: Id = [9; 32];
     const TOKEN: [u8; 32] = [8; 32];
 
-    struct Node {
+    struct TestStore {
         now: Now,
         store: Store,
         forwards: Forwards,
     }
 
-    impl Node {
+    impl TestStore {
         fn new() -> Self {
             let instant = Instant::now();
             let now = Now { instant, unix_millis: 1_000_000 };
@@ -367,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_bump_only_rises_and_never_far_ahead_of_the_clock() {
-        let (mut node, target) = (Node::new(), [1; 32]);
+        let (mut node, target) = (TestStore::new(), [1; 32]);
         for (bump, expected) in [(5, 5), (3, 5), (1_060_000, 1_060_000), (1_060_001, 1_060_000)] {
             assert!(node.announce(target, &KeyPair::generate(), bump).is_some());
             assert_eq!(node.lookup(target).unwrap().bump, expected);
@@ -376,7 +375,7 @@ mod tests {
 
     #[test]
     fn own_servers_are_found_and_never_overwritten() {
-        let (mut node, key_pair) = (Node::new(), KeyPair::generate());
+        let (mut node, key_pair) = (TestStore::new(), KeyPair::generate());
         let target = hash(&[&key_pair.public_key()]);
         let own =
             Peer { public_key: key_pair.public_key(), relay_addresses: vec!["1.2.3.4:5".parse().unwrap()] };
@@ -390,7 +389,7 @@ mod tests {
 
     #[test]
     fn values_of_more_than_the_limit_are_not_stored() {
-        let mut node = Node::new();
+        let mut node = TestStore::new();
         for (size, stored) in [(MAX_VALUE_SIZE, true), (MAX_VALUE_SIZE + 1, false)] {
             let value = vec![1; size];
             let target = hash(&[&value]);
@@ -407,7 +406,7 @@ mod tests {
 
     #[test]
     fn one_network_writes_no_more_than_its_share() {
-        let mut node = Node::new();
+        let mut node = TestStore::new();
         let mut put = |ip, i: u32| {
             let value = i.to_le_bytes().to_vec();
             node.ask_from(ip, command::IMMUTABLE_PUT, hash(&[&value]), Some(value)).is_some()

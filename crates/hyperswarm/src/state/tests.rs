@@ -333,6 +333,28 @@ fn suspended_nothing_is_dialled_and_resumed_peers_can_be() {
 }
 
 #[test]
+fn held_nobody_is_dialled_and_released_all_who_were_found_are() {
+    let mut sim = Sim::new(64);
+    sim.find(1);
+    let (under_way, _) = sim.dials()[0];
+    sim.state.hold();
+    sim.find(2);
+    sim.state.join_peer(sim.now, key(3));
+    sim.state.closed(sim.now, under_way);
+    sim.sleep(Duration::from_secs(60));
+    assert_eq!(sim.actions(), []);
+    sim.state.flush(FlushId(1));
+    let mut found = sim.state.found_for(&TOPIC);
+    found.sort_unstable();
+    assert_eq!(found, [key(1), key(2)]);
+    assert_eq!(sim.state.found_for(&[0; 32]), [] as [PublicKey; 0]);
+    sim.state.release(sim.now);
+    let mut dials: Vec<u8> = sim.dials().iter().map(|(_, number)| *number).collect();
+    dials.sort_unstable();
+    assert_eq!(dials, [1, 2, 3]);
+}
+
+#[test]
 fn a_flood_of_found_keys_leaves_a_newcomer_a_chance() {
     let mut sim = Sim::new(64);
     for number in 0..2 * MAX_KNOWN_PEERS {

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use hyperdht::{connect::Connection, testnet};
-use hyperswarm::{JoinOptions, PeerInfo, Swarm, SwarmConfig};
+use hyperswarm::{Firewall, JoinOptions, PeerInfo, Swarm, SwarmConfig, Verdict};
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::peers::{BOTH, CLIENT, Node, PATIENCE, SERVER, node_of, npm_testnet, swarm_of};
 
@@ -157,9 +157,10 @@ async fn by_key_in_both_directions() {
 async fn firewalls_of_both() {
     let (_net, bootstrap) = npm_testnet().await;
     let refused = key(1);
+    let judge = move |key| if key == refused { Verdict::Ban } else { Verdict::Admit };
     let swarm = Swarm::new(SwarmConfig {
         owns_dht: true,
-        firewall: Some(Arc::new(move |key, _| *key == refused)),
+        firewall: Some(Arc::new(move |key, _| Box::pin(async move { judge(key) }))),
         ..SwarmConfig::new(node_of(&bootstrap).await, KeyPair::from_seed(&[2; 32]))
     });
     assert!(swarm.join(TOPIC, BOTH).flushed().await);
@@ -180,6 +181,27 @@ async fn firewalls_of_both() {
     discovery.flushed().await;
     let (connection, _) = accept(&swarm).await;
     assert_eq!(connection.remote_public_key(), key(4));
+    swarm.destroy().await;
+}
+
+/// Three seconds are what a receiver takes at most to learn whether its claim was taken.
+#[tokio::test]
+async fn npm_waits_for_a_firewall_that_takes_three_seconds() {
+    let (_net, bootstrap) = npm_testnet().await;
+    let slow: Firewall = Arc::new(|_, _| {
+        Box::pin(async {
+            sleep(Duration::from_secs(3)).await;
+            Verdict::Admit
+        })
+    });
+    let swarm = Swarm::new(SwarmConfig {
+        owns_dht: true,
+        firewall: Some(slow),
+        ..SwarmConfig::new(node_of(&bootstrap).await, KeyPair::from_seed(&[2; 32]))
+    });
+    assert!(swarm.join(TOPIC, SERVER).flushed().await);
+    let mut node = npm_swarm(&bootstrap, 1, CLIENT);
+    meet(&swarm, &mut node, Some(false)).await;
     swarm.destroy().await;
 }
 

@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use super::puncher::{Action, Failure, Outcome, Puncher, Setup, Slot};
 use super::throttle::RandomPunch;
-use crate::connect::payload::{Firewall, Relay, error};
+use crate::connect::payload::{Firewall, RelayInfo, error};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 
 /// What a server that does not know its NAT yet gets to find out (hyperdht/lib/connect.js).
@@ -18,13 +18,13 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(1);
 const TRY_LATER: Duration = Duration::from_secs(10);
 
 /// Where the client begins.
-pub struct Start {
+pub(super) struct Start {
     /// The node that passed the handshake on.
     pub node: SocketAddrV4,
     /// The server as that node sees it.
     pub server: SocketAddrV4,
     /// The node that passes the first round on, and the server as that one sees it.
-    pub relay: Relay,
+    pub relay: RelayInfo,
     /// The connection runs over a third party meanwhile, or may: there is time to try later.
     pub has_relay: bool,
     /// Makes the tokens.
@@ -33,7 +33,7 @@ pub struct Start {
 
 /// What the server answered to an [`Action::Ask`].
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub(super) struct PunchReply {
     /// The client's socket as the node sees it.
     pub seen_as: SocketAddrV4,
     /// The node.
@@ -45,7 +45,7 @@ pub struct Reply {
 }
 
 /// One client's way through the NATs.
-pub struct ClientPunch {
+pub(super) struct ClientPunch {
     puncher: Puncher,
     start: Start,
     round: u64,
@@ -80,7 +80,7 @@ enum Question {
 }
 
 impl ClientPunch {
-    pub fn new(setup: Setup, start: Start) -> Self {
+    pub(super) fn new(setup: Setup, start: Start) -> Self {
         let mut client = Self {
             puncher: Puncher::new(setup),
             start,
@@ -96,7 +96,7 @@ impl ClientPunch {
     }
 
     /// The end of an [`Action::Ask`]; `None` if no answer came.
-    pub fn handle_reply(&mut self, now: Instant, reply: Option<Reply>) {
+    pub(super) fn handle_reply(&mut self, now: Instant, reply: Option<PunchReply>) {
         if self.puncher.outcome().is_some() || !matches!(self.step, Step::Asking(_)) {
             return;
         }
@@ -143,18 +143,24 @@ impl ClientPunch {
     }
 
     /// The end of an [`Action::Ping`].
-    pub fn handle_pong(&mut self, now: Instant, by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4>) {
+    pub(super) fn handle_pong(
+        &mut self,
+        now: Instant,
+        by: Slot,
+        node: SocketAddrV4,
+        seen_as: Option<SocketAddrV4>,
+    ) {
         self.puncher.handle_pong(by, node, seen_as);
         self.advance(now);
     }
 
     /// A probe came.
-    pub fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
+    pub(super) fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
         self.puncher.handle_probe(by, from);
     }
 
     /// To be called when [`ClientPunch::poll_timeout`] has passed; earlier is harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         match self.step {
             Step::Pausing(until) if until <= now => {
                 self.step = Step::Analyzing;
@@ -165,18 +171,18 @@ impl ClientPunch {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.step {
             Step::Pausing(until) | Step::TryingLater(until) => Some(until),
             _ => self.puncher.poll_timeout(),
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.puncher.poll_action()
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.puncher.outcome()
     }
 
@@ -228,7 +234,7 @@ impl ClientPunch {
         self.puncher.freeze();
         let token = self.start.secure.token(*self.start.server.ip());
         let payload = HolepunchPayload { remote_token: self.server_token, ..self.payload() };
-        let direct = Relay { relay: self.start.node, peer: self.start.server };
+        let direct = RelayInfo { relay: self.start.node, peer: self.start.server };
         let random = if self.puncher.is_random() {
             match self.puncher.try_random(now) {
                 Some(random) => Some(random),
@@ -256,14 +262,14 @@ impl ClientPunch {
     /// Tells the server, and ends.
     fn give_up(&mut self, failure: Failure) {
         let payload = HolepunchPayload::abort(self.round);
-        let Relay { relay, peer } = self.start.relay;
+        let RelayInfo { relay, peer } = self.start.relay;
         self.puncher.push(Action::GiveUp { relay, peer, payload });
         self.puncher.fail(failure);
     }
 
-    fn ask(&mut self, question: Question, way: Relay, payload: HolepunchPayload) {
+    fn ask(&mut self, question: Question, way: RelayInfo, payload: HolepunchPayload) {
         self.round += 1;
-        let Relay { relay, peer } = way;
+        let RelayInfo { relay, peer } = way;
         self.puncher.push(Action::Ask { by: self.puncher.slot(), relay, peer, payload });
         self.step = Step::Asking(question);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,17 +15,18 @@ use rand::rngs::StdRng;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::debug;
 
-use super::client::{ClientPunch, Reply, Start};
+use super::client::{ClientPunch, PunchReply, Start};
 use super::puncher::{Action, Failure, Outcome, RequestNumber, Setup, Slot};
-use super::server::{Request, ServerPunch};
+use super::server::{ClientRound, ServerPunch};
+use crate::address::is_near;
 use crate::command;
-use crate::connect::connection::{ConnectionPath, is_near};
-use crate::connect::incoming::{Punch, default_via};
+use crate::connect::context::Context;
 use crate::connect::message::{Holepunch, Mode};
-use crate::connect::payload::{Firewall, Relay};
+use crate::connect::path::ConnectionPath;
+use crate::connect::payload::{Firewall, RelayInfo};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 use crate::connect::route::Route;
-use crate::connect::{Context as Node, random};
+use crate::crypto::random;
 use crate::handle::Handle;
 use crate::id::Id;
 use crate::pool::PoolSocket;
@@ -39,14 +40,14 @@ const SHORT_TTL: u8 = 5;
 const GIVE_UP_ATTEMPTS: u32 = 2;
 
 /// What a client starts from.
-pub struct Way {
+pub(crate) struct PunchPlan {
     /// Of the server's key.
     pub target: Id,
     /// The number the server gave the handshake.
     pub id: u64,
     pub node: SocketAddrV4,
     pub server: SocketAddrV4,
-    pub relay: Relay,
+    pub relay: RelayInfo,
     pub firewall: Firewall,
     pub has_relay: bool,
     pub holepunch_secret: [u8; 32],
@@ -54,14 +55,19 @@ pub struct Way {
 
 /// Punches to a server and takes the route that opens, by the socket that is returned. Ends also
 /// when another one was taken.
-pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<Option<PoolSocket>, Failure> {
-    let secure = Arc::new(SecurePayload::new(way.holepunch_secret, random()));
-    let asker = Asker { handle: node.handle.clone(), secure: secure.clone(), target: way.target, id: way.id };
+pub(crate) async fn punch_to_server(
+    context: &Context,
+    route: &Route,
+    plan: PunchPlan,
+) -> Result<Option<PoolSocket>, Failure> {
+    let secure = Arc::new(SecurePayload::new(plan.holepunch_secret, random()));
+    let asker =
+        Asker { handle: context.handle.clone(), secure: secure.clone(), target: plan.target, id: plan.id };
     let start =
-        Start { node: way.node, server: way.server, relay: way.relay, has_relay: way.has_relay, secure };
-    let mut machine = ClientPunch::new(setup(node, true, way.firewall).await, start);
-    let mut sockets = Sockets::new(node.handle.clone());
-    let mut answer: Option<BoxFuture<'static, Option<Reply>>> = None;
+        Start { node: plan.node, server: plan.server, relay: plan.relay, has_relay: plan.has_relay, secure };
+    let mut machine = ClientPunch::new(setup(context, true, plan.firewall).await, start);
+    let mut sockets = PunchSockets::new(context.handle.clone());
+    let mut answer: Option<BoxFuture<'static, Option<PunchReply>>> = None;
     loop {
         while let Some(action) = machine.poll_action() {
             match action {
@@ -92,19 +98,34 @@ pub async fn punch_to_server(node: &Node, route: &Route, way: Way) -> Result<Opt
             () = route.direct() => return Ok(None),
             reply = answered(&mut answer) => machine.handle_reply(Instant::now(), reply),
             event = sockets.next() => match event {
-                Event::Pong { by, node, seen_as } => machine.handle_pong(Instant::now(), by, node, seen_as),
-                Event::Probe { by, from } => machine.handle_probe(by, from),
+                SocketEvent::Pong { by, node, seen_as } => {
+                    machine.handle_pong(Instant::now(), by, node, seen_as);
+                }
+                SocketEvent::Probe { by, from } => machine.handle_probe(by, from),
             },
             () = sleep_until(machine.poll_timeout()) => machine.handle_timeout(Instant::now()),
         }
     }
 }
 
+/// A request of a client to punch.
+#[derive(Debug)]
+pub(crate) struct PunchRequest {
+    /// As it came, to be answered.
+    pub incoming: rpc::Incoming,
+    /// The client as the node between sees it.
+    pub peer: SocketAddrV4,
+    /// We are announced at that node.
+    pub is_own_relay: bool,
+    /// Still encrypted.
+    pub payload: Vec<u8>,
+}
+
 /// A server's sockets for one client, which has not asked for them yet.
-pub struct Prepared {
-    node: Node,
+pub(crate) struct Prepared {
+    context: Context,
     machine: ServerPunch,
-    sockets: Sockets,
+    sockets: PunchSockets,
     secure: Arc<SecurePayload>,
     requests: HashMap<RequestNumber, (rpc::Incoming, SocketAddrV4)>,
     next: u64,
@@ -114,34 +135,34 @@ pub struct Prepared {
 impl Prepared {
     /// Opens the socket that the client is to be shown, and finds out what our NAT does to it.
     /// `permit` is one to hold sockets.
-    pub async fn new(
-        node: Node,
+    pub(crate) async fn new(
+        context: Context,
         permit: OwnedSemaphorePermit,
         firewall: Firewall,
         has_relay: bool,
         holepunch_secret: [u8; 32],
     ) -> Self {
         let secure = Arc::new(SecurePayload::new(holepunch_secret, random()));
-        let setup = setup(&node, false, firewall).await;
+        let setup = setup(&context, false, firewall).await;
         let machine = ServerPunch::new(Instant::now(), setup, secure.clone(), has_relay);
-        let sockets = Sockets::new(node.handle.clone());
+        let sockets = PunchSockets::new(context.handle.clone());
         let mut prepared =
-            Self { node, machine, sockets, secure, requests: HashMap::new(), next: 0, _permit: permit };
+            Self { context, machine, sockets, secure, requests: HashMap::new(), next: 0, _permit: permit };
         prepared.act().await;
         prepared
     }
 
     /// The socket the client is to be shown; none if it could not be opened.
-    pub fn via(&self) -> Option<Via> {
+    pub(crate) fn via(&self) -> Option<Via> {
         self.sockets.via(Slot(0))
     }
 
     /// Answers the client and punches to it until it has come, or will not. Returns the socket
     /// that it came by.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         route: &Route,
-        punches: &mut mpsc::Receiver<Punch>,
+        punches: &mut mpsc::Receiver<PunchRequest>,
     ) -> Result<Option<PoolSocket>, Failure> {
         loop {
             self.act().await;
@@ -162,22 +183,22 @@ impl Prepared {
                 }
                 Some(punch) = punches.recv() => self.handle_punch(punch),
                 event = self.sockets.next() => match event {
-                    Event::Pong { by, node, seen_as } => {
+                    SocketEvent::Pong { by, node, seen_as } => {
                         self.machine.handle_pong(Instant::now(), by, node, seen_as);
                     }
-                    Event::Probe { by, from } => self.machine.handle_probe(by, from),
+                    SocketEvent::Probe { by, from } => self.machine.handle_probe(by, from),
                 },
                 () = sleep_until(self.machine.poll_timeout()) => self.machine.handle_timeout(Instant::now()),
             }
         }
     }
 
-    fn handle_punch(&mut self, punch: Punch) {
+    fn handle_punch(&mut self, punch: PunchRequest) {
         let Some(payload) = self.secure.open(&punch.payload) else { return };
         let number = RequestNumber(self.next);
         self.next += 1;
         let incoming = punch.incoming;
-        let request = Request {
+        let request = ClientRound {
             number,
             by: self.sockets.slot(incoming.via),
             seen_as: incoming.to,
@@ -200,11 +221,11 @@ impl Prepared {
                         let payload = self.secure.seal(&payload, random());
                         let message =
                             Holepunch { mode: Mode::FromServer, id: 0, payload, peer_address: Some(client) };
-                        let default = default_via(self.node.handle.network().firewalled);
+                        let default = self.context.handle.network().via();
                         let via = Some(by.and_then(|by| self.sockets.via(by)).unwrap_or(default));
                         let to = incoming.from;
                         let answer = Answer::Relay { value: message.encode().into(), to, via };
-                        self.node.handle.answer(incoming, answer);
+                        self.context.handle.answer(incoming, answer);
                     }
                 }
                 Action::Ask { .. } | Action::GiveUp { .. } => {}
@@ -233,7 +254,7 @@ impl Asker {
         relay: SocketAddrV4,
         peer: SocketAddrV4,
         payload: HolepunchPayload,
-    ) -> Option<Reply> {
+    ) -> Option<PunchReply> {
         let request = self.request(relay, peer, &payload).via(via?);
         let reply = self.handle.request(request).await.ok()?;
         let message = Holepunch::decode(reply.value.as_ref()?).ok()?;
@@ -241,7 +262,12 @@ impl Asker {
             return None;
         }
         let peer = message.peer_address?;
-        Some(Reply { seen_as: reply.to, from: reply.from, peer, payload: self.secure.open(&message.payload) })
+        Some(PunchReply {
+            seen_as: reply.to,
+            from: reply.from,
+            peer,
+            payload: self.secure.open(&message.payload),
+        })
     }
 
     fn give_up(&self, relay: SocketAddrV4, peer: SocketAddrV4, payload: &HolepunchPayload) {
@@ -258,19 +284,19 @@ impl Asker {
 }
 
 /// What came of the sockets.
-enum Event {
+enum SocketEvent {
     Pong { by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4> },
     Probe { by: Slot, from: SocketAddrV4 },
 }
 
 /// The open sockets of one punch.
-struct Sockets {
+struct PunchSockets {
     handle: Handle,
     open: Vec<(Slot, PoolSocket)>,
-    pings: FuturesUnordered<BoxFuture<'static, Event>>,
+    pings: FuturesUnordered<BoxFuture<'static, SocketEvent>>,
 }
 
-impl Sockets {
+impl PunchSockets {
     fn new(handle: Handle) -> Self {
         Self { handle, open: Vec::new(), pings: FuturesUnordered::new() }
     }
@@ -313,7 +339,7 @@ impl Sockets {
                     let ping = rpc::Request::ping(to).attempts(1).via(via?);
                     Some(handle.request(ping).await.ok()?.to)
                 };
-                self.pings.push(ping.map(move |seen_as| Event::Pong { by, node: to, seen_as }).boxed());
+                self.pings.push(ping.map(move |seen_as| SocketEvent::Pong { by, node: to, seen_as }).boxed());
             }
             Action::Probe { by, to, is_short } => {
                 if let Some(socket) = self.get(by) {
@@ -327,14 +353,14 @@ impl Sockets {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SocketEvent {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<SocketEvent> {
         for (slot, socket) in &mut self.open {
             if let Poll::Ready(Some(from)) = socket.poll_probe(cx) {
-                return Poll::Ready(Event::Probe { by: *slot, from });
+                return Poll::Ready(SocketEvent::Probe { by: *slot, from });
             }
         }
         match self.pings.poll_next_unpin(cx) {
@@ -344,17 +370,17 @@ impl Sockets {
     }
 }
 
-async fn setup(node: &Node, is_initiator: bool, remote_firewall: Firewall) -> Setup {
+async fn setup(context: &Context, is_initiator: bool, remote_firewall: Firewall) -> Setup {
     Setup {
         is_initiator,
-        nodes: node.handle.nodes().await,
+        nodes: context.handle.nodes().await,
         remote_firewall,
-        throttle: node.shared.throttle.clone(),
+        throttle: context.shared.throttle.clone(),
         rng: StdRng::from_seed(random()),
     }
 }
 
-async fn answered(answer: &mut Option<BoxFuture<'static, Option<Reply>>>) -> Option<Reply> {
+async fn answered(answer: &mut Option<BoxFuture<'static, Option<PunchReply>>>) -> Option<PunchReply> {
     match answer {
         Some(waiting) => {
             let reply = waiting.await;

@@ -13,9 +13,8 @@ mod nat;
 mod puncher;
 mod server;
 #[cfg(test)]
-mod simulation;
-mod throttle;
+mod tests;
+pub(super) mod throttle;
 
-pub use driver::{Prepared, Way, punch_to_server};
-pub use puncher::Failure;
-pub use throttle::Throttle;
+pub(super) use driver::{Prepared, PunchPlan, PunchRequest, punch_to_server};
+pub(super) use puncher::Failure;

@@ -1,7 +1,9 @@
 //! How often a node sends to ports at random.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
 /// fills the tables of a router.
@@ -11,17 +13,17 @@ const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Shared by all punchers of a node.
 #[derive(Clone, Debug, Default)]
-pub struct Throttle(Arc<Mutex<State>>);
+pub(crate) struct Throttle(Arc<Mutex<ThrottleState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ThrottleState {
     active: u32,
     last: Option<Instant>,
 }
 
 impl Throttle {
     /// Permission to punch at random, or none for now.
-    pub fn start(&self, now: Instant) -> Option<RandomPunch> {
+    pub(crate) fn start(&self, now: Instant) -> Option<RandomPunch> {
         let mut state = self.lock();
         let lately = state.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);
         if state.active >= LIMIT || lately {
@@ -31,14 +33,14 @@ impl Throttle {
         Some(RandomPunch { throttle: self.clone(), now, sent: false })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ThrottleState> {
+        lock(&self.0)
     }
 }
 
 /// A random punch under way; dropping it is its end.
 #[derive(Debug)]
-pub struct RandomPunch {
+pub(crate) struct RandomPunch {
     throttle: Throttle,
     now: Instant,
     sent: bool,
@@ -46,7 +48,7 @@ pub struct RandomPunch {
 
 impl RandomPunch {
     /// Probes are being sent at this time.
-    pub fn is_active(&mut self, now: Instant) {
+    pub(crate) fn is_active(&mut self, now: Instant) {
         self.now = now;
         self.sent = true;
     }

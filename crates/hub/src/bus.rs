@@ -1,0 +1,277 @@
+//! Sends events to subscribers. Publishing never waits: a subscriber that does not keep up is dropped. When
+//! it comes back, it lists the tasks to find out what it missed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::task::{EventKind, Task};
+
+/// The most events that may wait for one subscriber.
+const MAX_WAITING: usize = 1024;
+/// The most bytes that may wait for one subscriber. The text of an event is kept once for all subscribers,
+/// but counts in full for each of them.
+const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// The most subscriptions of one connection.
+const MAX_FILTERS: usize = 16;
+
+/// What a subscription asks for; an empty list stands for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) channels: Vec<String>,
+    pub(crate) task_types: Vec<String>,
+    pub(crate) event_types: Vec<String>,
+}
+
+impl Filter {
+    fn wants(&self, event: EventKind, task: &Task) -> bool {
+        let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
+        among(&self.channels, &task.channel)
+            && among(&self.task_types, &task.kind)
+            && among(&self.event_types, event.name())
+    }
+}
+
+/// All subscribers of a hub.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bus(Arc<Mutex<Members>>);
+
+#[derive(Debug, Default)]
+struct Members {
+    next: u64,
+    by_id: HashMap<u64, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    filters: HashMap<String, Filter>,
+    queue: mpsc::Sender<Arc<str>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    too_slow: CancellationToken,
+}
+
+/// One connection's place on the bus; leaves it when dropped.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    bus: Bus,
+    id: u64,
+    queue: mpsc::Receiver<Arc<str>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    too_slow: CancellationToken,
+}
+
+impl Bus {
+    /// Adds a subscriber that has no subscription yet.
+    pub(crate) fn join(&self) -> Subscriber {
+        let (sender, queue) = mpsc::channel(MAX_WAITING);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let too_slow = CancellationToken::new();
+        let member = Member {
+            filters: HashMap::new(),
+            queue: sender,
+            waiting_bytes: waiting_bytes.clone(),
+            too_slow: too_slow.clone(),
+        };
+        let mut members = self.members();
+        let id = members.next;
+        members.next += 1;
+        members.by_id.insert(id, member);
+        drop(members);
+        Subscriber { bus: self.clone(), id, queue, waiting_bytes, too_slow }
+    }
+
+    /// Sends an event of a task to all who subscribed to it; `extra` stands beside the task in the event.
+    pub(crate) fn publish(
+        &self,
+        event: EventKind,
+        task: &Task,
+        actor_name: Option<&str>,
+        extra: Option<(&str, Value)>,
+    ) {
+        let mut text: Option<Arc<str>> = None;
+        self.members().by_id.retain(|_, member| {
+            if !member.filters.values().any(|filter| filter.wants(event, task)) {
+                return true;
+            }
+            let text = text.get_or_insert_with(|| event_text(event, task, actor_name, extra.as_ref()).into());
+            member.tell(text.clone())
+        });
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    /// Queues an event; false if the subscriber does not keep up, and then its connection is told to end.
+    fn tell(&self, text: Arc<str>) -> bool {
+        let length = text.len();
+        let before = self.waiting_bytes.fetch_add(length, Ordering::Relaxed);
+        // A single event is let through, however long.
+        let has_room = before == 0 || before + length <= MAX_WAITING_BYTES;
+        if has_room && self.queue.try_send(text).is_ok() {
+            return true;
+        }
+        self.too_slow.cancel();
+        false
+    }
+}
+
+impl Subscriber {
+    /// Adds a subscription, or changes the one of that id; false if there are too many.
+    pub(crate) fn subscribe(&self, id: String, filter: Filter) -> bool {
+        let mut members = self.bus.members();
+        let Some(member) = members.by_id.get_mut(&self.id) else { return true };
+        if member.filters.len() >= MAX_FILTERS && !member.filters.contains_key(&id) {
+            return false;
+        }
+        member.filters.insert(id, filter);
+        true
+    }
+
+    /// Ends a subscription.
+    pub(crate) fn unsubscribe(&self, id: &str) {
+        if let Some(member) = self.bus.members().by_id.get_mut(&self.id) {
+            member.filters.remove(id);
+        }
+    }
+
+    /// The next event as JSON text. Once this subscriber was too slow, it waits for ever. May be cancelled
+    /// and called again.
+    pub(crate) async fn next(&mut self) -> Arc<str> {
+        match self.queue.recv().await {
+            Some(text) => {
+                self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
+                text
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Cancelled once this subscriber did not keep up.
+    pub(crate) fn too_slow(&self) -> &CancellationToken {
+        &self.too_slow
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.bus.members().by_id.remove(&self.id);
+    }
+}
+
+fn event_text(
+    event: EventKind,
+    task: &Task,
+    actor_name: Option<&str>,
+    extra: Option<&(&str, Value)>,
+) -> String {
+    let mut data = json!({ "task": task.to_value() });
+    if let Some((name, value)) = extra {
+        data[name] = value.clone();
+    }
+    json!({ "type": event.name(), "data": data, "actor_name": actor_name }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Actor, Status};
+    use crate::time::Millis;
+
+    fn task(channel: &str, title: &str) -> Task {
+        Task {
+            id: 1,
+            organization: "default".into(),
+            project: "main".into(),
+            project_id: 1,
+            title: title.into(),
+            description: None,
+            kind: "task".into(),
+            channel: channel.into(),
+            priority: 5,
+            status: Status::Pending,
+            payload: json!({}),
+            outputs: Vec::new(),
+            reason: None,
+            source: Actor { kind: "agent".into(), id: "a".into(), name: "A".into() },
+            assignee: None,
+            lease_expires: None,
+            created_at: Millis(0),
+            updated_at: Millis(0),
+            completed_at: None,
+        }
+    }
+
+    fn of_channel(channel: &str) -> Filter {
+        Filter { channels: vec![channel.into()], ..Filter::default() }
+    }
+
+    #[tokio::test]
+    async fn subscribers_hear_what_they_asked_for_once() {
+        let bus = Bus::default();
+        let mut subscriber = bus.join();
+        bus.publish(EventKind::Created, &task("c", "before"), None, None);
+        assert!(subscriber.subscribe("1".into(), of_channel("c")));
+        assert!(subscriber.subscribe("2".into(), Filter::default()));
+        bus.publish(EventKind::Created, &task("c", "both"), Some("A"), None);
+        subscriber.unsubscribe("2");
+        bus.publish(EventKind::Created, &task("d", "neither"), None, None);
+        bus.publish(EventKind::Message, &task("c", "one"), None, Some(("message", json!({"id": 9}))));
+
+        let first: Value = serde_json::from_str(&subscriber.next().await).expect("JSON");
+        assert_eq!(first["data"]["task"]["title"], "both");
+        assert_eq!((&first["type"], &first["actor_name"]), (&json!("task.created"), &json!("A")));
+        let second: Value = serde_json::from_str(&subscriber.next().await).expect("JSON");
+        assert_eq!(second["data"]["task"]["title"], "one");
+        assert_eq!(second["data"]["message"]["id"], 9);
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_keep_up_is_dropped_and_others_are_not() {
+        let bus = Bus::default();
+        let slow = bus.join();
+        let mut fast = bus.join();
+        assert!(slow.subscribe("s".into(), Filter::default()));
+        assert!(fast.subscribe("f".into(), Filter::default()));
+        for _ in 0..=MAX_WAITING {
+            assert!(!slow.too_slow().is_cancelled());
+            bus.publish(EventKind::Created, &task("c", "t"), None, None);
+            fast.next().await;
+        }
+        assert!(slow.too_slow().is_cancelled());
+        assert!(!fast.too_slow().is_cancelled());
+        assert_eq!(bus.members().by_id.len(), 1);
+        drop((slow, fast));
+        assert_eq!(bus.members().by_id.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn long_events_count_by_their_bytes() {
+        let bus = Bus::default();
+        let slow = bus.join();
+        assert!(slow.subscribe("s".into(), Filter::default()));
+        let long = task("c", &"x".repeat(MAX_WAITING_BYTES / 3));
+        bus.publish(EventKind::Created, &long, None, None);
+        bus.publish(EventKind::Created, &long, None, None);
+        assert!(!slow.too_slow().is_cancelled());
+        bus.publish(EventKind::Created, &long, None, None);
+        assert!(slow.too_slow().is_cancelled());
+    }
+
+    #[test]
+    fn subscriptions_are_bounded() {
+        let bus = Bus::default();
+        let subscriber = bus.join();
+        for id in 0..MAX_FILTERS {
+            assert!(subscriber.subscribe(id.to_string(), Filter::default()));
+        }
+        assert!(!subscriber.subscribe("more".into(), Filter::default()));
+        assert!(subscriber.subscribe("0".into(), of_channel("c")));
+    }
+}

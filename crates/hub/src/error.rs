@@ -1,0 +1,114 @@
+//! Why a hub does not start, and how it refuses a request.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// Why a hub cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system does not let it listen on the address.
+    #[error(
+        "the hub cannot listen on {address}: {source}; is one running already? --listen takes another address"
+    )]
+    Listen {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The data folder or a file in it can't be made, read or written.
+    #[error("the hub cannot use the folder {}: {source}", path.display())]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another hub, of this process or another, has the data folder.
+    #[error(
+        "another hub is using the folder {}; stop it, or give this one another with --data",
+        path.display()
+    )]
+    FolderInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The database can't be opened or read, or is none.
+    #[error("the hub's database {} cannot be used: {reason}", path.display())]
+    Database {
+        /// The database's file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// The database has tables that this version does not know. It was left as it is.
+    #[error(
+        "the hub's database {} was written by a newer version ({found}, this one knows {known}); \
+         update ats-p2p",
+        path.display()
+    )]
+    NewerDatabase {
+        /// The database's file.
+        path: PathBuf,
+        /// The version of its tables.
+        found: i64,
+        /// The newest version that this hub knows.
+        known: i64,
+    },
+    /// The DHT or the relay beside the hub does not start; the text says why.
+    #[error("the hub's DHT cannot start: {0}")]
+    Dht(String),
+}
+
+/// The answer to a request that is not served: a status, and a sentence that says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, message: message.into() }
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, message: message.into() }
+    }
+
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, message: message.into() }
+    }
+
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
+    }
+}
+
+/// The database's error goes to the log; callers have no use for it.
+impl From<sqlx::Error> for Refusal {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::error!("hub database: {error}");
+        let message = "the hub's database failed; its log says why".to_owned();
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, message }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.message }))).into_response()
+    }
+}

@@ -1,0 +1,199 @@
+//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file, for one
+//! machine or a team.
+//!
+//! # Layout
+//! - `task`: tasks and their states; pure.
+//! - `writer`: the one task that changes anything, and ends claims in time.
+//! - `store`, `rows`, `list`, `orgs`: the database.
+//! - `bus`, `socket`: subscribers.
+//! - `api`, `input`, `origin`, `server`: HTTP.
+//! - `dht`: the private DHT beside it.
+//! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
+//!
+//! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
+//! replaces. So it listens on the loopback address unless told otherwise.
+
+#![deny(missing_docs, unreachable_pub)]
+
+mod api;
+mod bus;
+mod dht;
+mod error;
+mod input;
+mod list;
+mod orgs;
+mod origin;
+mod relay;
+mod relay_allowlist;
+mod rows;
+mod server;
+mod socket;
+mod store;
+mod task;
+mod time;
+mod writer;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secret_stream::PublicKey;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::Error;
+pub use hyperdht::relay::RelayLimits;
+pub use relay::RelayAccess;
+
+/// Where a hub listens when nobody says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+/// How long connections may take to end when the hub does.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How a hub is set up.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// The TCP address to serve; port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
+    /// alone, and serves one hub at a time.
+    pub data: PathBuf,
+    /// Whether to run a private DHT beside it.
+    pub dht: bool,
+    /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
+    /// free. What a hub had before a restart counts first.
+    pub dht_port: u16,
+    /// Whom a relay on the DHT serves.
+    pub relay: RelayAccess,
+    /// What it does at most.
+    pub relay_limits: RelayLimits,
+}
+
+impl HubConfig {
+    /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: DEFAULT_LISTEN,
+            data: data.into(),
+            dht: true,
+            dht_port: hyperdht::DEFAULT_PORT,
+            relay: RelayAccess::default(),
+            relay_limits: RelayLimits::default(),
+        }
+    }
+}
+
+/// A running hub. Dropping it ends it at once, without waiting for answers under way.
+#[derive(Debug)]
+pub struct Hub {
+    local_addr: SocketAddr,
+    app: Arc<api::App>,
+    connections: TaskTracker,
+    /// Its end; taken when it is waited for.
+    writing: Option<JoinHandle<()>>,
+    stop_writing: CancellationToken,
+}
+
+impl Hub {
+    /// Starts a hub; must be called within a tokio runtime. It answers from the moment this returns, and
+    /// claims and offers whose time ran out while no hub was running have been ended by the first answer.
+    ///
+    /// # Errors
+    /// [`Error`] says what could not be had: the folder, the database, the address, the DHT or the relay on it.
+    pub async fn start(config: HubConfig) -> Result<Self, Error> {
+        let folder = store::Folder::take(&config.data)?;
+        let kept_ports = folder.file("dht.json");
+        let relay_seed = folder.file("relay.seed");
+        let database = folder.file("hub.sqlite");
+        let store::Store { writer: connection, readers } = store::Store::open(&database).await?;
+        let failed = |source| Error::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+
+        let nodes = match config.dht {
+            true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
+            false => dht::Nodes::default(),
+        };
+        let allowlist = Arc::new(relay_allowlist::RelayAllowlist::default());
+        let relay = match nodes.first() {
+            Some(node) => {
+                let admission = relay::Admission {
+                    readers: readers.clone(),
+                    allowlist: allowlist.clone(),
+                    access: config.relay,
+                };
+                relay::start(node, &relay_seed, admission, config.relay_limits).await?
+            }
+            None => None,
+        };
+
+        let bus = bus::Bus::default();
+        let (writer, task) = writer::writer(connection, folder, bus.clone())
+            .await
+            .map_err(|error| Error::Database { path: database, reason: error.to_string() })?;
+        let app = Arc::new(api::App {
+            writer,
+            readers,
+            bus,
+            nodes,
+            relay,
+            allowlist,
+            is_loopback: local_addr.ip().is_loopback(),
+            shutdown: CancellationToken::new(),
+            sockets: TaskTracker::new(),
+        });
+        let connections = TaskTracker::new();
+        let stop_writing = CancellationToken::new();
+        let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
+        let router = api::router(app.clone());
+        connections.spawn(server::serve(listener, router, connections.clone(), app.shutdown.clone()));
+        Ok(Self { local_addr, app, connections, writing, stop_writing })
+    }
+
+    /// The TCP address it serves.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The nodes of its DHT as `host:port`, as a caller on this machine sees them; none without a DHT.
+    pub fn bootstrap(&self) -> Vec<String> {
+        let here = Ipv4Addr::LOCALHOST.to_string();
+        self.app.nodes.bootstrap(Some(&here), self.local_addr.ip())
+    }
+
+    /// The key of its relay, if there is one.
+    pub fn relay(&self) -> Option<PublicKey> {
+        self.app.relay.as_ref().map(hyperdht::relay::Relay::public_key)
+    }
+
+    /// Ends it: answers what is under way, tells subscribers, and closes the database.
+    pub async fn shutdown(mut self) {
+        self.app.shutdown.cancel();
+        self.connections.close();
+        self.app.sockets.close();
+        let ended = async {
+            self.connections.wait().await;
+            self.app.sockets.wait().await;
+        };
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
+            tracing::debug!("the hub ends with connections still open");
+        }
+        self.app.nodes.stop().await;
+        self.app.readers.close().await;
+        self.stop_writing.cancel();
+        if let Some(writing) = self.writing.take() {
+            // It ends without an error, or with a panic that was printed already.
+            let _ = writing.await;
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.app.shutdown.cancel();
+        self.stop_writing.cancel();
+    }
+}

@@ -1,0 +1,162 @@
+//! A hub of one's own, and plain ways to speak to it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hub::{Hub, HubConfig};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+/// How long anything on this machine may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A hub in a temporary folder.
+pub(crate) struct TestHub {
+    pub hub: Hub,
+    pub dir: tempfile::TempDir,
+}
+
+impl TestHub {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let hub = start_in(dir.path(), 0).await;
+        Self { hub, dir }
+    }
+
+    pub(crate) fn caller(&self, actor: &str) -> Caller {
+        Caller::new(self.hub.local_addr(), actor)
+    }
+
+    /// Ends the hub and starts another with the same data at the same address.
+    pub(crate) async fn restart(self) -> Self {
+        let port = self.hub.local_addr().port();
+        self.hub.shutdown().await;
+        Self { hub: start_in(self.dir.path(), port).await, dir: self.dir }
+    }
+}
+
+pub(crate) async fn start_in(dir: &Path, port: u16) -> Hub {
+    let listen = SocketAddr::from(([127, 0, 0, 1], port));
+    Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }).await.expect("a hub")
+}
+
+/// A time as offers carry it.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).expect("a time")
+}
+
+/// Has statements run on the database of a hub that has ended.
+pub(crate) async fn edit_database(dir: &Path, statements: &'static str) {
+    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
+    let mut connection = options.connect().await.expect("opened");
+    sqlx::raw_sql(statements).execute(&mut connection).await.expect("run");
+    connection.close().await.expect("closed");
+}
+
+/// Somebody who speaks HTTP to a hub.
+pub(crate) struct Caller {
+    pub http: reqwest::Client,
+    pub base: String,
+    pub actor: String,
+}
+
+impl Caller {
+    pub(crate) fn new(hub: SocketAddr, actor: &str) -> Self {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS versions")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).timeout(PATIENCE);
+        let http = http.build().expect("an HTTP client");
+        Self { http, base: format!("http://{hub}"), actor: actor.into() }
+    }
+
+    /// Sends a request; gives the status and the JSON of the answer.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        request = request.header("x-actor-type", "agent").header("x-actor-id", &self.actor);
+        request = request.header("x-actor-name", self.actor.to_uppercase());
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await.expect("a body");
+        let value = serde_json::from_slice(&body);
+        (status, value.unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body))))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, value) = self.call(Method::GET, path, None).await;
+        assert_eq!(status, 200, "{value}");
+        value
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, value) = self.call(Method::POST, path, Some(body)).await;
+        assert!(status == 200 || status == 201, "{status} {value}");
+        value
+    }
+
+    /// Makes a task; gives its id.
+    pub(crate) async fn make_task(&self, body: Value) -> i64 {
+        self.post("/tasks", body).await["task"]["id"].as_i64().expect("an id")
+    }
+
+    /// Opens the WebSocket and sends a subscription.
+    pub(crate) async fn subscribe(&self, subscription: Value) -> Listener {
+        let mut listener = self.open().await;
+        listener.send(subscription).await;
+        assert_eq!(listener.next().await["type"], "subscribed");
+        listener
+    }
+
+    pub(crate) async fn open(&self) -> Listener {
+        let host = self.base.trim_start_matches("http://");
+        let stream = TcpStream::connect(host).await.expect("a connection");
+        let url = format!("ws://{host}/ws?actor_type=agent&actor_id={}", self.actor);
+        let (socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a WebSocket");
+        let mut listener = Listener(socket);
+        assert_eq!(listener.next().await, json!({"type": "connected"}));
+        listener
+    }
+}
+
+/// Somebody who listens to events.
+pub(crate) struct Listener(pub WebSocketStream<TcpStream>);
+
+impl Listener {
+    pub(crate) async fn send(&mut self, message: Value) {
+        self.0.send(Message::text(message.to_string())).await.expect("sent");
+    }
+
+    /// The next JSON message.
+    pub(crate) async fn next(&mut self) -> Value {
+        loop {
+            match timeout(PATIENCE, self.0.next()).await.expect("a message in time") {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).expect("JSON"),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("no message but {other:?}"),
+            }
+        }
+    }
+
+    /// The type of the next event and the id of its task.
+    pub(crate) async fn next_event(&mut self) -> (String, i64) {
+        let event = self.next().await;
+        let id = event["data"]["task"]["id"].as_i64().expect("a task's id");
+        (event["type"].as_str().expect("a type").to_owned(), id)
+    }
+}

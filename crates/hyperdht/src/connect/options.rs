@@ -1,0 +1,111 @@
+//! What callers decide about connections, as client and as server.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use secret_stream::{KeyPair, PublicKey};
+
+use super::payload::NoisePayload;
+
+/// How to dial.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Who we are to the peer; the node's own key pair if `None`.
+    pub key_pair: Option<KeyPair>,
+    /// Nodes to ask first.
+    pub relay_addresses: Vec<SocketAddrV4>,
+    /// Try the peer's addresses in the local network, and tell it ours. Default: true.
+    pub local_connection: bool,
+    /// Where the server wishes so too, keep the socket of a punched hole for the next connection
+    /// to it, until three seconds after the last one has ended. Default: false.
+    pub reusable_socket: bool,
+    /// A relay to go through where no direct way opens soon, unless the server names another
+    /// one. It must run somewhere that both peers reach.
+    pub relay_through: Option<PublicKey>,
+    /// Who we are to the relay; to it as to the peer if `None`.
+    pub relay_keys: Option<KeyPair>,
+    /// Go a direct way, if one opens. Default: true; otherwise only a relay helps.
+    pub direct: bool,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            key_pair: None,
+            relay_addresses: Vec::new(),
+            local_connection: true,
+            reusable_socket: false,
+            relay_through: None,
+            relay_keys: None,
+            direct: true,
+        }
+    }
+}
+
+/// What a [`ServerOptions::firewall`] is asked.
+#[derive(Clone, Debug)]
+pub struct FirewallRequest {
+    /// The key the peer claims. A message caught earlier may be played back by somebody else,
+    /// who can't complete the connection.
+    pub remote_public_key: PublicKey,
+    /// What it says of itself.
+    pub payload: NoisePayload,
+    /// Where it is, as far as we know.
+    pub address: SocketAddrV4,
+}
+
+/// Decides on a peer before it is answered: `true` refuses, and the peer hears nothing. It may
+/// take seconds.
+pub type FirewallHook =
+    Arc<dyn Fn(FirewallRequest) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// The relay to go through with a client where no direct way opens soon, if there is one. Asked
+/// for each client.
+pub type RelayHook = Arc<dyn Fn() -> Option<PublicKey> + Send + Sync>;
+
+/// How a server treats those who connect.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// `None`: everybody is welcome.
+    pub firewall: Option<FirewallHook>,
+    /// Tell peers our addresses in the local network, so that those in it come directly.
+    /// Default: true.
+    pub share_local_address: bool,
+    /// Where a client wishes so too, keep the socket of a punched hole for its next connection,
+    /// until three seconds after the last one has ended. Default: false.
+    pub reusable_socket: bool,
+    /// `None`: no relay, unless the client names one.
+    pub relay_through: Option<RelayHook>,
+    /// Who we are to the relay; to it as to clients if `None`.
+    pub relay_keys: Option<KeyPair>,
+    /// Go a direct way, if one opens. Default: true; otherwise clients come through a relay, or
+    /// ask this node itself.
+    pub direct: bool,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            firewall: None,
+            share_local_address: true,
+            reusable_socket: false,
+            relay_through: None,
+            relay_keys: None,
+            direct: true,
+        }
+    }
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions")
+            .field("firewall", &self.firewall.is_some())
+            .field("share_local_address", &self.share_local_address)
+            .field("reusable_socket", &self.reusable_socket)
+            .field("relay_through", &self.relay_through.is_some())
+            .field("direct", &self.direct)
+            .finish()
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of a whole node and of networks of them.
+
+mod exchanges;
+mod simulated;

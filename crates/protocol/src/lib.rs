@@ -1,0 +1,18 @@
+//! What the peers of a transfer and the hub between them agree on. No I/O, no clock.
+//!
+//! # Layout
+//! - [`offer`]: the payload of a task that offers a file.
+//! - [`p2p`]: the object in it by which two peers of this package find each other without a topic.
+//! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
+
+#![deny(missing_docs, unreachable_pub)]
+
+pub mod offer;
+pub mod p2p;
+pub mod text;
+
+use std::time::Duration;
+
+/// How long a hub's relay serves a key that no task names, counted from the request for it. Whoever needs it
+/// for longer asks again.
+pub const RELAY_ALLOWLIST_TIME: Duration = Duration::from_secs(10 * 60);

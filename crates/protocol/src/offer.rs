@@ -1,0 +1,258 @@
+//! The offer of a file: what a `file_offer` task says, read from and written to its payload.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::p2p::P2p;
+
+/// The type of a task that offers a file.
+pub const TASK_TYPE: &str = "file_offer";
+
+/// The longest transfer id or actor id taken from a task, in bytes: far above any UUID or name, far below
+/// what could fill a log or a screen.
+const MAX_ID_LEN: usize = 512;
+
+/// The longest file name taken from a task, in bytes: safe names are at most 255; what is longer is not
+/// a name.
+const MAX_NAME_LEN: usize = 4096;
+
+/// The largest size that JSON numbers carry exactly, 2^53 - 1 bytes.
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// What a task offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// Chosen by the sender; a version 4 UUID from peers of ours, any string from an original.
+    pub transfer_id: String,
+    /// The name as offered: not a path, not safe to print.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of the content, lower-case hex.
+    pub hash: String,
+    /// Who the sender says it is.
+    pub sender_id: String,
+    /// For whom the file is; without, for whoever claims it.
+    pub recipient_id: Option<String>,
+    /// After this moment of the service's clock the offer is left alone.
+    pub expires_at: Option<OffsetDateTime>,
+    /// How to reach a sender of ours; `None` where an original made the offer.
+    pub p2p: Option<P2p>,
+}
+
+/// Why a payload is no offer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOffer {
+    /// A field that an offer can't do without.
+    #[error("the offer has no {0}")]
+    Missing(&'static str),
+    /// A field of the wrong type, out of range or malformed.
+    #[error("the offer's {0} is not {1}")]
+    Malformed(&'static str, &'static str),
+}
+
+impl Offer {
+    /// Reads an offer from a task's payload, under all names that its fields go by.
+    ///
+    /// # Errors
+    /// [`InvalidOffer`] names the first field that is missing or malformed. A malformed `p2p` is none of
+    /// them: it reads as `None`.
+    pub fn from_payload(payload: &Value) -> Result<Self, InvalidOffer> {
+        let fields = payload.as_object().ok_or(InvalidOffer::Missing("payload"))?;
+        let transfer_id = id_field(fields, &["transfer_id", "transferId"], "transfer id")?
+            .ok_or(InvalidOffer::Missing("transfer id"))?;
+        let name = match find(fields, &["filename", "file_name", "fileName", "name"]) {
+            None => return Err(InvalidOffer::Missing("file name")),
+            Some(Value::String(name)) if name.len() <= MAX_NAME_LEN => name.clone(),
+            Some(_) => return Err(InvalidOffer::Malformed("file name", "text of a file name's length")),
+        };
+        let size = match find(fields, &["size", "file_size", "fileSize"]) {
+            None => return Err(InvalidOffer::Missing("size")),
+            Some(size) => whole_number(size)
+                .ok_or(InvalidOffer::Malformed("size", "a whole number of bytes below 2^53"))?,
+        };
+        let hash = match find(fields, &["hash", "file_hash", "fileHash", "sha256"]) {
+            None => return Err(InvalidOffer::Missing("hash")),
+            Some(Value::String(hash)) if is_sha256_hex(hash) => hash.clone(),
+            Some(_) => return Err(InvalidOffer::Malformed("hash", "SHA-256 in lower-case hex")),
+        };
+        let sender_id = id_field(fields, &["sender_id", "senderId"], "sender id")?
+            .ok_or(InvalidOffer::Missing("sender id"))?;
+        let recipient_id = id_field(fields, &["recipient_id", "recipientId"], "recipient id")?;
+        let expires_at = expiry_field(fields)?;
+        let p2p = fields.get("p2p").and_then(P2p::from_value);
+        Ok(Self { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, p2p })
+    }
+
+    /// The payload of the task that makes this offer.
+    pub fn to_payload(&self) -> Value {
+        let mut payload = json!({
+            "transfer_id": self.transfer_id,
+            "filename": self.name,
+            "size": self.size,
+            "hash": self.hash,
+            "sender_id": self.sender_id,
+        });
+        if let Some(recipient_id) = &self.recipient_id {
+            payload["recipient_id"] = json!(recipient_id);
+        }
+        if let Some(expires_at) = self.expires_at.and_then(|at| at.format(&Rfc3339).ok()) {
+            payload["expires_at"] = json!(expires_at);
+        }
+        if let Some(p2p) = &self.p2p {
+            payload["p2p"] = p2p.to_value();
+        }
+        payload
+    }
+}
+
+/// The moment after which an offer is left alone, read from a payload whose other fields may be anything;
+/// `None` where it names none, or none that can be read.
+pub fn expires_at(payload: &Value) -> Option<OffsetDateTime> {
+    expiry_field(payload.as_object()?).ok().flatten()
+}
+
+/// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the
+/// prefix and the transfer's id. The original leaves the derivation unsaid; this is the one place that
+/// settles it.
+pub fn topic(prefix: &str, transfer_id: &str) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(prefix.as_bytes());
+    hasher.update(transfer_id.as_bytes());
+    hasher.finalize().into()
+}
+
+/// Whether `text` is a SHA-256 in the form that offers carry: 64 lower-case hex digits.
+pub fn is_sha256_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn find<'a>(fields: &'a Map<String, Value>, names: &[&str]) -> Option<&'a Value> {
+    names.iter().find_map(|name| fields.get(*name)).filter(|value| !value.is_null())
+}
+
+fn id_field(
+    fields: &Map<String, Value>,
+    names: &[&str],
+    what: &'static str,
+) -> Result<Option<String>, InvalidOffer> {
+    match find(fields, names) {
+        None => Ok(None),
+        Some(Value::String(id)) if !id.is_empty() && id.len() <= MAX_ID_LEN => Ok(Some(id.clone())),
+        Some(_) => Err(InvalidOffer::Malformed(what, "text of an id's length")),
+    }
+}
+
+fn expiry_field(fields: &Map<String, Value>) -> Result<Option<OffsetDateTime>, InvalidOffer> {
+    let malformed = InvalidOffer::Malformed("expiry", "a time in RFC 3339");
+    match find(fields, &["expires_at", "expiresAt"]) {
+        None => Ok(None),
+        Some(Value::String(text)) => OffsetDateTime::parse(text, &Rfc3339).map(Some).map_err(|_| malformed),
+        Some(_) => Err(malformed),
+    }
+}
+
+fn whole_number(value: &Value) -> Option<u64> {
+    value.as_u64().filter(|size| *size <= MAX_SAFE_INTEGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use crate::p2p::Features;
+
+    use super::*;
+
+    const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn offer() -> Offer {
+        Offer {
+            transfer_id: "5f3c1d0e-0000-4000-8000-000000000001".into(),
+            name: "data.csv".into(),
+            size: 42,
+            hash: HASH.into(),
+            sender_id: "a".into(),
+            recipient_id: Some("b".into()),
+            expires_at: Some(OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap()),
+            p2p: Some(P2p {
+                key: [7; 32],
+                nodes: vec!["127.0.0.1:49737".parse().unwrap()],
+                instance: [1; 16],
+                seq: 1_700_000_000_000,
+                features: Features::OURS,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_payload_reads_back_as_the_offer_that_wrote_it() {
+        assert_eq!(Offer::from_payload(&offer().to_payload()), Ok(offer()));
+    }
+
+    #[test]
+    fn the_other_names_of_the_fields_name_the_same_things() {
+        for payload in [
+            json!({
+                "transferId": "t", "fileName": "n", "fileSize": 1, "fileHash": HASH,
+                "senderId": "s", "recipientId": "r",
+            }),
+            json!({
+                "transfer_id": "t", "file_name": "n", "file_size": 1, "file_hash": HASH,
+                "sender_id": "s", "recipient_id": "r",
+            }),
+            json!({
+                "transfer_id": "t", "name": "n", "size": 1, "sha256": HASH,
+                "sender_id": "s", "recipient_id": "r",
+            }),
+        ] {
+            let offer = Offer::from_payload(&payload).unwrap();
+            assert_eq!((offer.transfer_id.as_str(), offer.name.as_str(), offer.size), ("t", "n", 1));
+            assert_eq!((offer.sender_id.as_str(), offer.recipient_id.as_deref()), ("s", Some("r")));
+            assert_eq!((offer.hash.as_str(), offer.p2p), (HASH, None));
+        }
+    }
+
+    #[test]
+    fn sizes_and_hashes_that_are_none_are_refused() {
+        for size in [json!(-1), json!(1.5), json!("1"), json!(9_007_199_254_740_992u64), json!(u64::MAX)] {
+            let mut payload = offer().to_payload();
+            payload["size"] = size.clone();
+            assert!(Offer::from_payload(&payload).is_err(), "size {size}");
+        }
+        for hash in [HASH.to_uppercase(), HASH[1..].to_owned(), format!("g{}", &HASH[1..]), String::new()] {
+            let mut payload = offer().to_payload();
+            payload["hash"] = json!(hash);
+            assert!(Offer::from_payload(&payload).is_err(), "hash {hash}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_read_from_whatever_holds_it() {
+        let at = offer().expires_at;
+        assert_eq!(expires_at(&offer().to_payload()), at);
+        assert_eq!(expires_at(&json!({ "expiresAt": "2023-11-14T22:13:20Z" })), at);
+        for payload in [json!({}), json!(null), json!({ "expires_at": "soon" }), json!({ "expires_at": 1 })] {
+            assert_eq!(expires_at(&payload), None, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_topic_is_the_hash_of_the_id_behind_the_prefix() {
+        assert_eq!(
+            hex::encode(topic("", "abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(topic("ab", "c"), topic("", "abc"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in ".{0,200}") {
+            if let Ok(value) = serde_json::from_str::<Value>(&text) {
+                let _ = Offer::from_payload(&value);
+            }
+        }
+    }
+}

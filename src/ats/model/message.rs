@@ -1,0 +1,102 @@
+//! Messages on a task.
+
+use serde_json::{Value, json};
+
+use super::actor::ActorRef;
+use super::id::TaskId;
+use super::read::{json_within, text, unwrap, when};
+
+/// One part of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// `text`, `data` or another type.
+    pub kind: String,
+    /// What it holds: a text, or JSON.
+    pub content: Value,
+}
+
+/// A message on a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Its id, where the service gives it one.
+    pub id: Option<TaskId>,
+    /// Who posted it, as far as the service knows.
+    pub actor: Option<ActorRef>,
+    /// What it says.
+    pub parts: Vec<Part>,
+    /// When it was posted, as the service wrote it.
+    pub created_at: Option<String>,
+}
+
+impl Message {
+    /// Reads a message, bare or wrapped in `{message}`.
+    pub fn from_value(value: Value) -> Option<Self> {
+        let value = unwrap(value, "message");
+        value.is_object().then(|| Self {
+            id: value.get("id").and_then(TaskId::from_value),
+            actor: ActorRef::read(&value, "actor"),
+            parts: match value.get("parts").map(json_within) {
+                Some(Value::Array(parts)) => parts.iter().filter_map(Part::from_value).collect(),
+                _ => Vec::new(),
+            },
+            created_at: when(&value, "created_at"),
+        })
+    }
+
+    /// Reads a list of messages, bare or wrapped in `{messages}`; nothing else counts as a message.
+    pub fn list(value: &Value) -> Vec<Self> {
+        let list = value.get("messages").unwrap_or(value).as_array();
+        list.into_iter().flatten().cloned().filter_map(Self::from_value).collect()
+    }
+}
+
+impl Part {
+    /// A part of text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: "text".into(), content: Value::String(text.into()) }
+    }
+
+    /// A part of data, whose content is the JSON text of `data`.
+    pub fn data(data: &Value) -> Self {
+        Self { kind: "data".into(), content: Value::String(data.to_string()) }
+    }
+
+    /// The content as JSON: an object as it stands, a text that holds JSON read.
+    pub fn json(&self) -> Option<Value> {
+        match &self.content {
+            Value::String(text) => serde_json::from_str(text).ok(),
+            Value::Null => None,
+            other => Some(other.clone()),
+        }
+    }
+
+    /// The part as it is sent.
+    pub fn to_value(&self) -> Value {
+        json!({ "type": self.kind, "content": self.content })
+    }
+
+    fn from_value(value: &Value) -> Option<Self> {
+        let content = ["content", "data", "text"].iter().find_map(|key| value.get(key))?.clone();
+        Some(Self { kind: text(value, "type"), content })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_read_as_text_object_or_data() {
+        let inner = json!({"transfer_id": "t"});
+        for part in [
+            json!({"type": "data", "content": inner.to_string()}),
+            json!({"type": "data", "content": inner}),
+            json!({"type": "data", "data": inner}),
+        ] {
+            let message = Message::from_value(json!({"parts": [part]})).expect("a message");
+            assert_eq!(message.parts[0].json(), Some(inner.clone()));
+        }
+        assert_eq!(Part::data(&inner).json(), Some(inner));
+        assert_eq!(Part::text("not json").json(), None);
+    }
+}
