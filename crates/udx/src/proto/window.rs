@@ -5,9 +5,9 @@
 //! added, as far as it was seen to carry it; a sender without a queue between can then double its speed by
 //! using the whole.
 //!
-//! A stream that sends nothing cannot measure how long the path is. But at least one round trip passes between
-//! telling the peer of a window and the first byte beyond that window; no more than one if the window is what
-//! limits the peer.
+//! A stream that sends nothing cannot measure how long the path is. But at least one round trip passes
+//! between telling the peer of a window and the first byte beyond that window; no more than one if the window
+//! is what limits the peer.
 
 use super::rtt::WindowedMin;
 use crate::time::{Instant, MILLISECOND, Micros};
