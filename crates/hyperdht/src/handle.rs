@@ -14,7 +14,7 @@ use crate::pool::{Pool, PoolSocket};
 use crate::router::ServerRequest;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
 
-/// What a node knows of itself and its network right now.
+/// What a node knows of itself and its network at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The first bootstrap query has ended.
@@ -31,8 +31,8 @@ pub struct Network {
     pub remote_address: Option<SocketAddrV4>,
     /// Requests are being answered at all.
     pub online: bool,
-    /// Counts changes of the network's state: health, interfaces, wakeups. Whoever stays
-    /// findable announces again when it moves.
+    /// Counts changes of the network: its health, the interfaces, wakeups after sleep. A server announces
+    /// again when this changes.
     pub changes: u64,
     /// [`Dht::suspend`](crate::Dht::suspend) was called.
     pub suspended: bool,
@@ -50,7 +50,7 @@ impl Network {
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    /// Unbounded because only local callers fill it, each with one thing at a time.
+    /// Unbounded, because only local callers fill it, and each has one command under way.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
     sockets: watch::Receiver<Option<NodeSockets>>,
@@ -63,7 +63,7 @@ pub(crate) struct Handle {
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSockets {
-    /// At the port others reach the node at.
+    /// At the node's port, where others reach it.
     pub server: Socket,
     /// At a random port.
     pub client: Socket,
@@ -160,8 +160,8 @@ impl Handle {
         Self { commands, network, sockets, pool, host, udx }
     }
 
-    /// Sends a request and waits for its answer, which may carry an error of the protocol.
-    /// Dropping the future cancels it.
+    /// Sends a request and waits for its answer, which may carry an error of the protocol. Dropping the
+    /// future cancels it.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, RequestError> {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
@@ -185,7 +185,7 @@ impl Handle {
         Query { handle: self.clone(), ticket, events: receiver, done: None }
     }
 
-    /// Answers a request that was put aside when it came.
+    /// Answers a request that was kept for later.
     pub(crate) fn answer(&self, incoming: Incoming, answer: Answer) {
         self.instruct(Instruction::Answer { incoming, answer });
     }
@@ -211,7 +211,7 @@ impl Handle {
         self.ask(|answer| Instruction::AnnouncedFrom { target, answer }.into()).await.flatten()
     }
 
-    /// Forgets what this node keeps of a peer of its own that goes.
+    /// Forgets what this node stores of a peer of its own that leaves.
     pub(crate) fn forget(&self, target: Id, public_key: PublicKey) {
         self.instruct(Instruction::Forget { target, public_key });
     }
@@ -229,7 +229,7 @@ impl Handle {
         self.ask(|answer| Instruction::Nodes(answer).into()).await.unwrap_or_default()
     }
 
-    /// What the node asked of others so far.
+    /// The requests that the node has sent so far.
     pub(crate) async fn traffic(&self) -> Traffic {
         self.ask(|answer| Instruction::Traffic(answer).into()).await.unwrap_or_default()
     }
@@ -249,7 +249,7 @@ impl Handle {
         let _ = self.ask(Command::Destroy).await;
     }
 
-    /// The instance whose sockets these are; streams are made there.
+    /// The udx instance of the sockets; streams are made there.
     pub(crate) fn udx(&self) -> &Udx {
         &self.udx
     }
@@ -270,7 +270,7 @@ impl Handle {
     pub(crate) async fn open_socket(&self) -> io::Result<PoolSocket> {
         let socket = self.udx.bind((self.host, 0).into()).await?;
         let opened = self.pool.insert(socket);
-        // Looked at last: a node that is suspended meanwhile closes it, or it is dropped here.
+        // Checked last: a node that is suspended in the meantime closes the socket, or it is dropped here.
         let bound = self.sockets.borrow().is_some();
         if bound { Ok(opened) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
@@ -301,7 +301,7 @@ impl Handle {
         self.send(instruction.into());
     }
 
-    /// A node that is gone drops what is sent to it, and with it the sender of its answer.
+    /// A node that has ended drops what is sent to it, and with it the sender of the answer.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -353,8 +353,8 @@ impl Query {
         }
     }
 
-    /// Waits for the end, dropping replies that were not taken. The replies of the (at most 20)
-    /// nodes closest to the target, closest first, with their tokens: those to write to.
+    /// Waits for the end, dropping replies that were not taken. The replies of the (at most 20) nodes closest
+    /// to the target, closest first, with their tokens: those to write to.
     pub async fn finish(mut self) -> Result<Vec<Reply>, RequestError> {
         while self.next().await.is_some() {}
         self.done.take().unwrap_or(Err(RequestError::Destroyed))

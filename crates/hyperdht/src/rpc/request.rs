@@ -119,7 +119,7 @@ pub struct Reply {
     pub token: Option<Token>,
     /// Nodes it knows near the target, at most 20.
     pub closer: Vec<SocketAddrV4>,
-    /// 0, or one of the errors of [`crate::command`].
+    /// 0, or the number of an error (spec/dht.md §3, §10).
     pub error: u64,
     /// What the command asked for.
     pub value: Option<Bytes>,

@@ -45,8 +45,8 @@ impl NatView {
         self.firewall
     }
 
-    /// Where the socket is reached; the port is 0 where it differs for everybody. `None` as
-    /// long as that is not known.
+    /// Where the socket is reached; the port is 0 where it differs for everybody. `None` as long as that is
+    /// not known.
     pub(super) fn addresses(&self) -> Option<&[SocketAddrV4]> {
         self.conclusion.as_deref()
     }

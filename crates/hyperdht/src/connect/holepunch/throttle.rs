@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
-/// fills the tables of a router.
+/// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or fills the tables
+/// of a router.
 const LIMIT: u32 = 1;
 /// Between the end of one and the start of the next (hyperdht/index.js randomPunchInterval).
 const INTERVAL: Duration = Duration::from_secs(20);
