@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::handle::{Instruction, QueryEvent, Ticket};
 use crate::id::Id;
+use crate::instruction::{Instruction, QueryEvent, Ticket};
 use crate::machine::{Machine, NodeEvent};
 use crate::router::ServerRequest;
 use crate::rpc::{Event, QueryId, Reply, RequestError, RequestId};

@@ -17,9 +17,10 @@ use crate::connect::{
 use crate::crypto::hash;
 use crate::encoding::Writer;
 use crate::error::Error;
-use crate::handle::{Handle, Network, Query};
+use crate::handle::{Handle, Query};
 use crate::id::Id;
 use crate::lookup::{AnnounceOptions, Announcement, Lookup};
+use crate::network::Network;
 use crate::node;
 use crate::rpc::{QuerySpec, Reply, Request, Traffic, Via};
 use crate::store::MAX_VALUE_SIZE;

@@ -10,42 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
+use crate::instruction::{Command, Instruction, QueryEvent, Ticket};
+use crate::network::Network;
 use crate::pool::{Pool, PoolSocket};
 use crate::router::ServerRequest;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
-
-/// What a node knows of itself and its network at this moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// The first bootstrap query has ended.
-    pub bootstrapped: bool,
-    /// No known way in from outside: requests leave by the client socket.
-    pub firewalled: bool,
-    /// Not part of others' tables, and stores nothing.
-    pub ephemeral: bool,
-    /// Nodes in the routing table.
-    pub nodes: usize,
-    /// The address others see; port 0 when it differs from one to the other.
-    pub seen_as: Option<SocketAddrV4>,
-    /// Where this node is reached from outside, if it is.
-    pub remote_address: Option<SocketAddrV4>,
-    /// Requests are being answered at all.
-    pub online: bool,
-    /// Counts changes of the network: its health, the interfaces, wakeups after sleep. A server announces
-    /// again when this changes.
-    pub changes: u64,
-    /// [`Dht::suspend`](crate::Dht::suspend) was called.
-    pub suspended: bool,
-    /// The node has ended.
-    pub destroyed: bool,
-}
-
-impl Network {
-    /// The socket that requests leave by: the server socket once it is reached from outside.
-    pub(crate) fn via(&self) -> Via {
-        if self.firewalled { Via::Client } else { Via::Server }
-    }
-}
 
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
@@ -84,69 +53,6 @@ impl NodeSockets {
 
 /// Tickets are never used twice in a process.
 static NEXT_TICKET: AtomicU64 = AtomicU64::new(0);
-
-/// Names a request or query of a caller, so that it can be cancelled.
-pub(crate) type Ticket = u64;
-
-pub(crate) enum Command {
-    /// For the state machines; the others concern the sockets.
-    Instruction(Box<Instruction>),
-    Suspend(oneshot::Sender<()>),
-    Resume(oneshot::Sender<io::Result<()>>),
-    Destroy(oneshot::Sender<()>),
-}
-
-pub(crate) enum Instruction {
-    Request {
-        ticket: Ticket,
-        request: Request,
-        answer: oneshot::Sender<Result<Reply, RequestError>>,
-    },
-    CancelRequest(Ticket),
-    Query {
-        ticket: Ticket,
-        spec: QuerySpec,
-        events: mpsc::UnboundedSender<QueryEvent>,
-    },
-    CancelQuery(Ticket),
-    Answer {
-        incoming: Incoming,
-        answer: Answer,
-    },
-    /// Tells whether the server is new.
-    AddServer {
-        target: Id,
-        record: Bytes,
-        requests: mpsc::Sender<ServerRequest>,
-        done: oneshot::Sender<bool>,
-    },
-    RemoveServer(Id),
-    /// Where a server announced itself from, if it did so at this node.
-    AnnouncedFrom {
-        target: Id,
-        answer: oneshot::Sender<Option<SocketAddrV4>>,
-    },
-    Forget {
-        target: Id,
-        public_key: PublicKey,
-    },
-    Bootstrap(Vec<SocketAddrV4>),
-    AddNodes(Vec<SocketAddrV4>),
-    Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
-    Traffic(oneshot::Sender<Traffic>),
-}
-
-impl From<Instruction> for Command {
-    fn from(instruction: Instruction) -> Self {
-        Self::Instruction(Box::new(instruction))
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum QueryEvent {
-    Reply(Box<Reply>),
-    Done(Result<Vec<Reply>, RequestError>),
-}
 
 impl Handle {
     pub(crate) fn new(

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use secret_stream::PublicKey;
 
 use crate::command;
-use crate::handle::Network;
 use crate::id::Id;
+use crate::network::Network;
 use crate::router::{Routed, Router, ServerRequest};
 use crate::rpc::{Answer, Event, Incoming, Rpc, RpcConfig};
 use crate::store::{Forwards, Now, Store};

@@ -9,8 +9,10 @@ use udx::{Datagram, Datagrams, Socket, Udx};
 
 use crate::callers::Callers;
 use crate::config::{Bootstrap, Config};
-use crate::handle::{Command, Handle, Network, NodeSockets};
+use crate::handle::{Handle, NodeSockets};
+use crate::instruction::Command;
 use crate::machine::Machine;
+use crate::network::Network;
 use crate::network_interfaces::NetworkInterfaces;
 use crate::pool::Pool;
 use crate::resolve::resolve;

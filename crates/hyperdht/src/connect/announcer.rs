@@ -12,8 +12,9 @@ use tracing::debug;
 
 use super::payload::RelayInfo;
 use crate::command;
-use crate::handle::{Handle, Network};
+use crate::handle::Handle;
 use crate::id::Id;
+use crate::network::Network;
 use crate::rpc::{QuerySpec, Reply, Request};
 use crate::store::message::{AnnounceKind, sign_announce};
 

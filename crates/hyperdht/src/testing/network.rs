@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::callers::Callers;
-use crate::handle::Instruction;
+use crate::instruction::Instruction;
 use crate::machine::Machine;
 use crate::rpc::{Event, RpcConfig, Transmit, Via};
 use crate::store::Now;
