@@ -217,8 +217,9 @@ async fn finds(peer: &mut Peer, public_key: &Value) -> Vec<u16> {
 
 /// A JavaScript server that suspends or closes takes back what our nodes hold of it.
 ///
-/// If its own node is persistent, that node still answers for it when it is asked, on a network of JavaScript nodes
-/// too: it keeps the record of its server while that is suspended (hyperdht/lib/persistent.js onfindpeer).
+/// If its own node is persistent, that node still answers for it when it is asked, on a network of
+/// JavaScript nodes too: it keeps the record of its server while that is suspended
+/// (hyperdht/lib/persistent.js onfindpeer).
 #[tokio::test]
 async fn our_nodes_forget_a_javascript_server_that_suspends_or_closes() {
     for is_persistent in [false, true] {
@@ -251,9 +252,9 @@ async fn our_nodes_forget_a_javascript_server_that_suspends_or_closes() {
 }
 
 /// The network and the peers of upstream's test of that option. There the peers may not be ready when they
-/// connect, and then they fail now and then, on networks of JavaScript nodes too: a client that learns meanwhile
-/// that everybody reaches it asks the server to punch to it and names no address; the server then ends a
-/// connection that the client has just opened through their local network.
+/// connect, and then they fail now and then, on networks of JavaScript nodes too: a client that learns
+/// meanwhile that everybody reaches it asks the server to punch to it and names no address; the server then
+/// ends a connection that the client has just opened through their local network.
 #[tokio::test]
 async fn javascript_peers_without_keep_alive_connect_on_a_network_of_both_kinds() {
     for _ in 0..3 {

@@ -391,8 +391,9 @@ async fn peers_that_go_no_local_way_punch() {
     }
 }
 
-/// A JavaScript node that has just started learns that everybody reaches it while its first connection is being made.
-/// It then says so to the peer it punches to, and names no address: JavaScript peers end such a connection.
+/// A JavaScript node that has just started learns that everybody reaches it while its first connection is
+/// being made. It then says so to the peer it punches to, and names no address: JavaScript peers end such a
+/// connection.
 #[tokio::test]
 async fn a_javascript_peer_that_turns_out_to_be_open_while_it_punches_is_met() {
     let (_nodes, bootstrap) = our_testnet().await;

@@ -118,8 +118,8 @@ function randomPort () {
 }
 
 // `staysFirewalled`: on one machine a node may find out that it is reached by all.
-// `opensWhilePunching`: it finds that out when it has said in a handshake that it is not; nobody in its own network
-// answers its pings or has an answer to his, so that punching is the only way.
+// `opensWhilePunching`: it finds that out when it has said in a handshake that it is not. It gets and
+// gives no answer to pings in its own network, so that punching is the only way.
 function createNode ({ bootstrap, seed, staysFirewalled = false, opensWhilePunching = false, ...rest }) {
   const dht = new DHT({ bootstrap: addresses(bootstrap), port: randomPort(), ...rest })
   if (staysFirewalled || opensWhilePunching) dht._checkIfFirewalled = async () => true

@@ -275,11 +275,12 @@ impl Puncher {
         true
     }
 
-    /// What the peer says of itself now. It is proven to be at the host `verified`. `host`: where a node saw it
-    /// first; a peer outside of our network names no address inside. `seen_as`: its socket as a node sees it now.
+    /// What the peer says of itself now. It is proven to be at the host `verified`. `host`: where a node
+    /// saw it first; a peer outside of our network names no address inside. `seen_as`: its socket as a
+    /// node sees it now.
     ///
-    /// A JavaScript peer that finds out, while it punches, that everybody reaches it says so and names no address
-    /// (hyperdht/lib/nat.js). It is where the node sees it.
+    /// A JavaScript peer that finds out, while it punches, that everybody reaches it says so and names no
+    /// address (hyperdht/lib/nat.js). It is where the node sees it.
     pub fn update_remote(
         &mut self,
         host: Ipv4Addr,
