@@ -1,12 +1,12 @@
 //! What a node tells its owner.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::ats::TaskId;
-use crate::connection::Connection;
-use crate::error::{Error, Step};
+use crate::connection::ConnectionInfo;
+use crate::error::Error;
 
-/// Something that happened, named and shaped as the JavaScript surface emits it.
+/// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The task that offers a file was made.
@@ -21,7 +21,7 @@ pub enum Event {
         /// Which transfer.
         transfer: Transfer,
         /// How, and in what time.
-        connection: Connection,
+        connection: ConnectionInfo,
     },
     /// The peers are connected and the first bytes are due.
     TransferStart {
@@ -131,66 +131,4 @@ impl Event {
             Self::Error { .. } => "error",
         }
     }
-
-    /// The event's payload.
-    pub fn payload(&self) -> Value {
-        match self {
-            Self::OfferSent { transfer, recipient_id } => {
-                with(transfer, json!({ "recipientId": recipient_id }))
-            }
-            Self::PeerConnected { transfer, connection } => {
-                with(transfer, Value::Object(connection.to_json()))
-            }
-            Self::TransferStart { transfer } => with(transfer, json!({})),
-            Self::TransferProgress { transfer, bytes } => {
-                with(transfer, json!({ "bytes": bytes, "totalBytes": transfer.size }))
-            }
-            Self::TransferComplete { transfer, file_path } => match file_path {
-                Some(path) => with(transfer, json!({ "filePath": path })),
-                None => with(transfer, json!({})),
-            },
-            Self::TransferFailed { transfer, error } => with(
-                transfer,
-                json!({ "reason": error.message, "code": error.code.as_str(), "step": error.step.map(Step::name), "retryable": error.retryable() }),
-            ),
-            Self::File { transfer, offer, task } => {
-                with(transfer, json!({ "offer": offer, "task": task, "senderId": transfer.peer_id }))
-            }
-            Self::Connected { ats_url, channel, actor_id } => {
-                json!({ "atsUrl": ats_url, "channel": channel, "actorId": actor_id })
-            }
-            Self::Disconnected { reason } => json!({ "reason": reason }),
-            Self::Warning { message } => json!({ "message": message }),
-            Self::Error { error } => error_json(error),
-        }
-    }
-}
-
-/// An error as a plain object: what the JavaScript surface makes its error from.
-pub fn error_json(error: &Error) -> Value {
-    json!({
-        "code": error.code.as_str(),
-        "message": error.message,
-        "transferId": error.transfer_id,
-        "taskId": error.task_id,
-        "step": error.step.map(Step::name),
-        "retryable": error.retryable(),
-    })
-}
-
-fn with(transfer: &Transfer, more: Value) -> Value {
-    let mut payload = json!({
-        "transferId": transfer.transfer_id,
-        "taskId": transfer.task_id.as_ref().map(TaskId::to_value),
-        "direction": match transfer.direction { Direction::Send => "send", Direction::Receive => "receive" },
-        "fileName": transfer.file_name,
-        "originalName": transfer.original_name,
-        "fileSize": transfer.size,
-        "fileHash": transfer.hash,
-        "peerId": transfer.peer_id,
-    });
-    if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
-        payload.extend(more);
-    }
-    payload
 }

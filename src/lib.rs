@@ -2,39 +2,42 @@
 //!
 //! # Layout
 //!
-//! - [`node`] is one agent's end of all its transfers; [`send`] one outgoing, [`receive`] one incoming,
-//!   [`watch`] the offers that come in. [`deliver`] and [`fetch`] bring the peers of a claimed offer together
-//!   and hand the connection to [`pump`], which moves the bytes; [`idle`] keeps it for the next file.
-//! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
-//! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with;
-//!   [`connection`] is what they tell of their connections.
-//! - [`doctor`] finds out why transfers would fail.
-//! - [`dht`] is a node of the DHT. The crate `hub`, a task service to run oneself, is shown to Node.js by
-//!   [`binding`]; nothing else here knows it.
-//! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
+//! - [`node`] is one agent's end of all its transfers: `watch` finds the offers that come in, [`send`] is one
+//!   outgoing transfer, [`receive`] one incoming. The two do not know each other; what they share is in
+//!   `context`.
+//! - Each has two ways: `direct`, by a key, between two peers of this package; `topic`, with an original.
+//!   When either dials, waits or gives up is `reconnect`'s to say.
+//! - [`connection`] is the place on the network, connections kept for the next file, and what is told of
+//!   them.
+//! - [`pump`] moves the bytes of one file over one connection. [`wire`] knows the frames, [`files`] the disk,
+//!   [`ats`] the task service; none knows another.
+//! - `offer` is what a task offers, and the offers that wait for an answer.
+//! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
+//!   `progress` tell it at a pace that a listener can follow.
+//! - `sync` and `limits` are small tools and numbers that all use.
+//! - [`doctor`] finds out why transfers would fail; [`dht`] is a node of the DHT for others.
+//! - `binding` shows all of it to Node.js; nothing else knows that it is there.
 
-mod acquaintances;
 pub mod ats;
 #[cfg(feature = "binding")]
 mod binding;
 pub mod connection;
-mod deliver;
+mod context;
 pub mod dht;
 pub mod doctor;
 pub mod error;
 pub mod event;
-mod feed;
-mod fetch;
 pub mod files;
-mod idle;
-mod lookups;
-mod meter;
-mod network;
+mod limits;
 pub mod node;
 mod offer;
+pub mod options;
+mod progress;
 pub mod pump;
 pub mod receive;
-mod record;
+mod reconnect;
 pub mod send;
+mod sync;
+mod transfer;
 mod watch;
 pub mod wire;

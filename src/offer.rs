@@ -1,5 +1,7 @@
 //! Offers as tasks carry them: what [`protocol`] reads from payloads and messages, on the client's tasks.
 
+pub(crate) mod inbox;
+
 use crate::ats::Task;
 
 pub(crate) use protocol::offer::{Offer, TASK_TYPE, is_sha256_hex, topic};
@@ -56,7 +58,10 @@ mod tests {
 
     #[test]
     fn only_the_actor_itself_says_how_it_is_reached_and_its_latest_word_counts() {
-        let message = |actor: &str, content: Value| json!({ "actor_id": actor, "parts": [{ "type": "data", "content": content }] });
+        let message = |actor: &str, content: Value| {
+            let part = json!({ "type": "data", "content": content });
+            json!({ "actor_id": actor, "parts": [part] })
+        };
         let said = |messages: &[Value]| said_by(&task(messages), "b", "t");
         assert_eq!(said(&[message("c", p2p(1).to_message("t"))]), Said::Nothing);
         let (old, new) = (message("b", p2p(1).to_message("t")), message("b", p2p(2).to_message("t")));

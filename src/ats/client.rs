@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::{Error, Result};
 use super::health::Health;
 use super::http::{Http, Request};
-use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId};
+use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 use super::policy::{Attempts, Policy};
 use super::settings::Settings;
 
@@ -17,11 +17,11 @@ const LOOKED_AT: u32 = 50;
 /// A client of one service as one actor. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientInner {
     http: Http,
     settings: Settings,
     policy: Policy,
@@ -42,7 +42,7 @@ impl Client {
     /// As [`Client::new`].
     pub fn with_policy(settings: Settings, policy: Policy) -> Result<Self> {
         let http = Http::new(&settings, policy.timeout)?;
-        Ok(Self { inner: Arc::new(Inner { http, settings, policy }) })
+        Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }) })
     }
 
     /// The settings it was made with.
@@ -99,9 +99,17 @@ impl Client {
 
     /// Lists tasks: one page of them. What is no task in the answer is left out.
     pub async fn list(&self, query: &ListQuery) -> Result<Vec<Task>> {
+        Ok(self.list_page(query).await?.tasks)
+    }
+
+    /// Lists tasks: one page of them, and whether there is another.
+    ///
+    /// # Errors
+    /// As every call; [`Error::Unexpected`] if the answer is no list.
+    pub async fn list_page(&self, query: &ListQuery) -> Result<TaskPage> {
         let answer =
             self.repeat(|| Request { query: query.to_pairs(), ..Request::get(self.path(&[])) }).await?;
-        Task::list(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
+        TaskPage::from_value(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
     }
 
     /// Claims a task for a time, or claims it for that time anew.

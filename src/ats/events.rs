@@ -1,20 +1,25 @@
-//! Events of the service. They are hints, not a record: what happens while nobody is subscribed is told to
-//! nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
+//! Events of the service, shared by all who listen. They are hints, not a record: what happens while nobody
+//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 use super::backoff::Backoff;
 use super::client::Client;
 use super::error::{Error, Result};
 use super::http::said;
-use super::model::Task;
+use super::model::{Task, TaskId};
 use super::socket::Socket;
+use crate::sync::lock;
 
+/// How often a task is read when no event says that it changed: events are a hint, not a record.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a connection must have held for the next pause to be the first again: a service that closes
 /// each connection at once is not asked every two seconds.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
@@ -25,75 +30,202 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(75);
 /// How long the service may take to confirm a subscription. One that is still open then is taken as made:
 /// being wrong costs a listing, not an event that polling would not find.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
-/// How many events wait here for the caller; beyond them, the connection is not read.
-const WAITING: usize = 256;
+/// Events held for a slow listener; one that falls behind reads the service's lists instead.
+const BACKLOG: usize = 256;
 /// The name of the one subscription of a connection.
 const SUBSCRIPTION_ID: &str = "ats-p2p";
 
 /// What to be told of; an empty list stands for all.
 #[derive(Debug, Clone, Default)]
 pub struct Subscription {
+    /// Channels of the tasks.
     pub channels: Vec<String>,
+    /// Types of the tasks.
     pub task_types: Vec<String>,
+    /// What happened to them.
     pub event_types: Vec<EventKind>,
 }
 
 /// What happened to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
+    /// It was made.
     Created,
+    /// Somebody claimed it.
     Claimed,
+    /// A field of it changed.
     Updated,
+    /// Its assignee has done it.
     Completed,
+    /// It was given up.
     Cancelled,
+    /// Its assignee could not do it.
     Failed,
+    /// Nobody wants to do it.
     Rejected,
+    /// It is pending once more.
     Reopened,
+    /// Somebody posted a message on it.
     Message,
+    /// Its claim ran out.
     LeaseExpired,
     /// One that this client does not know.
     Other(String),
 }
 
 /// Something to react to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// Subscribed, for the first time or again: now list, since events before this one are lost.
     Connected,
     /// No longer subscribed, or not yet; told once until the next `Connected`. Trying goes on.
-    Disconnected { error: Error },
+    Disconnected {
+        /// Why.
+        error: Error,
+    },
     /// Something happened to a task. It may be told twice, late or never.
-    Task { kind: EventKind, task: Box<Task>, actor_name: Option<String> },
+    Task {
+        /// What happened.
+        kind: EventKind,
+        /// The task as it was then.
+        task: Arc<Task>,
+        /// Who did it, by name, if the service says so.
+        actor_name: Option<String>,
+    },
+    /// Some were missed, for want of reading them in time: list now.
+    Missed,
 }
 
-/// A subscription that connects again by itself, after 2 s and then up to 60 s.
+/// How a subscription stands.
+#[derive(Debug, Clone)]
+pub enum Subscribed {
+    /// Neither confirmed nor refused yet.
+    Pending,
+    /// Events flow.
+    Yes,
+    /// It broke, or never came about, for this reason; it is being renewed.
+    No(Error),
+}
+
+/// A subscription that connects again by itself, after 2 s and then up to 60 s. Ends when dropped.
 #[derive(Debug)]
 pub struct Events {
-    events: mpsc::Receiver<Event>,
-    connection: JoinHandle<()>,
+    feed: Feed,
+    connection: AbortHandle,
+}
+
+/// Where the connection's events go: to all listeners, and to the state that those who come later read.
+#[derive(Debug, Clone)]
+struct Feed {
+    sender: broadcast::Sender<Event>,
+    state: Arc<Mutex<Subscribed>>,
+}
+
+/// A listener to the events from its beginning on.
+#[derive(Debug)]
+pub struct Listener {
+    receiver: broadcast::Receiver<Event>,
+    /// A change was noticed that nobody has looked at yet.
+    unseen: bool,
 }
 
 impl Events {
-    /// Subscribes to events; must be called within a tokio runtime. Comes back at once and connects, again and
-    /// again if need be, until it is dropped.
+    /// Subscribes; must be called within a tokio runtime. Comes back at once and connects, again and again if
+    /// need be.
     pub fn start(client: &Client, subscription: Subscription) -> Self {
-        let (sender, events) = mpsc::channel(WAITING);
-        Self { events, connection: tokio::spawn(keep_connected(client.clone(), subscription, sender)) }
+        let feed = Feed {
+            sender: broadcast::Sender::new(BACKLOG),
+            state: Arc::new(Mutex::new(Subscribed::Pending)),
+        };
+        let connection = tokio::spawn(keep_connected(client.clone(), subscription, feed.clone()));
+        Self { feed, connection: connection.abort_handle() }
     }
 
-    /// The next event. May be cancelled and called again.
-    pub async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => event,
-            // Only a runtime that is shutting down ends the connection's task before us.
-            None => std::future::pending().await,
-        }
+    /// Listens from now on. The state is that of this moment: whatever comes later is an event.
+    pub fn listen(&self) -> (Listener, Subscribed) {
+        let state = lock(&self.feed.state);
+        (Listener { receiver: self.feed.sender.subscribe(), unseen: false }, state.clone())
+    }
+
+    /// How the subscription stands now.
+    pub fn state(&self) -> Subscribed {
+        lock(&self.feed.state).clone()
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
         self.connection.abort();
+    }
+}
+
+impl Feed {
+    /// Tells all listeners. That there is none is no reason to stop: the next one joins this subscription.
+    fn tell(&self, event: Event) {
+        let mut state = lock(&self.state);
+        match &event {
+            Event::Connected => *state = Subscribed::Yes,
+            Event::Disconnected { error } => *state = Subscribed::No(error.clone()),
+            Event::Task { .. } | Event::Missed => {}
+        }
+        let _ = self.sender.send(event);
+    }
+}
+
+impl Listener {
+    /// The next event. May be cancelled and called again.
+    pub async fn next(&mut self) -> Event {
+        match self.receiver.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => Event::Missed,
+            // The subscription was dropped, and nothing happens any more.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the task `id` may have changed: an event of it, a subscription begun anew, or the
+    /// polling interval over. Comes back at once until [`Self::seen`] says that the change was looked
+    /// at, so that a wait given up half-way loses nothing.
+    pub async fn changed(&mut self, id: &TaskId) {
+        self.changed_so_that(id, |_| true).await;
+    }
+
+    /// As [`Self::changed`], but passes over events whose task `matters` not.
+    pub async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) {
+        if self.unseen {
+            return;
+        }
+        let deadline = Instant::now() + POLL_INTERVAL;
+        loop {
+            match timeout_at(deadline, self.next()).await {
+                Ok(Event::Task { task, .. }) if task.id != *id || !matters(&task) => {}
+                Ok(Event::Disconnected { .. }) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        self.unseen = true;
+    }
+
+    /// Waits for a sign that the peer of the task `id` may be reached now: a message on it, or a subscription
+    /// begun anew, before which messages may have been missed.
+    pub async fn called(&mut self, id: &TaskId) {
+        loop {
+            match self.next().await {
+                Event::Task { kind: EventKind::Message, task, .. } if task.id == *id => return,
+                Event::Connected | Event::Missed => return,
+                Event::Task { .. } | Event::Disconnected { .. } => {}
+            }
+        }
+    }
+
+    /// Notes that the task was read.
+    pub fn seen(&mut self) {
+        self.unseen = false;
+    }
+
+    /// Makes the next wait come back at once: the task is to be read again.
+    pub fn unsee(&mut self) {
+        self.unseen = true;
     }
 }
 
@@ -161,19 +293,19 @@ impl Subscription {
 
 /// A message of the service.
 #[derive(Debug, PartialEq)]
-enum Incoming {
+enum ServerMessage {
     Subscribed,
     Refused(String),
     Task {
         kind: EventKind,
-        task: Box<Task>,
+        task: Arc<Task>,
         actor_name: Option<String>,
     },
     /// A greeting, an answer to a ping, or what this client does not know.
     Other,
 }
 
-impl Incoming {
+impl ServerMessage {
     fn from_value(mut value: Value) -> Self {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
@@ -186,7 +318,7 @@ impl Incoming {
                 let task = task.or_else(|| value.get_mut("data").map(Value::take));
                 match task.and_then(Task::from_value) {
                     Some(task) => {
-                        Self::Task { kind: EventKind::from_name(name), task: Box::new(task), actor_name }
+                        Self::Task { kind: EventKind::from_name(name), task: Arc::new(task), actor_name }
                     }
                     None => Self::Other,
                 }
@@ -196,35 +328,37 @@ impl Incoming {
     }
 }
 
-/// Connects, passes events on, and connects again, until nobody listens.
-async fn keep_connected(client: Client, subscription: Subscription, events: mpsc::Sender<Event>) {
+/// Connects, passes events on, and connects again, without end.
+async fn keep_connected(client: Client, subscription: Subscription, feed: Feed) {
     let longest = client.policy().longest_reconnect;
     let mut backoff = Backoff::new(client.policy().first_reconnect, longest);
     let mut is_told = false;
     loop {
         let mut connected_at = None;
-        let Err(error) = connection(&client, &subscription, &events, &mut connected_at).await else { return };
+        let error = match connection(&client, &subscription, &feed, &mut connected_at).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
         tracing::debug!("event connection: {error}");
         let asked = error.retry_after().unwrap_or_default().min(longest);
         if connected_at.is_some_and(|at: Instant| at.elapsed() >= HEALTHY_AFTER) {
             backoff.reset();
         }
-        if (connected_at.is_some() || !is_told) && events.send(Event::Disconnected { error }).await.is_err() {
-            return;
+        if connected_at.is_some() || !is_told {
+            feed.tell(Event::Disconnected { error });
         }
         is_told = true;
         sleep(backoff.pause(rand::random()).max(asked)).await;
     }
 }
 
-/// One connection, from opening to its end; `Ok` when nobody listens any more. `connected_at` is set once
-/// the subscription holds.
+/// One connection, from opening to its end. `connected_at` is set once the subscription holds.
 async fn connection(
     client: &Client,
     subscription: &Subscription,
-    events: &mpsc::Sender<Event>,
+    feed: &Feed,
     connected_at: &mut Option<Instant>,
-) -> Result<()> {
+) -> Result<Infallible> {
     let actor = &client.settings().actor;
     let query = vec![
         ("actor_type", actor.kind.clone()),
@@ -247,32 +381,30 @@ async fn connection(
                 continue;
             }
         };
-        let incoming = match message {
+        let message = match message {
             Ok(message) => {
                 silent_at = Instant::now() + SILENCE_LIMIT;
-                Incoming::from_value(message?)
+                ServerMessage::from_value(message?)
             }
-            Err(_) if connected_at.is_none() => Incoming::Subscribed,
+            Err(_) if connected_at.is_none() => ServerMessage::Subscribed,
             Err(_) => return Err(socket.ended("the service fell silent")),
         };
-        let is_sign = matches!(incoming, Incoming::Subscribed | Incoming::Task { .. });
+        let is_sign = matches!(message, ServerMessage::Subscribed | ServerMessage::Task { .. });
         if connected_at.is_none() && is_sign {
+            tracing::debug!("events of the service are subscribed to");
             *connected_at = Some(Instant::now());
-            if events.send(Event::Connected).await.is_err() {
-                return Ok(());
-            }
+            feed.tell(Event::Connected);
         }
-        match incoming {
-            Incoming::Refused(reason) if connected_at.is_none() => {
+        match message {
+            ServerMessage::Refused(reason) if connected_at.is_none() => {
                 return Err(socket.ended(&format!("the subscription was refused: {reason}")));
             }
-            Incoming::Refused(reason) => tracing::debug!("the service complains: {reason}"),
-            Incoming::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
-                if events.send(Event::Task { kind, task, actor_name }).await.is_err() {
-                    return Ok(());
-                }
+            ServerMessage::Refused(reason) => tracing::debug!("the service complains: {reason}"),
+            ServerMessage::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
+                tracing::trace!("event {} of task {}", kind.name().escape_debug(), task.id);
+                feed.tell(Event::Task { kind, task, actor_name });
             }
-            Incoming::Task { .. } | Incoming::Subscribed | Incoming::Other => {}
+            ServerMessage::Task { .. } | ServerMessage::Subscribed | ServerMessage::Other => {}
         }
     }
 }
@@ -281,8 +413,8 @@ async fn connection(
 mod tests {
     use super::*;
 
-    fn task(value: Value) -> Incoming {
-        Incoming::from_value(value)
+    fn task(value: Value) -> ServerMessage {
+        ServerMessage::from_value(value)
     }
 
     #[test]
@@ -293,7 +425,7 @@ mod tests {
             json!({"type": "task.claimed", "task": inner, "actor_name": "B"}),
             json!({"type": "task.claimed", "data": inner, "actor_name": "B"}),
         ] {
-            let Incoming::Task { kind, task, actor_name } = task(given) else { panic!("no task") };
+            let ServerMessage::Task { kind, task, actor_name } = task(given) else { panic!("no task") };
             assert_eq!((kind, actor_name.as_deref()), (EventKind::Claimed, Some("B")));
             assert_eq!((task.id.as_str(), task.channel.as_str()), ("3", "c"));
         }
@@ -310,11 +442,11 @@ mod tests {
             json!([]),
             Value::Null,
         ] {
-            assert_eq!(task(given.clone()), Incoming::Other, "{given}");
+            assert_eq!(task(given.clone()), ServerMessage::Other, "{given}");
         }
-        assert_eq!(task(json!({"type": "subscribed", "id": "x"})), Incoming::Subscribed);
+        assert_eq!(task(json!({"type": "subscribed", "id": "x"})), ServerMessage::Subscribed);
         let refused = task(json!({"type": "error", "message": "no"}));
-        assert_eq!(refused, Incoming::Refused("no".into()));
+        assert_eq!(refused, ServerMessage::Refused("no".into()));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`settings`](Settings): which service, which project, as whom; options, environment and files.
-//! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of itself.
+//! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of
+//!   itself.
 //! - [`client`](Client): one method a call, with the timeouts and retries of its [`policy`](Policy).
 //! - `http`: one request and its answer, nothing repeated; `clock` the service's time, read off its answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
@@ -28,9 +29,10 @@ mod text;
 
 pub use client::Client;
 pub use error::{Error, Result};
-pub use events::{Event, EventKind, Events, Subscription};
+pub(crate) use events::POLL_INTERVAL;
+pub use events::{Event, EventKind, Events, Listener, Subscribed, Subscription};
 pub use health::{Health, P2pHealth};
-pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId};
+pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};
 pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning};

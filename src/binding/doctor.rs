@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{promise, thrown};
 use super::options::{NodeOptions, read};
+use super::shapes::{ConnectionShape, DiagnosisShape, value};
 use crate::doctor::{self, Waiting};
 use crate::error::{Code, Error, Result};
 
@@ -31,7 +32,9 @@ pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<Pro
         Ok((read::<NodeOptions>(options)?.into_options()?, peer))
     };
     let (options, peer) = prepared().map_err(|error| thrown(env, &error))?;
-    promise(env, async move { Ok(doctor::examine(&options, peer).await) }, |diagnosis| diagnosis.to_json())
+    promise(env, async move { Ok(doctor::examine(&options, peer).await) }, |diagnosis| {
+        value(DiagnosisShape::from(&diagnosis))
+    })
 }
 
 /// A place on the network that other doctors find.
@@ -73,7 +76,7 @@ impl NativeWaiting {
                 None => Ok(None),
             }
         };
-        promise(env, next, |peer| peer.map_or(Value::Null, |peer| Value::Object(peer.to_json())))
+        promise(env, next, |peer| value(peer.as_ref().map(ConnectionShape::from)))
     }
 
     /// Ends it.
@@ -96,7 +99,7 @@ fn public_key(text: &str) -> Result<[u8; 32]> {
     hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
         Error::new(
             Code::InvalidArgument,
-            "a peer is named by its key, 64 hex digits: `ats-p2p doctor --wait` on the other machine shows one",
+            "a peer is named by its key, 64 hex digits, which `ats-p2p doctor --wait` shows on the other machine",
         )
     })
 }

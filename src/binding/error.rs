@@ -3,8 +3,8 @@
 use napi::bindgen_prelude::{JsObjectValue as _, JsValue as _, PromiseRaw, ToNapiValue};
 use napi::{Env, Status};
 
+use super::shapes::{ErrorShape, value};
 use crate::error::Error;
-use crate::event::error_json;
 
 /// Runs `future` on the runtime; the promise rejects with an `Error` that carries `code`, `transferId`,
 /// `taskId` and `retryable`.
@@ -27,7 +27,7 @@ where
 pub(super) fn thrown(env: &Env, error: &Error) -> napi::Error {
     let object = env.create_error(napi::Error::new(Status::GenericFailure, error.message.clone()));
     let filled = object.and_then(|mut object| {
-        if let serde_json::Value::Object(fields) = error_json(error) {
+        if let serde_json::Value::Object(fields) = value(ErrorShape::from(error)) {
             for (name, value) in
                 fields.into_iter().filter(|(name, value)| name != "message" && !value.is_null())
             {

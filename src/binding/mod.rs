@@ -10,3 +10,4 @@ mod error;
 mod hub;
 mod node;
 mod options;
+mod shapes;

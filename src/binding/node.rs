@@ -8,16 +8,18 @@ use napi::Env;
 use napi::bindgen_prelude::{Function, PromiseRaw, Undefined};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{promise, thrown};
-use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchOptions, milliseconds, read};
+use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, milliseconds, read};
+use super::shapes::{EventShape, ReceivedShape, SendProgressShape, SentShape, StatusShape, value};
 use crate::error::{Code, Error, Result};
 use crate::files::Target;
-use crate::node::{self, Node, lock};
+use crate::node::{self, Node};
 use crate::receive::Acceptance;
 use crate::send::SendRequest;
+use crate::sync::lock;
 
 /// Events that wait for JavaScript to come round. Progress is rare and offers are bounded, so that only
 /// a thread that is stuck for good fills it.
@@ -57,8 +59,7 @@ impl NativeNode {
             .max_queue_size::<EVENT_QUEUE>()
             .build()?;
         let emit = move |event: crate::event::Event| {
-            let event = json!({ "name": event.name(), "payload": event.payload() });
-            callback.call(event, ThreadsafeFunctionCallMode::NonBlocking);
+            callback.call(value(EventShape::from(&event)), ThreadsafeFunctionCallMode::NonBlocking);
         };
         let node = read::<NodeOptions>(options)
             .and_then(NodeOptions::into_options)
@@ -69,7 +70,8 @@ impl NativeNode {
 
     /// Sends a file; see `SendOptions` in `index.d.ts`.
     #[napi(
-        ts_args_type = "options: object, onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
+        ts_args_type = "options: object, \
+            onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
         ts_return_type = "Promise<any>"
     )]
     pub fn send<'env>(
@@ -92,8 +94,8 @@ impl NativeNode {
             .transpose()?
             .map(|callback: Callback<PROGRESS_QUEUE>| -> Box<dyn Fn(u64, u64) + Send + Sync> {
                 Box::new(move |bytes, total| {
-                    let progress = json!({ "bytesSent": bytes, "totalBytes": total });
-                    callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
+                    let progress = SendProgressShape { bytes_sent: bytes, total_bytes: total };
+                    callback.call(value(progress), ThreadsafeFunctionCallMode::NonBlocking);
                 })
             });
         let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
@@ -108,16 +110,7 @@ impl NativeNode {
             };
             node.send(request).await
         };
-        promise(env, send, |sent| {
-            json!({
-                "transferId": sent.transfer_id,
-                "taskId": sent.task_id,
-                "success": true,
-                "hash": sent.hash,
-                "size": sent.size,
-                "connection": sent.connection.map(|connection| connection.to_json()),
-            })
-        })
+        promise(env, send, |sent| value(SentShape::from(sent)))
     }
 
     /// Ends the `send` or `accept` that was given this handle.
@@ -132,7 +125,7 @@ impl NativeNode {
     #[napi(ts_args_type = "options: object")]
     pub fn watch(&self, env: Env, options: Value) -> napi::Result<()> {
         let watch = || -> Result<()> {
-            let options: WatchOptions = read(options)?;
+            let options: WatchArguments = read(options)?;
             let options = node::WatchOptions { channel: options.channel, save_dir: options.save_dir };
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
         };
@@ -153,17 +146,7 @@ impl NativeNode {
             let target = target(&node, offer.into(), options)?;
             node.accept(offer.into(), Acceptance { target, cancel: running.cancel.clone() }).await
         };
-        promise(env, accept, |received| {
-            json!({
-                "success": true,
-                "filePath": received.file_path.to_string_lossy(),
-                "hash": received.hash,
-                "size": received.size,
-                "connection": received.connection.map(|connection| connection.to_json()),
-                "transferId": received.transfer_id,
-                "taskId": received.task_id,
-            })
-        })
+        promise(env, accept, |received| value(ReceivedShape::from(received)))
     }
 
     /// Declines an offered file.
@@ -182,7 +165,7 @@ impl NativeNode {
     #[napi(ts_return_type = "Promise<any>")]
     pub fn status<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
         let node = self.node.clone();
-        promise(env, async move { node.status(&id).await }, |status| status)
+        promise(env, async move { node.status(&id).await }, |status| value(StatusShape::from(&status)))
     }
 
     /// Leaves the peer network for a while.

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ats;
+use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
-use crate::network::RelayChoice;
-use crate::node::Options;
+use crate::options::Options;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
 const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
@@ -54,7 +54,7 @@ pub(super) struct SendOptions {
 /// Options of `watch`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct WatchOptions {
+pub(super) struct WatchArguments {
     pub(super) channel: Option<String>,
     pub(super) save_dir: Option<PathBuf>,
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::connection::ConnectionInfo;
 
 /// What a finding means for transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +44,23 @@ pub struct Finding {
     pub advice: Option<String>,
     /// The same for programs.
     pub facts: Map<String, Value>,
+    /// The connection that was tried, where one came about.
+    pub connection: Option<ConnectionInfo>,
     /// How long the check took, where it had to wait for others.
     pub took: Option<Duration>,
 }
 
 impl Finding {
     pub(super) fn new(check: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
-        Self { check, verdict, found: found.into(), advice: None, facts: Map::new(), took: None }
+        Self {
+            check,
+            verdict,
+            found: found.into(),
+            advice: None,
+            facts: Map::new(),
+            connection: None,
+            took: None,
+        }
     }
 
     pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
@@ -80,22 +92,5 @@ impl Finding {
     pub(super) fn after(mut self, took: Duration) -> Self {
         self.took = Some(took);
         self
-    }
-
-    /// The finding as JavaScript gets it.
-    pub fn to_json(&self) -> Value {
-        let mut finding = json!({ "check": self.check, "status": self.verdict.name(), "found": self.found });
-        if let Some(fields) = finding.as_object_mut() {
-            if let Some(advice) = &self.advice {
-                fields.insert("advice".into(), json!(advice));
-            }
-            if let Some(took) = self.took {
-                fields.insert("ms".into(), json!(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)));
-            }
-            if !self.facts.is_empty() {
-                fields.insert("facts".into(), Value::Object(self.facts.clone()));
-            }
-        }
-        finding
     }
 }

@@ -19,11 +19,10 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use secret_stream::PublicKey;
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::ats::{Client, Environment, Policy, Settings};
-use crate::node::Options;
+use crate::options::Options;
 
 pub use finding::{Finding, Verdict};
 pub use peer::Waiting;
@@ -45,11 +44,6 @@ impl Diagnosis {
     /// Whether nothing stands in the way of transfers.
     pub fn is_well(&self) -> bool {
         self.findings.iter().all(|finding| finding.verdict != Verdict::Failed)
-    }
-
-    /// The diagnosis as JavaScript gets it.
-    pub fn to_json(&self) -> Value {
-        json!({ "ok": self.is_well(), "checks": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>() })
     }
 }
 

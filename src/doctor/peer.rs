@@ -12,10 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Finding, network};
 use crate::ats::{Client, Environment, Settings};
-use crate::connection::Connection;
+use crate::connection::{ConnectionInfo, bootstrap_config};
 use crate::error::{Code, Error, Result, Step};
-use crate::network::dht_config;
-use crate::node::Options;
+use crate::options::Options;
 
 const CHECK: &str = "peer";
 
@@ -25,7 +24,8 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long the other machine may take to notice that the dial came through, before it is left.
 const PARTING_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a direct way may take to open once the peer was reached through a relay: most holes are punched by then.
+/// How long a direct way may take to open once the peer was reached through a relay: most holes are punched
+/// by then.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Finds the peer on the network and connects to it, through this relay where no direct way opens.
@@ -40,7 +40,7 @@ pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey, relay: Option<Publ
             if link.path() == ConnectionPath::Relayed {
                 let _ = timeout(UPGRADE_LIMIT, link.direct()).await;
             }
-            let connection = Connection::of(&link);
+            let connection = ConnectionInfo::of(&link);
             let _ = timeout(PARTING_LIMIT, part(dialled)).await;
             reached(link.path(), &connection)
         }
@@ -52,21 +52,22 @@ pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey, relay: Option<Publ
     finding.fact("key", hex::encode(peer))
 }
 
-fn reached(path: ConnectionPath, connection: &Connection) -> Finding {
-    let Connection { remote, path: name, connecting, .. } = connection;
-    let ms = connecting.as_millis();
-    let finding = match path {
+fn reached(path: ConnectionPath, connection: &ConnectionInfo) -> Finding {
+    let ConnectionInfo { remote_address: remote, path: name, connect_time, .. } = connection;
+    let ms = connect_time.as_millis();
+    let mut finding = match path {
         ConnectionPath::Relayed => {
             let found = format!("reached in {ms} ms, but only through the relay at {remote}");
             Finding::warning(CHECK, found).advise(
-                "transfers work, at the speed that the relay allows, and it sees nothing but ciphertext; to be \
-                 direct they need UDP to pass between the two machines, and one of the two without a symmetric \
-                 NAT (`nat` above, at both ends)",
+                "transfers work, at the speed that the relay allows, and it sees nothing but ciphertext; to \
+                 be direct they need UDP to pass between the two machines, and one of the two without a \
+                 symmetric NAT (`nat` above, at both ends)",
             )
         }
         _ => Finding::ok(CHECK, format!("reached at {remote} ({name}) in {ms} ms")),
     };
-    connection.to_json().into_iter().fold(finding, |finding, (name, value)| finding.fact(&name, value))
+    finding.connection = Some(*connection);
+    finding
 }
 
 /// Ends the connection once the other machine has ended it too: torn down earlier, it may never count there.
@@ -131,7 +132,7 @@ impl Waiting {
             _ => None,
         };
         let bootstrap = options.bootstrap.clone().or(hub.map(|(_, p2p)| p2p.bootstrap));
-        let dht = Dht::new(dht_config(bootstrap.as_deref())?).await.map_err(Error::network)?;
+        let dht = Dht::new(bootstrap_config(bootstrap.as_deref())?).await.map_err(Error::network)?;
         let relay_through = relay.map(|relay| Arc::new(move || Some(relay)) as _);
         let server_options = ServerOptions { relay_through, ..ServerOptions::default() };
         let server = dht.listen(key_pair, server_options).await.map_err(Error::network)?;
@@ -151,12 +152,12 @@ impl Waiting {
     }
 
     /// The next peer that has come; `None` at the end.
-    pub async fn next(&mut self) -> Option<Connection> {
+    pub async fn next(&mut self) -> Option<ConnectionInfo> {
         let mut connection = self.server.accept().await?;
         let link = connection.link();
         // The dialler ends it: it wants nothing but to know that this works.
         tokio::spawn(async move { timeout(DIAL_LIMIT, connection.stream.recv()).await.is_ok() });
-        Some(Connection::of(&link))
+        Some(ConnectionInfo::of(&link))
     }
 
     /// Leaves the network.

@@ -53,13 +53,14 @@ pub(super) async fn events(client: &Client) -> Finding {
         task_types: vec![TASK_TYPE.to_owned()],
         event_types: Vec::new(),
     };
-    let mut events = Events::start(client, subscription);
+    let subscribed = Events::start(client, subscription);
+    let (mut events, _) = subscribed.listen();
     let first = timeout(SUBSCRIBE_LIMIT, async {
         loop {
             match events.next().await {
                 ats::Event::Connected => return Ok(()),
                 ats::Event::Disconnected { error } => return Err(error.to_string()),
-                ats::Event::Task { .. } => {}
+                ats::Event::Task { .. } | ats::Event::Missed => {}
             }
         }
     });

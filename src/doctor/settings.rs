@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Finding;
 use crate::ats::{self, Environment, Settings, Warning};
 use crate::files;
-use crate::node::Options;
+use crate::options::Options;
 
 const CHECK: &str = "settings";
 

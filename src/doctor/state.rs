@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::files::display_path;
-use crate::record::Records;
+use crate::receive::record::Records;
 
 const CHECK: &str = "state";
 

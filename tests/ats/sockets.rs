@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{Client, Event, EventKind, Events, Subscription};
+use ats_p2p::ats::{Client, Event, EventKind, Events, Listener, Subscription};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,16 +60,16 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Value {
     serde_json::from_str(message.expect("a message").to_text().expect("text")).expect("JSON")
 }
 
-async fn event(events: &mut Events) -> Event {
+async fn event(events: &mut Listener) -> Event {
     timeout(PATIENCE, events.next()).await.expect("an event in time")
 }
 
-async fn expect_connected(events: &mut Events) {
+async fn expect_connected(events: &mut Listener) {
     let event = event(events).await;
     assert!(matches!(event, Event::Connected), "{event:?}");
 }
 
-async fn expect_disconnected(events: &mut Events) -> String {
+async fn expect_disconnected(events: &mut Listener) -> String {
     match event(events).await {
         Event::Disconnected { error } => error.to_string(),
         other => panic!("not disconnected but {other:?}"),
@@ -79,7 +79,8 @@ async fn expect_disconnected(events: &mut Events) -> String {
 #[tokio::test]
 async fn connections_that_close_at_once_are_told_once() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     // Before an answer, before the handshake is whole, after it, and after the subscription was read.
     drop(port.accept().await);
     let mut stream = port.accept().await;
@@ -110,7 +111,8 @@ async fn whoever_answers_otherwise_is_told_and_tried_again() {
             "speaks no WebSocket",
         ),
     ] {
-        let mut events = Events::start(&port.client(), Subscription::default());
+        let subscribed = Events::start(&port.client(), Subscription::default());
+        let (mut events, _) = subscribed.listen();
         let mut stream = port.accept().await;
         let request = read_request(&mut stream).await.expect("a request");
         assert!(request.line.starts_with("GET /ws?actor_type=agent&actor_id=me&actor_name=K%C3%A4the"));
@@ -132,7 +134,8 @@ async fn events_come_as_sent_and_nonsense_does_not() {
         task_types: vec!["file_offer".into()],
         event_types: vec![EventKind::Created, EventKind::Claimed],
     };
-    let mut events = Events::start(&port.client(), subscription);
+    let subscribed = Events::start(&port.client(), subscription);
+    let (mut events, _) = subscribed.listen();
     let (mut socket, subscribe) = port.accept_socket().await;
     assert_eq!(subscribe["type"], "subscribe");
     assert_eq!((&subscribe["channels"], &subscribe["task_types"]), (&json!(["c"]), &json!(["file_offer"])));
@@ -164,7 +167,8 @@ async fn events_come_as_sent_and_nonsense_does_not() {
 #[tokio::test]
 async fn a_refused_subscription_is_no_connection() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     let (mut socket, _) = port.accept_socket().await;
     send(&mut socket, json!({"type": "error", "message": "not you"})).await;
     assert!(expect_disconnected(&mut events).await.contains("not you"));
@@ -173,7 +177,8 @@ async fn a_refused_subscription_is_no_connection() {
 #[tokio::test]
 async fn a_message_longer_than_any_event_ends_the_connection() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     let mut socket = port.accept_subscriber().await;
     expect_connected(&mut events).await;
     let long = Message::text("x".repeat(3 * 1024 * 1024));
@@ -186,7 +191,8 @@ async fn a_message_longer_than_any_event_ends_the_connection() {
 #[tokio::test]
 async fn a_subscription_that_is_never_confirmed_is_taken_as_made() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     let (socket, _) = port.accept_socket().await;
     tokio::time::pause();
     let started = tokio::time::Instant::now();
@@ -198,7 +204,8 @@ async fn a_subscription_that_is_never_confirmed_is_taken_as_made() {
 #[tokio::test]
 async fn a_service_that_falls_silent_is_left() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     let mut socket = port.accept_subscriber().await;
     expect_connected(&mut events).await;
     tokio::time::pause();
@@ -222,7 +229,8 @@ async fn pauses_between_attempts_grow_to_a_minute() {
         let port = Port::open().await;
         format!("http://{}", port.listener.local_addr().expect("an address"))
     };
-    let mut events = Events::start(&Client::new(settings(&url)).expect("a client"), Subscription::default());
+    let subscribed = Events::start(&Client::new(settings(&url)).expect("a client"), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     expect_disconnected(&mut events).await;
     tokio::time::pause();
     let started = tokio::time::Instant::now();
@@ -246,7 +254,8 @@ async fn pauses_between_attempts_grow_to_a_minute() {
 #[tokio::test]
 async fn dropping_events_ends_the_connection() {
     let port = Port::open().await;
-    let mut events = Events::start(&port.client(), Subscription::default());
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
     let socket = port.accept_subscriber().await;
     expect_connected(&mut events).await;
     drop(events);

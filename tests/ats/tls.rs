@@ -85,7 +85,8 @@ fn a_trusted_service_is_spoken_to() {
         runtime.block_on(async {
             let client = client(&url);
             assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
-            let event = Events::start(&client, Subscription::default()).next().await;
+            let events = Events::start(&client, Subscription::default());
+            let event = events.listen().0.next().await;
             assert!(matches!(event, Event::Connected), "{event:?}");
         });
         return;
@@ -113,7 +114,8 @@ async fn a_service_that_nobody_vouches_for_is_not() {
     let error = client.health().await.expect_err("not trusted");
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
-    match Events::start(&client, Subscription::default()).next().await {
+    let events = Events::start(&client, Subscription::default());
+    match events.listen().0.next().await {
         Event::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),
         other => panic!("not disconnected but {other:?}"),
     }

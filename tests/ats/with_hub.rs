@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ats_p2p::ats::{
-    Client, Event, EventKind, Events, ListQuery, Lost, NewTask, Part, Renewal, Settings, Status,
+    Client, Event, EventKind, Events, ListQuery, Listener, Lost, NewTask, Part, Renewal, Settings, Status,
     Subscription, Task,
 };
 use hub::{Hub, HubConfig};
@@ -38,11 +39,11 @@ fn offer(transfer: &str) -> NewTask {
     }
 }
 
-async fn event(events: &mut Events) -> Event {
+async fn event(events: &mut Listener) -> Event {
     timeout(PATIENCE, events.next()).await.expect("an event in time")
 }
 
-async fn task_event(events: &mut Events) -> (EventKind, Box<Task>) {
+async fn task_event(events: &mut Listener) -> (EventKind, Arc<Task>) {
     match event(events).await {
         Event::Task { kind, task, .. } => (kind, task),
         other => panic!("no task but {other:?}"),
@@ -54,8 +55,9 @@ async fn an_offer_is_made_seen_claimed_and_completed() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let hub = hub(dir.path(), 0).await;
     let (a, b) = (client(&hub, "a"), client(&hub, "b"));
-    let mut events =
+    let subscribed =
         Events::start(&b, Subscription { channels: vec!["c".into()], ..Subscription::default() });
+    let (mut events, _) = subscribed.listen();
     assert!(matches!(event(&mut events).await, Event::Connected));
 
     let made = a.create(&offer("T-1"), "T-1").await.expect("made");
@@ -127,7 +129,8 @@ async fn a_subscription_outlives_a_restart_of_the_hub() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let first = hub(dir.path(), 0).await;
     let a = client(&first, "a");
-    let mut events = Events::start(&a, Subscription::default());
+    let subscribed = Events::start(&a, Subscription::default());
+    let (mut events, _) = subscribed.listen();
     assert!(matches!(event(&mut events).await, Event::Connected));
     let port = first.local_addr().port();
     first.shutdown().await;
@@ -149,7 +152,8 @@ async fn a_claim_is_kept_until_it_is_lost() {
     let hub = hub(dir.path(), 0).await;
     let (a, b) = (client(&hub, "a"), client(&hub, "b"));
     let id = a.create(&offer("T-1"), "T-1").await.expect("made").id;
-    let mut events = Events::start(&a, Subscription::default());
+    let subscribed = Events::start(&a, Subscription::default());
+    let (mut events, _) = subscribed.listen();
     assert!(matches!(event(&mut events).await, Event::Connected));
 
     let lease = Duration::from_millis(600);
@@ -184,7 +188,8 @@ async fn a_claim_that_lapsed_while_the_hub_was_away_is_taken_again() {
     tokio::time::sleep(lease).await;
 
     let second = hub(dir.path(), port).await;
-    let mut events = Events::start(&a, Subscription::default());
+    let subscribed = Events::start(&a, Subscription::default());
+    let (mut events, _) = subscribed.listen();
     assert!(matches!(event(&mut events).await, Event::Connected));
     while !a.get(&id).await.expect("read").is_held_by("b") {
         event(&mut events).await;
@@ -198,7 +203,8 @@ async fn a_dropped_renewal_lets_the_claim_lapse() {
     let hub = hub(dir.path(), 0).await;
     let a = client(&hub, "a");
     let id = a.create(&offer("T-1"), "T-1").await.expect("made").id;
-    let mut events = Events::start(&a, Subscription::default());
+    let subscribed = Events::start(&a, Subscription::default());
+    let (mut events, _) = subscribed.listen();
     assert!(matches!(event(&mut events).await, Event::Connected));
     let lease = Duration::from_millis(200);
     a.claim(&id, lease).await.expect("claimed");

@@ -6,15 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ats_p2p::ats::{self, Client, Settings};
-use ats_p2p::error::Error;
-use ats_p2p::event::Event;
+use ats_p2p::error::{Code, Error};
+use ats_p2p::event::{Event, Transfer};
 use ats_p2p::files::Target;
 use ats_p2p::node::{Node, Options, WatchOptions};
 use ats_p2p::receive::{Acceptance, Received};
 use ats_p2p::send::{SendRequest, Sent};
 use hub::{Hub, HubConfig};
 use hyperdht::Dht;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -189,14 +188,23 @@ impl Agent {
     }
 
     /// The next event of this name.
-    pub(crate) async fn event_named(&self, name: &str) -> Value {
-        self.event(|event| (event.name() == name).then(|| event.payload())).await
+    pub(crate) async fn event_named(&self, name: &str) -> Event {
+        self.event(|event| (event.name() == name).then_some(event)).await
+    }
+
+    /// The code of the next transfer that fails.
+    pub(crate) async fn failure(&self) -> Code {
+        self.event(|event| match event {
+            Event::TransferFailed { error, .. } => Some(error.code),
+            _ => None,
+        })
+        .await
     }
 
     /// The next offer: its handle and what is told of it.
-    pub(crate) async fn offer(&self) -> (u64, Value) {
+    pub(crate) async fn offer(&self) -> (u64, Transfer) {
         self.event(|event| match event {
-            Event::File { offer, .. } => Some((offer, event.payload())),
+            Event::File { offer, transfer, .. } => Some((offer, transfer)),
             _ => None,
         })
         .await

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ats_p2p::ats::{Client, NewTask, Part, Status, Task, TaskId};
+use ats_p2p::event::Event;
 use ats_p2p::wire::{DONE, Decoder, FrameType, MAX_DATA, Meta, Piece, encode};
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectOptions, Server, ServerOptions};
@@ -91,8 +92,13 @@ pub(crate) fn key_said(task: &Task, actor_id: &str) -> Option<String> {
 
 /// The task of an offer that an agent has sent.
 pub(crate) async fn offered(agent: &Agent, client: &Client) -> Task {
-    let sent = agent.event_named("offer_sent").await;
-    client.get(&TaskId::from_value(&sent["taskId"]).unwrap()).await.unwrap()
+    let task_id = agent
+        .event(|event| match event {
+            Event::OfferSent { transfer, .. } => transfer.task_id,
+            _ => None,
+        })
+        .await;
+    client.get(&task_id).await.unwrap()
 }
 
 /// A swarm on the topic of a transfer that only looks for others: peers of this kind do not meet each other.

@@ -295,7 +295,7 @@ async fn a_transfer_that_fails_ends_its_connection() {
     peer.take_until(FrameType::Nack).await;
     peer.end().await;
     until(&a.client, &second.id, Status::Failed).await;
-    assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_INTEGRITY");
+    assert_eq!(b.failure().await, Code::Integrity);
     lab.close([b]).await;
 }
 

@@ -38,12 +38,12 @@ async fn an_offer_in_anothers_name_is_rejected() {
     let without = from_original("a", Some("choosy"));
     let from_stranger = from_original("mallory", Some("choosy"));
     for (payload, agent, code) in [
-        (with_key, &careless, "ATS_P2P_IDENTITY"),
-        (without, &choosy, "ATS_P2P_NOT_ALLOWED"),
-        (from_stranger, &choosy, "ATS_P2P_NOT_ALLOWED"),
+        (with_key, &careless, Code::Identity),
+        (without, &choosy, Code::NotAllowed),
+        (from_stranger, &choosy, Code::NotAllowed),
     ] {
         let task = post(&mallory, payload).await;
-        assert_eq!(agent.event_named("transfer_failed").await["code"], code);
+        assert_eq!(agent.failure().await, code);
         until(&mallory, &task.id, Status::Rejected).await;
     }
     assert!(lab.listing("in").is_empty());
@@ -74,7 +74,7 @@ async fn offers_that_are_stale_or_not_for_us_are_left_alone() {
     good["expires_at"] = json!("2999-01-01T00:00:00Z");
     let good = post(&a, good).await;
     let (_, told) = b.offer().await;
-    assert_eq!(told["taskId"], good.id.to_value());
+    assert_eq!(told.task_id, Some(good.id));
     for task in left {
         assert_eq!(a.get(&task.id).await.unwrap().status, Status::Pending);
     }
@@ -95,8 +95,8 @@ async fn of_two_tasks_with_one_transfer_id_the_first_counts() {
     post(&lab.client("mallory"), copy).await;
     let last = post(&a, from_original("a", Some("b"))).await;
     b.watch(None);
-    assert_eq!(b.offer().await.1["taskId"], first.id.to_value());
-    assert_eq!(b.offer().await.1["taskId"], last.id.to_value());
+    assert_eq!(b.offer().await.1.task_id, Some(first.id));
+    assert_eq!(b.offer().await.1.task_id, Some(last.id));
     lab.close([b]).await;
 }
 
@@ -110,7 +110,7 @@ async fn an_offer_is_told_once_however_many_watch() {
     let tasks =
         [post(&a, from_original("a", Some("b"))).await, post(&a, from_original("a", Some("b"))).await];
     for task in tasks {
-        assert_eq!(b.offer().await.1["taskId"], task.id.to_value());
+        assert_eq!(b.offer().await.1.task_id, Some(task.id));
     }
     lab.close([b]).await;
 }
@@ -247,7 +247,7 @@ async fn what_differs_from_the_offer_is_refused_and_leaves_nothing() {
         }
         let (_, reason) = peer.take_until(FrameType::Nack).await;
         assert!(reason.starts_with(b"INTEGRITY"), "{fault}");
-        assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_INTEGRITY", "{fault}");
+        assert_eq!(b.failure().await, Code::Integrity, "{fault}");
         until(&a.client, &task.id, Status::Failed).await;
         assert!(lab.listing("in").is_empty(), "{fault}");
     }
@@ -293,7 +293,7 @@ async fn a_sender_that_falls_silent_or_vanishes_ends_the_transfer() {
     silent.hand_over(&content[..SOME / 2]).await;
     let (_, reason) = silent.take_until(FrameType::Error).await;
     assert!(reason.starts_with(b"STALLED"));
-    assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_STALLED");
+    assert_eq!(b.failure().await, Code::Stalled);
     until(&a.client, &task.id, Status::Failed).await;
 
     let task = a.offer(&content, p2p(&a.keys, 1)).await;
@@ -302,7 +302,7 @@ async fn a_sender_that_falls_silent_or_vanishes_ends_the_transfer() {
     vanishing.hand_over(&content[..SOME / 2]).await;
     a.server.close().await;
     drop(vanishing);
-    assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_PEER_UNREACHABLE");
+    assert_eq!(b.failure().await, Code::PeerUnreachable);
     until(&a.client, &task.id, Status::Failed).await;
     assert!(lab.listing("in").is_empty());
     lab.close([b]).await;
@@ -327,7 +327,7 @@ async fn a_third_party_that_cancels_the_task_is_the_cause() {
         } else {
             peer.take_until(FrameType::Error).await;
         }
-        assert_eq!(b.event_named("transfer_failed").await["code"], "ATS_P2P_CANCELLED");
+        assert_eq!(b.failure().await, Code::Cancelled);
         assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::Cancelled);
         assert!(lab.listing("in").is_empty());
     }

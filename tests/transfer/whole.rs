@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
+use ats_p2p::event::Event;
 
 use crate::lab::{Lab, sha256};
 
@@ -31,10 +33,9 @@ async fn an_offer_is_accepted_to_a_path() {
     let file = lab.file("data.csv", 300_000);
     let sending = a.send(&file, "b");
     let accepting = async {
-        let (offer, payload) = b.offer().await;
-        assert_eq!(payload["fileName"], "data.csv");
-        assert_eq!(payload["fileSize"], 300_000);
-        assert_eq!(payload["senderId"], "a");
+        let (offer, told) = b.offer().await;
+        assert_eq!((told.file_name.as_str(), told.size), ("data.csv", 300_000));
+        assert_eq!(told.peer_id, "a");
         b.accept(offer, lab.path("taken.csv")).await
     };
     let (sent, received) = tokio::join!(sending, accepting);
@@ -45,18 +46,23 @@ async fn an_offer_is_accepted_to_a_path() {
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
     for (agent, connection) in [(&a, sent.connection), (&b, received.connection)] {
-        let told = agent.event_named("peer_connected").await;
-        assert_eq!(told["transferId"], sent.transfer_id.as_str());
-        assert_eq!(told["path"], "lan");
-        assert!(told["connectMs"].as_f64().is_some_and(|ms| ms > 0.0), "{told}");
+        let told = agent
+            .event(|event| match event {
+                Event::PeerConnected { transfer, connection } => Some((transfer.transfer_id, connection)),
+                _ => None,
+            })
+            .await;
+        assert_eq!(told.0, sent.transfer_id);
+        assert!(told.1.path == "lan" && told.1.connect_time > Duration::ZERO, "{told:?}");
         let connection = connection.unwrap();
         assert_eq!(connection.path, "lan");
-        assert_eq!(connection.remote.to_string(), told["remoteAddress"].as_str().unwrap());
+        assert_eq!(connection.remote_address, told.1.remote_address);
         assert!(connection.rtt.is_some_and(|rtt| rtt < Duration::from_secs(5)), "{connection:?}");
     }
     let status = a.node.status(&sent.transfer_id).await.unwrap();
-    assert_eq!(status["status"], "completed");
-    assert_eq!(status["outputs"][0]["hash"], sent.hash.as_str());
+    assert_eq!(status.task.status, Status::Completed);
+    assert_eq!(status.task.outputs[0]["hash"], sent.hash.as_str());
+    assert_eq!(status.offer.unwrap().transfer_id, sent.transfer_id);
     a.node.destroy().await;
     b.node.destroy().await;
     lab.close([]).await;
@@ -92,7 +98,7 @@ async fn an_offer_that_nobody_takes_expires_and_is_cancelled() {
     let error = a.send(&lab.file("data.csv", 10), "nobody").await.unwrap_err();
     assert_eq!(error.code, Code::OfferExpired);
     let status = a.node.status(&error.task_id.unwrap()).await.unwrap();
-    assert_eq!(status["status"], "cancelled");
+    assert_eq!(status.task.status, Status::Cancelled);
     a.node.destroy().await;
     lab.close([]).await;
 }

@@ -27,7 +27,7 @@ use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
 use crate::input::{self, Fields};
-use crate::list::{self, TaskQuery};
+use crate::list::{self, Page, TaskQuery};
 use crate::orgs;
 use crate::origin;
 use crate::relay_allowlist::RelayAllowlist;
@@ -42,10 +42,10 @@ const MAX_BODY: usize = 256 * 1024;
 /// How long a request may take, its body's arrival included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most subscribers at once: each holds a connection for as long as it likes.
+/// The most subscribers at once: each may hold its connection for ever.
 const MAX_SUBSCRIBERS: usize = 1024;
 
-/// Everything that the API speaks for.
+/// What all requests are served from.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) writer: Writer,
@@ -53,7 +53,7 @@ pub(crate) struct App {
     pub(crate) bus: Bus,
     pub(crate) nodes: Nodes,
     pub(crate) relay: Option<Relay>,
-    /// Whom it serves besides the peers of tasks.
+    /// The keys that the relay serves although no task names them.
     pub(crate) allowlist: Arc<RelayAllowlist>,
     /// Whether only this machine can reach the hub.
     pub(crate) is_loopback: bool,
@@ -106,7 +106,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// The actor that a change needs.
+    /// The actor, without whom nothing is changed.
     fn actor(&mut self) -> Result<Actor, Refusal> {
         self.by.take().ok_or_else(|| Refusal::bad_request("the header X-Actor-ID is missing: who is asking?"))
     }
@@ -165,7 +165,7 @@ async fn health(State(app): Shared, Extension(at): Extension<ReachedAt>, headers
     Json(health)
 }
 
-/// Has the relay serve a key that no task names.
+/// Makes the relay serve a key that no task names.
 async fn allow_on_relay(State(app): Shared, body: Body) -> Answer {
     if app.relay.is_none() {
         return Err(Refusal::not_found("this hub has no relay"));
@@ -194,8 +194,8 @@ async fn subscribe(
 
 async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let tasks = query.run(&mut *app.reader().await?, &caller.scope).await?;
-    Ok(Json(json!({ "count": tasks.len(), "tasks": tasks })))
+    let Page { tasks, has_more } = query.run(&mut *app.reader().await?, &caller.scope).await?;
+    Ok(Json(json!({ "count": tasks.len(), "has_more": has_more, "tasks": tasks })))
 }
 
 async fn make_task(
@@ -212,8 +212,8 @@ async fn make_task(
 async fn read_task(State(app): Shared, caller: Caller) -> Answer {
     let mut reader = app.reader().await?;
     let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
-    // The timer may be a moment late; nobody is shown a claim that is over.
-    task.lapse(Millis::now());
+    // The timer may be a moment late; nobody is shown a claim or an offer that is over.
+    task.elapse(Millis::now());
     let messages = rows::messages(&mut reader, task.id).await?;
     let mut task = task.to_value();
     task["messages"] = Value::Array(messages);
@@ -329,7 +329,7 @@ async fn change_project(State(app): Shared, mut caller: Caller, body: Body) -> A
 type Body = Result<Bytes, BytesRejection>;
 type PairsOrRejection = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-/// The fields of a body, or the refusal of one that is too long or broke off.
+/// The fields of a body; refuses one that is too long or incomplete.
 fn fields(body: Body) -> Result<Fields, Refusal> {
     match body {
         Ok(body) => Fields::parse(&body),

@@ -1,5 +1,5 @@
-//! Who is told of what. Telling never waits: a subscriber that does not keep up is dropped, and finds out
-//! what it missed by listing when it comes back.
+//! Sends events to subscribers. Publishing never waits: a subscriber that does not keep up is dropped. When
+//! it comes back, it lists the tasks to find out what it missed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,8 @@ use crate::task::{EventKind, Task};
 
 /// The most events that may wait for one subscriber.
 const MAX_WAITING: usize = 1024;
-/// The most bytes that may wait for one subscriber, as if nobody else waited for the same events.
+/// The most bytes that may wait for one subscriber. The text of an event is kept once for all subscribers,
+/// but counts in full for each of them.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// The most subscriptions of one connection.
 const MAX_FILTERS: usize = 16;
@@ -64,7 +65,7 @@ pub(crate) struct Subscriber {
 }
 
 impl Bus {
-    /// Joins, subscribed to nothing yet.
+    /// Adds a subscriber that has no subscription yet.
     pub(crate) fn join(&self) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
@@ -83,7 +84,7 @@ impl Bus {
         Subscriber { bus: self.clone(), id, queue, waiting_bytes, too_slow }
     }
 
-    /// Tells all who want to know that something happened to a task; `extra` stands beside the task.
+    /// Sends an event of a task to all who subscribed to it; `extra` stands beside the task in the event.
     pub(crate) fn publish(
         &self,
         event: EventKind,
@@ -107,11 +108,11 @@ impl Bus {
 }
 
 impl Member {
-    /// Whether it keeps up; if not, its connection is told to end.
+    /// Queues an event; false if the subscriber does not keep up, and then its connection is told to end.
     fn tell(&self, text: Arc<str>) -> bool {
         let length = text.len();
         let before = self.waiting_bytes.fetch_add(length, Ordering::Relaxed);
-        // One event alone is let through, however long.
+        // A single event is let through, however long.
         let has_room = before == 0 || before + length <= MAX_WAITING_BYTES;
         if has_room && self.queue.try_send(text).is_ok() {
             return true;
@@ -140,8 +141,8 @@ impl Subscriber {
         }
     }
 
-    /// The next event as JSON text; never, once this subscriber was too slow. May be cancelled and called
-    /// again.
+    /// The next event as JSON text. Once this subscriber was too slow, it waits for ever. May be cancelled
+    /// and called again.
     pub(crate) async fn next(&mut self) -> Arc<str> {
         match self.queue.recv().await {
             Some(text) => {

@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// How many nodes there are: with one gone, an announcement still stands on three.
 const NODES: usize = 4;
-/// How many ports are tried, from the first on, before any will do.
+/// How many ports are tried, upwards from the first; after them any free port is taken.
 const TRIED_PORTS: u16 = 100;
 
 /// The nodes of the DHT beside the hub.
@@ -25,7 +25,7 @@ pub(crate) struct Nodes {
     bound: Option<Ipv4Addr>,
 }
 
-/// What is kept of the nodes across restarts.
+/// What the file holds that gives the nodes the same ports after a restart.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
     ports: Vec<u16>,
@@ -70,7 +70,8 @@ impl Nodes {
                 Err(error) => return Err(Error::Dht(error.to_string())),
             }
         }
-        // Each knows those before it, which learn of it by its requests a moment later.
+        // Each node knows those that were started before it; they learn of it from its requests a moment
+        // later.
         for node in &started.nodes {
             let mut network = node.network();
             let acquainted = network.wait_for(|network| network.nodes >= NODES - 1 || network.destroyed);
@@ -149,7 +150,7 @@ impl Ports {
     }
 }
 
-/// The address of IPv4 that stands for the same place.
+/// The IPv4 address that means the same as this address; `None` if there is none.
 fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     match address.to_canonical() {
         IpAddr::V4(ip) => Some(ip),
@@ -159,10 +160,11 @@ fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// A name of the hub that leads to its nodes too: an address of IPv4 or a name of DNS.
+/// The host by which a caller reaches the hub, if it can reach the DHT nodes by it too: an IPv4 address or a
+/// DNS name.
 fn reachable_name(host: &str) -> Option<String> {
     if host.eq_ignore_ascii_case("localhost") {
-        // It may stand for an address of IPv6 first.
+        // It may be resolved to an IPv6 address first.
         return Some(Ipv4Addr::LOCALHOST.to_string());
     }
     match host.parse::<IpAddr>() {
@@ -174,7 +176,7 @@ fn reachable_name(host: &str) -> Option<String> {
     }
 }
 
-/// A port that another has, or that this user may not have.
+/// Whether the port is another's, or this user may not have it.
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
@@ -183,7 +185,7 @@ fn read(file: &Path) -> Kept {
     std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Keeps the ports. Failing costs the same ports after the next start, not this one.
+/// Saves the ports. If that fails, this start goes on, and the next one may get other ports.
 fn write(file: &Path, kept: &Kept) {
     let beside = PathBuf::from(format!("{}.new", file.display()));
     let written = serde_json::to_vec(kept)

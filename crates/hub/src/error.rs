@@ -1,4 +1,4 @@
-//! What a caller is told, and what stops a hub from starting.
+//! Why a hub does not start, and how it refuses a request.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another hub, of this process or another, has the data folder.
-    #[error("another hub is using the folder {}; stop it, or give this one another with --data", path.display())]
+    #[error(
+        "another hub is using the folder {}; stop it, or give this one another with --data",
+        path.display()
+    )]
     FolderInUse {
         /// The folder.
         path: PathBuf,
@@ -44,7 +47,11 @@ pub enum Error {
         reason: String,
     },
     /// The database has tables that this version does not know. It was left as it is.
-    #[error("the hub's database {} was written by a newer version ({found}, this one knows {known}); update ats-p2p", path.display())]
+    #[error(
+        "the hub's database {} was written by a newer version ({found}, this one knows {known}); \
+         update ats-p2p",
+        path.display()
+    )]
     NewerDatabase {
         /// The database's file.
         path: PathBuf,
@@ -58,7 +65,7 @@ pub enum Error {
     Dht(String),
 }
 
-/// An answer other than success.
+/// The answer to a request that is not served: a status, and a sentence that says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
@@ -91,7 +98,7 @@ impl Refusal {
     }
 }
 
-/// The database's own words go to the log; callers have no use for them.
+/// The database's error goes to the log; callers have no use for it.
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
         tracing::error!("hub database: {error}");

@@ -1,4 +1,4 @@
-//! What callers send, checked once.
+//! Requests, read and checked once: bodies, headers, the texts in them.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Fields {
         })
     }
 
-    /// What a change of a task asks for: the fields first, then the state.
+    /// What a change of a task asks for: the changes of its fields first, then that of its state.
     pub(crate) fn changes(mut self) -> Result<Vec<Action>, Refusal> {
         let edit = Edit {
             title: self.name("title", MAX_TITLE)?,
@@ -170,7 +170,7 @@ impl Fields {
         ))
     }
 
-    /// The id of a subscription; without one, all of a connection's are the same.
+    /// The id of a subscription; those of a connection that name none have one id, the empty text.
     pub(crate) fn subscription_id(&mut self) -> Result<String, Refusal> {
         Ok(match self.0.get("id") {
             Some(Value::Number(id)) => id.to_string(),
@@ -279,7 +279,7 @@ pub(crate) fn check_slug(slug: &str) -> Result<(), Refusal> {
 pub(crate) fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Refusal> {
     let header = |name: &str| -> Result<Option<String>, Refusal> {
         let Some(value) = headers.get(name) else { return Ok(None) };
-        // Header values are bytes: UTF-8 from us, Latin-1 from what follows the letter of HTTP.
+        // Header values are bytes: UTF-8 from clients of ours, Latin-1 from those that follow HTTP strictly.
         let text = match std::str::from_utf8(value.as_bytes()) {
             Ok(text) => text.trim().to_owned(),
             Err(_) => value.as_bytes().iter().map(|&byte| char::from(byte)).collect(),

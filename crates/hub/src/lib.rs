@@ -1,5 +1,5 @@
-//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file, for one machine or a
-//! team.
+//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file, for one
+//! machine or a team.
 //!
 //! # Layout
 //! - `task`: tasks and their states; pure.
@@ -7,11 +7,11 @@
 //! - `store`, `rows`, `list`, `orgs`: the database.
 //! - `bus`, `socket`: subscribers.
 //! - `api`, `input`, `origin`, `server`: HTTP.
-//! - `dht`: the private DHT beside it; `relay`: the relay on it; `relay_allowlist`: whom that serves besides the
-//!   peers of tasks.
+//! - `dht`: the private DHT beside it.
+//! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
-//! It asks nobody for a key: the headers that say who is asking are claims, as on the service it stands in
-//! for. So it listens on the loopback address unless told otherwise.
+//! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
+//! replaces. So it listens on the loopback address unless told otherwise.
 
 #![deny(missing_docs, unreachable_pub)]
 
@@ -99,7 +99,10 @@ pub struct Hub {
 
 impl Hub {
     /// Starts a hub; must be called within a tokio runtime. It answers from the moment this returns, and
-    /// claims that ran out while no hub was running have been ended by the first answer.
+    /// claims and offers whose time ran out while no hub was running have been ended by the first answer.
+    ///
+    /// # Errors
+    /// [`Error`] says what could not be had: the folder, the database, the address, the DHT or the relay on it.
     pub async fn start(config: HubConfig) -> Result<Self, Error> {
         let folder = store::Folder::take(&config.data)?;
         let kept_ports = folder.file("dht.json");

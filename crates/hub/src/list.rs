@@ -13,11 +13,11 @@ use crate::rows::{Scope, select_tasks, task};
 use crate::task::Status;
 use crate::time::Millis;
 
-/// How many tasks a list holds when nobody says, and at most.
+/// How many tasks a page holds by default, and at most.
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 500;
-/// The most bytes of descriptions, payloads and outputs in one list; it ends early at that, but holds at
-/// least one task.
+/// The most bytes of descriptions, payloads and outputs in one page; it ends early at that, but holds at
+/// least one task if there is one.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How many channels the statistics name, the fullest first.
 const MAX_CHANNELS: i64 = 50;
@@ -51,8 +51,17 @@ enum Sort {
     Title,
 }
 
+/// Part of a list.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Page {
+    /// The tasks, without their messages.
+    pub(crate) tasks: Vec<Value>,
+    /// Whether the list goes on behind them: the page is full, or has as many bytes as one may have.
+    pub(crate) has_more: bool,
+}
+
 impl TaskQuery {
-    /// Reads the query of a URL; what it does not know is passed over.
+    /// Reads the query of a URL; unknown names are ignored.
     pub(crate) fn parse(pairs: &HashMap<String, String>) -> Result<Self, Refusal> {
         let text = |name: &str| pairs.get(name).filter(|value| !value.is_empty());
         let number = |name: &str| match text(name) {
@@ -106,33 +115,32 @@ impl TaskQuery {
         })
     }
 
-    /// The tasks, without their messages.
-    pub(crate) async fn run(
-        &self,
-        connection: &mut SqliteConnection,
-        scope: &Scope,
-    ) -> sqlx::Result<Vec<Value>> {
+    /// The page that was asked for.
+    pub(crate) async fn run(&self, connection: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Page> {
         let mut builder = self.statement(scope);
         let mut rows = builder.build().fetch(connection);
-        let mut tasks = Vec::new();
+        let mut page = Page::default();
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let mut bytes = 0;
         while let Some(row) = rows.try_next().await? {
             let long = ["description", "payload", "outputs"]
                 .iter()
                 .map(|column| row.try_get::<Option<&str>, _>(*column).ok().flatten().map_or(0, str::len));
             bytes += long.sum::<usize>();
-            if bytes > MAX_BYTES && !tasks.is_empty() {
+            let is_full = page.tasks.len() == limit || bytes > MAX_BYTES && !page.tasks.is_empty();
+            if is_full {
+                page.has_more = true;
                 break;
             }
-            tasks.push(task(&row)?.to_value());
+            page.tasks.push(task(&row)?.to_value());
         }
-        Ok(tasks)
+        Ok(page)
     }
 
     fn statement(&self, scope: &Scope) -> QueryBuilder<Sqlite> {
         let mut sql = QueryBuilder::new(select_tasks!("WHERE "));
         match self.project_id {
-            // A project's number names it from anywhere.
+            // No two projects of a hub have the same number: the path does not matter then.
             Some(id) => sql.push("tasks.project_id = ").push_bind(id),
             None => {
                 sql.push("organizations.slug = ").push_bind(scope.organization.clone());
@@ -181,7 +189,8 @@ impl TaskQuery {
         });
         // The id makes the order total, so that pages neither overlap nor leave gaps.
         sql.push(direction).push(", tasks.id").push(direction);
-        sql.push(" LIMIT ").push_bind(self.limit).push(" OFFSET ").push_bind(self.offset);
+        // One more than the page holds shows whether there is a next one.
+        sql.push(" LIMIT ").push_bind(self.limit + 1).push(" OFFSET ").push_bind(self.offset);
         sql
     }
 }

@@ -1,5 +1,6 @@
-//! Keeps web pages out. A hub asks nobody for a key, so any page open in a browser on the same machine or
-//! network could speak to it; browsers say on whose behalf they ask, and agents do not come through one.
+//! Keeps web pages out. A hub asks nobody for a key, so any page that is open in a browser on the same
+//! machine or network could send requests to it. Browsers say which page a request comes from; agents use no
+//! browser.
 
 use std::net::IpAddr;
 
@@ -9,8 +10,8 @@ use axum::http::uri::Authority;
 
 use crate::error::Refusal;
 
-/// Refuses a request that a page of another site had a browser make, and one for a name that merely
-/// resolves to this machine.
+/// Refuses a request that comes from a page of another site, and on the loopback address one for a host name
+/// other than `localhost`: somebody may have made their own name resolve to this machine.
 pub(crate) fn check(headers: &HeaderMap, is_loopback: bool) -> Result<(), Refusal> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if let Some(origin) = headers.get(ORIGIN) {

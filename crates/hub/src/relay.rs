@@ -19,7 +19,7 @@ use crate::store;
 /// Whom the relay of a hub serves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RelayAccess {
-    /// Pairs of peers one of whom has announced its key in an open task of this hub.
+    /// Two peers if the key of one of them stands in an open task of this hub.
     #[default]
     Tasks,
     /// Everybody who knows its key.
@@ -28,7 +28,7 @@ pub enum RelayAccess {
     Off,
 }
 
-/// How a relay tells whom it serves.
+/// What decides whom a relay serves.
 pub(crate) struct Admission {
     pub(crate) access: RelayAccess,
     /// Of the hub's tasks.
@@ -55,7 +55,7 @@ pub(crate) async fn start(
 
 /// Admits the keys on the allowlist, and those that open tasks name.
 fn admit_known(Admission { readers, allowlist, .. }: Admission) -> AdmitHook {
-    // Strangers may ask; no more than one search at a time is theirs.
+    // Anybody may ask, and each question costs a search of the tasks: there is one search at a time.
     let turn = Arc::new(Semaphore::new(1));
     Arc::new(move |key| {
         let (readers, turn) = (readers.clone(), turn.clone());
@@ -86,7 +86,7 @@ async fn is_announced(readers: &SqlitePool, key: &PublicKey) -> sqlx::Result<boo
     sqlx::query_scalar(ANNOUNCED).bind(hex::encode(key)).fetch_one(readers).await
 }
 
-/// The relay's keys: those kept in the file, so that peers know it again after a restart.
+/// The relay's key pair. Its seed is kept in the file, so that the relay has the same key after a restart.
 fn keys(file: &Path) -> Result<KeyPair, Error> {
     let failed = |source| Error::Folder { path: file.to_owned(), source };
     if let Ok(kept) = std::fs::read(file)

@@ -1,4 +1,4 @@
-//! What stands in the tables: one function a statement.
+//! The tables' rows: one function a statement.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -10,7 +10,8 @@ use crate::input::NewTask;
 use crate::task::{Actor, Status, Task};
 use crate::time::Millis;
 
-/// The most projects of a hub: they are made by being named, and must not fill a disk.
+/// The most projects of a hub. A request makes a project by naming it, so this keeps the disk from being
+/// filled.
 const MAX_PROJECTS: i64 = 10_000;
 /// The most messages on a task, and the most bytes of all their parts.
 const MAX_MESSAGES: i64 = 1000;
@@ -94,7 +95,7 @@ pub(crate) async fn find_task(
 ) -> Result<Task, Refusal> {
     let missing =
         || Refusal::not_found(format!("there is no task {id:?} in {}/{}", scope.organization, scope.project));
-    // Any id is a legal question; only numbers are ever answers.
+    // A request may name any id; those that exist are numbers.
     let number: i64 = id.parse().map_err(|_| missing())?;
     let row =
         sqlx::query(select_tasks!("WHERE tasks.id = ? AND organizations.slug = ? AND projects.slug = ?"))
@@ -106,20 +107,18 @@ pub(crate) async fn find_task(
     Ok(task(&row.ok_or_else(missing)?)?)
 }
 
-/// Tasks whose claims are over, the longest over first.
-pub(crate) async fn lapsed_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
-    let rows = sqlx::query(select_tasks!("WHERE lease_expires <= ? ORDER BY lease_expires LIMIT 100"))
+/// Tasks that are due by now (see [`Task::due`]), the longest due first; 100 at most.
+pub(crate) async fn due_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
+    let rows = sqlx::query(select_tasks!("WHERE due <= ? ORDER BY due LIMIT 100"))
         .bind(now.0)
         .fetch_all(connection)
         .await?;
     rows.iter().map(task).collect()
 }
 
-/// When the next claim is over.
-pub(crate) async fn next_lapse(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
-    let row = sqlx::query("SELECT MIN(lease_expires) FROM tasks WHERE lease_expires IS NOT NULL")
-        .fetch_one(connection)
-        .await?;
+/// When the next task is due.
+pub(crate) async fn next_due(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
+    let row = sqlx::query("SELECT MIN(due) FROM tasks WHERE due IS NOT NULL").fetch_one(connection).await?;
     Ok(row.try_get::<Option<i64>, _>(0)?.map(Millis))
 }
 
@@ -132,27 +131,8 @@ pub(crate) async fn insert_task(
     now: Millis,
 ) -> Result<Task, Refusal> {
     let project_id = project_to_fill(connection, scope, now).await?;
-    let done = sqlx::query(
-        "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, outputs, \
-         source_type, source_id, source_name, created_at, updated_at) \
-         VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, '[]', ?, ?, ?, ?, ?)",
-    )
-    .bind(project_id)
-    .bind(&new.title)
-    .bind(&new.description)
-    .bind(&new.kind)
-    .bind(&new.channel)
-    .bind(new.priority)
-    .bind(new.payload.to_string())
-    .bind(&by.kind)
-    .bind(&by.id)
-    .bind(&by.name)
-    .bind(now.0)
-    .bind(now.0)
-    .execute(connection)
-    .await?;
-    Ok(Task {
-        id: done.last_insert_rowid(),
+    let mut task = Task {
+        id: 0,
         organization: scope.organization.clone(),
         project: scope.project.clone(),
         project_id,
@@ -171,7 +151,30 @@ pub(crate) async fn insert_task(
         created_at: now,
         updated_at: now,
         completed_at: None,
-    })
+    };
+    let done = sqlx::query(
+        "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
+         outputs, source_type, source_id, source_name, created_at, updated_at, due) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(project_id)
+    .bind(&task.title)
+    .bind(&task.description)
+    .bind(&task.kind)
+    .bind(&task.channel)
+    .bind(task.priority)
+    .bind(task.status.name())
+    .bind(task.payload.to_string())
+    .bind(&by.kind)
+    .bind(&by.id)
+    .bind(&by.name)
+    .bind(now.0)
+    .bind(now.0)
+    .bind(task.due().map(|at| at.0))
+    .execute(connection)
+    .await?;
+    task.id = done.last_insert_rowid();
+    Ok(task)
 }
 
 /// Writes back a task that was changed.
@@ -180,7 +183,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     sqlx::query(
         "UPDATE tasks SET title = ?, description = ?, type = ?, channel = ?, priority = ?, status = ?, \
          payload = ?, outputs = ?, reason = ?, assignee_type = ?, assignee_id = ?, assignee_name = ?, \
-         lease_expires = ?, updated_at = ?, completed_at = ? WHERE id = ?",
+         lease_expires = ?, updated_at = ?, completed_at = ?, due = ? WHERE id = ?",
     )
     .bind(&task.title)
     .bind(&task.description)
@@ -197,6 +200,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     .bind(task.lease_expires.map(|at| at.0))
     .bind(task.updated_at.0)
     .bind(task.completed_at.map(|at| at.0))
+    .bind(task.due().map(|at| at.0))
     .bind(task.id)
     .execute(connection)
     .await?;
@@ -266,8 +270,8 @@ pub(crate) async fn insert_message(
     }))
 }
 
-/// The id of a scope's project. One that is only named comes into being with its first task, so that an
-/// agent configured for a project elsewhere finds it here too.
+/// The id of a scope's project, which is made if there is none: an agent that is configured for a project of
+/// another service can use it here at once.
 async fn project_to_fill(
     connection: &mut SqliteConnection,
     scope: &Scope,
@@ -330,7 +334,7 @@ pub(crate) async fn insert_project(
     }
 }
 
-/// What an insertion or a change of a slug failed with: most likely the slug is taken.
+/// The refusal for an insertion or a change of a slug that failed: a conflict if the slug is taken.
 pub(crate) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Refusal {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => {

@@ -1,4 +1,4 @@
-//! The accept loop: how many connections, how patient, and how they end.
+//! The accept loop: how many connections there are at once, how long each may take, and how they end.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +22,7 @@ use crate::api::ReachedAt;
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may take to send the head of a request, the wait for the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait after no connection could be accepted: the system is out of something.
+/// How long to wait after a connection could not be accepted: the system lacks files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and serves connections until `shutdown`.

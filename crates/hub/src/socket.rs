@@ -11,14 +11,14 @@ use crate::bus::Subscriber;
 use crate::error::Refusal;
 use crate::input::Fields;
 
-/// The most bytes of a message of a subscriber's.
+/// The most bytes of a message from a subscriber.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
-/// How often a subscriber is asked for a sign of life, and how long it may give none.
+/// How often a subscriber is pinged, and how long it may send nothing, pongs included.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
-/// How long a subscriber may take to take one message.
+/// How long sending one message may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a subscriber may take to hear that the connection ends.
+/// How long sending the last message of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
@@ -37,7 +37,7 @@ pub(crate) async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shu
         () = shutdown.cancelled() => End::Closed(frame(close_code::AWAY, "the hub is shutting down")),
     };
     if let End::Closed(frame) = end {
-        // Whoever does not take this in time notices the end of the connection.
+        // A subscriber that does not read this in time notices that the connection ends.
         let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::Close(Some(frame)))).await;
     }
 }
@@ -75,7 +75,7 @@ async fn converse(socket: &mut WebSocket, subscriber: &mut Subscriber) -> End {
     }
 }
 
-/// What a message is answered with.
+/// The answer to a message.
 fn reply(text: &str, subscriber: &Subscriber) -> Value {
     match understand(text, subscriber) {
         Ok(reply) => reply,

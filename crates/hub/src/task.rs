@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
+use protocol::offer;
 use serde_json::{Value, json};
 
 use crate::error::Refusal;
 use crate::time::Millis;
 
-/// How long a claim holds when its maker does not say.
+/// How long a claim holds by default.
 pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// The longest claim: a worker that dies must not keep a task for ever.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Somebody, as the request's headers claim.
+/// How long a pending offer past its expiry is left to its sender, which usually ends the offer itself and
+/// reports that nobody accepted it.
+const OFFER_GRACE: Duration = Duration::from_secs(5);
+/// How long an offer that was claimed, reopened or edited is kept from then on, be it past its expiry or not:
+/// a receiver that was killed may come back for the file, and a sender waits two minutes for that by default.
+const OFFER_RETURN_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// Who sent a request, according to its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Actor {
     pub(crate) kind: String,
@@ -55,7 +63,7 @@ impl Status {
     }
 }
 
-/// What happened to a task, as subscribers are told.
+/// What happened to a task, as events name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Created,
@@ -150,8 +158,11 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Does what `by` wants, or says why not. A claim whose time is over must have been ended by
-    /// [`Task::lapse`] before.
+    /// Does what `by` asks for. [`Task::elapse`] must be called first, so that claims and offers whose time
+    /// is over have ended.
+    ///
+    /// # Errors
+    /// A conflict, with the task unchanged, where its state does not allow the action.
     pub(crate) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         let event = match action {
             Action::Claim { lease } => self.claim(lease, by, now)?,
@@ -172,15 +183,29 @@ impl Task {
         Ok(event)
     }
 
-    /// Ends a claim whose time is over.
-    pub(crate) fn lapse(&mut self, now: Millis) -> Option<EventKind> {
-        let is_over = self.lease_expires.is_some_and(|expires| expires <= now);
-        if self.status != Status::InProgress || !is_over {
+    /// When the task changes without a request: [`Task::elapse`] does nothing before, and something from then
+    /// on.
+    pub(crate) fn due(&self) -> Option<Millis> {
+        match self.status {
+            Status::InProgress => self.lease_expires,
+            Status::Pending if self.kind == offer::TASK_TYPE => self.offer_ends(),
+            _ => None,
+        }
+    }
+
+    /// Ends a claim or an offer whose time is over.
+    pub(crate) fn elapse(&mut self, now: Millis) -> Option<EventKind> {
+        if self.due()? > now {
             return None;
         }
-        self.release();
         self.updated_at = now;
-        Some(EventKind::LeaseExpired)
+        if self.status == Status::InProgress {
+            self.release();
+            return Some(EventKind::LeaseExpired);
+        }
+        self.status = Status::Cancelled;
+        self.reason = Some("the offer expired: nobody took it in time".into());
+        Some(EventKind::Cancelled)
     }
 
     /// The task as it is sent, without its messages.
@@ -213,10 +238,17 @@ impl Task {
         })
     }
 
+    /// When an offer that stays pending is ended; `None`, for never, where no expiry can be read.
+    fn offer_ends(&self) -> Option<Millis> {
+        let expiry = Millis::from(offer::expires_at(&self.payload)?).plus(OFFER_GRACE);
+        let was_touched = self.updated_at > self.created_at;
+        Some(if was_touched { expiry.max(self.updated_at.plus(OFFER_RETURN_TIME)) } else { expiry })
+    }
+
     fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         let event = match (&self.status, &self.assignee) {
             (Status::Pending, _) => EventKind::Claimed,
-            // Claiming again is how a worker keeps a task.
+            // A worker keeps a task by claiming it again.
             (Status::InProgress, Some(assignee)) if assignee.id == by.id => EventKind::Updated,
             (Status::InProgress, Some(assignee)) => {
                 return Err(self.conflict(&format!("already claimed by {} (in_progress)", assignee.id)));
@@ -230,7 +262,7 @@ impl Task {
         Ok(event)
     }
 
-    /// Only who has it may complete it: a worker whose claim lapsed must not end another's work.
+    /// Only the assignee may complete a task: a worker whose claim lapsed must not end another's work.
     fn complete(&mut self, outputs: Vec<Value>, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
         match (&self.status, &self.assignee) {
             (Status::InProgress, Some(assignee)) if assignee.id == by.id => {}
@@ -356,10 +388,50 @@ mod tests {
     fn a_claim_holds_for_its_time_and_then_lapses() {
         let mut task = claimed();
         assert_eq!((task.status, task.lease_expires), (Status::InProgress, Some(Millis(1010))));
-        assert_eq!(task.lapse(Millis(1009)), None);
-        assert_eq!(task.lapse(Millis(1010)), Some(EventKind::LeaseExpired));
+        assert_eq!(task.elapse(Millis(1009)), None);
+        assert_eq!(task.elapse(Millis(1010)), Some(EventKind::LeaseExpired));
         assert_eq!((task.status, &task.assignee, task.lease_expires), (Status::Pending, &None, None));
-        assert_eq!(task.lapse(Millis(5000)), None);
+        assert_eq!(task.elapse(Millis(5000)), None);
+    }
+
+    fn offer(expires_at: &str) -> Task {
+        let payload = json!({ "expires_at": expires_at });
+        Task { kind: "file_offer".into(), payload, ..pending() }
+    }
+
+    #[test]
+    fn an_offer_that_nobody_took_ends_a_moment_after_its_expiry() {
+        let mut task = offer("1970-01-01T00:00:10Z");
+        assert_eq!(task.due(), Some(Millis(15_000)));
+        assert_eq!(task.elapse(Millis(14_999)), None);
+        assert_eq!(task.status, Status::Pending);
+        assert_eq!(task.elapse(Millis(15_000)), Some(EventKind::Cancelled));
+        assert_eq!((task.status, task.updated_at, task.due()), (Status::Cancelled, Millis(15_000), None));
+        assert!(task.reason.as_ref().is_some_and(|reason| reason.contains("expired")));
+    }
+
+    #[test]
+    fn what_is_no_pending_offer_with_a_readable_expiry_does_not_end_by_itself() {
+        let long_ago = "1960-01-01T00:00:00Z";
+        let work = Task { kind: "task".into(), ..offer(long_ago) };
+        let of_an_original = Task { payload: json!({ "transfer_id": "t" }), ..offer(long_ago) };
+        let ended = Task { status: Status::Rejected, ..offer(long_ago) };
+        for mut task in [work, of_an_original, ended, offer("soon")] {
+            assert_eq!((task.due(), task.elapse(Millis(i64::MAX))), (None, None), "{task:?}");
+        }
+    }
+
+    #[test]
+    fn an_offer_whose_claim_lapsed_stays_for_the_claimant_to_come_back() {
+        let mut task = offer("1970-01-01T00:00:10Z");
+        task.apply(claim(60_000), &actor("b"), Millis(9_000)).expect("claimed");
+        assert_eq!(task.elapse(Millis(30_000)), None);
+        assert_eq!(task.elapse(Millis(69_000)), Some(EventKind::LeaseExpired));
+        assert_eq!(task.due(), Some(Millis(69_000).plus(OFFER_RETURN_TIME)));
+        task.apply(claim(60_000), &actor("b"), Millis(200_000)).expect("claimed again");
+        task.apply(Action::MakePending, &actor("b"), Millis(210_000)).expect("given back");
+        let end = Millis(210_000).plus(OFFER_RETURN_TIME);
+        assert_eq!((task.due(), task.elapse(end)), (Some(end), Some(EventKind::Cancelled)));
     }
 
     #[test]
@@ -451,19 +523,24 @@ mod tests {
         ]
     }
 
+    fn any_actor() -> impl Strategy<Value = &'static str> {
+        prop_oneof![Just("a"), Just("b")]
+    }
+
     proptest! {
-        /// Whatever is asked by whomever whenever: a lease stands exactly while a task is in progress, such
-        /// a task has an assignee, a refused request changes nothing, and no claim is taken from its holder
-        /// but by its time or by an end.
+        /// Whatever is asked by whomever whenever: a task has a lease exactly while it is in progress, and
+        /// has an assignee then. A refused request changes nothing. A claim ends by its time or with the
+        /// task, and is never passed to another actor. A task that has just elapsed is not due at once again.
         #[test]
         fn no_order_of_requests_breaks_a_task(
-            steps in prop::collection::vec((any_action(), prop_oneof![Just("a"), Just("b")], 0..3000u64), 0..40)
+            steps in prop::collection::vec((any_action(), any_actor(), 0..3000u64), 0..40),
+            mut task in prop_oneof![Just(pending()), Just(offer("1970-01-01T00:00:10Z"))],
         ) {
-            let mut task = pending();
             let mut now = Millis(0);
             for (action, by, passed) in steps {
                 now = now.plus(Duration::from_millis(passed));
-                task.lapse(now);
+                task.elapse(now);
+                prop_assert!(task.due().is_none_or(|due| due > now));
                 let before = task.clone();
                 match task.apply(action.clone(), &actor(by), now) {
                     Ok(_) => prop_assert_eq!(task.updated_at, now),

@@ -37,7 +37,7 @@ impl Millis {
         let time = OffsetDateTime::parse(text, &Rfc3339)
             .or_else(|_| time::Date::parse(text, DATE).map(|date| date.midnight().assume_utc()))
             .ok()?;
-        i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Millis)
+        Some(Self::from(time))
     }
 
     /// The time `duration` later.
@@ -53,6 +53,14 @@ impl Millis {
     /// How long it is from `earlier` to this time; nothing if that is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl From<OffsetDateTime> for Millis {
+    fn from(time: OffsetDateTime) -> Self {
+        let millis = time.unix_timestamp_nanos().div_euclid(1_000_000);
+        // An i64 holds the milliseconds of every year that the crate `time` knows.
+        Self(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,5 +1,5 @@
-//! The one task that changes anything. It owns the connection that writes, ends claims when their time is
-//! over, and tells subscribers in the order in which things happened. A caller that goes away stops
+//! The one task that changes anything. It owns the connection that writes, ends claims and offers when their
+//! time is over, and tells subscribers in the order in which things happened. A caller that goes away stops
 //! nothing half-way.
 
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::store::Folder;
 use crate::task::{Action, Actor, EventKind, Task};
 use crate::time::Millis;
 
-/// How many changes wait before their callers do.
+/// How many changes may wait; callers with more wait until there is room.
 const WAITING: usize = 64;
 /// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// How long to wait after the database failed while ending claims.
+/// How long to wait after the database failed while due tasks were changed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A change that somebody wants.
@@ -74,7 +74,10 @@ struct ChangeRequest {
 }
 
 impl Writer {
-    /// Has something changed; gives what came of it, as it is sent.
+    /// Makes a change; gives the changed thing as it is sent.
+    ///
+    /// # Errors
+    /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends.
     pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
@@ -89,32 +92,32 @@ pub(crate) struct WriterTask {
     connection: SqliteConnection,
     bus: Bus,
     requests: mpsc::Receiver<ChangeRequest>,
-    /// No claim ends before this.
-    next_lapse: Option<Millis>,
-    /// Another hub must not have it before the database is closed.
+    /// No task is due before this.
+    next_due: Option<Millis>,
+    /// Held until the database is closed, so that no other hub opens it before.
     _folder: Folder,
 }
 
-/// A writer on a connection to the database in a folder, telling a bus. Claims whose time ran out while
-/// nobody watched are ended at once.
+/// A writer on a connection to the database in a folder, telling a bus. Claims and offers whose time ran out
+/// while no hub was running are ended at once.
 pub(crate) async fn writer(
     mut connection: SqliteConnection,
     folder: Folder,
     bus: Bus,
 ) -> sqlx::Result<(Writer, WriterTask)> {
     let (sender, requests) = mpsc::channel(WAITING);
-    let next_lapse = rows::next_lapse(&mut connection).await?;
-    let mut task = WriterTask { connection, bus, requests, next_lapse, _folder: folder };
-    task.end_lapsed_claims().await?;
+    let next_due = rows::next_due(&mut connection).await?;
+    let mut task = WriterTask { connection, bus, requests, next_due, _folder: folder };
+    task.change_what_is_due().await?;
     Ok((Writer(sender), task))
 }
 
 impl WriterTask {
-    /// Works until it is events to stop, then closes the database.
+    /// Works until `stop` is cancelled, then closes the database.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = match self.end_lapsed_claims().await {
-                Ok(()) => self.until_next_lapse(),
+            let pause = match self.change_what_is_due().await {
+                Ok(()) => self.until_next_due(),
                 Err(error) => {
                     tracing::error!("hub database: {error}");
                     AFTER_FAILURE
@@ -126,7 +129,7 @@ impl WriterTask {
                 () = stop.cancelled() => break,
             };
             let Some(ChangeRequest { change, by, reply }) = request else { break };
-            // A caller that has gone away wanted it done all the same.
+            // A caller that has gone away misses the answer alone: the change is made.
             let _ = reply.send(self.carry_out(change, &by).await);
         }
         if let Err(error) = self.connection.close().await {
@@ -134,32 +137,32 @@ impl WriterTask {
         }
     }
 
-    fn until_next_lapse(&self) -> Duration {
-        self.next_lapse.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
+    fn until_next_due(&self) -> Duration {
+        self.next_due.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
     }
 
-    /// Ends the claims whose time is over.
-    async fn end_lapsed_claims(&mut self) -> sqlx::Result<()> {
+    /// Ends claims and offers whose time is over.
+    async fn change_what_is_due(&mut self) -> sqlx::Result<()> {
         loop {
             let now = Millis::now();
-            if self.next_lapse.is_none_or(|next| next > now) {
+            if self.next_due.is_none_or(|next| next > now) {
                 return Ok(());
             }
-            let lapsed = rows::lapsed_tasks(&mut self.connection, now).await?;
-            if lapsed.is_empty() {
-                self.next_lapse = rows::next_lapse(&mut self.connection).await?;
+            let due = rows::due_tasks(&mut self.connection, now).await?;
+            if due.is_empty() {
+                self.next_due = rows::next_due(&mut self.connection).await?;
                 continue;
             }
-            let mut ended = Vec::new();
+            let mut events = Vec::new();
             let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-            for mut task in lapsed {
-                if let Some(event) = task.lapse(now) {
-                    rows::update_task(&mut transaction, &task).await?;
-                    ended.push((event, task));
-                }
+            for mut task in due {
+                let event = task.elapse(now);
+                // Written back even if nothing changed: the row may have named a wrong time.
+                rows::update_task(&mut transaction, &task).await?;
+                events.extend(event.map(|event| (event, task)));
             }
             transaction.commit().await?;
-            for (event, task) in ended {
+            for (event, task) in events {
                 self.bus.publish(event, &task, None, None);
             }
         }
@@ -172,7 +175,7 @@ impl WriterTask {
         let result = apply(&mut transaction, change, by, now, &mut events).await?;
         transaction.commit().await?;
         for PendingEvent { event, task, is_ours, extra } in events {
-            self.next_lapse = [self.next_lapse, task.lease_expires].into_iter().flatten().min();
+            self.next_due = [self.next_due, task.due()].into_iter().flatten().min();
             let name = is_ours.then_some(by.name.as_str());
             self.bus.publish(event, &task, name, extra.map(|message| ("message", message)));
         }
@@ -180,11 +183,11 @@ impl WriterTask {
     }
 }
 
-/// What is to be events once it is certain.
+/// An event that is published once the change is in the database.
 struct PendingEvent {
     event: EventKind,
     task: Task,
-    /// Whether the actor did it; else time did.
+    /// Whether the actor of the request caused it, and not a claim or an offer whose time was over.
     is_ours: bool,
     extra: Option<Value>,
 }
@@ -205,8 +208,8 @@ async fn apply(
         }
         Change::EditTask { scope, id, actions } => {
             let mut task = rows::find_task(connection, &scope, &id).await?;
-            // The timer may be a moment late; time itself is not.
-            if let Some(event) = task.lapse(now) {
+            // The timer may be a moment late.
+            if let Some(event) = task.elapse(now) {
                 events.push(PendingEvent { event, task: task.clone(), is_ours: false, extra: None });
             }
             for action in actions {

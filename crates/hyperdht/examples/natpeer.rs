@@ -5,7 +5,7 @@
 //! natpeer nodes HOST...             nodes of a network of their own, port 49737 of each address,
 //!                                   and a relay on the first, of which it says how many pairs it has
 //! natpeer serve BOOTSTRAP [RELAY]   takes what clients send and says that it came
-//! natpeer dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]   connects, sends half, rests for IDLE seconds, and sends the rest
+//! natpeer dial BOOTSTRAP KEY BYTES [IDLE [RELAY]]   connects, sends half, rests IDLE seconds, sends the rest
 //! ```
 //! It ends with its standard input.
 

@@ -95,7 +95,8 @@ async fn run(Options { network: config, hours }: Options) -> bool {
     }
     drop(listening);
     println!(
-        "{} of {} lookups found the announcement, {} of {} the server; {} nodes left and as many joined; {:.0} s",
+        "{} of {} lookups found the announcement, {} of {} the server; \
+         {} nodes left and as many joined; {:.0} s",
         tally.found,
         tally.lookups,
         tally.server_found,

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Whether `ip` is of a private, shared, link-local or loopback range: reachable from some
 /// network, never from everywhere (npm `bogon`, `isPrivate`).
-pub fn is_private(ip: Ipv4Addr) -> bool {
+pub(crate) fn is_private(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     ip.is_private() || ip.is_loopback() || ip.is_link_local() || (a == 100 && (64..=127).contains(&b))
 }
 
 /// Whether `ip` is of a range no host may have (npm `bogon`, `isReserved`).
-pub fn is_reserved(ip: Ipv4Addr) -> bool {
+pub(crate) fn is_reserved(ip: Ipv4Addr) -> bool {
     match ip.octets() {
         [0, ..] | [192, 0, 0, _] | [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => true,
         [198, b, ..] => b == 18 || b == 19,
@@ -20,18 +20,18 @@ pub fn is_reserved(ip: Ipv4Addr) -> bool {
 }
 
 /// Whether `ip` is private or reserved: not an address of the public internet.
-pub fn is_bogon(ip: Ipv4Addr) -> bool {
+pub(crate) fn is_bogon(ip: Ipv4Addr) -> bool {
     is_private(ip) || is_reserved(ip)
 }
 
 /// Whether `address` is of our own network, or of one behind the same NAT.
-pub fn is_near(address: SocketAddr) -> bool {
+pub(crate) fn is_near(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
 }
 
 /// The one of `theirs` that most likely shares a network with one of `ours`: the first with
 /// equal first three octets, else two, else one (hyperdht/lib/holepuncher.js matchAddress).
-pub fn match_address(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Option<SocketAddrV4> {
+pub(crate) fn match_address(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Option<SocketAddrV4> {
     let mut best = (0, None);
     for our in ours {
         for their in theirs {
@@ -57,7 +57,7 @@ fn shared_octets(a: Ipv4Addr, b: Ipv4Addr) -> usize {
 /// Where hosts of the same network may reach a socket bound to `bound`: every IPv4 interface
 /// that is not loopback, with the socket's port; loopback if there is none, or if the socket is
 /// bound to it (hyperdht/lib/holepuncher.js localAddresses).
-pub fn local_addresses(bound: SocketAddr) -> Vec<SocketAddrV4> {
+pub(crate) fn local_addresses(bound: SocketAddr) -> Vec<SocketAddrV4> {
     let port = bound.port();
     if let IpAddr::V4(ip) = bound.ip()
         && !ip.is_unspecified()

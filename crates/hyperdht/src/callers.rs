@@ -23,7 +23,7 @@ pub(crate) struct Callers {
 
 impl Callers {
     /// Has the machine do what another task asks for.
-    pub fn instruct(&mut self, machine: &mut Machine, now: Instant, instruction: Instruction) {
+    pub(crate) fn instruct(&mut self, machine: &mut Machine, now: Instant, instruction: Instruction) {
         match instruction {
             Instruction::Request { ticket, request, answer } => match machine.rpc.request(now, request) {
                 Ok(id) => {
@@ -73,7 +73,7 @@ impl Callers {
     }
 
     /// Tells whoever waits for the event. Gives it back if nobody does.
-    pub fn tell(&mut self, event: NodeEvent) -> Option<Event> {
+    pub(crate) fn tell(&mut self, event: NodeEvent) -> Option<Event> {
         match event {
             NodeEvent::ServerRequest(request) => {
                 // A server that can't keep up drops requests; clients send them again.
@@ -88,7 +88,7 @@ impl Callers {
 
     /// Everybody who waits, and the servers.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.requests.len() + self.queries.len() + self.servers.len()
     }
 

@@ -21,9 +21,11 @@ pub const PUBLIC_BOOTSTRAP: [&str; 3] = [
 /// nobody answers at the IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
+    /// Asked first, if given.
     pub ip: Option<Ipv4Addr>,
     /// A name or an IPv4 address.
     pub host: String,
+    /// Its UDP port.
     pub port: u16,
 }
 

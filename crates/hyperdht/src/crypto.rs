@@ -1,14 +1,14 @@
 //! Hashes of the protocol: BLAKE2b-256, plain and keyed, and the namespaces made from it; randomness.
 
-pub use secret_stream::{hash, keyed_hash};
+pub(crate) use secret_stream::{hash, keyed_hash};
 
 /// What a signature or key of the DHT is bound to: hash(hash("hyperswarm/dht") ‖ command).
-pub fn namespace(command: u8) -> [u8; 32] {
+pub(crate) fn namespace(command: u8) -> [u8; 32] {
     secret_stream::namespace("hyperswarm/dht", command)
 }
 
 /// Fresh randomness for keys and nonces.
-pub fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness");
     bytes

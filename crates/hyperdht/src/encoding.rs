@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
 /// The largest integer a peer may send: the largest a JavaScript number holds exactly.
-pub const MAX_UINT: u64 = (1 << 53) - 1;
+pub(crate) const MAX_UINT: u64 = (1 << 53) - 1;
 
 /// Why bytes could not be read. One kind is enough: what does not decode is dropped in silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,52 +16,52 @@ pub struct Malformed;
 
 /// Reads fields from the front of a byte slice.
 #[derive(Clone, Debug)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// What has not been read, however much it is; nothing is left.
-    pub fn rest(&mut self) -> &'a [u8] {
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
     /// The next `length` bytes as they are.
-    pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
         self.rest = rest;
         Ok(head)
     }
 
     /// A field of a size known from the protocol.
-    pub fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(Malformed)?;
         self.rest = rest;
         Ok(*head)
     }
 
-    pub fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         self.fixed().map(|[byte]: [u8; 1]| byte)
     }
 
-    pub fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         self.fixed().map(u16::from_le_bytes)
     }
 
-    pub fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         self.fixed().map(u32::from_le_bytes)
     }
 
     /// An integer of variable length; wider forms than needed are taken, as JavaScript does.
-    pub fn uint(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn uint(&mut self) -> Result<u64, Malformed> {
         let value = match self.u8()? {
             0xfd => u64::from(self.u16()?),
             0xfe => u64::from(self.u32()?),
@@ -72,26 +72,26 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes with their length before them.
-    pub fn buffer(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn buffer(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.uint()?;
         self.bytes(usize::try_from(length).map_err(|_| Malformed)?)
     }
 
     /// Four octets, port little endian.
-    pub fn addr4(&mut self) -> Result<SocketAddrV4, Malformed> {
+    pub(crate) fn addr4(&mut self) -> Result<SocketAddrV4, Malformed> {
         let ip: [u8; 4] = self.fixed()?;
         Ok(SocketAddrV4::new(Ipv4Addr::from(ip), self.u16()?))
     }
 
     /// Eight big-endian groups, port little endian.
-    pub fn addr6(&mut self) -> Result<SocketAddrV6, Malformed> {
+    pub(crate) fn addr6(&mut self) -> Result<SocketAddrV6, Malformed> {
         let ip: [u8; 16] = self.fixed()?;
         Ok(SocketAddrV6::new(ip.into(), self.u16()?, 0, 0))
     }
 
     /// A count and as many items, none of which is smaller than `item_size` bytes: a count that
     /// the rest of the message can't hold is refused before it allocates.
-    pub fn array<T>(
+    pub(crate) fn array<T>(
         &mut self,
         item_size: usize,
         mut item: impl FnMut(&mut Self) -> Result<T, Malformed>,
@@ -103,50 +103,50 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| item(self)).collect()
     }
 
-    pub fn addr4_array(&mut self) -> Result<Vec<SocketAddrV4>, Malformed> {
+    pub(crate) fn addr4_array(&mut self) -> Result<Vec<SocketAddrV4>, Malformed> {
         self.array(ADDR4_SIZE, Self::addr4)
     }
 }
 
 /// Bytes of an IPv4 address with its port.
-pub const ADDR4_SIZE: usize = 6;
+pub(crate) const ADDR4_SIZE: usize = 6;
 /// Bytes of an IPv6 address with its port.
-pub const ADDR6_SIZE: usize = 18;
+pub(crate) const ADDR6_SIZE: usize = 18;
 
 /// Appends fields to a byte vector.
 #[derive(Clone, Debug, Default)]
-pub struct Writer {
+pub(crate) struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.bytes
     }
 
-    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self
     }
 
-    pub fn u8(&mut self, value: u8) -> &mut Self {
+    pub(crate) fn u8(&mut self, value: u8) -> &mut Self {
         self.bytes.push(value);
         self
     }
 
-    pub fn u16(&mut self, value: u16) -> &mut Self {
+    pub(crate) fn u16(&mut self, value: u16) -> &mut Self {
         self.bytes(&value.to_le_bytes())
     }
 
-    pub fn u32(&mut self, value: u32) -> &mut Self {
+    pub(crate) fn u32(&mut self, value: u32) -> &mut Self {
         self.bytes(&value.to_le_bytes())
     }
 
-    pub fn uint(&mut self, value: u64) -> &mut Self {
+    pub(crate) fn uint(&mut self, value: u64) -> &mut Self {
         if let Ok(small) = u8::try_from(value)
             && small <= 0xfc
         {
@@ -160,19 +160,19 @@ impl Writer {
         }
     }
 
-    pub fn buffer(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn buffer(&mut self, bytes: &[u8]) -> &mut Self {
         self.uint(bytes.len() as u64).bytes(bytes)
     }
 
-    pub fn addr4(&mut self, addr: SocketAddrV4) -> &mut Self {
+    pub(crate) fn addr4(&mut self, addr: SocketAddrV4) -> &mut Self {
         self.bytes(&addr.ip().octets()).u16(addr.port())
     }
 
-    pub fn addr6(&mut self, addr: SocketAddrV6) -> &mut Self {
+    pub(crate) fn addr6(&mut self, addr: SocketAddrV6) -> &mut Self {
         self.bytes(&addr.ip().octets()).u16(addr.port())
     }
 
-    pub fn array<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) -> &mut Self {
+    pub(crate) fn array<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) -> &mut Self {
         self.uint(items.len() as u64);
         for each in items {
             item(self, each);
@@ -180,13 +180,13 @@ impl Writer {
         self
     }
 
-    pub fn addr4_array(&mut self, addrs: &[SocketAddrV4]) -> &mut Self {
+    pub(crate) fn addr4_array(&mut self, addrs: &[SocketAddrV4]) -> &mut Self {
         self.array(addrs, |w, addr| {
             w.addr4(*addr);
         })
     }
 
-    pub fn addr6_array(&mut self, addrs: &[SocketAddrV6]) -> &mut Self {
+    pub(crate) fn addr6_array(&mut self, addrs: &[SocketAddrV6]) -> &mut Self {
         self.array(addrs, |w, addr| {
             w.addr6(*addr);
         })

@@ -19,8 +19,10 @@ pub enum Error {
     /// A value no node would store.
     #[error("a value of {0} bytes is too large to store")]
     ValueTooLarge(usize),
+    /// The node is suspended.
     #[error("the node is suspended")]
     Suspended,
+    /// The node has ended.
     #[error("the node is destroyed")]
     Destroyed,
     /// More goes on at once than a node can keep apart.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// at most `2 · max_size` entries. When the young generation is full or two thirds of the age
 /// have passed, it becomes the old one and the old one is dropped (spec/dht.md §11).
 #[derive(Debug)]
-pub struct Generations<K, V> {
+pub(crate) struct Generations<K, V> {
     max_size: usize,
     turn_every: Duration,
     turned: Instant,
@@ -18,7 +18,7 @@ pub struct Generations<K, V> {
 }
 
 impl<K: Hash + Eq, V> Generations<K, V> {
-    pub fn new(now: Instant, max_size: usize, max_age: Duration) -> Self {
+    pub(crate) fn new(now: Instant, max_size: usize, max_age: Duration) -> Self {
         Self {
             max_size,
             turn_every: max_age * 2 / 3,
@@ -28,7 +28,7 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         }
     }
 
-    pub fn insert(&mut self, now: Instant, key: K, value: V) {
+    pub(crate) fn insert(&mut self, now: Instant, key: K, value: V) {
         self.expire(now);
         self.old.remove(&key);
         self.young.insert(key, value);
@@ -38,7 +38,7 @@ impl<K: Hash + Eq, V> Generations<K, V> {
     }
 
     /// The value, which lives on as if it were new.
-    pub fn get<Q>(&mut self, now: Instant, key: &Q) -> Option<&mut V>
+    pub(crate) fn get<Q>(&mut self, now: Instant, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -50,7 +50,7 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.young.get_mut(key)
     }
 
-    pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
@@ -59,12 +59,12 @@ impl<K: Hash + Eq, V> Generations<K, V> {
     }
 
     #[cfg(any(test, feature = "testing"))]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
     #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 

@@ -34,7 +34,9 @@ pub struct Network {
     /// Counts changes of the network's state: health, interfaces, wakeups. Whoever stays
     /// findable announces again when it moves.
     pub changes: u64,
+    /// [`Dht::suspend`](crate::Dht::suspend) was called.
     pub suspended: bool,
+    /// The node has ended.
     pub destroyed: bool,
 }
 
@@ -47,7 +49,7 @@ impl Network {
 
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// Unbounded because only local callers fill it, each with one thing at a time.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
@@ -60,7 +62,7 @@ pub struct Handle {
 
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
-pub struct NodeSockets {
+pub(crate) struct NodeSockets {
     /// At the port others reach the node at.
     pub server: Socket,
     /// At a random port.
@@ -69,7 +71,7 @@ pub struct NodeSockets {
 
 impl NodeSockets {
     /// Which of the two a datagram came on.
-    pub fn via(&self, socket: SocketId) -> Option<Via> {
+    pub(crate) fn via(&self, socket: SocketId) -> Option<Via> {
         if socket == self.server.id() {
             Some(Via::Server)
         } else if socket == self.client.id() {
@@ -160,7 +162,7 @@ impl Handle {
 
     /// Sends a request and waits for its answer, which may carry an error of the protocol.
     /// Dropping the future cancels it.
-    pub async fn request(&self, request: Request) -> Result<Reply, RequestError> {
+    pub(crate) async fn request(&self, request: Request) -> Result<Reply, RequestError> {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
         self.instruct(Instruction::Request { ticket, request, answer });
@@ -171,12 +173,12 @@ impl Handle {
     }
 
     /// Asks whether somebody is there.
-    pub async fn ping(&self, to: SocketAddrV4) -> Result<Reply, RequestError> {
+    pub(crate) async fn ping(&self, to: SocketAddrV4) -> Result<Reply, RequestError> {
         self.request(Request::ping(to)).await
     }
 
     /// Starts a query. Dropping it cancels it.
-    pub fn query(&self, spec: QuerySpec) -> Query {
+    pub(crate) fn query(&self, spec: QuerySpec) -> Query {
         let ticket = next_ticket();
         let (events, receiver) = mpsc::unbounded_channel();
         self.instruct(Instruction::Query { ticket, spec, events });
@@ -184,13 +186,13 @@ impl Handle {
     }
 
     /// Answers a request that was put aside when it came.
-    pub fn answer(&self, incoming: Incoming, answer: Answer) {
+    pub(crate) fn answer(&self, incoming: Incoming, answer: Answer) {
         self.instruct(Instruction::Answer { incoming, answer });
     }
 
     /// Hands requests for the server at `target` to `requests` from now on, and gives `record` to those who
     /// look for it. False if there is such a server already; `None` if the node is gone.
-    pub async fn add_server(
+    pub(crate) async fn add_server(
         &self,
         target: Id,
         record: Bytes,
@@ -200,60 +202,60 @@ impl Handle {
     }
 
     /// Hands no more requests to the server at `target`.
-    pub fn remove_server(&self, target: Id) {
+    pub(crate) fn remove_server(&self, target: Id) {
         self.instruct(Instruction::RemoveServer(target));
     }
 
     /// Where a server announced itself from, if it did so at this node.
-    pub async fn announced_from(&self, target: Id) -> Option<SocketAddrV4> {
+    pub(crate) async fn announced_from(&self, target: Id) -> Option<SocketAddrV4> {
         self.ask(|answer| Instruction::AnnouncedFrom { target, answer }.into()).await.flatten()
     }
 
     /// Forgets what this node keeps of a peer of its own that goes.
-    pub fn forget(&self, target: Id, public_key: PublicKey) {
+    pub(crate) fn forget(&self, target: Id, public_key: PublicKey) {
         self.instruct(Instruction::Forget { target, public_key });
     }
 
-    pub fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
+    pub(crate) fn set_bootstrap(&self, nodes: Vec<SocketAddrV4>) {
         self.instruct(Instruction::Bootstrap(nodes));
     }
 
-    pub fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
+    pub(crate) fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
         self.instruct(Instruction::AddNodes(nodes));
     }
 
     /// The nodes of the routing table, the one heard last first.
-    pub async fn nodes(&self) -> Vec<SocketAddrV4> {
+    pub(crate) async fn nodes(&self) -> Vec<SocketAddrV4> {
         self.ask(|answer| Instruction::Nodes(answer).into()).await.unwrap_or_default()
     }
 
     /// What the node asked of others so far.
-    pub async fn traffic(&self) -> Traffic {
+    pub(crate) async fn traffic(&self) -> Traffic {
         self.ask(|answer| Instruction::Traffic(answer).into()).await.unwrap_or_default()
     }
 
     /// Closes the sockets until [`Handle::resume`]; requests and queries fail.
-    pub async fn suspend(&self) {
+    pub(crate) async fn suspend(&self) {
         let _ = self.ask(Command::Suspend).await;
     }
 
     /// Binds the sockets again, to the ports they had if those are free.
-    pub async fn resume(&self) -> io::Result<()> {
+    pub(crate) async fn resume(&self) -> io::Result<()> {
         self.ask(Command::Resume).await.unwrap_or(Ok(()))
     }
 
     /// Ends the node's task.
-    pub async fn destroy(&self) {
+    pub(crate) async fn destroy(&self) {
         let _ = self.ask(Command::Destroy).await;
     }
 
     /// The instance whose sockets these are; streams are made there.
-    pub fn udx(&self) -> &Udx {
+    pub(crate) fn udx(&self) -> &Udx {
         &self.udx
     }
 
     /// The socket of that name; `None` while suspended and at the end.
-    pub fn socket(&self, via: Via) -> Option<Socket> {
+    pub(crate) fn socket(&self, via: Via) -> Option<Socket> {
         match via {
             Via::Server => self.sockets.borrow().as_ref().map(|sockets| sockets.server.clone()),
             Via::Client => self.sockets.borrow().as_ref().map(|sockets| sockets.client.clone()),
@@ -265,7 +267,7 @@ impl Handle {
     ///
     /// # Errors
     /// What the system says, or that the node is suspended or gone.
-    pub async fn open_socket(&self) -> io::Result<PoolSocket> {
+    pub(crate) async fn open_socket(&self) -> io::Result<PoolSocket> {
         let socket = self.udx.bind((self.host, 0).into()).await?;
         let opened = self.pool.insert(socket);
         // Looked at last: a node that is suspended meanwhile closes it, or it is dropped here.
@@ -274,17 +276,17 @@ impl Handle {
     }
 
     /// Waits until `condition` holds. False if the node ends first.
-    pub async fn wait_for(&self, condition: impl FnMut(&Network) -> bool) -> bool {
+    pub(crate) async fn wait_for(&self, condition: impl FnMut(&Network) -> bool) -> bool {
         self.network.clone().wait_for(condition).await.is_ok_and(|network| !network.destroyed)
     }
 
     /// What the node knows of itself, now.
-    pub fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         self.network.borrow().clone()
     }
 
     /// The same, to be woken by its changes.
-    pub fn watch(&self) -> watch::Receiver<Network> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Network> {
         self.network.clone()
     }
 

@@ -16,12 +16,12 @@ pub fn node_id(addr: SocketAddrV4) -> Id {
 }
 
 /// How far `id` is from `target`; smaller is closer.
-pub fn distance(target: &Id, id: &Id) -> Id {
+pub(crate) fn distance(target: &Id, id: &Id) -> Id {
     std::array::from_fn(|i| target[i] ^ id[i])
 }
 
 /// Number of leading bits that `a` and `b` share, 0 to 256.
-pub fn common_prefix(a: &Id, b: &Id) -> usize {
+pub(crate) fn common_prefix(a: &Id, b: &Id) -> usize {
     let mut bits = 0;
     for (x, y) in a.iter().zip(b) {
         let same = (x ^ y).leading_zeros() as usize;

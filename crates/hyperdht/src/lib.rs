@@ -10,6 +10,8 @@
 //! - `machine`: all of these in one, without I/O; `callers`: who waits for what of it
 //! - `node`: the task that drives it over `udx` sockets; `handle`: how other tasks speak to that
 
+#![deny(missing_docs, unreachable_pub, clippy::use_self)]
+
 mod address;
 mod callers;
 mod command;
@@ -33,7 +35,7 @@ pub mod relay;
 mod resolve;
 mod router;
 mod rpc;
-pub mod store;
+mod store;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -42,6 +44,7 @@ mod write;
 
 pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::Dht;
+pub use encoding::Malformed;
 pub use error::Error;
 pub use handle::{Network, Query};
 pub use id::{Id, node_id};

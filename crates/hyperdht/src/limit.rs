@@ -18,7 +18,7 @@ const FEW_NETWORKS: usize = 64;
 /// Private sources are not limited: they are the user's own network, and on a private network
 /// all peers may share one address.
 #[derive(Debug)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     /// An event is earned in this time.
     interval: Duration,
     burst: u32,
@@ -37,7 +37,7 @@ struct Bucket {
 
 impl RateLimit {
     /// `per_second` events, at least one, and `burst` at once.
-    pub fn new(per_second: u32, burst: u32) -> Self {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_secs(1) / per_second.max(1),
             burst,
@@ -48,7 +48,7 @@ impl RateLimit {
     }
 
     /// Whether one more event of `source` may happen now; it is counted if so.
-    pub fn allow(&mut self, now: Instant, source: Ipv4Addr) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant, source: Ipv4Addr) -> bool {
         if is_private(source) {
             return true;
         }
@@ -69,7 +69,7 @@ impl RateLimit {
 
     /// Networks that are counted one by one.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.networks.len()
     }
 }

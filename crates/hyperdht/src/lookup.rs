@@ -27,7 +27,9 @@ pub struct AnnounceOptions {
 /// Who a node says is there for a topic. Nobody has vouched for it: a handshake will.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupAnswer {
+    /// The node that says so.
     pub from: SocketAddrV4,
+    /// At most 20.
     pub peers: Vec<Peer>,
     /// When the topic last had news, in milliseconds since 1970; 0 if nobody said.
     pub bump: u64,

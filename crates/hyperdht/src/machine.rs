@@ -34,7 +34,7 @@ pub(crate) enum NodeEvent {
 
 impl Machine {
     /// The seeds must come from the operating system: tids and tokens are as good as they are.
-    pub fn new(now: Instant, config: RpcConfig, rpc_seed: [u8; 32], store_seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Instant, config: RpcConfig, rpc_seed: [u8; 32], store_seed: [u8; 32]) -> Self {
         Self {
             store: Store::new(now, config.defended, store_seed),
             rpc: Rpc::new(now, config, rpc_seed),
@@ -45,7 +45,7 @@ impl Machine {
     }
 
     /// Answers what others ask; the next event of another kind.
-    pub fn poll_event(&mut self, now: Now) -> Option<NodeEvent> {
+    pub(crate) fn poll_event(&mut self, now: Now) -> Option<NodeEvent> {
         loop {
             match self.rpc.poll_event()? {
                 Event::Request(incoming) => match self.handle_request(now, &incoming) {
@@ -64,7 +64,7 @@ impl Machine {
 
     /// Tells of requests for the server at `target` from now on, and gives `record` to those who look for it.
     /// False if there is such a server already.
-    pub fn insert_server(&mut self, target: Id, record: Bytes) -> bool {
+    pub(crate) fn insert_server(&mut self, target: Id, record: Bytes) -> bool {
         let is_new = self.router.insert_server(target);
         if is_new {
             self.forwards.insert_own(target, record);
@@ -73,23 +73,23 @@ impl Machine {
     }
 
     /// The server at `target` has ended.
-    pub fn remove_server(&mut self, target: &Id) {
+    pub(crate) fn remove_server(&mut self, target: &Id) {
         self.router.remove_server(target);
         self.forwards.remove_own(target);
     }
 
     /// Where a server announced itself from, if it did so at this node.
-    pub fn announced_from(&mut self, now: Instant, target: &Id) -> Option<SocketAddrV4> {
+    pub(crate) fn announced_from(&mut self, now: Instant, target: &Id) -> Option<SocketAddrV4> {
         self.forwards.get(now, target).map(|forward| forward.relay)
     }
 
     /// Forgets what this node keeps of a peer of its own that goes.
-    pub fn forget(&mut self, target: &Id, public_key: &PublicKey) {
+    pub(crate) fn forget(&mut self, target: &Id, public_key: &PublicKey) {
         self.store.forget(target, public_key, &mut self.forwards);
     }
 
     /// What the node knows of itself and its network.
-    pub fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         Network {
             bootstrapped: self.rpc.is_bootstrapped(),
             firewalled: self.rpc.is_firewalled(),
@@ -106,7 +106,7 @@ impl Machine {
 
     /// Entries of all that grows and shrinks, but for the table and what is stored for others.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.rpc.held() + self.router.held()
     }
 

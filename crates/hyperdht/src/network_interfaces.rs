@@ -11,7 +11,7 @@ const SLEPT: Duration = Duration::from_secs(10);
 
 /// What the machine was like at the last look.
 #[derive(Debug)]
-pub struct NetworkInterfaces {
+pub(crate) struct NetworkInterfaces {
     looked: Instant,
     wall: SystemTime,
     addresses: Vec<IpAddr>,
@@ -19,7 +19,7 @@ pub struct NetworkInterfaces {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The machine slept.
     pub slept: bool,
     /// It has other addresses.
@@ -27,17 +27,17 @@ pub struct Change {
 }
 
 impl NetworkInterfaces {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { looked: now, wall: SystemTime::now(), addresses: addresses() }
     }
 
     /// When to look again.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         self.looked + EVERY
     }
 
     /// Looks, if it is time to.
-    pub fn look(&mut self, now: Instant) -> Change {
+    pub(crate) fn look(&mut self, now: Instant) -> Change {
         if now < self.next() {
             return Change::default();
         }

@@ -40,7 +40,7 @@ struct PoolEntry {
 /// do: their `via` is [`PoolSocket::via`]. Dropping it closes the socket, once the last stream
 /// on it is gone.
 #[derive(Debug)]
-pub struct PoolSocket {
+pub(crate) struct PoolSocket {
     number: u32,
     socket: Socket,
     probes: mpsc::Receiver<SocketAddrV4>,
@@ -49,17 +49,17 @@ pub struct PoolSocket {
 
 impl PoolSocket {
     /// What requests that leave by it, and what arrives on it, is marked with.
-    pub fn via(&self) -> Via {
+    pub(crate) fn via(&self) -> Via {
         Via::Pool(self.number)
     }
 
-    pub fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// Where the next datagram of one byte came from, which is a probe of hole punching; `None`
     /// once the node has closed the socket, being suspended or destroyed.
-    pub fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<Option<SocketAddrV4>> {
+    pub(crate) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<Option<SocketAddrV4>> {
         self.probes.poll_recv(cx)
     }
 }
@@ -71,7 +71,7 @@ impl Drop for PoolSocket {
 }
 
 impl Pool {
-    pub fn insert(&self, socket: Socket) -> PoolSocket {
+    pub(crate) fn insert(&self, socket: Socket) -> PoolSocket {
         let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let (sender, probes) = mpsc::channel(MAX_PROBES);
         let mut sockets = self.lock();
@@ -81,17 +81,17 @@ impl Pool {
         PoolSocket { number, socket, probes, pool: self.clone() }
     }
 
-    pub fn get(&self, number: u32) -> Option<Socket> {
+    pub(crate) fn get(&self, number: u32) -> Option<Socket> {
         self.lock().by_number.get(&number).map(|entry| entry.socket.clone())
     }
 
     /// Which of them a datagram came on.
-    pub fn via(&self, socket: SocketId) -> Option<Via> {
+    pub(crate) fn via(&self, socket: SocketId) -> Option<Via> {
         self.lock().numbers.get(&socket).copied().map(Via::Pool)
     }
 
     /// Hands a probe to whoever holds the socket.
-    pub fn probed(&self, via: Via, from: SocketAddrV4) {
+    pub(crate) fn probed(&self, via: Via, from: SocketAddrV4) {
         if let Via::Pool(number) = via
             && let Some(entry) = self.lock().by_number.get(&number)
         {
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     /// Closes all of them.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let sockets = std::mem::take(&mut *self.lock());
         sockets.by_number.into_values().for_each(|entry| close(&entry.socket));
     }

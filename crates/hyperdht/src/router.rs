@@ -29,7 +29,7 @@ const NEIGHBOUR_AGE: Duration = Duration::from_secs(10 * 60);
 
 /// Who handles PEER_HANDSHAKE and PEER_HOLEPUNCH requests at this node.
 #[derive(Debug)]
-pub struct Router {
+pub(crate) struct Router {
     /// Targets of the servers of this node.
     servers: HashSet<Id>,
     limit: RateLimit,
@@ -40,7 +40,7 @@ pub struct Router {
 
 /// A request for a server of this node, which answers it later.
 #[derive(Clone, Debug)]
-pub struct ServerRequest {
+pub(crate) struct ServerRequest {
     /// Names the server.
     pub target: Id,
     pub incoming: Incoming,
@@ -49,14 +49,14 @@ pub struct ServerRequest {
 
 /// What a [`ServerRequest`] brings.
 #[derive(Clone, Debug)]
-pub enum ServerMessage {
+pub(crate) enum ServerMessage {
     Handshake(Handshake),
     Holepunch(Holepunch),
 }
 
 /// What is to be done about a request.
 #[derive(Clone, Debug)]
-pub enum Routed {
+pub(crate) enum Routed {
     /// Answer it.
     Answer(Answer),
     /// Hand it to a server of this node.
@@ -64,7 +64,7 @@ pub enum Routed {
 }
 
 impl Router {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             servers: HashSet::new(),
             limit: RateLimit::new(RELAYS_PER_SECOND, RELAY_BURST),
@@ -73,17 +73,17 @@ impl Router {
     }
 
     /// Gives requests for the server at `target` out from now on. False if there is such a server already.
-    pub fn insert_server(&mut self, target: Id) -> bool {
+    pub(crate) fn insert_server(&mut self, target: Id) -> bool {
         self.servers.insert(target)
     }
 
     /// Treats requests for the server at `target` as any node does.
-    pub fn remove_server(&mut self, target: &Id) {
+    pub(crate) fn remove_server(&mut self, target: &Id) {
         self.servers.remove(target);
     }
 
     /// What to do about a request with one of the two commands. `None` is silence.
-    pub fn on_request(
+    pub(crate) fn on_request(
         &mut self,
         now: Instant,
         incoming: &Incoming,
@@ -123,7 +123,7 @@ impl Router {
 
     /// Entries of all that grows and shrinks.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.servers.len() + self.neighbours.len() + self.limit.held()
     }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hyperdht::{AnnounceOptions, Dht, Lookup, store::message::Peer};
+use hyperdht::{AnnounceOptions, Dht, Lookup, Peer};
 use rand::{Rng, RngExt};
 use secret_stream::KeyPair;
 use tokio::{

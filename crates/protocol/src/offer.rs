@@ -56,8 +56,8 @@ impl Offer {
     /// Reads an offer from a task's payload, under all names that its fields go by.
     ///
     /// # Errors
-    /// [`InvalidOffer`] names the first field that is missing or malformed. A malformed `p2p` is none of them:
-    /// it reads as `None`.
+    /// [`InvalidOffer`] names the first field that is missing or malformed. A malformed `p2p` is none of
+    /// them: it reads as `None`.
     pub fn from_payload(payload: &Value) -> Result<Self, InvalidOffer> {
         let fields = payload.as_object().ok_or(InvalidOffer::Missing("payload"))?;
         let transfer_id = id_field(fields, &["transfer_id", "transferId"], "transfer id")?
@@ -113,8 +113,9 @@ pub fn expires_at(payload: &Value) -> Option<OffsetDateTime> {
     expiry_field(payload.as_object()?).ok().flatten()
 }
 
-/// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the prefix
-/// and the transfer's id. The original leaves the derivation unsaid; this is the one place that settles it.
+/// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the
+/// prefix and the transfer's id. The original leaves the derivation unsaid; this is the one place that
+/// settles it.
 pub fn topic(prefix: &str, transfer_id: &str) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(prefix.as_bytes());
@@ -193,9 +194,18 @@ mod tests {
     #[test]
     fn the_other_names_of_the_fields_name_the_same_things() {
         for payload in [
-            json!({"transferId": "t", "fileName": "n", "fileSize": 1, "fileHash": HASH, "senderId": "s", "recipientId": "r"}),
-            json!({"transfer_id": "t", "file_name": "n", "file_size": 1, "file_hash": HASH, "sender_id": "s", "recipient_id": "r"}),
-            json!({"transfer_id": "t", "name": "n", "size": 1, "sha256": HASH, "sender_id": "s", "recipient_id": "r"}),
+            json!({
+                "transferId": "t", "fileName": "n", "fileSize": 1, "fileHash": HASH,
+                "senderId": "s", "recipientId": "r",
+            }),
+            json!({
+                "transfer_id": "t", "file_name": "n", "file_size": 1, "file_hash": HASH,
+                "sender_id": "s", "recipient_id": "r",
+            }),
+            json!({
+                "transfer_id": "t", "name": "n", "size": 1, "sha256": HASH,
+                "sender_id": "s", "recipient_id": "r",
+            }),
         ] {
             let offer = Offer::from_payload(&payload).unwrap();
             assert_eq!((offer.transfer_id.as_str(), offer.name.as_str(), offer.size), ("t", "n", 1));

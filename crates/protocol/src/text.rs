@@ -1,12 +1,12 @@
 //! Which characters deceive, and foreign text made fit to be shown.
 
-/// The characters that have no place in a line of text, as ranges of code points, both ends included, in rising
-/// order: each controls a terminal, reorders what is around it, or has no shape of its own, so that two names can
-/// look alike and be different.
+/// The characters that have no place in a line of text, as ranges of code points, both ends included, in
+/// rising order: each controls a terminal, reorders what is around it, or has no shape of its own, so that
+/// two names can look alike and be different.
 ///
 /// These are the controls, the line and paragraph separators, the interlinear marks, and Unicode's property
-/// Default_Ignorable_Code_Point, which the direction marks and all of zero width belong to. The command line has
-/// the same table in `bin/output.js`; a test holds the two together.
+/// Default_Ignorable_Code_Point, which the direction marks and all of zero width belong to. The command line
+/// has the same table in `bin/output.js`; a test holds the two together.
 pub const HIDDEN: [(char, char); 19] = [
     ('\0', '\u{1F}'),
     ('\u{7F}', '\u{9F}'),
@@ -29,7 +29,8 @@ pub const HIDDEN: [(char, char); 19] = [
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
-/// Characters shown of a foreign text by [`display`]: several times any name, and no flood of a log or a screen.
+/// Characters shown of a foreign text by [`display`]: several times any name, and no flood of a log or a
+/// screen.
 const MAX_SHOWN: usize = 1024;
 
 /// Whether a character is one of [`HIDDEN`].
@@ -48,7 +49,8 @@ pub fn display(text: &str) -> String {
 }
 
 /// A foreign message in a form that is safe to print as part of one line: without white space around it, line
-/// ends and tabs as spaces, all else that is hidden as `\u{…}`. What has more than `limit` characters ends in `…`.
+/// ends and tabs as spaces, all else that is hidden as `\u{…}`. What has more than `limit` characters ends in
+/// `…`.
 pub fn one_line(text: &str, limit: usize) -> String {
     escaped(text.trim(), limit, |c, shown| match c {
         '\n' | '\t' | '\r' => shown.push(' '),

@@ -24,7 +24,7 @@ pub use id::TaskId;
 pub use message::{Message, Part};
 pub use query::ListQuery;
 pub use status::Status;
-pub use task::{NewTask, Task};
+pub use task::{NewTask, Task, TaskPage};
 
 #[cfg(test)]
 mod tests {

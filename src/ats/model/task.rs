@@ -80,10 +80,7 @@ impl Task {
     /// Reads a list of tasks, bare or wrapped in `{tasks}`. What is no task in it is left out; `None` if
     /// there is no list.
     pub fn list(value: Value) -> Option<Vec<Self>> {
-        match unwrap(unwrap(value, "data"), "tasks") {
-            Value::Array(tasks) => Some(tasks.into_iter().filter_map(Self::from_value).collect()),
-            _ => None,
-        }
+        TaskPage::from_value(value).map(|page| page.tasks)
     }
 
     /// When it was made.
@@ -99,6 +96,34 @@ impl Task {
     /// Whether the actor of this id has it claimed.
     pub fn is_held_by(&self, actor_id: &str) -> bool {
         self.status == Status::InProgress && self.assignee.as_ref().is_some_and(|a| a.id == actor_id)
+    }
+}
+
+/// One page of a list of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPage {
+    /// The tasks on it. What is no task in the answer is left out.
+    pub tasks: Vec<Task>,
+    /// How many entries the answer has: the next page begins so many further.
+    pub len: u32,
+    /// Whether there is another page. A service that does not say so may end pages wherever it likes, and
+    /// then only an empty one is known to be the last.
+    pub has_more: bool,
+}
+
+impl TaskPage {
+    /// Reads a list, bare or wrapped in `{tasks}`; `None` if there is none.
+    pub fn from_value(value: Value) -> Option<Self> {
+        let value = unwrap(value, "data");
+        let has_more = value.get("has_more").and_then(Value::as_bool);
+        match unwrap(value, "tasks") {
+            Value::Array(entries) => Some(Self {
+                len: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+                has_more: !entries.is_empty() && has_more.unwrap_or(true),
+                tasks: entries.into_iter().filter_map(Task::from_value).collect(),
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -171,5 +196,16 @@ mod tests {
         assert_eq!(tasks.expect("a list").len(), 1);
         assert_eq!(Task::list(json!([{"id": 1}])).expect("a list").len(), 1);
         assert!(Task::list(json!({"error": "x"})).is_none());
+    }
+
+    #[test]
+    fn a_page_counts_what_is_no_task_and_is_the_last_when_it_says_so_or_is_empty() {
+        let page =
+            |value| TaskPage::from_value(value).map(|page| (page.tasks.len(), page.len, page.has_more));
+        assert_eq!(page(json!({"tasks": [{"id": 1}, 7]})), Some((1, 2, true)));
+        assert_eq!(page(json!({"tasks": [{"id": 1}], "has_more": false})), Some((1, 1, false)));
+        assert_eq!(page(json!({"data": {"tasks": [{"id": 1}], "has_more": true}})), Some((1, 1, true)));
+        assert_eq!(page(json!({"tasks": [], "has_more": true})), Some((0, 0, false)));
+        assert_eq!(page(json!([])), Some((0, 0, false)));
     }
 }

@@ -101,7 +101,10 @@ async fn both_path_forms_lead_to_the_default_project_and_others_are_apart() {
     assert_eq!(same["task"]["title"], "here");
 
     // A project elsewhere is empty until its first task makes it.
-    assert_eq!(a.get("/orgs/acme/projects/x/tasks").await, json!({"tasks": [], "count": 0}));
+    assert_eq!(
+        a.get("/orgs/acme/projects/x/tasks").await,
+        json!({"tasks": [], "count": 0, "has_more": false})
+    );
     let other = a.post("/orgs/acme/projects/x/tasks", json!({"title": "there"})).await;
     let other_id = &other["task"]["id"];
     assert_eq!((&other["task"]["org_slug"], &other["task"]["project_slug"]), (&json!("acme"), &json!("x")));
@@ -123,7 +126,8 @@ async fn lists_are_filtered_sorted_and_paged() {
         ("Gamma", "task", "c1", 5, "needle in Hay"),
     ] {
         let task = json!({
-            "title": title, "type": kind, "channel": channel, "priority": priority, "description": description,
+            "title": title, "type": kind, "channel": channel,
+            "priority": priority, "description": description,
         });
         a.make_task(task).await;
     }
@@ -162,6 +166,49 @@ async fn lists_are_filtered_sorted_and_paged() {
     for query in ["?limit=x", "?sort_by=id", "?status=done", "?created_after=soon"] {
         assert_eq!(a.call(Method::GET, &format!("/tasks{query}"), None).await.0, 400, "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_page_says_whether_there_is_more() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    for n in 0..3 {
+        a.make_task(json!({"title": n.to_string()})).await;
+    }
+    for (query, count, has_more) in [
+        ("", 3, false),
+        ("?limit=3", 3, false),
+        ("?limit=2", 2, true),
+        ("?limit=2&offset=1", 2, false),
+        ("?limit=2&offset=2", 1, false),
+        ("?offset=3", 0, false),
+        ("?limit=0", 0, true),
+    ] {
+        let page = a.get(&format!("/tasks{query}")).await;
+        assert_eq!((&page["count"], &page["has_more"]), (&json!(count), &json!(has_more)), "{query}");
+    }
+}
+
+/// Such a page used to look like the last one.
+#[tokio::test]
+async fn a_page_that_ends_early_for_its_size_says_so_and_the_next_one_goes_on() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    let payload = json!({"x": "x".repeat(250 * 1024)});
+    for n in 0..80 {
+        a.make_task(json!({"title": n.to_string(), "payload": payload})).await;
+    }
+    let mut titles = Vec::new();
+    loop {
+        let page = a.get(&format!("/tasks?sort_dir=asc&offset={}", titles.len())).await;
+        let tasks = page["tasks"].as_array().expect("tasks");
+        titles.extend(tasks.iter().map(|task| task["title"].as_str().expect("a title").to_owned()));
+        assert!(!tasks.is_empty() && tasks.len() < 80, "{} tasks", tasks.len());
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(titles, Vec::from_iter((0..80).map(|n: usize| n.to_string())));
 }
 
 #[tokio::test]
@@ -329,7 +376,8 @@ async fn callers_that_dawdle_are_sent_away() {
 async fn a_body_that_breaks_off_changes_nothing() {
     let hub = TestHub::start().await;
     let mut stream = TcpStream::connect(hub.hub.local_addr()).await.expect("a connection");
-    let request = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 100\r\n\r\n{\"title\":\"t\"}";
+    let request = "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 100\r\n\r\n\
+        {\"title\":\"t\"}";
     stream.write_all(request.as_bytes()).await.expect("sent");
     drop(stream);
     let a = hub.caller("a");

@@ -1,14 +1,16 @@
 //! Starting, restarting and ending a hub.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, SystemTime};
 
 use hub::{Error, Hub, HubConfig};
 use hyperdht::{AnnounceOptions, Dht};
 use reqwest::Method;
 use secret_stream::KeyPair;
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::support::{Caller, TestHub, start_in};
+use crate::support::{Caller, PATIENCE, TestHub, edit_database, rfc3339, start_in};
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_ends_what_ran_out() {
@@ -33,6 +35,52 @@ async fn a_restart_keeps_everything_and_ends_what_ran_out() {
     // Numbers are not used twice.
     assert_eq!(a.make_task(json!({"title": "next"})).await, long + 1);
     hub.hub.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_offer_that_expired_while_no_hub_was_running_has_been_ended_by_the_first_answer() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    let in_an_hour = rfc3339(SystemTime::now() + Duration::from_secs(3600));
+    for title in ["expired", "open"] {
+        let payload = json!({ "expires_at": in_an_hour });
+        a.make_task(json!({ "title": title, "type": "file_offer", "payload": payload })).await;
+    }
+    let TestHub { hub, dir } = hub;
+    hub.shutdown().await;
+    // As if the first had been made yesterday.
+    let a_day_older = "UPDATE tasks SET created_at = created_at - 86400000, \
+         updated_at = updated_at - 86400000, due = due - 86400000, payload = json_object('expires_at', '2000-01-01T00:00:00Z') \
+         WHERE title = 'expired'";
+    edit_database(dir.path(), a_day_older).await;
+    let hub = start_in(dir.path(), 0).await;
+    let a = Caller::new(hub.local_addr(), "a");
+    assert_eq!(a.get("/tasks?status=cancelled").await["tasks"][0]["title"], "expired");
+    assert_eq!(a.get("/tasks?status=pending").await["tasks"][0]["title"], "open");
+    hub.shutdown().await;
+}
+
+/// The writer used to find such a row, to see nothing to do, and to look again for ever.
+#[tokio::test]
+async fn a_row_with_a_lease_that_is_not_in_progress_holds_nothing_up() {
+    let hub = TestHub::start().await;
+    let (a, b) = (hub.caller("a"), hub.caller("b"));
+    for title in ["ended", "pending"] {
+        let id = a.make_task(json!({ "title": title })).await;
+        b.post(&format!("/tasks/{id}/claim"), json!({})).await;
+    }
+    let TestHub { hub, dir } = hub;
+    hub.shutdown().await;
+    let contradictory = "UPDATE tasks SET lease_expires = 1; \
+         UPDATE tasks SET due = 1; \
+         UPDATE tasks SET status = 'completed' WHERE title = 'ended'; \
+         UPDATE tasks SET status = 'pending' WHERE title = 'pending'";
+    edit_database(dir.path(), contradictory).await;
+    let hub = timeout(PATIENCE, start_in(dir.path(), 0)).await.expect("a hub in time");
+    let a = Caller::new(hub.local_addr(), "a");
+    assert_eq!(a.get("/tasks?status=completed").await["tasks"][0]["title"], "ended");
+    assert_eq!(a.get("/tasks?status=pending").await["tasks"][0]["title"], "pending");
+    hub.shutdown().await;
 }
 
 #[tokio::test]

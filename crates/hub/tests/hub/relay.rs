@@ -1,11 +1,13 @@
 //! The relay beside the hub, and whom it serves.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hub::{Hub, HubConfig, RelayAccess};
 use hyperdht::Dht;
-use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, ServerOptions};
+use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, Server, ServerOptions};
 use reqwest::Method;
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::{Value, json};
@@ -37,14 +39,17 @@ async fn dial(hub: &Hub, relay: PublicKey, keys: &KeyPair) -> Result<ConnectionP
     let connecting = client.connect(server.public_key(), options);
     let result = tokio::select! {
         result = connecting => result.map(|connection| connection.path()),
-        // Held until the client has come to its end.
-        () = async { while let Some(_connection) = server.accept().await { std::future::pending::<()>().await } } => {
-            unreachable!("the server goes on")
-        }
+        never = hold_one(&mut server) => match never {},
     };
     home.destroy().await;
     client.destroy().await;
     result
+}
+
+/// Holds the connection that comes, until this is dropped.
+async fn hold_one(server: &mut Server) -> Infallible {
+    let _connection = server.accept().await;
+    pending().await
 }
 
 fn p2p(keys: &KeyPair) -> Value {

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hub::{Hub, HubConfig};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -44,6 +48,19 @@ impl TestHub {
 pub(crate) async fn start_in(dir: &Path, port: u16) -> Hub {
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
     Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }).await.expect("a hub")
+}
+
+/// A time as offers carry it.
+pub(crate) fn rfc3339(at: SystemTime) -> String {
+    OffsetDateTime::from(at).format(&Rfc3339).expect("a time")
+}
+
+/// Has statements run on the database of a hub that has ended.
+pub(crate) async fn edit_database(dir: &Path, statements: &'static str) {
+    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
+    let mut connection = options.connect().await.expect("opened");
+    sqlx::raw_sql(statements).execute(&mut connection).await.expect("run");
+    connection.close().await.expect("closed");
 }
 
 /// Somebody who speaks HTTP to a hub.

@@ -34,7 +34,7 @@ const UNANNOUNCE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The nodes that relay to a server now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Relays {
+pub(crate) struct Relays {
     pub relays: Vec<RelayInfo>,
     /// What clients are told to ask first: our own public address if we have one, then the
     /// relays, at most three in all.
@@ -43,7 +43,7 @@ pub struct Relays {
 
 /// What an announcer is told. The answer comes when the records are taken back.
 #[derive(Debug)]
-pub enum Order {
+pub(crate) enum Order {
     Refresh,
     Suspend(oneshot::Sender<()>),
     Resume,
@@ -51,7 +51,7 @@ pub enum Order {
 }
 
 /// Announces one server for as long as it lives.
-pub struct Announcer {
+pub(crate) struct Announcer {
     handle: Handle,
     keys: KeyPair,
     target: Id,
@@ -63,13 +63,13 @@ pub struct Announcer {
 }
 
 impl Announcer {
-    pub fn new(handle: Handle, keys: KeyPair, target: Id, relays: watch::Sender<Relays>) -> Self {
+    pub(crate) fn new(handle: Handle, keys: KeyPair, target: Id, relays: watch::Sender<Relays>) -> Self {
         Self { handle, keys, target, relays, holders: HashSet::new(), closest: Vec::new() }
     }
 
     /// Runs until [`Order::Close`], or until nobody is left to give orders. `announced` is told
     /// of the end of the first attempt.
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>, announced: oneshot::Sender<()>) {
+    pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>, announced: oneshot::Sender<()>) {
         let mut announced = Some(announced);
         loop {
             let order = tokio::select! {

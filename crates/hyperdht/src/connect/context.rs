@@ -64,13 +64,13 @@ impl Default for Shared {
 
 impl Shared {
     /// Closes all servers: their announces are taken back.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let servers = self.servers();
         join_all(servers.iter().map(Control::close)).await;
     }
 
     /// Makes all servers take their announces back and answer nobody, and ends all connections.
-    pub async fn suspend(&self) {
+    pub(crate) async fn suspend(&self) {
         let servers = self.servers();
         join_all(servers.iter().map(Control::suspend)).await;
         for stream in lock(&self.streams).drain(..) {
@@ -79,18 +79,18 @@ impl Shared {
     }
 
     /// Lets all servers be found again.
-    pub async fn resume(&self) {
+    pub(crate) async fn resume(&self) {
         let servers = self.servers();
         join_all(servers.iter().map(Control::resume)).await;
     }
 
-    pub fn add(&self, server: Control) {
+    pub(crate) fn add(&self, server: Control) {
         let mut servers = lock(&self.servers);
         servers.retain(|server| !server.is_closed());
         servers.push(server);
     }
 
-    pub fn add_stream(&self, stream: udx::StreamHandle) {
+    pub(crate) fn add_stream(&self, stream: udx::StreamHandle) {
         let mut streams = lock(&self.streams);
         streams.retain(|stream| stream.closed().now_or_never().is_none());
         streams.push(stream);
@@ -100,11 +100,11 @@ impl Shared {
         lock(&self.servers).clone()
     }
 
-    pub fn known_relays(&self, peer: &PublicKey) -> Vec<SocketAddrV4> {
+    pub(crate) fn known_relays(&self, peer: &PublicKey) -> Vec<SocketAddrV4> {
         lock(&self.relays).get(Instant::now(), peer).cloned().unwrap_or_default()
     }
 
-    pub fn remember_relays(&self, peer: PublicKey, relays: Vec<SocketAddrV4>) {
+    pub(crate) fn remember_relays(&self, peer: PublicKey, relays: Vec<SocketAddrV4>) {
         lock(&self.relays).insert(Instant::now(), peer, relays);
     }
 }

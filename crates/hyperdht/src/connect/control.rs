@@ -10,7 +10,7 @@ const MAX_QUEUED_ORDERS: usize = 4;
 
 /// Controls a server. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Control {
+pub(crate) struct Control {
     orders: mpsc::Sender<Order>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -18,35 +18,35 @@ pub struct Control {
 
 impl Control {
     /// The control of a server whose task gets these orders.
-    pub fn new() -> (Self, mpsc::Receiver<Order>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Order>) {
         let (orders, server_orders) = mpsc::channel(MAX_QUEUED_ORDERS);
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         (Self { orders, closing, closed }, server_orders)
     }
 
     /// Cancelled once the server is to end.
-    pub fn closing(&self) -> CancellationToken {
+    pub(crate) fn closing(&self) -> CancellationToken {
         self.closing.clone()
     }
 
     /// For the server's task: it has ended when this is dropped.
-    pub fn running(&self) -> DropGuard {
+    pub(crate) fn running(&self) -> DropGuard {
         self.closed.clone().drop_guard()
     }
 
     /// Announces the server again now.
-    pub async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         let _ = self.orders.send(Order::Refresh).await;
     }
 
     /// Takes the announces back and ends the server.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.closed.cancelled().await;
     }
 
     /// Takes the announces back; those who ask meet silence.
-    pub async fn suspend(&self) {
+    pub(crate) async fn suspend(&self) {
         let (done, suspended) = oneshot::channel();
         if self.orders.send(Order::Suspend(done)).await.is_ok() {
             let _ = suspended.await;
@@ -54,12 +54,12 @@ impl Control {
     }
 
     /// Ends the suspension.
-    pub async fn resume(&self) {
+    pub(crate) async fn resume(&self) {
         let _ = self.orders.send(Order::Resume).await;
     }
 
     /// Whether the server has ended.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
     }
 }

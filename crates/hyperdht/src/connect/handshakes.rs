@@ -20,11 +20,11 @@ const MAX_WAITERS: usize = 16;
 
 /// How long a handshake that ended is remembered (hyperdht/lib/server.js HANDSHAKE_CLEAR_WAIT),
 /// so that retries on their way get the old answer and start nothing.
-pub const CLEAR_WAIT: Duration = Duration::from_secs(10);
+pub(super) const CLEAR_WAIT: Duration = Duration::from_secs(10);
 
 /// Names a handshake of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HandshakeId {
+pub(super) struct HandshakeId {
     /// The lowest free number; it goes over the wire.
     pub index: usize,
     /// Tells it from earlier handshakes of the same number.
@@ -33,7 +33,7 @@ pub struct HandshakeId {
 
 /// What is known of a first message.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrival<W, A> {
+pub(super) enum Arrival<W, A> {
     /// Nothing. If it can be read, [`Handshakes::insert`] it.
     New(W),
     /// It was answered before: answer the same again.
@@ -44,7 +44,7 @@ pub enum Arrival<W, A> {
 
 /// A handshake that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inserted {
+pub(super) struct Inserted {
     pub id: HandshakeId,
     /// The one that made room and is forgotten. Whoever floods a server shortens the time that
     /// others have to complete a handshake, and does not keep them out.
@@ -55,7 +55,7 @@ pub struct Inserted {
 /// answers (`A`). Copies of a message, be they retries or sent through several nodes, are one
 /// handshake.
 #[derive(Debug)]
-pub struct Handshakes<W, A> {
+pub(super) struct Handshakes<W, A> {
     slots: Vec<Option<HandshakeEntry<W, A>>>,
     by_message: HashMap<[u8; 32], usize>,
     per_host: HashMap<Ipv4Addr, usize>,
@@ -87,7 +87,7 @@ impl<W: PartialEq, A: Clone> Default for Handshakes<W, A> {
 }
 
 impl<W: PartialEq, A: Clone> Handshakes<W, A> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
             by_message: HashMap::new(),
@@ -98,12 +98,12 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     }
 
     /// Forgets all. What is said later of one of them means none of those to come.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self { serial: self.serial, ..Self::new() };
     }
 
     /// A first message, and who waits for its answer.
-    pub fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W, A> {
+    pub(super) fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W, A> {
         self.forget(now);
         let known = self.by_message.get(&hash(&[message]));
         match known.and_then(|index| self.slots.get_mut(*index)?.as_mut()) {
@@ -115,7 +115,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     /// Adds the handshake of a new message, from a client said to be at `host`. Tell by
     /// [`Handshakes::answer`] and [`Handshakes::end`] what becomes of it. `None` if the host
     /// has too many.
-    pub fn insert(&mut self, message: &[u8], host: Ipv4Addr, waiter: W) -> Option<Inserted> {
+    pub(super) fn insert(&mut self, message: &[u8], host: Ipv4Addr, waiter: W) -> Option<Inserted> {
         let held = self.per_host.get(&host).copied().unwrap_or(0);
         if held >= MAX_PER_HOST && !is_private(host) {
             return None;
@@ -136,7 +136,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     }
 
     /// Decides an undecided handshake: an answer, or silence for good. Who waited for it.
-    pub fn answer(&mut self, id: HandshakeId, answer: Option<A>) -> Vec<W> {
+    pub(super) fn answer(&mut self, id: HandshakeId, answer: Option<A>) -> Vec<W> {
         let Some(slot) = self.get_mut(id) else { return Vec::new() };
         if !matches!(slot.state, HandshakeState::Undecided(_)) {
             return Vec::new();
@@ -150,7 +150,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     }
 
     /// The handshake has ended, well or not, and is forgotten after [`CLEAR_WAIT`].
-    pub fn end(&mut self, now: Instant, id: HandshakeId) {
+    pub(super) fn end(&mut self, now: Instant, id: HandshakeId) {
         if let Some(slot) = self.get_mut(id)
             && !slot.ended
         {
@@ -160,7 +160,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
     }
 
     /// The handshake of a number, while it is not forgotten.
-    pub fn by_index(&self, index: usize) -> Option<HandshakeId> {
+    pub(super) fn by_index(&self, index: usize) -> Option<HandshakeId> {
         let slot = self.slots.get(index)?.as_ref()?;
         Some(HandshakeId { index, serial: slot.serial })
     }

@@ -31,7 +31,7 @@ use crate::rpc::{self, Via};
 const FIREWALL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client whose first message has been read.
-pub struct IncomingClient {
+pub(super) struct IncomingClient {
     request: rpc::Incoming,
     client: SocketAddrV4,
     /// The client asked us itself.
@@ -52,7 +52,7 @@ enum Admission {
 }
 
 impl IncomingClient {
-    pub fn new(
+    pub(super) fn new(
         request: rpc::Incoming,
         client: SocketAddrV4,
         direct: bool,
@@ -64,7 +64,7 @@ impl IncomingClient {
 
     /// Goes all the way, as the handshake `id` of a server that these nodes relay to.
     /// `punches`: the client's requests to punch.
-    pub async fn serve(
+    pub(super) async fn serve(
         self,
         service: Service,
         id: HandshakeId,

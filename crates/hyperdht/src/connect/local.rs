@@ -23,7 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Which of this host's addresses were reached by a byte sent to them: some interfaces of
 /// virtual machines and VPNs swallow what is sent to themselves, and no peer gets through.
 #[derive(Debug, Default)]
-pub struct LocalAddresses {
+pub(crate) struct LocalAddresses {
     proven: Mutex<HashMap<Ipv4Addr, Proof>>,
 }
 
@@ -36,7 +36,7 @@ enum Proof {
 impl LocalAddresses {
     /// The proven addresses of a socket bound to `bound`, with its port. Addresses not tried
     /// before are tried first, for half a second at most.
-    pub async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
+    pub(crate) async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
         let all = local_addresses(bound);
         let proofs = join_all(all.iter().map(|address| self.is_proven(*address.ip()))).await;
         all.into_iter().zip(proofs).filter_map(|(address, proven)| proven.then_some(address)).collect()
@@ -63,7 +63,7 @@ impl LocalAddresses {
 }
 
 /// The answer of the first peer that is found at one of the addresses.
-pub async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
+pub(super) async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
     let mut pings: FuturesUnordered<_> = candidates.iter().map(|to| handle.ping(*to)).collect();
     while let Some(answer) = pings.next().await {
         if answer.is_ok() {

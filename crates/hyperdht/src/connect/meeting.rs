@@ -41,7 +41,7 @@ const HEAD_START: Duration = Duration::from_millis(500);
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 
 /// A client whose answer is made, and can leave.
-pub struct AnsweredClient {
+pub(super) struct AnsweredClient {
     pub meeting: Meeting,
     pub stream: udx::Stream,
     pub result: HandshakeResult,
@@ -61,7 +61,12 @@ pub struct AnsweredClient {
 impl AnsweredClient {
     /// Lets the answer leave, connects the stream by the first way that opens, and hands it over.
     /// `punches`: the client's requests to punch.
-    pub async fn connect(self, service: Service, id: HandshakeId, punches: mpsc::Receiver<PunchRequest>) {
+    pub(super) async fn connect(
+        self,
+        service: Service,
+        id: HandshakeId,
+        punches: mpsc::Receiver<PunchRequest>,
+    ) {
         let Self { meeting, stream, result, answer, client, at_once, punch_through, agreement, began } = self;
         let (meeting, options) = (Arc::new(meeting), &service.options);
         let relay_keys = options.relay_keys.as_ref().unwrap_or(&service.keys);
@@ -106,7 +111,7 @@ impl AnsweredClient {
 }
 
 /// The ways to a client that was answered.
-pub struct Meeting {
+pub(super) struct Meeting {
     pub context: Context,
     pub route: Route,
     /// Where the client may be in our network.

@@ -6,7 +6,7 @@ use crate::encoding::{Malformed, Reader, Writer};
 
 /// The step a message is at on its way between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// From the client, to a node or to the server itself.
     FromClient,
     /// From the server, to the node the client asked.
@@ -47,7 +47,7 @@ const RELAY_ADDRESS: u64 = 2;
 
 /// The value of a PEER_HANDSHAKE request or reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
+pub(crate) struct Handshake {
     pub mode: Mode,
     /// A Noise message.
     pub noise: Vec<u8>,
@@ -60,11 +60,11 @@ pub struct Handshake {
 
 impl Handshake {
     /// A message of no addresses.
-    pub fn new(mode: Mode, noise: Vec<u8>) -> Self {
+    pub(crate) fn new(mode: Mode, noise: Vec<u8>) -> Self {
         Self { mode, noise, peer_address: None, relay_address: None }
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let peer = self.peer_address.map_or(0, |_| PEER_ADDRESS);
         let relay = self.relay_address.map_or(0, |_| RELAY_ADDRESS);
         let mut w = Writer::new();
@@ -75,7 +75,7 @@ impl Handshake {
         w.finish()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let flags = r.uint()?;
         Ok(Self {
@@ -89,7 +89,7 @@ impl Handshake {
 
 /// The value of a PEER_HOLEPUNCH request or reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holepunch {
+pub(crate) struct Holepunch {
     pub mode: Mode,
     /// The number the server gave the handshake; 0 in what it sends.
     pub id: u64,
@@ -100,7 +100,7 @@ pub struct Holepunch {
 }
 
 impl Holepunch {
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.uint(self.peer_address.map_or(0, |_| PEER_ADDRESS)).uint(self.mode.to_uint());
         w.uint(self.id).buffer(&self.payload);
@@ -110,7 +110,7 @@ impl Holepunch {
         w.finish()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let flags = r.uint()?;
         Ok(Self {

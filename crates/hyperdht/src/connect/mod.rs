@@ -14,12 +14,12 @@
 //! - `route`: the first way that opens connects a stream; `race`: those under way, a relay among them
 //! - `connection`, `path`, `error`: what comes of it
 
-pub mod error;
-pub mod message;
-pub mod noise;
+mod error;
+pub(crate) mod message;
+mod noise;
 pub mod payload;
-pub mod peer_address;
-pub mod punch;
+pub(crate) mod peer_address;
+pub(crate) mod punch;
 
 pub(crate) mod announcer;
 pub(crate) mod client;

@@ -12,7 +12,7 @@ const PEER_HOLEPUNCH: u8 = 1;
 
 /// Why a handshake message was refused. Nobody is told.
 #[derive(Debug, thiserror::Error)]
-pub enum NoiseError {
+pub(super) enum NoiseError {
     #[error(transparent)]
     Handshake(#[from] secret_stream::Error),
     #[error(transparent)]
@@ -20,7 +20,7 @@ pub enum NoiseError {
 }
 
 /// The client's side: one message, sent to as many nodes as it takes.
-pub struct Initiator {
+pub(super) struct Initiator {
     keys: KeyPair,
     ephemeral: KeyPair,
     remote: PublicKey,
@@ -30,7 +30,7 @@ pub struct Initiator {
 
 impl Initiator {
     /// Fails if `remote` is no point of the curve's prime-order subgroup.
-    pub fn new(keys: KeyPair, remote: PublicKey, payload: &NoisePayload) -> Result<Self, NoiseError> {
+    pub(super) fn new(keys: KeyPair, remote: PublicKey, payload: &NoisePayload) -> Result<Self, NoiseError> {
         Self::with_ephemeral(keys, remote, payload, KeyPair::generate())
     }
 
@@ -46,13 +46,13 @@ impl Initiator {
     }
 
     /// The first message of the handshake.
-    pub fn message(&self) -> &[u8] {
+    pub(super) fn message(&self) -> &[u8] {
         &self.message
     }
 
     /// Reads the server's answer. One that fails changes nothing: what a node between made up
     /// does not keep the real answer out.
-    pub fn finish(&self, answer: &[u8]) -> Result<(NoisePayload, HandshakeResult), NoiseError> {
+    pub(super) fn finish(&self, answer: &[u8]) -> Result<(NoisePayload, HandshakeResult), NoiseError> {
         let (mut handshake, _) = self.start()?;
         let payload = NoisePayload::decode(&handshake.read(answer)?)?;
         Ok((payload, finished(&handshake)?))
@@ -68,7 +68,7 @@ impl Initiator {
 }
 
 /// The server's side, after the client's message.
-pub struct Responder {
+pub(super) struct Responder {
     handshake: secret_stream::Handshake,
     remote: PublicKey,
 }
@@ -76,7 +76,7 @@ pub struct Responder {
 impl Responder {
     /// Reads a client's message. It may be a replay: who sent it is proven only once the
     /// client's header has come on the stream.
-    pub fn receive(keys: KeyPair, message: &[u8]) -> Result<(Self, NoisePayload), NoiseError> {
+    pub(super) fn receive(keys: KeyPair, message: &[u8]) -> Result<(Self, NoisePayload), NoiseError> {
         let mut handshake = secret_stream::Handshake::responder_ik(keys, &prologue());
         let payload = NoisePayload::decode(&handshake.read(message)?)?;
         let remote = *handshake.remote_public_key().ok_or(secret_stream::Error::HandshakeOutOfTurn)?;
@@ -84,12 +84,12 @@ impl Responder {
     }
 
     /// The key the client claims.
-    pub fn remote_public_key(&self) -> PublicKey {
+    pub(super) fn remote_public_key(&self) -> PublicKey {
         self.remote
     }
 
     /// The answer, and what both sides know with it.
-    pub fn answer(mut self, payload: &NoisePayload) -> Result<(Vec<u8>, HandshakeResult), NoiseError> {
+    pub(super) fn answer(mut self, payload: &NoisePayload) -> Result<(Vec<u8>, HandshakeResult), NoiseError> {
         let answer = self.handshake.write(&payload.encode())?;
         let result = finished(&self.handshake)?;
         Ok((answer, result))
@@ -102,7 +102,7 @@ impl Responder {
 }
 
 /// The key that both sides encrypt the rounds of hole punching with.
-pub fn holepunch_secret(result: &HandshakeResult) -> [u8; 32] {
+pub(super) fn holepunch_secret(result: &HandshakeResult) -> [u8; 32] {
     keyed_hash(&result.hash, &[&namespace(NAMESPACE, PEER_HOLEPUNCH)])
 }
 

@@ -72,6 +72,7 @@ pub struct RelayInfo {
 pub struct HolepunchInfo {
     /// Names this handshake in PEER_HOLEPUNCH messages.
     pub id: u64,
+    /// The nodes that the server is announced at.
     pub relays: Vec<RelayInfo>,
 }
 
@@ -82,13 +83,16 @@ pub struct UdxInfo {
     pub reusable_socket: bool,
     /// The stream's id on that peer.
     pub id: u32,
+    /// The first sequence number it sends; always 0.
     pub seq: u64,
 }
 
 /// A third party to relay the stream itself, named by the peer that trusts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayThrough {
+    /// The relay's key.
     pub public_key: [u8; 32],
+    /// What both peers show the relay to be paired.
     pub token: [u8; 32],
 }
 
@@ -97,18 +101,23 @@ pub struct RelayThrough {
 /// Of another [`version`](Self::version) nothing but that number is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoisePayload {
+    /// Version of the handshake; ours is 1.
     pub version: u64,
     /// One of [`error`]; more than 252 can't be sent.
     pub error: u64,
+    /// What the peer knows of its NAT.
     pub firewall: Firewall,
+    /// How to punch to it, if it is a server behind a NAT.
     pub holepunch: Option<HolepunchInfo>,
     /// Where the peer may be reached: its public address if it knows it, then its local ones.
     pub addresses4: Vec<SocketAddrV4>,
     /// Read and never used, as in JavaScript.
     pub addresses6: Vec<SocketAddrV6>,
+    /// Its stream; without one it does not connect.
     pub udx: Option<UdxInfo>,
     /// Version of the encrypted stream; its absence says nothing in practice.
     pub secret_stream: Option<u64>,
+    /// The relay it trusts.
     pub relay_through: Option<RelayThrough>,
     /// The nodes to ask first when connecting again.
     pub relay_addresses: Option<Vec<SocketAddrV4>>,

@@ -11,7 +11,9 @@ use crate::encoding::{Malformed, Reader, Writer};
 /// A peer's public key and the nodes to ask for it first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerAddress {
+    /// Who the peer is.
     pub public_key: PublicKey,
+    /// Nodes to ask first.
     pub relay_addresses: Vec<SocketAddrV4>,
 }
 
@@ -31,6 +33,9 @@ impl PeerAddress {
     }
 
     /// Reads a bare key of 32 bytes, or a key with flags behind it.
+    ///
+    /// # Errors
+    /// [`Malformed`], if there are fewer bytes than that.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let public_key = r.fixed()?;

@@ -12,7 +12,7 @@ const MAX_LOCAL_CANDIDATES: usize = 4;
 
 /// How the server's answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub(super) struct Answered {
     /// The node that was asked.
     pub node: SocketAddrV4,
     /// The server as that node sees it; `None` if the node is the server.
@@ -23,7 +23,7 @@ pub struct Answered {
 
 /// What a client knows of itself.
 #[derive(Clone, Debug)]
-pub struct Own {
+pub(super) struct Own {
     /// It said that anybody reaches it.
     pub open: bool,
     /// Where it is reached in its own network; `None` if it does not go that way.
@@ -32,7 +32,7 @@ pub struct Own {
 
 /// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub(super) enum Plan {
     /// To the address of the node that was asked, by the same socket: it is the server.
     Direct(SocketAddrV4),
     /// To a server that anybody reaches.
@@ -46,7 +46,7 @@ pub enum Plan {
 }
 
 /// How to reach the server that answered.
-pub fn client_plan(answered: &Answered, payload: &NoisePayload, own: &Own) -> Plan {
+pub(super) fn client_plan(answered: &Answered, payload: &NoisePayload, own: &Own) -> Plan {
     let Some(server) = answered.server.filter(|server| *server != answered.node) else {
         return Plan::Direct(answered.node);
     };
@@ -74,14 +74,14 @@ pub fn client_plan(answered: &Answered, payload: &NoisePayload, own: &Own) -> Pl
 /// Whether `address` is one of the node that saw it, and means nothing to a peer that the same
 /// node saw at `peer`: as where a private network is run by one of its hosts, and one peer is
 /// on that host.
-pub fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
+pub(super) fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
     address.is_loopback() && !peer.is_loopback()
 }
 
 /// Where the peer may be in our network, the likeliest first: nowhere, unless a node sees both
 /// of us (`our_ip`, `their_ip`) behind one address, or both in its own network. `ours` and
 /// `theirs` are what each says of itself. Loopback counts only if that is where both are seen.
-pub fn local_candidates(
+pub(super) fn local_candidates(
     ours: &[SocketAddrV4],
     our_ip: Ipv4Addr,
     theirs: &[SocketAddrV4],

@@ -13,7 +13,7 @@ const MAX_ADDRESSES: usize = 16;
 
 /// The message of one round, from client to server or back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HolepunchPayload {
+pub(crate) struct HolepunchPayload {
     /// One of [`error`].
     pub error: u64,
     pub firewall: Firewall,
@@ -40,11 +40,11 @@ const REMOTE_TOKEN: u64 = 32;
 
 impl HolepunchPayload {
     /// Says that the sender will not punch.
-    pub fn abort(round: u64) -> Self {
+    pub(crate) fn abort(round: u64) -> Self {
         Self { error: error::ABORTED, round, ..Self::default() }
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let flag = |present: bool, flag: u64| if present { flag } else { 0 };
         let flags = flag(self.connected, CONNECTED)
             | flag(self.punching, PUNCHING)
@@ -66,7 +66,7 @@ impl HolepunchPayload {
         w.finish()
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let flags = r.uint()?;
         let has = |flag| flags & flag != 0;
@@ -94,7 +94,7 @@ const NONCE_SIZE: usize = 24;
 const TAG_SIZE: usize = 16;
 
 /// Encrypts and decrypts the rounds of one handshake.
-pub struct SecurePayload {
+pub(crate) struct SecurePayload {
     shared_secret: [u8; 32],
     local_secret: [u8; 32],
 }
@@ -102,19 +102,19 @@ pub struct SecurePayload {
 impl SecurePayload {
     /// `holepunch_secret` is the key both sides have from the Noise handshake; `local_secret`
     /// is fresh randomness.
-    pub fn new(holepunch_secret: [u8; 32], local_secret: [u8; 32]) -> Self {
+    pub(crate) fn new(holepunch_secret: [u8; 32], local_secret: [u8; 32]) -> Self {
         Self { shared_secret: holepunch_secret, local_secret }
     }
 
     /// The box of a payload: the nonce, which must be fresh randomness, then the ciphertext.
-    pub fn seal(&self, payload: &HolepunchPayload, nonce: [u8; NONCE_SIZE]) -> Vec<u8> {
+    pub(crate) fn seal(&self, payload: &HolepunchPayload, nonce: [u8; NONCE_SIZE]) -> Vec<u8> {
         let mut sealed = nonce.to_vec();
         sealed.extend(secretbox::seal(&self.shared_secret, &nonce, &payload.encode()));
         sealed
     }
 
     /// What a box holds; nothing if it was not made with the shared key.
-    pub fn open(&self, sealed: &[u8]) -> Option<HolepunchPayload> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Option<HolepunchPayload> {
         if sealed.len() <= NONCE_SIZE + TAG_SIZE {
             return None;
         }
@@ -124,7 +124,7 @@ impl SecurePayload {
     }
 
     /// What a peer at `host` must send back to prove that it is there. The port is not covered.
-    pub fn token(&self, host: Ipv4Addr) -> [u8; 32] {
+    pub(crate) fn token(&self, host: Ipv4Addr) -> [u8; 32] {
         keyed_hash(&self.local_secret, &[host.to_string().as_bytes()])
     }
 }

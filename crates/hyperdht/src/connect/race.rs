@@ -28,7 +28,7 @@ const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What is under way to connect a stream.
-pub struct Race {
+pub(super) struct Race {
     finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
     relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
     /// When the relay is asked at the latest.
@@ -37,7 +37,7 @@ pub struct Race {
 
 /// A relay that both peers know of, and our side in the pair there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agreement {
+pub(super) struct Agreement {
     pub relay: PublicKey,
     pub token: [u8; 32],
     pub is_initiator: bool,
@@ -45,7 +45,7 @@ pub struct Agreement {
 
 impl Agreement {
     /// The relay that two peers go through if they have to: the server's, if it named one.
-    pub fn new(
+    pub(super) fn new(
         server: Option<RelayThrough>,
         client: Option<RelayThrough>,
         we_are_server: bool,
@@ -56,15 +56,15 @@ impl Agreement {
     }
 
     /// What the relay is told of our stream of this id.
-    pub fn pair(&self, stream: u32) -> Pair {
+    pub(super) fn pair(&self, stream: u32) -> Pair {
         Pair { is_initiator: self.is_initiator, token: self.token, stream }
     }
 }
 
 impl Race {
-    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none. `relaying` asks
-    /// a relay, if there is one.
-    pub fn new(
+    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none.
+    /// `relaying` asks a relay, if there is one.
+    pub(super) fn new(
         finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
         relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
     ) -> Self {
@@ -73,7 +73,7 @@ impl Race {
     }
 
     /// A race that a direct way has won already: the relay helps where nothing comes by it.
-    pub fn won(relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>) -> Self {
+    pub(super) fn won(relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>) -> Self {
         Self { finding: None, relaying, relay_from: Instant::now() + HEAD_START }
     }
 
@@ -81,7 +81,7 @@ impl Race {
     ///
     /// # Errors
     /// Why the direct ways failed, once the relay has failed too.
-    pub async fn first(&mut self, route: &Route) -> Result<Option<RelayLink>, ConnectError> {
+    pub(super) async fn first(&mut self, route: &Route) -> Result<Option<RelayLink>, ConnectError> {
         let mut failure = None;
         loop {
             if self.finding.is_none() && self.relaying.is_none() && !route.is_direct() {
@@ -114,7 +114,7 @@ impl Race {
 
     /// Watches over a direct way that was taken on the peer's word that it is open: the relay takes its
     /// place if nothing comes by it.
-    pub async fn watch(self, route: Route) {
+    pub(super) async fn watch(self, route: Route) {
         let Some(relaying) = self.relaying else { return };
         let relayed = async {
             sleep_until(self.relay_from).await;
@@ -136,7 +136,7 @@ impl Race {
     }
 
     /// Goes on looking for a direct way, until there is one or the stream is closed.
-    pub async fn go_on(self, route: Route) {
+    pub(super) async fn go_on(self, route: Route) {
         let Some(finding) = self.finding else { return };
         tokio::select! {
             biased;
@@ -148,7 +148,7 @@ impl Race {
 }
 
 /// Keeps a relayed stream connected for as long as it needs the relay.
-pub async fn keep(mut link: RelayLink, route: Route) {
+pub(super) async fn keep(mut link: RelayLink, route: Route) {
     let stream = route.stream();
     tokio::select! {
         _ = stream.closed() => return,

@@ -16,7 +16,7 @@ use super::path::ConnectionPath;
 /// through it, and moves to the direct way when that opens. It may also be taken in the place of a
 /// direct way by which nothing came.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     hook: Hook,
     stream: StreamHandle,
 }
@@ -24,7 +24,7 @@ pub struct Route {
 /// The part of a [`Route`] that judges packets which come on another socket than the stream's
 /// own. It is made before the stream.
 #[derive(Clone, Debug)]
-pub struct Hook(Arc<HookShared>);
+pub(crate) struct Hook(Arc<HookShared>);
 
 #[derive(Debug)]
 struct HookShared {
@@ -47,19 +47,19 @@ enum RouteState {
 
 /// Where a packet came from, and on which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
+pub(crate) struct Sender {
     pub socket: SocketId,
     pub address: SocketAddr,
 }
 
 impl Hook {
     /// A hook that knows no stream id of the peer yet.
-    pub fn early() -> Self {
+    pub(crate) fn early() -> Self {
         Self::with(RouteState::Early(None))
     }
 
     /// A hook that connects to `remote_id` at whoever sends first.
-    pub fn armed(remote_id: u32) -> Self {
+    pub(crate) fn armed(remote_id: u32) -> Self {
         Self::with(RouteState::Armed(remote_id))
     }
 
@@ -68,7 +68,7 @@ impl Hook {
     }
 
     /// The function to give to the stream.
-    pub fn firewall(&self) -> udx::Firewall {
+    pub(crate) fn firewall(&self) -> udx::Firewall {
         let hook = self.clone();
         Box::new(move |socket, address| hook.on_packet(Sender { socket, address }))
     }
@@ -102,18 +102,18 @@ impl Hook {
 
 impl Route {
     /// The route of the stream that has this hook's firewall.
-    pub fn new(hook: Hook, stream: StreamHandle) -> Self {
+    pub(crate) fn new(hook: Hook, stream: StreamHandle) -> Self {
         Self { hook, stream }
     }
 
     /// Control over the stream.
-    pub fn stream(&self) -> &StreamHandle {
+    pub(crate) fn stream(&self) -> &StreamHandle {
         &self.stream
     }
 
     /// Makes the peer's stream id known. If packets came before, who sent the first: that way
     /// is for the caller to [take](Self::take).
-    pub fn arm(&self, remote_id: u32) -> Option<Sender> {
+    pub(crate) fn arm(&self, remote_id: u32) -> Option<Sender> {
         let mut first = None;
         self.state().send_if_modified(|state| {
             let RouteState::Early(sender) = *state else { return false };
@@ -126,7 +126,7 @@ impl Route {
 
     /// Takes a direct way: connects the stream there, or moves it there from its relay. False
     /// if another direct way was taken before.
-    pub fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
+    pub(crate) fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
                 RouteState::Early(_) | RouteState::Direct { .. } => return false,
@@ -143,7 +143,7 @@ impl Route {
 
     /// Connects the stream through a relay, which calls it `relay_id` and is the peer of
     /// `neighbour`. False if the stream is connected already and its peer was heard.
-    pub fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
+    pub(crate) fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
                 RouteState::Armed(remote_id) => (remote_id, self.stream.connect_beside(neighbour, relay_id)),
@@ -166,19 +166,19 @@ impl Route {
     }
 
     /// Whether a direct way is taken.
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         matches!(*self.state().borrow(), RouteState::Direct { .. })
     }
 
     /// Waits until a direct way is taken.
-    pub async fn direct(&self) {
+    pub(crate) async fn direct(&self) {
         let mut state = self.state().subscribe();
         // The sender lives as long as this.
         let _ = state.wait_for(|state| matches!(state, RouteState::Direct { .. })).await;
     }
 
     /// How the stream runs now; `None` if it does not, or the peer came by itself.
-    pub fn path(&self) -> Option<ConnectionPath> {
+    pub(crate) fn path(&self) -> Option<ConnectionPath> {
         match *self.state().borrow() {
             RouteState::Early(_) | RouteState::Armed(_) => None,
             RouteState::Relayed { .. } => Some(ConnectionPath::Relayed),
@@ -187,12 +187,12 @@ impl Route {
     }
 
     /// The socket that the peer came on, if it came by itself.
-    pub fn came_by(&self) -> Option<SocketId> {
+    pub(crate) fn came_by(&self) -> Option<SocketId> {
         self.hook.0.came_by.get().copied()
     }
 
     /// Says which way a peer came that came by itself.
-    pub fn came_along(&self, path: ConnectionPath) {
+    pub(crate) fn came_along(&self, path: ConnectionPath) {
         self.state().send_if_modified(|state| match state {
             RouteState::Direct { path: unknown @ None, .. } => {
                 *unknown = Some(path);

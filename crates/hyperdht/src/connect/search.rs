@@ -38,7 +38,7 @@ const MAX_WAITING: usize = 64;
 const QUERY_ATTEMPTS: u32 = 4;
 
 /// A server's answer, read.
-pub struct ServerAnswer {
+pub(super) struct ServerAnswer {
     /// Where it came from.
     pub answered: Answered,
     /// The socket it came on.
@@ -52,7 +52,7 @@ pub struct ServerAnswer {
 }
 
 /// Looks for nodes that know the server, and for the server through them.
-pub struct Search<'a> {
+pub(super) struct Search<'a> {
     context: &'a Context,
     target: Id,
     initiator: &'a Initiator,
@@ -78,7 +78,7 @@ enum AskFailure {
 impl<'a> Search<'a> {
     /// A search for the server of the initiator's handshake, which begins at the nodes `hints`, or else
     /// at those known of the peer.
-    pub async fn new(
+    pub(super) async fn new(
         context: &'a Context,
         peer: &PeerAddress,
         initiator: &'a Initiator,
@@ -90,7 +90,7 @@ impl<'a> Search<'a> {
     }
 
     /// The first valid answer, and the nodes that were asked for it.
-    pub async fn run(self) -> Result<(ServerAnswer, Vec<SocketAddrV4>), ConnectError> {
+    pub(super) async fn run(self) -> Result<(ServerAnswer, Vec<SocketAddrV4>), ConnectError> {
         let mut hints: VecDeque<_> = self.hints.iter().copied().collect();
         let mut parallel = PARALLEL + usize::from(!hints.is_empty());
         let mut asking: FuturesUnordered<BoxFuture<'_, Asked>> = FuturesUnordered::new();
@@ -154,7 +154,7 @@ impl<'a> Search<'a> {
     }
 
     /// Asks the server itself, where a hole leads to it.
-    pub async fn ask_through(&self, hole: Option<&Hole>) -> Option<ServerAnswer> {
+    pub(super) async fn ask_through(&self, hole: Option<&Hole>) -> Option<ServerAnswer> {
         let hole = hole?;
         let request = self.request(hole.address()).via(hole.via());
         timeout(HOLE_PATIENCE, self.answer_to(request)).await.ok()?.ok()

@@ -12,7 +12,7 @@ use crate::rpc::Via;
 
 /// What all handshakes of a server work with.
 #[derive(Clone)]
-pub struct Service {
+pub(super) struct Service {
     pub context: Context,
     /// The server's.
     pub keys: KeyPair,
@@ -24,14 +24,14 @@ pub struct Service {
 
 impl Service {
     /// Answers the first message of a handshake, or meets it with silence.
-    pub fn decide(&self, id: HandshakeId, answer: Option<Bytes>, via: Option<Via>) {
+    pub(super) fn decide(&self, id: HandshakeId, answer: Option<Bytes>, via: Option<Via>) {
         let _ = self.decisions.send(Decision { id, answer, via });
     }
 }
 
 /// What became of a first message.
 #[derive(Debug)]
-pub struct Decision {
+pub(super) struct Decision {
     pub id: HandshakeId,
     /// The Noise message to answer with, or silence.
     pub answer: Option<Bytes>,

@@ -18,35 +18,35 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// The open holes of a node. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Holes(Arc<Mutex<HashMap<PublicKey, Weak<Hole>>>>);
+pub(crate) struct Holes(Arc<Mutex<HashMap<PublicKey, Weak<Hole>>>>);
 
 /// A socket and where it leads. It stays open for as long as this is held.
 #[derive(Debug)]
-pub struct Hole {
+pub(crate) struct Hole {
     socket: PoolSocket,
     address: SocketAddrV4,
 }
 
 impl Hole {
-    pub fn via(&self) -> Via {
+    pub(crate) fn via(&self) -> Via {
         self.socket.via()
     }
 
     /// The peer, through the hole.
-    pub fn address(&self) -> SocketAddrV4 {
+    pub(crate) fn address(&self) -> SocketAddrV4 {
         self.address
     }
 }
 
 impl Holes {
     /// The hole that leads to the peer.
-    pub fn get(&self, peer: &PublicKey) -> Option<Arc<Hole>> {
+    pub(crate) fn get(&self, peer: &PublicKey) -> Option<Arc<Hole>> {
         lock(&self.0).get(peer)?.upgrade()
     }
 
     /// Keeps the hole that a stream runs through: a new one, which was punched with `socket`, or the one of
     /// `via`, which is used again.
-    pub fn keep(&self, peer: PublicKey, socket: Option<PoolSocket>, via: Via, stream: StreamHandle) {
+    pub(crate) fn keep(&self, peer: PublicKey, socket: Option<PoolSocket>, via: Via, stream: StreamHandle) {
         match (socket, stream.remote_addr()) {
             (Some(socket), Some(SocketAddr::V4(address))) => {
                 let hole = Arc::new(Hole { socket, address });

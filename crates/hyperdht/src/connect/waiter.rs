@@ -10,7 +10,7 @@ use crate::rpc::{self, Answer, Via};
 
 /// The answer to a handshake.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HandshakeAnswer {
+pub(super) struct HandshakeAnswer {
     /// The Noise message.
     pub noise: Bytes,
     /// The socket it leaves by on its way through nodes; `None`: the one the request came on.
@@ -19,7 +19,7 @@ pub struct HandshakeAnswer {
 
 /// Who waits for the answer to a handshake, and the path of the answer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Waiter {
+pub(super) struct Waiter {
     /// The request that brought the first message.
     pub incoming: rpc::Incoming,
     path: ReturnPath,
@@ -35,7 +35,7 @@ enum ReturnPath {
 
 impl Waiter {
     /// Nothing if the message is none a server gets, or names an address nobody can have.
-    pub fn new(incoming: rpc::Incoming, message: &Handshake) -> Option<Self> {
+    pub(super) fn new(incoming: rpc::Incoming, message: &Handshake) -> Option<Self> {
         let from = incoming.from;
         // The answer has a value of its own; hundreds may wait for theirs.
         let incoming = rpc::Incoming { value: None, ..incoming };
@@ -54,7 +54,7 @@ impl Waiter {
     }
 
     /// Where the client is, as far as we know.
-    pub fn client(&self) -> SocketAddrV4 {
+    pub(super) fn client(&self) -> SocketAddrV4 {
         match self.path {
             ReturnPath::Direct => self.incoming.from,
             ReturnPath::ThroughNode { client, .. } => client,
@@ -62,12 +62,12 @@ impl Waiter {
     }
 
     /// Whether the client asked us itself.
-    pub fn is_direct(&self) -> bool {
+    pub(super) fn is_direct(&self) -> bool {
         self.path == ReturnPath::Direct
     }
 
     /// The answer to whom it goes to.
-    pub fn answered(self, answer: &HandshakeAnswer) -> (rpc::Incoming, Answer) {
+    pub(super) fn answered(self, answer: &HandshakeAnswer) -> (rpc::Incoming, Answer) {
         let noise = answer.noise.to_vec();
         let answer = match self.path {
             ReturnPath::Direct => Answer::bare(Some(Handshake::new(Mode::Reply, noise).encode().into())),

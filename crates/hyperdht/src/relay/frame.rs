@@ -12,7 +12,7 @@ const CLOSE: u64 = 3;
 
 /// What one frame says. Ids are the sender's own, but in a reject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// The sender takes part in a protocol; `id` tells channels of one protocol apart.
     Open { channel: u64, protocol: &'a [u8], id: &'a [u8], handshake: &'a [u8] },
     /// The receiver's channel finds no other end.
@@ -29,14 +29,14 @@ pub enum Frame<'a> {
 
 /// The frames of a batch, which are read as they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     channel: u64,
     rest: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
     /// Reads a message of the stream below.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let channel = r.uint()?;
         Self::decode_for(channel, r)
@@ -59,7 +59,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The bytes of the frame. A batch is encoded as what it was read from.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         match self {
             Self::Open { channel, protocol, id, handshake } => {

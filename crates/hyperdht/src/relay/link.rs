@@ -18,7 +18,7 @@ const PAIRING_WAIT: Duration = Duration::from_secs(15);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A place in a pair that a relay has made. It lasts as long as this value.
-pub struct RelayLink {
+pub(crate) struct RelayLink {
     connection: Connection,
     mux: Mux,
     stream: u32,
@@ -30,7 +30,7 @@ impl RelayLink {
     ///
     /// # Errors
     /// [`ConnectError::RelayAborted`].
-    pub async fn pair(
+    pub(crate) async fn pair(
         connecting: impl Future<Output = Result<Connection, ConnectError>>,
         pair: Pair,
     ) -> Result<Self, ConnectError> {
@@ -73,17 +73,17 @@ impl RelayLink {
     }
 
     /// The stream that the relay has made for us.
-    pub fn stream(&self) -> u32 {
+    pub(crate) fn stream(&self) -> u32 {
         self.stream
     }
 
     /// The connection to the relay: by its way our stream goes too.
-    pub fn neighbour(&self) -> &udx::StreamHandle {
+    pub(crate) fn neighbour(&self) -> &udx::StreamHandle {
         self.connection.stream.transport()
     }
 
     /// Waits until the relay is gone, or relays no more.
-    pub async fn lost(&mut self) {
+    pub(crate) async fn lost(&mut self) {
         while let Some(event) = self.next().await {
             if matches!(event, ChannelEvent::Closed(_)) {
                 return;
@@ -92,7 +92,7 @@ impl RelayLink {
     }
 
     /// Tells the relay that it is needed no more.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if self.connection.stream.shutdown().await.is_ok() {
             let _ = timeout(FAREWELL, self.lost()).await;
         }

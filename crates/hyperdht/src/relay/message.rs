@@ -3,10 +3,10 @@
 use crate::encoding::{Malformed, Reader, Writer};
 
 /// The name of the protocol, for which a channel is opened.
-pub const PROTOCOL: &[u8] = b"blind-relay";
+pub(crate) const PROTOCOL: &[u8] = b"blind-relay";
 
 /// Known to two peers and nobody else: who shows it to a relay is paired with who shows it too.
-pub type PairingToken = [u8; 32];
+pub(crate) type PairingToken = [u8; 32];
 
 const PAIR: u64 = 0;
 const UNPAIR: u64 = 1;
@@ -15,7 +15,7 @@ const IS_INITIATOR: u8 = 1;
 
 /// A message of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RelayMessage {
+pub(crate) enum RelayMessage {
     /// From a client: it wants to be paired. From the relay: it is.
     Pair(Pair),
     /// From a client: it wants no more.
@@ -24,7 +24,7 @@ pub enum RelayMessage {
 
 /// One side of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Which of the two sides: that of the peer that named the relay.
     pub is_initiator: bool,
     pub token: PairingToken,
@@ -34,7 +34,7 @@ pub struct Pair {
 
 impl RelayMessage {
     /// Reads the body of a message of this kind; nothing if the kind is unknown.
-    pub fn decode(kind: u64, body: &[u8]) -> Result<Option<Self>, Malformed> {
+    pub(crate) fn decode(kind: u64, body: &[u8]) -> Result<Option<Self>, Malformed> {
         let mut r = Reader::new(body);
         Ok(match kind {
             PAIR => {
@@ -53,7 +53,7 @@ impl RelayMessage {
     }
 
     /// The kind of the message, and its body.
-    pub fn encode(&self) -> (u64, Vec<u8>) {
+    pub(crate) fn encode(&self) -> (u64, Vec<u8>) {
         let mut w = Writer::new();
         match self {
             Self::Pair(pair) => {
@@ -116,7 +116,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn arbitrary_bytes_never_panic(
+            kind in 0..4u64, body in proptest::collection::vec(any::<u8>(), 0..60)
+        ) {
             if let Ok(Some(message)) = RelayMessage::decode(kind, &body) {
                 let (kind, body) = message.encode();
                 prop_assert_eq!(RelayMessage::decode(kind, &body), Ok(Some(message)));

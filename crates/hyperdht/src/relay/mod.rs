@@ -7,9 +7,9 @@
 //! - `link`: a client's place at a relay
 //! - `pairings`: who waits for whom at a relay; no I/O; `server`: a relay
 
-pub mod frame;
-pub mod message;
-pub mod mux;
+pub(crate) mod frame;
+pub(crate) mod message;
+pub(crate) mod mux;
 
 pub(crate) mod link;
 pub(crate) mod pairings;

@@ -11,7 +11,7 @@ const MAX_REMOTE_CHANNELS: usize = 64;
 
 /// Why a peer is not listened to any more: its stream is to be destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MuxError {
+pub(crate) enum MuxError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     #[error("a channel was opened under an id that is not free")]
@@ -26,11 +26,11 @@ pub enum MuxError {
 
 /// Names a channel of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelId(u64);
+pub(crate) struct ChannelId(u64);
 
 /// What the peer has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChannelEvent {
+pub(crate) enum ChannelEvent {
     /// It has opened its end of a channel.
     Opened(ChannelId),
     Message {
@@ -48,7 +48,7 @@ pub enum ChannelEvent {
 /// [`Mux::handle`] and come out by [`Mux::poll_frame`]. Nothing is kept for a channel that has
 /// no end here, so what the peer sends takes no memory beyond the events of one frame.
 #[derive(Debug, Default)]
-pub struct Mux {
+pub(crate) struct Mux {
     /// By id, which is the place and 1.
     local: Vec<Option<Local>>,
     /// What the peer's channels are here, by its ids.
@@ -70,7 +70,7 @@ struct Local {
 
 impl Mux {
     /// Opens a channel. Messages may follow at once.
-    pub fn open(&mut self, protocol: &[u8], id: &[u8]) -> ChannelId {
+    pub(crate) fn open(&mut self, protocol: &[u8], id: &[u8]) -> ChannelId {
         let local = Local { protocol: protocol.to_vec(), id: id.to_vec(), remote: None, is_closed: false };
         let index = match self.local.iter().position(Option::is_none) {
             Some(free) => {
@@ -88,14 +88,15 @@ impl Mux {
     }
 
     /// Sends a message on a channel, unless it is closed.
-    pub fn send(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
+    pub(crate) fn send(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
         if self.local(channel.0).is_some_and(|local| !local.is_closed) {
             self.send_frame(&Frame::Message { channel: channel.0, kind, body });
         }
     }
 
-    /// Closes a channel, unless it is closed.
-    pub fn close(&mut self, channel: ChannelId) {
+    /// Closes a channel, unless it is closed. A relay and its clients end the connection instead.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self, channel: ChannelId) {
         let Some(local) = self.local(channel.0).filter(|local| !local.is_closed) else { return };
         local.is_closed = true;
         let remote = local.remote;
@@ -106,7 +107,7 @@ impl Mux {
     }
 
     /// Takes in one message of the stream. After an error the stream is to be destroyed.
-    pub fn handle(&mut self, message: &[u8]) -> Result<(), MuxError> {
+    pub(crate) fn handle(&mut self, message: &[u8]) -> Result<(), MuxError> {
         if message.is_empty() {
             return Ok(());
         }
@@ -125,12 +126,12 @@ impl Mux {
     }
 
     /// What the peer has done, in order.
-    pub fn poll_event(&mut self) -> Option<ChannelEvent> {
+    pub(crate) fn poll_event(&mut self) -> Option<ChannelEvent> {
         self.events.pop_front()
     }
 
     /// The next message to send on the stream.
-    pub fn poll_frame(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn poll_frame(&mut self) -> Option<Vec<u8>> {
         self.frames.pop_front()
     }
 

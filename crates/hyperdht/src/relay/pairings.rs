@@ -48,11 +48,11 @@ impl Default for RelayLimits {
 
 /// Names a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(pub u64);
+pub(crate) struct SessionId(pub u64);
 
 /// One side of a pair, or of one to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Side {
+pub(crate) struct Side {
     pub session: SessionId,
     pub pair: Pair,
     /// The client is one that the relay is there for.
@@ -61,7 +61,7 @@ pub struct Side {
 
 /// The sessions of a relay, the tokens they wait for, and the pairs they are in.
 #[derive(Debug)]
-pub struct Pairings {
+pub(crate) struct Pairings {
     limits: RelayLimits,
     sessions: HashMap<SessionId, Session>,
     waiting: HashMap<PairingToken, Side>,
@@ -79,12 +79,12 @@ struct Session {
 }
 
 impl Pairings {
-    pub fn new(limits: RelayLimits) -> Self {
+    pub(crate) fn new(limits: RelayLimits) -> Self {
         Self { limits, sessions: HashMap::new(), waiting: HashMap::new(), pairs: HashMap::new(), next: 0 }
     }
 
     /// Adds a client that has connected; nothing if there are too many.
-    pub fn open(&mut self, now: Instant, host: IpAddr) -> Option<SessionId> {
+    pub(crate) fn open(&mut self, now: Instant, host: IpAddr) -> Option<SessionId> {
         let of_host = self.sessions.values().filter(|session| session.host == host).count();
         if self.sessions.len() >= self.limits.sessions || of_host >= self.limits.sessions_per_host {
             return None;
@@ -97,7 +97,7 @@ impl Pairings {
 
     /// A client wants to be paired; `is_known` if the relay is there for it. Of two sides one
     /// must be. The other side, if it waits already: they are a pair now.
-    pub fn pair(&mut self, session: SessionId, pair: Pair, is_known: bool) -> Option<Side> {
+    pub(crate) fn pair(&mut self, session: SessionId, pair: Pair, is_known: bool) -> Option<Side> {
         if self.pairs.contains_key(&pair.token) {
             return None;
         }
@@ -124,7 +124,7 @@ impl Pairings {
     }
 
     /// A client wants to be paired no more. True if it was, and the pair is over.
-    pub fn unpair(&mut self, now: Instant, session: SessionId, token: &PairingToken) -> bool {
+    pub(crate) fn unpair(&mut self, now: Instant, session: SessionId, token: &PairingToken) -> bool {
         if self.waiting.get(token).is_some_and(|side| side.session == session) {
             self.waiting.remove(token);
             if let Some(session) = self.sessions.get_mut(&session) {
@@ -139,7 +139,7 @@ impl Pairings {
     }
 
     /// A pair is over. Those of the two clients that are in no other.
-    pub fn end(&mut self, now: Instant, token: &PairingToken) -> Vec<SessionId> {
+    pub(crate) fn end(&mut self, now: Instant, token: &PairingToken) -> Vec<SessionId> {
         let mut without = Vec::new();
         for id in self.pairs.remove(token).into_iter().flatten() {
             if let Some(session) = self.sessions.get_mut(&id) {
@@ -154,7 +154,7 @@ impl Pairings {
     }
 
     /// A client is gone. The pairs that are over with it.
-    pub fn close(&mut self, now: Instant, session: SessionId) -> Vec<PairingToken> {
+    pub(crate) fn close(&mut self, now: Instant, session: SessionId) -> Vec<PairingToken> {
         self.sessions.remove(&session);
         self.waiting.retain(|_, side| side.session != session);
         let is_its = |sessions: &[SessionId; 2]| sessions.contains(&session);
@@ -168,12 +168,12 @@ impl Pairings {
 
     /// Entries held for all clients together.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.sessions.len() + self.waiting.len() + self.pairs.len()
     }
 
     /// The clients that have been in no pair for too long.
-    pub fn idle(&self, now: Instant) -> Vec<SessionId> {
+    pub(crate) fn idle(&self, now: Instant) -> Vec<SessionId> {
         let is_idle = |session: &Session| {
             session.pairs == 0 && now.saturating_duration_since(session.idle_since) >= IDLE_LIMIT
         };
@@ -267,7 +267,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_hold_whatever_happens(steps in proptest::collection::vec((0..5u8, 0..6u64, 0..6u8, any::<bool>()), 0..200)) {
+        fn counts_hold_whatever_happens(
+            steps in proptest::collection::vec((0..5u8, 0..6u64, 0..6u8, any::<bool>()), 0..200)
+        ) {
             let now = Instant::now();
             let mut pairings = Pairings::new(limits());
             for (what, session, token, flag) in steps {

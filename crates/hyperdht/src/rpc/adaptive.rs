@@ -23,7 +23,7 @@ const MAX_SENDS: u32 = 2;
 
 /// Round trips by address.
 #[derive(Debug)]
-pub struct AdaptiveTimeouts {
+pub(super) struct AdaptiveTimeouts {
     known: Generations<SocketAddrV4, Estimate>,
 }
 
@@ -35,19 +35,19 @@ struct Estimate {
 }
 
 impl AdaptiveTimeouts {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self { known: Generations::new(now, MAX_ADDRESSES, MAX_AGE) }
     }
 
     /// A node answered `rtt` after the first of `sends`.
-    pub fn answered(&mut self, now: Instant, addr: SocketAddrV4, rtt: Duration, sends: u32) {
+    pub(super) fn answered(&mut self, now: Instant, addr: SocketAddrV4, rtt: Duration, sends: u32) {
         if sends <= MAX_SENDS {
             self.learn(now, addr, i64::try_from(rtt.as_millis()).unwrap_or(MAX));
         }
     }
 
     /// How long to wait after the send with this number, the first being 1.
-    pub fn timeout(
+    pub(super) fn timeout(
         &mut self,
         now: Instant,
         addr: SocketAddrV4,

@@ -31,16 +31,16 @@ pub(super) struct DelayedPings {
 }
 
 impl DelayedPings {
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.pings.keys().next().map(|(at, _)| *at)
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.pings.clear();
     }
 
     #[cfg(any(test, feature = "testing"))]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.pings.len()
     }
 
@@ -68,7 +68,7 @@ struct Response {
 
 impl Rpc {
     /// Answers a request that came as [`Event::Request`].
-    pub fn answer(&mut self, incoming: &Incoming, answer: Answer) {
+    pub(crate) fn answer(&mut self, incoming: &Incoming, answer: Answer) {
         if !self.bound {
             return;
         }

@@ -52,7 +52,7 @@ pub(super) struct NetworkCheck {
 
 impl Rpc {
     /// The nodes to begin with, and to fall back on. The first call starts the bootstrap.
-    pub fn set_bootstrap(&mut self, now: Instant, nodes: Vec<SocketAddrV4>) {
+    pub(crate) fn set_bootstrap(&mut self, now: Instant, nodes: Vec<SocketAddrV4>) {
         self.bootstrap_nodes = nodes;
         self.bootstrap_known = true;
         self.start_waiting_queries(now);

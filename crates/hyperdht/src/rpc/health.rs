@@ -9,7 +9,7 @@ const OFFLINE_TICKS: u32 = 2;
 
 /// What the last ticks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Health {
+pub(super) enum Health {
     #[default]
     Online,
     /// Most requests time out.
@@ -20,7 +20,7 @@ pub enum Health {
 
 /// Compares the counters of each tick with the last.
 #[derive(Clone, Debug, Default)]
-pub struct HealthMonitor {
+pub(super) struct HealthMonitor {
     /// Ticks seen; the first three say nothing.
     ticks: usize,
     responses: u64,
@@ -32,17 +32,17 @@ pub struct HealthMonitor {
 }
 
 impl HealthMonitor {
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         self.health
     }
 
     /// Forgets everything: the network may be another.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// A tick has passed; the counters are those of all time.
-    pub fn update(&mut self, responses: u64, timeouts: u64) -> Health {
+    pub(super) fn update(&mut self, responses: u64, timeouts: u64) -> Health {
         let answered = responses - self.responses;
         let timed_out = timeouts - self.timeouts;
         (self.responses, self.timeouts) = (responses, timeouts);

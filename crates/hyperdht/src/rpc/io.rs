@@ -37,7 +37,7 @@ struct InFlight<O> {
 
 /// What a passed deadline means.
 #[derive(Debug)]
-pub enum Expiry<O> {
+pub(super) enum Expiry<O> {
     /// The first attempt was not answered in time; the request was sent again.
     Late(RequestId, O),
     /// No attempt was answered.
@@ -58,7 +58,7 @@ pub struct Traffic {
 }
 
 /// All requests under way.
-pub struct Io<O> {
+pub(super) struct Io<O> {
     pub tokens: Tokens,
     pub rng: StdRng,
     pub traffic: Traffic,
@@ -76,7 +76,7 @@ pub struct Io<O> {
 
 impl<O: Copy> Io<O> {
     /// `adaptive`: wait for each node as long as it is known to take.
-    pub fn new(now: Instant, mut rng: StdRng, adaptive: bool) -> Self {
+    pub(super) fn new(now: Instant, mut rng: StdRng, adaptive: bool) -> Self {
         Self {
             tokens: Tokens::new(&mut rng),
             rng,
@@ -94,18 +94,18 @@ impl<O: Copy> Io<O> {
     }
 
     /// Requests without an answer yet.
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.requests.len()
     }
 
     #[cfg(any(test, feature = "testing"))]
-    pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
+    pub(super) fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
         let request = self.by_tid.get(&tid).and_then(|id| self.requests.get(id));
         request.is_some_and(|request| request.request.to == to)
     }
 
     /// Sends a request, or lets it wait for room in the window. `id` goes into the message.
-    pub fn start(
+    pub(super) fn start(
         &mut self,
         now: Instant,
         request: Request,
@@ -143,12 +143,12 @@ impl<O: Copy> Io<O> {
     }
 
     /// Ends a request without telling its owner.
-    pub fn cancel(&mut self, id: RequestId) {
+    pub(super) fn cancel(&mut self, id: RequestId) {
         self.take(id);
     }
 
     /// The request that a response answers, if it is one of ours and comes from whom we asked.
-    pub fn handle_response(
+    pub(super) fn handle_response(
         &mut self,
         now: Instant,
         via: Via,
@@ -181,7 +181,7 @@ impl<O: Copy> Io<O> {
     }
 
     /// Lets the window drain and takes the next passed deadline; until there is none.
-    pub fn expire(&mut self, now: Instant) -> Option<Expiry<O>> {
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Expiry<O>> {
         self.drain(now);
         loop {
             let &(deadline, key) = self.deadlines.first()?;
@@ -203,22 +203,22 @@ impl<O: Copy> Io<O> {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|&(at, _)| at);
         let drain = (!self.waiting.is_empty()).then(|| self.drained + window::SLOT);
         [deadline, drain].into_iter().flatten().min()
     }
 
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+    pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }
 
-    pub fn transmit(&mut self, transmit: Transmit) {
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
         self.transmits.push_back(transmit);
     }
 
     /// Ends every request; whoever owned one is told by the caller.
-    pub fn clear(&mut self) -> Vec<(RequestId, O)> {
+    pub(super) fn clear(&mut self) -> Vec<(RequestId, O)> {
         self.by_tid.clear();
         self.deadlines.clear();
         self.waiting.clear();

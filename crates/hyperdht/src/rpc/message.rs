@@ -21,18 +21,18 @@ const HAS_ERROR: u64 = 8;
 const HAS_VALUE: u64 = 16;
 
 /// The most closer nodes taken from one response: the size of a bucket, which nobody exceeds.
-pub const MAX_CLOSER_NODES: usize = 20;
+pub(crate) const MAX_CLOSER_NODES: usize = 20;
 
 /// A datagram of the DHT.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     Request(RequestMessage),
     Response(ResponseMessage),
 }
 
 /// What is asked of another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestMessage {
+pub(crate) struct RequestMessage {
     pub tid: u16,
     /// The receiver's address as the sender sees it.
     pub to: SocketAddrV4,
@@ -47,7 +47,7 @@ pub struct RequestMessage {
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ResponseMessage {
+pub(crate) struct ResponseMessage {
     pub tid: u16,
     pub to: SocketAddrV4,
     pub id: Option<Id>,
@@ -60,7 +60,7 @@ pub struct ResponseMessage {
 
 impl Message {
     /// Unknown flags and bytes behind the last field are ignored, as others do.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         match r.u8()? {
             REQUEST => RequestMessage::decode(&mut r).map(Self::Request),
@@ -85,7 +85,7 @@ impl RequestMessage {
         })
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let flags = flag(self.id.is_some(), HAS_ID)
             | flag(self.token.is_some(), HAS_TOKEN)
             | flag(self.internal, IS_INTERNAL)
@@ -117,7 +117,7 @@ impl ResponseMessage {
         if message.closer.len() > MAX_CLOSER_NODES { Err(Malformed) } else { Ok(message) }
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let flags = flag(self.id.is_some(), HAS_ID)
             | flag(self.token.is_some(), HAS_TOKEN)
             | flag(!self.closer.is_empty(), HAS_CLOSER)

@@ -14,7 +14,7 @@ mod bootstrap;
 pub(crate) mod filter;
 mod health;
 mod io;
-pub mod message;
+pub(crate) mod message;
 mod nat;
 mod queries;
 mod query;
@@ -37,23 +37,22 @@ use crate::id::{Id, node_id};
 use crate::limit::RateLimit;
 use answers::DelayedPings;
 use bootstrap::{NetworkCheck, Phase};
-pub use filter::may_use;
+pub(crate) use filter::may_use;
 use health::{Health, HealthMonitor};
 pub use io::Traffic;
 use io::{Expiry, Io};
 use message::{Message, ResponseMessage};
-pub use nat::NatSampler;
+pub(crate) use nat::NatSampler;
 use queries::RunningQuery;
-pub use request::{
-    Answer, Incoming, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Token, Transmit, Via,
-};
-pub use table::K;
+pub(crate) use request::{Answer, Incoming, QueryId, QuerySpec, Request, RequestId, Transmit};
+pub use request::{Reply, RequestError, Token, Via};
+pub(crate) use table::K;
 use table::{Added, Node, Table};
 use upkeep::{Clock, PingedNewcomers};
 
 /// How a node takes part in the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RpcConfig {
+pub(crate) struct RpcConfig {
     /// `Some(false)`: persistent from the start. `Some(true)`: never. `None`: persistent once it
     /// has been stable and reachable for long enough.
     pub ephemeral: Option<bool>,
@@ -72,7 +71,7 @@ pub struct RpcConfig {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A request that others handle; answer with [`Rpc::answer`], now or later.
     Request(Incoming),
     /// The end of a request of [`Rpc::request`].
@@ -123,7 +122,7 @@ enum Purpose {
 }
 
 /// The state of one node.
-pub struct Rpc {
+pub(crate) struct Rpc {
     config: RpcConfig,
     io: Io<Purpose>,
     table: Table,
@@ -155,7 +154,7 @@ pub struct Rpc {
 impl Rpc {
     /// A node that has no sockets yet. `seed` must come from the operating system: tids and
     /// tokens are as good as it is.
-    pub fn new(now: Instant, config: RpcConfig, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Instant, config: RpcConfig, seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let own_id = rng.random();
         let clock = Clock::new(now, config.ephemeral.is_none(), &mut rng);
@@ -188,7 +187,7 @@ impl Rpc {
 
     /// The sockets are bound, the server socket to `server_port`. Starts with
     /// [`Rpc::set_bootstrap`], or goes on after [`Rpc::suspend`].
-    pub fn bind(&mut self, now: Instant, server_port: u16) {
+    pub(crate) fn bind(&mut self, now: Instant, server_port: u16) {
         self.server_port = server_port;
         self.bound = true;
         if let Some(host) = self.config.known_host.take() {
@@ -206,62 +205,62 @@ impl Rpc {
     }
 
     /// Fails all requests and queries and stays silent until [`Rpc::bind`].
-    pub fn suspend(&mut self) {
+    pub(crate) fn suspend(&mut self) {
         self.bound = false;
         self.suspended = true;
         self.fail_all(RequestError::Suspended);
     }
 
     /// Fails all requests and queries, for ever.
-    pub fn destroy(&mut self) {
+    pub(crate) fn destroy(&mut self) {
         self.bound = false;
         self.fail_all(RequestError::Destroyed);
     }
 
     /// The id of this node while it is persistent.
-    pub fn id(&self) -> Option<&Id> {
+    pub(crate) fn id(&self) -> Option<&Id> {
         (!self.ephemeral).then(|| self.table.own_id())
     }
 
-    pub fn is_firewalled(&self) -> bool {
+    pub(crate) fn is_firewalled(&self) -> bool {
         self.firewalled
     }
 
-    pub fn is_ephemeral(&self) -> bool {
+    pub(crate) fn is_ephemeral(&self) -> bool {
         self.ephemeral
     }
 
-    pub fn is_bootstrapped(&self) -> bool {
+    pub(crate) fn is_bootstrapped(&self) -> bool {
         matches!(self.phase, Phase::Done)
     }
 
-    pub fn is_online(&self) -> bool {
+    pub(crate) fn is_online(&self) -> bool {
         self.health.health() != Health::Offline
     }
 
     /// The address others see; port 0 where it differs from one to the other.
-    pub fn seen_as(&self) -> Option<SocketAddrV4> {
+    pub(crate) fn seen_as(&self) -> Option<SocketAddrV4> {
         self.nat.address()
     }
 
     /// Where this node is reached from outside, if it is known to be.
-    pub fn remote_address(&self) -> Option<SocketAddrV4> {
+    pub(crate) fn remote_address(&self) -> Option<SocketAddrV4> {
         let reachable = |addr: &SocketAddrV4| !self.firewalled && addr.port() == self.server_port;
         self.nat.exact().filter(reachable)
     }
 
     /// Nodes in the routing table, the one heard last first.
-    pub fn nodes(&self) -> impl Iterator<Item = SocketAddrV4> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = SocketAddrV4> {
         self.table.latest().map(|node| node.addr)
     }
 
     /// How many nodes are in the routing table.
-    pub fn node_count(&self) -> usize {
+    pub(crate) fn node_count(&self) -> usize {
         self.table.len()
     }
 
     /// Takes in nodes known from an earlier run.
-    pub fn add_nodes(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
+    pub(crate) fn add_nodes(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
         for addr in nodes {
             if filter::is_host(addr) {
                 let _ = self.table.add(self.fresh_node(addr));
@@ -270,26 +269,26 @@ impl Rpc {
     }
 
     /// What was asked of others so far.
-    pub fn traffic(&self) -> Traffic {
+    pub(crate) fn traffic(&self) -> Traffic {
         self.io.traffic
     }
 
     /// The socket requests leave by.
-    pub fn via(&self) -> Via {
+    pub(crate) fn via(&self) -> Via {
         if self.firewalled { Via::Client } else { Via::Server }
     }
 
     /// Sends a request; [`Event::Response`] tells its end, unless it is cancelled.
-    pub fn request(&mut self, now: Instant, request: Request) -> Result<RequestId, RequestError> {
+    pub(crate) fn request(&mut self, now: Instant, request: Request) -> Result<RequestId, RequestError> {
         self.start(now, request, Purpose::Caller)
     }
 
-    pub fn cancel(&mut self, id: RequestId) {
+    pub(crate) fn cancel(&mut self, id: RequestId) {
         self.io.cancel(id);
     }
 
     /// Takes a datagram that is no stream's. What is not a message of the DHT is dropped.
-    pub fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddrV4, data: &[u8]) {
+    pub(crate) fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddrV4, data: &[u8]) {
         if !self.bound || from.port() == 0 {
             return;
         }
@@ -301,7 +300,7 @@ impl Rpc {
     }
 
     /// To be called when [`Rpc::poll_timeout`] has passed; earlier is harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(expiry) = self.io.expire(now) {
             match expiry {
                 Expiry::Late(request, Purpose::Query(id)) => self.query_is_slow(now, id, request),
@@ -316,7 +315,7 @@ impl Rpc {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         if !self.bound {
             return None;
         }
@@ -329,23 +328,23 @@ impl Rpc {
         deadlines.into_iter().flatten().min()
     }
 
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.io.poll_transmit()
     }
 
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
     /// Whether a request of this node with that tid is under way.
     #[cfg(any(test, feature = "testing"))]
-    pub fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
+    pub(crate) fn has_asked(&self, to: SocketAddrV4, tid: u16) -> bool {
         self.io.has_asked(to, tid)
     }
 
     /// Entries of all that grows and shrinks, but for the table.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let strangers = self.sampled_strangers.len() + self.sampled_hosts.len() + self.newcomers.len();
         let waiting = self.queries.len() + self.delayed_pings.len() + self.events.len();
         self.io.in_flight() + self.limit.held() + strangers + waiting

@@ -10,7 +10,7 @@ const LOOK_BACK: usize = 4;
 
 /// Collects addresses that other nodes see, and draws the conclusion most of them share.
 #[derive(Clone, Debug, Default)]
-pub struct NatSampler {
+pub(crate) struct NatSampler {
     /// Positions in `tallies` of each sample's address and of its host alone.
     samples: VecDeque<(usize, usize)>,
     tallies: Vec<Tally>,
@@ -28,11 +28,11 @@ struct Tally {
 }
 
 impl NatSampler {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn add(&mut self, addr: SocketAddrV4) {
+    pub(crate) fn add(&mut self, addr: SocketAddrV4) {
         let recent: Vec<_> = self.samples.iter().rev().take(LOOK_BACK).copied().collect();
         let (host, port) = (*addr.ip(), addr.port());
         let by_addr = self.count(recent.iter().map(|sample| sample.0), host, Some(port));
@@ -57,12 +57,12 @@ impl NatSampler {
 
     /// The own address: port 0 where the host is known and the port differs from one observer
     /// to the other, `None` where not even the host is agreed on.
-    pub fn address(&self) -> Option<SocketAddrV4> {
+    pub(crate) fn address(&self) -> Option<SocketAddrV4> {
         self.conclusion
     }
 
     /// The own address where its port is known as well.
-    pub fn exact(&self) -> Option<SocketAddrV4> {
+    pub(crate) fn exact(&self) -> Option<SocketAddrV4> {
         self.conclusion.filter(|addr| addr.port() != 0)
     }
 

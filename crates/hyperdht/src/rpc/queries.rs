@@ -39,7 +39,7 @@ pub(super) struct RunningQuery {
 
 impl Rpc {
     /// Starts a query; [`Event::QueryReply`] and [`Event::QueryDone`] follow.
-    pub fn query(&mut self, now: Instant, spec: QuerySpec) -> QueryId {
+    pub(crate) fn query(&mut self, now: Instant, spec: QuerySpec) -> QueryId {
         self.clock.postpone_refresh();
         let id = self.start_query(now, spec, Audience::Caller);
         if let Some(error) = self.unavailable() {
@@ -49,7 +49,7 @@ impl Rpc {
     }
 
     /// Ends a query without a further event.
-    pub fn cancel_query(&mut self, id: QueryId) {
+    pub(crate) fn cancel_query(&mut self, id: QueryId) {
         if let Some(running) = self.queries.remove(&id) {
             self.cancel_requests(running);
         }

@@ -25,7 +25,7 @@ const MAX_PER_NETWORK: usize = 3;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     Visit(SocketAddrV4),
     /// Nothing until an answer or a timeout comes.
     Wait,
@@ -36,14 +36,14 @@ pub enum Next {
 
 /// A node that answered and one it named which is down: the first is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DownHint {
+pub(super) struct DownHint {
     pub tell: SocketAddrV4,
     pub down: SocketAddrV4,
 }
 
 /// The state of one query.
 #[derive(Debug)]
-pub struct IterativeQuery {
+pub(super) struct IterativeQuery {
     pub spec: QuerySpec,
     /// The replies closest to the target, closest first.
     pub closest: Vec<Closest>,
@@ -65,7 +65,7 @@ pub struct IterativeQuery {
 
 /// A reply that counts for the result, with the distance of its node.
 #[derive(Debug)]
-pub struct Closest {
+pub(super) struct Closest {
     distance: Id,
     pub reply: Reply,
 }
@@ -81,7 +81,7 @@ enum Seen {
 impl IterativeQuery {
     /// Starts with the nodes of `spec`; the caller adds those of its table and the bootstrap
     /// nodes while [`IterativeQuery::wants_more`].
-    pub fn new(now: Instant, mut spec: QuerySpec, own_id: Id, defended: bool) -> Self {
+    pub(super) fn new(now: Instant, mut spec: QuerySpec, own_id: Id, defended: bool) -> Self {
         let nodes = std::mem::take(&mut spec.nodes);
         let mut query = Self {
             spec,
@@ -106,21 +106,21 @@ impl IterativeQuery {
     }
 
     /// Whether it was given fewer nodes than make a full result.
-    pub fn wants_more(&self) -> bool {
+    pub(super) fn wants_more(&self) -> bool {
         !self.spec.only_nodes && self.pending.len() < K
     }
 
-    pub fn missing(&self) -> usize {
+    pub(super) fn missing(&self) -> usize {
         K.saturating_sub(self.pending.len())
     }
 
     /// When it ends, whatever it holds.
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.started + MAX_TIME
     }
 
     /// Nodes of the routing table, or bootstrap nodes.
-    pub fn add_from_table(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
+    pub(super) fn add_from_table(&mut self, nodes: impl IntoIterator<Item = SocketAddrV4>) {
         self.from_table = true;
         if !self.spec.only_nodes {
             for node in nodes {
@@ -130,7 +130,7 @@ impl IterativeQuery {
     }
 
     /// Call until it says something else than [`Next::Visit`].
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub(super) fn next(&mut self, now: Instant) -> Next {
         let late = now >= self.deadline();
         if late || self.visits >= MAX_VISITS {
             self.pending.clear();
@@ -165,7 +165,7 @@ impl IterativeQuery {
 
     /// A node answered. `slow` says whether [`IterativeQuery::handle_slow`] was told of it before. Nodes
     /// to be told that one they named is down are added to `hints`.
-    pub fn handle_reply(&mut self, reply: &Reply, slow: bool, hints: &mut Vec<DownHint>) {
+    pub(super) fn handle_reply(&mut self, reply: &Reply, slow: bool, hints: &mut Vec<DownHint>) {
         self.settle(slow);
         self.seen.insert(reply.from, Seen::Done);
         if reply.error == 0 {
@@ -195,12 +195,12 @@ impl IterativeQuery {
     }
 
     /// The first attempt at a node was not answered in time.
-    pub fn handle_slow(&mut self) {
+    pub(super) fn handle_slow(&mut self) {
         self.slow += 1;
     }
 
     /// A node did not answer at all.
-    pub fn handle_timeout(&mut self, addr: SocketAddrV4, slow: bool, hints: &mut Vec<DownHint>) {
+    pub(super) fn handle_timeout(&mut self, addr: SocketAddrV4, slow: bool, hints: &mut Vec<DownHint>) {
         self.settle(slow);
         self.errors += 1;
         if let Some(Seen::Named(by)) = self.seen.insert(addr, Seen::Down) {
@@ -209,7 +209,7 @@ impl IterativeQuery {
     }
 
     /// A request could not even be sent.
-    pub fn handle_failure(&mut self) {
+    pub(super) fn handle_failure(&mut self) {
         self.settle(false);
         self.errors += 1;
     }

@@ -25,15 +25,15 @@ pub enum Via {
 
 /// Names a request of this node while it is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub(super) u64);
+pub(crate) struct RequestId(pub(super) u64);
 
 /// Names a query of this node while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct QueryId(pub(super) u64);
+pub(crate) struct QueryId(pub(super) u64);
 
 /// A request to another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(crate) struct Request {
     pub to: SocketAddrV4,
     /// A command of the plain DHT, not one of [`crate::command`]'s own.
     pub internal: bool,
@@ -49,44 +49,44 @@ pub struct Request {
 
 impl Request {
     /// Sends of an ordinary request.
-    pub const ATTEMPTS: u32 = 4;
+    pub(crate) const ATTEMPTS: u32 = 4;
     /// Sends of a request that belongs to a query.
-    pub const QUERY_ATTEMPTS: u32 = 6;
+    pub(crate) const QUERY_ATTEMPTS: u32 = 6;
     /// Patience for each send, unless it is adapted to the node.
-    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
     /// One of the commands of [`crate::command`].
-    pub fn user(command: u64, target: Id, to: SocketAddrV4) -> Self {
+    pub(crate) fn user(command: u64, target: Id, to: SocketAddrV4) -> Self {
         Self { target: Some(target), ..Self::new(false, command, to) }
     }
 
     /// One of the commands of [`crate::command::internal`].
-    pub fn internal(command: u64, to: SocketAddrV4) -> Self {
+    pub(crate) fn internal(command: u64, to: SocketAddrV4) -> Self {
         Self::new(true, command, to)
     }
 
-    pub fn ping(to: SocketAddrV4) -> Self {
+    pub(crate) fn ping(to: SocketAddrV4) -> Self {
         Self::internal(command::internal::PING, to)
     }
 
     #[must_use]
-    pub fn value(self, value: impl Into<Bytes>) -> Self {
+    pub(crate) fn value(self, value: impl Into<Bytes>) -> Self {
         Self { value: Some(value.into()), ..self }
     }
 
     #[must_use]
-    pub fn token(self, token: Token) -> Self {
+    pub(crate) fn token(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
     }
 
     /// Sends it by this socket, whichever is in use.
     #[must_use]
-    pub fn via(self, via: Via) -> Self {
+    pub(crate) fn via(self, via: Via) -> Self {
         Self { via: Some(via), ..self }
     }
 
     #[must_use]
-    pub fn attempts(self, attempts: u32) -> Self {
+    pub(crate) fn attempts(self, attempts: u32) -> Self {
         Self { attempts, ..self }
     }
 
@@ -107,37 +107,46 @@ impl Request {
 /// The answer to a request. It came from the address that was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
+    /// The node that was asked.
     pub from: SocketAddrV4,
     /// The node's id, checked against its address; `None` for an ephemeral node.
     pub id: Option<Id>,
     /// Our own address as that node sees it.
     pub to: SocketAddrV4,
+    /// The socket it came on.
     pub via: Via,
+    /// To write to that node with.
     pub token: Option<Token>,
     /// Nodes it knows near the target, at most 20.
     pub closer: Vec<SocketAddrV4>,
     /// 0, or one of the errors of [`crate::command`].
     pub error: u64,
+    /// What the command asked for.
     pub value: Option<Bytes>,
+    /// Time since the request was first sent.
     pub rtt: Duration,
 }
 
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
+    /// All sends were in vain.
     #[error("no answer in time")]
     TimedOut,
+    /// The node is suspended.
     #[error("the node is suspended")]
     Suspended,
+    /// The node has ended.
     #[error("the node is destroyed")]
     Destroyed,
+    /// More requests wait than a node can keep apart: 4096.
     #[error("too many requests wait already")]
     Busy,
 }
 
 /// A request of another node that this one does not answer by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     pub via: Via,
     pub from: SocketAddrV4,
     /// Our address as the sender wrote it.
@@ -154,7 +163,7 @@ pub struct Incoming {
 
 /// What to do about an [`Incoming`] request. Silence is no `Answer` at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A response to the sender, or to `to` where that is given.
     Reply {
         value: Option<Bytes>,
@@ -175,24 +184,24 @@ pub enum Answer {
 
 impl Answer {
     /// The usual reply to a user command: value, token, closer nodes, to the sender.
-    pub fn reply(value: Option<Bytes>) -> Self {
+    pub(crate) fn reply(value: Option<Bytes>) -> Self {
         Self::Reply { value, to: None, via: None, token: true, closer: true }
     }
 
     /// A reply with nothing but its value.
-    pub fn bare(value: Option<Bytes>) -> Self {
+    pub(crate) fn bare(value: Option<Bytes>) -> Self {
         Self::Reply { value, to: None, via: None, token: false, closer: false }
     }
 
     /// A reply that only helps the sender on: no value, the nodes closest to the target.
-    pub fn closer() -> Self {
+    pub(crate) fn closer() -> Self {
         Self::Reply { value: None, to: None, via: None, token: false, closer: true }
     }
 }
 
 /// An iterative query: the same request to nodes ever closer to the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QuerySpec {
+pub(crate) struct QuerySpec {
     pub target: Id,
     pub internal: bool,
     pub command: u64,
@@ -209,10 +218,10 @@ pub struct QuerySpec {
 
 impl QuerySpec {
     /// Requests at once, unless told otherwise.
-    pub const CONCURRENCY: usize = 10;
+    pub(crate) const CONCURRENCY: usize = 10;
 
     /// One of the commands of [`crate::command`].
-    pub fn user(command: u64, target: Id) -> Self {
+    pub(crate) fn user(command: u64, target: Id) -> Self {
         Self {
             target,
             internal: false,
@@ -226,24 +235,24 @@ impl QuerySpec {
     }
 
     /// FIND_NODE, which only looks for nodes.
-    pub fn find_node(target: Id) -> Self {
+    pub(crate) fn find_node(target: Id) -> Self {
         Self { internal: true, ..Self::user(command::internal::FIND_NODE, target) }
     }
 
     #[must_use]
-    pub fn value(self, value: impl Into<Bytes>) -> Self {
+    pub(crate) fn value(self, value: impl Into<Bytes>) -> Self {
         Self { value: Some(value.into()), ..self }
     }
 
     #[must_use]
-    pub fn nodes(self, nodes: Vec<SocketAddrV4>) -> Self {
+    pub(crate) fn nodes(self, nodes: Vec<SocketAddrV4>) -> Self {
         Self { nodes, ..self }
     }
 }
 
 /// A datagram to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transmit {
+pub(crate) struct Transmit {
     pub via: Via,
     pub to: SocketAddrV4,
     pub data: Bytes,

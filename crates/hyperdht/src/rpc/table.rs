@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use crate::id::{Id, common_prefix, distance};
 
 /// Nodes in a row, replies that make a query complete, nodes told to others.
-pub const K: usize = 20;
+pub(crate) const K: usize = 20;
 
 /// Nodes of one /24 network in a row, where the table defends itself: enough for a cluster of
 /// real nodes, too few to own a row with one cheap network.
@@ -14,7 +14,7 @@ const MAX_PER_NETWORK: usize = 3;
 
 /// A node of the table. Times are ticks of 5 s.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub(super) struct Node {
     pub id: Id,
     pub addr: SocketAddrV4,
     pub added: u64,
@@ -30,7 +30,7 @@ pub struct Node {
 
 /// What came of offering a node to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Added {
+pub(super) enum Added {
     Yes,
     Known,
     /// Its row holds 20 others.
@@ -41,7 +41,7 @@ pub enum Added {
 
 /// 256 rows by length of the prefix shared with the own id.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(super) struct Table {
     own: Id,
     defended: bool,
     rows: Vec<Vec<Id>>,
@@ -59,7 +59,7 @@ struct Entry {
 
 impl Table {
     /// `defended`: only a few nodes of one /24 network share a row.
-    pub fn new(own: Id, defended: bool) -> Self {
+    pub(super) fn new(own: Id, defended: bool) -> Self {
         Self {
             own,
             defended,
@@ -70,28 +70,28 @@ impl Table {
         }
     }
 
-    pub fn own_id(&self) -> &Id {
+    pub(super) fn own_id(&self) -> &Id {
         &self.own
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    pub fn get(&self, id: &Id) -> Option<&Node> {
+    pub(super) fn get(&self, id: &Id) -> Option<&Node> {
         self.nodes.get(id).map(|entry| &entry.node)
     }
 
-    pub fn get_mut(&mut self, id: &Id) -> Option<&mut Node> {
+    pub(super) fn get_mut(&mut self, id: &Id) -> Option<&mut Node> {
         self.nodes.get_mut(id).map(|entry| &mut entry.node)
     }
 
     /// Whether [`Table::add`] would take a node of this id and address right now.
-    pub fn has_room(&self, id: &Id, addr: SocketAddrV4) -> bool {
+    pub(super) fn has_room(&self, id: &Id, addr: SocketAddrV4) -> bool {
         let row = self.row(id);
         *id != self.own
             && !self.nodes.contains_key(id)
@@ -99,7 +99,7 @@ impl Table {
             && !self.network_is_full(row, addr)
     }
 
-    pub fn add(&mut self, node: Node) -> Added {
+    pub(super) fn add(&mut self, node: Node) -> Added {
         if node.id == self.own {
             return Added::Refused;
         }
@@ -120,7 +120,7 @@ impl Table {
         Added::Yes
     }
 
-    pub fn remove(&mut self, id: &Id) -> Option<Node> {
+    pub(super) fn remove(&mut self, id: &Id) -> Option<Node> {
         let entry = self.nodes.remove(id)?;
         self.heard.remove(&entry.heard);
         let row = self.row(id);
@@ -129,7 +129,7 @@ impl Table {
     }
 
     /// Marks a node as the one heard last.
-    pub fn touch(&mut self, id: &Id) {
+    pub(super) fn touch(&mut self, id: &Id) {
         let heard = self.next_heard();
         if let Some(entry) = self.nodes.get_mut(id) {
             self.heard.remove(&entry.heard);
@@ -139,17 +139,17 @@ impl Table {
     }
 
     /// The nodes of the row `id` belongs to.
-    pub fn row_of(&self, id: &Id) -> impl Iterator<Item = &Node> {
+    pub(super) fn row_of(&self, id: &Id) -> impl Iterator<Item = &Node> {
         self.rows[self.row(id)].iter().filter_map(|id| self.get(id))
     }
 
     /// From the node heard last to the one not heard for longest; reversible.
-    pub fn latest(&self) -> impl DoubleEndedIterator<Item = &Node> {
+    pub(super) fn latest(&self) -> impl DoubleEndedIterator<Item = &Node> {
         self.heard.values().rev().filter_map(|id| self.get(id))
     }
 
     /// The known nodes closest to `target`, closest first.
-    pub fn closest(&self, target: &Id, count: usize) -> Vec<&Node> {
+    pub(super) fn closest(&self, target: &Id, count: usize) -> Vec<&Node> {
         let row = self.row(target);
         let mut found = Vec::with_capacity(count.min(self.len()));
         // A node of the target's own row shares more bits with it than any other. Those of
@@ -196,7 +196,7 @@ impl Table {
 }
 
 /// The /24 network of an address: what is cheap to own as a whole.
-pub fn network_of(addr: SocketAddrV4) -> [u8; 3] {
+pub(super) fn network_of(addr: SocketAddrV4) -> [u8; 3] {
     let [a, b, c, _] = addr.ip().octets();
     [a, b, c]
 }

@@ -12,14 +12,14 @@ const DRAINS_A_SECRET: u32 = 10;
 
 /// Makes and checks tokens with a secret that changes, so that a token lives 7.5 to 15 s.
 #[derive(Clone)]
-pub struct Tokens {
+pub(super) struct Tokens {
     previous: [u8; 32],
     current: [u8; 32],
     drains: u32,
 }
 
 impl Tokens {
-    pub fn new(rng: &mut impl CryptoRng) -> Self {
+    pub(super) fn new(rng: &mut impl CryptoRng) -> Self {
         Self::with_secrets(rng.random(), rng.random())
     }
 
@@ -28,19 +28,19 @@ impl Tokens {
     }
 
     /// The token for whoever receives at `host`.
-    pub fn make(&self, host: Ipv4Addr) -> Token {
+    pub(super) fn make(&self, host: Ipv4Addr) -> Token {
         keyed_hash(&self.current, &[host.to_string().as_bytes()])
     }
 
     /// Whether `token` was made for `host` lately.
-    pub fn is_valid(&self, token: &Token, host: Ipv4Addr) -> bool {
+    pub(super) fn is_valid(&self, token: &Token, host: Ipv4Addr) -> bool {
         let host = host.to_string();
         let matches = |secret| same(token, &keyed_hash(secret, &[host.as_bytes()]));
         matches(&self.current) | matches(&self.previous)
     }
 
     /// 750 ms have passed.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.drains += 1;
         if self.drains == DRAINS_A_SECRET {
             self.drains = 0;

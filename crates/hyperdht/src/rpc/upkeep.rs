@@ -55,7 +55,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Counters start at random, so that nodes started together don't act together.
-    pub fn new(now: Instant, adaptive: bool, rng: &mut StdRng) -> Self {
+    pub(super) fn new(now: Instant, adaptive: bool, rng: &mut StdRng) -> Self {
         Self {
             tick: rng.random_range(50..=100),
             checks: 0,
@@ -69,26 +69,26 @@ impl Clock {
         }
     }
 
-    pub fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         self.last + TICK
     }
 
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.next()
     }
 
     /// A query does what a refresh would do.
-    pub fn postpone_refresh(&mut self) {
+    pub(super) fn postpone_refresh(&mut self) {
         self.refresh_ticks = REFRESH_TICKS;
     }
 
     /// `is_first`: the node has only just looked around, so that the next check comes sooner.
-    pub fn checked_host(&mut self, host: Option<Ipv4Addr>, is_first: bool) {
+    pub(super) fn checked_host(&mut self, host: Option<Ipv4Addr>, is_first: bool) {
         self.stable_ticks = if is_first { STABLE_TICKS } else { MORE_STABLE_TICKS };
         self.last_host = host;
     }
 
-    pub fn forget_requests(&mut self) {
+    pub(super) fn forget_requests(&mut self) {
         self.checks = 0;
         self.swaps = 0;
     }
@@ -100,18 +100,18 @@ pub(super) struct PingedNewcomers(HashMap<SocketAddrV4, u64>);
 
 impl PingedNewcomers {
     #[cfg(any(test, feature = "testing"))]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 }
 
 impl Rpc {
     /// Starts over where the network may be another: after sleep, or on the driver's word.
-    pub fn wakeup(&mut self, now: Instant) {
+    pub(crate) fn wakeup(&mut self, now: Instant) {
         // Everything known is old, and is asked again two ticks from now.
         self.clock.tick += 2 * OLD;
         self.clock.tick = (self.clock.tick | 7) - 1;
@@ -128,7 +128,7 @@ impl Rpc {
     }
 
     /// Looks around near a node it knows.
-    pub fn refresh(&mut self, now: Instant) {
+    pub(crate) fn refresh(&mut self, now: Instant) {
         if self.table.is_empty() {
             self.events.push_back(Event::ResolveBootstrap);
         }

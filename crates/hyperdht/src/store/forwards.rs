@@ -15,7 +15,7 @@ const MAX_AGE: Duration = Duration::from_secs(20 * 60);
 
 /// A server that announced itself to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
+pub(crate) struct Forward {
     /// Where its announce came from; handshakes go there.
     pub relay: SocketAddrV4,
     /// Its peer record, the answer to FIND_PEER.
@@ -25,18 +25,18 @@ pub struct Forward {
 /// Servers by the hash of their public key: those that announced themselves here, and this
 /// node's own, which no announce can replace.
 #[derive(Debug)]
-pub struct Forwards {
+pub(crate) struct Forwards {
     announced: Generations<Id, Forward>,
     own: HashMap<Id, Bytes>,
 }
 
 impl Forwards {
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { announced: Generations::new(now, MAX_FORWARDS, MAX_AGE), own: HashMap::new() }
     }
 
     /// Who passes handshakes on to the server at `target`; `None` for servers of this node.
-    pub fn get(&mut self, now: Instant, target: &Id) -> Option<&Forward> {
+    pub(crate) fn get(&mut self, now: Instant, target: &Id) -> Option<&Forward> {
         if self.own.contains_key(target) {
             return None;
         }
@@ -44,37 +44,37 @@ impl Forwards {
     }
 
     /// The peer record of the server at `target`, be it announced or own.
-    pub fn record(&mut self, now: Instant, target: &Id) -> Option<Bytes> {
+    pub(crate) fn record(&mut self, now: Instant, target: &Id) -> Option<Bytes> {
         if let Some(record) = self.own.get(target) {
             return Some(record.clone());
         }
         self.announced.get(now, target).map(|forward| forward.record.clone())
     }
 
-    pub fn insert(&mut self, now: Instant, target: Id, forward: Forward) {
+    pub(crate) fn insert(&mut self, now: Instant, target: Id, forward: Forward) {
         if !self.own.contains_key(&target) {
             self.announced.insert(now, target, forward);
         }
     }
 
     /// Forgets what was announced; own servers stay.
-    pub fn remove(&mut self, target: &Id) {
+    pub(crate) fn remove(&mut self, target: &Id) {
         self.announced.remove(target);
     }
 
     /// Answer for a server of this node itself.
-    pub fn insert_own(&mut self, target: Id, record: Bytes) {
+    pub(crate) fn insert_own(&mut self, target: Id, record: Bytes) {
         self.announced.remove(&target);
         self.own.insert(target, record);
     }
 
-    pub fn remove_own(&mut self, target: &Id) {
+    pub(crate) fn remove_own(&mut self, target: &Id) {
         self.own.remove(target);
     }
 
     /// Servers, announced and own.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.announced.len() + self.own.len()
     }
 }

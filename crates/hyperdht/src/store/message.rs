@@ -12,10 +12,10 @@ use crate::id::Id;
 use crate::rpc::Token;
 
 /// An Ed25519 signature.
-pub type Signature = [u8; SIGNATURE_LEN];
+pub(crate) type Signature = [u8; SIGNATURE_LEN];
 
 /// Relay addresses kept of one peer.
-pub const MAX_RELAYS: usize = 3;
+pub(crate) const MAX_RELAYS: usize = 3;
 /// Bytes of the smallest peer record: a key and no relay address.
 const MIN_PEER_SIZE: usize = 33;
 
@@ -27,17 +27,18 @@ const HAS_BUMP: u64 = 8;
 /// Somebody who can be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// Who it is.
     pub public_key: PublicKey,
     /// Nodes that pass handshakes on to it.
     pub relay_addresses: Vec<SocketAddrV4>,
 }
 
 impl Peer {
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         Self::read(&mut Reader::new(bytes))
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         self.write(&mut w);
         w.finish()
@@ -54,7 +55,7 @@ impl Peer {
 
 /// The value of ANNOUNCE and UNANNOUNCE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Announce {
+pub(crate) struct Announce {
     pub peer: Option<Peer>,
     /// The head of a hash chain, or the next preimage of it.
     pub refresh: Option<[u8; 32]>,
@@ -64,7 +65,7 @@ pub struct Announce {
 }
 
 impl Announce {
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let flags = r.uint()?;
         let has = |bit| flags & bit != 0;
@@ -76,7 +77,7 @@ impl Announce {
         })
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let flag = |set: bool, bit: u64| if set { bit } else { 0 };
         let mut w = Writer::new();
         w.uint(
@@ -103,14 +104,14 @@ impl Announce {
 
 /// Whether a peer comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnnounceKind {
+pub(crate) enum AnnounceKind {
     Announce,
     Unannounce,
 }
 
 impl AnnounceKind {
     /// The number of the command, which also binds the signature.
-    pub fn command(self) -> u64 {
+    pub(crate) fn command(self) -> u64 {
         match self {
             Self::Announce => command::ANNOUNCE,
             Self::Unannounce => command::UNANNOUNCE,
@@ -127,7 +128,7 @@ impl AnnounceKind {
 
 /// The value with which `key_pair` comes to `target`, or goes, at the node with the id `node`
 /// that gave `token`.
-pub fn sign_announce(
+pub(crate) fn sign_announce(
     kind: AnnounceKind,
     target: &Id,
     token: &Token,
@@ -143,7 +144,7 @@ pub fn sign_announce(
 }
 
 /// The bytes an announce is signed over. Flags and bump are not among them.
-pub fn announce_signable(
+pub(crate) fn announce_signable(
     kind: AnnounceKind,
     target: &Id,
     token: &Token,
@@ -157,27 +158,28 @@ pub fn announce_signable(
 
 /// The value of a LOOKUP reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LookupReply {
+pub(crate) struct LookupReply {
     pub peers: Vec<Peer>,
     /// See [`Announce::bump`]; nodes of older versions leave it out.
     pub bump: u64,
 }
 
 impl LookupReply {
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let peers = r.array(MIN_PEER_SIZE, Peer::read)?;
         let bump = if r.is_empty() { 0 } else { r.uint()? };
         Ok(Self { peers, bump })
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    #[cfg(test)]
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let records: Vec<_> = self.peers.iter().map(Peer::encode).collect();
         Self::encode_records(&records, self.bump)
     }
 
     /// From peer records that are encoded already.
-    pub fn encode_records(records: &[impl AsRef<[u8]>], bump: u64) -> Vec<u8> {
+    pub(crate) fn encode_records(records: &[impl AsRef<[u8]>], bump: u64) -> Vec<u8> {
         let mut w = Writer::new();
         w.array(records, |w, record| {
             w.bytes(record.as_ref());
@@ -190,34 +192,37 @@ impl LookupReply {
 /// A value that its owner may replace by one with a higher number: what MUTABLE_GET answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MutableRecord {
+    /// The number of this version.
     pub seq: u64,
+    /// At most 1000 bytes.
     pub value: Bytes,
+    /// The owner's, of number and value.
     pub signature: Signature,
 }
 
 impl MutableRecord {
-    pub fn sign(seq: u64, value: Bytes, key_pair: &KeyPair) -> Self {
+    pub(crate) fn sign(seq: u64, value: Bytes, key_pair: &KeyPair) -> Self {
         let signature = key_pair.sign(&mutable_signable(seq, &value));
         Self { seq, value, signature }
     }
 
     /// Whether the owner of `public_key` signed it.
-    pub fn verify(&self, public_key: &PublicKey) -> bool {
+    pub(crate) fn verify(&self, public_key: &PublicKey) -> bool {
         secret_stream::verify(public_key, &mutable_signable(self.seq, &self.value), &self.signature)
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         Self::read(&mut Reader::new(bytes))
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         self.write(&mut w);
         w.finish()
     }
 
     /// The value of MUTABLE_PUT.
-    pub fn encode_put(&self, public_key: &PublicKey) -> Vec<u8> {
+    pub(crate) fn encode_put(&self, public_key: &PublicKey) -> Vec<u8> {
         let mut w = Writer::new();
         w.bytes(public_key);
         self.write(&mut w);
@@ -225,7 +230,7 @@ impl MutableRecord {
     }
 
     /// The value of MUTABLE_PUT: whose record it is, and the record.
-    pub fn decode_put(bytes: &[u8]) -> Result<(PublicKey, Self), Malformed> {
+    pub(crate) fn decode_put(bytes: &[u8]) -> Result<(PublicKey, Self), Malformed> {
         let mut r = Reader::new(bytes);
         Ok((r.fixed()?, Self::read(&mut r)?))
     }
@@ -242,7 +247,7 @@ impl MutableRecord {
 
 /// The value of PLUGIN: a request to an extension that a node may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginRequest {
+pub(crate) struct PluginRequest {
     pub plugin: String,
     pub version: u64,
     pub command: u64,
@@ -252,7 +257,7 @@ pub struct PluginRequest {
 impl PluginRequest {
     const HAS_VALUE: u64 = 1;
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let plugin = String::from_utf8_lossy(r.buffer()?).into_owned();
         let (version, command, flags) = (r.uint()?, r.uint()?, r.uint()?);
@@ -261,7 +266,8 @@ impl PluginRequest {
         Ok(Self { plugin, version, command, value })
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    #[cfg(test)]
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.buffer(self.plugin.as_bytes()).uint(self.version).uint(self.command);
         w.uint(if self.value.is_some() { Self::HAS_VALUE } else { 0 });
@@ -273,7 +279,7 @@ impl PluginRequest {
 }
 
 /// The bytes a mutable value is signed over.
-pub fn mutable_signable(seq: u64, value: &[u8]) -> [u8; 64] {
+pub(crate) fn mutable_signable(seq: u64, value: &[u8]) -> [u8; 64] {
     let mut w = Writer::new();
     w.uint(seq).buffer(value);
     join(namespace(6), hash(&[&w.finish()]))

@@ -1,7 +1,7 @@
 //! What this node keeps for others (spec/dht.md §10, §11).
 
 mod forwards;
-pub mod message;
+pub(crate) mod message;
 mod records;
 
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::generations::Generations;
 use crate::id::Id;
 use crate::limit::RateLimit;
 use crate::rpc::{Answer, Incoming};
-pub use forwards::{Forward, Forwards};
+pub(crate) use forwards::{Forward, Forwards};
 use message::{
     Announce, AnnounceKind, LookupReply, MAX_RELAYS, MutableRecord, Peer, PluginRequest, announce_signable,
 };
@@ -47,7 +47,7 @@ const MAX_BUMP_DRIFT: u64 = 60_000;
 
 /// The moment a request is handled at.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     pub instant: Instant,
     /// Milliseconds since 1970, which bumps are compared with.
     pub unix_millis: u64,
@@ -55,7 +55,7 @@ pub struct Now {
 
 /// Records, and values that anybody may store.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     pub(crate) records: Records,
     bumps: Generations<Id, u64>,
     refreshes: Generations<[u8; 32], Refresh>,
@@ -83,7 +83,7 @@ struct Refresh {
 
 impl Store {
     /// `limit_sources`: no IP address may fill a topic alone, no network the store.
-    pub fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
         Self {
             records: Records::new(now, MAX_RECORDS, RECORD_AGE, limit_sources),
             bumps: Generations::new(now, MAX_RECORDS, RECORD_AGE),
@@ -100,7 +100,7 @@ impl Store {
 
     /// The answer of a persistent node with the id `own_id`. `None` is silence, which is what a
     /// request meets that is malformed or not properly signed.
-    pub fn handle(
+    pub(crate) fn handle(
         &mut self,
         now: Now,
         own_id: &Id,
@@ -133,7 +133,7 @@ impl Store {
     }
 
     /// Forgets a peer of this node itself.
-    pub fn forget(&mut self, target: &Id, public_key: &PublicKey, forwards: &mut Forwards) {
+    pub(crate) fn forget(&mut self, target: &Id, public_key: &PublicKey, forwards: &mut Forwards) {
         if hash(&[public_key]) == *target {
             forwards.remove(target);
         }
@@ -142,7 +142,7 @@ impl Store {
 
     /// Records and values, and the networks they came from.
     #[cfg(any(test, feature = "testing"))]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let limits = self.limits.as_ref();
         let sources = limits.map_or(0, |limits| limits.announces.held() + limits.puts.held());
         let values = self.mutables.len() + self.immutables.len();

@@ -22,7 +22,7 @@ type Peers = HashMap<PublicKey, Record>;
 /// Peer records by target and key, in two generations. Reading does not renew them: whoever
 /// stays announces again.
 #[derive(Debug)]
-pub struct Records {
+pub(crate) struct Records {
     max_size: usize,
     turn_every: Duration,
     turned: Instant,
@@ -45,7 +45,7 @@ struct Record {
 
 impl Records {
     /// `max_size`: of a generation. `limit_sources`: no IP may fill a target alone.
-    pub fn new(now: Instant, max_size: usize, max_age: Duration, limit_sources: bool) -> Self {
+    pub(crate) fn new(now: Instant, max_size: usize, max_age: Duration, limit_sources: bool) -> Self {
         Self {
             max_size,
             turn_every: max_age * 2 / 3,
@@ -57,7 +57,7 @@ impl Records {
     }
 
     /// Adds a record or replaces the one of the same target and key. False if there is no room.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         now: Instant,
         target: Id,
@@ -84,7 +84,13 @@ impl Records {
     }
 
     /// At most `count` records of a target, drawn at random.
-    pub fn sample(&mut self, now: Instant, target: &Id, count: usize, rng: &mut impl Rng) -> Vec<Bytes> {
+    pub(crate) fn sample(
+        &mut self,
+        now: Instant,
+        target: &Id,
+        count: usize,
+        rng: &mut impl Rng,
+    ) -> Vec<Bytes> {
         self.expire(now);
         let generations = [&self.young, &self.old];
         let peers = generations.into_iter().filter_map(|generation| generation.targets.get(target));
@@ -92,13 +98,13 @@ impl Records {
         records.sample(rng, count).into_iter().cloned().collect()
     }
 
-    pub fn remove(&mut self, target: &Id, public_key: &PublicKey) {
+    pub(crate) fn remove(&mut self, target: &Id, public_key: &PublicKey) {
         self.young.remove(target, public_key);
         self.old.remove(target, public_key);
     }
 
     #[cfg(any(test, feature = "testing"))]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.young.len + self.old.len
     }
 

@@ -1,6 +1,6 @@
-//! Nodes without sockets, for tests, measurements and fuzzing: many of them in one process under virtual time,
-//! or one that takes any bytes. The state machines are those of real nodes. No part of the library that is
-//! shipped: it exists in the crate's own tests, and with the feature `testing`.
+//! Nodes without sockets, for tests, measurements and fuzzing: many of them in one process under virtual
+//! time, or one that takes any bytes. The state machines are those of real nodes. The library that is shipped
+//! does not contain this module: it exists in the crate's own tests, and with the feature `testing`.
 //!
 //! # Layout
 //! - `network`: hosts, packets and their time

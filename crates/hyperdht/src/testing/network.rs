@@ -15,11 +15,11 @@ use crate::rpc::{Event, RpcConfig, Transmit, Via};
 use crate::store::Now;
 
 /// The ports of each host's two sockets.
-pub const SERVER_PORT: u16 = 49737;
-pub const CLIENT_PORT: u16 = 5000;
+pub(crate) const SERVER_PORT: u16 = 49737;
+pub(crate) const CLIENT_PORT: u16 = 5000;
 
 /// What stands between a node and the network.
-pub enum Nat {
+pub(crate) enum Nat {
     None,
     /// Each socket has one outside port, open to those it wrote to.
     Consistent {
@@ -32,7 +32,7 @@ pub enum Nat {
 }
 
 /// A node and its place in the network.
-pub struct Host {
+pub(crate) struct Host {
     pub ip: Ipv4Addr,
     pub machine: Machine,
     pub callers: Callers,
@@ -48,7 +48,7 @@ pub struct Host {
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub struct Packet {
+pub(crate) struct Packet {
     pub at: Instant,
     pub number: u64,
     pub from: SocketAddrV4,
@@ -57,7 +57,7 @@ pub struct Packet {
 }
 
 /// Hosts, the packets between them, and the time, which passes only in [`SimulatedNetwork::run_until`].
-pub struct SimulatedNetwork {
+pub(crate) struct SimulatedNetwork {
     pub start: Instant,
     pub now: Instant,
     pub hosts: Vec<Host>,
@@ -75,7 +75,7 @@ pub struct SimulatedNetwork {
 }
 
 impl SimulatedNetwork {
-    pub fn new(now: Instant, seed: [u8; 32]) -> Self {
+    pub(crate) fn new(now: Instant, seed: [u8; 32]) -> Self {
         Self {
             start: now,
             now,
@@ -92,7 +92,7 @@ impl SimulatedNetwork {
     }
 
     /// A node that begins with the first one.
-    pub fn add(&mut self, config: RpcConfig, nat: Nat) -> usize {
+    pub(crate) fn add(&mut self, config: RpcConfig, nat: Nat) -> usize {
         let i = self.hosts.len();
         let host = self.host(config, nat);
         self.by_ip.insert(host.ip, i);
@@ -102,13 +102,13 @@ impl SimulatedNetwork {
     }
 
     /// A node that is reachable, knows it, and stores for others.
-    pub fn persistent(&mut self) -> usize {
+    pub(crate) fn persistent(&mut self) -> usize {
         let known_host = self.hosts.is_empty().then(|| ip(self.addresses + 1));
         self.add(RpcConfig { known_host, ..persistent() }, Nat::None)
     }
 
     /// Takes a node from the network without a word, and has a persistent one elsewhere join.
-    pub fn replace(&mut self, i: usize) {
+    pub(crate) fn replace(&mut self, i: usize) {
         let host = self.host(persistent(), Nat::None);
         self.by_ip.remove(&self.hosts[i].ip);
         self.by_ip.insert(host.ip, i);
@@ -117,19 +117,19 @@ impl SimulatedNetwork {
     }
 
     /// A node that has to find out what it may become.
-    pub fn adaptive(&mut self, nat: Nat) -> usize {
+    pub(crate) fn adaptive(&mut self, nat: Nat) -> usize {
         let config = RpcConfig { firewalled: true, defended: true, ..RpcConfig::default() };
         self.add(config, nat)
     }
 
     /// When something happens next.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let arrival = self.wire.peek().map(|Reverse(packet)| packet.at);
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         [arrival, deadline].into_iter().flatten().min()
     }
 
-    pub fn run_until(&mut self, end: Instant) {
+    pub(crate) fn run_until(&mut self, end: Instant) {
         loop {
             let arrival = self.wire.peek().map(|Reverse(packet)| packet.at);
             let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
@@ -151,7 +151,7 @@ impl SimulatedNetwork {
     }
 
     /// Has a node do something, and sends what comes of it.
-    pub fn instruct(&mut self, host: usize, instruction: Instruction) {
+    pub(crate) fn instruct(&mut self, host: usize, instruction: Instruction) {
         let now = self.now;
         let Host { machine, callers, .. } = &mut self.hosts[host];
         callers.instruct(machine, now, instruction);
@@ -159,7 +159,7 @@ impl SimulatedNetwork {
     }
 
     /// Puts a packet on the wire, whoever may have sent it.
-    pub fn inject(&mut self, from: SocketAddrV4, to: SocketAddrV4, data: Vec<u8>) {
+    pub(crate) fn inject(&mut self, from: SocketAddrV4, to: SocketAddrV4, data: Vec<u8>) {
         if self.loss > 0.0 && self.rng.random_bool(self.loss) {
             return;
         }
@@ -169,7 +169,7 @@ impl SimulatedNetwork {
     }
 
     /// Takes what a node has to say and to send. To be called after each use of its machine.
-    pub fn settle(&mut self, i: usize) {
+    pub(crate) fn settle(&mut self, i: usize) {
         let now = self.now();
         let host = &mut self.hosts[i];
         while let Some(event) = host.machine.poll_event(now) {

@@ -125,7 +125,9 @@ async fn from_js(net: &Network, relay: PublicKey, named: Named, to_js: bool) {
     let by_client = (named == Named::ByClient).then(|| hex::encode(relay));
     let by_server = (named == Named::ByServer).then_some(relay);
     let dial = |public_key: String| {
-        let more = json!({ "publicKey": public_key, "relayThrough": by_client, "relayOnly": true, "bytes": 200_000 });
+        let more = json!({
+            "publicKey": public_key, "relayThrough": by_client, "relayOnly": true, "bytes": 200_000
+        });
         Js::start("dial", &net.options(more))
     };
     if to_js {
@@ -141,20 +143,24 @@ async fn from_js(net: &Network, relay: PublicKey, named: Named, to_js: bool) {
     }
 }
 
+/// Our peers and a JavaScript one with ours, each of the two naming the relay once, connect through it.
+async fn expect_meetings(net: &Network, relay: PublicKey) {
+    tokio::join!(
+        from_us(net, relay, Named::ByClient, false),
+        from_us(net, relay, Named::ByServer, false),
+        from_us(net, relay, Named::ByClient, true),
+        from_us(net, relay, Named::ByServer, true),
+        from_js(net, relay, Named::ByClient, false),
+        from_js(net, relay, Named::ByServer, false),
+    );
+}
+
 #[tokio::test]
 async fn peers_of_both_kinds_meet_at_our_relay() {
     let net = Network::start().await;
     let relay = net.relay(RelayOptions::default()).await;
     let public_key = relay.public_key();
-    tokio::join!(
-        from_us(&net, public_key, Named::ByClient, false),
-        from_us(&net, public_key, Named::ByServer, false),
-        from_us(&net, public_key, Named::ByClient, true),
-        from_us(&net, public_key, Named::ByServer, true),
-        from_js(&net, public_key, Named::ByClient, false),
-        from_js(&net, public_key, Named::ByServer, false),
-        from_js(&net, public_key, Named::ByServer, true),
-    );
+    tokio::join!(expect_meetings(&net, public_key), from_js(&net, public_key, Named::ByServer, true));
     let load = relay.load();
     assert_eq!(load.paired, 7, "{load:?}");
 }
@@ -163,14 +169,7 @@ async fn peers_of_both_kinds_meet_at_our_relay() {
 async fn peers_of_both_kinds_meet_at_a_javascript_relay() {
     let net = Network::start().await;
     let (_js, public_key) = net.js_relay().await;
-    tokio::join!(
-        from_us(&net, public_key, Named::ByClient, false),
-        from_us(&net, public_key, Named::ByServer, false),
-        from_us(&net, public_key, Named::ByClient, true),
-        from_us(&net, public_key, Named::ByServer, true),
-        from_js(&net, public_key, Named::ByClient, false),
-        from_js(&net, public_key, Named::ByServer, false),
-    );
+    expect_meetings(&net, public_key).await;
 }
 
 /// Waits until the relay's load is as wished.
@@ -202,17 +201,31 @@ impl RelayedEcho {
         Self { _net: net, relay, _server: dht, public_key, client }
     }
 
+    /// The same, and a connection of the client's node to the server that carries bytes.
+    async fn connected(options: RelayOptions) -> (Self, Connection) {
+        let relayed = Self::start(options).await;
+        let mut connection = relayed.connect(None).await.unwrap();
+        expect_echo(&mut connection, 1000).await;
+        (relayed, connection)
+    }
+
     /// Connects as the owner of these keys, or as the client's node.
     async fn connect(&self, key_pair: Option<KeyPair>) -> Result<Connection, ConnectError> {
         connect(&self.client, self.public_key, ConnectOptions { key_pair, ..only(None) }).await
     }
 }
 
+/// Sends and takes what comes back until the connection ends.
+async fn use_up(connection: &mut Connection) {
+    while connection.stream.send(&[7; 65_536]).await.is_ok()
+        && connection.stream.recv().await.is_ok_and(|echoed| echoed.is_some())
+    {}
+}
+
 #[tokio::test]
 async fn a_relay_forgets_a_connection_that_ended() {
-    let echo = RelayedEcho::start(RelayOptions::default()).await;
-    let mut connection = echo.connect(None).await.unwrap();
-    let relay = &echo.relay;
+    let (relayed, mut connection) = RelayedEcho::connected(RelayOptions::default()).await;
+    let relay = &relayed.relay;
     expect_echo(&mut connection, 1_000_000).await;
     assert_eq!((relay.load().sessions, relay.load().pairs), (2, 1));
     connection.stream.shutdown().await.unwrap();
@@ -227,31 +240,29 @@ async fn a_relay_pairs_those_of_whom_it_knows_one() {
     let friend = KeyPair::generate();
     let known = friend.public_key();
     let admit = Arc::new(move |key| Box::pin(std::future::ready(key == known)) as _);
-    let echo = RelayedEcho::start(RelayOptions { admit: Some(admit), ..RelayOptions::default() }).await;
-    let stranger = echo.connect(None).await;
+    let relayed = RelayedEcho::start(RelayOptions { admit: Some(admit), ..RelayOptions::default() }).await;
+    let stranger = relayed.connect(None).await;
     assert_eq!(stranger.err(), Some(ConnectError::RelayAborted));
-    assert_eq!(echo.relay.load().paired, 0);
-    expect_echo(&mut echo.connect(Some(friend)).await.unwrap(), 1000).await;
+    assert_eq!(relayed.relay.load().paired, 0);
+    expect_echo(&mut relayed.connect(Some(friend)).await.unwrap(), 1000).await;
 }
 
 #[tokio::test]
 async fn a_relay_ends_a_pair_that_sent_too_much() {
     let limits = RelayLimits { bytes_per_pair: 500_000, ..RelayLimits::default() };
-    let echo = RelayedEcho::start(RelayOptions { limits, ..RelayOptions::default() }).await;
-    let mut connection = echo.connect(None).await.unwrap();
-    expect_echo(&mut connection, 300_000).await;
-    expect_load(&echo.relay, "the pair is ended", |load| load.pairs == 0).await;
+    let options = RelayOptions { limits, ..RelayOptions::default() };
+    let (relayed, mut connection) = RelayedEcho::connected(options).await;
+    let relay = &relayed.relay;
     // Its end is told by ours: the relay is there, and relays no more.
-    let ended = async { while connection.stream.recv().await.is_ok_and(|message| message.is_some()) {} };
-    timeout(PATIENCE, ended).await.expect("the connection ends");
+    timeout(PATIENCE, use_up(&mut connection)).await.expect("the connection ends");
+    expect_load(relay, "the pair is ended", |load| load.pairs == 0).await;
+    assert!(relay.load().bytes >= limits.bytes_per_pair, "{:?}", relay.load());
 }
 
 #[tokio::test]
 async fn a_connection_ends_with_its_relay() {
-    let echo = RelayedEcho::start(RelayOptions::default()).await;
-    let mut connection = echo.connect(None).await.unwrap();
-    expect_echo(&mut connection, 1000).await;
-    echo.relay.close().await;
-    let ended = async { while connection.stream.recv().await.is_ok_and(|message| message.is_some()) {} };
+    let (relayed, mut connection) = RelayedEcho::connected(RelayOptions::default()).await;
+    relayed.relay.close().await;
+    let ended = use_up(&mut connection);
     timeout(Duration::from_secs(10), ended).await.expect("at once, not after the silence of a path");
 }

@@ -3,6 +3,7 @@
 mod ack;
 mod assembler;
 mod bbr;
+mod congestion;
 mod framing;
 mod mtu;
 mod outstanding;

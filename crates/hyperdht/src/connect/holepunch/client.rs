@@ -18,7 +18,7 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(1);
 const TRY_LATER: Duration = Duration::from_secs(10);
 
 /// Where the client begins.
-pub struct Start {
+pub(super) struct Start {
     /// The node that passed the handshake on.
     pub node: SocketAddrV4,
     /// The server as that node sees it.
@@ -33,7 +33,7 @@ pub struct Start {
 
 /// What the server answered to an [`Action::Ask`].
 #[derive(Clone, Debug)]
-pub struct PunchReply {
+pub(super) struct PunchReply {
     /// The client's socket as the node sees it.
     pub seen_as: SocketAddrV4,
     /// The node.
@@ -45,7 +45,7 @@ pub struct PunchReply {
 }
 
 /// One client's way through the NATs.
-pub struct ClientPunch {
+pub(super) struct ClientPunch {
     puncher: Puncher,
     start: Start,
     round: u64,
@@ -80,7 +80,7 @@ enum Question {
 }
 
 impl ClientPunch {
-    pub fn new(setup: Setup, start: Start) -> Self {
+    pub(super) fn new(setup: Setup, start: Start) -> Self {
         let mut client = Self {
             puncher: Puncher::new(setup),
             start,
@@ -96,7 +96,7 @@ impl ClientPunch {
     }
 
     /// The end of an [`Action::Ask`]; `None` if no answer came.
-    pub fn handle_reply(&mut self, now: Instant, reply: Option<PunchReply>) {
+    pub(super) fn handle_reply(&mut self, now: Instant, reply: Option<PunchReply>) {
         if self.puncher.outcome().is_some() || !matches!(self.step, Step::Asking(_)) {
             return;
         }
@@ -142,18 +142,24 @@ impl ClientPunch {
     }
 
     /// The end of an [`Action::Ping`].
-    pub fn handle_pong(&mut self, now: Instant, by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4>) {
+    pub(super) fn handle_pong(
+        &mut self,
+        now: Instant,
+        by: Slot,
+        node: SocketAddrV4,
+        seen_as: Option<SocketAddrV4>,
+    ) {
         self.puncher.handle_pong(by, node, seen_as);
         self.advance(now);
     }
 
     /// A probe came.
-    pub fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
+    pub(super) fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
         self.puncher.handle_probe(by, from);
     }
 
     /// To be called when [`ClientPunch::poll_timeout`] has passed; earlier is harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         match self.step {
             Step::Pausing(until) if until <= now => {
                 self.step = Step::Analyzing;
@@ -164,18 +170,18 @@ impl ClientPunch {
         }
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.step {
             Step::Pausing(until) | Step::TryingLater(until) => Some(until),
             _ => self.puncher.poll_timeout(),
         }
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.puncher.poll_action()
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.puncher.outcome()
     }
 

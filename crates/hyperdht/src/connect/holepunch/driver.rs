@@ -40,7 +40,7 @@ const SHORT_TTL: u8 = 5;
 const GIVE_UP_ATTEMPTS: u32 = 2;
 
 /// What a client starts from.
-pub struct PunchPlan {
+pub(crate) struct PunchPlan {
     /// Of the server's key.
     pub target: Id,
     /// The number the server gave the handshake.
@@ -55,7 +55,7 @@ pub struct PunchPlan {
 
 /// Punches to a server and takes the route that opens, by the socket that is returned. Ends also
 /// when another one was taken.
-pub async fn punch_to_server(
+pub(crate) async fn punch_to_server(
     context: &Context,
     route: &Route,
     plan: PunchPlan,
@@ -98,7 +98,9 @@ pub async fn punch_to_server(
             () = route.direct() => return Ok(None),
             reply = answered(&mut answer) => machine.handle_reply(Instant::now(), reply),
             event = sockets.next() => match event {
-                SocketEvent::Pong { by, node, seen_as } => machine.handle_pong(Instant::now(), by, node, seen_as),
+                SocketEvent::Pong { by, node, seen_as } => {
+                    machine.handle_pong(Instant::now(), by, node, seen_as);
+                }
                 SocketEvent::Probe { by, from } => machine.handle_probe(by, from),
             },
             () = sleep_until(machine.poll_timeout()) => machine.handle_timeout(Instant::now()),
@@ -108,7 +110,7 @@ pub async fn punch_to_server(
 
 /// A request of a client to punch.
 #[derive(Debug)]
-pub struct PunchRequest {
+pub(crate) struct PunchRequest {
     /// As it came, to be answered.
     pub incoming: rpc::Incoming,
     /// The client as the node between sees it.
@@ -120,7 +122,7 @@ pub struct PunchRequest {
 }
 
 /// A server's sockets for one client, which has not asked for them yet.
-pub struct Prepared {
+pub(crate) struct Prepared {
     context: Context,
     machine: ServerPunch,
     sockets: PunchSockets,
@@ -133,7 +135,7 @@ pub struct Prepared {
 impl Prepared {
     /// Opens the socket that the client is to be shown, and finds out what our NAT does to it.
     /// `permit` is one to hold sockets.
-    pub async fn new(
+    pub(crate) async fn new(
         context: Context,
         permit: OwnedSemaphorePermit,
         firewall: Firewall,
@@ -151,13 +153,13 @@ impl Prepared {
     }
 
     /// The socket the client is to be shown; none if it could not be opened.
-    pub fn via(&self) -> Option<Via> {
+    pub(crate) fn via(&self) -> Option<Via> {
         self.sockets.via(Slot(0))
     }
 
     /// Answers the client and punches to it until it has come, or will not. Returns the socket
     /// that it came by.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         route: &Route,
         punches: &mut mpsc::Receiver<PunchRequest>,

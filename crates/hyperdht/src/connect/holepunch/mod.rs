@@ -16,5 +16,5 @@ mod server;
 mod tests;
 pub(super) mod throttle;
 
-pub use driver::{Prepared, PunchPlan, PunchRequest, punch_to_server};
-pub use puncher::Failure;
+pub(super) use driver::{Prepared, PunchPlan, PunchRequest, punch_to_server};
+pub(super) use puncher::Failure;

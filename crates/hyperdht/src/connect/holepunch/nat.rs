@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::connect::payload::Firewall;
 
 /// Views of different nodes that make a conclusion. With fewer, one liar decides.
-pub const SAMPLES: usize = 4;
+pub(super) const SAMPLES: usize = 4;
 /// Views after which a first conclusion is drawn.
 const FIRST_SAMPLES: usize = 3;
 
 /// Collects how nodes of the DHT see one socket, and concludes where a peer may reach it.
 #[derive(Clone, Debug, Default)]
-pub struct NatView {
+pub(super) struct NatView {
     hosts: Counts<Ipv4Addr>,
     addresses: Counts<SocketAddrV4>,
     seen_by: HashSet<SocketAddrV4>,
@@ -24,7 +24,7 @@ pub struct NatView {
 
 impl NatView {
     /// A node sees the socket at `seen_as`. Each node has one say.
-    pub fn add(&mut self, seen_as: SocketAddrV4, node: SocketAddrV4) {
+    pub(super) fn add(&mut self, seen_as: SocketAddrV4, node: SocketAddrV4) {
         if !self.seen_by.insert(node) {
             return;
         }
@@ -37,32 +37,32 @@ impl NatView {
     }
 
     /// Lets the conclusion stand, whatever is added: the peer was told of it.
-    pub fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         self.is_frozen = true;
     }
 
-    pub fn firewall(&self) -> Firewall {
+    pub(super) fn firewall(&self) -> Firewall {
         self.firewall
     }
 
     /// Where the socket is reached; the port is 0 where it differs for everybody. `None` as
     /// long as that is not known.
-    pub fn addresses(&self) -> Option<&[SocketAddrV4]> {
+    pub(super) fn addresses(&self) -> Option<&[SocketAddrV4]> {
         self.conclusion.as_deref()
     }
 
     /// Everybody sees the socket at the same address.
-    pub fn is_consistent(&self) -> bool {
+    pub(super) fn is_consistent(&self) -> bool {
         self.firewall == Firewall::Consistent
     }
 
     /// More samples would change nothing that matters.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_consistent() || self.sampled >= SAMPLES
     }
 
     /// Nodes that have had their say.
-    pub fn sampled(&self) -> usize {
+    pub(super) fn sampled(&self) -> usize {
         self.sampled
     }
 

@@ -16,7 +16,7 @@ use crate::rpc::filter::{is_host, is_public};
 
 /// Sockets against a NAT that lets in only what comes from where we sent to, when ours shows
 /// every peer another port: with 256 of them one guessed port in 252 is one of ours.
-pub const BIRTHDAY_SOCKETS: usize = 256;
+pub(super) const BIRTHDAY_SOCKETS: usize = 256;
 /// Fresh sockets tried when the first seems to be behind a NAT that can't be punched through:
 /// mobile networks have several ways out, and another may be better.
 const MAX_REOPENS: u32 = 3;
@@ -51,15 +51,15 @@ const GUESSED_PORTS: u32 = 65_536 - FIRST_GUESSED_PORT;
 
 /// A socket of a punch, counted in the order of opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Slot(pub u32);
+pub(super) struct Slot(pub u32);
 
 /// Names a request of the client until the server has answered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestNumber(pub u64);
+pub(super) struct RequestNumber(pub u64);
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Open a socket at any port.
     Open(Slot),
     /// It is not needed any more.
@@ -79,7 +79,7 @@ pub enum Action {
 
 /// How a punch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// A probe came by that socket from there.
     Open {
         by: Slot,
@@ -121,7 +121,7 @@ struct RemoteAddress {
 
 /// One side's sockets and what they do. Owned by the rounds that lead to punching.
 #[derive(Debug)]
-pub struct Puncher {
+pub(super) struct Puncher {
     /// The client takes the first probe that comes; the server only sends it back.
     is_initiator: bool,
     /// Nodes that can tell how they see us, the one heard last first.
@@ -145,7 +145,7 @@ pub struct Puncher {
 
 /// What a puncher works with.
 #[derive(Debug)]
-pub struct Setup {
+pub(super) struct Setup {
     pub is_initiator: bool,
     /// Nodes that can tell how they see us, the one heard last first.
     pub nodes: Vec<SocketAddrV4>,
@@ -177,7 +177,7 @@ enum Strategy {
 }
 
 impl Puncher {
-    pub fn new(setup: Setup) -> Self {
+    pub(super) fn new(setup: Setup) -> Self {
         let mut puncher = Self {
             is_initiator: setup.is_initiator,
             nodes: setup.nodes,
@@ -202,25 +202,25 @@ impl Puncher {
     }
 
     /// The socket the peer knows.
-    pub fn slot(&self) -> Slot {
+    pub(super) fn slot(&self) -> Slot {
         self.slots.first().copied().unwrap_or(Slot(0))
     }
 
-    pub fn nat(&self) -> &NatView {
+    pub(super) fn nat(&self) -> &NatView {
         &self.nat
     }
 
-    pub fn remote_firewall(&self) -> Firewall {
+    pub(super) fn remote_firewall(&self) -> Firewall {
         self.remote_firewall
     }
 
     /// A node sees our first socket at `seen_as`.
-    pub fn add_sample(&mut self, seen_as: SocketAddrV4, node: SocketAddrV4) {
+    pub(super) fn add_sample(&mut self, seen_as: SocketAddrV4, node: SocketAddrV4) {
         self.nat.add(seen_as, node);
     }
 
     /// The end of an [`Action::Ping`]: how the node sees us, if it answered.
-    pub fn handle_pong(&mut self, by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4>) {
+    pub(super) fn handle_pong(&mut self, by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4>) {
         if by != self.slot() {
             return;
         }
@@ -234,7 +234,7 @@ impl Puncher {
     }
 
     /// A probe came.
-    pub fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
+    pub(super) fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
         if self.outcome.is_some() || !self.slots.contains(&by) || !is_host(from) {
             return;
         }
@@ -246,22 +246,22 @@ impl Puncher {
     }
 
     /// What the NAT does is known, or will not be known.
-    pub fn is_analyzed(&self) -> bool {
+    pub(super) fn is_analyzed(&self) -> bool {
         self.nat.is_settled() || self.pings == 0
     }
 
     /// With what is known, punching would be in vain.
-    pub fn is_unstable(&self) -> bool {
+    pub(super) fn is_unstable(&self) -> bool {
         self.nat.firewall() == Firewall::Unknown || self.is_double_random()
     }
 
-    pub fn is_double_random(&self) -> bool {
+    pub(super) fn is_double_random(&self) -> bool {
         self.nat.firewall() == Firewall::Random && self.remote_firewall == Firewall::Random
     }
 
     /// Takes a fresh socket, which may be seen otherwise than the last. False if enough were
     /// tried.
-    pub fn reopen(&mut self) -> bool {
+    pub(super) fn reopen(&mut self) -> bool {
         if self.reopens == MAX_REOPENS || self.punch.is_some() || self.outcome.is_some() {
             return false;
         }
@@ -281,7 +281,7 @@ impl Puncher {
     ///
     /// A JavaScript peer that finds out, while it punches, that everybody reaches it says so and names no
     /// address (hyperdht/lib/nat.js). It is where the node sees it.
-    pub fn update_remote(
+    pub(super) fn update_remote(
         &mut self,
         host: Ipv4Addr,
         seen_as: SocketAddrV4,
@@ -303,12 +303,12 @@ impl Puncher {
     }
 
     /// Lets what the peer is told of our NAT stand.
-    pub fn freeze(&mut self) {
+    pub(super) fn freeze(&mut self) {
         self.nat.freeze();
     }
 
     /// Sends one probe by the first socket.
-    pub fn probe(&mut self, to: SocketAddrV4, is_short: bool) {
+    pub(super) fn probe(&mut self, to: SocketAddrV4, is_short: bool) {
         // Addresses come from nodes and peers: what is no host gets nothing.
         if is_host(to) {
             self.actions.push_back(Action::Probe { by: self.slot(), to, is_short });
@@ -316,22 +316,22 @@ impl Puncher {
     }
 
     /// One of the NATs shows everybody another port: probes have to be many.
-    pub fn is_random(&self) -> bool {
+    pub(super) fn is_random(&self) -> bool {
         self.nat.firewall() == Firewall::Random || self.remote_firewall == Firewall::Random
     }
 
     /// Permission to send many probes, or none for now.
-    pub fn try_random(&self, now: Instant) -> Option<RandomPunch> {
+    pub(super) fn try_random(&self, now: Instant) -> Option<RandomPunch> {
         self.throttle.start(now)
     }
 
-    pub fn is_punching(&self) -> bool {
+    pub(super) fn is_punching(&self) -> bool {
         self.punch.is_some() && self.outcome.is_none()
     }
 
     /// Starts probing. False if it would be in vain. `random`: the permission, where
     /// [`Puncher::is_random`].
-    pub fn punch(&mut self, now: Instant, random: Option<RandomPunch>) -> bool {
+    pub(super) fn punch(&mut self, now: Instant, random: Option<RandomPunch>) -> bool {
         if self.is_punching() {
             return true;
         }
@@ -360,18 +360,18 @@ impl Puncher {
     }
 
     /// Ends without a way.
-    pub fn fail(&mut self, failure: Failure) {
+    pub(super) fn fail(&mut self, failure: Failure) {
         if self.outcome.is_none() {
             self.end(Outcome::Failed(failure));
         }
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
     /// To be called when [`Puncher::poll_timeout`] has passed; earlier is harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         let Some(punch) = self.punch.as_mut().filter(|punch| punch.next <= now) else { return };
         if let Some(random) = &mut punch.random {
             random.is_active(now);
@@ -389,21 +389,21 @@ impl Puncher {
         self.send_probes();
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.punch.as_ref().map(|punch| punch.next)
     }
 
     /// Adds to what [`Puncher::poll_action`] gives, behind the rest.
-    pub fn push(&mut self, action: Action) {
+    pub(super) fn push(&mut self, action: Action) {
         self.actions.push_back(action);
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
     /// Randomness for pauses.
-    pub fn rng(&mut self) -> &mut StdRng {
+    pub(super) fn rng(&mut self) -> &mut StdRng {
         &mut self.rng
     }
 

@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 4;
 
 /// A client's round, decrypted.
 #[derive(Clone, Debug)]
-pub struct ClientRound {
+pub(super) struct ClientRound {
     pub number: RequestNumber,
     /// Which socket of ours it came on, if it was one of these.
     pub by: Option<Slot>,
@@ -36,7 +36,7 @@ pub struct ClientRound {
 }
 
 /// One server's way through the NATs. The client ends it by coming.
-pub struct ServerPunch {
+pub(super) struct ServerPunch {
     puncher: Puncher,
     secure: Arc<SecurePayload>,
     has_relay: bool,
@@ -49,7 +49,7 @@ pub struct ServerPunch {
 
 impl ServerPunch {
     /// `has_relay`: the connection runs over a third party meanwhile, or may.
-    pub fn new(now: Instant, setup: Setup, secure: Arc<SecurePayload>, has_relay: bool) -> Self {
+    pub(super) fn new(now: Instant, setup: Setup, secure: Arc<SecurePayload>, has_relay: bool) -> Self {
         Self {
             puncher: Puncher::new(setup),
             secure,
@@ -62,7 +62,7 @@ impl ServerPunch {
     }
 
     /// A round of the client's.
-    pub fn handle_request(&mut self, now: Instant, request: ClientRound) {
+    pub(super) fn handle_request(&mut self, now: Instant, request: ClientRound) {
         if self.puncher.outcome().is_some() {
             return;
         }
@@ -91,33 +91,39 @@ impl ServerPunch {
     }
 
     /// The end of an [`Action::Ping`].
-    pub fn handle_pong(&mut self, now: Instant, by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4>) {
+    pub(super) fn handle_pong(
+        &mut self,
+        now: Instant,
+        by: Slot,
+        node: SocketAddrV4,
+        seen_as: Option<SocketAddrV4>,
+    ) {
         self.puncher.handle_pong(by, node, seen_as);
         self.advance(now);
     }
 
     /// A probe came.
-    pub fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
+    pub(super) fn handle_probe(&mut self, by: Slot, from: SocketAddrV4) {
         self.puncher.handle_probe(by, from);
     }
 
     /// To be called when [`ServerPunch::poll_timeout`] has passed; earlier is harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.puncher.fail(Failure::TimedOut);
         }
         self.puncher.handle_timeout(now);
     }
 
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.deadline.into_iter().chain(self.puncher.poll_timeout()).min()
     }
 
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
         self.puncher.poll_action()
     }
 
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(super) fn outcome(&self) -> Option<Outcome> {
         self.puncher.outcome()
     }
 

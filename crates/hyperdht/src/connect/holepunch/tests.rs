@@ -489,7 +489,9 @@ fn a_peer_that_is_open_and_names_no_address_is_met_where_nodes_see_it() {
 proptest::proptest! {
     #[test]
     fn whatever_a_peer_says_never_panics_and_ends(
-        values in proptest::collection::vec((0u64..5, 0u64..5, 0u64..4, proptest::prelude::any::<[bool; 4]>()), 1..6)
+        values in proptest::collection::vec(
+            (0u64..5, 0u64..5, 0u64..4, proptest::prelude::any::<[bool; 4]>()), 1..6
+        )
     ) {
         let mut world = World::new(Cone, Symmetric, 1);
         for (error, firewall, round, [punching, has_token, has_addresses, is_reply]) in values {
@@ -505,10 +507,12 @@ proptest::proptest! {
                 ..HolepunchPayload::default()
             };
             if is_reply {
-                let reply = PunchReply { seen_as: address, from: node(0), peer: address, payload: Some(payload) };
+                let payload = Some(payload);
+                let reply = PunchReply { seen_as: address, from: node(0), peer: address, payload };
                 world.client.handle_reply(world.now, Some(reply));
             } else {
-                world.handle(WorldEvent::Asked { by: Slot(0), seen_as: address, node: node(1), client: address, payload });
+                let (by, node) = (Slot(0), node(1));
+                world.handle(WorldEvent::Asked { by, seen_as: address, node, client: address, payload });
             }
         }
         world.run();

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Shared by all punchers of a node.
 #[derive(Clone, Debug, Default)]
-pub struct Throttle(Arc<Mutex<ThrottleState>>);
+pub(crate) struct Throttle(Arc<Mutex<ThrottleState>>);
 
 #[derive(Debug, Default)]
 struct ThrottleState {
@@ -23,7 +23,7 @@ struct ThrottleState {
 
 impl Throttle {
     /// Permission to punch at random, or none for now.
-    pub fn start(&self, now: Instant) -> Option<RandomPunch> {
+    pub(crate) fn start(&self, now: Instant) -> Option<RandomPunch> {
         let mut state = self.lock();
         let lately = state.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);
         if state.active >= LIMIT || lately {
@@ -40,7 +40,7 @@ impl Throttle {
 
 /// A random punch under way; dropping it is its end.
 #[derive(Debug)]
-pub struct RandomPunch {
+pub(crate) struct RandomPunch {
     throttle: Throttle,
     now: Instant,
     sent: bool,
@@ -48,7 +48,7 @@ pub struct RandomPunch {
 
 impl RandomPunch {
     /// Probes are being sent at this time.
-    pub fn is_active(&mut self, now: Instant) {
+    pub(crate) fn is_active(&mut self, now: Instant) {
         self.now = now;
         self.sent = true;
     }

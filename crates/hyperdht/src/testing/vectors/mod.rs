@@ -20,61 +20,61 @@ static SESSION: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The cases of a group, of which there is at least one.
-pub fn cases(group: &str) -> impl Iterator<Item = &'static Value> {
+pub(crate) fn cases(group: &str) -> impl Iterator<Item = &'static Value> {
     let cases = DHT["cases"].as_array().unwrap();
     assert!(cases.iter().any(|case| case["group"] == group), "there are vectors for {group}");
     cases.iter().filter(move |case| case["group"] == group)
 }
 
 /// Requests to a node and what it sends in answer, in order.
-pub fn exchanges() -> &'static [Value] {
+pub(crate) fn exchanges() -> &'static [Value] {
     DHT["exchanges"].as_array().unwrap()
 }
 
 /// How one of the helper structures behaves step by step.
-pub fn trace(id: &str) -> &'static Value {
+pub(crate) fn trace(id: &str) -> &'static Value {
     DHT["traces"].as_array().unwrap().iter().find(|trace| trace["id"] == id).unwrap()
 }
 
 /// The previous and the current token secret of the node that answered.
-pub fn token_secrets() -> ([u8; 32], [u8; 32]) {
+pub(crate) fn token_secrets() -> ([u8; 32], [u8; 32]) {
     let secrets = &DHT["about"]["tokenSecrets"];
     (array(&secrets["previous"]), array(&secrets["current"]))
 }
 
 /// The key pair of that name.
-pub fn key_pair(name: &str) -> KeyPair {
+pub(crate) fn key_pair(name: &str) -> KeyPair {
     KeyPair::from_seed(&array(&DHT["about"]["keys"][name]["seed"]))
 }
 
 /// Datagrams off the wire.
-pub fn datagrams() -> impl Iterator<Item = &'static Value> {
+pub(crate) fn datagrams() -> impl Iterator<Item = &'static Value> {
     let sequences = SESSION["sequences"].as_array().unwrap().iter();
     sequences.flat_map(|sequence| sequence["datagrams"].as_array().unwrap())
 }
 
 /// Ids by the names that the session gives its nodes.
-pub fn session_id(name: &str) -> [u8; 32] {
+pub(crate) fn session_id(name: &str) -> [u8; 32] {
     array(&SESSION["sequences"][0]["ids"][name])
 }
 
 /// The bytes of a field that may be null or absent.
-pub fn optional_bytes(value: &Value) -> Option<Bytes> {
+pub(crate) fn optional_bytes(value: &Value) -> Option<Bytes> {
     (!value.is_null()).then(|| unhex(value).into())
 }
 
 /// The same, of 32 bytes.
-pub fn optional_array(value: &Value) -> Option<[u8; 32]> {
+pub(crate) fn optional_array(value: &Value) -> Option<[u8; 32]> {
     (!value.is_null()).then(|| array(value))
 }
 
 /// An address written as `host:port`.
-pub fn text_addr(value: &Value) -> SocketAddrV4 {
+pub(crate) fn text_addr(value: &Value) -> SocketAddrV4 {
     value.as_str().unwrap().parse().unwrap()
 }
 
 /// Addresses of a list that may be absent.
-pub fn addrs(value: &Value) -> Vec<SocketAddrV4> {
+pub(crate) fn addrs(value: &Value) -> Vec<SocketAddrV4> {
     value.as_array().map(|list| list.iter().map(addr).collect()).unwrap_or_default()
 }
 

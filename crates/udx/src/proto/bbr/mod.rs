@@ -14,6 +14,7 @@ mod loss;
 
 use std::collections::VecDeque;
 
+use super::congestion::{Ack, Controller, Phase};
 use super::rate::RateSample;
 use crate::time::{Instant, MILLISECOND, Micros, SECOND};
 use aggregation::Aggregation;
@@ -58,39 +59,6 @@ const LEAST_QUEUE: Micros = 5 * MILLISECOND;
 /// built, one in the sender's queue, one at the receiver) are added to the window, or bursts would starve it.
 const BURST_TIME: Micros = MILLISECOND;
 const MAX_BURST: f64 = 32.0;
-
-/// How the sender stands towards loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Repairing losses found by acknowledgements.
-    Recovery,
-    /// After a retransmission timeout.
-    Loss,
-}
-
-/// What one acknowledgement brought.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ack {
-    pub now: Instant,
-    pub rate: Option<RateSample>,
-    /// Whether the sample may raise the estimate.
-    pub rate_is_trusted: bool,
-    /// Delivery count after it.
-    pub delivered: u64,
-    /// Packets newly delivered.
-    pub acked: usize,
-    /// Packets deemed lost since the last.
-    pub lost: usize,
-    pub rtt: Option<Micros>,
-    /// Smoothed round-trip time.
-    pub smoothed: Option<Micros>,
-    pub in_flight: usize,
-    pub prior_in_flight: usize,
-    pub phase: Phase,
-    /// Payload bytes of a full packet.
-    pub payload: usize,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -174,23 +142,22 @@ impl Bbr {
             has_rtt: false,
         }
     }
+}
 
-    /// Packets that may be in flight.
-    pub(super) fn window(&self) -> usize {
+impl Controller for Bbr {
+    fn window(&self) -> usize {
         self.window
     }
 
-    /// Pacing rate in bytes per microsecond.
-    pub(super) fn rate(&self) -> f64 {
+    fn rate(&self) -> f64 {
         self.rate
     }
 
-    /// Whether the window is held down to measure the round trip; samples taken now say little of the rate.
-    pub(super) fn is_probing_rtt(&self) -> bool {
+    fn is_probing_rtt(&self) -> bool {
         self.mode == Mode::ProbeRtt
     }
 
-    pub(super) fn on_ack(&mut self, ack: &Ack) {
+    fn on_ack(&mut self, ack: &Ack) {
         self.follow_packet_size(ack.payload);
         self.update_bandwidth(ack);
         if ack.rate.is_some() && ack.acked > 0 {
@@ -205,8 +172,7 @@ impl Bbr {
         self.set_window(ack);
     }
 
-    /// Sending resumes with nothing in flight, after the application had nothing to send.
-    pub(super) fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
+    fn on_idle_restart(&mut self, now: Instant, delivered: u64, payload: usize) {
         self.is_idle_restart = true;
         self.aggregation.restart(now);
         match self.mode {
@@ -216,22 +182,27 @@ impl Bbr {
         }
     }
 
-    /// Recovery begins: what the window was is restored when it ends.
-    pub(super) fn save_window(&mut self) {
-        self.prior_window = if self.prior_phase == Phase::Open && self.mode != Mode::ProbeRtt {
-            self.window
-        } else {
-            self.prior_window.max(self.window)
-        };
+    fn on_recovery(&mut self) {
+        self.save_window();
     }
 
-    /// A retransmission timeout, with `in_flight` packets that are not yet deemed lost.
-    pub(super) fn on_timeout(&mut self, in_flight: usize) {
+    fn on_timeout(&mut self, in_flight: usize) {
         self.save_window();
         self.prior_phase = Phase::Loss;
         self.full_bandwidth = 0.0;
         self.is_round_start = true;
         self.window = in_flight + 1;
+    }
+}
+
+impl Bbr {
+    /// Keeps the window for when the losses are repaired.
+    fn save_window(&mut self) {
+        self.prior_window = if self.prior_phase == Phase::Open && self.mode != Mode::ProbeRtt {
+            self.window
+        } else {
+            self.prior_window.max(self.window)
+        };
     }
 
     fn best_bandwidth(&self) -> f64 {

@@ -18,7 +18,8 @@ use bytes::Bytes;
 
 use super::ack::AckSchedule;
 use super::assembler::Assembler;
-use super::bbr::{Bbr, Phase};
+use super::bbr::Bbr;
+use super::congestion::{Controller, Phase};
 use super::mtu::{Mtu, overhead};
 use super::outstanding::Outstanding;
 use super::pacer::Pacer;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::super::assembler::{Arrival, Room};
-use super::super::bbr::{Ack, Phase};
+use super::super::congestion::{Ack, Controller, Phase};
 use super::super::outstanding::PacketState;
 use super::super::packet::{
     Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, decode_sacks,
@@ -258,7 +258,7 @@ impl StreamMachine {
         if is_congestion && self.phase == Phase::Open {
             self.phase = Phase::Recovery;
             self.recovery_end = self.outstanding.next();
-            self.congestion.save_window();
+            self.congestion.on_recovery();
             self.stats.recoveries += 1;
             self.timers.tail = None;
         }

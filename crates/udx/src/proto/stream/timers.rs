@@ -1,6 +1,6 @@
 //! The stream's deadlines.
 
-use super::super::bbr::Phase;
+use super::super::congestion::{Controller, Phase};
 use super::super::mtu;
 use super::super::outstanding::PacketState;
 use super::super::rtt::tail_probe_timeout;

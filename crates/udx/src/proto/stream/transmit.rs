@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::super::bbr::Phase;
+use super::super::congestion::{Controller, Phase};
 use super::super::mtu;
 use super::super::outstanding::{PacketState, SentPacket};
 use super::super::packet::{Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, encode_sack};

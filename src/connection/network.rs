@@ -1,0 +1,282 @@
+//! The node's one place on the Hyperswarm network, joined when the first transfer needs it.
+
+use std::sync::{Mutex, OnceLock};
+
+use hyperdht::Dht;
+use hyperswarm::RelayThrough;
+use secret_stream::{KeyPair, PublicKey};
+use tokio::sync::watch;
+
+use crate::ats::Client;
+use crate::error::{Code, Error, Result};
+use crate::sync::lock;
+
+/// A DHT node started at its first use.
+#[derive(Debug)]
+pub struct Network {
+    /// What the caller named; otherwise the task service is asked, and else the public nodes are used.
+    bootstrap: Option<Vec<String>>,
+    relay: RelayChoice,
+    /// The relay of the hub that named the DHT nodes, once it was asked.
+    hub_relay: OnceLock<PublicKey>,
+    dht: Mutex<Option<Dht>>,
+    presence: watch::Sender<NetworkState>,
+    /// How often it was left and come back to.
+    comebacks: watch::Sender<u64>,
+    /// Held by whoever starts the DHT node: the service is asked meanwhile, which can take its time.
+    starting: tokio::sync::Mutex<()>,
+    /// Held where the node or the presence changes. Never while the service or the network is waited for.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// The relay that connections go through where no direct way opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayChoice {
+    /// That of the hub which names the DHT nodes, if it has one.
+    #[default]
+    Hub,
+    /// The one of this key.
+    Key(PublicKey),
+    /// None, unless the other side names one.
+    Nobody,
+}
+
+impl RelayChoice {
+    /// The relay that is meant, where the hub has this one.
+    pub(crate) fn among(self, hub: Option<PublicKey>) -> Option<PublicKey> {
+        match self {
+            Self::Hub => hub,
+            Self::Key(key) => Some(key),
+            Self::Nobody => None,
+        }
+    }
+}
+
+/// Whether the network may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NetworkState {
+    Active,
+    Suspended,
+    Closed,
+}
+
+impl Network {
+    /// A network that joins through `bootstrap` (`host:port` each), if given.
+    pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Self {
+        Self {
+            bootstrap,
+            relay,
+            hub_relay: OnceLock::new(),
+            dht: Mutex::default(),
+            presence: watch::Sender::new(NetworkState::Active),
+            comebacks: watch::Sender::new(0),
+            starting: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The relay to go through where no direct way opens; known once the DHT node is up.
+    pub fn relay(&self) -> Option<PublicKey> {
+        self.relay.among(self.hub_relay.get().copied())
+    }
+
+    /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
+    pub fn relay_of_swarm(&self, keys: KeyPair) -> Option<RelayThrough> {
+        self.relay().map(|relay| RelayThrough { keys: Some(keys), ..RelayThrough::always(relay) })
+    }
+
+    /// The DHT node, started now if it is not up. Waits while suspended.
+    ///
+    /// # Errors
+    /// `DESTROYED` once closed; `NETWORK` if no node can be started; those of the service where it has to say
+    /// which nodes to join.
+    pub async fn dht(&self, client: &Client) -> Result<Dht> {
+        let mut presence = self.presence.subscribe();
+        loop {
+            // The sender lives as long as this.
+            let _ = presence.wait_for(|presence| *presence != NetworkState::Suspended).await;
+            let started = tokio::select! {
+                started = self.start(client) => started?,
+                _ = presence.wait_for(|presence| *presence != NetworkState::Active) => None,
+            };
+            if let Some(dht) = started {
+                return Ok(dht);
+            }
+            if *presence.borrow() == NetworkState::Closed {
+                return Err(Error::new(Code::Destroyed, "the node was destroyed"));
+            }
+        }
+    }
+
+    /// The DHT node that is up or can be started; `None` if the network was left meanwhile.
+    async fn start(&self, client: &Client) -> Result<Option<Dht>> {
+        let _starting = self.starting.lock().await;
+        if let Some(dht) = &*lock(&self.dht) {
+            return Ok(Some(dht.clone()));
+        }
+        let dht = Dht::new(self.config(client).await?).await.map_err(|error| {
+            Error::new(
+                Code::Network,
+                format!("no place on the peer network: {error}; is UDP allowed on this machine?"),
+            )
+        })?;
+        let _changing = self.changing.lock().await;
+        if *self.presence.borrow() != NetworkState::Active {
+            dht.destroy().await;
+            return Ok(None);
+        }
+        *lock(&self.dht) = Some(dht.clone());
+        Ok(Some(dht))
+    }
+
+    /// Ends all connections and closes the sockets until [`Network::resume`].
+    pub async fn suspend(&self) {
+        let _changing = self.changing.lock().await;
+        self.change_presence(NetworkState::Suspended);
+        if let Some(dht) = self.running() {
+            dht.suspend().await;
+        }
+    }
+
+    /// Opens the sockets again.
+    ///
+    /// # Errors
+    /// `NETWORK` if that is not possible; it stays suspended then.
+    pub async fn resume(&self) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        if let Some(dht) = self.running() {
+            dht.resume().await.map_err(Error::network)?;
+        }
+        if self.change_presence(NetworkState::Active) {
+            self.comebacks.send_modify(|comebacks| *comebacks += 1);
+        }
+        Ok(())
+    }
+
+    /// Notices each time that the network was left and come back to, from now on.
+    pub(crate) fn comebacks(&self) -> watch::Receiver<u64> {
+        self.comebacks.subscribe()
+    }
+
+    /// Waits until it is not suspended. Says whether it was: whoever failed to connect meanwhile has not
+    /// failed.
+    pub async fn resumed(&self) -> bool {
+        let was_suspended = *self.presence.borrow() == NetworkState::Suspended;
+        // The sender lives as long as this.
+        let _ = self.presence.subscribe().wait_for(|presence| *presence != NetworkState::Suspended).await;
+        was_suspended
+    }
+
+    /// Leaves the network for good; all connections end.
+    pub async fn close(&self) {
+        let _changing = self.changing.lock().await;
+        self.change_presence(NetworkState::Closed);
+        let dht = lock(&self.dht).take();
+        if let Some(dht) = dht {
+            dht.destroy().await;
+        }
+    }
+
+    fn running(&self) -> Option<Dht> {
+        lock(&self.dht).clone()
+    }
+
+    /// Whether that is a change; what is closed stays closed.
+    fn change_presence(&self, to: NetworkState) -> bool {
+        self.presence.send_if_modified(|presence| {
+            let changes = *presence != NetworkState::Closed && *presence != to;
+            if changes {
+                *presence = to;
+            }
+            changes
+        })
+    }
+
+    async fn config(&self, client: &Client) -> Result<hyperdht::Config> {
+        let named = match &self.bootstrap {
+            Some(nodes) => Some(nodes.clone()),
+            None => client.health().await?.p2p.map(|p2p| {
+                if let Some(relay) = p2p.relay {
+                    // Asked again only if the node could not start.
+                    let _ = self.hub_relay.set(relay);
+                }
+                p2p.bootstrap
+            }),
+        };
+        bootstrap_config(named.as_deref())
+    }
+}
+
+/// How a node joins the network of these bootstrap nodes, or else the public one.
+pub(crate) fn bootstrap_config(bootstrap: Option<&[String]>) -> Result<hyperdht::Config> {
+    let Some(nodes) = bootstrap else { return Ok(hyperdht::Config::default()) };
+    let parse = |node: &String| {
+        let wrong =
+            |_| Error::new(Code::InvalidArgument, format!("{node:?} is no bootstrap node: host:port is"));
+        node.parse().map_err(wrong)
+    };
+    Ok(hyperdht::Config::private(nodes.iter().map(parse).collect::<Result<Vec<_>>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::ats::{Environment, Overrides, Settings};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A service that takes connections and answers nothing, and its client.
+    async fn silent_service() -> (TcpListener, Client) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let environment = Environment::current();
+        let (settings, _) = Settings::load(Overrides { url, ..Overrides::default() }, &environment);
+        (listener, Client::new(settings).unwrap())
+    }
+
+    #[tokio::test]
+    async fn leaving_waits_for_no_service_that_is_being_asked_for_the_way_in() {
+        let (service, client) = silent_service().await;
+        let network = Arc::new(Network::new(None, RelayChoice::Nobody));
+        let joining = tokio::spawn({
+            let (network, client) = (network.clone(), client.clone());
+            async move { network.dht(&client).await }
+        });
+        // The request is under way, and stays so.
+        let _held = service.accept().await.unwrap();
+        timeout(PATIENCE, network.suspend()).await.expect("it is suspended without the service");
+        assert!(!joining.is_finished());
+        network.resume().await.unwrap();
+        // It asks again, since what was under way was given up.
+        let _held_too = service.accept().await.unwrap();
+        timeout(PATIENCE, network.close()).await.expect("it is left without the service");
+        let error = joining.await.unwrap().unwrap_err();
+        assert_eq!(error.code, Code::Destroyed);
+        assert!(network.running().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_node_is_started_once_and_not_while_suspended() {
+        let (_service, client) = silent_service().await;
+        let network = Arc::new(Network::new(Some(Vec::new()), RelayChoice::Nobody));
+        network.suspend().await;
+        let joining = tokio::spawn({
+            let (network, client) = (network.clone(), client.clone());
+            async move { network.dht(&client).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(network.running().is_none());
+        network.resume().await.unwrap();
+        let dht = joining.await.unwrap().unwrap();
+        let again = network.dht(&client).await.unwrap();
+        assert_eq!(dht.local_addr(), again.local_addr());
+        network.close().await;
+        assert_eq!(network.dht(&client).await.unwrap_err().code, Code::Destroyed);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the transfers of one node share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::ats::{self, Client, Events, Settings, Status, Subscription, Task, TaskId};
+use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
+use crate::error::Result;
+use crate::event::Event;
+use crate::limits::CLEAN_UP;
+use crate::offer::{self, inbox::Inbox};
+use crate::options::Options;
+use crate::sync::{Spawner, lock};
+
+/// Files that are received at once, each with a connection, a partial file and a thread; the rest wait.
+const MAX_RECEIVING: usize = 16;
+
+/// Files that are sent at once; the rest wait before they are offered.
+const MAX_SENDING: usize = 64;
+
+/// Offers that are being declined at once; beyond, they are left to expire.
+const MAX_DECLINING: usize = 64;
+
+/// What the transfers of a node share: its place on the task service and on the network, its limits, its
+/// connections, and its owner's ear.
+pub(crate) struct Context {
+    pub(crate) options: Options,
+    pub(crate) settings: Settings,
+    pub(crate) client: Client,
+    pub(crate) network: Network,
+    pub(crate) inbox: Inbox,
+    pub(crate) receiving: Semaphore,
+    pub(crate) sending: Semaphore,
+    pub(crate) declining: Arc<Semaphore>,
+    /// Connections that brought a file and may bring another.
+    pub(crate) incoming: Arc<IncomingPool>,
+    /// Connections that took a file away and may take another.
+    pub(crate) outgoing: Arc<OutgoingPool>,
+    /// Who took files lately.
+    pub(crate) recent_peers: RecentPeers,
+    pub(crate) spawner: Spawner,
+    emit: Box<dyn Fn(Event) + Send + Sync>,
+    channels: Mutex<HashMap<String, Channel>>,
+    originals: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    last_seq: AtomicU64,
+}
+
+/// A channel of the task service that is in use.
+struct Channel {
+    events: Arc<Events>,
+    /// Somebody watches it, and tells the owner whether the service is reached.
+    is_watched: bool,
+}
+
+impl Context {
+    /// The context of a node that tells `emit` what happens. Warnings of the settings are told at once.
+    pub(crate) fn new(options: Options, emit: impl Fn(Event) + Send + Sync + 'static) -> Result<Self> {
+        let (settings, warnings) = Settings::load(options.ats.clone(), &ats::Environment::current());
+        for warning in warnings {
+            emit(Event::Warning { message: warning.to_string() });
+        }
+        let client = Client::new(settings.clone())?;
+        Ok(Self {
+            network: Network::new(options.bootstrap.clone(), options.relay_through),
+            options,
+            settings,
+            client,
+            inbox: Inbox::default(),
+            receiving: Semaphore::new(MAX_RECEIVING),
+            sending: Semaphore::new(MAX_SENDING),
+            declining: Arc::new(Semaphore::new(MAX_DECLINING)),
+            incoming: Arc::default(),
+            outgoing: Arc::default(),
+            recent_peers: RecentPeers::default(),
+            spawner: Spawner::default(),
+            emit: Box::new(emit),
+            channels: Mutex::default(),
+            originals: Mutex::default(),
+            last_seq: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells the owner.
+    pub(crate) fn emit(&self, event: Event) {
+        (self.emit)(event);
+    }
+
+    /// Who this node is on the task service.
+    pub(crate) fn actor_id(&self) -> &str {
+        &self.settings.actor.id
+    }
+
+    /// Is cancelled when the node is to end.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        self.spawner.cancel()
+    }
+
+    /// Runs something as a part of the node, which ends with it; `None` if it had to be stopped for that.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        self.spawner.spawn(future)
+    }
+
+    /// The events of offers on a channel, subscribed to now if this is the first use.
+    pub(crate) fn events(&self, channel: &str) -> Arc<Events> {
+        self.channel(channel, |channel| channel.events.clone())
+    }
+
+    /// Notes that a channel is watched. The first watch, and no other, tells the owner whether the service is
+    /// reached: `true` says that this is it.
+    pub(crate) fn is_first_watch(&self, channel: &str) -> bool {
+        self.channel(channel, |channel| !std::mem::replace(&mut channel.is_watched, true))
+    }
+
+    fn channel<T>(&self, name: &str, see: impl FnOnce(&mut Channel) -> T) -> T {
+        let mut channels = lock(&self.channels);
+        see(channels.entry(name.to_owned()).or_insert_with(|| {
+            let subscription = Subscription {
+                channels: vec![name.to_owned()],
+                task_types: vec![offer::TASK_TYPE.to_owned()],
+                event_types: Vec::new(),
+            };
+            Channel { events: Arc::new(Events::start(&self.client, subscription)), is_watched: false }
+        }))
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn unsubscribe(&self) {
+        lock(&self.channels).clear();
+    }
+
+    /// The turn to exchange bytes with an original: it may use one swarm for all its transfers, so they
+    /// go one after another.
+    pub(crate) async fn turn_with_original(&self, actor_id: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut originals = lock(&self.originals);
+            originals.retain(|id, turn| Arc::strong_count(turn) > 1 || id == actor_id);
+            originals.entry(actor_id.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
+    }
+
+    /// The service, organization and project as one word.
+    pub(crate) fn scope(&self) -> String {
+        let (url, organization, project) = self.settings.scope();
+        format!("{url} {organization} {project}")
+    }
+
+    /// Unix milliseconds, never the same twice.
+    pub(crate) fn next_seq(&self) -> u64 {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let before = self.last_seq.fetch_max(now, Ordering::Relaxed);
+        if before < now { now } else { self.last_seq.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    /// The topic that the peers of a transfer meet under, where one of them is an original.
+    pub(crate) fn topic(&self, transfer_id: &str) -> [u8; 32] {
+        offer::topic(&self.options.topic_prefix, transfer_id)
+    }
+
+    /// The task, if it was cancelled and the service says so soon.
+    pub(crate) async fn cancelled_task(&self, id: &TaskId) -> Option<Task> {
+        let task = timeout(CLEAN_UP, self.client.get(id)).await.ok()?.ok()?;
+        (task.status == Status::Cancelled).then_some(task)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("actor", &self.settings.actor.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,16 @@
+//! Limits that both directions of a transfer share.
+
+use std::time::Duration;
+
+/// How long the end of a task may take to be told to the service when a transfer fails, and how long an
+/// answer that is on its way is waited for when the transfer is cancelled.
+pub(crate) const CLEAN_UP: Duration = Duration::from_secs(4);
+
+/// How long a transfer whose task has ended may go on to hear from its peer why.
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// How long connections that are given up may take to tell their peers.
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
+pub(crate) const MAX_CANDIDATES: usize = 8;

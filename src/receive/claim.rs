@@ -1,0 +1,190 @@
+//! The claim on an offer: made, kept by renewing its lease, and given up.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::ats::{Lost, Renewal, Status, Task};
+use crate::context::Context;
+use crate::error::{Code, Error, Result};
+use crate::files;
+use crate::limits::{CLEAN_UP, CLOSE_LIMIT, LAST_WORD};
+use crate::offer::{self, inbox::OpenOffer};
+use crate::sync::or_cancelled;
+
+/// How long a claim lasts without renewal: short, so that a receiver that died frees the offer soon.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
+
+/// How long a transfer that is over may take to tell its peer and to remove what it wrote.
+const END_LIMIT: Duration = CLOSE_LIMIT.saturating_add(Duration::from_secs(1));
+
+/// The claim on one offer.
+pub(super) struct Claim<'a> {
+    context: &'a Arc<Context>,
+    open: &'a OpenOffer,
+    cancel: &'a CancellationToken,
+    held: bool,
+}
+
+impl<'a> Claim<'a> {
+    /// The claim, not made yet. `cancel` ends what is waited for here.
+    pub(super) fn new(context: &'a Arc<Context>, open: &'a OpenOffer, cancel: &'a CancellationToken) -> Self {
+        Self { context, open, cancel, held: false }
+    }
+
+    /// Whether it was made.
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Checks that nobody has the offer yet, another process of this actor included: its claim would be
+    /// taken for ours.
+    ///
+    /// # Errors
+    /// `ALREADY_CLAIMED`, `OFFER_EXPIRED`, or that of the service.
+    pub(super) async fn check_pending(&self) -> Result<()> {
+        let read = async { Ok(self.context.client.get(&self.open.task.id).await) };
+        match or_cancelled(self.cancel, read).await? {
+            Ok(task) if task.status == Status::Pending => Ok(()),
+            Ok(task) if task.status == Status::InProgress => Err(self.taken()),
+            Ok(task) => Err(self.expired(&format!("is {}", task.status))),
+            Err(error) if error.is_not_found() => Err(self.expired("is gone")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the claim.
+    ///
+    /// # Errors
+    /// As [`Self::check_pending`].
+    pub(super) async fn make(&mut self) -> Result<()> {
+        let context = self.context;
+        let mut claim = pin!(context.client.claim(&self.open.task.id, LEASE));
+        let answer = match or_cancelled(self.cancel, async { Ok((&mut claim).await) }).await {
+            Ok(answer) => answer,
+            // What was asked for may be granted all the same, and would have to be given back.
+            Err(aborted) => {
+                self.held = matches!(timeout(CLEAN_UP, claim).await, Ok(Ok(_)));
+                return Err(aborted);
+            }
+        };
+        match answer {
+            Ok(task) if task.is_held_by(context.actor_id()) => {}
+            Ok(_) => return Err(self.taken()),
+            // A claim that was answered twice, or not at all, reads as ours all the same.
+            Err(refused) => match context.client.get(&self.open.task.id).await {
+                Ok(task) if task.is_held_by(context.actor_id()) => {}
+                Ok(task) if task.status == Status::InProgress => return Err(self.taken()),
+                Ok(_) if refused.is_retryable() => return Err(refused.into()),
+                Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
+                Err(_) => return Err(refused.into()),
+            },
+        }
+        self.held = true;
+        Ok(())
+    }
+
+    /// Runs a transfer while the claim is renewed; ends it, by `stop`, when the task is no longer ours.
+    pub(super) async fn while_held<T>(
+        &self,
+        transfer: impl Future<Output = Result<T>>,
+        stop: &CancellationToken,
+    ) -> Result<T> {
+        let mut transfer = pin!(transfer);
+        let lost = tokio::select! {
+            result = &mut transfer => return result,
+            error = self.lost() => error,
+        };
+        // The peer that ended the task says why on the connection: its word is the better one.
+        if let Ok(result) = timeout(LAST_WORD, &mut transfer).await {
+            return result;
+        }
+        stop.cancel();
+        match timeout(END_LIMIT, transfer).await {
+            Ok(Ok(result)) => Ok(result),
+            _ => Err(lost),
+        }
+    }
+
+    /// Ends the claimed task of a transfer that came to nothing. `started`: bytes have come here.
+    pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) {
+        let client = &self.context.client;
+        let task_id = &self.open.task.id;
+        if error.code == Code::Cancelled {
+            return;
+        }
+        // Where another process of this actor took part, the bytes may be going there.
+        if !started
+            && let Ok(task) = client.get(task_id).await
+            && offer::is_said_by_another(
+                &task,
+                self.context.actor_id(),
+                &self.open.offer.transfer_id,
+                instance,
+            )
+        {
+            return;
+        }
+        if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
+            tracing::debug!("task {task_id} could not be failed: {refused}");
+        }
+    }
+
+    /// What a failure is: where a third party cancelled the task, that is the cause, and the sender's leaving
+    /// only what came of it.
+    pub(super) async fn cause(&self, error: Error) -> Error {
+        if !matches!(error.code, Code::RemoteError | Code::PeerUnreachable) {
+            return error;
+        }
+        self.context.cancelled_task(&self.open.task.id).await.map_or(error, |task| self.lost_to(&task))
+    }
+
+    /// The offer can't be accepted any more, because it `why`.
+    pub(super) fn expired(&self, why: &str) -> Error {
+        let message = format!("the offer of {} {why} and can't be accepted any more", self.name());
+        Error::new(Code::OfferExpired, message)
+    }
+
+    /// Keeps the claim until the task turns out not to be ours any more.
+    async fn lost(&self) -> Error {
+        let (context, task_id) = (self.context, &self.open.task.id);
+        let mut renewal = Renewal::start(&context.client, task_id.clone(), LEASE);
+        let events = context.events(&self.open.task.channel);
+        let (mut listener, _) = events.listen();
+        loop {
+            tokio::select! {
+                lost = renewal.lost() => return match lost {
+                    Lost::Taken(task) => self.lost_to(&task),
+                    Lost::Refused(error) => error.into(),
+                },
+                () = listener.changed_so_that(task_id, |task| !task.is_held_by(context.actor_id())) => {}
+            }
+            let read = context.client.get(task_id).await;
+            listener.seen();
+            match read {
+                Ok(task) if task.is_held_by(context.actor_id()) || task.status == Status::Pending => {}
+                Ok(task) => return self.lost_to(&task),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn lost_to(&self, task: &Task) -> Error {
+        // Completed, but not by us: another process of this actor was first.
+        if matches!(task.status, Status::InProgress | Status::Completed) {
+            return self.taken();
+        }
+        Error::new(Code::Cancelled, format!("the task of {} was {}", self.name(), task.status))
+    }
+
+    fn taken(&self) -> Error {
+        Error::new(Code::AlreadyClaimed, format!("somebody else accepted {} first", self.name()))
+    }
+
+    fn name(&self) -> String {
+        files::display(&self.open.offer.name)
+    }
+}

@@ -1,0 +1,365 @@
+//! One incoming transfer: from the answer to an offer to the verified file in its place.
+//!
+//! # Layout
+//! - `claim`: the claim on the offer, and its lease
+//! - `fetch`: getting the bytes; `direct` from a peer of ours, by its key; `topic` from an original
+//! - [`record`]: what this user has received, on disk
+//! - `report`: telling the service, at once or later
+
+mod claim;
+mod direct;
+mod fetch;
+pub(crate) mod record;
+mod report;
+mod topic;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyperdht::Dht;
+use secret_stream::KeyPair;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::claim::Claim;
+use self::fetch::{Fetch, new_partial};
+use self::record::{Done, RecordId, RecordLock, Records};
+pub(crate) use self::report::report_missed;
+use self::topic::TopicPresence;
+use crate::ats::Part;
+use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
+use crate::context::Context;
+use crate::error::{Code, Error, Result};
+use crate::event::{Event, Transfer};
+use crate::files::{self, Partial, Source, Target};
+use crate::limits::CLEAN_UP;
+use crate::offer::inbox::OpenOffer;
+use crate::offer::{Features, P2p};
+use crate::progress::Progress;
+use crate::pump::Control;
+use crate::sync::{blocking, or_cancelled};
+use crate::transfer::TransferEvents;
+
+/// A file that arrived.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The transfer's id.
+    pub transfer_id: String,
+    /// The task's id, as the service gave it.
+    pub task_id: Value,
+    /// Where the file is.
+    pub file_path: PathBuf,
+    /// SHA-256 of what is there, lower-case hex.
+    pub hash: String,
+    /// Bytes.
+    pub size: u64,
+    /// The connection that they came by; none if the file was there already.
+    pub connection: Option<ConnectionInfo>,
+}
+
+/// Why a file did not arrive.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// Whether the offer was claimed; if not, it still stands.
+    pub(crate) claimed: bool,
+}
+
+/// What the answer to an offer asks for.
+#[derive(Clone, Debug)]
+pub struct Acceptance {
+    /// Where the file is to go.
+    pub target: Target,
+    /// Ends the transfer.
+    pub cancel: CancellationToken,
+}
+
+/// Takes an offer: claims it, fetches the file, puts it in its place, completes the task.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    handle: u64,
+    open: OpenOffer,
+    acceptance: Acceptance,
+) -> Result<Received, Failure> {
+    let transfer = open.transfer(acceptance.target.file_name());
+    let mut incoming = IncomingTransfer {
+        context: &context,
+        open: &open,
+        target: &acceptance.target,
+        cancel: &acceptance.cancel,
+        id: record_id(&context, &open),
+        events: TransferEvents::new(&context, &transfer),
+        claim: Claim::new(&context, &open, &acceptance.cancel),
+        instance: rand::random(),
+        began: Instant::now(),
+    };
+    match incoming.receive().await {
+        Ok(received) => {
+            context.inbox.ended(&open.task.id, true);
+            let file_path = Some(received.file_path.to_string_lossy().into_owned());
+            context.emit(Event::TransferComplete { transfer, file_path });
+            Ok(received)
+        }
+        Err(error) => {
+            let claimed = incoming.claim.is_held();
+            let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
+            context.emit(Event::TransferFailed { transfer, error: error.clone() });
+            if claimed {
+                let started = incoming.events.has_started();
+                let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
+                let _ = timeout(CLEAN_UP, given_up).await;
+                context.inbox.ended(&open.task.id, false);
+            } else if matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
+                context.inbox.ended(&open.task.id, false);
+            } else {
+                context.inbox.put_back(handle, open.clone());
+            }
+            Err(Failure { error, claimed })
+        }
+    }
+}
+
+fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
+    let (url, organization, project) = context.settings.scope();
+    let OpenOffer { task, offer } = open;
+    RecordId::of(&[
+        url,
+        organization,
+        project,
+        &task.id.to_string(),
+        &offer.transfer_id,
+        &offer.sender_id,
+        &offer.size.to_string(),
+        &offer.hash,
+    ])
+}
+
+struct IncomingTransfer<'a> {
+    context: &'a Arc<Context>,
+    open: &'a OpenOffer,
+    target: &'a Target,
+    cancel: &'a CancellationToken,
+    id: RecordId,
+    events: TransferEvents,
+    claim: Claim<'a>,
+    /// Names this process's part in the transfer.
+    instance: [u8; 16],
+    began: Instant,
+}
+
+/// How the bytes are to come.
+enum Meeting {
+    /// By the sender's key: this side dials with a key pair of its own, or has a connection made with it.
+    Direct(KeyPair, Option<PeerConnection>, P2p),
+    /// On the topic, as an original sends.
+    Topic(TopicPresence),
+}
+
+impl IncomingTransfer<'_> {
+    async fn receive(&mut self) -> Result<Received> {
+        let context = self.context;
+        // Who waits for an original must not keep others from receiving meanwhile.
+        let _turn = match self.open.offer.p2p {
+            Some(_) => None,
+            None => {
+                let turn = async { Ok(context.turn_with_original(&self.open.offer.sender_id).await) };
+                Some(or_cancelled(self.cancel, turn).await?)
+            }
+        };
+        let _permit = or_cancelled(self.cancel, async { Ok(context.receiving.acquire().await) }).await?;
+        if self.open.is_stale(context.client.clock(), context.options.max_offer_age) {
+            return Err(self.claim.expired("has expired"));
+        }
+        let records = records(context)?;
+        let _lock = self.lock(&records).await?;
+        if let Some(done) = self.arrived_before(&records).await {
+            self.claim.make().await?;
+            return Ok(self.complete(&records, done).await);
+        }
+        // Tried before the claim, so that a full disk costs nobody the offer.
+        let partial = new_partial(self.target, &self.id, self.open.offer.size);
+        let (partial, ()) = tokio::try_join!(partial, self.claim.check_pending())?;
+        let dht = or_cancelled(self.cancel, context.network.dht(&context.client)).await?;
+        let meeting = self.prepare(&dht).await?;
+        let claimed = self.claim.make().await;
+        if let Meeting::Topic(presence) = &meeting {
+            presence.decide(claimed.is_ok());
+        }
+        let p2p = match &meeting {
+            Meeting::Direct(_, _, p2p) => Some(p2p.clone()),
+            Meeting::Topic(_) => None,
+        };
+        let path = match claimed {
+            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial).await?,
+            Err(error) => {
+                if let Meeting::Topic(presence) = meeting {
+                    presence.leave().await;
+                }
+                return Err(error);
+            }
+        };
+        Ok(self.complete(&records, self.done(&path, &p2p)).await)
+    }
+
+    /// Makes ready to meet the sender, and says so where it reads it, before the claim.
+    async fn prepare(&self, dht: &Dht) -> Result<Meeting> {
+        let (context, offer) = (self.context, &self.open.offer);
+        if offer.p2p.is_none() {
+            let topic = context.topic(&offer.transfer_id);
+            let presence = TopicPresence::begin(dht.clone(), &context.network, KeyPair::generate(), topic);
+            return Ok(Meeting::Topic(or_cancelled(self.cancel, async { Ok(presence.await) }).await?));
+        }
+        let (key_pair, pooled) = match self.pooled().await {
+            Some(PooledConnection { connection, end: key_pair }) => (key_pair, Some(connection)),
+            None => (KeyPair::generate(), None),
+        };
+        let p2p = P2p {
+            key: key_pair.public_key(),
+            nodes: Vec::new(),
+            instance: self.instance,
+            seq: context.next_seq(),
+            features: Features::OURS,
+        };
+        let part = Part::data(&p2p.to_message(&offer.transfer_id));
+        let post =
+            async { context.client.add_message(&self.open.task.id, vec![part]).await.map_err(Error::from) };
+        or_cancelled(self.cancel, post).await?;
+        Ok(Meeting::Direct(key_pair, pooled, p2p))
+    }
+
+    /// Gets the file while the claim is kept; returns where it is.
+    async fn fetch(
+        &self,
+        dht: &Dht,
+        meeting: Meeting,
+        records: &Records,
+        p2p: &Option<P2p>,
+        partial: Partial,
+    ) -> Result<PathBuf> {
+        let progress = self.progress();
+        let stop = self.cancel.child_token();
+        let control =
+            Control { progress: progress.sender(), cancel: stop.clone(), idle: self.context.options.timeout };
+        let name = self.name();
+        let fetch = Fetch {
+            context: self.context,
+            open: self.open,
+            target: self.target,
+            id: &self.id,
+            events: &self.events,
+            control: &control,
+            before_ack: Box::new(|path| {
+                Box::pin(report::remember(records, &self.id, self.done(path, p2p), &name))
+            }),
+        };
+        let fetched = match meeting {
+            Meeting::Direct(key_pair, pooled, _) => {
+                self.claim.while_held(fetch.direct(dht, key_pair, pooled, partial), &stop).await
+            }
+            Meeting::Topic(presence) => {
+                let fetched = self.claim.while_held(fetch.on_topic(&presence, partial), &stop).await;
+                presence.leave().await;
+                fetched
+            }
+        };
+        drop(fetch);
+        drop(control);
+        progress.finish().await;
+        match fetched {
+            Ok(path) => Ok(path),
+            Err(error) => Err(self.claim.cause(error).await),
+        }
+    }
+
+    /// The right to receive this transfer, against other processes of this user.
+    async fn lock(&self, records: &Records) -> Result<RecordLock> {
+        let (records, id) = (records.clone(), self.id.clone());
+        let lock =
+            blocking(move || records.lock(&id).map_err(|error| Error::new(Code::State, error.to_string())));
+        lock.await?.ok_or_else(|| {
+            Error::new(Code::AlreadyClaimed, "another process of this user is receiving this file already")
+        })
+    }
+
+    /// The idle connection that the offer names.
+    async fn pooled(&self) -> Option<PooledConnection<KeyPair>> {
+        let OpenOffer { task, offer } = self.open;
+        let p2p = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse)?;
+        self.context.incoming.take(&offer.sender_id, &p2p.key, &task.id).await
+    }
+
+    /// A file that is recorded as done and still there needs no bytes, only its task completed.
+    async fn arrived_before(&self, records: &Records) -> Option<Done> {
+        let (records, id, hash) = (records.clone(), self.id.clone(), self.open.offer.hash.clone());
+        let cancel = self.cancel.clone();
+        let found = blocking(move || {
+            let Some(done) = records.read(&id) else { return Ok(None) };
+            // It may have been changed or replaced since.
+            let there = Source::open(&done.file_path).and_then(|source| source.hash(|_| {}, &cancel));
+            Ok(there.is_ok_and(|there| there == hash).then_some(done))
+        });
+        found.await.ok().flatten()
+    }
+
+    fn progress(&self) -> Progress {
+        let (context, transfer) = (self.context.clone(), self.transfer().clone());
+        Progress::start(move |bytes| {
+            context.emit(Event::TransferProgress { transfer: transfer.clone(), bytes });
+        })
+    }
+
+    /// The file is here whatever the service says: a completion that fails is made up for later.
+    async fn complete(&self, records: &Records, done: Done) -> Received {
+        let received = Received {
+            transfer_id: self.open.offer.transfer_id.clone(),
+            task_id: self.open.task.id.to_value(),
+            file_path: done.file_path.clone(),
+            hash: self.open.offer.hash.clone(),
+            size: self.open.offer.size,
+            connection: self.events.connection(),
+        };
+        report::complete(self.context, records, &self.id, done, &self.name()).await;
+        received
+    }
+
+    fn done(&self, file_path: &Path, p2p: &Option<P2p>) -> Done {
+        let offer = &self.open.offer;
+        let mut output = json!({
+            "transfer_id": offer.transfer_id,
+            "verified": true,
+            "hash": offer.hash,
+            "size": offer.size,
+            "receiver_id": self.context.actor_id(),
+            "duration_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        if let Some(p2p) = p2p {
+            output["p2p"] = p2p.to_value();
+        }
+        Done {
+            scope: self.context.scope(),
+            task_id: self.open.task.id.to_value(),
+            transfer_id: offer.transfer_id.clone(),
+            file_path: file_path.to_owned(),
+            outputs: vec![output],
+            completed: false,
+        }
+    }
+
+    fn transfer(&self) -> &Transfer {
+        self.events.transfer()
+    }
+
+    fn name(&self) -> String {
+        files::display(&self.open.offer.name)
+    }
+}
+
+/// This user's records.
+fn records(context: &Context) -> Result<Records> {
+    let home = &context.options.home;
+    Records::open(home).map_err(|error| {
+        let home = files::display_path(home);
+        Error::new(Code::State, format!("{home} cannot be used for this user's state: {error}"))
+    })
+}

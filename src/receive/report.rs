@@ -1,0 +1,109 @@
+//! Telling the service of files that arrived: at once, and later where it missed that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::sleep;
+
+use super::claim::LEASE;
+use super::record::{Done, RecordId, Records};
+use crate::ats::{Status, TaskId};
+use crate::context::Context;
+use crate::error::{Code, Error};
+use crate::files;
+use crate::sync::blocking;
+
+/// Completions that are made up for at once.
+const MAX_REPORTING: usize = 16;
+
+/// First pause between attempts to report a completion that the service missed; doubles to the last.
+const REPORT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Completes the task of a file that is here, and goes on trying if the service does not take it now. `name`
+/// is the file's, fit to be shown.
+pub(super) async fn complete(
+    context: &Arc<Context>,
+    records: &Records,
+    id: &RecordId,
+    mut done: Done,
+    name: &str,
+) {
+    let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
+    match context.client.complete(&task_id, done.outputs.clone()).await {
+        Ok(_) => {
+            done.completed = true;
+            remember(records, id, done, name).await;
+        }
+        Err(error) => {
+            tracing::warn!("the task of {name} could not be completed yet: {error}");
+            let (context, records, id) = (context.clone(), records.clone(), id.clone());
+            context.clone().spawn(async move {
+                let report = report(&context, records, id, done);
+                context.cancel().run_until_cancelled(report).await
+            });
+        }
+    }
+}
+
+/// Writes down that a file has arrived. `name` is the file's, fit to be shown.
+pub(super) async fn remember(records: &Records, id: &RecordId, done: Done, name: &str) {
+    let (records, id) = (records.clone(), id.clone());
+    let written = blocking(move || {
+        records.write(&id, &done).map_err(|error| Error::new(Code::State, error.to_string()))
+    });
+    if let Err(error) = written.await {
+        tracing::warn!("{name} arrived, but could not be recorded: {error}");
+    }
+}
+
+/// Completes the tasks of files that arrived earlier, and whose completion the service missed.
+pub(crate) async fn report_missed(context: &Context) {
+    let scope = context.scope();
+    let records = match Records::open(&context.options.home) {
+        Ok(records) => records,
+        Err(error) => {
+            tracing::warn!("{}: {error}", files::display_path(&context.options.home));
+            return;
+        }
+    };
+    let missed = {
+        let records = records.clone();
+        tokio::task::spawn_blocking(move || records.unreported(&scope)).await.unwrap_or_default()
+    };
+    // One that the service does not get done must not hold up the others.
+    let reports = missed.into_iter().map(|(id, done)| report(context, records.clone(), id, done));
+    futures_util::stream::iter(reports).buffer_unordered(MAX_REPORTING).collect::<()>().await;
+}
+
+/// Completes one task, trying again until the service takes it or says that it never will.
+async fn report(context: &Context, records: Records, id: RecordId, mut done: Done) {
+    let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
+    let mut pause = REPORT_PAUSE.0;
+    let mut claimed_again = false;
+    loop {
+        let settled = match context.client.complete(&task_id, done.outputs.clone()).await {
+            Ok(_) => true,
+            Err(error) if error.is_retryable() => false,
+            // The lease lapsed while nobody reported: claimed again, the task can be completed.
+            Err(_) => match context.client.get(&task_id).await {
+                Ok(task) if task.status == Status::Pending => {
+                    let is_taken = context.client.claim(&task_id, LEASE).await.is_err();
+                    if !is_taken && !std::mem::replace(&mut claimed_again, true) {
+                        continue;
+                    }
+                    is_taken
+                }
+                Ok(_) => true,
+                Err(error) => !error.is_retryable(),
+            },
+        };
+        if settled {
+            done.completed = true;
+            let _ = tokio::task::spawn_blocking(move || records.write(&id, &done)).await;
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(REPORT_PAUSE.1);
+    }
+}

@@ -1,0 +1,203 @@
+//! Getting a file from an original: from whoever delivers it on the transfer's topic.
+//!
+//! An original may look a topic up once and not again for minutes. So this side is there before it claims,
+//! and lets nobody in until the claim is answered.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hyperdht::Dht;
+use hyperdht::connect::Link;
+use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig, Verdict};
+use secret_stream::{KeyPair, SecretStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{Fetch, FetchError};
+use crate::connection::{Network, close_all};
+use crate::error::{Error, Result};
+use crate::files::Partial;
+use crate::limits::MAX_CANDIDATES;
+use crate::pump::{PumpError, Reception};
+use crate::reconnect::{Action, Reconnect};
+
+/// How long the claim waits until nodes know that this side is on the topic. Past it the claim is made all
+/// the same, and the announcement goes on.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a handshake is held while the claim is not answered yet.
+const HOLD: Duration = Duration::from_secs(3);
+
+/// How long, after the claim, a sender that was not on the topic before has to find this side and dial it.
+/// Past it this side dials too: an incoming duplicate can make a JavaScript sender drop the connection that
+/// already carries bytes.
+const SERVER_ONLY: Duration = Duration::from_secs(2);
+
+/// How long a candidate may be silent before it gives way to another one that waits: strangers in numbers
+/// must not hold all places.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(5);
+
+/// This side's presence on a topic, from before the claim on.
+pub(super) struct TopicPresence {
+    swarm: Swarm,
+    discovery: Discovery,
+    verdict: watch::Sender<Option<Verdict>>,
+}
+
+/// What comes on the topic.
+enum FetchEvent {
+    Connection(Link, SecretStream),
+    Candidate(Result<Box<Candidate>, FetchError>),
+    /// It is time to ask the machine again.
+    Time,
+}
+
+/// A peer whose metadata equals the offer.
+type Candidate = (Link, Reception<udx::Stream>);
+
+impl TopicPresence {
+    /// Announces this side on the topic, and looks once who is there; nobody is let in or dialled yet.
+    pub(super) async fn begin(dht: Dht, network: &Network, key_pair: KeyPair, topic: [u8; 32]) -> Self {
+        let (verdict, verdicts) = watch::channel(None);
+        let relay_through = network.relay_of_swarm(key_pair.clone());
+        let firewall: hyperswarm::Firewall = Arc::new(move |_, _| {
+            let mut verdicts = verdicts.clone();
+            Box::pin(async move {
+                match timeout(HOLD, verdicts.wait_for(Option::is_some)).await {
+                    Ok(Ok(verdict)) => verdict.unwrap_or(Verdict::Refuse),
+                    Ok(Err(_)) | Err(_) => Verdict::Refuse,
+                }
+            })
+        });
+        let config = SwarmConfig::new(dht, key_pair);
+        let swarm = Swarm::new(SwarmConfig { relay_through, firewall: Some(firewall), ..config });
+        swarm.hold();
+        let discovery = swarm.join(topic, JoinOptions::default());
+        if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
+            tracing::debug!("the topic is not announced yet");
+        }
+        Self { swarm, discovery, verdict }
+    }
+
+    /// Lets peers in from now on, or turns all of them away.
+    pub(super) fn decide(&self, claimed: bool) {
+        self.verdict.send_replace(Some(if claimed { Verdict::Admit } else { Verdict::Refuse }));
+    }
+
+    /// Leaves the topic. Connections go on.
+    pub(super) async fn leave(self) {
+        self.swarm.destroy().await;
+    }
+}
+
+impl Fetch<'_> {
+    /// Takes the file from whoever delivers it on the transfer's topic.
+    pub(super) async fn on_topic(&self, presence: &TopicPresence, partial: Partial) -> Result<PathBuf> {
+        let TopicPresence { swarm, discovery, .. } = presence;
+        let now = Instant::now();
+        // Who is there already has looked before us, and will not look again: it has to be dialled.
+        let is_alone = discovery.found().await.is_empty();
+        let dial_at = if is_alone { now + SERVER_ONLY } else { now };
+        let mut machine = Reconnect::searching(self.context.options.timeout, dial_at, now);
+        let mut candidates = FuturesUnordered::new();
+        // Oldest first; a token is cancelled when its candidate has ended, or to end it.
+        let mut silent: VecDeque<(Instant, CancellationToken)> = VecDeque::new();
+        let mut partial = Some(partial);
+        let mut last: Option<Error> = None;
+        loop {
+            let until = match machine.poll(Instant::now()) {
+                Action::Wait(until) => until,
+                Action::DialFound => {
+                    swarm.release();
+                    continue;
+                }
+                Action::LookUp => {
+                    discovery.look_up();
+                    continue;
+                }
+                Action::GiveUp | Action::Dial { .. } => {
+                    if self.was_suspended().await? {
+                        machine.begin_anew(Instant::now());
+                        continue;
+                    }
+                    return Err(last.unwrap_or_else(|| self.unreachable(None)));
+                }
+            };
+            silent.retain(|(_, ended)| !ended.is_cancelled());
+            let gives_way = silent.front().is_some_and(|(since, _)| since.elapsed() >= GIVES_WAY_AFTER);
+            let has_room = candidates.len() < MAX_CANDIDATES || gives_way;
+            let arrival = self.or_cancelled(async {
+                tokio::select! {
+                    Some((connection, _)) = swarm.accept(), if has_room => {
+                        FetchEvent::Connection(connection.link(), connection.stream)
+                    }
+                    Some(candidate) = candidates.next() => FetchEvent::Candidate(candidate),
+                    () = sleep_until(until) => FetchEvent::Time,
+                }
+            });
+            match arrival.await {
+                Err(aborted) => {
+                    close_all(&mut candidates).await;
+                    return Err(aborted);
+                }
+                Ok(FetchEvent::Connection(link, stream)) => {
+                    if candidates.len() >= MAX_CANDIDATES
+                        && let Some((_, oldest)) = silent.pop_front()
+                    {
+                        oldest.cancel();
+                    }
+                    let ended = CancellationToken::new();
+                    silent.push_back((Instant::now(), ended.clone()));
+                    candidates.push(self.candidate(link, stream, ended));
+                }
+                Ok(FetchEvent::Candidate(Err(error))) => {
+                    if matches!(error, FetchError::Final(_)) {
+                        machine.refused(false, Instant::now());
+                    }
+                    last = Some(error.into());
+                }
+                Ok(FetchEvent::Candidate(Ok(candidate))) => {
+                    let (link, reception) = *candidate;
+                    let fresh = self.fresh(partial.take()).await?;
+                    self.events.connected(&link);
+                    machine.connected();
+                    match self.body(reception, false, fresh).await {
+                        Ok((path, _)) => return Ok(path),
+                        Err(error) if error.is_ours() => return Err(error.into()),
+                        Err(error) => {
+                            match &error {
+                                FetchError::Lost(_) => {
+                                    machine.lost(self.take_moved(), rand::random(), Instant::now());
+                                }
+                                FetchError::Final(_) => machine.refused(true, Instant::now()),
+                            }
+                            last = Some(error.into());
+                        }
+                    }
+                }
+                Ok(FetchEvent::Time) => {}
+            }
+        }
+    }
+
+    /// Waits for a candidate's metadata, until it has to give way.
+    async fn candidate(
+        &self,
+        link: Link,
+        stream: SecretStream,
+        ended: CancellationToken,
+    ) -> Result<Box<Candidate>, FetchError> {
+        let _ended = ended.clone().drop_guard();
+        let mut reception = self.reception(stream.into());
+        match ended.run_until_cancelled(reception.meta(self.control)).await {
+            Some(Ok(())) => Ok(Box::new((link, reception))),
+            Some(Err(error)) => Err(self.failed(error)),
+            None => Err(self.failed(PumpError::Closed)),
+        }
+    }
+}

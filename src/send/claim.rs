@@ -1,0 +1,308 @@
+//! The task of an offer, as its sender reads it: who claimed it, how that peer dials, and what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+
+use crate::ats::{Listener, Status, Task, TaskId};
+use crate::connection::Admission;
+use crate::context::Context;
+use crate::error::{Code, Error, Result};
+use crate::event::Transfer;
+use crate::files;
+use crate::offer::{self, P2p, Said, is_sha256_hex};
+
+/// Values looked at in one list of a completed task's outputs.
+const MAX_OUTPUTS: usize = 16;
+
+/// Who claimed an offer.
+pub(super) enum Claimant {
+    /// A peer of ours, which dials with this key.
+    Ours(P2p),
+    /// A peer of the original's kind, met on the topic.
+    Original,
+}
+
+/// What a claimed task turned into.
+pub(super) enum TaskChange {
+    /// The claimant dials with another key now.
+    Key(P2p),
+    /// It was completed with these outputs.
+    Completed(Vec<Value>),
+    /// It is over.
+    Ended(Error),
+}
+
+/// Reads the task of one offer.
+pub(super) struct OfferTask<'a> {
+    pub(super) context: &'a Arc<Context>,
+    pub(super) id: &'a TaskId,
+    /// The channel that the offer is on.
+    pub(super) channel: &'a str,
+    /// The transfer; its peer is the recipient.
+    pub(super) transfer: &'a Transfer,
+    /// Who knocks at the door may stand in the task by now.
+    pub(super) admission: Arc<Admission>,
+}
+
+impl OfferTask<'_> {
+    /// Waits until the offer is claimed, and returns the task as it was then, in progress or already
+    /// completed.
+    ///
+    /// # Errors
+    /// `OFFER_EXPIRED` if nobody claims it within `limit`; what ended it otherwise.
+    pub(super) async fn claimed(&self, listener: &mut Listener, limit: Duration) -> Result<Task> {
+        let mut read_at = Instant::now();
+        let deadline = read_at + limit;
+        loop {
+            tokio::select! {
+                // What happens to an offer that stays pending is no answer to it.
+                () = listener.changed_so_that(self.id, |task| task.status != Status::Pending) => {}
+                () = self.admission.knocked_after(read_at) => {}
+                () = sleep_until(deadline) => {}
+            }
+            // Read once more when the time is over: no event is certain to come.
+            let is_last = Instant::now() >= deadline;
+            let read = self.context.client.get(self.id).await;
+            read_at = Instant::now();
+            let last_error = match read {
+                Ok(task) => match task.status.clone() {
+                    Status::Pending => None,
+                    Status::InProgress => {
+                        listener.seen();
+                        return Ok(task);
+                    }
+                    // It was claimed in between; what that means is seen when it is read again.
+                    Status::Completed => {
+                        listener.unsee();
+                        return Ok(task);
+                    }
+                    status => return Err(self.ended_unclaimed(&task, status)),
+                },
+                Err(error) if error.is_retryable() => Some(error),
+                Err(error) => return Err(error.into()),
+            };
+            listener.seen();
+            if is_last {
+                return Err(last_error.map_or_else(|| self.unclaimed(limit), Error::from));
+            }
+        }
+    }
+
+    /// Waits until the claimed task says something new.
+    pub(super) async fn change(&self, listener: &mut Listener, known: Option<&P2p>) -> TaskChange {
+        let mut last_read = Instant::now();
+        loop {
+            tokio::select! {
+                () = listener.changed(self.id) => {}
+                () = self.admission.knocked_after(last_read) => {}
+            }
+            last_read = Instant::now();
+            let read = self.context.client.get(self.id).await;
+            listener.seen();
+            let Ok(task) = read else { continue };
+            match task.status.clone() {
+                // The lease lapsed: the recipient may come back and claim it anew.
+                Status::Pending => {}
+                Status::InProgress => match self.claimant(&task) {
+                    Ok(Claimant::Ours(p2p)) if known.is_some_and(|known| p2p.seq > known.seq) => {
+                        return TaskChange::Key(p2p);
+                    }
+                    Ok(_) => {}
+                    Err(error) => return TaskChange::Ended(error),
+                },
+                Status::Completed => {
+                    return match self.check_completer(&task) {
+                        Ok(()) => TaskChange::Completed(task.outputs),
+                        Err(error) => TaskChange::Ended(error),
+                    };
+                }
+                status => return TaskChange::Ended(self.ended_by(&task, status)),
+            }
+        }
+    }
+
+    /// Waits until the task is over before any byte was sent.
+    pub(super) async fn over(&self, listener: &mut Listener) -> Result<()> {
+        loop {
+            match self.change(listener, None).await {
+                TaskChange::Ended(error) => return Err(error),
+                TaskChange::Completed(outputs) => return self.check_outputs(&outputs),
+                TaskChange::Key(_) => {}
+            }
+        }
+    }
+
+    /// Reads who holds the claimed task, and refuses whom it is not for.
+    ///
+    /// # Errors
+    /// `WRONG_CLAIMANT`, or `IDENTITY` where what the recipient says of its key can't be read.
+    pub(super) fn claimant(&self, task: &Task) -> Result<Claimant> {
+        let claimant = self.check_claimant(task)?;
+        match offer::said_by(task, claimant, &self.transfer.transfer_id) {
+            Said::Valid(p2p) => Ok(Claimant::Ours(p2p)),
+            Said::Nothing => Ok(Claimant::Original),
+            Said::Malformed => Err(Error::new(
+                Code::Identity,
+                format!("what {} says of its connection can't be read", files::display(claimant)),
+            )),
+        }
+    }
+
+    /// Checks that a completed task says that the file arrived: by the hash of the file, whatever its name
+    /// there, and by no other.
+    ///
+    /// # Errors
+    /// `INTEGRITY`.
+    pub(super) fn check_outputs(&self, outputs: &[Value]) -> Result<()> {
+        let hashes = outputs.iter().flat_map(hashes_in).collect::<Vec<_>>();
+        if hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&self.transfer.hash)) {
+            return Ok(());
+        }
+        let what =
+            if hashes.is_empty() { "without the file's hash" } else { "with another hash than the file's" };
+        Err(Error::new(
+            Code::Integrity,
+            format!(
+                "{} completed the task of {} {what}: the file may not have arrived whole",
+                self.recipient(),
+                self.transfer.original_name
+            ),
+        ))
+    }
+
+    /// Judges a completion whose acknowledgement was not heard, by the key that the peer dials with.
+    ///
+    /// # Errors
+    /// `IDENTITY`, `INTEGRITY`.
+    pub(super) fn check_completion(&self, outputs: &[Value], known: &P2p) -> Result<()> {
+        if carries_key(outputs, known) {
+            return self.check_outputs(outputs);
+        }
+        Err(Error::new(
+            Code::Identity,
+            format!(
+                "the task of {} was completed by somebody who is not the peer that took it",
+                self.transfer.original_name
+            ),
+        ))
+    }
+
+    /// What a failure is: where a third party cancelled the task, that is the cause, and the peer's leaving
+    /// only what came of it.
+    pub(super) async fn cause(&self, error: Error) -> Error {
+        if error.code != Code::RemoteError {
+            return error;
+        }
+        let task = self.context.cancelled_task(self.id).await;
+        task.map_or(error, |task| self.ended_by(&task, Status::Cancelled))
+    }
+
+    /// The recipient's id, fit to be shown.
+    pub(super) fn recipient(&self) -> String {
+        files::display(&self.transfer.peer_id)
+    }
+
+    /// Who holds a task, if the offer is for it.
+    fn check_claimant<'t>(&self, task: &'t Task) -> Result<&'t str> {
+        let claimant = task.assignee.as_ref().map_or("", |actor| actor.id.as_str());
+        if claimant == self.transfer.peer_id || self.context.options.any_claimant {
+            return Ok(claimant);
+        }
+        let claimant = files::display(claimant);
+        let message = format!("{claimant} claimed the offer, which is for {}", self.recipient());
+        Err(Error::new(Code::WrongClaimant, message))
+    }
+
+    fn check_completer(&self, task: &Task) -> Result<()> {
+        match &task.assignee {
+            Some(_) => self.check_claimant(task).map(drop),
+            // A service need not remember who completed a task.
+            None => Ok(()),
+        }
+    }
+
+    fn unclaimed(&self, limit: Duration) -> Error {
+        Error::new(
+            Code::OfferExpired,
+            format!(
+                "{} did not accept {} within {} s; is it listening on channel {}?",
+                self.recipient(),
+                self.transfer.original_name,
+                limit.as_secs_f64(),
+                files::display(self.channel),
+            ),
+        )
+    }
+
+    fn ended_unclaimed(&self, task: &Task, status: Status) -> Error {
+        if status != Status::Rejected {
+            return self.ended_by(task, status);
+        }
+        let why = task.reason.as_ref().map(|reason| format!(": {}", files::display(reason)));
+        let (recipient, name) = (self.recipient(), &self.transfer.original_name);
+        Error::new(Code::Rejected, format!("{recipient} rejected {name}{}", why.unwrap_or_default()))
+    }
+
+    /// Why a task that was claimed is over, from what it says.
+    fn ended_by(&self, task: &Task, status: Status) -> Error {
+        let why = task.reason.as_ref().map(|reason| format!(": {}", files::display(reason)));
+        let code = match status {
+            Status::Failed | Status::Rejected => Code::told_by_peer(task.reason.as_deref()),
+            _ => Code::Cancelled,
+        };
+        let (recipient, name) = (self.recipient(), &self.transfer.original_name);
+        let message =
+            format!("the transfer of {name} to {recipient} was {status}{}", why.unwrap_or_default());
+        Error::new(code, message)
+    }
+}
+
+/// Whether a completion was made by the peer that dialled with this key.
+fn carries_key(outputs: &[Value], known: &P2p) -> bool {
+    outputs
+        .iter()
+        .filter_map(|output| output.get("p2p").and_then(P2p::from_value))
+        .any(|p2p| p2p.key == known.key)
+}
+
+/// All that looks like the hash of a file in a completed task's outputs, whatever it is called there.
+fn hashes_in(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) if is_sha256_hex(&text.to_ascii_lowercase()) => vec![text],
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| name.to_ascii_lowercase().contains("hash") || name.contains("sha256"))
+            .flat_map(|(_, value)| hashes_in(value))
+            .collect(),
+        Value::Array(values) => values.iter().take(MAX_OUTPUTS).flat_map(hashes_in).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_hash_is_found_under_the_names_that_it_goes_by() {
+        let hash = "0".repeat(64);
+        for output in [
+            json!({ "hash": hash }),
+            json!({ "verified": true, "fileHash": hash }),
+            json!({ "file": { "sha256": hash }, "hashes": [{ "sha256": hash }] }),
+            json!(hash),
+        ] {
+            assert!(hashes_in(&output).contains(&hash.as_str()), "{output}");
+        }
+        for output in
+            [json!({ "verified": true }), json!({ "hash": "0" }), json!({ "id": hash }), json!(null)]
+        {
+            assert!(hashes_in(&output).is_empty(), "{output}");
+        }
+    }
+}

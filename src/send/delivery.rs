@@ -1,0 +1,61 @@
+//! Handing the bytes of a claimed offer to its claimant: what both ways of it share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::OfferTask;
+use crate::context::Context;
+use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::files::Source;
+use crate::pump::{Control, PumpError};
+use crate::sync::or_cancelled;
+use crate::transfer::TransferEvents;
+use crate::wire::Meta;
+
+/// One delivery. [`Self::direct`] and [`Self::on_topic`] are its two ways.
+pub(super) struct Delivery<'a> {
+    pub(super) context: &'a Arc<Context>,
+    pub(super) task: &'a OfferTask<'a>,
+    pub(super) events: &'a TransferEvents,
+    pub(super) source: &'a Source,
+    pub(super) meta: &'a Meta,
+    pub(super) control: &'a Control,
+    /// How long each wait for the recipient lasts.
+    pub(super) limit: Duration,
+}
+
+impl Delivery<'_> {
+    pub(super) async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+        or_cancelled(&self.control.cancel, async { Ok(future.await) }).await
+    }
+
+    /// Waits while the node is away from the network, and says whether it was.
+    pub(super) async fn was_suspended(&self) -> Result<bool> {
+        self.or_cancelled(self.context.network.resumed()).await
+    }
+
+    /// Whether bytes of the file have moved since this was asked last.
+    pub(super) fn take_moved(&self) -> bool {
+        self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0)
+    }
+
+    pub(super) fn error(&self, error: &PumpError) -> Error {
+        let name = &self.events.transfer().original_name;
+        Error::new(error.code(), format!("{name} to {}: {error}", self.task.recipient()))
+    }
+
+    pub(super) fn unreachable(&self, last: Option<String>, step: FailedStep) -> Error {
+        let why = last.map(|last| format!(" ({last})")).unwrap_or_default();
+        Error::new(
+            Code::PeerUnreachable,
+            format!(
+                "{} accepted {} but no connection came about within {} s{why}; {}",
+                self.task.recipient(),
+                self.events.transfer().original_name,
+                self.limit.as_secs_f64(),
+                step.help(),
+            ),
+        )
+        .in_step(step)
+    }
+}

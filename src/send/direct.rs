@@ -1,0 +1,241 @@
+//! Handing a file to a recipient of ours: on the sender's key, which the recipient alone may dial.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::claim::TaskChange;
+use super::delivery::Delivery;
+use crate::ats::{Listener, Part};
+use crate::connection::{PeerConnection, Rendezvous};
+use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::limits::LAST_WORD;
+use crate::offer::{Features, P2p};
+use crate::pump::{self, PumpError};
+use crate::reconnect::{Action, Reconnect};
+
+/// How long the present connection must be silent before another process of the recipient may take over.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// How one connection ended.
+enum ConnectionOutcome {
+    /// The transfer is over. The connection may serve the next one.
+    Settled(Result<Option<PeerConnection>>),
+    /// It was lost, for this reason.
+    Lost(PumpError),
+    /// The claimant dials with another key now, and nothing moves on the one before.
+    Superseded(P2p),
+    /// The recipient has dialled again: it has lost the one before.
+    Redialled(Box<PeerConnection>),
+}
+
+/// What comes while the recipient is awaited.
+enum WaitOutcome {
+    Connection(Option<Box<PeerConnection>>),
+    Task(TaskChange),
+    /// The node was away from the network and is back.
+    Comeback,
+    /// It is time to ask the machine again.
+    Time,
+}
+
+impl Delivery<'_> {
+    /// Hands the file to the recipient that dials with the key it named, or has dialled: on `pooled`, if it
+    /// named the key of that one. Gives the connection back if the recipient may use it again.
+    pub(super) async fn direct(
+        &self,
+        rendezvous: &mut Rendezvous,
+        p2p: P2p,
+        pooled: Option<PeerConnection>,
+        listener: &mut Listener,
+        ours: &P2p,
+    ) -> Result<Option<PeerConnection>> {
+        rendezvous.leave_topic();
+        rendezvous.admit(p2p.key);
+        let mut next = pooled.filter(|pooled| pooled.peer_key == p2p.key).map(Box::new);
+        let mut known = p2p;
+        let mut machine = Reconnect::accepting(self.limit, Instant::now());
+        let mut last = None;
+        loop {
+            let connection = match next.take() {
+                Some(connection) => *connection,
+                None => match self.accepted(rendezvous, &mut known, listener, &mut machine, ours).await? {
+                    Some(Ok(connection)) => connection,
+                    Some(Err(over)) => return over.map(|()| None),
+                    None => return Err(self.nobody_came(rendezvous, last)),
+                },
+            };
+            if connection.peer_key != known.key {
+                continue;
+            }
+            self.events.connected(&connection.link);
+            self.events.started();
+            self.take_moved();
+            machine.connected();
+            let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
+            machine.lost(self.take_moved(), rand::random(), Instant::now());
+            match outcome {
+                ConnectionOutcome::Settled(result) => return result,
+                ConnectionOutcome::Lost(error) => {
+                    tracing::debug!("the recipient is awaited again: {error}");
+                    last = Some(error.to_string());
+                }
+                // It says where it is now; what hung until then is given up.
+                ConnectionOutcome::Superseded(p2p) => {
+                    rendezvous.admit(p2p.key);
+                    known = p2p;
+                    machine.begin_anew(Instant::now());
+                }
+                ConnectionOutcome::Redialled(newer) => next = Some(newer),
+            }
+        }
+    }
+
+    /// The next connection to the key, whoever made it; `Err` within if the task is over before, `None` if
+    /// nobody comes in time. `known` follows what the claimant says of itself.
+    async fn accepted(
+        &self,
+        rendezvous: &mut Rendezvous,
+        known: &mut P2p,
+        listener: &mut Listener,
+        machine: &mut Reconnect,
+        ours: &P2p,
+    ) -> Result<Option<Result<PeerConnection, Result<()>>>> {
+        let mut comebacks = self.context.network.comebacks();
+        loop {
+            let now = Instant::now();
+            let until = match machine.poll(now) {
+                Action::Wait(until) => until,
+                _ if self.was_suspended().await? => {
+                    machine.begin_anew(Instant::now());
+                    continue;
+                }
+                _ => return Ok(None),
+            };
+            let arrival = self.or_cancelled(async {
+                tokio::select! {
+                    connection = rendezvous.accept() => {
+                        WaitOutcome::Connection(connection.map(|connection| Box::new(connection.into())))
+                    }
+                    change = self.task.change(listener, Some(known)) => WaitOutcome::Task(change),
+                    Ok(()) = comebacks.changed() => WaitOutcome::Comeback,
+                    () = sleep_until(until) => WaitOutcome::Time,
+                }
+            });
+            match arrival.await? {
+                WaitOutcome::Connection(Some(connection)) => return Ok(Some(Ok(*connection))),
+                WaitOutcome::Connection(None) => {
+                    return Err(Error::new(Code::Network, "the peer network was left"));
+                }
+                WaitOutcome::Task(TaskChange::Key(p2p)) => {
+                    rendezvous.admit(p2p.key);
+                    *known = p2p;
+                }
+                WaitOutcome::Task(TaskChange::Completed(outputs)) => {
+                    return Ok(Some(Err(self.task.check_completion(&outputs, known))));
+                }
+                WaitOutcome::Task(TaskChange::Ended(error)) => return Ok(Some(Err(Err(error)))),
+                WaitOutcome::Comeback => {
+                    machine.begin_anew(Instant::now());
+                    self.call_recipient(rendezvous, ours);
+                }
+                WaitOutcome::Time => {}
+            }
+        }
+    }
+
+    /// Sends the file over one connection, while the task and the network are listened to.
+    async fn on_connection(
+        &self,
+        connection: PeerConnection,
+        rendezvous: &mut Rendezvous,
+        known: &P2p,
+        listener: &mut Listener,
+    ) -> ConnectionOutcome {
+        let PeerConnection { stream, link, peer_key } = connection;
+        let sent = pump::send(stream, self.source, self.meta, self.control);
+        tokio::select! {
+            sent = sent => match sent {
+                Ok(stream) if known.features.reuse => {
+                    ConnectionOutcome::Settled(Ok(Some(PeerConnection { stream, link, peer_key })))
+                }
+                Ok(stream) => {
+                    stream.end().await;
+                    ConnectionOutcome::Settled(Ok(None))
+                }
+                Err(error) if error.is_lost_connection() => ConnectionOutcome::Lost(error),
+                Err(error) => ConnectionOutcome::Settled(Err(self.task.cause(self.error(&error)).await)),
+            },
+            over = self.over_while_sending(listener, known) => over,
+            // The recipient alone dials, and dials again only when it has lost what it had.
+            newer = rendezvous.accept_from(known.key) => ConnectionOutcome::Redialled(Box::new(newer.into())),
+        }
+    }
+
+    /// Waits, while bytes flow, until the task is over, and a little longer for the peer's own last word; or
+    /// until bytes flow no more and another process of the recipient says that it is there.
+    async fn over_while_sending(&self, listener: &mut Listener, known: &P2p) -> ConnectionOutcome {
+        let mut successor: Option<P2p> = None;
+        let mut progress = self.control.progress.subscribe();
+        let mut silent_at = Instant::now() + SILENCE;
+        loop {
+            let latest = successor.as_ref().unwrap_or(known);
+            let change = tokio::select! {
+                change = self.task.change(listener, Some(latest)) => change,
+                Ok(()) = progress.changed() => {
+                    silent_at = Instant::now() + SILENCE;
+                    continue;
+                }
+                () = sleep_until(silent_at), if successor.is_some() => {
+                    return ConnectionOutcome::Superseded(successor.unwrap_or_else(|| known.clone()));
+                }
+            };
+            match change {
+                TaskChange::Ended(error) => {
+                    if error.code != Code::Cancelled {
+                        sleep(LAST_WORD).await;
+                    }
+                    return ConnectionOutcome::Settled(Err(error));
+                }
+                TaskChange::Completed(outputs) => {
+                    sleep(LAST_WORD).await;
+                    let by_latest = self.task.check_completion(&outputs, latest);
+                    // Whoever came later may have been passed over.
+                    let checked = by_latest
+                        .or_else(|error| self.task.check_completion(&outputs, known).map_err(|_| error));
+                    return ConnectionOutcome::Settled(checked.map(|()| None));
+                }
+                TaskChange::Key(p2p) => successor = Some(p2p),
+            }
+        }
+    }
+
+    /// Tells the recipient on the task that it may dial now, and through which nodes: it would learn it by
+    /// its next dial only, which may come too late.
+    fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
+        let p2p = P2p {
+            key: rendezvous.public_key(),
+            nodes: rendezvous.relay_addresses(),
+            instance: ours.instance,
+            seq: self.context.next_seq(),
+            features: Features::OURS,
+        };
+        let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
+        let (client, task) = (self.context.client.clone(), self.task.id.clone());
+        let cancel = self.control.cancel.clone();
+        self.context.spawn(cancel.run_until_cancelled_owned(async move {
+            if let Err(error) = client.add_message(&task, vec![part]).await {
+                tracing::debug!("the recipient of task {task} could not be called: {error}");
+            }
+        }));
+    }
+
+    fn nobody_came(&self, rendezvous: &Rendezvous, last: Option<String>) -> Error {
+        let step = match last {
+            Some(_) => FailedStep::Transfer,
+            None if rendezvous.relay_addresses().is_empty() => FailedStep::Network,
+            None => FailedStep::Handshake,
+        };
+        self.unreachable(last, step)
+    }
+}

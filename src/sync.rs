@@ -1,0 +1,143 @@
+//! Small tools for tasks, threads and locks.
+
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Code, Error, Result};
+
+/// Locks a mutex whose holders cannot leave its content half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for `future` or the caller's cancellation, whichever is first.
+///
+/// # Errors
+/// `ABORTED` if it was cancelled; the future's own.
+pub(crate) async fn or_cancelled<T>(
+    cancel: &CancellationToken,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(aborted()),
+        result = future => result,
+    }
+}
+
+/// Runs a transfer, and cancels it when its caller does.
+pub(crate) async fn cancelled_by<T>(
+    caller: CancellationToken,
+    transfer: CancellationToken,
+    run: impl Future<Output = T>,
+) -> T {
+    let mut run = pin!(run);
+    tokio::select! {
+        result = &mut run => return result,
+        () = caller.cancelled() => transfer.cancel(),
+    }
+    run.await
+}
+
+/// Runs what blocks on a thread where that is allowed.
+///
+/// # Errors
+/// Those of `work`; `STATE` if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ended_unexpectedly()))
+}
+
+/// Waits for a task of [`Spawner::spawn`].
+///
+/// # Errors
+/// The task's own; `ABORTED` if it was stopped with its node; `STATE` if it panicked.
+pub(crate) async fn joined<T>(task: JoinHandle<Option<Result<T>>>) -> Result<T> {
+    match task.await {
+        Ok(Some(result)) => result,
+        Ok(None) => Err(aborted()),
+        Err(_) => Err(ended_unexpectedly()),
+    }
+}
+
+fn aborted() -> Error {
+    Error::new(Code::Aborted, "the transfer was cancelled here")
+}
+
+fn ended_unexpectedly() -> Error {
+    Error::new(Code::State, "an internal task ended unexpectedly")
+}
+
+/// Runs the tasks of one node, which end with it. Clones spawn for the same node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spawner {
+    /// Asks everything to end in good order.
+    cancel: CancellationToken,
+    /// Stops what did not end by that.
+    halt: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Spawner {
+    /// Runs `future`; the handle gives `None` if it had to be stopped.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        let halt = self.halt.clone();
+        self.tasks.spawn(async move { halt.run_until_cancelled(future).await })
+    }
+
+    /// Is cancelled when the node is to end.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Asks all tasks to end, waits for `farewell`, stops the rest, and waits for that at most `halt`.
+    pub(crate) async fn shut_down(&self, farewell: Duration, halt: Duration) {
+        self.cancel.cancel();
+        self.tasks.close();
+        let _ = timeout(farewell, self.tasks.wait()).await;
+        self.halt.cancel();
+        let _ = timeout(halt, self.tasks.wait()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_are_asked_first_and_stopped_later() {
+        let spawner = Spawner::default();
+        let cancel = spawner.cancel().clone();
+        let good = spawner.spawn(async move { cancel.cancelled().await });
+        let bad = spawner.spawn(std::future::pending::<()>());
+        spawner.shut_down(SECOND, SECOND).await;
+        assert_eq!(good.await.unwrap(), Some(()));
+        assert_eq!(bad.await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_caller_is_told_so_even_where_the_result_is_ready() {
+        let cancel = CancellationToken::new();
+        assert_eq!(or_cancelled(&cancel, async { Ok(1) }).await.unwrap(), 1);
+        cancel.cancel();
+        assert_eq!(or_cancelled(&cancel, async { Ok(1) }).await.unwrap_err().code, Code::Aborted);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error() {
+        let error = blocking(|| -> Result<()> { panic!("on purpose") }).await.unwrap_err();
+        assert_eq!(error.code, Code::State);
+    }
+}
