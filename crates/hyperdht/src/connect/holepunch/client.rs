@@ -118,8 +118,7 @@ impl ClientPunch {
             _ => false,
         };
         let host = *self.start.server.ip();
-        let (verified, addresses) = (echoed.then_some(host), payload.addresses.as_deref());
-        self.puncher.update_remote(host, payload.firewall, addresses, verified);
+        self.puncher.update_remote(host, reply.peer, &payload, echoed.then_some(host));
         match question {
             Question::Probe => {
                 self.server_token = payload.token;

@@ -273,21 +273,27 @@ impl Puncher {
         true
     }
 
-    /// What the peer, which a node sees at `host`, says of itself now. It is proven to be at the
-    /// host `verified`. One outside of our network names no address inside.
+    /// What the peer says of itself now. It is proven to be at the host `verified`. `host`: where a node
+    /// saw it first; a peer outside of our network names no address inside. `seen_as`: its socket as a
+    /// node sees it now.
+    ///
+    /// A JavaScript peer that finds out, while it punches, that everybody reaches it says so and names no
+    /// address (hyperdht/lib/nat.js). It is where the node sees it.
     pub(super) fn update_remote(
         &mut self,
         host: Ipv4Addr,
-        firewall: Firewall,
-        addresses: Option<&[SocketAddrV4]>,
+        seen_as: SocketAddrV4,
+        payload: &HolepunchPayload,
         verified: Option<Ipv4Addr>,
     ) {
         let known: Vec<Ipv4Addr> =
             self.remote_addresses.iter().filter(|a| a.is_verified).map(|a| *a.addr.ip()).collect();
         let is_verified = |addr: &SocketAddrV4| verified == Some(*addr.ip()) || known.contains(addr.ip());
-        self.remote_firewall = firewall;
+        self.remote_firewall = payload.firewall;
+        let named = payload.addresses.as_deref().unwrap_or_default();
+        let addresses =
+            if named.is_empty() && payload.firewall == Firewall::Open { &[seen_as] } else { named };
         self.remote_addresses = addresses
-            .unwrap_or_default()
             .iter()
             .filter(|addr| is_public(*addr.ip()) || !is_public(host))
             .map(|addr| RemoteAddress { addr: *addr, is_verified: is_verified(addr) })

@@ -80,8 +80,7 @@ impl ServerPunch {
             self.round = payload.round;
             self.is_remote_punching = payload.punching;
             let verified = echoed.then(|| *request.peer.ip());
-            let (host, addresses) = (*request.peer.ip(), payload.addresses.as_deref());
-            self.puncher.update_remote(host, payload.firewall, addresses, verified);
+            self.puncher.update_remote(*request.peer.ip(), request.peer, payload, verified);
         }
         if self.waiting.len() == MAX_WAITING {
             self.waiting.pop_front();
