@@ -1,7 +1,8 @@
 //! Tells the linker what a Node.js addon may leave unresolved; nothing without the `binding` feature.
 //!
-//! `napi_build::setup` would say the same, but it also asks Cargo to watch `NAPI_FORCE_BUILD_ATS_P2P`, which the
-//! napi command line sets on its first run in a clone only: every second build would compile the crate anew.
+//! `napi_build::setup` would say the same, but it also asks Cargo to watch `NAPI_FORCE_BUILD_ATS_P2P`, which
+//! the napi command line sets on its first run in a clone only: every second build would compile the crate
+//! anew.
 
 use std::env;
 

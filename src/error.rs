@@ -249,8 +249,8 @@ impl Step {
                  at both ends says whether UDP gets through"
             }
             Self::Punch => {
-                "no way leads through the NATs between the two: forward a UDP port to one of them, or put both \
-                 in one network; `ats-p2p doctor` says at each end which NAT is in the way"
+                "no way leads through the NATs between the two: forward a UDP port to one of them, or put \
+                 both in one network; `ats-p2p doctor` says at each end which NAT is in the way"
             }
             Self::Relay => {
                 "no way leads between the two, and the relay did not let them through: is it running?"

@@ -5,9 +5,10 @@
 //! - [`node`] is one agent's end of all its transfers: `watch` finds the offers that come in, [`send`] is one
 //!   outgoing transfer, [`receive`] one incoming. The two do not know each other; what they share is in
 //!   `context`.
-//! - Each has two ways: `direct`, by a key, between two peers of this package; `topic`, with an original. When
-//!   either dials, waits or gives up is `reconnect`'s to say.
-//! - [`connection`] is the place on the network, connections kept for the next file, and what is told of them.
+//! - Each has two ways: `direct`, by a key, between two peers of this package; `topic`, with an original.
+//!   When either dials, waits or gives up is `reconnect`'s to say.
+//! - [`connection`] is the place on the network, connections kept for the next file, and what is told of
+//!   them.
 //! - [`pump`] moves the bytes of one file over one connection. [`wire`] knows the frames, [`files`] the disk,
 //!   [`ats`] the task service; none knows another.
 //! - `offer` is what a task offers, and the offers that wait for an answer.

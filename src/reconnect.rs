@@ -1,5 +1,5 @@
-//! When a transfer dials, looks for its peer, waits and gives up: one state machine for both directions, without
-//! I/O. Events and the time go in; [`Reconnect::poll`] says what to do next.
+//! When a transfer dials, looks for its peer, waits and gives up: one state machine for both directions,
+//! without I/O. Events and the time go in; [`Reconnect::poll`] says what to do next.
 //!
 //! # The four ways
 //! - A sender with a key [accepts](Reconnect::accepting): the recipient alone dials.
@@ -45,8 +45,9 @@ const SECOND_CHANCE: Duration = Duration::from_secs(15);
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Dial the peer's key now, for no longer than `until`; through the relay at once where `direct` is false.
+pub(crate) enum Action {
+    /// Dial the peer's key now, for no longer than `until`; through the relay at once where `direct` is
+    /// false.
     Dial {
         /// Whether to try a direct way first.
         direct: bool,
@@ -69,7 +70,7 @@ pub(crate) struct Reconnect {
     /// How long each wait for the peer lasts.
     limit: Duration,
     deadline: Instant,
-    way: Way,
+    role: Role,
     /// Connections on which bytes are due.
     in_use: usize,
     /// Somebody says that the file has arrived; only its task has to say so too.
@@ -78,7 +79,7 @@ pub(crate) struct Reconnect {
 
 /// How the peers meet.
 #[derive(Debug)]
-enum Way {
+enum Role {
     Accept,
     Dial(Dialing),
     Search(Searching),
@@ -107,68 +108,68 @@ struct Searching {
 impl Reconnect {
     /// For a side that waits to be dialled on its key.
     pub(crate) fn accepting(limit: Duration, now: Instant) -> Self {
-        Self::new(limit, now, Way::Accept)
+        Self::new(limit, now, Role::Accept)
     }
 
     /// For a side that dials a key, at once and after each failure. `has_relay`: where no direct way opens,
     /// there is another.
     pub(crate) fn dialing(limit: Duration, has_relay: bool, now: Instant) -> Self {
         let dialing = Dialing { due: Some(now), began: None, pauses: 0, direct: true, has_relay };
-        Self::new(limit, now, Way::Dial(dialing))
+        Self::new(limit, now, Role::Dial(dialing))
     }
 
     /// For a side of a topic that has just looked it up once, and dials whom it finds from `dial_at` on.
     pub(crate) fn searching(limit: Duration, dial_at: Instant, now: Instant) -> Self {
         let searching = Searching { dial_at: Some(dial_at), look_up_at: now + LOOKUPS[0], lookups: 1 };
-        Self::new(limit, now, Way::Search(searching))
+        Self::new(limit, now, Role::Search(searching))
     }
 
-    fn new(limit: Duration, now: Instant, way: Way) -> Self {
-        Self { limit, deadline: now + limit, way, in_use: 0, acknowledged: false }
+    fn new(limit: Duration, now: Instant, role: Role) -> Self {
+        Self { limit, deadline: now + limit, role, in_use: 0, acknowledged: false }
     }
 
-    /// What to do now. To be asked again after each event, and when the time of [`Step::Wait`] has come.
-    pub(crate) fn poll(&mut self, now: Instant) -> Step {
+    /// What to do now. To be asked again after each event, and when the time of [`Action::Wait`] has come.
+    pub(crate) fn poll(&mut self, now: Instant) -> Action {
         if now >= self.deadline {
             if self.in_use == 0 {
-                return Step::GiveUp;
+                return Action::GiveUp;
             }
             // A connection ends by itself when it moves no byte.
             self.deadline = now + self.limit;
         }
-        let due = match &mut self.way {
-            Way::Accept => None,
-            Way::Dial(_) if self.in_use > 0 => None,
-            Way::Dial(dialing) => match dialing.due {
-                Some(due) if due >= self.deadline => return Step::GiveUp,
+        let due = match &mut self.role {
+            Role::Accept => None,
+            Role::Dial(_) if self.in_use > 0 => None,
+            Role::Dial(dialing) => match dialing.due {
+                Some(due) if due >= self.deadline => return Action::GiveUp,
                 Some(due) if due <= now => {
                     (dialing.due, dialing.began) = (None, Some(now));
                     let until = self.deadline.min(now + DIAL_LIMIT);
-                    return Step::Dial { direct: dialing.direct, until };
+                    return Action::Dial { direct: dialing.direct, until };
                 }
                 due => due,
             },
-            Way::Search(searching) => match searching.dial_at {
+            Role::Search(searching) => match searching.dial_at {
                 Some(at) if at <= now => {
                     searching.dial_at = None;
                     searching.start_lookups(now);
-                    return Step::DialFound;
+                    return Action::DialFound;
                 }
                 _ if searching.look_up_at <= now => {
                     searching.look_up_at = now + pause(&LOOKUPS, searching.lookups);
                     searching.lookups += 1;
-                    return Step::LookUp;
+                    return Action::LookUp;
                 }
                 at => Some(at.map_or(searching.look_up_at, |at| at.min(searching.look_up_at))),
             },
         };
-        Step::Wait(due.map_or(self.deadline, |due| due.min(self.deadline)))
+        Action::Wait(due.map_or(self.deadline, |due| due.min(self.deadline)))
     }
 
     /// A connection came about, and bytes are due on it.
     pub(crate) fn connected(&mut self) {
         self.in_use += 1;
-        if let Way::Dial(dialing) = &mut self.way {
+        if let Role::Dial(dialing) = &mut self.role {
             dialing.due = None;
         }
     }
@@ -197,7 +198,7 @@ impl Reconnect {
 
     /// A dial came to nothing. `chance` is a number from 0 up to 1.
     pub(crate) fn dial_failed(&mut self, chance: f64, now: Instant) {
-        if let Way::Dial(dialing) = &mut self.way {
+        if let Role::Dial(dialing) = &mut self.role {
             // A direct way that seemed open may lead nowhere, and then the relay had no turn.
             let was_dead = dialing.began.is_some_and(|began| now - began >= DEAD_WAY);
             dialing.direct = !(dialing.direct && dialing.has_relay && was_dead);
@@ -207,7 +208,7 @@ impl Reconnect {
 
     /// Something says that the peer may be reached now: its word on the task, or a change of the network.
     pub(crate) fn wake(&mut self, now: Instant) {
-        if let Way::Dial(dialing) = &mut self.way
+        if let Role::Dial(dialing) = &mut self.role
             && let Some(due) = dialing.due
         {
             let earliest = dialing.began.map_or(now, |began| now.max(began + DIAL_INTERVAL));
@@ -230,13 +231,13 @@ impl Reconnect {
     /// The wait for the peer begins anew: this node comes back to the network, or the peer has another key.
     pub(crate) fn begin_anew(&mut self, now: Instant) {
         self.deadline = now + self.limit;
-        if let Way::Dial(dialing) = &mut self.way {
+        if let Role::Dial(dialing) = &mut self.role {
             dialing.pauses = 0;
         }
     }
 
     fn plan_dial(&mut self, chance: f64, now: Instant) {
-        if let Way::Dial(dialing) = &mut self.way {
+        if let Role::Dial(dialing) = &mut self.role {
             let nominal = pause(&REDIAL, dialing.pauses);
             dialing.pauses += 1;
             dialing.due = Some(now + nominal.mul_f64(1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0)));
@@ -269,21 +270,21 @@ mod tests {
     const EVEN: f64 = 0.5;
 
     /// Seconds since `start` at which the machine did what `wanted` picks, as long as nothing happens.
-    fn times(machine: &mut Reconnect, start: Instant, wanted: impl Fn(Step) -> bool) -> Vec<f64> {
+    fn times(machine: &mut Reconnect, start: Instant, wanted: impl Fn(Action) -> bool) -> Vec<f64> {
         let (mut now, mut seen) = (start, Vec::new());
         loop {
-            let step = machine.poll(now);
-            if wanted(step) {
+            let action = machine.poll(now);
+            if wanted(action) {
                 seen.push((now - start).as_secs_f64());
             }
-            match step {
-                Step::Wait(until) => {
+            match action {
+                Action::Wait(until) => {
                     assert!(until > now, "a wait ends in the future");
                     now = until;
                 }
-                Step::Dial { .. } => machine.dial_failed(EVEN, now),
-                Step::GiveUp => return seen,
-                Step::DialFound | Step::LookUp => {}
+                Action::Dial { .. } => machine.dial_failed(EVEN, now),
+                Action::GiveUp => return seen,
+                Action::DialFound | Action::LookUp => {}
             }
         }
     }
@@ -292,14 +293,14 @@ mod tests {
     fn who_is_not_dialled_gives_up_at_the_limit() {
         let start = Instant::now();
         let mut machine = Reconnect::accepting(LIMIT, start);
-        assert_eq!(times(&mut machine, start, |step| step == Step::GiveUp), [120.0]);
+        assert_eq!(times(&mut machine, start, |action| action == Action::GiveUp), [120.0]);
     }
 
     #[test]
     fn redials_thin_out_to_one_in_four_seconds() {
         let start = Instant::now();
         let mut machine = Reconnect::dialing(13 * SECOND, true, start);
-        let dials = times(&mut machine, start, |step| matches!(step, Step::Dial { .. }));
+        let dials = times(&mut machine, start, |action| matches!(action, Action::Dial { .. }));
         assert_eq!(dials, [0.0, 0.5, 1.5, 3.5, 7.5, 11.5]);
     }
 
@@ -307,7 +308,7 @@ mod tests {
     fn a_dial_that_would_come_too_late_is_not_waited_for() {
         let start = Instant::now();
         let mut machine = Reconnect::dialing(2 * SECOND, true, start);
-        assert_eq!(times(&mut machine, start, |step| step == Step::GiveUp), [1.5]);
+        assert_eq!(times(&mut machine, start, |action| action == Action::GiveUp), [1.5]);
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
             let mut machine = Reconnect::dialing(LIMIT, true, start);
             machine.poll(start);
             machine.dial_failed(chance, start);
-            assert_eq!(machine.poll(start), Step::Wait(start + Duration::from_millis(ms)));
+            assert_eq!(machine.poll(start), Action::Wait(start + Duration::from_millis(ms)));
         }
     }
 
@@ -331,13 +332,13 @@ mod tests {
         }
         machine.connected();
         let end = start + 100 * SECOND;
-        assert!(matches!(machine.poll(end), Step::Wait(_)), "nobody gives up what is in use");
+        assert!(matches!(machine.poll(end), Action::Wait(_)), "nobody gives up what is in use");
         machine.lost(true, EVEN, end);
-        assert_eq!(machine.poll(end), Step::Wait(end + REDIAL[0]));
+        assert_eq!(machine.poll(end), Action::Wait(end + REDIAL[0]));
         machine.poll(end + REDIAL[0]);
         machine.connected();
         machine.lost(false, EVEN, end + 9 * SECOND);
-        assert_eq!(machine.poll(end + 9 * SECOND), Step::GiveUp, "a peer that moves nothing wins no time");
+        assert_eq!(machine.poll(end + 9 * SECOND), Action::GiveUp, "a peer that moves nothing wins no time");
     }
 
     #[test]
@@ -347,15 +348,15 @@ mod tests {
             [(true, DEAD_WAY, false), (true, DEAD_WAY - SECOND, true), (false, DEAD_WAY, true)]
         {
             let mut machine = Reconnect::dialing(LIMIT, has_relay, start);
-            assert_eq!(machine.poll(start), Step::Dial { direct: true, until: start + DIAL_LIMIT });
+            assert_eq!(machine.poll(start), Action::Dial { direct: true, until: start + DIAL_LIMIT });
             machine.dial_failed(EVEN, start + took);
             let again = start + took + REDIAL[0];
-            assert_eq!(machine.poll(again), Step::Dial { direct, until: again + DIAL_LIMIT });
+            assert_eq!(machine.poll(again), Action::Dial { direct, until: again + DIAL_LIMIT });
             machine.dial_failed(EVEN, again + DEAD_WAY);
             let third = again + DEAD_WAY + REDIAL[1];
-            assert!(
-                matches!(machine.poll(third), Step::Dial { direct, .. } if direct != (has_relay && took < DEAD_WAY))
-            );
+            // The ways take turns.
+            let direct = !direct || !has_relay;
+            assert_eq!(machine.poll(third), Action::Dial { direct, until: third + DIAL_LIMIT });
         }
     }
 
@@ -368,20 +369,20 @@ mod tests {
             machine.dial_failed(EVEN, start);
         }
         machine.wake(start);
-        assert_eq!(machine.poll(start), Step::Wait(start + DIAL_INTERVAL));
+        assert_eq!(machine.poll(start), Action::Wait(start + DIAL_INTERVAL));
         let later = start + 2 * SECOND;
         machine.wake(later);
-        assert!(matches!(machine.poll(later), Step::Dial { .. }));
+        assert!(matches!(machine.poll(later), Action::Dial { .. }));
         // While a dial is under way there is nothing to bring forward.
         machine.wake(later);
-        assert!(matches!(machine.poll(later), Step::Wait(_)));
+        assert!(matches!(machine.poll(later), Action::Wait(_)));
     }
 
     #[test]
     fn a_topic_is_looked_up_often_and_then_one_time_in_ten_seconds() {
         let start = Instant::now();
         let mut machine = Reconnect::searching(40 * SECOND, start + LIMIT, start);
-        let lookups = times(&mut machine, start, |step| step == Step::LookUp);
+        let lookups = times(&mut machine, start, |action| action == Action::LookUp);
         assert_eq!(lookups, [1.0, 3.0, 7.0, 15.0, 25.0, 35.0]);
     }
 
@@ -389,10 +390,10 @@ mod tests {
     fn dialling_begins_once_and_with_it_the_lookups() {
         let start = Instant::now();
         let mut machine = Reconnect::searching(20 * SECOND, start + 5 * SECOND, start);
-        let dials = times(&mut machine, start, |step| step == Step::DialFound);
+        let dials = times(&mut machine, start, |action| action == Action::DialFound);
         assert_eq!(dials, [5.0]);
         let mut machine = Reconnect::searching(20 * SECOND, start + 5 * SECOND, start);
-        let lookups = times(&mut machine, start, |step| step == Step::LookUp);
+        let lookups = times(&mut machine, start, |action| action == Action::LookUp);
         assert_eq!(lookups, [1.0, 3.0, 6.0, 8.0, 12.0]);
     }
 
@@ -403,9 +404,9 @@ mod tests {
         machine.connected();
         machine.connected();
         machine.refused(false, start);
-        assert_ne!(machine.poll(start + LIMIT), Step::GiveUp);
+        assert_ne!(machine.poll(start + LIMIT), Action::GiveUp);
         machine.refused(false, start + LIMIT);
-        assert_eq!(machine.poll(start + LIMIT + SECOND_CHANCE), Step::GiveUp);
+        assert_eq!(machine.poll(start + LIMIT + SECOND_CHANCE), Action::GiveUp);
     }
 
     #[test]
@@ -424,7 +425,7 @@ mod tests {
             }
             machine.refused(moved, start);
             assert_eq!(machine.is_acknowledged(), acknowledged);
-            let ends = times(&mut machine, start, |step| step == Step::GiveUp);
+            let ends = times(&mut machine, start, |action| action == Action::GiveUp);
             assert_eq!(ends, [seconds], "moved {moved}, acknowledged {acknowledged}");
         }
     }
@@ -456,8 +457,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order, time goes on, dials keep their distance, and once nothing is in
-        /// use and nothing happens any more, the machine gives up within its limit.
+        /// Whatever happens in whatever order, time goes on, dials keep their distance, and once nothing is
+        /// in use and nothing happens any more, the machine gives up within its limit.
         #[test]
         fn nobody_waits_for_ever_or_dials_without_pause(
             kind in 0..3,
@@ -472,32 +473,40 @@ mod tests {
             let (mut now, mut in_use, mut last_dial) = (start, 0usize, None::<Instant>);
             for (event, chance, ms) in events {
                 match event {
-                    Happens::Connected => { machine.connected(); in_use += 1 }
-                    Happens::Lost(moved) => { machine.lost(moved, chance, now); in_use = in_use.saturating_sub(1) }
-                    Happens::Refused(moved) => { machine.refused(moved, now); in_use = in_use.saturating_sub(1) }
-                    Happens::Acknowledged => { machine.acknowledged(now); in_use = in_use.saturating_sub(1) }
+                    Happens::Connected => machine.connected(),
+                    Happens::Lost(moved) => machine.lost(moved, chance, now),
+                    Happens::Refused(moved) => machine.refused(moved, now),
+                    Happens::Acknowledged => machine.acknowledged(now),
                     Happens::DialFailed => machine.dial_failed(chance, now),
                     Happens::Wake => machine.wake(now),
                     Happens::BeginAnew => machine.begin_anew(now),
                     Happens::Nothing => {}
+                }
+                match event {
+                    Happens::Connected => in_use += 1,
+                    Happens::Lost(_) | Happens::Refused(_) | Happens::Acknowledged => {
+                        in_use = in_use.saturating_sub(1);
+                    }
+                    _ => {}
                 }
                 let end = now + Duration::from_millis(ms);
                 // Each turn does something or waits; a hundred are far more than a pause can hold.
                 for turn in 0.. {
                     prop_assert!(turn < 200, "it turns without end");
                     match machine.poll(now) {
-                        Step::Dial { until, .. } => {
+                        Action::Dial { until, .. } => {
                             prop_assert!(until > now);
                             if let Some(last) = last_dial {
-                                prop_assert!(now - last >= REDIAL[0].mul_f64(1.0 - JITTER) - Duration::from_micros(1));
+                                let least = REDIAL[0].mul_f64(1.0 - JITTER) - Duration::from_micros(1);
+                                prop_assert!(now - last >= least);
                             }
                             last_dial = Some(now);
                             machine.dial_failed(chance, now);
                         }
-                        Step::Wait(until) if until > end => break,
-                        Step::Wait(until) => { prop_assert!(until > now); now = until }
-                        Step::GiveUp => { prop_assert_eq!(in_use, 0); return Ok(()) }
-                        Step::DialFound | Step::LookUp => {}
+                        Action::Wait(until) if until > end => break,
+                        Action::Wait(until) => { prop_assert!(until > now); now = until }
+                        Action::GiveUp => { prop_assert_eq!(in_use, 0); return Ok(()) }
+                        Action::DialFound | Action::LookUp => {}
                     }
                 }
                 now = end;
@@ -505,7 +514,7 @@ mod tests {
             for _ in 0..in_use {
                 machine.refused(false, now);
             }
-            let ends = times(&mut machine, now, |step| step == Step::GiveUp);
+            let ends = times(&mut machine, now, |action| action == Action::GiveUp);
             prop_assert!(ends.iter().all(|seconds| *seconds <= LIMIT.as_secs_f64()) && ends.len() == 1);
         }
     }

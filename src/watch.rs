@@ -45,8 +45,8 @@ pub(crate) struct Watch {
     save_dir: Option<PathBuf>,
 }
 
-/// Begins a watch, which lasts until the node is destroyed. A folder to save in is made, and tried, before this
-/// returns.
+/// Begins a watch, which lasts until the node is destroyed. A folder to save in is made, and tried, before
+/// this returns.
 ///
 /// # Errors
 /// Those of a folder that can't be written to.
@@ -118,8 +118,8 @@ fn connected(context: &Context, watch: &Watch) -> Event {
     }
 }
 
-/// Reads what is pending on the channel, the newest first: what is left over from long ago, however much it is,
-/// hides no offer that somebody waits for.
+/// Reads what is pending on the channel, the newest first: what is left over from long ago, however much it
+/// is, hides no offer that somebody waits for.
 async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
     let mut query = ListQuery {
         status: Some(Status::Pending),

@@ -17,11 +17,11 @@ const LOOKED_AT: u32 = 50;
 /// A client of one service as one actor. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ClientInner {
     http: Http,
     settings: Settings,
     policy: Policy,
@@ -42,7 +42,7 @@ impl Client {
     /// As [`Client::new`].
     pub fn with_policy(settings: Settings, policy: Policy) -> Result<Self> {
         let http = Http::new(&settings, policy.timeout)?;
-        Ok(Self { inner: Arc::new(Inner { http, settings, policy }) })
+        Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }) })
     }
 
     /// The settings it was made with.

@@ -1,5 +1,5 @@
-//! Events of the service, shared by all who listen. They are hints, not a record: what happens while nobody is
-//! subscribed is told to nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
+//! Events of the service, shared by all who listen. They are hints, not a record: what happens while nobody
+//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

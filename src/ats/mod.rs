@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`settings`](Settings): which service, which project, as whom; options, environment and files.
-//! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of itself.
+//! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of
+//!   itself.
 //! - [`client`](Client): one method a call, with the timeouts and retries of its [`policy`](Policy).
 //! - `http`: one request and its answer, nothing repeated; `clock` the service's time, read off its answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.

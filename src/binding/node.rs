@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{promise, thrown};
-use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchOptions, milliseconds, read};
+use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, milliseconds, read};
 use super::shapes::{EventShape, ReceivedShape, SendProgressShape, SentShape, StatusShape, value};
 use crate::error::{Code, Error, Result};
 use crate::files::Target;
@@ -70,7 +70,8 @@ impl NativeNode {
 
     /// Sends a file; see `SendOptions` in `index.d.ts`.
     #[napi(
-        ts_args_type = "options: object, onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
+        ts_args_type = "options: object, \
+            onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
         ts_return_type = "Promise<any>"
     )]
     pub fn send<'env>(
@@ -124,7 +125,7 @@ impl NativeNode {
     #[napi(ts_args_type = "options: object")]
     pub fn watch(&self, env: Env, options: Value) -> napi::Result<()> {
         let watch = || -> Result<()> {
-            let options: WatchOptions = read(options)?;
+            let options: WatchArguments = read(options)?;
             let options = node::WatchOptions { channel: options.channel, save_dir: options.save_dir };
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
         };

@@ -54,7 +54,7 @@ pub(super) struct SendOptions {
 /// Options of `watch`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct WatchOptions {
+pub(super) struct WatchArguments {
     pub(super) channel: Option<String>,
     pub(super) save_dir: Option<PathBuf>,
 }

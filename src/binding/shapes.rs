@@ -1,4 +1,5 @@
-//! What JavaScript is given, as plain objects: the core's types under the names and in the units of `index.d.ts`.
+//! What JavaScript is given, as plain objects: the core's types under the names and in the units of
+//! `index.d.ts`.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::node::TransferStatus;
 use crate::receive::Received;
 use crate::send::Sent;
 
-/// The value that `shape` is to JavaScript; `null` for what JSON can't hold, of which these shapes have nothing.
+/// The value that `shape` is to JavaScript; `null` for what JSON can't hold, of which these shapes have
+/// nothing.
 pub(super) fn value(shape: impl Serialize) -> Value {
     serde_json::to_value(shape).unwrap_or_default()
 }

@@ -20,7 +20,7 @@ pub struct Network {
     /// The relay of the hub that named the DHT nodes, once it was asked.
     hub_relay: OnceLock<PublicKey>,
     dht: Mutex<Option<Dht>>,
-    presence: watch::Sender<Presence>,
+    presence: watch::Sender<NetworkState>,
     /// How often it was left and come back to.
     comebacks: watch::Sender<u64>,
     /// Held by whoever starts the DHT node: the service is asked meanwhile, which can take its time.
@@ -54,7 +54,7 @@ impl RelayChoice {
 
 /// Whether the network may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+enum NetworkState {
     Active,
     Suspended,
     Closed,
@@ -68,7 +68,7 @@ impl Network {
             relay,
             hub_relay: OnceLock::new(),
             dht: Mutex::default(),
-            presence: watch::Sender::new(Presence::Active),
+            presence: watch::Sender::new(NetworkState::Active),
             comebacks: watch::Sender::new(0),
             starting: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -94,15 +94,15 @@ impl Network {
         let mut presence = self.presence.subscribe();
         loop {
             // The sender lives as long as this.
-            let _ = presence.wait_for(|presence| *presence != Presence::Suspended).await;
+            let _ = presence.wait_for(|presence| *presence != NetworkState::Suspended).await;
             let started = tokio::select! {
                 started = self.start(client) => started?,
-                _ = presence.wait_for(|presence| *presence != Presence::Active) => None,
+                _ = presence.wait_for(|presence| *presence != NetworkState::Active) => None,
             };
             if let Some(dht) = started {
                 return Ok(dht);
             }
-            if *presence.borrow() == Presence::Closed {
+            if *presence.borrow() == NetworkState::Closed {
                 return Err(Error::new(Code::Destroyed, "the node was destroyed"));
             }
         }
@@ -121,7 +121,7 @@ impl Network {
             )
         })?;
         let _changing = self.changing.lock().await;
-        if *self.presence.borrow() != Presence::Active {
+        if *self.presence.borrow() != NetworkState::Active {
             dht.destroy().await;
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl Network {
     /// Ends all connections and closes the sockets until [`Network::resume`].
     pub async fn suspend(&self) {
         let _changing = self.changing.lock().await;
-        self.change_presence(Presence::Suspended);
+        self.change_presence(NetworkState::Suspended);
         if let Some(dht) = self.running() {
             dht.suspend().await;
         }
@@ -147,7 +147,7 @@ impl Network {
         if let Some(dht) = self.running() {
             dht.resume().await.map_err(Error::network)?;
         }
-        if self.change_presence(Presence::Active) {
+        if self.change_presence(NetworkState::Active) {
             self.comebacks.send_modify(|comebacks| *comebacks += 1);
         }
         Ok(())
@@ -158,18 +158,19 @@ impl Network {
         self.comebacks.subscribe()
     }
 
-    /// Waits until it is not suspended. Says whether it was: whoever failed to connect meanwhile has not failed.
+    /// Waits until it is not suspended. Says whether it was: whoever failed to connect meanwhile has not
+    /// failed.
     pub async fn resumed(&self) -> bool {
-        let was_suspended = *self.presence.borrow() == Presence::Suspended;
+        let was_suspended = *self.presence.borrow() == NetworkState::Suspended;
         // The sender lives as long as this.
-        let _ = self.presence.subscribe().wait_for(|presence| *presence != Presence::Suspended).await;
+        let _ = self.presence.subscribe().wait_for(|presence| *presence != NetworkState::Suspended).await;
         was_suspended
     }
 
     /// Leaves the network for good; all connections end.
     pub async fn close(&self) {
         let _changing = self.changing.lock().await;
-        self.change_presence(Presence::Closed);
+        self.change_presence(NetworkState::Closed);
         let dht = lock(&self.dht).take();
         if let Some(dht) = dht {
             dht.destroy().await;
@@ -181,9 +182,9 @@ impl Network {
     }
 
     /// Whether that is a change; what is closed stays closed.
-    fn change_presence(&self, to: Presence) -> bool {
+    fn change_presence(&self, to: NetworkState) -> bool {
         self.presence.send_if_modified(|presence| {
-            let changes = *presence != Presence::Closed && *presence != to;
+            let changes = *presence != NetworkState::Closed && *presence != to;
             if changes {
                 *presence = to;
             }

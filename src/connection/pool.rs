@@ -68,10 +68,10 @@ pub(crate) trait Keep: Send + 'static {
 struct Entries<C> {
     last_number: u64,
     /// The longest idle first.
-    list: Vec<Entry<C>>,
+    list: Vec<PoolEntry<C>>,
 }
 
-struct Entry<C> {
+struct PoolEntry<C> {
     number: u64,
     /// The actor at the other end.
     peer: String,
@@ -133,7 +133,7 @@ impl<C: Keep> Pool<C> {
             idle
         });
         let peer = peer.to_owned();
-        entries.list.push(Entry { number, peer, key, reserved: None, until, handed_over, keeper });
+        entries.list.push(PoolEntry { number, peer, key, reserved: None, until, handed_over, keeper });
     }
 
     /// The connection with `peer` that was used last, if one is up that no offer names.
@@ -160,20 +160,20 @@ impl<C: Keep> Pool<C> {
     /// The connection with `peer` that the offer in `task` names by `key`, if it is up and no other offer
     /// named it first.
     pub(crate) async fn take(&self, peer: &str, key: &PublicKey, task: &TaskId) -> Option<C> {
-        let its_own = |entry: &Entry<C>| entry.is_of(peer, key) && entry.reserved.as_ref() == Some(task);
-        let free = |entry: &Entry<C>| entry.is_of(peer, key) && entry.reserved.is_none();
+        let its_own = |entry: &PoolEntry<C>| entry.is_of(peer, key) && entry.reserved.as_ref() == Some(task);
+        let free = |entry: &PoolEntry<C>| entry.is_of(peer, key) && entry.reserved.is_none();
         let entry = self.take_where(its_own).or_else(|| self.take_where(free))?;
         entry.hand_over().await
     }
 
-    fn take_where(&self, is_it: impl Fn(&Entry<C>) -> bool) -> Option<Entry<C>> {
+    fn take_where(&self, is_it: impl Fn(&PoolEntry<C>) -> bool) -> Option<PoolEntry<C>> {
         let mut entries = lock(&self.0);
         let at = entries.list.iter().rposition(is_it)?;
         Some(entries.list.remove(at))
     }
 }
 
-impl<C> Entry<C> {
+impl<C> PoolEntry<C> {
     fn is_of(&self, peer: &str, key: &PublicKey) -> bool {
         self.peer == peer && self.key == *key
     }

@@ -200,8 +200,8 @@ impl Admission {
     }
 }
 
-/// Waits on a topic, with a key of its own, so that what comes in there is never taken for the recipient's own
-/// connection.
+/// Waits on a topic, with a key of its own, so that what comes in there is never taken for the recipient's
+/// own connection.
 fn join(dht: &Dht, topic: [u8; 32], relay_through: Option<RelayThrough>) -> (Swarm, Discovery) {
     let config = SwarmConfig::new(dht.clone(), KeyPair::generate());
     let swarm = Swarm::new(SwarmConfig { relay_through, ..config });

@@ -65,7 +65,8 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
     (finding, Some(dht))
 }
 
-/// How the nodes of the network see this machine. `has_relay`: where no direct way opens, transfers have another.
+/// How the nodes of the network see this machine. `has_relay`: where no direct way opens, transfers have
+/// another.
 pub(super) async fn nat(dht: Option<&Dht>, has_relay: bool) -> Finding {
     const CHECK: &str = "nat";
     let network = dht.map(|dht| (dht, dht.network().borrow().clone()));
@@ -107,12 +108,12 @@ fn judge(open: bool, has_relay: bool, seen: &[SocketAddrV4]) -> Finding {
         };
         let advice = match has_relay {
             true => {
-                "peers behind a NAT like it are reached through the relay alone, at its speed; forwarding a UDP \
-                 port to this machine, or a network without such a NAT, would make that direct"
+                "peers behind a NAT like it are reached through the relay alone, at its speed; forwarding a \
+                 UDP port to this machine, or a network without such a NAT, would make that direct"
             }
             false => {
-                "peers behind a NAT like it can't be reached directly; a hub, which has a relay, forwarding a \
-                 UDP port to this machine, or a network without such a NAT, would help"
+                "peers behind a NAT like it can't be reached directly; a hub, which has a relay, forwarding \
+                 a UDP port to this machine, or a network without such a NAT, would help"
             }
         };
         Finding::warning(CHECK, found).advise(advice).fact("kind", "random")

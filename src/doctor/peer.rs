@@ -24,7 +24,8 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long the other machine may take to notice that the dial came through, before it is left.
 const PARTING_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a direct way may take to open once the peer was reached through a relay: most holes are punched by then.
+/// How long a direct way may take to open once the peer was reached through a relay: most holes are punched
+/// by then.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Finds the peer on the network and connects to it, through this relay where no direct way opens.
@@ -58,9 +59,9 @@ fn reached(path: ConnectionPath, connection: &ConnectionInfo) -> Finding {
         ConnectionPath::Relayed => {
             let found = format!("reached in {ms} ms, but only through the relay at {remote}");
             Finding::warning(CHECK, found).advise(
-                "transfers work, at the speed that the relay allows, and it sees nothing but ciphertext; to be \
-                 direct they need UDP to pass between the two machines, and one of the two without a symmetric \
-                 NAT (`nat` above, at both ends)",
+                "transfers work, at the speed that the relay allows, and it sees nothing but ciphertext; to \
+                 be direct they need UDP to pass between the two machines, and one of the two without a \
+                 symmetric NAT (`nat` above, at both ends)",
             )
         }
         _ => Finding::ok(CHECK, format!("reached at {remote} ({name}) in {ms} ms")),

@@ -22,10 +22,10 @@ const CHUNK_LEN: usize = 1024 * 1024;
 ///
 /// Clones share the one handle; reads name their place, so several transfers may read at once.
 #[derive(Clone, Debug)]
-pub struct Source(Arc<Inner>);
+pub struct Source(Arc<SourceInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct SourceInner {
     file: File,
     path: PathBuf,
     name: String,
@@ -130,7 +130,7 @@ impl Source {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = Stamp::of(&metadata);
         let content = OnceLock::new();
-        Ok(Self(Arc::new(Inner { file, path: path.to_owned(), name, stamp, content })))
+        Ok(Self(Arc::new(SourceInner { file, path: path.to_owned(), name, stamp, content })))
     }
 
     /// The last part of the path it was opened by; bytes that are not UTF-8 come as U+FFFD.

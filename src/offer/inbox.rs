@@ -28,8 +28,8 @@ pub(crate) struct OpenOffer {
 }
 
 impl OpenOffer {
-    /// Whether nobody waits for an answer to this offer any more, `now` being the service's time. An offer that
-    /// names no end of its own has one at the age of `max_age`.
+    /// Whether nobody waits for an answer to this offer any more, `now` being the service's time. An offer
+    /// that names no end of its own has one at the age of `max_age`.
     pub(crate) fn is_stale(&self, now: SystemTime, max_age: Duration) -> bool {
         let now = OffsetDateTime::from(now);
         match (self.offer.expires_at, self.task.created_at()) {
@@ -81,8 +81,8 @@ enum Phase {
 }
 
 impl Inbox {
-    /// Puts an offer into the inbox and returns its handle; `None` if it was seen before or the inbox is full.
-    /// For lack of room, those that are stale by now are swept off.
+    /// Puts an offer into the inbox and returns its handle; `None` if it was seen before or the inbox is
+    /// full. For lack of room, those that are stale by now are swept off.
     pub(crate) fn put(&self, open: OpenOffer, is_stale: impl Fn(&OpenOffer) -> bool) -> Option<u64> {
         let mut offers = lock(&self.offers);
         if !offers.is_new(&open) {

@@ -17,7 +17,7 @@ use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::Partial;
 use crate::offer::{self, P2p, Said};
 use crate::pump::PumpError;
-use crate::reconnect::{Reconnect, Step};
+use crate::reconnect::{Action, Reconnect};
 
 /// How long an idle connection may take to bring the next file's metadata: a sender that heard of no event
 /// reads the claim after 5 s. Past it another connection is dialled.
@@ -88,7 +88,7 @@ impl Fetch<'_> {
     async fn dialled(&self, dialler: &mut Dialler<'_>, listener: &mut Listener) -> Result<PeerConnection> {
         loop {
             match dialler.machine.poll(Instant::now()) {
-                Step::Dial { direct, until } => match self.dial(dialler, direct, until, listener).await? {
+                Action::Dial { direct, until } => match self.dial(dialler, direct, until, listener).await? {
                     Dialled::Connected(connection) => return Ok(*connection),
                     Dialled::Moved(newer) => {
                         dialler.sender = newer;
@@ -99,14 +99,14 @@ impl Fetch<'_> {
                     Dialled::Failed(step, why) => dialler.last = Some((step, why)),
                     Dialled::Late => {}
                 },
-                Step::Wait(until) => {
+                Action::Wait(until) => {
                     if self.is_called(dialler.dht, listener, until).await? {
                         dialler.machine.wake(Instant::now());
                     }
                     self.read_sender(dialler).await;
                     continue;
                 }
-                Step::GiveUp | Step::DialFound | Step::LookUp => {
+                Action::GiveUp | Action::DialFound | Action::LookUp => {
                     if !self.follow(dialler).await? {
                         return Err(self.unreachable(dialler.last.take()));
                     }
@@ -187,7 +187,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Waits while this node is away from the network, and dials at once when it is back; says whether it was.
+    /// Waits while this node is away from the network, and dials at once when it is back; says whether it
+    /// was.
     async fn follow(&self, dialler: &mut Dialler<'_>) -> Result<bool> {
         let was_suspended = self.was_suspended().await?;
         if was_suspended {
@@ -197,8 +198,8 @@ impl Fetch<'_> {
         Ok(was_suspended)
     }
 
-    /// Takes the file from the peer at the other end, which has `limit` to begin; lets the connection wait for
-    /// the sender's next offer, if the sender may use it again.
+    /// Takes the file from the peer at the other end, which has `limit` to begin; lets the connection wait
+    /// for the sender's next offer, if the sender may use it again.
     async fn over(
         &self,
         dht: &Dht,

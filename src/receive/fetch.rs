@@ -76,8 +76,8 @@ impl Fetch<'_> {
         Reception::new(stream, meta)
     }
 
-    /// Takes the bytes of the file, which are due, and puts the file in its place. Gives the stream back if the
-    /// sender may use it again.
+    /// Takes the bytes of the file, which are due, and puts the file in its place. Gives the stream back if
+    /// the sender may use it again.
     pub(super) async fn body(
         &self,
         mut reception: Reception<udx::Stream>,

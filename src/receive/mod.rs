@@ -26,7 +26,7 @@ use self::claim::Claim;
 use self::fetch::{Fetch, new_partial};
 use self::record::{Done, RecordId, RecordLock, Records};
 pub(crate) use self::report::report_missed;
-use self::topic::Presence;
+use self::topic::TopicPresence;
 use crate::ats::Part;
 use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
@@ -149,11 +149,11 @@ struct IncomingTransfer<'a> {
 }
 
 /// How the bytes are to come.
-enum Way {
+enum Meeting {
     /// By the sender's key: this side dials with a key pair of its own, or has a connection made with it.
     Direct(KeyPair, Option<PeerConnection>, P2p),
     /// On the topic, as an original sends.
-    Topic(Presence),
+    Topic(TopicPresence),
 }
 
 impl IncomingTransfer<'_> {
@@ -181,19 +181,19 @@ impl IncomingTransfer<'_> {
         let partial = new_partial(self.target, &self.id, self.open.offer.size);
         let (partial, ()) = tokio::try_join!(partial, self.claim.check_pending())?;
         let dht = or_cancelled(self.cancel, context.network.dht(&context.client)).await?;
-        let way = self.prepare(&dht).await?;
+        let meeting = self.prepare(&dht).await?;
         let claimed = self.claim.make().await;
-        if let Way::Topic(presence) = &way {
+        if let Meeting::Topic(presence) = &meeting {
             presence.decide(claimed.is_ok());
         }
-        let p2p = match &way {
-            Way::Direct(_, _, p2p) => Some(p2p.clone()),
-            Way::Topic(_) => None,
+        let p2p = match &meeting {
+            Meeting::Direct(_, _, p2p) => Some(p2p.clone()),
+            Meeting::Topic(_) => None,
         };
         let path = match claimed {
-            Ok(()) => self.fetch(&dht, way, &records, &p2p, partial).await?,
+            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial).await?,
             Err(error) => {
-                if let Way::Topic(presence) = way {
+                if let Meeting::Topic(presence) = meeting {
                     presence.leave().await;
                 }
                 return Err(error);
@@ -203,12 +203,12 @@ impl IncomingTransfer<'_> {
     }
 
     /// Makes ready to meet the sender, and says so where it reads it, before the claim.
-    async fn prepare(&self, dht: &Dht) -> Result<Way> {
+    async fn prepare(&self, dht: &Dht) -> Result<Meeting> {
         let (context, offer) = (self.context, &self.open.offer);
         if offer.p2p.is_none() {
             let topic = context.topic(&offer.transfer_id);
-            let presence = Presence::begin(dht.clone(), &context.network, KeyPair::generate(), topic);
-            return Ok(Way::Topic(or_cancelled(self.cancel, async { Ok(presence.await) }).await?));
+            let presence = TopicPresence::begin(dht.clone(), &context.network, KeyPair::generate(), topic);
+            return Ok(Meeting::Topic(or_cancelled(self.cancel, async { Ok(presence.await) }).await?));
         }
         let (key_pair, pooled) = match self.pooled().await {
             Some(PooledConnection { connection, end: key_pair }) => (key_pair, Some(connection)),
@@ -225,14 +225,14 @@ impl IncomingTransfer<'_> {
         let post =
             async { context.client.add_message(&self.open.task.id, vec![part]).await.map_err(Error::from) };
         or_cancelled(self.cancel, post).await?;
-        Ok(Way::Direct(key_pair, pooled, p2p))
+        Ok(Meeting::Direct(key_pair, pooled, p2p))
     }
 
     /// Gets the file while the claim is kept; returns where it is.
     async fn fetch(
         &self,
         dht: &Dht,
-        way: Way,
+        meeting: Meeting,
         records: &Records,
         p2p: &Option<P2p>,
         partial: Partial,
@@ -253,11 +253,11 @@ impl IncomingTransfer<'_> {
                 Box::pin(report::remember(records, &self.id, self.done(path, p2p), &name))
             }),
         };
-        let fetched = match way {
-            Way::Direct(key_pair, pooled, _) => {
+        let fetched = match meeting {
+            Meeting::Direct(key_pair, pooled, _) => {
                 self.claim.while_held(fetch.direct(dht, key_pair, pooled, partial), &stop).await
             }
-            Way::Topic(presence) => {
+            Meeting::Topic(presence) => {
                 let fetched = self.claim.while_held(fetch.on_topic(&presence, partial), &stop).await;
                 presence.leave().await;
                 fetched

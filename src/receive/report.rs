@@ -20,8 +20,8 @@ const MAX_REPORTING: usize = 16;
 /// First pause between attempts to report a completion that the service missed; doubles to the last.
 const REPORT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// Completes the task of a file that is here, and goes on trying if the service does not take it now. `name` is
-/// the file's, fit to be shown.
+/// Completes the task of a file that is here, and goes on trying if the service does not take it now. `name`
+/// is the file's, fit to be shown.
 pub(super) async fn complete(
     context: &Arc<Context>,
     records: &Records,

@@ -1,7 +1,7 @@
 //! Getting a file from an original: from whoever delivers it on the transfer's topic.
 //!
-//! An original may look a topic up once and not again for minutes. So this side is there before it claims, and
-//! lets nobody in until the claim is answered.
+//! An original may look a topic up once and not again for minutes. So this side is there before it claims,
+//! and lets nobody in until the claim is answered.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -24,18 +24,18 @@ use crate::error::{Error, Result};
 use crate::files::Partial;
 use crate::limits::MAX_CANDIDATES;
 use crate::pump::{PumpError, Reception};
-use crate::reconnect::{Reconnect, Step};
+use crate::reconnect::{Action, Reconnect};
 
-/// How long the claim waits until nodes know that this side is on the topic. Past it the claim is made all the
-/// same, and the announcement goes on.
+/// How long the claim waits until nodes know that this side is on the topic. Past it the claim is made all
+/// the same, and the announcement goes on.
 const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a handshake is held while the claim is not answered yet.
 const HOLD: Duration = Duration::from_secs(3);
 
-/// How long, after the claim, a sender that was not on the topic before has to find this side and dial it. Past
-/// it this side dials too: an incoming duplicate can make a JavaScript sender drop the connection that already
-/// carries bytes.
+/// How long, after the claim, a sender that was not on the topic before has to find this side and dial it.
+/// Past it this side dials too: an incoming duplicate can make a JavaScript sender drop the connection that
+/// already carries bytes.
 const SERVER_ONLY: Duration = Duration::from_secs(2);
 
 /// How long a candidate may be silent before it gives way to another one that waits: strangers in numbers
@@ -43,14 +43,14 @@ const SERVER_ONLY: Duration = Duration::from_secs(2);
 const GIVES_WAY_AFTER: Duration = Duration::from_secs(5);
 
 /// This side's presence on a topic, from before the claim on.
-pub(super) struct Presence {
+pub(super) struct TopicPresence {
     swarm: Swarm,
     discovery: Discovery,
     verdict: watch::Sender<Option<Verdict>>,
 }
 
 /// What comes on the topic.
-enum Arrival {
+enum FetchEvent {
     Connection(Link, SecretStream),
     Candidate(Result<Box<Candidate>, FetchError>),
     /// It is time to ask the machine again.
@@ -60,7 +60,7 @@ enum Arrival {
 /// A peer whose metadata equals the offer.
 type Candidate = (Link, Reception<udx::Stream>);
 
-impl Presence {
+impl TopicPresence {
     /// Announces this side on the topic, and looks once who is there; nobody is let in or dialled yet.
     pub(super) async fn begin(dht: Dht, network: &Network, key_pair: KeyPair, topic: [u8; 32]) -> Self {
         let (verdict, verdicts) = watch::channel(None);
@@ -97,8 +97,8 @@ impl Presence {
 
 impl Fetch<'_> {
     /// Takes the file from whoever delivers it on the transfer's topic.
-    pub(super) async fn on_topic(&self, presence: &Presence, partial: Partial) -> Result<PathBuf> {
-        let Presence { swarm, discovery, .. } = presence;
+    pub(super) async fn on_topic(&self, presence: &TopicPresence, partial: Partial) -> Result<PathBuf> {
+        let TopicPresence { swarm, discovery, .. } = presence;
         let now = Instant::now();
         // Who is there already has looked before us, and will not look again: it has to be dialled.
         let is_alone = discovery.found().await.is_empty();
@@ -111,16 +111,16 @@ impl Fetch<'_> {
         let mut last: Option<Error> = None;
         loop {
             let until = match machine.poll(Instant::now()) {
-                Step::Wait(until) => until,
-                Step::DialFound => {
+                Action::Wait(until) => until,
+                Action::DialFound => {
                     swarm.release();
                     continue;
                 }
-                Step::LookUp => {
+                Action::LookUp => {
                     discovery.look_up();
                     continue;
                 }
-                Step::GiveUp | Step::Dial { .. } => {
+                Action::GiveUp | Action::Dial { .. } => {
                     if self.was_suspended().await? {
                         machine.begin_anew(Instant::now());
                         continue;
@@ -134,10 +134,10 @@ impl Fetch<'_> {
             let arrival = self.or_cancelled(async {
                 tokio::select! {
                     Some((connection, _)) = swarm.accept(), if has_room => {
-                        Arrival::Connection(connection.link(), connection.stream)
+                        FetchEvent::Connection(connection.link(), connection.stream)
                     }
-                    Some(candidate) = candidates.next() => Arrival::Candidate(candidate),
-                    () = sleep_until(until) => Arrival::Time,
+                    Some(candidate) = candidates.next() => FetchEvent::Candidate(candidate),
+                    () = sleep_until(until) => FetchEvent::Time,
                 }
             });
             match arrival.await {
@@ -145,7 +145,7 @@ impl Fetch<'_> {
                     close_all(&mut candidates).await;
                     return Err(aborted);
                 }
-                Ok(Arrival::Connection(link, stream)) => {
+                Ok(FetchEvent::Connection(link, stream)) => {
                     if candidates.len() >= MAX_CANDIDATES
                         && let Some((_, oldest)) = silent.pop_front()
                     {
@@ -155,13 +155,13 @@ impl Fetch<'_> {
                     silent.push_back((Instant::now(), ended.clone()));
                     candidates.push(self.candidate(link, stream, ended));
                 }
-                Ok(Arrival::Candidate(Err(error))) => {
+                Ok(FetchEvent::Candidate(Err(error))) => {
                     if matches!(error, FetchError::Final(_)) {
                         machine.refused(false, Instant::now());
                     }
                     last = Some(error.into());
                 }
-                Ok(Arrival::Candidate(Ok(candidate))) => {
+                Ok(FetchEvent::Candidate(Ok(candidate))) => {
                     let (link, reception) = *candidate;
                     let fresh = self.fresh(partial.take()).await?;
                     self.events.connected(&link);
@@ -180,7 +180,7 @@ impl Fetch<'_> {
                         }
                     }
                 }
-                Ok(Arrival::Time) => {}
+                Ok(FetchEvent::Time) => {}
             }
         }
     }

@@ -48,7 +48,8 @@ pub(super) struct OfferTask<'a> {
 }
 
 impl OfferTask<'_> {
-    /// Waits until the offer is claimed, and returns the task as it was then, in progress or already completed.
+    /// Waits until the offer is claimed, and returns the task as it was then, in progress or already
+    /// completed.
     ///
     /// # Errors
     /// `OFFER_EXPIRED` if nobody claims it within `limit`; what ended it otherwise.

@@ -12,13 +12,13 @@ use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::LAST_WORD;
 use crate::offer::{Features, P2p};
 use crate::pump::{self, PumpError};
-use crate::reconnect::{Reconnect, Step};
+use crate::reconnect::{Action, Reconnect};
 
 /// How long the present connection must be silent before another process of the recipient may take over.
 const SILENCE: Duration = Duration::from_secs(12);
 
 /// How one connection ended.
-enum Outcome {
+enum ConnectionOutcome {
     /// The transfer is over. The connection may serve the next one.
     Settled(Result<Option<PeerConnection>>),
     /// It was lost, for this reason.
@@ -30,7 +30,7 @@ enum Outcome {
 }
 
 /// What comes while the recipient is awaited.
-enum Arrival {
+enum WaitOutcome {
     Connection(Option<Box<PeerConnection>>),
     Task(TaskChange),
     /// The node was away from the network and is back.
@@ -75,18 +75,18 @@ impl Delivery<'_> {
             let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
             machine.lost(self.take_moved(), rand::random(), Instant::now());
             match outcome {
-                Outcome::Settled(result) => return result,
-                Outcome::Lost(error) => {
+                ConnectionOutcome::Settled(result) => return result,
+                ConnectionOutcome::Lost(error) => {
                     tracing::debug!("the recipient is awaited again: {error}");
                     last = Some(error.to_string());
                 }
                 // It says where it is now; what hung until then is given up.
-                Outcome::Superseded(p2p) => {
+                ConnectionOutcome::Superseded(p2p) => {
                     rendezvous.admit(p2p.key);
                     known = p2p;
                     machine.begin_anew(Instant::now());
                 }
-                Outcome::Redialled(newer) => next = Some(newer),
+                ConnectionOutcome::Redialled(newer) => next = Some(newer),
             }
         }
     }
@@ -105,7 +105,7 @@ impl Delivery<'_> {
         loop {
             let now = Instant::now();
             let until = match machine.poll(now) {
-                Step::Wait(until) => until,
+                Action::Wait(until) => until,
                 _ if self.was_suspended().await? => {
                     machine.begin_anew(Instant::now());
                     continue;
@@ -115,31 +115,31 @@ impl Delivery<'_> {
             let arrival = self.or_cancelled(async {
                 tokio::select! {
                     connection = rendezvous.accept() => {
-                        Arrival::Connection(connection.map(|connection| Box::new(connection.into())))
+                        WaitOutcome::Connection(connection.map(|connection| Box::new(connection.into())))
                     }
-                    change = self.task.change(listener, Some(known)) => Arrival::Task(change),
-                    Ok(()) = comebacks.changed() => Arrival::Comeback,
-                    () = sleep_until(until) => Arrival::Time,
+                    change = self.task.change(listener, Some(known)) => WaitOutcome::Task(change),
+                    Ok(()) = comebacks.changed() => WaitOutcome::Comeback,
+                    () = sleep_until(until) => WaitOutcome::Time,
                 }
             });
             match arrival.await? {
-                Arrival::Connection(Some(connection)) => return Ok(Some(Ok(*connection))),
-                Arrival::Connection(None) => {
+                WaitOutcome::Connection(Some(connection)) => return Ok(Some(Ok(*connection))),
+                WaitOutcome::Connection(None) => {
                     return Err(Error::new(Code::Network, "the peer network was left"));
                 }
-                Arrival::Task(TaskChange::Key(p2p)) => {
+                WaitOutcome::Task(TaskChange::Key(p2p)) => {
                     rendezvous.admit(p2p.key);
                     *known = p2p;
                 }
-                Arrival::Task(TaskChange::Completed(outputs)) => {
+                WaitOutcome::Task(TaskChange::Completed(outputs)) => {
                     return Ok(Some(Err(self.task.check_completion(&outputs, known))));
                 }
-                Arrival::Task(TaskChange::Ended(error)) => return Ok(Some(Err(Err(error)))),
-                Arrival::Comeback => {
+                WaitOutcome::Task(TaskChange::Ended(error)) => return Ok(Some(Err(Err(error)))),
+                WaitOutcome::Comeback => {
                     machine.begin_anew(Instant::now());
                     self.call_recipient(rendezvous, ours);
                 }
-                Arrival::Time => {}
+                WaitOutcome::Time => {}
             }
         }
     }
@@ -151,30 +151,30 @@ impl Delivery<'_> {
         rendezvous: &mut Rendezvous,
         known: &P2p,
         listener: &mut Listener,
-    ) -> Outcome {
+    ) -> ConnectionOutcome {
         let PeerConnection { stream, link, peer_key } = connection;
         let sent = pump::send(stream, self.source, self.meta, self.control);
         tokio::select! {
             sent = sent => match sent {
                 Ok(stream) if known.features.reuse => {
-                    Outcome::Settled(Ok(Some(PeerConnection { stream, link, peer_key })))
+                    ConnectionOutcome::Settled(Ok(Some(PeerConnection { stream, link, peer_key })))
                 }
                 Ok(stream) => {
                     stream.end().await;
-                    Outcome::Settled(Ok(None))
+                    ConnectionOutcome::Settled(Ok(None))
                 }
-                Err(error) if error.is_lost_connection() => Outcome::Lost(error),
-                Err(error) => Outcome::Settled(Err(self.task.cause(self.error(&error)).await)),
+                Err(error) if error.is_lost_connection() => ConnectionOutcome::Lost(error),
+                Err(error) => ConnectionOutcome::Settled(Err(self.task.cause(self.error(&error)).await)),
             },
             over = self.over_while_sending(listener, known) => over,
             // The recipient alone dials, and dials again only when it has lost what it had.
-            newer = rendezvous.accept_from(known.key) => Outcome::Redialled(Box::new(newer.into())),
+            newer = rendezvous.accept_from(known.key) => ConnectionOutcome::Redialled(Box::new(newer.into())),
         }
     }
 
     /// Waits, while bytes flow, until the task is over, and a little longer for the peer's own last word; or
     /// until bytes flow no more and another process of the recipient says that it is there.
-    async fn over_while_sending(&self, listener: &mut Listener, known: &P2p) -> Outcome {
+    async fn over_while_sending(&self, listener: &mut Listener, known: &P2p) -> ConnectionOutcome {
         let mut successor: Option<P2p> = None;
         let mut progress = self.control.progress.subscribe();
         let mut silent_at = Instant::now() + SILENCE;
@@ -187,7 +187,7 @@ impl Delivery<'_> {
                     continue;
                 }
                 () = sleep_until(silent_at), if successor.is_some() => {
-                    return Outcome::Superseded(successor.unwrap_or_else(|| known.clone()));
+                    return ConnectionOutcome::Superseded(successor.unwrap_or_else(|| known.clone()));
                 }
             };
             match change {
@@ -195,7 +195,7 @@ impl Delivery<'_> {
                     if error.code != Code::Cancelled {
                         sleep(LAST_WORD).await;
                     }
-                    return Outcome::Settled(Err(error));
+                    return ConnectionOutcome::Settled(Err(error));
                 }
                 TaskChange::Completed(outputs) => {
                     sleep(LAST_WORD).await;
@@ -203,15 +203,15 @@ impl Delivery<'_> {
                     // Whoever came later may have been passed over.
                     let checked = by_latest
                         .or_else(|error| self.task.check_completion(&outputs, known).map_err(|_| error));
-                    return Outcome::Settled(checked.map(|()| None));
+                    return ConnectionOutcome::Settled(checked.map(|()| None));
                 }
                 TaskChange::Key(p2p) => successor = Some(p2p),
             }
         }
     }
 
-    /// Tells the recipient on the task that it may dial now, and through which nodes: it would learn it by its
-    /// next dial only, which may come too late.
+    /// Tells the recipient on the task that it may dial now, and through which nodes: it would learn it by
+    /// its next dial only, which may come too late.
     fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
         let p2p = P2p {
             key: rendezvous.public_key(),

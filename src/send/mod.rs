@@ -243,8 +243,8 @@ impl OutgoingTransfer {
         Ok((sent, connection))
     }
 
-    /// Posts the offer. From then on the transfer has a task, also where it is cancelled meanwhile: what is on
-    /// its way may arrive all the same, and has to be withdrawn.
+    /// Posts the offer. From then on the transfer has a task, also where it is cancelled meanwhile: what is
+    /// on its way may arrive all the same, and has to be withdrawn.
     async fn post_unless_cancelled(&mut self, ours: &P2p) -> Result<Task> {
         let cancel = self.request.cancel.clone();
         let (posted, aborted) = {

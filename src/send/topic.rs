@@ -1,5 +1,5 @@
-//! Handing a file to an original: to whoever comes on the transfer's topic, until the claimant's task says that
-//! it has the file.
+//! Handing a file to an original: to whoever comes on the transfer's topic, until the claimant's task says
+//! that it has the file.
 
 use std::time::Duration;
 
@@ -16,29 +16,29 @@ use crate::connection::{Rendezvous, close_all};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::{LAST_WORD, MAX_CANDIDATES};
 use crate::pump::{self, PumpError};
-use crate::reconnect::{Reconnect, Step};
+use crate::reconnect::{Action, Reconnect};
 
 /// How long after the claim our sender waits to be dialled on a topic before it dials too: an incoming
 /// duplicate can make a JavaScript peer drop the connection that already carries bytes.
 const SERVER_ONLY: Duration = Duration::from_secs(5);
 
 /// How one candidate ended.
-type Outcome = Result<Box<Delivered>, PumpError>;
+type CandidateResult = Result<Box<Delivered>, PumpError>;
 
 /// A candidate that says it has the file.
 type Delivered = (pump::Stream<udx::Stream>, Link);
 
 /// What comes on the topic or on the task.
-enum Arrival {
+enum DeliveryEvent {
     Connection(Box<Connection>),
-    Candidate(Outcome),
+    Candidate(CandidateResult),
     Task(TaskChange),
     /// It is time to ask the machine again.
     Time,
 }
 
 /// What is known of the candidates on one topic.
-struct Progress {
+struct Search {
     machine: Reconnect,
     last: Option<Error>,
 }
@@ -62,40 +62,40 @@ impl Delivery<'_> {
     async fn on_swarm(&self, swarm: &Swarm, topic: [u8; 32], listener: &mut Listener) -> Result<()> {
         let now = Instant::now();
         let machine = Reconnect::searching(self.limit, now + SERVER_ONLY, now);
-        let mut progress = Progress { machine, last: None };
+        let mut search = Search { machine, last: None };
         let mut discovery = None;
         let mut candidates = FuturesUnordered::new();
         loop {
-            let until = match progress.machine.poll(Instant::now()) {
-                Step::Wait(until) => until,
-                Step::DialFound => {
+            let until = match search.machine.poll(Instant::now()) {
+                Action::Wait(until) => until,
+                Action::DialFound => {
                     let both = JoinOptions { server: true, client: true, ..Default::default() };
                     discovery = Some(swarm.join(topic, both));
                     continue;
                 }
-                Step::LookUp => {
+                Action::LookUp => {
                     // As server alone there is nobody to look for.
                     if let Some(discovery) = &discovery {
                         discovery.look_up();
                     }
                     continue;
                 }
-                Step::GiveUp | Step::Dial { .. } => {
+                Action::GiveUp | Action::Dial { .. } => {
                     if self.was_suspended().await? {
-                        progress.machine.begin_anew(Instant::now());
+                        search.machine.begin_anew(Instant::now());
                         continue;
                     }
-                    return Err(self.nobody_delivered(progress));
+                    return Err(self.nobody_delivered(search));
                 }
             };
             let arrival = self.or_cancelled(async {
                 tokio::select! {
                     Some((connection, _)) = swarm.accept(), if candidates.len() < MAX_CANDIDATES => {
-                        Arrival::Connection(Box::new(connection))
+                        DeliveryEvent::Connection(Box::new(connection))
                     }
-                    Some(outcome) = candidates.next() => Arrival::Candidate(outcome),
-                    change = self.task.change(listener, None) => Arrival::Task(change),
-                    () = sleep_until(until) => Arrival::Time,
+                    Some(outcome) = candidates.next() => DeliveryEvent::Candidate(outcome),
+                    change = self.task.change(listener, None) => DeliveryEvent::Task(change),
+                    () = sleep_until(until) => DeliveryEvent::Time,
                 }
             });
             let arrival = match arrival.await {
@@ -106,54 +106,56 @@ impl Delivery<'_> {
                 }
             };
             match arrival {
-                Arrival::Connection(connection) => {
+                DeliveryEvent::Connection(connection) => {
                     let link = connection.link();
                     self.events.connected(&link);
                     self.events.started();
-                    progress.machine.connected();
+                    search.machine.connected();
                     let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
                     candidates.push(async move { sent.await.map(|stream| Box::new((stream, link))) });
                 }
-                Arrival::Candidate(outcome) => self.candidate_ended(outcome, &mut progress).await?,
-                Arrival::Task(TaskChange::Completed(outputs)) => return self.task.check_outputs(&outputs),
-                Arrival::Task(TaskChange::Ended(error)) if error.code == Code::RemoteError => {
+                DeliveryEvent::Candidate(outcome) => self.candidate_ended(outcome, &mut search).await?,
+                DeliveryEvent::Task(TaskChange::Completed(outputs)) => {
+                    return self.task.check_outputs(&outputs);
+                }
+                DeliveryEvent::Task(TaskChange::Ended(error)) if error.code == Code::RemoteError => {
                     let word = timeout(LAST_WORD, self.last_word(&mut candidates)).await.ok().flatten();
-                    let before = progress.last.filter(|last| last.code != Code::PeerUnreachable);
+                    let before = search.last.filter(|last| last.code != Code::PeerUnreachable);
                     return Err(word.or(before).unwrap_or(error));
                 }
-                Arrival::Task(TaskChange::Ended(error)) => return Err(error),
-                Arrival::Task(TaskChange::Key(_)) | Arrival::Time => {}
+                DeliveryEvent::Task(TaskChange::Ended(error)) => return Err(error),
+                DeliveryEvent::Task(TaskChange::Key(_)) | DeliveryEvent::Time => {}
             }
         }
     }
 
     /// Anybody on the topic can say that it has the file; the task says who really does.
-    async fn candidate_ended(&self, outcome: Outcome, progress: &mut Progress) -> Result<()> {
+    async fn candidate_ended(&self, outcome: CandidateResult, search: &mut Search) -> Result<()> {
         match outcome {
             Ok(delivered) => {
                 let (stream, link) = *delivered;
                 stream.end().await;
                 self.events.uses(&link);
-                progress.machine.acknowledged(Instant::now());
+                search.machine.acknowledged(Instant::now());
             }
             Err(error @ (PumpError::Source(_) | PumpError::Cancelled)) => return Err(self.error(&error)),
             Err(error) => {
-                progress.last = Some(self.error(&error));
+                search.last = Some(self.error(&error));
                 if error.is_lost_connection() {
-                    progress.machine.lost(self.take_moved(), rand::random(), Instant::now());
+                    search.machine.lost(self.take_moved(), rand::random(), Instant::now());
                 } else {
-                    progress.machine.refused(false, Instant::now());
+                    search.machine.refused(false, Instant::now());
                 }
             }
         }
         Ok(())
     }
 
-    /// What a candidate says of why it did not take the file: where the peer ended the task, that is the better
-    /// word.
+    /// What a candidate says of why it did not take the file: where the peer ended the task, that is the
+    /// better word.
     async fn last_word(
         &self,
-        candidates: &mut FuturesUnordered<impl Future<Output = Outcome>>,
+        candidates: &mut FuturesUnordered<impl Future<Output = CandidateResult>>,
     ) -> Option<Error> {
         while let Some(outcome) = candidates.next().await {
             if let Err(error @ (PumpError::Nack(_) | PumpError::Remote(_))) = outcome {
@@ -163,9 +165,9 @@ impl Delivery<'_> {
         None
     }
 
-    fn nobody_delivered(&self, progress: Progress) -> Error {
-        let acknowledged = progress.machine.is_acknowledged();
-        progress.last.unwrap_or_else(|| match acknowledged {
+    fn nobody_delivered(&self, search: Search) -> Error {
+        let acknowledged = search.machine.is_acknowledged();
+        search.last.unwrap_or_else(|| match acknowledged {
             true => Error::new(
                 Code::Stalled,
                 format!(

@@ -106,8 +106,8 @@ pub struct TaskPage {
     pub tasks: Vec<Task>,
     /// How many entries the answer has: the next page begins so many further.
     pub len: u32,
-    /// Whether there is another page. A service that does not say so may end pages wherever it likes, and then
-    /// only an empty one is known to be the last.
+    /// Whether there is another page. A service that does not say so may end pages wherever it likes, and
+    /// then only an empty one is known to be the last.
     pub has_more: bool,
 }
 
