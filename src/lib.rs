@@ -8,7 +8,7 @@
 //! - [`wire`] knows the frames, [`files`] the disk, [`ats`] the task service; none knows another.
 //! - [`offer`], [`record`], [`event`] and [`error`] are what transfers say, remember, tell and fail with;
 //!   [`connection`] is what they tell of their connections.
-//! - [`doctor`] finds out why transfers would fail.
+//! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside.
 //! - [`dht`] is a node of the DHT. The crate `hub`, a task service to run oneself, is shown to Node.js by
 //!   [`binding`]; nothing else here knows it.
 //! - [`binding`] shows all of it to Node.js; nothing else knows that it is there.
@@ -27,6 +27,7 @@ mod feed;
 mod fetch;
 pub mod files;
 mod idle;
+pub mod log;
 mod lookups;
 mod meter;
 mod network;

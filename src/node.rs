@@ -285,6 +285,7 @@ impl Node {
 impl Inner {
     /// Tells the owner.
     pub(crate) fn emit(&self, event: Event) {
+        crate::log::event(&event);
         (self.emit)(event);
     }
 

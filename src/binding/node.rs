@@ -60,7 +60,8 @@ impl NativeNode {
             let event = json!({ "name": event.name(), "payload": event.payload() });
             callback.call(event, ThreadsafeFunctionCallMode::NonBlocking);
         };
-        let node = read::<NodeOptions>(options)
+        let node = crate::log::start()
+            .and_then(|()| read::<NodeOptions>(options))
             .and_then(NodeOptions::into_options)
             .and_then(|options| Node::new(options, emit))
             .map_err(|error| thrown(&env, &error))?;
