@@ -3,13 +3,17 @@
 mod peer;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use hyperdht::testnet::testnet;
 use hyperdht::{AnnounceOptions, Bootstrap, Config, Dht, Error, Lookup, LookupAnswer};
 use peer::Peer;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
+/// Longest that anything expected may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 const TOPIC: [u8; 32] = [0x70; 32];
 const SEED: [u8; 32] = [0x5e; 32];
 
@@ -203,6 +207,69 @@ async fn our_nodes_take_a_javascript_node_in() {
         node.network().wait_for(|network| network.nodes == 3).await.unwrap();
     }
     peer.exit().await;
+}
+
+/// Who answers a JavaScript node, the second of `peer`, that looks for a server.
+async fn finds(peer: &mut Peer, public_key: &Value) -> Vec<u16> {
+    let found = peer.run(json!({ "do": "findPeer", "node": 1, "publicKey": public_key })).await;
+    found["from"].as_array().unwrap().iter().map(|port| port.as_u64().unwrap() as u16).collect()
+}
+
+/// A JavaScript server that suspends or closes takes back what our nodes hold of it.
+///
+/// If its own node is persistent, that node still answers for it when it is asked, on a network of
+/// JavaScript nodes too: it keeps the record of its server while that is suspended
+/// (hyperdht/lib/persistent.js onfindpeer).
+#[tokio::test]
+async fn our_nodes_forget_a_javascript_server_that_suspends_or_closes() {
+    for is_persistent in [false, true] {
+        let nodes = testnet(4).await.unwrap();
+        let mut peer = Peer::start();
+        let mut own_port = 0;
+        for _ in 0..2 {
+            let node = json!({ "do": "node", "bootstrap": [addr(&nodes[0])],
+                "ephemeral": !is_persistent, "firewalled": !is_persistent });
+            let joined = peer.run(node).await;
+            if own_port == 0 {
+                own_port = u16::try_from(joined["port"].as_u64().unwrap()).unwrap();
+            }
+        }
+        let public_key = peer.run(json!({ "do": "serve" })).await["publicKey"].clone();
+        let ours: Vec<u16> = nodes.iter().map(|node| node.local_addr().unwrap().port()).collect();
+        let is_ours = |port: &u16| ours.contains(port);
+        assert!(finds(&mut peer, &public_key).await.iter().any(is_ours));
+
+        let expected = if is_persistent { vec![own_port] } else { Vec::new() };
+        peer.run(json!({ "do": "suspendServer" })).await;
+        assert_eq!(finds(&mut peer, &public_key).await, expected);
+        peer.run(json!({ "do": "resumeServer" })).await;
+        let found_again = async { while !finds(&mut peer, &public_key).await.iter().any(is_ours) {} };
+        timeout(PATIENCE, found_again).await.expect("it is announced again");
+        peer.run(json!({ "do": "closeServer" })).await;
+        assert_eq!(finds(&mut peer, &public_key).await, [] as [u16; 0]);
+        peer.exit().await;
+    }
+}
+
+/// The network and the peers of upstream's test of that option. There the peers may not be ready when they
+/// connect, and then they fail now and then, on networks of JavaScript nodes too: a client that learns
+/// meanwhile that everybody reaches it asks the server to punch to it and names no address; the server then
+/// ends a connection that the client has just opened through their local network.
+#[tokio::test]
+async fn javascript_peers_without_keep_alive_connect_on_a_network_of_both_kinds() {
+    for _ in 0..3 {
+        let nodes = testnet(32).await.unwrap();
+        let mut peer = Peer::start();
+        let theirs = peer.run(json!({ "do": "testnet", "size": 4, "bootstrap": [addr(&nodes[0])] })).await;
+        for _ in 0..2 {
+            let bootstrap = &theirs["bootstrap"];
+            peer.run(json!({ "do": "node", "bootstrap": bootstrap, "connectionKeepAlive": false })).await;
+        }
+        let public_key = peer.run(json!({ "do": "serve" })).await["publicKey"].clone();
+        let dial = json!({ "do": "dial", "node": 1, "publicKey": public_key, "message": "hello" });
+        assert_eq!(peer.run(dial).await["echo"], "hello");
+        peer.exit().await;
+    }
 }
 
 /// An address of this machine other than 127.0.0.1, if it has one. Nothing is sent.

@@ -391,6 +391,30 @@ async fn peers_that_go_no_local_way_punch() {
     }
 }
 
+/// A JavaScript node that has just started learns that everybody reaches it while its first connection is
+/// being made. It then says so to the peer it punches to, and names no address: JavaScript peers end such a
+/// connection.
+#[tokio::test]
+async fn a_javascript_peer_that_turns_out_to_be_open_while_it_punches_is_met() {
+    let (_nodes, bootstrap) = our_testnet().await;
+    let opening = json!({ "opensWhilePunching": true, "host": "127.0.0.1" });
+
+    let dht = loopback_node(&bootstrap).await;
+    let server = listen(&dht).await;
+    let public_key = hex::encode(server.public_key());
+    let (_echo, mut paths) = echo(server);
+    let mut dial = options(&bootstrap, opening.clone());
+    dial["publicKey"] = json!(public_key);
+    let mut client = Js::start("dial", &dial);
+    assert_eq!(client.event("echoed").await["same"], true);
+    assert!(paths.recv().await.is_some());
+
+    let mut server = Js::start("serve", &options(&bootstrap, opening));
+    let public_key = key(&server.event("ready").await["publicKey"]);
+    let dht = loopback_node(&bootstrap).await;
+    expect_echo(connect(&dht, public_key).await.unwrap(), 1000).await;
+}
+
 #[tokio::test]
 async fn a_hole_is_used_again_by_those_who_both_want_to() {
     let net = Testnet::start().await;

@@ -5,15 +5,17 @@ const createTestnet = require('hyperdht/testnet')
 const readline = require('node:readline')
 
 const nodes = []
-let testnet = null
+const testnets = []
+let server = null
 
 const hex = (buffer) => buffer.toString('hex')
 const buf = (text) => Buffer.from(text, 'hex')
 const node = (m) => nodes[m.node || 0]
 
 const commands = {
-  async testnet({ size }) {
-    testnet = await createTestnet(size)
+  async testnet({ size, bootstrap = [] }) {
+    const testnet = await createTestnet(size, { bootstrap: bootstrap.map(address) })
+    testnets.push(testnet)
     return { bootstrap: testnet.bootstrap.map((b) => `${b.host}:${b.port}`) }
   },
   async node({ bootstrap, ...options }) {
@@ -69,16 +71,57 @@ const commands = {
     const found = await node(m).mutableGet(buf(m.publicKey), { seq: m.seq || 0 })
     return { seq: found && found.seq, value: found && found.value.toString() }
   },
+  // A server that echoes.
+  async serve(m) {
+    server = node(m).createServer((stream) => {
+      stream.on('error', () => {})
+      stream.pipe(stream)
+    })
+    await server.listen()
+    return { publicKey: hex(server.publicKey) }
+  },
+  async suspendServer() {
+    await server.suspend()
+    return {}
+  },
+  async resumeServer() {
+    await server.resume()
+    return {}
+  },
+  async closeServer() {
+    await server.close()
+    return {}
+  },
+  async findPeer(m) {
+    const from = []
+    for await (const found of node(m).findPeer(buf(m.publicKey))) from.push(found.from.port)
+    return { from }
+  },
+  async dial(m) {
+    const stream = node(m).connect(buf(m.publicKey))
+    stream.write(m.message)
+    return new Promise((resolve, reject) => {
+      stream.on('error', reject)
+      stream.on('data', (data) => {
+        resolve({ echo: data.toString() })
+        stream.destroy()
+      })
+    })
+  },
   async ping({ to, ...m }) {
-    const [host, port] = to.split(':')
-    const reply = await node(m).ping({ host, port: Number(port) })
+    const reply = await node(m).ping(address(to))
     return { id: reply.from.id && hex(reply.from.id) }
   },
   async exit() {
     for (const dht of nodes) await dht.destroy()
-    if (testnet) await testnet.destroy()
+    for (const testnet of testnets.reverse()) await testnet.destroy()
     return {}
   }
+}
+
+function address(text) {
+  const [host, port] = text.split(':')
+  return { host, port: Number(port) }
 }
 
 const lines = readline.createInterface({ input: process.stdin })

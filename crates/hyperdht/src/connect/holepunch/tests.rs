@@ -121,6 +121,10 @@ struct World {
     requests: Vec<(SocketAddrV4, SocketAddrV4)>,
     dead_nodes: HashSet<SocketAddrV4>,
     loss: f64,
+    /// Probes are lost until then.
+    loss_until: Duration,
+    /// The client or the server says that it is open, and names no address.
+    names_nothing: Option<bool>,
     rng: StdRng,
     connected: Option<Duration>,
     most_sockets: usize,
@@ -179,6 +183,8 @@ impl World {
             requests: Vec::new(),
             dead_nodes: HashSet::new(),
             loss: 0.0,
+            loss_until: Duration::ZERO,
+            names_nothing: None,
             rng: StdRng::seed_from_u64(seed + 4),
             connected: None,
             most_sockets: 0,
@@ -275,7 +281,7 @@ impl World {
             Action::Probe { by, to, is_short } => {
                 assert!(self.open_sockets.contains(&(is_client, by)), "a probe by a closed socket");
                 let from = self.nats[own].send_out(by, to);
-                if is_short || self.rng.random_bool(self.loss) {
+                if is_short || self.elapsed() < self.loss_until || self.rng.random_bool(self.loss) {
                     return;
                 }
                 if let Some(by) = self.nats[1 - own].let_in(from, to) {
@@ -283,6 +289,7 @@ impl World {
                 }
             }
             Action::Ask { by, relay, peer, payload } => {
+                let payload = self.said(true, payload);
                 let client = self.nats[1].send_out(by, relay);
                 self.at(REQUEST, WorldEvent::Answered(self.question, None));
                 if let Some(by) = self.nats[0].let_in(relay, peer) {
@@ -302,11 +309,20 @@ impl World {
                 }
             }
             Action::Answer { to, by, payload } => {
+                let payload = self.said(false, payload);
                 let (relay, client) = self.requests[usize::try_from(to.0).unwrap()];
                 let peer = self.nats[0].send_out(by.unwrap_or(ANNOUNCED), relay);
                 let reply = PunchReply { seen_as: client, from: relay, peer, payload: Some(payload) };
                 self.at(LATENCY * 2, WorldEvent::Answered(self.question, Some(reply)));
             }
+        }
+    }
+
+    /// What a peer says, who may be a JavaScript one.
+    fn said(&self, is_client: bool, payload: HolepunchPayload) -> HolepunchPayload {
+        match self.names_nothing == Some(is_client) {
+            true => HolepunchPayload { firewall: Firewall::Open, addresses: None, ..payload },
+            false => payload,
         }
     }
 
@@ -454,6 +470,20 @@ fn a_peer_outside_sends_us_nowhere_inside() {
         world.server.handle_timeout(world.now);
     }
     assert_eq!(probed, HashSet::from(["9.9.9.9:9".parse().unwrap()]));
+}
+
+/// As JavaScript does it where a node finds out, while it connects, that everybody reaches it.
+#[test]
+fn a_peer_that_is_open_and_names_no_address_is_met_where_nodes_see_it() {
+    for (is_client, seed) in [(true, 1), (true, 2), (false, 3), (false, 4)] {
+        let kinds = if is_client { (Cone, Open) } else { (Open, Cone) };
+        let mut world = World::new(kinds.0, kinds.1, seed);
+        world.names_nothing = Some(is_client);
+        // Otherwise the first probe of the client would open the way before anybody asks.
+        world.loss_until = REQUEST;
+        let outcome = world.run();
+        assert!(matches!(outcome, Outcome::Open { .. }), "client: {is_client}, {outcome:?}");
+    }
 }
 
 proptest::proptest! {
