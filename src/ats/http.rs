@@ -1,13 +1,14 @@
 //! One request to the service and its answer; nothing is repeated here.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Method, Response, Url};
 use serde_json::Value;
+use tracing::debug;
 
 use super::clock::{Clock, parse_http_date};
 use super::error::{Error, Result};
@@ -87,6 +88,22 @@ impl Http {
 
     /// Sends a request and reads the whole answer as JSON; null if it is empty.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Value> {
+        let started = Instant::now();
+        let result = self.exchange(request).await;
+        let (method, ms) = (&request.method, started.elapsed().as_millis());
+        // What is asked for by the query, and the body, are not the log's business.
+        match &result {
+            Ok((status, _)) => debug!(%method, path = %request.path.join("/"), status, ms, "request"),
+            Err(error) => {
+                let status = error.status();
+                debug!(%method, path = %request.path.join("/"), status, ms, %error, "request failed");
+            }
+        }
+        result.map(|(_, value)| value)
+    }
+
+    /// The status of the answer, and what it holds.
+    async fn exchange(&self, request: &Request<'_>) -> Result<(u16, Value)> {
         let (builder, shown) = self.prepare(request);
         let body = request.body.as_ref().map(Value::to_string);
         let builder = match body {
@@ -99,15 +116,15 @@ impl Http {
         if !answer.status().is_success() {
             return Err(refusal(answer, &shown).await);
         }
-        let content_type = content_type(&answer);
+        let (status, content_type) = (answer.status().as_u16(), content_type(&answer));
         let body = read(answer, MAX_ANSWER, &shown).await.map_err(|error| match error {
             ReadError::Http(error) => self.failure(error, &shown),
             ReadError::TooLarge(error) => error,
         })?;
         if body.is_empty() {
-            return Ok(Value::Null);
+            return Ok((status, Value::Null));
         }
-        serde_json::from_slice(&body).map_err(|_| Error::NotJson {
+        serde_json::from_slice(&body).map(|value| (status, value)).map_err(|_| Error::NotJson {
             url: shown,
             content_type,
             beginning: printable(&String::from_utf8_lossy(&body[..body.len().min(SHOWN)]), 60),
