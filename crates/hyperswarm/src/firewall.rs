@@ -30,14 +30,14 @@ pub enum Verdict {
 /// Refuses ourselves, those who are banned, and those whom the firewall refuses.
 #[derive(Clone)]
 pub(crate) struct PeerFilter {
-    pub own_key: PublicKey,
-    pub firewall: Option<Firewall>,
-    pub bans: Bans,
+    pub(crate) own_key: PublicKey,
+    pub(crate) firewall: Option<Firewall>,
+    pub(crate) bans: Bans,
 }
 
 impl PeerFilter {
     /// Whether the peer may not connect now. `payload`: what it says of itself, if it dials us.
-    pub async fn refuses(&self, key: PublicKey, payload: Option<NoisePayload>) -> bool {
+    pub(crate) async fn refuses(&self, key: PublicKey, payload: Option<NoisePayload>) -> bool {
         if key == self.own_key || self.bans.contains(&key) {
             return true;
         }

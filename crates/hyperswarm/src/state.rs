@@ -11,7 +11,15 @@ use std::{
 use rand::rngs::StdRng;
 use secret_stream::PublicKey;
 
-use crate::{Topic, bans::Bans, peer::Peer, queue::Queue, retry::RetryTimers};
+use crate::{
+    Topic,
+    bans::Bans,
+    flushes::{FlushId, Flushes},
+    links::{LinkId, Links},
+    peer::Peer,
+    queue::Queue,
+    retry::RetryTimers,
+};
 
 /// Peers remembered at once from lookups. Keys cost nothing, so whoever answers could fill the memory and the
 /// queue; beyond this, a newcomer takes the place of one of the least urgent, whoever that is.
@@ -25,14 +33,6 @@ const EXPLICIT_ATTEMPTS: u32 = 5;
 
 /// …and this long has passed since, for each time.
 const EXPLICIT_WAIT: Duration = Duration::from_secs(1);
-
-/// Names one dial or connection. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LinkId(pub u64);
-
-/// Names one call of [`State::flush`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FlushId(pub u64);
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,37 +70,16 @@ pub(crate) struct State {
     bans: Bans,
     /// Peers asked for by key, in the order of asking.
     explicit: Vec<PublicKey>,
-    /// At most one for a peer: a dial, or an open connection.
-    links: HashMap<PublicKey, Link>,
-    link_keys: HashMap<LinkId, PublicKey>,
-    next_link: u64,
-    dialling: usize,
+    links: Links,
     queue: Queue,
     timers: RetryTimers,
     topics: HashSet<Topic>,
-    flushes: Vec<Flush>,
+    flushes: Flushes,
     /// Nobody is to be dialled for now.
     held: bool,
     suspended: bool,
     destroyed: bool,
     actions: VecDeque<Action>,
-}
-
-#[derive(Debug)]
-struct Link {
-    id: LinkId,
-    /// By us.
-    dialled: bool,
-    open: bool,
-    /// Takes its place once it is gone.
-    replacement: Option<LinkId>,
-}
-
-#[derive(Debug)]
-struct Flush {
-    id: FlushId,
-    /// Peers not tried yet.
-    waiting: HashSet<PublicKey>,
 }
 
 impl State {
@@ -112,14 +91,11 @@ impl State {
             peers: HashMap::new(),
             bans,
             explicit: Vec::new(),
-            links: HashMap::new(),
-            link_keys: HashMap::new(),
-            next_link: 0,
-            dialling: 0,
+            links: Links::default(),
             queue: Queue::default(),
             timers,
             topics: HashSet::new(),
-            flushes: Vec::new(),
+            flushes: Flushes::default(),
             held: false,
             suspended: false,
             destroyed: false,
@@ -171,7 +147,7 @@ impl State {
         let peer = self.peers.entry(key).or_default();
         peer.relay_addresses = relay_addresses;
         peer.found(topic);
-        if !self.links.contains_key(&key) {
+        if !self.links.contains(&key) {
             peer.reset_if_stale();
             self.enqueue(key);
             self.dial_some(now);
@@ -179,17 +155,17 @@ impl State {
     }
 
     /// The peers that were found for a topic and are not forgotten.
-    pub fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
+    pub(crate) fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
         let found = self.peers.iter().filter(|(_, peer)| peer.topics.contains(topic));
         found.map(|(key, _)| *key).collect()
     }
 
     /// Starts no dials until [`Self::release`].
-    pub fn hold(&mut self) {
+    pub(crate) fn hold(&mut self) {
         self.held = true;
     }
 
-    pub fn release(&mut self, now: Instant) {
+    pub(crate) fn release(&mut self, now: Instant) {
         self.held = false;
         self.dial_some(now);
     }
@@ -203,7 +179,7 @@ impl State {
         if !std::mem::replace(&mut peer.explicit, true) {
             self.explicit.push(key);
         }
-        if !self.links.contains_key(&key) {
+        if !self.links.contains(&key) {
             self.enqueue(key);
             self.dial_some(now);
         }
@@ -224,10 +200,7 @@ impl State {
 
     /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
     pub(crate) fn opened(&mut self, now: Instant, id: LinkId) -> bool {
-        let Some(key) = self.link_keys.get(&id).copied() else { return false };
-        let Some(link) = self.links.get_mut(&key).filter(|link| !link.open) else { return false };
-        link.open = true;
-        self.dialling -= 1;
+        let Some(key) = self.links.opened(id) else { return false };
         let peer = self.peers.entry(key).or_default();
         peer.connected(now);
         let topics = peer.topics.clone();
@@ -240,7 +213,7 @@ impl State {
     /// A peer has connected to us. `is_used` tells whether messages went both ways on an older connection.
     /// Returns the connection's name; what becomes of it follows as an action.
     pub(crate) fn incoming(&mut self, key: PublicKey, is_used: impl FnOnce(LinkId) -> bool) -> LinkId {
-        let id = self.new_link_id();
+        let id = self.links.new_id();
         if self.destroyed || self.suspended || self.is_refused(&key) {
             self.actions.push_back(Action::Refuse(id));
             return id;
@@ -266,18 +239,14 @@ impl State {
     /// Makes the next attempt come as soon as after a first failure, for a dial that is about to be
     /// [closed](Self::closed). The peer's key.
     pub(crate) fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
-        let key = *self.link_keys.get(&id)?;
+        let key = self.links.key(id)?;
         self.peers.get_mut(&key)?.attempts = 0;
         Some(key)
     }
 
     /// A dial has failed, or a connection has ended.
     pub(crate) fn closed(&mut self, now: Instant, id: LinkId) {
-        let Some(key) = self.link_keys.remove(&id) else { return };
-        let Some(link) = self.links.remove(&key) else { return };
-        if !link.open {
-            self.dialling -= 1;
-        }
+        let Some((key, link)) = self.links.remove(id) else { return };
         if link.dialled {
             let retry = self.wants_retry(&key);
             let peer = self.peers.entry(key).or_default();
@@ -299,7 +268,7 @@ impl State {
 
     /// A connection that waits for another to end has itself ended, or was given up.
     pub(crate) fn replacement_closed(&mut self, id: LinkId) {
-        for link in self.links.values_mut() {
+        for link in self.links.iter_mut() {
             link.replacement.take_if(|replacement| *replacement == id);
         }
     }
@@ -308,8 +277,8 @@ impl State {
     /// nothing is being dialled and there is room for nobody.
     pub(crate) fn flush(&mut self, id: FlushId) {
         let dialling = self.links.iter().filter(|(_, link)| !link.open).map(|(key, _)| key);
-        let waiting = self.queue.iter().chain(dialling).copied().collect();
-        self.flushes.push(Flush { id, waiting });
+        let untried = self.queue.iter().chain(dialling).copied().collect();
+        self.flushes.add(id, untried);
         self.answer_flushes();
     }
 
@@ -329,18 +298,17 @@ impl State {
     pub(crate) fn destroy(&mut self) {
         self.destroyed = true;
         self.stop(false);
-        for flush in self.flushes.drain(..) {
-            self.actions.push_back(Action::Flushed(flush.id, false));
-        }
+        let flushed = self.flushes.take_all().map(|id| Action::Flushed(id, false));
+        self.actions.extend(flushed);
     }
 
     /// Whom an open connection goes to.
     pub(crate) fn open_links(&self) -> impl Iterator<Item = LinkId> {
-        self.links.values().filter(|link| link.open).map(|link| link.id)
+        self.links.iter().filter(|(_, link)| link.open).map(|(_, link)| link.id)
     }
 
     fn stop(&mut self, ends_open: bool) {
-        for link in self.links.values_mut() {
+        for link in self.links.iter_mut() {
             if ends_open || !link.open {
                 self.actions.push_back(Action::Destroy(link.id));
             }
@@ -354,11 +322,9 @@ impl State {
             peer.queued = false;
             peer.waiting = false;
         }
-        for flush in &mut self.flushes {
-            flush.waiting.clear();
-        }
+        self.flushes.give_up();
         let links = &self.links;
-        self.peers.retain(|key, peer| links.contains_key(key) || !peer.is_forgettable());
+        self.peers.retain(|key, peer| links.contains(key) || !peer.is_forgettable());
     }
 
     /// Makes room for a peer that was found, if it is new. False if there is none.
@@ -376,7 +342,7 @@ impl State {
     }
 
     fn enqueue(&mut self, key: PublicKey) {
-        if self.suspended || self.destroyed || self.links.contains_key(&key) {
+        if self.suspended || self.destroyed || self.links.contains(&key) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&key)
@@ -392,7 +358,7 @@ impl State {
             return;
         }
         for key in self.explicit.clone() {
-            if self.dialling >= self.settings.max_parallel {
+            if self.links.dialling() >= self.settings.max_parallel {
                 break;
             }
             let Some(peer) = self.peers.get(&key) else { continue };
@@ -403,7 +369,7 @@ impl State {
                 self.dial(key);
             }
         }
-        while self.dialling < self.settings.max_parallel && self.has_room() {
+        while self.links.dialling() < self.settings.max_parallel && self.has_room() {
             let Some(key) = self.queue.pop(&mut self.random) else { break };
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.queued = false;
@@ -426,10 +392,7 @@ impl State {
             return;
         };
         let relay_addresses = peer.relay_addresses.clone();
-        let id = self.new_link_id();
-        self.dialling += 1;
-        self.link_keys.insert(id, key);
-        self.links.insert(key, Link { id, dialled: true, open: false, replacement: None });
+        let id = self.links.add_dial(key);
         self.actions.push_back(Action::Dial { id, key, relay_addresses });
     }
 
@@ -442,8 +405,7 @@ impl State {
         let peer = self.peers.entry(key).or_default();
         peer.dialled = false;
         let topics = peer.topics.clone();
-        self.link_keys.insert(id, key);
-        self.links.insert(key, Link { id, dialled: false, open: true, replacement: None });
+        self.links.add_open(id, key);
         self.actions.push_back(Action::Deliver { id, key, topics });
         self.tried(&key);
     }
@@ -466,33 +428,22 @@ impl State {
     }
 
     fn tried(&mut self, key: &PublicKey) {
-        for flush in &mut self.flushes {
-            flush.waiting.remove(key);
-        }
+        self.flushes.tried(key);
         self.answer_flushes();
     }
 
     fn answer_flushes(&mut self) {
-        let full = self.dialling == 0 && !self.has_room();
-        let actions = &mut self.actions;
-        self.flushes.retain(|flush| {
-            let done = full || flush.waiting.is_empty();
-            if done {
-                actions.push_back(Action::Flushed(flush.id, true));
-            }
-            !done
-        });
+        if self.links.dialling() == 0 && !self.has_room() {
+            self.flushes.give_up();
+        }
+        let flushed = self.flushes.take_done().map(|id| Action::Flushed(id, true));
+        self.actions.extend(flushed);
     }
 
     fn forget_maybe(&mut self, key: &PublicKey) {
-        if !self.links.contains_key(key) && self.peers.get(key).is_some_and(Peer::is_forgettable) {
+        if !self.links.contains(key) && self.peers.get(key).is_some_and(Peer::is_forgettable) {
             self.peers.remove(key);
         }
-    }
-
-    fn new_link_id(&mut self) -> LinkId {
-        self.next_link += 1;
-        LinkId(self.next_link)
     }
 }
 
