@@ -25,7 +25,7 @@ use crate::{
     links::LinkId,
     listener::Listener,
     peer::PeerInfo,
-    state::{Action, Settings, State},
+    state::{Action, Settings, SwarmState},
     topic::{Found, TopicCommand},
     topics::Topics,
 };
@@ -55,7 +55,7 @@ pub(crate) fn spawn(
     let listener = listener(&config, filter.clone(), incoming_sender);
     let topics = Topics::new(config.dht.clone(), config.key_pair.clone(), listener.clone(), found_sender);
     let driver = Driver {
-        state: State::new(settings, bans, StdRng::from_rng(&mut rand::rng())),
+        state: SwarmState::new(settings, bans, StdRng::from_rng(&mut rand::rng())),
         network: config.dht.network(),
         config,
         filter,
@@ -91,7 +91,7 @@ fn listener(config: &SwarmConfig, filter: PeerFilter, incoming: mpsc::Sender<Con
 
 struct Driver {
     config: SwarmConfig,
-    state: State,
+    state: SwarmState,
     filter: PeerFilter,
     accepted: mpsc::Sender<(Connection, PeerInfo)>,
     connections: Connections,

@@ -7,11 +7,11 @@ use secret_stream::PublicKey;
 
 use crate::bans::Bans;
 
-/// Decides on a peer: before we dial it, where there is no payload yet, and when it dials us, with what it says of
-/// itself; its key is not proven then.
+/// Decides on a peer: before we dial it, where there is no payload yet, and when it dials us, with what it
+/// says of itself; its key is not proven then.
 ///
-/// It may take a while. A peer that dials us is held meanwhile and hears nothing; after 20 s it is refused. A peer
-/// of npm hyperdht waits 4 s for each node it asks, so an answer within 3 s costs it no attempt.
+/// It may take a while. A peer that dials us is held meanwhile and hears nothing; after 20 s it is refused.
+/// A peer of npm hyperdht waits 4 s for each node it asks, so an answer within 3 s costs it no attempt.
 pub type Firewall = Arc<
     dyn Fn(PublicKey, Option<NoisePayload>) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync,
 >;

@@ -5,7 +5,7 @@
 //! - `driver`: the task that owns a swarm; `command`: what it is asked for
 //! - `topics`, `topic`, `listener`, `connections`: what that task holds, some with tasks of their own
 //! - `state`: the swarm as a state machine without I/O: whom to dial, keep and refuse
-//! - `links`, `flushes`, `peer`, `queue`, `retry`, `bans`: what that machine is made of
+//! - `links`, `peers`, `peer`, `queue`, `retry`, `bans`, `flushes`: what that machine is made of
 //! - `firewall`: who may connect
 //! - `relay`: when connections may go through a third peer
 
@@ -22,6 +22,7 @@ mod flushes;
 mod links;
 mod listener;
 mod peer;
+mod peers;
 mod queue;
 mod relay;
 mod retry;

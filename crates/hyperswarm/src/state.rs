@@ -1,9 +1,9 @@
 //! Whom to dial and when, which connections to keep, and who is refused: the swarm without I/O
 //! (hyperswarm/index.js). Time comes in from outside; what is to be done comes out of
-//! [`State::next_action`].
+//! [`SwarmState::next_action`].
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     net::SocketAddrV4,
     time::{Duration, Instant},
 };
@@ -16,14 +16,9 @@ use crate::{
     bans::Bans,
     flushes::{FlushId, Flushes},
     links::{LinkId, Links},
-    peer::Peer,
-    queue::Queue,
+    peers::Peers,
     retry::RetryTimers,
 };
-
-/// Peers remembered at once from lookups. Keys cost nothing, so whoever answers could fill the memory and the
-/// queue; beyond this, a newcomer takes the place of one of the least urgent, whoever that is.
-const MAX_KNOWN_PEERS: usize = 1024;
 
 /// Connections at once, whoever opened them. Npm has no limit for those that come in.
 const MAX_LINKS: usize = 1024;
@@ -37,13 +32,13 @@ const EXPLICIT_WAIT: Duration = Duration::from_secs(1);
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Dial, and report [`State::opened`] or [`State::closed`].
+    /// Dial, and report [`SwarmState::opened`] or [`SwarmState::closed`].
     Dial { id: LinkId, key: PublicKey, relay_addresses: Vec<SocketAddrV4> },
     /// Hand the connection to the application.
     Deliver { id: LinkId, key: PublicKey, topics: Vec<Topic> },
     /// See whether the other end is still there.
     KeepAlive(LinkId),
-    /// Give up a dial or end a connection, and report [`State::closed`] once it is gone.
+    /// Give up a dial or end a connection, and report [`SwarmState::closed`] once it is gone.
     Destroy(LinkId),
     /// End a connection that came in and was not taken. Nothing is to be reported.
     Refuse(LinkId),
@@ -63,15 +58,12 @@ pub(crate) struct Settings {
 
 /// The state of a swarm.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct SwarmState {
     settings: Settings,
     random: StdRng,
-    peers: HashMap<PublicKey, Peer>,
+    peers: Peers,
     bans: Bans,
-    /// Peers asked for by key, in the order of asking.
-    explicit: Vec<PublicKey>,
     links: Links,
-    queue: Queue,
     timers: RetryTimers,
     topics: HashSet<Topic>,
     flushes: Flushes,
@@ -82,17 +74,15 @@ pub(crate) struct State {
     actions: VecDeque<Action>,
 }
 
-impl State {
+impl SwarmState {
     pub(crate) fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
         let timers = RetryTimers::new(&mut random);
         Self {
             settings,
             random,
-            peers: HashMap::new(),
+            peers: Peers::default(),
             bans,
-            explicit: Vec::new(),
             links: Links::default(),
-            queue: Queue::default(),
             timers,
             topics: HashSet::new(),
             flushes: Flushes::default(),
@@ -144,7 +134,7 @@ impl State {
         if self.suspended || self.destroyed || self.is_refused(&key) || !self.make_room(&key) {
             return;
         }
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.know(key);
         peer.relay_addresses = relay_addresses;
         peer.found(topic);
         if !self.links.contains(&key) {
@@ -156,8 +146,7 @@ impl State {
 
     /// The peers that were found for a topic and are not forgotten.
     pub(crate) fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
-        let found = self.peers.iter().filter(|(_, peer)| peer.topics.contains(topic));
-        found.map(|(key, _)| *key).collect()
+        self.peers.found_for(topic)
     }
 
     /// Starts no dials until [`Self::release`].
@@ -175,10 +164,7 @@ impl State {
         if key == self.settings.public_key {
             return;
         }
-        let peer = self.peers.entry(key).or_default();
-        if !std::mem::replace(&mut peer.explicit, true) {
-            self.explicit.push(key);
-        }
+        self.peers.set_explicit(key);
         if !self.links.contains(&key) {
             self.enqueue(key);
             self.dial_some(now);
@@ -187,11 +173,8 @@ impl State {
 
     /// The peer is no longer dialled for its own sake. A connection goes on.
     pub(crate) fn leave_peer(&mut self, key: &PublicKey) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.explicit = false;
-            self.explicit.retain(|explicit| explicit != key);
-            self.forget_maybe(key);
-        }
+        self.peers.unset_explicit(key);
+        self.forget_maybe(key);
     }
 
     fn is_refused(&self, key: &PublicKey) -> bool {
@@ -201,7 +184,7 @@ impl State {
     /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
     pub(crate) fn opened(&mut self, now: Instant, id: LinkId) -> bool {
         let Some(key) = self.links.opened(id) else { return false };
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.know(key);
         peer.connected(now);
         let topics = peer.topics.clone();
         self.actions.push_back(Action::Deliver { id, key, topics });
@@ -249,7 +232,7 @@ impl State {
         let Some((key, link)) = self.links.remove(id) else { return };
         if link.dialled {
             let retry = self.wants_retry(&key);
-            let peer = self.peers.entry(key).or_default();
+            let peer = self.peers.know(key);
             peer.disconnected(now);
             if let Some(tier) = peer.retry_tier().filter(|_| retry) {
                 peer.waiting = true;
@@ -277,7 +260,7 @@ impl State {
     /// nothing is being dialled and there is room for nobody.
     pub(crate) fn flush(&mut self, id: FlushId) {
         let dialling = self.links.iter().filter(|(_, link)| !link.open).map(|(key, _)| key);
-        let untried = self.queue.iter().chain(dialling).copied().collect();
+        let untried = self.peers.queued().chain(dialling).copied().collect();
         self.flushes.add(id, untried);
         self.answer_flushes();
     }
@@ -317,39 +300,25 @@ impl State {
             }
         }
         self.timers.clear();
-        self.queue = Queue::default();
-        for peer in self.peers.values_mut() {
-            peer.queued = false;
-            peer.waiting = false;
-        }
         self.flushes.give_up();
         let links = &self.links;
-        self.peers.retain(|key, peer| links.contains(key) || !peer.is_forgettable());
+        self.peers.stop(|key| links.contains(key));
     }
 
     /// Makes room for a peer that was found, if it is new. False if there is none.
     fn make_room(&mut self, key: &PublicKey) -> bool {
-        if self.peers.contains_key(key) || self.peers.len() < MAX_KNOWN_PEERS {
+        if self.peers.contains(key) || !self.peers.is_full() {
             return true;
         }
-        let Some(displaced) = self.queue.pop_last(&mut self.random) else { return false };
-        if let Some(peer) = self.peers.get_mut(&displaced) {
-            peer.queued = false;
-        }
+        let Some(displaced) = self.peers.pop_last(&mut self.random) else { return false };
         self.tried(&displaced);
         self.forget_maybe(&displaced);
         true
     }
 
     fn enqueue(&mut self, key: PublicKey) {
-        if self.suspended || self.destroyed || self.links.contains(&key) {
-            return;
-        }
-        if let Some(peer) = self.peers.get_mut(&key)
-            && let Some(priority) = peer.update_priority()
-        {
-            peer.queued = true;
-            self.queue.push(key, priority);
+        if !(self.suspended || self.destroyed || self.links.contains(&key)) {
+            self.peers.enqueue(key);
         }
     }
 
@@ -357,7 +326,7 @@ impl State {
         if self.held || self.suspended || self.destroyed {
             return;
         }
-        for key in self.explicit.clone() {
+        for key in self.peers.explicit().to_vec() {
             if self.links.dialling() >= self.settings.max_parallel {
                 break;
             }
@@ -370,10 +339,7 @@ impl State {
             }
         }
         while self.links.dialling() < self.settings.max_parallel && self.has_room() {
-            let Some(key) = self.queue.pop(&mut self.random) else { break };
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.queued = false;
-            }
+            let Some(key) = self.peers.pop(&mut self.random) else { break };
             self.dial(key);
         }
         self.answer_flushes();
@@ -402,7 +368,7 @@ impl State {
             self.actions.push_back(Action::Refuse(id));
             return;
         }
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.know(key);
         peer.dialled = false;
         let topics = peer.topics.clone();
         self.links.add_open(id, key);
@@ -412,7 +378,7 @@ impl State {
 
     /// Whether there is room to dial for topics. Peers asked for by key make it scarcer.
     fn has_room(&self) -> bool {
-        let factor = match self.explicit.len() {
+        let factor = match self.peers.explicit().len() {
             0 => 1,
             1 => 2,
             2 | 3 => 3,
@@ -441,8 +407,8 @@ impl State {
     }
 
     fn forget_maybe(&mut self, key: &PublicKey) {
-        if !self.links.contains(key) && self.peers.get(key).is_some_and(Peer::is_forgettable) {
-            self.peers.remove(key);
+        if !self.links.contains(key) {
+            self.peers.forget_maybe(key);
         }
     }
 }
