@@ -1,7 +1,7 @@
 //! The log: what happens inside, on stderr, for whoever looks for a fault.
 //!
-//! It is off unless `ATS_P2P_LOG` turns it on, and then costs nothing: no subscriber is installed and no thread
-//! runs. Secrets and the contents of files are never logged, whatever the filter.
+//! It is off unless `ATS_P2P_LOG` turns it on. While it is off it costs nothing: no subscriber is installed.
+//! It never has a thread. Secrets and the contents of files are never logged, whatever the filter.
 
 use std::io::{self, Write};
 use std::sync::Mutex;

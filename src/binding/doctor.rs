@@ -102,7 +102,8 @@ fn public_key(text: &str) -> Result<[u8; 32]> {
     hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
         Error::new(
             Code::InvalidArgument,
-            "a peer is named by its key, 64 hex digits, which `ats-p2p doctor --wait` shows on the other machine",
+            "a peer is named by its key, 64 hex digits, which `ats-p2p doctor --wait` shows on the other \
+             machine",
         )
     })
 }
