@@ -73,28 +73,28 @@ async fn follow(context: &Arc<Context>, watch: &Watch) {
     let mut refused = false;
     let mut event = match state {
         Subscribed::Pending => None,
-        Subscribed::Yes => Some(ats::Event::Connected),
-        Subscribed::No(error) => Some(ats::Event::Disconnected { error }),
+        Subscribed::Yes => Some(ats::AtsEvent::Connected),
+        Subscribed::No(error) => Some(ats::AtsEvent::Disconnected { error }),
     };
     let mut next_list = Instant::now() + POLL_INTERVAL;
     loop {
         match event.take() {
-            Some(ats::Event::Connected) => {
+            Some(ats::AtsEvent::Connected) => {
                 if tells {
                     context.emit(connected(context, watch));
                 }
                 list(context, watch, &mut refused).await;
                 next_list = Instant::now() + POLL_INTERVAL;
             }
-            Some(ats::Event::Missed) => {
+            Some(ats::AtsEvent::Missed) => {
                 list(context, watch, &mut refused).await;
                 next_list = Instant::now() + POLL_INTERVAL;
             }
-            Some(ats::Event::Disconnected { error }) if tells => {
+            Some(ats::AtsEvent::Disconnected { error }) if tells => {
                 context.emit(Event::Disconnected { reason: error.to_string() });
             }
-            Some(ats::Event::Task { task, .. }) => consider(context, watch, &task),
-            Some(ats::Event::Disconnected { .. }) | None => {}
+            Some(ats::AtsEvent::Task { task, .. }) => consider(context, watch, &task),
+            Some(ats::AtsEvent::Disconnected { .. }) | None => {}
         }
         event = match timeout_at(next_list, listener.next()).await {
             Ok(event) => Some(event),

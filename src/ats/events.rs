@@ -1,5 +1,5 @@
 //! Events of the service, shared by all who listen. They are hints, not a record: what happens while nobody
-//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`Event::Connected`].
+//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`AtsEvent::Connected`].
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -75,7 +75,7 @@ pub enum EventKind {
 
 /// Something to react to.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum AtsEvent {
     /// Subscribed, for the first time or again: now list, since events before this one are lost.
     Connected,
     /// No longer subscribed, or not yet; told once until the next `Connected`. Trying goes on.
@@ -117,14 +117,14 @@ pub struct Events {
 /// Where the connection's events go: to all listeners, and to the state that those who come later read.
 #[derive(Debug, Clone)]
 struct Feed {
-    sender: broadcast::Sender<Event>,
+    sender: broadcast::Sender<AtsEvent>,
     state: Arc<Mutex<Subscribed>>,
 }
 
 /// A listener to the events from its beginning on.
 #[derive(Debug)]
 pub struct Listener {
-    receiver: broadcast::Receiver<Event>,
+    receiver: broadcast::Receiver<AtsEvent>,
     /// A change was noticed that nobody has looked at yet.
     unseen: bool,
 }
@@ -161,12 +161,12 @@ impl Drop for Events {
 
 impl Feed {
     /// Tells all listeners. That there is none is no reason to stop: the next one joins this subscription.
-    fn tell(&self, event: Event) {
+    fn tell(&self, event: AtsEvent) {
         let mut state = lock(&self.state);
         match &event {
-            Event::Connected => *state = Subscribed::Yes,
-            Event::Disconnected { error } => *state = Subscribed::No(error.clone()),
-            Event::Task { .. } | Event::Missed => {}
+            AtsEvent::Connected => *state = Subscribed::Yes,
+            AtsEvent::Disconnected { error } => *state = Subscribed::No(error.clone()),
+            AtsEvent::Task { .. } | AtsEvent::Missed => {}
         }
         let _ = self.sender.send(event);
     }
@@ -174,10 +174,10 @@ impl Feed {
 
 impl Listener {
     /// The next event. May be cancelled and called again.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> AtsEvent {
         match self.receiver.recv().await {
             Ok(event) => event,
-            Err(RecvError::Lagged(_)) => Event::Missed,
+            Err(RecvError::Lagged(_)) => AtsEvent::Missed,
             // The subscription was dropped, and nothing happens any more.
             Err(RecvError::Closed) => std::future::pending().await,
         }
@@ -198,8 +198,8 @@ impl Listener {
         let deadline = Instant::now() + POLL_INTERVAL;
         loop {
             match timeout_at(deadline, self.next()).await {
-                Ok(Event::Task { task, .. }) if task.id != *id || !matters(&task) => {}
-                Ok(Event::Disconnected { .. }) => {}
+                Ok(AtsEvent::Task { task, .. }) if task.id != *id || !matters(&task) => {}
+                Ok(AtsEvent::Disconnected { .. }) => {}
                 Ok(_) | Err(_) => break,
             }
         }
@@ -211,9 +211,9 @@ impl Listener {
     pub async fn called(&mut self, id: &TaskId) {
         loop {
             match self.next().await {
-                Event::Task { kind: EventKind::Message, task, .. } if task.id == *id => return,
-                Event::Connected | Event::Missed => return,
-                Event::Task { .. } | Event::Disconnected { .. } => {}
+                AtsEvent::Task { kind: EventKind::Message, task, .. } if task.id == *id => return,
+                AtsEvent::Connected | AtsEvent::Missed => return,
+                AtsEvent::Task { .. } | AtsEvent::Disconnected { .. } => {}
             }
         }
     }
@@ -345,7 +345,7 @@ async fn keep_connected(client: Client, subscription: Subscription, feed: Feed) 
             backoff.reset();
         }
         if connected_at.is_some() || !is_told {
-            feed.tell(Event::Disconnected { error });
+            feed.tell(AtsEvent::Disconnected { error });
         }
         is_told = true;
         sleep(backoff.pause(rand::random()).max(asked)).await;
@@ -393,7 +393,7 @@ async fn connection(
         if connected_at.is_none() && is_sign {
             tracing::debug!("events of the service are subscribed to");
             *connected_at = Some(Instant::now());
-            feed.tell(Event::Connected);
+            feed.tell(AtsEvent::Connected);
         }
         match message {
             ServerMessage::Refused(reason) if connected_at.is_none() => {
@@ -402,7 +402,7 @@ async fn connection(
             ServerMessage::Refused(reason) => tracing::debug!("the service complains: {reason}"),
             ServerMessage::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
                 tracing::trace!("event {} of task {}", kind.name().escape_debug(), task.id);
-                feed.tell(Event::Task { kind, task, actor_name });
+                feed.tell(AtsEvent::Task { kind, task, actor_name });
             }
             ServerMessage::Task { .. } | ServerMessage::Subscribed | ServerMessage::Other => {}
         }

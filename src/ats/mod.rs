@@ -30,7 +30,7 @@ mod text;
 pub use client::Client;
 pub use error::AtsError;
 pub(crate) use events::POLL_INTERVAL;
-pub use events::{Event, EventKind, Events, Listener, Subscribed, Subscription};
+pub use events::{AtsEvent, EventKind, Events, Listener, Subscribed, Subscription};
 pub use health::{Health, P2pHealth};
 pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;

@@ -58,9 +58,9 @@ pub(super) async fn events(client: &Client) -> Finding {
     let first = timeout(SUBSCRIBE_LIMIT, async {
         loop {
             match events.next().await {
-                ats::Event::Connected => return Ok(()),
-                ats::Event::Disconnected { error } => return Err(error.to_string()),
-                ats::Event::Task { .. } | ats::Event::Missed => {}
+                ats::AtsEvent::Connected => return Ok(()),
+                ats::AtsEvent::Disconnected { error } => return Err(error.to_string()),
+                ats::AtsEvent::Task { .. } | ats::AtsEvent::Missed => {}
             }
         }
     });

@@ -150,10 +150,19 @@ struct IncomingTransfer<'a> {
 
 /// How the bytes are to come.
 enum Meeting {
-    /// By the sender's key: this side dials with a key pair of its own, or has a connection made with it.
-    Direct(KeyPair, Option<PeerConnection>, P2p),
+    /// By the sender's key.
+    Direct(Box<DirectMeeting>),
     /// On the topic, as an original sends.
     Topic(TopicPresence),
+}
+
+/// How this side meets a sender by its key.
+struct DirectMeeting {
+    /// What it dials with, or has a connection made with.
+    key_pair: KeyPair,
+    pooled: Option<PeerConnection>,
+    /// What it says of itself on the task.
+    p2p: P2p,
 }
 
 impl IncomingTransfer<'_> {
@@ -187,7 +196,7 @@ impl IncomingTransfer<'_> {
             presence.decide(claimed.is_ok());
         }
         let p2p = match &meeting {
-            Meeting::Direct(_, _, p2p) => Some(p2p.clone()),
+            Meeting::Direct(direct) => Some(direct.p2p.clone()),
             Meeting::Topic(_) => None,
         };
         let path = match claimed {
@@ -225,7 +234,7 @@ impl IncomingTransfer<'_> {
         let post =
             async { context.client.add_message(&self.open.task.id, vec![part]).await.map_err(Error::from) };
         or_cancelled(self.cancel, post).await?;
-        Ok(Meeting::Direct(key_pair, pooled, p2p))
+        Ok(Meeting::Direct(Box::new(DirectMeeting { key_pair, pooled, p2p })))
     }
 
     /// Gets the file while the claim is kept; returns where it is.
@@ -254,7 +263,8 @@ impl IncomingTransfer<'_> {
             }),
         };
         let fetched = match meeting {
-            Meeting::Direct(key_pair, pooled, _) => {
+            Meeting::Direct(direct) => {
+                let DirectMeeting { key_pair, pooled, .. } = *direct;
                 self.claim.while_held(fetch.direct(dht, key_pair, pooled, partial), &stop).await
             }
             Meeting::Topic(presence) => {

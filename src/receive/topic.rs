@@ -51,7 +51,7 @@ pub(super) struct TopicPresence {
 
 /// What comes on the topic.
 enum FetchEvent {
-    Connection(Link, SecretStream),
+    Connection(Box<(Link, SecretStream)>),
     Candidate(Result<Box<Candidate>, FetchError>),
     /// It is time to ask the machine again.
     Time,
@@ -95,6 +95,33 @@ impl TopicPresence {
     }
 }
 
+/// Candidates whose metadata is due, the oldest first. A token is cancelled when its candidate has ended, or to
+/// end it.
+#[derive(Default)]
+struct Silent(VecDeque<(Instant, CancellationToken)>);
+
+impl Silent {
+    /// Whether another connection can be listened to beside `count` candidates: there is a place, or the oldest
+    /// has been silent for so long that it gives way.
+    fn has_room(&mut self, count: usize) -> bool {
+        self.0.retain(|(_, ended)| !ended.is_cancelled());
+        let gives_way = self.0.front().is_some_and(|(since, _)| since.elapsed() >= GIVES_WAY_AFTER);
+        count < MAX_CANDIDATES || gives_way
+    }
+
+    /// Makes room beside `count` candidates, and returns what ends the one that comes.
+    fn enter(&mut self, count: usize) -> CancellationToken {
+        if count >= MAX_CANDIDATES
+            && let Some((_, oldest)) = self.0.pop_front()
+        {
+            oldest.cancel();
+        }
+        let ended = CancellationToken::new();
+        self.0.push_back((Instant::now(), ended.clone()));
+        ended
+    }
+}
+
 impl Fetch<'_> {
     /// Takes the file from whoever delivers it on the transfer's topic.
     pub(super) async fn on_topic(&self, presence: &TopicPresence, partial: Partial) -> Result<PathBuf> {
@@ -105,8 +132,7 @@ impl Fetch<'_> {
         let dial_at = if is_alone { now + SERVER_ONLY } else { now };
         let mut machine = Reconnect::searching(self.context.options.timeout, dial_at, now);
         let mut candidates = FuturesUnordered::new();
-        // Oldest first; a token is cancelled when its candidate has ended, or to end it.
-        let mut silent: VecDeque<(Instant, CancellationToken)> = VecDeque::new();
+        let mut silent = Silent::default();
         let mut partial = Some(partial);
         let mut last: Option<Error> = None;
         loop {
@@ -128,32 +154,28 @@ impl Fetch<'_> {
                     return Err(last.unwrap_or_else(|| self.unreachable(None)));
                 }
             };
-            silent.retain(|(_, ended)| !ended.is_cancelled());
-            let gives_way = silent.front().is_some_and(|(since, _)| since.elapsed() >= GIVES_WAY_AFTER);
-            let has_room = candidates.len() < MAX_CANDIDATES || gives_way;
-            let arrival = self.or_cancelled(async {
+            let has_room = silent.has_room(candidates.len());
+            let event = self.or_cancelled(async {
                 tokio::select! {
                     Some((connection, _)) = swarm.accept(), if has_room => {
-                        FetchEvent::Connection(connection.link(), connection.stream)
+                        FetchEvent::Connection(Box::new((connection.link(), connection.stream)))
                     }
                     Some(candidate) = candidates.next() => FetchEvent::Candidate(candidate),
                     () = sleep_until(until) => FetchEvent::Time,
                 }
             });
-            match arrival.await {
-                Err(aborted) => {
-                    close_all(&mut candidates).await;
-                    return Err(aborted);
+            match event.await {
+                Ok(FetchEvent::Connection(connection)) => {
+                    let ended = silent.enter(candidates.len());
+                    candidates.push(self.candidate(*connection, ended));
                 }
-                Ok(FetchEvent::Connection(link, stream)) => {
-                    if candidates.len() >= MAX_CANDIDATES
-                        && let Some((_, oldest)) = silent.pop_front()
-                    {
-                        oldest.cancel();
+                Ok(FetchEvent::Candidate(Ok(candidate))) => {
+                    let fresh = self.fresh(partial.take()).await?;
+                    match self.take_from(*candidate, fresh, &mut machine).await {
+                        Ok(path) => return Ok(path),
+                        Err(error) if error.is_ours() => return Err(error.into()),
+                        Err(error) => last = Some(error.into()),
                     }
-                    let ended = CancellationToken::new();
-                    silent.push_back((Instant::now(), ended.clone()));
-                    candidates.push(self.candidate(link, stream, ended));
                 }
                 Ok(FetchEvent::Candidate(Err(error))) => {
                     if matches!(error, FetchError::Final(_)) {
@@ -161,35 +183,37 @@ impl Fetch<'_> {
                     }
                     last = Some(error.into());
                 }
-                Ok(FetchEvent::Candidate(Ok(candidate))) => {
-                    let (link, reception) = *candidate;
-                    let fresh = self.fresh(partial.take()).await?;
-                    self.events.connected(&link);
-                    machine.connected();
-                    match self.body(reception, false, fresh).await {
-                        Ok((path, _)) => return Ok(path),
-                        Err(error) if error.is_ours() => return Err(error.into()),
-                        Err(error) => {
-                            match &error {
-                                FetchError::Lost(_) => {
-                                    machine.lost(self.take_moved(), rand::random(), Instant::now());
-                                }
-                                FetchError::Final(_) => machine.refused(true, Instant::now()),
-                            }
-                            last = Some(error.into());
-                        }
-                    }
-                }
                 Ok(FetchEvent::Time) => {}
+                Err(aborted) => {
+                    close_all(&mut candidates).await;
+                    return Err(aborted);
+                }
             }
         }
+    }
+
+    /// Takes the file from a candidate whose metadata is right.
+    async fn take_from(
+        &self,
+        (link, reception): Candidate,
+        partial: Partial,
+        machine: &mut Reconnect,
+    ) -> Result<PathBuf, FetchError> {
+        self.events.connected(&link);
+        machine.connected();
+        let taken = self.body(reception, false, partial).await;
+        match &taken {
+            Ok(_) => {}
+            Err(FetchError::Lost(_)) => machine.lost(self.take_moved(), rand::random(), Instant::now()),
+            Err(FetchError::Final(_)) => machine.refused(true, Instant::now()),
+        }
+        taken.map(|(path, _)| path)
     }
 
     /// Waits for a candidate's metadata, until it has to give way.
     async fn candidate(
         &self,
-        link: Link,
-        stream: SecretStream,
+        (link, stream): (Link, SecretStream),
         ended: CancellationToken,
     ) -> Result<Box<Candidate>, FetchError> {
         let _ended = ended.clone().drop_guard();

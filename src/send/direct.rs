@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(12);
 /// How one connection ended.
 enum ConnectionOutcome {
     /// The transfer is over. The connection may serve the next one.
-    Settled(Result<Option<PeerConnection>>),
+    Settled(Result<Option<Box<PeerConnection>>>),
     /// It was lost, for this reason.
     Lost(PumpError),
     /// The claimant dials with another key now, and nothing moves on the one before.
@@ -75,7 +75,7 @@ impl Delivery<'_> {
             let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
             machine.lost(self.take_moved(), rand::random(), Instant::now());
             match outcome {
-                ConnectionOutcome::Settled(result) => return result,
+                ConnectionOutcome::Settled(result) => return result.map(|kept| kept.map(|kept| *kept)),
                 ConnectionOutcome::Lost(error) => {
                     tracing::debug!("the recipient is awaited again: {error}");
                     last = Some(error.to_string());
@@ -157,7 +157,7 @@ impl Delivery<'_> {
         tokio::select! {
             sent = sent => match sent {
                 Ok(stream) if known.features.reuse => {
-                    ConnectionOutcome::Settled(Ok(Some(PeerConnection { stream, link, peer_key })))
+                    ConnectionOutcome::Settled(Ok(Some(Box::new(PeerConnection { stream, link, peer_key }))))
                 }
                 Ok(stream) => {
                     stream.end().await;

@@ -1,8 +1,8 @@
-//! Event connections that misbehave.
+//! AtsEvent connections that misbehave.
 
 use std::time::Duration;
 
-use ats_p2p::ats::{Client, Event, EventKind, Events, Listener, Subscription};
+use ats_p2p::ats::{AtsEvent, Client, EventKind, Events, Listener, Subscription};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,18 +60,18 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Value {
     serde_json::from_str(message.expect("a message").to_text().expect("text")).expect("JSON")
 }
 
-async fn event(events: &mut Listener) -> Event {
+async fn event(events: &mut Listener) -> AtsEvent {
     timeout(PATIENCE, events.next()).await.expect("an event in time")
 }
 
 async fn expect_connected(events: &mut Listener) {
     let event = event(events).await;
-    assert!(matches!(event, Event::Connected), "{event:?}");
+    assert!(matches!(event, AtsEvent::Connected), "{event:?}");
 }
 
 async fn expect_disconnected(events: &mut Listener) -> String {
     match event(events).await {
-        Event::Disconnected { error } => error.to_string(),
+        AtsEvent::Disconnected { error } => error.to_string(),
         other => panic!("not disconnected but {other:?}"),
     }
 }
@@ -156,7 +156,7 @@ async fn events_come_as_sent_and_nonsense_does_not() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         match event(&mut events).await {
-            Event::Task { kind, task, actor_name } => seen.push((kind, task.id.to_string(), actor_name)),
+            AtsEvent::Task { kind, task, actor_name } => seen.push((kind, task.id.to_string(), actor_name)),
             other => panic!("no task but {other:?}"),
         }
     }
@@ -196,7 +196,7 @@ async fn a_subscription_that_is_never_confirmed_is_taken_as_made() {
     let (socket, _) = port.accept_socket().await;
     tokio::time::pause();
     let started = tokio::time::Instant::now();
-    assert!(matches!(events.next().await, Event::Connected));
+    assert!(matches!(events.next().await, AtsEvent::Connected));
     assert!((4..=5).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     drop(socket);
 }
@@ -211,7 +211,7 @@ async fn a_service_that_falls_silent_is_left() {
     tokio::time::pause();
     let started = tokio::time::Instant::now();
     match events.next().await {
-        Event::Disconnected { error } => assert!(error.to_string().contains("silent"), "{error}"),
+        AtsEvent::Disconnected { error } => assert!(error.to_string().contains("silent"), "{error}"),
         other => panic!("not disconnected but {other:?}"),
     }
     assert!((74..=76).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());

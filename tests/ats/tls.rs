@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 
-use ats_p2p::ats::{AtsError, Client, Event, Events, Subscription};
+use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Subscription};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -87,7 +87,7 @@ fn a_trusted_service_is_spoken_to() {
             assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
             let events = Events::start(&client, Subscription::default());
             let event = events.listen().0.next().await;
-            assert!(matches!(event, Event::Connected), "{event:?}");
+            assert!(matches!(event, AtsEvent::Connected), "{event:?}");
         });
         return;
     }
@@ -116,7 +116,7 @@ async fn a_service_that_nobody_vouches_for_is_not() {
     assert!(error.to_string().contains("certificate"), "{error}");
     let events = Events::start(&client, Subscription::default());
     match events.listen().0.next().await {
-        Event::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),
+        AtsEvent::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),
         other => panic!("not disconnected but {other:?}"),
     }
 }

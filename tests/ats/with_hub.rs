@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ats_p2p::ats::{
-    Client, Event, EventKind, Events, ListQuery, Listener, Lost, NewTask, Part, Renewal, Settings, Status,
+    AtsEvent, Client, EventKind, Events, ListQuery, Listener, Lost, NewTask, Part, Renewal, Settings, Status,
     Subscription, Task,
 };
 use hub::{Hub, HubConfig};
@@ -39,13 +39,13 @@ fn offer(transfer: &str) -> NewTask {
     }
 }
 
-async fn event(events: &mut Listener) -> Event {
+async fn event(events: &mut Listener) -> AtsEvent {
     timeout(PATIENCE, events.next()).await.expect("an event in time")
 }
 
 async fn task_event(events: &mut Listener) -> (EventKind, Arc<Task>) {
     match event(events).await {
-        Event::Task { kind, task, .. } => (kind, task),
+        AtsEvent::Task { kind, task, .. } => (kind, task),
         other => panic!("no task but {other:?}"),
     }
 }
@@ -58,7 +58,7 @@ async fn an_offer_is_made_seen_claimed_and_completed() {
     let subscribed =
         Events::start(&b, Subscription { channels: vec!["c".into()], ..Subscription::default() });
     let (mut events, _) = subscribed.listen();
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
 
     let made = a.create(&offer("T-1"), "T-1").await.expect("made");
     let (kind, seen) = task_event(&mut events).await;
@@ -131,15 +131,15 @@ async fn a_subscription_outlives_a_restart_of_the_hub() {
     let a = client(&first, "a");
     let subscribed = Events::start(&a, Subscription::default());
     let (mut events, _) = subscribed.listen();
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
     let port = first.local_addr().port();
     first.shutdown().await;
     match event(&mut events).await {
-        Event::Disconnected { error } => assert!(error.to_string().contains("shutting down"), "{error}"),
+        AtsEvent::Disconnected { error } => assert!(error.to_string().contains("shutting down"), "{error}"),
         other => panic!("not disconnected but {other:?}"),
     }
     let second = hub(dir.path(), port).await;
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
     // A connection that was kept from before the restart does no harm.
     let made = a.create(&offer("T-1"), "T-1").await.expect("made");
     assert_eq!(task_event(&mut events).await.1.id, made.id);
@@ -154,7 +154,7 @@ async fn a_claim_is_kept_until_it_is_lost() {
     let id = a.create(&offer("T-1"), "T-1").await.expect("made").id;
     let subscribed = Events::start(&a, Subscription::default());
     let (mut events, _) = subscribed.listen();
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
 
     let lease = Duration::from_millis(600);
     b.claim(&id, lease).await.expect("claimed");
@@ -190,7 +190,7 @@ async fn a_claim_that_lapsed_while_the_hub_was_away_is_taken_again() {
     let second = hub(dir.path(), port).await;
     let subscribed = Events::start(&a, Subscription::default());
     let (mut events, _) = subscribed.listen();
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
     while !a.get(&id).await.expect("read").is_held_by("b") {
         event(&mut events).await;
     }
@@ -205,7 +205,7 @@ async fn a_dropped_renewal_lets_the_claim_lapse() {
     let id = a.create(&offer("T-1"), "T-1").await.expect("made").id;
     let subscribed = Events::start(&a, Subscription::default());
     let (mut events, _) = subscribed.listen();
-    assert!(matches!(event(&mut events).await, Event::Connected));
+    assert!(matches!(event(&mut events).await, AtsEvent::Connected));
     let lease = Duration::from_millis(200);
     a.claim(&id, lease).await.expect("claimed");
     drop(Renewal::start(&a, id, lease));
