@@ -11,6 +11,7 @@
 const fs = require('node:fs')
 const path = require('node:path')
 
+/** The crates that are held to it: `.` is the package at the top. */
 const HELD = ['benches/limit', 'crates/hyperdht', 'crates/protocol', 'crates/secret-stream', 'crates/udx']
 const COLUMNS = 110
 

@@ -1,3 +1,5 @@
+//! Peers that are to be remembered for one thing, a bounded number of them.
+
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,8 +10,8 @@ use secret_stream::PublicKey;
 /// Keys remembered; beyond it the oldest is forgotten, and will be judged anew. Keys cost nothing.
 const MAX_BANS: usize = 1024;
 
-/// Peers that something is remembered of: that they are refused without asking again, or that a relay is needed.
-/// Clones are the same set: the server asks while the swarm is busy.
+/// A set of peers that something is remembered of: that they are refused without asking again, or that a
+/// relay is needed. Clones are the same set: the server asks while the swarm is busy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
     inner: Arc<Mutex<Inner>>,

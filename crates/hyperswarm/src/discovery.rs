@@ -1,24 +1,9 @@
+//! One session on a topic, as its user holds it.
+
 use secret_stream::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Topic, driver::Command};
-
-/// What to do on a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JoinOptions {
-    /// Announce ourselves, and accept those who dial. Default: true.
-    pub server: bool,
-    /// Look for others, and dial them. Default: true.
-    pub client: bool,
-    /// Dial at most so many peers that one look for them finds. Default: no limit but the swarm's.
-    pub limit: Option<usize>,
-}
-
-impl Default for JoinOptions {
-    fn default() -> Self {
-        Self { server: true, client: true, limit: None }
-    }
-}
+use crate::{Topic, command::Command, config::JoinOptions};
 
 /// One session on a topic. Several sessions on one topic share its announce and its lookups.
 ///

@@ -4,27 +4,30 @@ use std::{collections::HashMap, sync::Arc};
 
 use hyperdht::{
     Network,
-    connect::{
-        ConnectError, ConnectOptions, Connection, FirewallHook, ListenError, RelayHook, ServerOptions,
-    },
+    connect::{ConnectOptions, Connection, FirewallHook, RelayHook, ServerOptions},
 };
 use rand::{SeedableRng, rngs::StdRng};
-use secret_stream::{Control, PublicKey};
+use secret_stream::PublicKey;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::{
-    JoinOptions, PeerInfo, SwarmConfig, Topic,
+    Topic,
     bans::Bans,
+    command::{Command, answer},
+    config::SwarmConfig,
+    connections::{ConnectionEvent, Connections, DialError},
     firewall::PeerFilter,
+    flushes::FlushId,
+    links::LinkId,
     listener::Listener,
-    state::{Action, FlushId, LinkId, Settings, State},
-    topic::{self, Found, Roles, TopicCommand},
+    peer::PeerInfo,
+    state::{Action, Settings, SwarmState},
+    topic::{Found, TopicCommand},
+    topics::Topics,
 };
 
 /// Found peers that wait to be looked at; beyond, lookups wait.
@@ -32,28 +35,6 @@ const MAX_QUEUED_FOUND: usize = 64;
 
 /// Connections that came in and wait to be looked at; beyond, they wait in the server.
 const MAX_QUEUED_INCOMING: usize = 16;
-
-/// What a user of a swarm asks for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Update { topic: Topic, session: u64, options: JoinOptions },
-    EndSession { topic: Topic, session: u64, done: oneshot::Sender<()> },
-    Leave { topic: Topic, done: oneshot::Sender<()> },
-    Refresh { topic: Topic },
-    LookUp { topic: Topic },
-    Flushed { topic: Topic, done: oneshot::Sender<bool> },
-    FoundPeers { topic: Topic, done: oneshot::Sender<Vec<PublicKey>> },
-    Hold,
-    Release,
-    FlushTopics(oneshot::Sender<Vec<oneshot::Receiver<bool>>>),
-    Flush(oneshot::Sender<bool>),
-    JoinPeer(PublicKey),
-    LeavePeer(PublicKey),
-    Listen(oneshot::Sender<Result<(), ListenError>>),
-    Suspend(oneshot::Sender<()>),
-    Resume(oneshot::Sender<()>),
-    Destroy(oneshot::Sender<()>),
-}
 
 /// Starts the task. It ends with [`Command::Destroy`], or when nobody can send commands any more.
 pub(crate) fn spawn(
@@ -72,19 +53,15 @@ pub(crate) fn spawn(
     let filter =
         PeerFilter { own_key: settings.public_key, firewall: config.firewall.clone(), bans: bans.clone() };
     let listener = listener(&config, filter.clone(), incoming_sender);
+    let topics = Topics::new(config.dht.clone(), config.key_pair.clone(), listener.clone(), found_sender);
     let driver = Driver {
-        state: State::new(settings, bans, StdRng::from_rng(&mut rand::rng())),
+        state: SwarmState::new(settings, bans, StdRng::from_rng(&mut rand::rng())),
         network: config.dht.network(),
         config,
         filter,
         accepted,
-        dials: JoinSet::new(),
-        endings: JoinSet::new(),
-        links: HashMap::new(),
-        arrived: HashMap::new(),
-        topics: HashMap::new(),
-        leaving: HashMap::new(),
-        found_sender,
+        connections: Connections::default(),
+        topics,
         listener,
         unreachable: Bans::default(),
         flushes: HashMap::new(),
@@ -114,19 +91,11 @@ fn listener(config: &SwarmConfig, filter: PeerFilter, incoming: mpsc::Sender<Con
 
 struct Driver {
     config: SwarmConfig,
-    state: State,
+    state: SwarmState,
     filter: PeerFilter,
     accepted: mpsc::Sender<(Connection, PeerInfo)>,
-    dials: JoinSet<(LinkId, Result<Connection, DialError>)>,
-    /// Wait for the ends of connections.
-    endings: JoinSet<LinkId>,
-    links: HashMap<LinkId, Link>,
-    /// Connections that the state has not disposed of yet.
-    arrived: HashMap<LinkId, Connection>,
-    topics: HashMap<Topic, TopicEntry>,
-    /// Topics that are being left, until that is done.
-    leaving: HashMap<Topic, CancellationToken>,
-    found_sender: mpsc::Sender<Found>,
+    connections: Connections,
+    topics: Topics,
     listener: Listener,
     network: watch::Receiver<Network>,
     /// Peers that no direct way led to.
@@ -136,27 +105,6 @@ struct Driver {
     suspended: bool,
     /// Somebody asked to be reachable, whatever the topics.
     listens: bool,
-}
-
-enum Link {
-    Dialling(AbortHandle),
-    Open { control: Control<udx::WriteHalf>, stream: udx::StreamHandle },
-}
-
-/// Why a dial came to nothing.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum DialError {
-    #[error("the firewall refuses the peer")]
-    Refused,
-    #[error(transparent)]
-    Failed(ConnectError),
-}
-
-struct TopicEntry {
-    sessions: HashMap<u64, JoinOptions>,
-    limit: Option<usize>,
-    commands: mpsc::UnboundedSender<TopicCommand>,
-    done: CancellationToken,
 }
 
 impl Driver {
@@ -174,9 +122,7 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Destroy(done)) => {
                         self.destroy().await;
-                        // Nobody waits any more if the receiver is gone.
-                        let _ = done.send(());
-                        return;
+                        return answer(done, ());
                     }
                     Some(command) => {
                         // Who was found before the caller heard of the lookup's end counts for the caller.
@@ -189,12 +135,10 @@ impl Driver {
                 },
                 Some(peer) = found.recv() => self.found(peer),
                 Some(connection) = incoming.recv() => self.arrive(connection),
-                Some(result) = self.dials.join_next() => self.dial_ended(result),
-                Some(result) = self.endings.join_next() => {
-                    if let Ok(id) = result {
-                        self.ended(id);
-                    }
-                }
+                event = self.connections.next() => match event {
+                    ConnectionEvent::Dialled(id, result) => self.dialled(id, result),
+                    ConnectionEvent::Ended(id) => self.ended(id),
+                },
                 () = sleep_until_some(deadline) => self.state.wake(now()),
                 Ok(()) = network.changed() => {
                     let now_changes = network.borrow_and_update().changes;
@@ -210,195 +154,98 @@ impl Driver {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Update { topic, session, options } => {
-                let entry = self.topic(topic);
-                entry.sessions.insert(session, options);
-                entry.limit = options.limit;
-                entry.refresh();
+                self.state.add_topic(topic);
+                self.topics.update(topic, session, options, self.suspended);
             }
             Command::EndSession { topic, session, done } => {
-                if let Some(entry) = self.topics.get_mut(&topic) {
-                    entry.sessions.remove(&session);
-                    if entry.sessions.is_empty() {
-                        return self.leave(topic, Some(done));
-                    }
-                    entry.refresh();
-                }
-                // Nobody waits any more if the receiver is gone.
-                let _ = done.send(());
-            }
-            Command::Leave { topic, done } => self.leave(topic, Some(done)),
-            Command::Refresh { topic } => {
-                if let Some(entry) = self.topics.get(&topic) {
-                    entry.refresh();
+                if self.topics.end_session(&topic, session) {
+                    self.leave(topic, done);
+                } else {
+                    answer(done, ());
                 }
             }
-            Command::LookUp { topic } => {
-                if let Some(entry) = self.topics.get(&topic) {
-                    entry.send(TopicCommand::LookUp);
-                }
-            }
-            Command::Flushed { topic, done } => {
-                if let Some(entry) = self.topics.get(&topic) {
-                    entry.send(TopicCommand::Flushed(done));
-                }
-            }
+            Command::Leave { topic, done } => self.leave(topic, done),
+            Command::Refresh { topic } => self.topics.refresh(&topic),
+            Command::LookUp { topic } => self.topics.send(&topic, TopicCommand::LookUp),
+            Command::Flushed { topic, done } => self.topics.send(&topic, TopicCommand::Flushed(done)),
             Command::FoundPeers { topic, done } => {
-                if self.topics.contains_key(&topic) {
-                    // Nobody waits any more if the receiver is gone.
-                    let _ = done.send(self.state.found_for(&topic));
+                if self.topics.contains(&topic) {
+                    answer(done, self.state.found_for(&topic));
                 }
             }
-            Command::Hold => self.state.hold(),
-            Command::Release => self.state.release(now()),
-            Command::FlushTopics(reply) => {
-                let flushing = self.topics.values().map(TopicEntry::flushed).collect();
-                // Nobody waits any more if the receiver is gone.
-                let _ = reply.send(flushing);
-            }
+            Command::FlushTopics(done) => answer(done, self.topics.flushed()),
             Command::Flush(done) => {
                 let id = FlushId(self.next_flush);
                 self.next_flush += 1;
                 self.flushes.insert(id, done);
                 self.state.flush(id);
             }
+            Command::Hold => self.state.hold(),
+            Command::Release => self.state.release(now()),
             Command::JoinPeer(key) => self.state.join_peer(now(), key),
             Command::LeavePeer(key) => self.state.leave_peer(&key),
             Command::Listen(done) => {
                 self.listens = true;
                 let listener = self.listener.clone();
-                tokio::spawn(async move {
-                    let result = listener.listen().await.map(drop);
-                    // Nobody waits any more if the receiver is gone.
-                    let _ = done.send(result);
-                });
+                tokio::spawn(async move { answer(done, listener.listen().await.map(drop)) });
             }
             Command::Suspend(done) => {
                 self.suspend().await;
-                let _ = done.send(());
+                answer(done, ());
             }
             Command::Resume(done) => {
                 self.resume().await;
-                let _ = done.send(());
+                answer(done, ());
             }
             // Taken by `run`.
             Command::Destroy(_) => {}
         }
     }
 
-    /// The entry of a topic, whose task is started if it is new.
-    fn topic(&mut self, topic: Topic) -> &mut TopicEntry {
-        self.leaving.retain(|_, left| !left.is_cancelled());
-        self.state.add_topic(topic);
-        self.topics.entry(topic).or_insert_with(|| {
-            let done = CancellationToken::new();
-            let context = topic::Context {
-                topic,
-                dht: self.config.dht.clone(),
-                keys: self.config.key_pair.clone(),
-                found: self.found_sender.clone(),
-                listener: self.listener.clone(),
-                after: self.leaving.get(&topic).cloned(),
-                suspended: self.suspended,
-            };
-            let commands = topic::spawn(context, done.clone());
-            TopicEntry { sessions: HashMap::new(), limit: None, commands, done }
-        })
+    fn leave(&mut self, topic: Topic, done: oneshot::Sender<()>) {
+        self.state.remove_topic(&topic);
+        self.topics.leave(topic, Some(done));
     }
 
-    fn leave(&mut self, topic: Topic, done: Option<oneshot::Sender<()>>) {
-        let left = match self.topics.remove(&topic) {
-            Some(entry) => {
-                self.state.remove_topic(&topic);
-                entry.send(TopicCommand::Destroy);
-                self.leaving.insert(topic, entry.done.clone());
-                Some(entry.done)
-            }
-            None => self.leaving.get(&topic).cloned(),
-        };
-        if let Some(done) = done {
-            tokio::spawn(async move {
-                if let Some(left) = left {
-                    left.cancelled().await;
-                }
-                // Nobody waits any more if the receiver is gone.
-                let _ = done.send(());
-            });
+    fn found(&mut self, Found { topic, peer }: Found) {
+        if self.topics.contains(&topic) {
+            self.state.found(now(), peer.public_key, peer.relay_addresses, topic);
         }
     }
 
     /// A peer has connected to our server.
     fn arrive(&mut self, connection: Connection) {
-        let links = &self.links;
-        let id = self.state.incoming(connection.remote_public_key(), |id| match links.get(&id) {
-            Some(Link::Open { control, .. }) => {
-                let traffic = control.traffic();
-                traffic.sent > 0 && traffic.received > 0
-            }
-            _ => false,
-        });
-        self.keep(id, connection);
+        let connections = &self.connections;
+        let id = self.state.incoming(connection.remote_public_key(), |older| connections.is_used(older));
+        self.connections.keep(id, connection);
     }
 
-    fn found(&mut self, Found { topic, peer }: Found) {
-        if self.topics.contains_key(&topic) {
-            self.state.found(now(), peer.public_key, peer.relay_addresses, topic);
-        }
-    }
-
-    fn dial_ended(&mut self, result: Result<(LinkId, Result<Connection, DialError>), JoinError>) {
-        match result {
-            Ok((id, result)) => self.dialled(id, result),
-            // One that was given up, which the state knows, or one whose firewall panicked.
-            Err(error) => {
-                let is_it = |link: &Link| matches!(link, Link::Dialling(dial) if dial.id() == error.id());
-                let id = self.links.iter().find_map(|(id, link)| is_it(link).then_some(*id));
-                if let Some(id) = id {
-                    self.dialled(id, Err(DialError::Refused));
-                }
-            }
-        }
-    }
-
-    fn dialled(&mut self, id: LinkId, result: Result<Connection, DialError>) {
+    fn dialled(&mut self, id: LinkId, result: Result<Box<Connection>, DialError>) {
         match result {
             Ok(connection) => {
                 if self.state.opened(now(), id) {
-                    self.keep(id, connection);
+                    self.connections.keep(id, *connection);
                 }
             }
             Err(error) => {
                 debug!(%error, "a dial failed");
-                let needs_relay = matches!(error, DialError::Failed(error) if may_need_relay(error));
-                if self.config.relay_through.is_some() && needs_relay {
+                if self.config.relay_through.is_some() && error.may_need_relay() {
                     // The next attempt comes soon, and names the relay.
                     if let Some(key) = self.state.begin_anew(id) {
                         self.unreachable.insert(key);
                     }
                 }
-                self.links.remove(&id);
+                self.connections.forget(id);
                 self.state.closed(now(), id);
             }
         }
     }
 
-    /// Watches over a connection that the state has named.
-    fn keep(&mut self, id: LinkId, connection: Connection) {
-        let stream = connection.stream.transport().clone();
-        let control = connection.stream.control();
-        self.links.insert(id, Link::Open { control, stream: stream.clone() });
-        self.arrived.insert(id, connection);
-        self.endings.spawn(async move {
-            // How it ended is its owner's concern.
-            let _ = stream.closed().await;
-            id
-        });
-    }
-
     fn ended(&mut self, id: LinkId) {
-        if self.links.remove(&id).is_none() {
+        if !self.connections.forget(id) {
             return;
         }
-        if self.arrived.remove(&id).is_some() {
+        if self.connections.take(id).is_some() {
             self.state.replacement_closed(id);
         } else {
             self.state.closed(now(), id);
@@ -410,71 +257,55 @@ impl Driver {
         while let Some(action) = self.state.next_action() {
             match action {
                 Action::Dial { id, key, relay_addresses } => {
-                    let relay = self.config.relay_through.as_ref();
-                    let is_forced = self.unreachable.contains(&key);
-                    let options = ConnectOptions {
-                        key_pair: Some(self.config.key_pair.clone()),
-                        relay_addresses,
-                        relay_through: relay
-                            .and_then(|relay| relay.choose(is_forced, &self.network.borrow())),
-                        relay_keys: relay.and_then(|relay| relay.keys.clone()),
-                        ..ConnectOptions::default()
-                    };
+                    let options = ConnectOptions { relay_addresses, ..self.connect_options(key) };
                     let (dht, filter) = (self.config.dht.clone(), self.filter.clone());
-                    let dial = async move {
+                    self.connections.dial(id, async move {
                         if filter.refuses(key, None).await {
-                            return (id, Err(DialError::Refused));
+                            return Err(DialError::Refused);
                         }
-                        (id, dht.connect(key, options).await.map_err(DialError::Failed))
-                    };
-                    let dial = self.dials.spawn(dial);
-                    self.links.insert(id, Link::Dialling(dial));
+                        dht.connect(key, options).await.map_err(DialError::Failed)
+                    });
                 }
                 Action::Deliver { id, key, topics } => {
-                    if let Some(connection) = self.arrived.remove(&id) {
+                    if let Some(connection) = self.connections.take(id) {
                         let info = PeerInfo { public_key: key, topics };
                         // Where nobody accepts, it is dropped here, and so ended.
                         let _ = self.accepted.try_send((connection, info));
                     }
                 }
-                Action::KeepAlive(id) => {
-                    if let Some(Link::Open { control, .. }) = self.links.get(&id) {
-                        control.send_keep_alive();
-                    }
-                }
-                Action::Destroy(id) => match self.links.get(&id) {
-                    Some(Link::Open { stream, .. }) => stream.destroy(),
-                    Some(Link::Dialling(dial)) => {
-                        dial.abort();
-                        self.links.remove(&id);
+                Action::KeepAlive(id) => self.connections.keep_alive(id),
+                Action::Destroy(id) => {
+                    if self.connections.destroy(id) {
                         self.state.closed(now(), id);
                     }
-                    None => self.state.closed(now(), id),
-                },
-                Action::Refuse(id) => {
-                    self.links.remove(&id);
-                    self.arrived.remove(&id);
                 }
+                Action::Refuse(id) => self.connections.refuse(id),
                 Action::Flushed(id, flushed) => {
                     if let Some(done) = self.flushes.remove(&id) {
-                        // Nobody waits any more if the receiver is gone.
-                        let _ = done.send(flushed);
+                        answer(done, flushed);
                     }
                 }
             }
         }
     }
 
+    fn connect_options(&self, key: PublicKey) -> ConnectOptions {
+        let relay = self.config.relay_through.as_ref();
+        let is_forced = self.unreachable.contains(&key);
+        ConnectOptions {
+            key_pair: Some(self.config.key_pair.clone()),
+            relay_through: relay.and_then(|relay| relay.choose(is_forced, &self.network.borrow())),
+            relay_keys: relay.and_then(|relay| relay.keys.clone()),
+            ..ConnectOptions::default()
+        }
+    }
+
     /// The network has changed: connections may be dead, and nodes may not know us any more.
     fn look_around(&mut self) {
         for id in self.state.open_links() {
-            if let Some(Link::Open { control, .. }) = self.links.get(&id) {
-                control.send_keep_alive();
-            }
+            self.connections.keep_alive(id);
         }
-        for entry in self.topics.values() {
-            entry.refresh();
-        }
+        self.topics.refresh_all();
     }
 
     async fn suspend(&mut self) {
@@ -483,15 +314,9 @@ impl Driver {
         }
         self.state.suspend();
         self.act();
-        let mut withdrawals = JoinSet::new();
-        for entry in self.topics.values() {
-            let (done, withdrawn) = oneshot::channel();
-            entry.send(TopicCommand::Suspend(done));
-            // An error means that the topic was left.
-            withdrawals.spawn(async move { drop(withdrawn.await) });
-        }
+        let withdrawn = self.topics.suspend();
         self.listener.close().await;
-        withdrawals.join_all().await;
+        withdrawn.await;
         if self.config.owns_dht {
             self.config.dht.suspend().await;
         }
@@ -510,48 +335,20 @@ impl Driver {
             let listener = self.listener.clone();
             tokio::spawn(async move { drop(listener.listen().await) });
         }
-        for entry in self.topics.values() {
-            entry.send(TopicCommand::Resume);
-        }
+        self.topics.resume();
         self.state.resume(now());
     }
 
     async fn destroy(&mut self) {
         self.state.destroy();
         self.act();
-        let topics: Vec<Topic> = self.topics.keys().copied().collect();
-        for topic in topics {
-            self.leave(topic, None);
-        }
+        self.topics.leave_all();
         self.listener.close().await;
-        for left in self.leaving.values() {
-            left.cancelled().await;
-        }
+        self.topics.left().await;
         if self.config.owns_dht {
             self.config.dht.destroy().await;
         }
         // Whatever is not delivered ends here, and `accept` with it.
-    }
-}
-
-impl TopicEntry {
-    fn refresh(&self) {
-        self.send(TopicCommand::Refresh(Roles {
-            server: self.sessions.values().any(|session| session.server),
-            client: self.sessions.values().any(|session| session.client),
-            limit: self.limit,
-        }));
-    }
-
-    fn flushed(&self) -> oneshot::Receiver<bool> {
-        let (done, flushed) = oneshot::channel();
-        self.send(TopicCommand::Flushed(done));
-        flushed
-    }
-
-    fn send(&self, command: TopicCommand) {
-        // The task ends only when told to, or with the swarm.
-        let _ = self.commands.send(command);
     }
 }
 
@@ -564,15 +361,4 @@ async fn sleep_until_some(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether a dial failed for want of a direct way (hyperswarm/index.js shouldForceRelaying).
-fn may_need_relay(error: ConnectError) -> bool {
-    matches!(
-        error,
-        ConnectError::HolepunchAborted
-            | ConnectError::TryLater
-            | ConnectError::DoubleRandomizedNats
-            | ConnectError::CannotHolepunch
-    )
 }

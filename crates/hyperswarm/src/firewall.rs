@@ -7,11 +7,11 @@ use secret_stream::PublicKey;
 
 use crate::bans::Bans;
 
-/// Decides on a peer: before we dial it, where there is no payload yet, and when it dials us, with what it says of
-/// itself; its key is not proven then.
+/// Decides on a peer: before we dial it, where there is no payload yet, and when it dials us, with what it
+/// says of itself; its key is not proven then.
 ///
-/// It may take a while. A peer that dials us is held meanwhile and hears nothing; after 20 s it is refused. A peer
-/// of npm hyperdht waits 4 s for each node it asks, so an answer within 3 s costs it no attempt.
+/// It may take a while. A peer that dials us is held meanwhile and hears nothing; after 20 s it is refused.
+/// A peer of npm hyperdht waits 4 s for each node it asks, so an answer within 3 s costs it no attempt.
 pub type Firewall = Arc<
     dyn Fn(PublicKey, Option<NoisePayload>) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync,
 >;
@@ -30,14 +30,14 @@ pub enum Verdict {
 /// Refuses ourselves, those who are banned, and those whom the firewall refuses.
 #[derive(Clone)]
 pub(crate) struct PeerFilter {
-    pub own_key: PublicKey,
-    pub firewall: Option<Firewall>,
-    pub bans: Bans,
+    pub(crate) own_key: PublicKey,
+    pub(crate) firewall: Option<Firewall>,
+    pub(crate) bans: Bans,
 }
 
 impl PeerFilter {
     /// Whether the peer may not connect now. `payload`: what it says of itself, if it dials us.
-    pub async fn refuses(&self, key: PublicKey, payload: Option<NoisePayload>) -> bool {
+    pub(crate) async fn refuses(&self, key: PublicKey, payload: Option<NoisePayload>) -> bool {
         if key == self.own_key || self.bans.contains(&key) {
             return true;
         }

@@ -1,30 +1,42 @@
 //! Topics, discovery, retries and connections over the DHT.
 //!
 //! # Layout
-//! - [`Swarm`], [`Discovery`]: what users hold
-//! - `driver`, `topic`, `listener`: the tasks behind them
+//! - [`Swarm`], [`Discovery`]: what users hold; `config`: how both behave
+//! - `driver`: the task that owns a swarm; `command`: what it is asked for
+//! - `topics`, `topic`, `listener`, `connections`: what that task holds, some with tasks of their own
 //! - `state`: the swarm as a state machine without I/O: whom to dial, keep and refuse
-//! - `relay`: when connections may go through a third peer
+//! - `links`, `peers`, `peer`, `queue`, `retry`, `bans`, `flushes`: what that machine is made of
 //! - `firewall`: who may connect
-//! - `peer`, `queue`, `retry`, `bans`: what is known of peers, and when each is dialled
+//! - `relay`: when connections may go through a third peer
+
+#![deny(missing_docs, unreachable_pub, clippy::use_self)]
 
 mod bans;
+mod command;
+mod config;
+mod connections;
 mod discovery;
 mod driver;
 mod firewall;
+mod flushes;
+mod links;
 mod listener;
 mod peer;
+mod peers;
 mod queue;
 mod relay;
 mod retry;
 mod state;
 mod swarm;
 mod topic;
+mod topics;
 
-pub use discovery::{Discovery, JoinOptions};
+pub use config::{JoinOptions, SwarmConfig};
+pub use discovery::Discovery;
 pub use firewall::{Firewall, Verdict};
+pub use peer::PeerInfo;
 pub use relay::RelayThrough;
-pub use swarm::{PeerInfo, Swarm, SwarmConfig};
+pub use swarm::Swarm;
 
 /// What peers meet for: 32 bytes, usually a hash.
 pub type Topic = [u8; 32];

@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// Handle of the task that owns the server. Clones are the same one; the server ends with the last.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::UnboundedSender<ListenerCall>,
     /// How many want the server closed, so that starting it is given up.
     closings: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Debug)]
-enum Call {
+enum ListenerCall {
     /// The server is to be there: the nodes that relay to it.
     Listen(oneshot::Sender<Result<Vec<SocketAddrV4>, ListenError>>),
     Close(oneshot::Sender<()>),
@@ -34,7 +34,7 @@ impl Listener {
     ) -> Self {
         let (calls, receiver) = mpsc::unbounded_channel();
         let (closings, wanted) = watch::channel(0);
-        let task = Task { dht, keys, options, connections, closings: wanted, server: None };
+        let task = ListenerTask { dht, keys, options, connections, closings: wanted, server: None };
         tokio::spawn(task.run(receiver));
         Self { calls, closings: Arc::new(closings) }
     }
@@ -43,7 +43,7 @@ impl Listener {
     pub(crate) async fn listen(&self) -> Result<Vec<SocketAddrV4>, ListenError> {
         let (done, listening) = oneshot::channel();
         // The task outlives this handle.
-        let _ = self.calls.send(Call::Listen(done));
+        let _ = self.calls.send(ListenerCall::Listen(done));
         listening.await.map_err(|_| ListenError::Destroyed)?
     }
 
@@ -52,13 +52,13 @@ impl Listener {
         self.closings.send_modify(|closings| *closings += 1);
         let (done, closed) = oneshot::channel();
         // The task outlives this handle.
-        let _ = self.calls.send(Call::Close(done));
+        let _ = self.calls.send(ListenerCall::Close(done));
         let _ = closed.await;
         self.closings.send_modify(|closings| *closings -= 1);
     }
 }
 
-struct Task {
+struct ListenerTask {
     dht: Dht,
     keys: KeyPair,
     options: ServerOptions,
@@ -67,12 +67,12 @@ struct Task {
     server: Option<Server>,
 }
 
-impl Task {
-    async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Call>) {
+impl ListenerTask {
+    async fn run(mut self, mut calls: mpsc::UnboundedReceiver<ListenerCall>) {
         loop {
             tokio::select! {
                 call = calls.recv() => match call {
-                    Some(Call::Listen(done)) => {
+                    Some(ListenerCall::Listen(done)) => {
                         let mut closings = self.closings.clone();
                         let listening = tokio::select! {
                             biased;
@@ -82,7 +82,7 @@ impl Task {
                         // Nobody waits any more if the receiver is gone.
                         let _ = done.send(listening);
                     }
-                    Some(Call::Close(done)) => {
+                    Some(ListenerCall::Close(done)) => {
                         if let Some(server) = self.server.take() {
                             server.close().await;
                         }

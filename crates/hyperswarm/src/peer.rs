@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use secret_stream::PublicKey;
+
 use crate::Topic;
 
 /// A connection that lasted this long has proven that the peer can be reached: the count of attempts begins
@@ -16,6 +18,15 @@ const MAX_ATTEMPTS: u32 = 3;
 
 /// Topics remembered of one peer. It is the caller who joins topics, so this is never met in earnest.
 const MAX_TOPICS: usize = 64;
+
+/// What is known of a peer when it connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its key, which the connection has proven.
+    pub public_key: PublicKey,
+    /// Topics it was found for. Empty for a stranger who dialled us: it may have come for any.
+    pub topics: Vec<Topic>,
+}
 
 /// How urgent it is to dial a peer; the numbers are npm's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

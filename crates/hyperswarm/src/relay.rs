@@ -1,3 +1,5 @@
+//! The relay of a swarm, and when it is named.
+
 use hyperdht::Network;
 use secret_stream::{KeyPair, PublicKey};
 

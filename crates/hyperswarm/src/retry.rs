@@ -1,5 +1,5 @@
-//! When lost peers are tried again (hyperswarm/lib/{retry,bulk}-timer.js): four tiers, each a clock whose tick
-//! releases those who waited through the whole tick before.
+//! When lost peers are tried again (hyperswarm/lib/{retry,bulk}-timer.js): four tiers, each a clock whose
+//! tick releases those who waited through the whole tick before.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
 //! Whom to dial and when, which connections to keep, and who is refused: the swarm without I/O
 //! (hyperswarm/index.js). Time comes in from outside; what is to be done comes out of
-//! [`State::next_action`].
+//! [`SwarmState::next_action`].
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     net::SocketAddrV4,
     time::{Duration, Instant},
 };
@@ -11,11 +11,14 @@ use std::{
 use rand::rngs::StdRng;
 use secret_stream::PublicKey;
 
-use crate::{Topic, bans::Bans, peer::Peer, queue::Queue, retry::RetryTimers};
-
-/// Peers remembered at once from lookups. Keys cost nothing, so whoever answers could fill the memory and the
-/// queue; beyond this, a newcomer takes the place of one of the least urgent, whoever that is.
-const MAX_KNOWN_PEERS: usize = 1024;
+use crate::{
+    Topic,
+    bans::Bans,
+    flushes::{FlushId, Flushes},
+    links::{LinkId, Links},
+    peers::Peers,
+    retry::RetryTimers,
+};
 
 /// Connections at once, whoever opened them. Npm has no limit for those that come in.
 const MAX_LINKS: usize = 1024;
@@ -26,24 +29,16 @@ const EXPLICIT_ATTEMPTS: u32 = 5;
 /// …and this long has passed since, for each time.
 const EXPLICIT_WAIT: Duration = Duration::from_secs(1);
 
-/// Names one dial or connection. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LinkId(pub u64);
-
-/// Names one call of [`State::flush`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct FlushId(pub u64);
-
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Dial, and report [`State::opened`] or [`State::closed`].
+    /// Dial, and report [`SwarmState::opened`] or [`SwarmState::closed`].
     Dial { id: LinkId, key: PublicKey, relay_addresses: Vec<SocketAddrV4> },
     /// Hand the connection to the application.
     Deliver { id: LinkId, key: PublicKey, topics: Vec<Topic> },
     /// See whether the other end is still there.
     KeepAlive(LinkId),
-    /// Give up a dial or end a connection, and report [`State::closed`] once it is gone.
+    /// Give up a dial or end a connection, and report [`SwarmState::closed`] once it is gone.
     Destroy(LinkId),
     /// End a connection that came in and was not taken. Nothing is to be reported.
     Refuse(LinkId),
@@ -63,22 +58,15 @@ pub(crate) struct Settings {
 
 /// The state of a swarm.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct SwarmState {
     settings: Settings,
     random: StdRng,
-    peers: HashMap<PublicKey, Peer>,
+    peers: Peers,
     bans: Bans,
-    /// Peers asked for by key, in the order of asking.
-    explicit: Vec<PublicKey>,
-    /// At most one for a peer: a dial, or an open connection.
-    links: HashMap<PublicKey, Link>,
-    link_keys: HashMap<LinkId, PublicKey>,
-    next_link: u64,
-    dialling: usize,
-    queue: Queue,
+    links: Links,
     timers: RetryTimers,
     topics: HashSet<Topic>,
-    flushes: Vec<Flush>,
+    flushes: Flushes,
     /// Nobody is to be dialled for now.
     held: bool,
     suspended: bool,
@@ -86,40 +74,18 @@ pub(crate) struct State {
     actions: VecDeque<Action>,
 }
 
-#[derive(Debug)]
-struct Link {
-    id: LinkId,
-    /// By us.
-    dialled: bool,
-    open: bool,
-    /// Takes its place once it is gone.
-    replacement: Option<LinkId>,
-}
-
-#[derive(Debug)]
-struct Flush {
-    id: FlushId,
-    /// Peers not tried yet.
-    waiting: HashSet<PublicKey>,
-}
-
-impl State {
+impl SwarmState {
     pub(crate) fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
         let timers = RetryTimers::new(&mut random);
         Self {
             settings,
             random,
-            peers: HashMap::new(),
+            peers: Peers::default(),
             bans,
-            explicit: Vec::new(),
-            links: HashMap::new(),
-            link_keys: HashMap::new(),
-            next_link: 0,
-            dialling: 0,
-            queue: Queue::default(),
+            links: Links::default(),
             timers,
             topics: HashSet::new(),
-            flushes: Vec::new(),
+            flushes: Flushes::default(),
             held: false,
             suspended: false,
             destroyed: false,
@@ -168,10 +134,10 @@ impl State {
         if self.suspended || self.destroyed || self.is_refused(&key) || !self.make_room(&key) {
             return;
         }
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.know(key);
         peer.relay_addresses = relay_addresses;
         peer.found(topic);
-        if !self.links.contains_key(&key) {
+        if !self.links.contains(&key) {
             peer.reset_if_stale();
             self.enqueue(key);
             self.dial_some(now);
@@ -179,17 +145,16 @@ impl State {
     }
 
     /// The peers that were found for a topic and are not forgotten.
-    pub fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
-        let found = self.peers.iter().filter(|(_, peer)| peer.topics.contains(topic));
-        found.map(|(key, _)| *key).collect()
+    pub(crate) fn found_for(&self, topic: &Topic) -> Vec<PublicKey> {
+        self.peers.found_for(topic)
     }
 
     /// Starts no dials until [`Self::release`].
-    pub fn hold(&mut self) {
+    pub(crate) fn hold(&mut self) {
         self.held = true;
     }
 
-    pub fn release(&mut self, now: Instant) {
+    pub(crate) fn release(&mut self, now: Instant) {
         self.held = false;
         self.dial_some(now);
     }
@@ -199,11 +164,8 @@ impl State {
         if key == self.settings.public_key {
             return;
         }
-        let peer = self.peers.entry(key).or_default();
-        if !std::mem::replace(&mut peer.explicit, true) {
-            self.explicit.push(key);
-        }
-        if !self.links.contains_key(&key) {
+        self.peers.set_explicit(key);
+        if !self.links.contains(&key) {
             self.enqueue(key);
             self.dial_some(now);
         }
@@ -211,11 +173,8 @@ impl State {
 
     /// The peer is no longer dialled for its own sake. A connection goes on.
     pub(crate) fn leave_peer(&mut self, key: &PublicKey) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.explicit = false;
-            self.explicit.retain(|explicit| explicit != key);
-            self.forget_maybe(key);
-        }
+        self.peers.unset_explicit(key);
+        self.forget_maybe(key);
     }
 
     fn is_refused(&self, key: &PublicKey) -> bool {
@@ -224,11 +183,8 @@ impl State {
 
     /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
     pub(crate) fn opened(&mut self, now: Instant, id: LinkId) -> bool {
-        let Some(key) = self.link_keys.get(&id).copied() else { return false };
-        let Some(link) = self.links.get_mut(&key).filter(|link| !link.open) else { return false };
-        link.open = true;
-        self.dialling -= 1;
-        let peer = self.peers.entry(key).or_default();
+        let Some(key) = self.links.opened(id) else { return false };
+        let peer = self.peers.know(key);
         peer.connected(now);
         let topics = peer.topics.clone();
         self.actions.push_back(Action::Deliver { id, key, topics });
@@ -240,7 +196,7 @@ impl State {
     /// A peer has connected to us. `is_used` tells whether messages went both ways on an older connection.
     /// Returns the connection's name; what becomes of it follows as an action.
     pub(crate) fn incoming(&mut self, key: PublicKey, is_used: impl FnOnce(LinkId) -> bool) -> LinkId {
-        let id = self.new_link_id();
+        let id = self.links.new_id();
         if self.destroyed || self.suspended || self.is_refused(&key) {
             self.actions.push_back(Action::Refuse(id));
             return id;
@@ -266,21 +222,17 @@ impl State {
     /// Makes the next attempt come as soon as after a first failure, for a dial that is about to be
     /// [closed](Self::closed). The peer's key.
     pub(crate) fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
-        let key = *self.link_keys.get(&id)?;
+        let key = self.links.key(id)?;
         self.peers.get_mut(&key)?.attempts = 0;
         Some(key)
     }
 
     /// A dial has failed, or a connection has ended.
     pub(crate) fn closed(&mut self, now: Instant, id: LinkId) {
-        let Some(key) = self.link_keys.remove(&id) else { return };
-        let Some(link) = self.links.remove(&key) else { return };
-        if !link.open {
-            self.dialling -= 1;
-        }
+        let Some((key, link)) = self.links.remove(id) else { return };
         if link.dialled {
             let retry = self.wants_retry(&key);
-            let peer = self.peers.entry(key).or_default();
+            let peer = self.peers.know(key);
             peer.disconnected(now);
             if let Some(tier) = peer.retry_tier().filter(|_| retry) {
                 peer.waiting = true;
@@ -299,7 +251,7 @@ impl State {
 
     /// A connection that waits for another to end has itself ended, or was given up.
     pub(crate) fn replacement_closed(&mut self, id: LinkId) {
-        for link in self.links.values_mut() {
+        for link in self.links.iter_mut() {
             link.replacement.take_if(|replacement| *replacement == id);
         }
     }
@@ -308,8 +260,8 @@ impl State {
     /// nothing is being dialled and there is room for nobody.
     pub(crate) fn flush(&mut self, id: FlushId) {
         let dialling = self.links.iter().filter(|(_, link)| !link.open).map(|(key, _)| key);
-        let waiting = self.queue.iter().chain(dialling).copied().collect();
-        self.flushes.push(Flush { id, waiting });
+        let untried = self.peers.queued().chain(dialling).copied().collect();
+        self.flushes.add(id, untried);
         self.answer_flushes();
     }
 
@@ -329,18 +281,17 @@ impl State {
     pub(crate) fn destroy(&mut self) {
         self.destroyed = true;
         self.stop(false);
-        for flush in self.flushes.drain(..) {
-            self.actions.push_back(Action::Flushed(flush.id, false));
-        }
+        let flushed = self.flushes.take_all().map(|id| Action::Flushed(id, false));
+        self.actions.extend(flushed);
     }
 
     /// Whom an open connection goes to.
     pub(crate) fn open_links(&self) -> impl Iterator<Item = LinkId> {
-        self.links.values().filter(|link| link.open).map(|link| link.id)
+        self.links.iter().filter(|(_, link)| link.open).map(|(_, link)| link.id)
     }
 
     fn stop(&mut self, ends_open: bool) {
-        for link in self.links.values_mut() {
+        for link in self.links.iter_mut() {
             if ends_open || !link.open {
                 self.actions.push_back(Action::Destroy(link.id));
             }
@@ -349,41 +300,25 @@ impl State {
             }
         }
         self.timers.clear();
-        self.queue = Queue::default();
-        for peer in self.peers.values_mut() {
-            peer.queued = false;
-            peer.waiting = false;
-        }
-        for flush in &mut self.flushes {
-            flush.waiting.clear();
-        }
+        self.flushes.give_up();
         let links = &self.links;
-        self.peers.retain(|key, peer| links.contains_key(key) || !peer.is_forgettable());
+        self.peers.stop(|key| links.contains(key));
     }
 
     /// Makes room for a peer that was found, if it is new. False if there is none.
     fn make_room(&mut self, key: &PublicKey) -> bool {
-        if self.peers.contains_key(key) || self.peers.len() < MAX_KNOWN_PEERS {
+        if self.peers.contains(key) || !self.peers.is_full() {
             return true;
         }
-        let Some(displaced) = self.queue.pop_last(&mut self.random) else { return false };
-        if let Some(peer) = self.peers.get_mut(&displaced) {
-            peer.queued = false;
-        }
+        let Some(displaced) = self.peers.pop_last(&mut self.random) else { return false };
         self.tried(&displaced);
         self.forget_maybe(&displaced);
         true
     }
 
     fn enqueue(&mut self, key: PublicKey) {
-        if self.suspended || self.destroyed || self.links.contains_key(&key) {
-            return;
-        }
-        if let Some(peer) = self.peers.get_mut(&key)
-            && let Some(priority) = peer.update_priority()
-        {
-            peer.queued = true;
-            self.queue.push(key, priority);
+        if !(self.suspended || self.destroyed || self.links.contains(&key)) {
+            self.peers.enqueue(key);
         }
     }
 
@@ -391,8 +326,8 @@ impl State {
         if self.held || self.suspended || self.destroyed {
             return;
         }
-        for key in self.explicit.clone() {
-            if self.dialling >= self.settings.max_parallel {
+        for key in self.peers.explicit().to_vec() {
+            if self.links.dialling() >= self.settings.max_parallel {
                 break;
             }
             let Some(peer) = self.peers.get(&key) else { continue };
@@ -403,11 +338,8 @@ impl State {
                 self.dial(key);
             }
         }
-        while self.dialling < self.settings.max_parallel && self.has_room() {
-            let Some(key) = self.queue.pop(&mut self.random) else { break };
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.queued = false;
-            }
+        while self.links.dialling() < self.settings.max_parallel && self.has_room() {
+            let Some(key) = self.peers.pop(&mut self.random) else { break };
             self.dial(key);
         }
         self.answer_flushes();
@@ -426,10 +358,7 @@ impl State {
             return;
         };
         let relay_addresses = peer.relay_addresses.clone();
-        let id = self.new_link_id();
-        self.dialling += 1;
-        self.link_keys.insert(id, key);
-        self.links.insert(key, Link { id, dialled: true, open: false, replacement: None });
+        let id = self.links.add_dial(key);
         self.actions.push_back(Action::Dial { id, key, relay_addresses });
     }
 
@@ -439,18 +368,17 @@ impl State {
             self.actions.push_back(Action::Refuse(id));
             return;
         }
-        let peer = self.peers.entry(key).or_default();
+        let peer = self.peers.know(key);
         peer.dialled = false;
         let topics = peer.topics.clone();
-        self.link_keys.insert(id, key);
-        self.links.insert(key, Link { id, dialled: false, open: true, replacement: None });
+        self.links.add_open(id, key);
         self.actions.push_back(Action::Deliver { id, key, topics });
         self.tried(&key);
     }
 
     /// Whether there is room to dial for topics. Peers asked for by key make it scarcer.
     fn has_room(&self) -> bool {
-        let factor = match self.explicit.len() {
+        let factor = match self.peers.explicit().len() {
             0 => 1,
             1 => 2,
             2 | 3 => 3,
@@ -466,33 +394,22 @@ impl State {
     }
 
     fn tried(&mut self, key: &PublicKey) {
-        for flush in &mut self.flushes {
-            flush.waiting.remove(key);
-        }
+        self.flushes.tried(key);
         self.answer_flushes();
     }
 
     fn answer_flushes(&mut self) {
-        let full = self.dialling == 0 && !self.has_room();
-        let actions = &mut self.actions;
-        self.flushes.retain(|flush| {
-            let done = full || flush.waiting.is_empty();
-            if done {
-                actions.push_back(Action::Flushed(flush.id, true));
-            }
-            !done
-        });
+        if self.links.dialling() == 0 && !self.has_room() {
+            self.flushes.give_up();
+        }
+        let flushed = self.flushes.take_done().map(|id| Action::Flushed(id, true));
+        self.actions.extend(flushed);
     }
 
     fn forget_maybe(&mut self, key: &PublicKey) {
-        if !self.links.contains_key(key) && self.peers.get(key).is_some_and(Peer::is_forgettable) {
-            self.peers.remove(key);
+        if !self.links.contains(key) {
+            self.peers.forget_maybe(key);
         }
-    }
-
-    fn new_link_id(&mut self) -> LinkId {
-        self.next_link += 1;
-        LinkId(self.next_link)
     }
 }
 

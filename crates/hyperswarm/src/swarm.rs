@@ -1,3 +1,5 @@
+//! A swarm, as its user holds it.
+
 use std::{
     fmt,
     sync::{
@@ -6,76 +8,21 @@ use std::{
     },
 };
 
-use hyperdht::{
-    Dht,
-    connect::{Connection, ListenError},
-};
-use secret_stream::{KeyPair, PublicKey};
+use hyperdht::connect::{Connection, ListenError};
+use secret_stream::PublicKey;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::{
-    Discovery, Firewall, JoinOptions, RelayThrough, Topic,
-    driver::{self, Command},
+    Topic,
+    command::Command,
+    config::{JoinOptions, SwarmConfig},
+    discovery::Discovery,
+    driver,
+    peer::PeerInfo,
 };
 
 /// Connections that wait to be accepted; beyond, new ones are ended at once.
 const MAX_QUEUED_CONNECTIONS: usize = 64;
-
-/// How a swarm behaves.
-#[derive(Clone)]
-pub struct SwarmConfig {
-    /// The node to find and be found through. Several swarms may share one.
-    pub dht: Dht,
-    /// Who the swarm is. Swarms on one node need key pairs of their own.
-    pub key_pair: KeyPair,
-    /// No further peers of topics are dialled while so many are connected. Default: 64.
-    pub max_peers: usize,
-    /// Peers dialled at once. Default: 3.
-    pub max_parallel: usize,
-    /// Default: everybody is welcome.
-    pub firewall: Option<Firewall>,
-    /// Where connections may go if no direct way opens. Default: nowhere.
-    pub relay_through: Option<RelayThrough>,
-    /// Suspend, resume and destroy the node with the swarm. Default: false.
-    pub owns_dht: bool,
-}
-
-impl SwarmConfig {
-    /// The defaults.
-    pub fn new(dht: Dht, key_pair: KeyPair) -> Self {
-        Self {
-            dht,
-            key_pair,
-            max_peers: 64,
-            max_parallel: 3,
-            firewall: None,
-            relay_through: None,
-            owns_dht: false,
-        }
-    }
-}
-
-impl fmt::Debug for SwarmConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SwarmConfig")
-            .field("key_pair", &self.key_pair)
-            .field("max_peers", &self.max_peers)
-            .field("max_parallel", &self.max_parallel)
-            .field("firewall", &self.firewall.is_some())
-            .field("relay_through", &self.relay_through)
-            .field("owns_dht", &self.owns_dht)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is known of a peer when it connects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerInfo {
-    /// Its key, which the connection has proven.
-    pub public_key: PublicKey,
-    /// Topics it was found for. Empty for a stranger who dialled us: it may have come for any.
-    pub topics: Vec<Topic>,
-}
 
 /// Peers that meet on topics, one connection each. Clones are the same swarm; with the last one it ends as by
 /// [`Self::destroy`].

@@ -70,7 +70,7 @@ pub(crate) enum TopicCommand {
 }
 
 /// What a topic's task works with.
-pub(crate) struct Context {
+pub(crate) struct TopicContext {
     pub topic: Topic,
     pub dht: Dht,
     pub keys: KeyPair,
@@ -82,9 +82,9 @@ pub(crate) struct Context {
 }
 
 /// Starts the task; `done` is cancelled when it has ended.
-pub(crate) fn spawn(context: Context, done: CancellationToken) -> mpsc::UnboundedSender<TopicCommand> {
+pub(crate) fn spawn(context: TopicContext, done: CancellationToken) -> mpsc::UnboundedSender<TopicCommand> {
     let (commands, receiver) = mpsc::unbounded_channel();
-    let task = Task {
+    let task = TopicTask {
         suspended: context.suspended,
         context: Arc::new(context),
         roles: Roles::default(),
@@ -105,11 +105,11 @@ pub(crate) fn spawn(context: Context, done: CancellationToken) -> mpsc::Unbounde
     commands
 }
 
-struct Task {
-    context: Arc<Context>,
+struct TopicTask {
+    context: Arc<TopicContext>,
     roles: Roles,
     suspended: bool,
-    running: Option<Running>,
+    running: Option<RunningRefresh>,
     /// The roles changed while it was too late to stop a refresh.
     again: bool,
     next: Option<Instant>,
@@ -125,7 +125,7 @@ struct Task {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum RefreshKind {
     Announce,
     /// Look up, and withdraw what is listed of us.
     Withdraw,
@@ -135,57 +135,57 @@ enum Kind {
     Seek,
 }
 
-struct Running {
-    kind: Kind,
+struct RunningRefresh {
+    kind: RefreshKind,
     future: Pin<Box<dyn Future<Output = Option<Vec<SocketAddrV4>>> + Send>>,
     /// It is writing to nodes, and stopping it would leave it unknown to which.
     committing: Arc<AtomicBool>,
 }
 
-enum Event {
+enum TopicEvent {
     Command(Option<TopicCommand>),
     /// The closest nodes, unless it failed.
     Finished(Option<Vec<SocketAddrV4>>),
     Due,
 }
 
-impl Task {
+impl TopicTask {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<TopicCommand>) {
         loop {
             let event = tokio::select! {
                 biased;
-                command = commands.recv() => Event::Command(command),
-                result = finished(&mut self.running) => Event::Finished(result),
-                () = due(self.next), if self.running.is_none() => Event::Due,
+                command = commands.recv() => TopicEvent::Command(command),
+                result = finished(&mut self.running) => TopicEvent::Finished(result),
+                () = due(self.next), if self.running.is_none() => TopicEvent::Due,
             };
             match event {
-                Event::Command(Some(TopicCommand::Refresh(roles))) => self.refresh(roles),
-                Event::Command(Some(TopicCommand::LookUp)) => {
+                TopicEvent::Command(Some(TopicCommand::Refresh(roles))) => self.refresh(roles),
+                TopicEvent::Command(Some(TopicCommand::LookUp)) => {
                     if self.running.is_none() && self.roles.client && !self.suspended {
-                        self.start(Kind::LookUp);
+                        self.start(RefreshKind::LookUp);
                     }
                 }
-                Event::Command(Some(TopicCommand::Flushed(done))) => {
+                TopicEvent::Command(Some(TopicCommand::Flushed(done))) => {
                     self.waiting.push(done);
                     self.answer(self.failures == 0);
                 }
-                Event::Command(Some(TopicCommand::Suspend(done))) => {
+                TopicEvent::Command(Some(TopicCommand::Suspend(done))) => {
                     self.suspended = true;
                     self.withdraw().await;
                     // Nobody waits any more if the receiver is gone.
                     let _ = done.send(());
                 }
-                Event::Command(Some(TopicCommand::Resume)) => {
+                TopicEvent::Command(Some(TopicCommand::Resume)) => {
                     if std::mem::replace(&mut self.suspended, false) {
                         self.start_in_turn();
                     }
                 }
-                Event::Command(Some(TopicCommand::Destroy) | None) => {
+                TopicEvent::Command(Some(TopicCommand::Destroy) | None) => {
                     self.withdraw().await;
                     return;
                 }
-                Event::Finished(result) => self.finish(result),
-                Event::Due => self.start_in_turn(),
+                TopicEvent::Finished(result) => self.finish(result),
+                TopicEvent::Due => self.start_in_turn(),
             }
         }
     }
@@ -193,7 +193,7 @@ impl Task {
     fn refresh(&mut self, roles: Roles) {
         let changed = std::mem::replace(&mut self.roles, roles) != roles;
         match &self.running {
-            Some(running) if running.kind != Kind::LookUp && !changed => {}
+            Some(running) if running.kind != RefreshKind::LookUp && !changed => {}
             Some(running) if running.committing.load(Ordering::Relaxed) => self.again = true,
             _ => self.start_in_turn(),
         }
@@ -205,29 +205,29 @@ impl Task {
             return;
         }
         self.start(match (self.roles.server, self.announced) {
-            (true, _) => Kind::Announce,
-            (false, true) => Kind::Withdraw,
-            (false, false) => Kind::Seek,
+            (true, _) => RefreshKind::Announce,
+            (false, true) => RefreshKind::Withdraw,
+            (false, false) => RefreshKind::Seek,
         });
     }
 
     /// Starts a refresh, in place of one that runs.
-    fn start(&mut self, kind: Kind) {
-        self.announced |= kind == Kind::Announce;
+    fn start(&mut self, kind: RefreshKind) {
+        self.announced |= kind == RefreshKind::Announce;
         let committing = Arc::new(AtomicBool::new(false));
         let options = AnnounceOptions { nodes: self.nodes.clone(), clear: !self.cleared, bump: 0 };
         let run = run(self.context.clone(), kind, options, self.roles, committing.clone());
-        self.running = Some(Running { kind, future: Box::pin(run), committing });
+        self.running = Some(RunningRefresh { kind, future: Box::pin(run), committing });
     }
 
     fn finish(&mut self, result: Option<Vec<SocketAddrV4>>) {
-        let Some(Running { kind, .. }) = self.running.take() else { return };
+        let Some(RunningRefresh { kind, .. }) = self.running.take() else { return };
         match (&result, kind) {
-            (Some(_), Kind::Announce) => self.cleared = true,
-            (Some(_), Kind::Withdraw) => self.announced = false,
+            (Some(_), RefreshKind::Announce) => self.cleared = true,
+            (Some(_), RefreshKind::Withdraw) => self.announced = false,
             _ => {}
         }
-        if kind != Kind::LookUp {
+        if kind != RefreshKind::LookUp {
             self.failures = if result.is_some() { 0 } else { self.failures.saturating_add(1) };
             self.next = Some(Instant::now() + wait(self.failures, &mut rand::rng()));
         }
@@ -262,7 +262,7 @@ impl Task {
         self.running = None;
         self.answer(false);
         if std::mem::replace(&mut self.announced, false) && !self.nodes.is_empty() {
-            let Context { topic, dht, keys, .. } = &*self.context;
+            let TopicContext { topic, dht, keys, .. } = &*self.context;
             let goodbye = dht.unannounce_at(*topic, keys, self.nodes.clone());
             let result = timeout(UNANNOUNCE_LIMIT, goodbye.finish()).await;
             debug!(withdrawn = result.is_ok_and(|result| result.is_ok()), "left a topic");
@@ -273,18 +273,18 @@ impl Task {
 
 /// One refresh. The closest nodes, unless it failed.
 async fn run(
-    context: Arc<Context>,
-    kind: Kind,
+    context: Arc<TopicContext>,
+    kind: RefreshKind,
     options: AnnounceOptions,
     roles: Roles,
     committing: Arc<AtomicBool>,
 ) -> Option<Vec<SocketAddrV4>> {
-    let Context { topic, dht, keys, listener, after, .. } = &*context;
+    let TopicContext { topic, dht, keys, listener, after, .. } = &*context;
     if let Some(after) = after {
         after.cancelled().await;
     }
     let lookup = match kind {
-        Kind::Announce => {
+        RefreshKind::Announce => {
             let relay_addresses = listener
                 .listen()
                 .await
@@ -292,8 +292,8 @@ async fn run(
                 .ok()?;
             dht.announce(*topic, keys, &relay_addresses, options)
         }
-        Kind::Withdraw => dht.unannounce(*topic, keys, options.nodes),
-        Kind::LookUp | Kind::Seek => dht.lookup(*topic, options.nodes),
+        RefreshKind::Withdraw => dht.unannounce(*topic, keys, options.nodes),
+        RefreshKind::LookUp | RefreshKind::Seek => dht.lookup(*topic, options.nodes),
     };
     let lookup = seek(&context, lookup, roles).await;
     committing.store(true, Ordering::Relaxed);
@@ -303,7 +303,7 @@ async fn run(
 }
 
 /// Hands up whoever is found.
-async fn seek(context: &Context, mut lookup: Lookup, roles: Roles) -> Lookup {
+async fn seek(context: &TopicContext, mut lookup: Lookup, roles: Roles) -> Lookup {
     let mut handed_up = HashSet::new();
     while let Some(answer) = lookup.next().await {
         for peer in answer.peers.into_iter().filter(|_| roles.client) {
@@ -332,7 +332,7 @@ fn wait(failures: u32, random: &mut impl Rng) -> Duration {
     }
 }
 
-async fn finished(running: &mut Option<Running>) -> Option<Vec<SocketAddrV4>> {
+async fn finished(running: &mut Option<RunningRefresh>) -> Option<Vec<SocketAddrV4>> {
     match running {
         Some(running) => running.future.as_mut().await,
         None => std::future::pending().await,

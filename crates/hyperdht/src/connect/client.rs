@@ -76,7 +76,16 @@ async fn connect_by(
     may_relay: bool,
 ) -> Result<Connection, ConnectError> {
     out_of_service(context).map_or(Ok(()), Err)?;
+    let began = Instant::now();
+    let peer_key = peer.public_key;
     let result = try_connect(context, default_keys, peer, options, may_relay).await;
+    match &result {
+        Ok(connection) => {
+            let path = connection.link().path_name();
+            debug!(peer = %hex::encode(peer_key), path, took = ?began.elapsed(), "connected");
+        }
+        Err(error) => debug!(peer = %hex::encode(peer_key), %error, took = ?began.elapsed(), "no connection"),
+    }
     // If the node was ended or suspended in the meantime, that is the cause of any failure.
     result.map_err(|error| out_of_service(context).unwrap_or(error))
 }

@@ -1,20 +1,21 @@
 use rand::SeedableRng;
 
 use super::*;
+use crate::peers::MAX_KNOWN_PEERS;
 
 const TOPIC: Topic = [9; 32];
 const OWN: u8 = 100;
 
 /// A swarm at a virtual time, with its dials on record.
 struct Sim {
-    state: State,
+    state: SwarmState,
     now: Instant,
 }
 
 impl Sim {
     fn new(max_peers: usize) -> Self {
         let settings = Settings { public_key: key(OWN), max_peers, max_parallel: 3 };
-        let mut state = State::new(settings, Bans::default(), StdRng::seed_from_u64(7));
+        let mut state = SwarmState::new(settings, Bans::default(), StdRng::seed_from_u64(7));
         state.add_topic(TOPIC);
         Self { state, now: Instant::now() }
     }
@@ -104,7 +105,7 @@ fn no_dials_beyond_the_limit_and_explicit_peers_make_it_scarcer() {
     }
     sim.find(5);
     assert_eq!(sim.dials(), []);
-    let id = sim.state.links[&key(1)].id;
+    let id = sim.state.links.get(&key(1)).unwrap().id;
     sim.state.closed(sim.now, id);
     assert_eq!(sim.dials().len(), 1);
 
@@ -131,7 +132,7 @@ fn a_peer_that_never_answers_is_tried_four_times() {
     for (wait, (least, most)) in waits.iter().zip([(3.3, 8.6), (9.9, 23.1), (9.9, 23.1)]) {
         assert!((least..most).contains(wait), "{waits:?}");
     }
-    assert!(sim.state.peers.is_empty());
+    assert_eq!(sim.state.peers.len(), 0);
     sim.find(1);
     assert_eq!(sim.dials().len(), 1, "found again, it has a new chance");
 }
@@ -156,7 +157,7 @@ fn nobody_is_tried_again_for_a_topic_that_was_left() {
     sim.state.remove_topic(&TOPIC);
     sim.state.closed(sim.now, id);
     assert_eq!(sim.state.deadline(), None);
-    assert!(sim.state.peers.is_empty());
+    assert_eq!(sim.state.peers.len(), 0);
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn an_explicit_peer_is_never_given_up() {
 
     sim.state.leave_peer(&key(1));
     assert_eq!(sim.seconds_to_next_failure(), None);
-    assert!(sim.state.peers.is_empty());
+    assert_eq!(sim.state.peers.len(), 0);
 }
 
 #[test]
@@ -214,7 +215,7 @@ fn a_replacement_that_ends_first_replaces_nothing() {
     sim.state.replacement_closed(id);
     sim.state.closed(sim.now, held);
     assert_eq!(sim.actions(), []);
-    assert!(sim.state.links.is_empty());
+    assert_eq!(sim.state.links.len(), 0);
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn flush_counts_one_who_came_while_queued_as_tried() {
         sim.find(number);
     }
     let dials = sim.dials();
-    let queued = *sim.state.queue.iter().next().unwrap();
+    let queued = *sim.state.peers.queued().next().unwrap();
     sim.state.incoming(queued, |_| false);
     sim.state.flush(FlushId(1));
     for (id, _) in dials {
@@ -364,6 +365,6 @@ fn a_flood_of_found_keys_leaves_a_newcomer_a_chance() {
     }
     assert_eq!(sim.state.peers.len(), MAX_KNOWN_PEERS);
     sim.find(1);
-    assert!(sim.state.peers.contains_key(&key(1)));
+    assert!(sim.state.peers.contains(&key(1)));
     assert_eq!(sim.state.peers.len(), MAX_KNOWN_PEERS);
 }

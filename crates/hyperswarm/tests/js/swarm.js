@@ -22,8 +22,8 @@ async function testnet({ size }) {
   say('ready', { bootstrap: net.bootstrap.map(({ host, port }) => `${host}:${port}`) })
 }
 
-// A swarm that sends back what it receives. `topic` to join in the roles `server` and `client`, `peer` to join by
-// key. `redirect`: streams to the port `from` go to the port `to`.
+// A swarm that sends back what it receives. `topic` to join in the roles `server` and `client`, `peer` to
+// join by key. `redirect`: streams to the port `from` go to the port `to`.
 async function swarm({ bootstrap, seed, topic, server, client, peer, refuse, redirect }) {
   const dht = new DHT({ bootstrap: addresses(bootstrap), host: '127.0.0.1' })
   await dht.fullyBootstrapped()
@@ -80,8 +80,8 @@ async function pair({ bootstrap, topic }) {
   say('destroyed')
 }
 
-// Also hides that the peer at `from` can be asked for a handshake directly: it would answer, and then send, to where
-// it was asked from.
+// Also hides that the peer at `from` can be asked for a handshake directly: it would answer, and then send,
+// to where it was asked from.
 function redirectStreams(dht, { from, to }) {
   const dial = dht.connect.bind(dht)
   dht.connect = (key, options) => {
