@@ -20,7 +20,7 @@ use super::path::ConnectionPath;
 use super::payload::{Firewall, NoisePayload, RelayThrough, UdxInfo};
 use super::peer_address::PeerAddress;
 use super::plan::{Answered, Own, Plan, client_plan};
-use super::race::{Agreement, Race, keep};
+use super::race::{Agreement, Race, hold_relay};
 use super::route::{Hook, Route, Sender};
 use super::search::{Search, ServerAnswer};
 use crate::address::local_addresses;
@@ -109,9 +109,8 @@ async fn try_connect(
     let began = Instant::now();
     let network = context.handle.network();
     let hook = Hook::early();
-    let stream_options =
-        udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
-    let stream = context.handle.udx().stream(stream_options).await.map_err(|_| ConnectError::Destroyed)?;
+    let stream =
+        context.handle.udx().stream(hook.stream_options()).await.map_err(|_| ConnectError::Destroyed)?;
 
     // A client that uses no direct path tells no addresses.
     let local = (options.local_connection && options.direct).then(|| own_local_addresses(context));
@@ -157,8 +156,8 @@ async fn try_connect(
     let mut race = Race::new(finding, relaying);
     match race.first(&dial.route).await? {
         Some(link) => {
-            tokio::spawn(keep(link, dial.route.clone()));
-            tokio::spawn(race.go_on(dial.route.clone()));
+            tokio::spawn(hold_relay(link, dial.route.clone()));
+            tokio::spawn(race.keep_looking(dial.route.clone()));
         }
         None => drop(tokio::spawn(race.watch(dial.route.clone()))),
     }

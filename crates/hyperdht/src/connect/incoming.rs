@@ -125,9 +125,7 @@ impl IncomingClient {
     ) -> Option<AnsweredClient> {
         let Service { context, options, .. } = service;
         let hook = Hook::armed(remote_id);
-        let stream_options =
-            udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
-        let opened = context.handle.udx().stream(stream_options).await;
+        let opened = context.handle.udx().stream(hook.stream_options()).await;
         let stream = opened.inspect_err(|error| debug!(%error, "no stream for a client")).ok()?;
         let network = context.handle.network();
         // A server that uses no direct path tells no addresses.
@@ -160,7 +158,7 @@ impl IncomingClient {
             via: self.request.via,
             socket: Mutex::default(),
         };
-        let at_once = self.path_at_once(options, network.via());
+        let known_way = self.known_way_to_client(options, network.via());
         let agreement = Agreement::new(relay_through, self.payload.relay_through, true);
         let (client, began, client_firewall) = (self.client, self.began, self.payload.firewall);
         let (answer, result) = self.responder.answer(&payload).ok()?;
@@ -170,7 +168,7 @@ impl IncomingClient {
             result,
             answer: answer.into(),
             client,
-            at_once,
+            known_way,
             punch_through: payload.holepunch.is_some().then_some(client_firewall),
             agreement,
             began,
@@ -179,7 +177,7 @@ impl IncomingClient {
 
     /// The way to a client that need not be looked for: the socket and the path. `default` is the socket in
     /// use.
-    fn path_at_once(&self, options: &ServerOptions, default: Via) -> Option<(Via, ConnectionPath)> {
+    fn known_way_to_client(&self, options: &ServerOptions, default: Via) -> Option<(Via, ConnectionPath)> {
         let is_open = options.direct
             && self.payload.firewall == Firewall::Open
             && !is_loopback_elsewhere(*self.client.ip(), *self.request.to.ip());

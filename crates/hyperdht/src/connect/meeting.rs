@@ -22,7 +22,7 @@ use super::local::first_to_answer;
 use super::noise::holepunch_secret;
 use super::path::ConnectionPath;
 use super::payload::Firewall;
-use super::race::{Agreement, Race, keep};
+use super::race::{Agreement, Race, hold_relay};
 use super::route::Route;
 use super::service::Service;
 use crate::pool::PoolSocket;
@@ -50,7 +50,7 @@ pub(super) struct AnsweredClient {
     /// Where the client seems to be.
     pub client: SocketAddrV4,
     /// The way to it, if that is known: the socket and the path.
-    pub at_once: Option<(Via, ConnectionPath)>,
+    pub known_way: Option<(Via, ConnectionPath)>,
     /// What the client says of its NAT, if it was offered to punch.
     pub punch_through: Option<Firewall>,
     pub agreement: Option<Agreement>,
@@ -67,12 +67,13 @@ impl AnsweredClient {
         id: HandshakeId,
         punches: mpsc::Receiver<PunchRequest>,
     ) {
-        let Self { meeting, stream, result, answer, client, at_once, punch_through, agreement, began } = self;
+        let Self { meeting, stream, result, answer, client, known_way, punch_through, agreement, began } =
+            self;
         let (meeting, options) = (Arc::new(meeting), &service.options);
         let relay_keys = options.relay_keys.as_ref().unwrap_or(&service.keys);
         let relaying =
             agreement.map(|agreement| pair_at_relay(&meeting.context, relay_keys, agreement, stream.id()));
-        if let Some((via, path)) = at_once {
+        if let Some((via, path)) = known_way {
             // Before the answer is sent: the client may come right after it.
             let found = meeting.take(via, client, path);
             service.decide(id, Some(answer), None);
@@ -98,9 +99,9 @@ impl AnsweredClient {
         let handed_over = meeting.hand_over(stream, result, began, service.accepted);
         match link {
             Some(link) => {
-                tokio::spawn(keep(link, meeting.route.clone()));
+                tokio::spawn(hold_relay(link, meeting.route.clone()));
                 // The client may ask to punch for as long as this goes on.
-                tokio::join!(handed_over, race.go_on(meeting.route.clone()));
+                tokio::join!(handed_over, race.keep_looking(meeting.route.clone()));
             }
             None => {
                 tokio::spawn(race.watch(meeting.route.clone()));

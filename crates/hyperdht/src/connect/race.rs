@@ -129,12 +129,12 @@ impl Race {
         };
         if route.take_relay(link.neighbour(), link.stream()) {
             debug!("nothing came by a direct way, which a relay takes the place of");
-            keep(link, route).await;
+            hold_relay(link, route).await;
         }
     }
 
     /// Goes on looking for a direct way, until there is one or the stream is closed.
-    pub(super) async fn go_on(self, route: Route) {
+    pub(super) async fn keep_looking(self, route: Route) {
         let Some(finding) = self.finding else { return };
         tokio::select! {
             biased;
@@ -146,7 +146,7 @@ impl Race {
 }
 
 /// Keeps a relayed stream connected for as long as it needs the relay.
-pub(super) async fn keep(mut link: RelayLink, route: Route) {
+pub(super) async fn hold_relay(mut link: RelayLink, route: Route) {
     let stream = route.stream();
     tokio::select! {
         _ = stream.closed() => return,

@@ -30,7 +30,7 @@ pub(crate) struct Hook(Arc<HookShared>);
 struct HookShared {
     state: watch::Sender<RouteState>,
     /// The socket of the packet that connected the stream, or moved it from a relay.
-    came_by: OnceLock<SocketId>,
+    arrival_socket: OnceLock<SocketId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +64,15 @@ impl Hook {
     }
 
     fn with(state: RouteState) -> Self {
-        Self(Arc::new(HookShared { state: watch::Sender::new(state), came_by: OnceLock::new() }))
+        Self(Arc::new(HookShared { state: watch::Sender::new(state), arrival_socket: OnceLock::new() }))
     }
 
-    /// The function to give to the stream.
-    pub(crate) fn firewall(&self) -> udx::Firewall {
+    /// The options of the stream to be made.
+    pub(super) fn stream_options(&self) -> udx::StreamOptions {
         let hook = self.clone();
-        Box::new(move |socket, address| hook.on_packet(Sender { socket, address }))
+        let firewall: udx::Firewall =
+            Box::new(move |socket, address| hook.on_packet(Sender { socket, address }));
+        udx::StreamOptions { firewall: Some(firewall), ..udx::StreamOptions::default() }
     }
 
     fn on_packet(&self, sender: Sender) -> Verdict {
@@ -91,7 +93,7 @@ impl Hook {
                 RouteState::Direct { .. } => (*state, Verdict::Accept),
             };
             if !matches!(decided, Verdict::Accept | Verdict::Refuse) {
-                let _ = self.0.came_by.set(sender.socket);
+                let _ = self.0.arrival_socket.set(sender.socket);
             }
             verdict = decided;
             std::mem::replace(state, next) != next
@@ -187,12 +189,12 @@ impl Route {
     }
 
     /// The socket that the peer came on by itself, if it did.
-    pub(crate) fn came_by(&self) -> Option<SocketId> {
-        self.hook.0.came_by.get().copied()
+    pub(crate) fn arrival_socket(&self) -> Option<SocketId> {
+        self.hook.0.arrival_socket.get().copied()
     }
 
     /// Sets the path of a peer that came by itself.
-    pub(crate) fn came_along(&self, path: ConnectionPath) {
+    pub(crate) fn set_arrival_path(&self, path: ConnectionPath) {
         self.state().send_if_modified(|state| match state {
             RouteState::Direct { path: unknown @ None, .. } => {
                 *unknown = Some(path);
@@ -222,8 +224,7 @@ mod tests {
     async fn place(hook: &Hook) -> (Place, Route) {
         let (udx, datagrams) = udx::Udx::spawn(udx::Config::default());
         let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let options = udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
-        let stream = udx.stream(options).await.unwrap();
+        let stream = udx.stream(hook.stream_options()).await.unwrap();
         let route = Route::new(hook.clone(), stream.handle());
         let neighbour = udx.stream(udx::StreamOptions::default()).await.unwrap();
         neighbour.connect(&socket, 8, at(9)).unwrap();

@@ -173,11 +173,11 @@ impl Prepared {
             tokio::select! {
                 biased;
                 () = route.direct() => {
-                    let Some(by) = route.came_by().and_then(|socket| self.sockets.named(socket)) else {
+                    let Some(by) = route.arrival_socket().and_then(|socket| self.sockets.named(socket)) else {
                         return Ok(None);
                     };
                     if route.stream().remote_addr().is_some_and(|from| !is_near(from)) {
-                        route.came_along(ConnectionPath::Punched);
+                        route.set_arrival_path(ConnectionPath::Punched);
                     }
                     return Ok(self.sockets.take(by));
                 }
