@@ -28,7 +28,8 @@ test('every code of the library is in the declarations, and has an exit code', (
   const declared = [...read('index.d.ts').matchAll(/\| '(ATS_P2P_[A-Z_]+)'/g)].map(([, code]) => code)
   assert.deepEqual(declared.sort(), codes.sort())
   assert.deepEqual(codes.filter(code => exitCode({ code }) === 1), [])
-  const steps = [...read('src/error.rs').matchAll(/Step::\w+ => "([a-z]+)"/g)].map(([, step]) => step)
+  const names = read('src/error.rs').split('impl Step {')[1].split('\n    }\n')[0]
+  const steps = [...names.matchAll(/Self::\w+ => "([a-z]+)"/g)].map(([, step]) => step)
   const declaredSteps = /FailedStep =\n([^(]+)/.exec(read('index.d.ts'))[1].match(/[a-z]+/g)
   assert.deepEqual(declaredSteps, steps)
 })

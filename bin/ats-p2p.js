@@ -45,7 +45,7 @@ async function run (name, command, args) {
     parsed = parseArgs({
       args,
       allowPositionals: true,
-      options: { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' }, ...options(command) }
+      options: { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' }, verbose: { type: 'boolean' }, ...options(command) }
     })
   } catch (error) {
     // Node explains at length how to pass a value that begins with a dash; the first sentence is enough.
@@ -56,6 +56,8 @@ async function run (name, command, args) {
     process.stdout.write(commandHelp(name, command))
     return 0
   }
+  // The addon looks there when it makes its first node.
+  if (values.verbose) process.env.ATS_P2P_LOG ||= 'debug'
   const output = new Output(values.json ?? false)
   const interrupts = new Interrupts()
   try {
@@ -111,6 +113,7 @@ Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]
 
 ${flags.join('\n')}
   ${'--json'.padEnd(24)} one JSON object a line instead of text
+  ${'--verbose'.padEnd(24)} say on stderr what happens inside; ATS_P2P_LOG says in what detail
   ${'--help'.padEnd(24)} this text
 `
 }

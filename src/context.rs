@@ -90,6 +90,7 @@ impl Context {
 
     /// Tells the owner.
     pub(crate) fn emit(&self, event: Event) {
+        crate::log::event(&event);
         (self.emit)(event);
     }
 

@@ -335,15 +335,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl From<ats::Error> for Error {
-    fn from(error: ats::Error) -> Self {
+impl From<ats::AtsError> for Error {
+    fn from(error: ats::AtsError) -> Self {
         let code = match &error {
-            ats::Error::Settings(_) => Code::InvalidArgument,
-            ats::Error::Unreachable { .. }
-            | ats::Error::Timeout { .. }
-            | ats::Error::Interrupted { .. }
-            | ats::Error::EventsEnded { .. } => Code::AtsUnreachable,
-            ats::Error::Status { .. } => Code::AtsError,
+            ats::AtsError::Settings(_) => Code::InvalidArgument,
+            ats::AtsError::Unreachable { .. }
+            | ats::AtsError::Timeout { .. }
+            | ats::AtsError::Interrupted { .. }
+            | ats::AtsError::EventsEnded { .. } => Code::AtsUnreachable,
+            ats::AtsError::Status { .. } => Code::AtsError,
             _ => Code::AtsProtocol,
         };
         Self::new(code, error.to_string())

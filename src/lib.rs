@@ -15,7 +15,8 @@
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
 //! - `sync` and `limits` are small tools and numbers that all use.
-//! - [`doctor`] finds out why transfers would fail; [`dht`] is a node of the DHT for others.
+//! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
+//!   node of the DHT for others.
 //! - `binding` shows all of it to Node.js; nothing else knows that it is there.
 
 pub mod ats;
@@ -29,6 +30,7 @@ pub mod error;
 pub mod event;
 pub mod files;
 mod limits;
+pub mod log;
 pub mod node;
 mod offer;
 pub mod options;

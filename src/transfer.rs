@@ -37,12 +37,6 @@ impl TransferEvents {
     /// A connection to the peer came about.
     pub(crate) fn connected(&self, link: &Link) {
         let connection = ConnectionInfo::of(link);
-        tracing::debug!(
-            "transfer {}: connected to {} ({})",
-            self.transfer.transfer_id.escape_debug(),
-            connection.remote_address,
-            connection.path
-        );
         self.context.emit(Event::PeerConnected { transfer: self.transfer.clone(), connection });
         self.uses(link);
     }

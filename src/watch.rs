@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, Transfer};
 use crate::files::{self, SafeName, Target};
-use crate::offer::inbox::OpenOffer;
+use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance};
 
@@ -118,8 +118,8 @@ fn connected(context: &Context, watch: &Watch) -> Event {
     }
 }
 
-/// Reads what is pending on the channel, the newest first: what is left over from long ago, however much it
-/// is, hides no offer that somebody waits for.
+/// Reads what is pending on the channel, the newest first, so that what is left over from long ago, however
+/// much it is, hides no offer that somebody waits for. Of those read, who waits longest is served first.
 async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
     let mut query = ListQuery {
         status: Some(Status::Pending),
@@ -130,69 +130,76 @@ async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
         sort_dir: Some("desc".into()),
         ..Default::default()
     };
-    let mut read = 0;
+    let (mut read, mut offers) = (0, Vec::new());
     for _ in 0..MAX_PAGES {
         query.offset = Some(read);
-        match context.client.list_page(&query).await {
-            Ok(page) => {
-                *refused = false;
-                read = read.saturating_add(page.len);
-                // Of those that came together, who waits longest is served first.
-                for task in page.tasks.iter().rev() {
-                    consider(context, watch, task);
-                }
-                if !page.has_more || read >= MAX_LISTED {
-                    return;
-                }
-            }
+        let page = match context.client.list_page(&query).await {
+            Ok(page) => page,
             Err(error) => {
                 tracing::debug!("listing {} failed: {error}", watch.channel.escape_debug());
                 // A refused key will not mend itself; it is told once, not at every poll.
                 if error.is_refused() && !std::mem::replace(refused, true) {
                     context.emit(Event::Error { error: error.into() });
                 }
-                return;
+                break;
             }
+        };
+        *refused = false;
+        read = read.saturating_add(page.len);
+        offers.extend(page.tasks.iter().filter_map(|task| open_offer(context, watch, task)));
+        if !page.has_more || read >= MAX_LISTED || offers.len() >= MAX_LIVE {
+            break;
         }
+    }
+    for open in offers.into_iter().rev() {
+        deal_with(context, watch, open);
     }
 }
 
-/// Looks at a task that is pending, or was, and does what the watch is to do with it.
+/// Looks at a task that something happened to, and does what the watch is to do with it.
 fn consider(context: &Arc<Context>, watch: &Watch, task: &Task) {
     if task.status != Status::Pending {
         context.inbox.gone(&task.id);
-        return;
+    } else if let Some(open) = open_offer(context, watch, task) {
+        deal_with(context, watch, open);
     }
-    if task.kind != offer::TASK_TYPE || task.channel != watch.channel {
-        return;
+}
+
+/// The offer in a pending task, if this node may answer it.
+fn open_offer(context: &Context, watch: &Watch, task: &Task) -> Option<OpenOffer> {
+    if task.status != Status::Pending || task.kind != offer::TASK_TYPE || task.channel != watch.channel {
+        return None;
     }
     let offer = match Offer::from_payload(&task.payload) {
         Ok(offer) => offer,
         Err(error) => {
             tracing::debug!("task {} is no offer: {error}", task.id);
-            return;
+            return None;
         }
     };
     let me = context.actor_id();
-    let for_me = match &offer.recipient_id {
-        Some(recipient) if recipient == me => true,
-        Some(_) => return,
-        None if offer.sender_id == me => return,
-        None => false,
+    let is_for_me = match &offer.recipient_id {
+        Some(recipient) => recipient == me,
+        None => offer.sender_id != me,
     };
     let open = OpenOffer { task: task.clone(), offer };
-    let (now, max_age) = (context.client.clock(), context.options.max_offer_age);
-    if open.is_stale(now, max_age) {
+    let is_stale = open.is_stale(context.client.clock(), context.options.max_offer_age);
+    if is_for_me && is_stale {
         tracing::debug!("offer in task {} has expired", open.task.id);
-        return;
     }
-    let refusal = refusal(context, &open);
+    (is_for_me && !is_stale).then_some(open)
+}
+
+/// Declines an offer, takes it, or asks the owner.
+fn deal_with(context: &Arc<Context>, watch: &Watch, open: OpenOffer) {
+    let (now, max_age) = (context.client.clock(), context.options.max_offer_age);
     let Some(handle) = context.inbox.put(open.clone(), |other| other.is_stale(now, max_age)) else { return };
     let name = SafeName::from_offered(&open.offer.name);
     let transfer = open.transfer(name.as_str().to_owned());
-    if let Some(error) = refusal {
+    if let Some(error) = refusal(context, &open) {
         context.inbox.declined(&open.task.id);
-        if for_me {
+        // Without a recipient it is another's to take.
+        if open.offer.recipient_id.is_some() {
             decline(context, open, error, transfer);
         }
         return;
@@ -200,9 +207,7 @@ fn consider(context: &Arc<Context>, watch: &Watch, task: &Task) {
     reserve(context, &open);
     match &watch.save_dir {
         None => context.emit(Event::File { transfer, offer: handle, task: open.task.raw.clone() }),
-        Some(dir) => {
-            take_all(context, handle, Target::InFolder { dir: dir.clone(), name });
-        }
+        Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
     }
 }
 

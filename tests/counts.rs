@@ -66,7 +66,8 @@ fn a_megabyte_costs_no_more_than_before() {
 
 /// What one transfer of the file costs, both ends together.
 fn transfer(dir: &Path, path: &Path) -> Counts {
-    // One thread beside those for the files: what runs when is then left to the transfer, not to the scheduler.
+    // One thread beside those for the files: what runs when is then left to the transfer, not to the
+    // scheduler.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let source = Source::open(path).expect("opened");

@@ -310,7 +310,7 @@ mod receiver {
     #[tokio::test]
     async fn frames_joined_up_to_the_longest_message_are_received() {
         // One message holds META and three whole DATA frames, the next is as long as any may be.
-        let files = Files::new(7 * 65_536);
+        let files = Files::new(MAX_MESSAGE + 3 * 65_536);
         let bytes = files.frames();
         let (mut a, b) = streams(1000).await;
         let control = control(PATIENT);

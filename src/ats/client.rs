@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::error::{Error, Result};
+use super::error::{AtsError, AtsResult};
 use super::health::Health;
 use super::http::{Http, Request};
 use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
@@ -31,8 +31,8 @@ impl Client {
     /// A client with the usual patience. Sends nothing.
     ///
     /// # Errors
-    /// [`Error::Settings`] if no request could be made with these settings.
-    pub fn new(settings: Settings) -> Result<Self> {
+    /// [`AtsError::Settings`] if no request could be made with these settings.
+    pub fn new(settings: Settings) -> AtsResult<Self> {
         Self::with_policy(settings, Policy::default())
     }
 
@@ -40,7 +40,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::new`].
-    pub fn with_policy(settings: Settings, policy: Policy) -> Result<Self> {
+    pub fn with_policy(settings: Settings, policy: Policy) -> AtsResult<Self> {
         let http = Http::new(&settings, policy.timeout)?;
         Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }) })
     }
@@ -64,7 +64,7 @@ impl Client {
     ///
     /// Before it is sent a second time, it is looked for: `dedupe`, which must stand in the description and
     /// be unique to this task, tells whether it was made after all.
-    pub async fn create(&self, new: &NewTask, dedupe: &str) -> Result<Task> {
+    pub async fn create(&self, new: &NewTask, dedupe: &str) -> AtsResult<Task> {
         let request = Request::post(self.path(&[]), new.to_value());
         let mut attempts = Attempts::new(&self.inner.policy);
         let mut looks_needed = false;
@@ -74,7 +74,7 @@ impl Client {
                     return Ok(task);
                 }
                 let answer = self.inner.http.send(&request).await;
-                looks_needed |= answer.as_ref().err().is_none_or(Error::may_have_happened);
+                looks_needed |= answer.as_ref().err().is_none_or(AtsError::may_have_happened);
                 match Task::from_value(answer?) {
                     Some(task) => Ok(task),
                     // Made, as it seems, but told in no way that we can read.
@@ -91,22 +91,22 @@ impl Client {
     }
 
     /// Reads a task, with its messages.
-    pub async fn get(&self, id: &TaskId) -> Result<Task> {
+    pub async fn get(&self, id: &TaskId) -> AtsResult<Task> {
         let path = [id.as_str()];
         let answer = self.repeat(|| Request::get(self.path(&path))).await?;
         Task::from_value(answer).ok_or_else(|| self.unexpected(&path, "no task"))
     }
 
     /// Lists tasks: one page of them. What is no task in the answer is left out.
-    pub async fn list(&self, query: &ListQuery) -> Result<Vec<Task>> {
+    pub async fn list(&self, query: &ListQuery) -> AtsResult<Vec<Task>> {
         Ok(self.list_page(query).await?.tasks)
     }
 
     /// Lists tasks: one page of them, and whether there is another.
     ///
     /// # Errors
-    /// As every call; [`Error::Unexpected`] if the answer is no list.
-    pub async fn list_page(&self, query: &ListQuery) -> Result<TaskPage> {
+    /// As every call; [`AtsError::Unexpected`] if the answer is no list.
+    pub async fn list_page(&self, query: &ListQuery) -> AtsResult<TaskPage> {
         let answer =
             self.repeat(|| Request { query: query.to_pairs(), ..Request::get(self.path(&[])) }).await?;
         TaskPage::from_value(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
@@ -115,16 +115,16 @@ impl Client {
     /// Claims a task for a time, or claims it for that time anew.
     ///
     /// # Errors
-    /// One for which [`Error::is_already_claimed`] holds if somebody has it: another, or, on services
+    /// One for which [`AtsError::is_already_claimed`] holds if somebody has it: another, or, on services
     /// that refuse renewals, this actor.
-    pub async fn claim(&self, id: &TaskId, lease: Duration) -> Result<Task> {
+    pub async fn claim(&self, id: &TaskId, lease: Duration) -> AtsResult<Task> {
         let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         let me = &self.inner.settings.actor.id;
         self.change(id, "claim", json!({ "lease_duration": lease }), |task| task.is_held_by(me)).await
     }
 
     /// Completes a task that this actor has claimed.
-    pub async fn complete(&self, id: &TaskId, outputs: Vec<Value>) -> Result<Task> {
+    pub async fn complete(&self, id: &TaskId, outputs: Vec<Value>) -> AtsResult<Task> {
         let me = &self.inner.settings.actor.id;
         let body = json!({ "outputs": outputs });
         self.change(id, "complete", body, |task| {
@@ -134,28 +134,28 @@ impl Client {
     }
 
     /// Cancels a task.
-    pub async fn cancel(&self, id: &TaskId) -> Result<Task> {
+    pub async fn cancel(&self, id: &TaskId) -> AtsResult<Task> {
         self.change(id, "cancel", json!({}), |task| task.status == Status::Cancelled).await
     }
 
     /// Ends a task as failed.
-    pub async fn fail(&self, id: &TaskId, reason: &str) -> Result<Task> {
+    pub async fn fail(&self, id: &TaskId, reason: &str) -> AtsResult<Task> {
         self.change(id, "fail", json!({ "reason": reason }), |task| task.status == Status::Failed).await
     }
 
     /// Ends a task as rejected.
-    pub async fn reject(&self, id: &TaskId, reason: &str) -> Result<Task> {
+    pub async fn reject(&self, id: &TaskId, reason: &str) -> AtsResult<Task> {
         self.change(id, "reject", json!({ "reason": reason }), |task| task.status == Status::Rejected).await
     }
 
     /// The messages on a task.
-    pub async fn messages(&self, id: &TaskId) -> Result<Vec<Message>> {
+    pub async fn messages(&self, id: &TaskId) -> AtsResult<Vec<Message>> {
         let path = [id.as_str(), "messages"];
         Ok(Message::list(&self.repeat(|| Request::get(self.path(&path))).await?))
     }
 
     /// Posts a message on a task. One that may have been posted is looked for before it is sent again.
-    pub async fn add_message(&self, id: &TaskId, parts: Vec<Part>) -> Result<Message> {
+    pub async fn add_message(&self, id: &TaskId, parts: Vec<Part>) -> AtsResult<Message> {
         let path = [id.as_str(), "messages"];
         let body = json!({ "parts": parts.iter().map(Part::to_value).collect::<Vec<_>>() });
         let request = Request::post(self.path(&path), body);
@@ -174,7 +174,7 @@ impl Client {
                     }
                 }
                 let answer = self.inner.http.send(&request).await;
-                looks_needed |= answer.as_ref().is_err_and(Error::may_have_happened);
+                looks_needed |= answer.as_ref().is_err_and(AtsError::may_have_happened);
                 Message::from_value(answer?).ok_or_else(|| self.unexpected(&path, "no message"))
             };
             match result.await {
@@ -185,16 +185,16 @@ impl Client {
     }
 
     /// Asks the service about itself.
-    pub async fn health(&self) -> Result<Health> {
+    pub async fn health(&self) -> AtsResult<Health> {
         let answer = self.repeat(|| Request::get(vec!["health"])).await?;
-        Health::from_value(&answer).ok_or_else(|| Error::Unexpected {
+        Health::from_value(&answer).ok_or_else(|| AtsError::Unexpected {
             url: self.inner.http.shown(&["health"]),
             what: "no object".into(),
         })
     }
 
     /// Asks a hub's relay to serve a key that no task names, for [`protocol::RELAY_ALLOWLIST_TIME`].
-    pub async fn visit_relay(&self, key: &[u8; 32]) -> Result<()> {
+    pub async fn visit_relay(&self, key: &[u8; 32]) -> AtsResult<()> {
         let body = json!({ "key": hex::encode(key) });
         self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)
     }
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// The task that an earlier attempt made, the oldest if several did.
-    async fn find_created(&self, new: &NewTask, dedupe: &str) -> Result<Option<Task>> {
+    async fn find_created(&self, new: &NewTask, dedupe: &str) -> AtsResult<Option<Task>> {
         let me = &self.inner.settings.actor.id;
         let is_it = |task: &Task| {
             task.kind == new.kind
@@ -249,7 +249,7 @@ impl Client {
         verb: &str,
         body: Value,
         is_reached: impl Fn(&Task) -> bool,
-    ) -> Result<Task> {
+    ) -> AtsResult<Task> {
         let request = Request::post(self.path(&[id.as_str(), verb]), body);
         let mut attempts = Attempts::new(&self.inner.policy);
         let mut may_have_happened = false;
@@ -273,7 +273,7 @@ impl Client {
     }
 
     /// Sends what does no harm when sent twice.
-    async fn repeat<'a>(&self, request: impl Fn() -> Request<'a>) -> Result<Value> {
+    async fn repeat<'a>(&self, request: impl Fn() -> Request<'a>) -> AtsResult<Value> {
         let mut attempts = Attempts::new(&self.inner.policy);
         loop {
             match self.inner.http.send(&request()).await {
@@ -295,7 +295,7 @@ impl Client {
         path
     }
 
-    fn unexpected(&self, below: &[&str], what: &str) -> Error {
-        Error::Unexpected { url: self.inner.http.shown(&self.path(below)), what: what.to_owned() }
+    fn unexpected(&self, below: &[&str], what: &str) -> AtsError {
+        AtsError::Unexpected { url: self.inner.http.shown(&self.path(below)), what: what.to_owned() }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A result of this module.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(super) type AtsResult<T> = Result<T, AtsError>;
 
 /// An error of the task service or of the way to it.
 ///
@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// query and no credentials, and what the service said in them is escaped and cut.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum AtsError {
     /// A setting makes no request possible; nothing was sent.
     #[error("{0}")]
     Settings(String),
@@ -93,7 +93,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl AtsError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -171,9 +171,9 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn status(status: u16, message: &str) -> Error {
+    fn status(status: u16, message: &str) -> AtsError {
         let url = "http://127.0.0.1:8787/tasks".to_owned();
-        Error::Status { url, status, message: message.into(), retry_after: None }
+        AtsError::Status { url, status, message: message.into(), retry_after: None }
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         for code in [301, 400, 401, 404, 409, 413] {
             assert!(!status(code, "").is_retryable(), "{code}");
         }
-        assert!(!Error::Settings("no".into()).is_retryable());
+        assert!(!AtsError::Settings("no".into()).is_retryable());
     }
 
     #[test]
@@ -194,8 +194,8 @@ mod tests {
         assert!(status(500, "").may_have_happened());
         assert!(status(502, "").may_have_happened());
         let url = String::from("http://h/");
-        assert!(!Error::Unreachable { url: url.clone(), reason: String::new() }.may_have_happened());
-        assert!(Error::Timeout { url, after: Duration::from_secs(10) }.may_have_happened());
+        assert!(!AtsError::Unreachable { url: url.clone(), reason: String::new() }.may_have_happened());
+        assert!(AtsError::Timeout { url, after: Duration::from_secs(10) }.may_have_happened());
     }
 
     #[test]
@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn texts_say_what_to_do() {
         let unreachable =
-            Error::Unreachable { url: "http://h:1".into(), reason: "connection refused".into() }.to_string();
+            AtsError::Unreachable { url: "http://h:1".into(), reason: "connection refused".into() }
+                .to_string();
         assert!(unreachable.contains("http://h:1") && unreachable.contains("ATS_URL"), "{unreachable}");
         let refused = status(401, "no key").to_string();
         assert!(refused.contains("401: no key; check the API key"), "{refused}");

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
 
 use super::backoff::Backoff;
 use super::client::Client;
-use super::error::{Error, Result};
+use super::error::{AtsError, AtsResult};
 use super::http::said;
 use super::model::{Task, TaskId};
 use super::socket::Socket;
@@ -81,7 +81,7 @@ pub enum Event {
     /// No longer subscribed, or not yet; told once until the next `Connected`. Trying goes on.
     Disconnected {
         /// Why.
-        error: Error,
+        error: AtsError,
     },
     /// Something happened to a task. It may be told twice, late or never.
     Task {
@@ -104,7 +104,7 @@ pub enum Subscribed {
     /// Events flow.
     Yes,
     /// It broke, or never came about, for this reason; it is being renewed.
-    No(Error),
+    No(AtsError),
 }
 
 /// A subscription that connects again by itself, after 2 s and then up to 60 s. Ends when dropped.
@@ -358,7 +358,7 @@ async fn connection(
     subscription: &Subscription,
     feed: &Feed,
     connected_at: &mut Option<Instant>,
-) -> Result<Infallible> {
+) -> AtsResult<Infallible> {
     let actor = &client.settings().actor;
     let query = vec![
         ("actor_type", actor.kind.clone()),

@@ -1,16 +1,17 @@
 //! One request to the service and its answer; nothing is repeated here.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{Method, Response, Url};
 use serde_json::Value;
+use tracing::debug;
 
 use super::clock::{Clock, parse_http_date};
-use super::error::{Error, Result};
+use super::error::{AtsError, AtsResult};
 use super::settings::{Settings, without_credentials};
 use super::text::{SHOWN, printable};
 
@@ -55,7 +56,7 @@ pub(super) struct Http {
 
 impl Http {
     /// Checks the settings; nothing is sent.
-    pub(super) fn new(settings: &Settings, timeout: Duration) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, timeout: Duration) -> AtsResult<Self> {
         let base = base(&settings.url)?;
         let mut builder = reqwest::Client::builder()
             .default_headers(headers(settings)?)
@@ -76,7 +77,7 @@ impl Http {
             builder.tls_backend_preconfigured(no_certificates()?)
         };
         let client = builder.build().map_err(|error| {
-            Error::Settings(format!(
+            AtsError::Settings(format!(
                 "no encrypted connection can be made ({}); are the system's root certificates installed, or \
                  named by SSL_CERT_FILE?",
                 causes(&error)
@@ -86,7 +87,23 @@ impl Http {
     }
 
     /// Sends a request and reads the whole answer as JSON; null if it is empty.
-    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Value> {
+    pub(super) async fn send(&self, request: &Request<'_>) -> AtsResult<Value> {
+        let started = Instant::now();
+        let result = self.exchange(request).await;
+        let (method, ms) = (&request.method, started.elapsed().as_millis());
+        // What is asked for by the query, and the body, are not the log's business.
+        match &result {
+            Ok((status, _)) => debug!(%method, path = %request.path.join("/"), status, ms, "request"),
+            Err(error) => {
+                let status = error.status();
+                debug!(%method, path = %request.path.join("/"), status, ms, %error, "request failed");
+            }
+        }
+        result.map(|(_, value)| value)
+    }
+
+    /// The status of the answer, and what it holds.
+    async fn exchange(&self, request: &Request<'_>) -> AtsResult<(u16, Value)> {
         let (builder, shown) = self.prepare(request);
         let body = request.body.as_ref().map(Value::to_string);
         let builder = match body {
@@ -99,15 +116,15 @@ impl Http {
         if !answer.status().is_success() {
             return Err(refusal(answer, &shown).await);
         }
-        let content_type = content_type(&answer);
+        let (status, content_type) = (answer.status().as_u16(), content_type(&answer));
         let body = read(answer, MAX_ANSWER, &shown).await.map_err(|error| match error {
             ReadError::Http(error) => self.failure(error, &shown),
             ReadError::TooLarge(error) => error,
         })?;
         if body.is_empty() {
-            return Ok(Value::Null);
+            return Ok((status, Value::Null));
         }
-        serde_json::from_slice(&body).map_err(|_| Error::NotJson {
+        serde_json::from_slice(&body).map(|value| (status, value)).map_err(|_| AtsError::NotJson {
             url: shown,
             content_type,
             beginning: printable(&String::from_utf8_lossy(&body[..body.len().min(SHOWN)]), 60),
@@ -115,12 +132,12 @@ impl Http {
     }
 
     /// Asks to turn the connection into a WebSocket; gives the answer, whatever it is.
-    pub(super) async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> Result<Response> {
+    pub(super) async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> AtsResult<Response> {
         let (builder, shown) = self.prepare(request);
         let sent = tokio::time::timeout(self.timeout, builder.headers(headers).send()).await;
         let answer = match sent {
             Ok(answer) => answer.map_err(|error| self.failure(error, &shown))?,
-            Err(_) => return Err(Error::Timeout { url: shown, after: self.timeout }),
+            Err(_) => return Err(AtsError::Timeout { url: shown, after: self.timeout }),
         };
         self.heard(&answer);
         if answer.status() == reqwest::StatusCode::SWITCHING_PROTOCOLS {
@@ -128,7 +145,7 @@ impl Http {
         }
         match tokio::time::timeout(self.timeout, refusal(answer, &shown)).await {
             Ok(error) => Err(error),
-            Err(_) => Err(Error::Timeout { url: shown, after: self.timeout }),
+            Err(_) => Err(AtsError::Timeout { url: shown, after: self.timeout }),
         }
     }
 
@@ -165,25 +182,25 @@ impl Http {
         }
     }
 
-    fn failure(&self, error: reqwest::Error, shown: &str) -> Error {
+    fn failure(&self, error: reqwest::Error, shown: &str) -> AtsError {
         let url = shown.to_owned();
         if error.is_connect() {
-            Error::Unreachable { url, reason: causes(&error) }
+            AtsError::Unreachable { url, reason: causes(&error) }
         } else if error.is_timeout() {
-            Error::Timeout { url, after: self.timeout }
+            AtsError::Timeout { url, after: self.timeout }
         } else if error.is_builder() {
-            Error::Settings(format!("no request to {url} can be made: {}", causes(&error)))
+            AtsError::Settings(format!("no request to {url} can be made: {}", causes(&error)))
         } else {
-            Error::Interrupted { url, reason: causes(&error) }
+            AtsError::Interrupted { url, reason: causes(&error) }
         }
     }
 }
 
 /// Checks the base URL.
-fn base(url: &str) -> Result<Url> {
+fn base(url: &str) -> AtsResult<Url> {
     let wrong = |why: &str| {
         let shown = printable(&without_credentials(url), SHOWN);
-        Error::Settings(format!("{shown:?} is no address of a task service: {why} (ATS_URL, --ats-url)"))
+        AtsError::Settings(format!("{shown:?} is no address of a task service: {why} (ATS_URL, --ats-url)"))
     };
     let base = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
@@ -199,14 +216,14 @@ fn base(url: &str) -> Result<Url> {
 }
 
 /// The headers that every request carries.
-fn headers(settings: &Settings) -> Result<HeaderMap> {
+fn headers(settings: &Settings) -> AtsResult<HeaderMap> {
     let mut headers = HeaderMap::new();
     let actor = &settings.actor;
     for (name, value) in
         [("x-actor-type", &actor.kind), ("x-actor-id", &actor.id), ("x-actor-name", &actor.name)]
     {
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
-            Error::Settings(format!(
+            AtsError::Settings(format!(
                 "{:?} cannot be sent as {name}: it holds a control",
                 printable(value, SHOWN)
             ))
@@ -214,8 +231,9 @@ fn headers(settings: &Settings) -> Result<HeaderMap> {
         headers.insert(HeaderName::from_static(name), value);
     }
     if let Some(key) = &settings.api_key {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-            .map_err(|_| Error::Settings("the API key (ATS_API_KEY) holds characters no key has".into()))?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+            AtsError::Settings("the API key (ATS_API_KEY) holds characters no key has".into())
+        })?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -242,25 +260,25 @@ fn install_crypto() {
     }
 }
 
-fn no_certificates() -> Result<rustls::ClientConfig> {
+fn no_certificates() -> AtsResult<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Settings(format!("TLS cannot be set up: {error}")))?;
+        .map_err(|error| AtsError::Settings(format!("TLS cannot be set up: {error}")))?;
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
 enum ReadError {
     Http(reqwest::Error),
-    TooLarge(Error),
+    TooLarge(AtsError),
 }
 
 /// The body, of at most `limit` bytes.
-async fn read(mut answer: Response, limit: usize, shown: &str) -> std::result::Result<Vec<u8>, ReadError> {
+async fn read(mut answer: Response, limit: usize, shown: &str) -> Result<Vec<u8>, ReadError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(ReadError::Http)? {
         if body.len() + chunk.len() > limit {
-            return Err(ReadError::TooLarge(Error::TooLarge { url: shown.to_owned(), limit }));
+            return Err(ReadError::TooLarge(AtsError::TooLarge { url: shown.to_owned(), limit }));
         }
         body.extend_from_slice(&chunk);
     }
@@ -268,7 +286,7 @@ async fn read(mut answer: Response, limit: usize, shown: &str) -> std::result::R
 }
 
 /// The error that an answer other than success is.
-async fn refusal(answer: Response, shown: &str) -> Error {
+async fn refusal(answer: Response, shown: &str) -> AtsError {
     let status = answer.status();
     let content_type = content_type(&answer);
     let header = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -284,7 +302,7 @@ async fn refusal(answer: Response, shown: &str) -> Error {
     let message = moved.filter(|_| status.is_redirection()).or(message);
     let message =
         message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
-    Error::Status { url: shown.to_owned(), status: status.as_u16(), message, retry_after }
+    AtsError::Status { url: shown.to_owned(), status: status.as_u16(), message, retry_after }
 }
 
 /// What the body of an error says: `{error}` or `{message}`, either a text or an object with one.
@@ -332,7 +350,7 @@ mod tests {
             assert!(base(right).is_ok(), "{right}");
         }
         for wrong in ["", "127.0.0.1:8787", "ftp://h", "file:///x", "http://h/?x", "http://h/#x"] {
-            assert!(matches!(base(wrong), Err(Error::Settings(_))), "{wrong}");
+            assert!(matches!(base(wrong), Err(AtsError::Settings(_))), "{wrong}");
         }
         let error = base("http://me:hush@host").expect_err("credentials").to_string();
         assert!(!error.contains("hush"), "{error}");

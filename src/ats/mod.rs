@@ -5,10 +5,10 @@
 //! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of
 //!   itself.
 //! - [`client`](Client): one method a call, with the timeouts and retries of its [`policy`](Policy).
-//! - `http`: one request and its answer, nothing repeated; `clock` the service's time, read off its answers.
+//! - `http`: one request and its answer, nothing repeated; `clock`: the service's time, read off its answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
 //! - [`renewal`](Renewal): keeps a claim alive.
-//! - [`error`](Error): what can go wrong, in words that help.
+//! - [`error`](AtsError): what can go wrong, in words that help.
 //!
 //! Nothing here knows what is transferred: payloads and messages are JSON to it.
 
@@ -28,7 +28,7 @@ mod socket;
 mod text;
 
 pub use client::Client;
-pub use error::{Error, Result};
+pub use error::AtsError;
 pub(crate) use events::POLL_INTERVAL;
 pub use events::{Event, EventKind, Events, Listener, Subscribed, Subscription};
 pub use health::{Health, P2pHealth};

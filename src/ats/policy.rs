@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::error::{Error, Result};
+use super::error::{AtsError, AtsResult};
 
 /// How patient the client is.
 #[derive(Debug, Clone)]
@@ -54,7 +54,10 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits before the next attempt, or gives the error back if there is none.
-    pub(super) fn pause_after(&mut self, error: Error) -> impl Future<Output = Result<()>> + Send + use<> {
+    pub(super) fn pause_after(
+        &mut self,
+        error: AtsError,
+    ) -> impl Future<Output = AtsResult<()>> + Send + use<> {
         let pause = self.next_pause(&error);
         async move {
             match pause {
@@ -68,7 +71,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn next_pause(&mut self, error: &Error) -> Option<Duration> {
+    fn next_pause(&mut self, error: &AtsError) -> Option<Duration> {
         if !error.is_retryable() || self.left == 0 {
             return None;
         }
@@ -86,9 +89,9 @@ impl<'a> Attempts<'a> {
 mod tests {
     use super::*;
 
-    fn status(status: u16, retry_after: Option<u64>) -> Error {
+    fn status(status: u16, retry_after: Option<u64>) -> AtsError {
         let retry_after = retry_after.map(Duration::from_secs);
-        Error::Status { url: String::new(), status, message: String::new(), retry_after }
+        AtsError::Status { url: String::new(), status, message: String::new(), retry_after }
     }
 
     #[test]

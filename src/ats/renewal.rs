@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::client::Client;
-use super::error::Error;
+use super::error::AtsError;
 use super::model::{Status, Task, TaskId};
 
 /// A lease is renewed when this part of it has passed: two renewals may be lost before it runs out.
@@ -30,7 +30,7 @@ pub enum Lost {
     /// The task is another's now, or has come to an end.
     Taken(Box<Task>),
     /// The service says that it will not: the task is gone, or we are not let in.
-    Refused(Error),
+    Refused(AtsError),
 }
 
 impl Renewal {

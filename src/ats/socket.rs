@@ -15,8 +15,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::debug;
 
-use super::error::{Error, Result};
+use super::error::{AtsError, AtsResult};
 use super::http::{Http, Request};
 use super::text::{SHOWN, printable};
 
@@ -33,10 +34,10 @@ pub(super) struct Socket {
 
 impl Socket {
     /// Opens the WebSocket at `/ws`.
-    pub(super) async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> Result<Self> {
+    pub(super) async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> AtsResult<Self> {
         let request = Request { query, ..Request::get(vec!["ws"]) };
         let url = http.shown(&request.path);
-        let broken = |reason: String| Error::EventsEnded { url: url.clone(), reason };
+        let broken = |reason: String| AtsError::EventsEnded { url: url.clone(), reason };
 
         let key = generate_key();
         let mut headers = HeaderMap::new();
@@ -53,16 +54,17 @@ impl Socket {
         }
         let upgraded = tokio::time::timeout(http.timeout(), answer.upgrade())
             .await
-            .map_err(|_| Error::Timeout { url: url.clone(), after: http.timeout() })?
+            .map_err(|_| AtsError::Timeout { url: url.clone(), after: http.timeout() })?
             .map_err(|error| broken(error.without_url().to_string()))?;
         let config =
             WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
         let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+        debug!(%url, "event connection open");
         Ok(Self { stream, url })
     }
 
     /// Sends one message.
-    pub(super) async fn send(&mut self, message: &Value) -> Result<()> {
+    pub(super) async fn send(&mut self, message: &Value) -> AtsResult<()> {
         let sent = self.stream.send(Message::text(message.to_string()));
         match tokio::time::timeout(SEND_TIMEOUT, sent).await {
             Ok(Ok(())) => Ok(()),
@@ -72,7 +74,7 @@ impl Socket {
     }
 
     /// The next message that is JSON; null for any other sign of life. May be cancelled and called again.
-    pub(super) async fn next(&mut self) -> Result<Value> {
+    pub(super) async fn next(&mut self) -> AtsResult<Value> {
         match self.stream.next().await {
             Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap_or_default()),
             Some(Ok(Message::Binary(bytes))) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
@@ -87,7 +89,7 @@ impl Socket {
     }
 
     /// The error that this connection ends with.
-    pub(super) fn ended(&self, reason: &str) -> Error {
-        Error::EventsEnded { url: self.url.clone(), reason: printable(reason, SHOWN) }
+    pub(super) fn ended(&self, reason: &str) -> AtsError {
+        AtsError::EventsEnded { url: self.url.clone(), reason: printable(reason, SHOWN) }
     }
 }

@@ -38,7 +38,8 @@ impl NativeDht {
     /// Starts a node; see `DhtOptions` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeDht>")]
     pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
-        let options: DhtOptions = read(options).map_err(|error| thrown(env, &error))?;
+        let options: DhtOptions =
+            crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
         promise(env, run(options), |(dht, started)| Self {
             started,
             network: dht.network(),

@@ -27,6 +27,7 @@ struct Wanted {
 #[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
 pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
     let prepared = || -> Result<_> {
+        crate::log::start()?;
         let wanted: Wanted = read(options.clone())?;
         let peer = wanted.peer.as_deref().map(public_key).transpose()?;
         Ok((read::<NodeOptions>(options)?.into_options()?, peer))
@@ -50,8 +51,10 @@ impl NativeWaiting {
     /// Waits for others under a fresh key; see `waitForDoctor` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeWaiting>")]
     pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
-        let options =
-            read(options).and_then(NodeOptions::into_options).map_err(|error| thrown(env, &error))?;
+        let options = crate::log::start()
+            .and_then(|()| read(options))
+            .and_then(NodeOptions::into_options)
+            .map_err(|error| thrown(env, &error))?;
         promise(env, async move { Waiting::start(&options).await }, |waiting| Self {
             key: waiting.key(),
             waiting: Arc::new(Mutex::new(Some(waiting))),
@@ -99,7 +102,8 @@ fn public_key(text: &str) -> Result<[u8; 32]> {
     hex::decode_to_slice(text, &mut key).map(|()| key).map_err(|_| {
         Error::new(
             Code::InvalidArgument,
-            "a peer is named by its key, 64 hex digits, which `ats-p2p doctor --wait` shows on the other machine",
+            "a peer is named by its key, 64 hex digits, which `ats-p2p doctor --wait` shows on the other \
+             machine",
         )
     })
 }

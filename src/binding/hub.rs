@@ -43,7 +43,8 @@ impl NativeHub {
     /// Starts a hub; see `HubOptions` in `index.d.ts`.
     #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeHub>")]
     pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
-        let options: HubOptions = read(options).map_err(|error| thrown(env, &error))?;
+        let options: HubOptions =
+            crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
         promise(env, start(options), |hub| Self {
             address: hub.local_addr(),
             bootstrap: hub.bootstrap(),

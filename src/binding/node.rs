@@ -61,7 +61,8 @@ impl NativeNode {
         let emit = move |event: crate::event::Event| {
             callback.call(value(EventShape::from(&event)), ThreadsafeFunctionCallMode::NonBlocking);
         };
-        let node = read::<NodeOptions>(options)
+        let node = crate::log::start()
+            .and_then(|()| read::<NodeOptions>(options))
             .and_then(NodeOptions::into_options)
             .and_then(|options| Node::new(options, emit))
             .map_err(|error| thrown(&env, &error))?;

@@ -101,12 +101,12 @@ fn judge_clock(ours: SystemTime, services: SystemTime) -> Finding {
     finding.fact("differenceMs", (sign * apart.as_secs_f64() * 1000.0).round())
 }
 
-fn advice(error: &ats::Error) -> &'static str {
+fn advice(error: &ats::AtsError) -> &'static str {
     match error {
-        ats::Error::Unreachable { .. } | ats::Error::Timeout { .. } => {
+        ats::AtsError::Unreachable { .. } | ats::AtsError::Timeout { .. } => {
             "start the service (`ats-p2p hub`), correct its address, or let this machine reach it"
         }
-        ats::Error::NotJson { .. } | ats::Error::Unexpected { .. } | ats::Error::TooLarge { .. } => {
+        ats::AtsError::NotJson { .. } | ats::AtsError::Unexpected { .. } | ats::AtsError::TooLarge { .. } => {
             "correct the address: a proxy, a login page or another program answers there"
         }
         error if error.is_refused() => "get a key for this actor and set ATS_API_KEY",

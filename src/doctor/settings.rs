@@ -15,7 +15,7 @@ pub(super) fn check(
     environment: &Environment,
     settings: &Settings,
     warnings: &[Warning],
-    unusable: Option<&ats::Error>,
+    unusable: Option<&ats::AtsError>,
 ) -> Finding {
     let mut sources = Map::new();
     for origin in Settings::origins(options.ats.clone(), environment) {

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     SafeName, Target, TargetError,
-    dir::{Dir, Entry},
+    dir::{Dir, DirEntry},
 };
 
 /// Numbered names tried before a folder counts as full of them.
@@ -196,9 +196,11 @@ impl Place {
     fn check_exact(&self, name: &OsStr, overwrite: bool, size: u64) -> Result<(), TargetError> {
         let path = || self.folder.join(name);
         match self.dir.entry(name).map_err(|source| self.failed(name, size, source))? {
-            Some(Entry::Other(what)) => Err(TargetError::NotAFile { path: path(), what }),
-            Some(Entry::File | Entry::Link) if !overwrite => Err(TargetError::AlreadyExists { path: path() }),
-            Some(Entry::File | Entry::Link) | None => Ok(()),
+            Some(DirEntry::Other(what)) => Err(TargetError::NotAFile { path: path(), what }),
+            Some(DirEntry::File | DirEntry::Link) if !overwrite => {
+                Err(TargetError::AlreadyExists { path: path() })
+            }
+            Some(DirEntry::File | DirEntry::Link) | None => Ok(()),
         }
     }
 
@@ -242,7 +244,7 @@ impl Place {
             Name::Exact { name, overwrite } => {
                 self.check_exact(name, *overwrite, size)?;
                 let renamed = if *overwrite {
-                    if self.dir.entry(name).is_ok_and(|entry| entry == Some(Entry::File)) {
+                    if self.dir.entry(name).is_ok_and(|entry| entry == Some(DirEntry::File)) {
                         self.dir
                             .inherit_rights(name, file)
                             .map_err(|source| self.failed(name, size, source))?;

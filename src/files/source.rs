@@ -43,8 +43,8 @@ struct Content {
     checksum: u128,
 }
 
-/// Tells whether bytes that are read again are those that a hash names. Needs to withstand accidents alone: whoever
-/// gets the bytes compares their SHA-256 with the one that they were promised.
+/// Tells whether bytes that are read again are those that a hash names. It needs to withstand accidents only:
+/// whoever gets the bytes compares their SHA-256 with the one that was promised.
 pub struct Proof {
     hash: String,
     kind: ProofKind,

@@ -15,7 +15,7 @@ use crate::sync::lock;
 
 /// Offers that wait for an answer or are being received at once; more are left on the service until there
 /// is room again.
-const MAX_LIVE: usize = 1024;
+pub(crate) const MAX_LIVE: usize = 1024;
 
 /// Tasks remembered as dealt with, so that no list or repeated event brings them back.
 const MAX_REMEMBERED: usize = 16 * 1024;

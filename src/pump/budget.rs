@@ -1,5 +1,5 @@
-//! How much memory each transfer may take between file and network, so that all of them together stay bounded:
-//! less where many run at the same time.
+//! How much memory each transfer may take between file and network: less where many run at the same time, so
+//! that all of them together stay bounded.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

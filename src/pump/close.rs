@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::wire::{FrameType, encode};
 
-/// How long the last word may take to reach the peer, and then how long the peer may take to end its side: several
-/// round trips of the slowest path. Nothing depends on either.
+/// How long the last word may take to reach the peer, and then how long the peer may take to end its side:
+/// several round trips of the slowest path. Nothing depends on either.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// Says the last word, if there is one, waits until the peer has it, and ends the stream.

@@ -12,10 +12,12 @@ use crate::{
     wire::{FrameType, HEADER_LEN, MAX_DATA, header},
 };
 
-/// Bytes of the file in a DATA frame. With its header the frame is a message of a length that is quickly encrypted.
+/// Bytes of the file in a DATA frame. With its header the frame is a message of a length that is quickly
+/// encrypted.
 const DATA_LEN: usize = MAX_DATA - HEADER_LEN;
 
-/// DATA frames in one chunk at most, each a message of its own: enough that a read costs nothing beside its bytes.
+/// DATA frames in one chunk at most, each a message of its own: enough that a read costs nothing beside its
+/// bytes.
 pub(super) const FRAMES: usize = 16;
 
 /// DATA frames in one chunk at least, however many transfers run.

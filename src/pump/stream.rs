@@ -5,14 +5,14 @@ use std::fmt;
 use secret_stream::{Receiver, SecretStream, Sender, Transport};
 
 use super::close::close;
-use crate::wire::{HEADER_LEN, MAX_DATA};
 
-/// The longest message of the encrypted stream that is taken in, in bytes. A peer announces a message's length in
-/// front of it and can have us hold that much of one: without this limit 16 MiB for each stranger on a topic.
+/// The longest message of the encrypted stream that is taken in, in bytes. A peer announces a message's
+/// length in front of it and can have us hold that much of one: without this limit 16 MiB for each stranger
+/// on a topic.
 ///
-/// Peers send a frame a message, an original with 64 KiB of the file in it. The protocol lets a stream cut and join
-/// frames as it likes, so there is room for four.
-pub const MAX_MESSAGE: usize = 4 * (HEADER_LEN + MAX_DATA);
+/// Peers of ours send a frame a message. The protocol lets a stream cut and join frames as it likes, and an
+/// original makes one message of each write, however much it wrote.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// An encrypted stream between two files, or before the first.
 ///

@@ -23,7 +23,8 @@ const QUEUE: usize = 2;
 /// much more memory than its own.
 const SHORT: usize = 8 * 1024;
 
-/// Pieces hashed and then written in one call: what fits a processor's nearest caches, where they mostly are 64 KiB.
+/// Pieces hashed and then written in one call: what fits a processor's nearest caches, where they mostly are
+/// 64 KiB.
 const PIECES: usize = 4;
 
 /// Bytes of the file in the order they came.

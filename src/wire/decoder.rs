@@ -201,17 +201,19 @@ mod tests {
         assert_eq!(decoder.poll(), Ok(Some(Piece::Frame(FrameType::Nack, Bytes::from_static(b"no")))));
     }
 
+    fn short_frame() -> impl Strategy<Value = Vec<u8>> {
+        (1u8..=6, prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(kind, payload)| {
+            let len = u32::try_from(payload.len()).expect("short");
+            [&[kind][..], &len.to_be_bytes(), &payload].concat()
+        })
+    }
+
     proptest! {
         #[test]
         fn any_bytes_in_any_cuts_read_alike(
             bytes in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..200),
-                prop::collection::vec((1u8..=6, prop::collection::vec(any::<u8>(), 0..40)), 0..8).prop_map(|frames| {
-                    frames.iter().flat_map(|(kind, payload)| {
-                        let len = u32::try_from(payload.len()).expect("short");
-                        [&[*kind][..], &len.to_be_bytes(), payload].concat()
-                    }).collect()
-                }),
+                prop::collection::vec(short_frame(), 0..8).prop_map(|frames| frames.concat()),
             ],
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
         ) {

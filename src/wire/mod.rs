@@ -6,7 +6,8 @@
 //! time: bytes go in, in whatever cuts the stream made of them, and events come out.
 //!
 //! # Layout
-//! - `frame`: the frame's header, its types and their limits
+//! - `frame_type`: what a frame can be, and how long
+//! - `frame`: a frame's bytes
 //! - `decoder`: byte runs to frames
 //! - `meta`: the metadata that opens a transfer
 //! - `receiving`, `sending`: what the receiver, the sender, gets from its peer, in which order
@@ -15,13 +16,15 @@
 mod decoder;
 mod fault;
 mod frame;
+mod frame_type;
 mod meta;
 mod receiving;
 mod sending;
 
 pub use decoder::{Decoder, Piece};
 pub use fault::Fault;
-pub use frame::{DONE, FrameType, HEADER_LEN, MAX_DATA, MAX_META, MAX_REASON, encode, header};
+pub use frame::{DONE, HEADER_LEN, encode, header};
+pub use frame_type::{FrameType, MAX_DATA, MAX_META, MAX_REASON};
 pub use meta::Meta;
 pub use receiving::{Arrival, Receiving};
 pub use sending::{Reply, Sending};

@@ -275,7 +275,9 @@ mod tests {
                 match event {
                     Arrival::Meta => prop_assert_eq!(place, 0),
                     Arrival::Data(bytes) => prop_assert!(place == 1 && bytes.len() <= 3),
-                    Arrival::Done => prop_assert!(matches!(&events[1], Arrival::Data(bytes) if bytes.len() == 3)),
+                    Arrival::Done => {
+                        prop_assert!(matches!(&events[1], Arrival::Data(bytes) if bytes.len() == 3));
+                    }
                     Arrival::Error(_) => prop_assert_eq!(place, events.len() - 1),
                 }
             }

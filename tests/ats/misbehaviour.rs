@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use ats_p2p::ats::{Client, Error, ListQuery, NewTask, Part, Policy, Settings, Status, TaskId};
+use ats_p2p::ats::{AtsError, Client, ListQuery, NewTask, Part, Policy, Settings, Status, TaskId};
 use serde_json::json;
 
 use crate::fake::{Act, Fake, answer, answer_bytes, client, error, json as ok, policy, settings};
@@ -53,7 +53,7 @@ async fn errors_of_the_service_pass_when_they_pass() {
 async fn attempts_end_with_the_last_error() {
     let fake = Fake::start((0..9).map(|n| error("503 Service Unavailable", &format!("try {n}")))).await;
     let found = fake.client().get(&id()).await.expect_err("four errors");
-    assert!(matches!(&found, Error::Status { status: 503, message, .. } if message == "try 3"), "{found}");
+    assert!(matches!(&found, AtsError::Status { status: 503, message, .. } if message == "try 3"), "{found}");
     assert!(found.is_retryable());
     assert_eq!(fake.seen().len(), 4);
 }
@@ -77,7 +77,7 @@ async fn too_many_requests_are_answered_by_waiting() {
 async fn a_web_page_is_said_to_be_one_and_not_asked_again() {
     let fake = Fake::start([answer("200 OK", "text/html", "<!doctype html><title>Welcome</title>")]).await;
     let found = fake.client().list(&ListQuery::default()).await.expect_err("a page");
-    assert!(matches!(found, Error::NotJson { .. }), "{found:?}");
+    assert!(matches!(found, AtsError::NotJson { .. }), "{found:?}");
     let text = found.to_string();
     for part in [&fake.url(), "text/html", "<!doctype html>", "ATS_URL"] {
         assert!(text.contains(part), "{text}");
@@ -89,9 +89,9 @@ async fn a_web_page_is_said_to_be_one_and_not_asked_again() {
 async fn json_of_another_kind_is_said_to_be_so() {
     let fake = Fake::start([ok(json!({"hello": 1})), ok(json!([1])), ok(json!("x"))]).await;
     let client = fake.client();
-    assert!(matches!(client.list(&ListQuery::default()).await, Err(Error::Unexpected { .. })));
-    assert!(matches!(client.get(&id()).await, Err(Error::Unexpected { .. })));
-    assert!(matches!(client.health().await, Err(Error::Unexpected { .. })));
+    assert!(matches!(client.list(&ListQuery::default()).await, Err(AtsError::Unexpected { .. })));
+    assert!(matches!(client.get(&id()).await, Err(AtsError::Unexpected { .. })));
+    assert!(matches!(client.health().await, Err(AtsError::Unexpected { .. })));
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn nobody_there_is_told_with_the_address_and_what_to_do() {
         format!("http://{}", listener.local_addr().expect("an address"))
     };
     let found = client(&url).create(&offer(), "T-1").await.expect_err("nobody");
-    assert!(matches!(found, Error::Unreachable { .. }) && found.is_retryable());
+    assert!(matches!(found, AtsError::Unreachable { .. }) && found.is_retryable());
     let text = found.to_string();
     assert!(text.contains(&url) && text.to_lowercase().contains("refused") && text.contains("hub"), "{text}");
 }
@@ -133,7 +133,7 @@ async fn a_service_that_does_not_answer_is_given_up_in_time() {
         let client = Client::with_policy(settings(&fake.url()), patience).expect("a client");
         let started = Instant::now();
         let found = client.get(&id()).await.expect_err("no answer");
-        assert!(matches!(found, Error::Timeout { .. }), "{found:?}");
+        assert!(matches!(found, AtsError::Timeout { .. }), "{found:?}");
         assert!(found.to_string().contains("0.2 s"), "{found}");
         assert!(started.elapsed() < Duration::from_secs(2));
     }
@@ -147,7 +147,7 @@ async fn an_endless_answer_is_cut_off() {
     let patience = Policy { timeout: Duration::from_secs(20), ..policy() };
     let client = Client::with_policy(settings(&fake.url()), patience).expect("a client");
     let found = client.list(&ListQuery::default()).await.expect_err("too long");
-    assert!(matches!(found, Error::TooLarge { .. }), "{found:?}");
+    assert!(matches!(found, AtsError::TooLarge { .. }), "{found:?}");
 }
 
 #[tokio::test]
@@ -238,7 +238,8 @@ async fn an_answer_without_a_task_is_completed_by_reading_it() {
 #[tokio::test]
 async fn a_message_posted_before_the_answer_was_lost_is_not_posted_twice() {
     let parts = vec![Part::data(&json!({"transfer_id": "T-1"}))];
-    let posted = json!({"id": 3, "actor_id": "me", "parts": [{"type": "data", "content": "{\"transfer_id\":\"T-1\"}"}]});
+    let part = json!({"type": "data", "content": "{\"transfer_id\":\"T-1\"}"});
+    let posted = json!({"id": 3, "actor_id": "me", "parts": [part]});
     let fake = Fake::start([cut_short(), ok(json!({"messages": [posted]}))]).await;
     let message = fake.client().add_message(&id(), parts.clone()).await.expect("found");
     assert_eq!(message.parts, parts);
@@ -302,7 +303,7 @@ async fn the_clock_is_the_services() {
 async fn settings_that_allow_no_request_are_refused_before_one() {
     for url in ["", "localhost:1", "ftp://h", "http://me:hush@h"] {
         let found = Client::new(settings(url)).expect_err(url);
-        assert!(matches!(&found, Error::Settings(text) if !text.contains("hush")), "{found}");
+        assert!(matches!(&found, AtsError::Settings(text) if !text.contains("hush")), "{found}");
     }
     let mut wrong = settings("http://h");
     wrong.actor.id = "a\nb".into();

@@ -258,7 +258,7 @@ async fn dropping_events_ends_the_connection() {
     let (mut events, _) = subscribed.listen();
     let socket = port.accept_subscriber().await;
     expect_connected(&mut events).await;
-    drop(events);
+    drop(subscribed);
     let mut stream = socket.into_inner();
     let mut rest = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").ok();

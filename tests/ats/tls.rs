@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 
-use ats_p2p::ats::{Client, Error, Event, Events, Subscription};
+use ats_p2p::ats::{AtsError, Client, Event, Events, Subscription};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -112,7 +112,7 @@ async fn a_service_that_nobody_vouches_for_is_not() {
     let (address, _) = start();
     let client = client(&format!("https://{address}"));
     let error = client.health().await.expect_err("not trusted");
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, AtsError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
     let events = Events::start(&client, Subscription::default());
     match events.listen().0.next().await {
@@ -133,6 +133,6 @@ async fn a_service_without_tls_is_not_mistaken_for_one_with() {
         }
     });
     let error = client.health().await.expect_err("no TLS");
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error, AtsError::Unreachable { .. }), "{error:?}");
     serving.abort();
 }

@@ -1,8 +1,8 @@
 //! Counters under the whole program: an allocator, and functions of the C library that stand in this program
 //! under their own names, so that what is linked into it calls them, and that pass everything on.
 //!
-//! What the C library calls inside itself, and what a crate asks of the kernel without it, is not seen. How often
-//! threads wait and wake each other is the scheduler's doing, and not counted.
+//! What the C library calls inside itself, and what a crate asks of the kernel without it, is not seen. How
+//! often threads wait and wake each other is the scheduler's doing, and not counted.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -106,7 +106,9 @@ counted! {
     sendmsg = SENDMSG(socket: c_int, message: *const c_void, flags: c_int) -> isize;
     sendmmsg = SENDMMSG(socket: c_int, messages: *mut c_void, count: u32, flags: c_int) -> c_int;
     recvmsg = RECVMSG(socket: c_int, message: *mut c_void, flags: c_int) -> isize;
-    recvmmsg = RECVMMSG(socket: c_int, messages: *mut c_void, count: u32, flags: c_int, timeout: *mut c_void) -> c_int;
+    recvmmsg = RECVMMSG(
+        socket: c_int, messages: *mut c_void, count: u32, flags: c_int, timeout: *mut c_void
+    ) -> c_int;
     read = READ(file: c_int, buffer: *mut c_void, len: usize) -> isize;
     pread64 = PREAD64(file: c_int, buffer: *mut c_void, len: usize, offset: i64) -> isize;
     pwrite64 = PWRITE64(file: c_int, buffer: *const c_void, len: usize, offset: i64) -> isize;

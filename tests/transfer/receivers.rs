@@ -131,6 +131,28 @@ async fn a_completion_with_another_key_or_hash_is_no_success() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completion_that_does_not_name_the_hash_is_no_success() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
+    for is_ours in [true, false] {
+        for outputs in [vec![], vec![json!({ "verified": true, "p2p": p2p(&b.keys, 1) })]] {
+            let sending = a.sending(lab.file("f", 10), "b");
+            let task = offered(&a, &b.client).await;
+            if is_ours {
+                say(&b.client, &task, p2p(&b.keys, 1)).await;
+            }
+            b.client.claim(&task.id, LEASE).await.unwrap();
+            b.client.complete(&task.id, outputs.clone()).await.unwrap();
+            let error = sending.await.unwrap().unwrap_err();
+            let expected = if is_ours && outputs.is_empty() { Code::Identity } else { Code::Integrity };
+            assert_eq!(error.code, expected, "{error}");
+        }
+    }
+    assert!(!a.seen().contains(&"transfer_complete"));
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_early_ack_is_a_broken_protocol() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);

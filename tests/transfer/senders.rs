@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{ListQuery, Status};
+use ats_p2p::ats::{Client, ListQuery, Status};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
+use futures_util::StreamExt as _;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -97,6 +98,31 @@ async fn of_two_tasks_with_one_transfer_id_the_first_counts() {
     b.watch(None);
     assert_eq!(b.offer().await.1.task_id, Some(first.id));
     assert_eq!(b.offer().await.1.task_id, Some(last.id));
+    lab.close([b]).await;
+}
+
+/// Posts so many offers for somebody else, each with so many bytes beside it.
+async fn leave_over(client: &Client, count: usize, padding: usize) {
+    let posts = (0..count).map(|_| async {
+        let mut payload = from_original("a", Some("somebody else"));
+        payload["padding"] = json!("x".repeat(padding));
+        post(client, payload).await;
+    });
+    futures_util::stream::iter(posts).buffer_unordered(16).collect::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leftovers_hide_no_offer_however_many_or_large_they_are() {
+    let lab = Lab::new().await;
+    let a = lab.client("a");
+    // More than a node reads of one list where it begins with the oldest.
+    leave_over(&a, 2_050, 0).await;
+    let offer = post(&a, from_original("a", Some("b"))).await;
+    // More than the hub puts on a page.
+    leave_over(&a, 80, 250_000).await;
+    let b = lab.agent("b", |_| {});
+    b.watch(None);
+    assert_eq!(b.offer().await.1.task_id, Some(offer.id));
     lab.close([b]).await;
 }
 

@@ -1,4 +1,4 @@
-//! The parts of a transfer without its protocol: what a perfect one could reach on this machine.
+//! The parts of a transfer without its protocol: what a perfect protocol could reach on this machine.
 //!
 //! `limit FILE COPY [RUNS]` carries FILE to COPY as a transfer does once its offer is claimed: one thread
 //! reading, taking a checksum, encrypting and sending over loopback, another receiving, decrypting, hashing

@@ -57,7 +57,8 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// Takes the checksum that a transfer's second reading of the file takes: SHA-256 was there before the offer.
+/// Takes the checksum that a transfer takes when it reads the file the second time; SHA-256 was taken before
+/// the offer.
 fn send(file: &Path, mut push: Push, link: &Link) -> io::Result<u64> {
     let mut file = File::open(file)?;
     let mut checksum = Xxh3::new();
@@ -157,7 +158,7 @@ impl Link {
         let open = || -> io::Result<(UdpSocket, UdpSocketState)> {
             let socket = UdpSocket::bind("127.0.0.1:0")?;
             let state = UdpSocketState::new((&socket).into())?;
-            // For quinn-udp sockets are non-blocking; here a thread has nothing else to do than to wait.
+            // quinn-udp makes sockets non-blocking; here a thread has nothing to do but wait.
             socket.set_nonblocking(false)?;
             Ok((socket, state))
         };

@@ -22,6 +22,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Level, debug, enabled};
 
 use crate::bus::Bus;
 use crate::dht::Nodes;
@@ -141,6 +142,18 @@ impl App {
 }
 
 async fn watch_over(State(app): Shared, request: Request, next: Next) -> Response {
+    // Of the query and the body nothing is logged, nor of the headers, which hold keys.
+    let asked = enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let started = Instant::now();
+    let response = answer(&app, request, next).await;
+    if let Some((method, path)) = asked {
+        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
+        debug!(%method, path, status, ms, "request");
+    }
+    response
+}
+
+async fn answer(app: &App, request: Request, next: Next) -> Response {
     if let Err(refusal) = origin::check(request.headers(), app.is_loopback) {
         return refusal.into_response();
     }

@@ -49,14 +49,14 @@ pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 
 /// Where a hub listens when nobody says otherwise.
-pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
 /// How long connections may take to end when the hub does.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a hub is set up.
 #[derive(Debug, Clone)]
 pub struct HubConfig {
-    /// The TCP address to serve; port 0 takes any that is free.
+    /// The TCP address to serve; port 0 takes any that is free. Default: 127.0.0.1:8787.
     pub listen: SocketAddr,
     /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
     /// alone, and serves one hub at a time.

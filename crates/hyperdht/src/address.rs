@@ -1,10 +1,10 @@
-//! IPv4 addresses as connecting peers see them: which are private or reserved, and which of
-//! another host's addresses is nearest.
+//! IPv4 addresses as connecting peers see them: which are private or reserved, and which of another host's
+//! addresses is nearest.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-/// Whether `ip` is of a private, shared, link-local or loopback range: reachable from some
-/// network, never from everywhere (npm `bogon`, `isPrivate`).
+/// Whether `ip` is of a private, shared, link-local or loopback range: reachable from some network, never
+/// from everywhere (npm `bogon`, `isPrivate`).
 pub(crate) fn is_private(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     ip.is_private() || ip.is_loopback() || ip.is_link_local() || (a == 100 && (64..=127).contains(&b))
@@ -29,8 +29,8 @@ pub(crate) fn is_near(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if is_private(ip))
 }
 
-/// The one of `theirs` that most likely shares a network with one of `ours`: the first with
-/// equal first three octets, else two, else one (hyperdht/lib/holepuncher.js matchAddress).
+/// The one of `theirs` that most likely shares a network with one of `ours`: the first with equal first three
+/// octets, else two, else one (hyperdht/lib/holepuncher.js matchAddress).
 pub(crate) fn match_address(ours: &[SocketAddrV4], theirs: &[SocketAddrV4]) -> Option<SocketAddrV4> {
     let mut best = (0, None);
     for our in ours {
@@ -54,9 +54,9 @@ fn shared_octets(a: Ipv4Addr, b: Ipv4Addr) -> usize {
     a.octets().iter().zip(b.octets()).take(MAX_SHARED_OCTETS).take_while(|(x, y)| **x == *y).count()
 }
 
-/// Where hosts of the same network may reach a socket bound to `bound`: every IPv4 interface
-/// that is not loopback, with the socket's port; loopback if there is none, or if the socket is
-/// bound to it (hyperdht/lib/holepuncher.js localAddresses).
+/// Where hosts of the same network may reach a socket bound to `bound`: every IPv4 interface that is not
+/// loopback, with the socket's port; loopback if there is none, or if the socket is bound to it
+/// (hyperdht/lib/holepuncher.js localAddresses).
 pub(crate) fn local_addresses(bound: SocketAddr) -> Vec<SocketAddrV4> {
     let port = bound.port();
     if let IpAddr::V4(ip) = bound.ip()

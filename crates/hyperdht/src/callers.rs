@@ -1,12 +1,12 @@
-//! Who waits for what of a node: the tasks that ask it for something, and its servers.
+//! The channels to everybody who waits for a node: tasks that asked it for something, and its servers.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::handle::{Instruction, QueryEvent, Ticket};
 use crate::id::Id;
+use crate::instruction::{Instruction, QueryEvent, Ticket};
 use crate::machine::{Machine, NodeEvent};
 use crate::router::ServerRequest;
 use crate::rpc::{Event, QueryId, Reply, RequestError, RequestId};
@@ -22,7 +22,7 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// Has the machine do what another task asks for.
+    /// Makes the machine do what another task asks for.
     pub(crate) fn instruct(&mut self, machine: &mut Machine, now: Instant, instruction: Instruction) {
         match instruction {
             Instruction::Request { ticket, request, answer } => match machine.rpc.request(now, request) {
@@ -72,11 +72,11 @@ impl Callers {
         }
     }
 
-    /// Tells whoever waits for the event. Gives it back if nobody does.
+    /// Sends the event to whoever waits for it, or returns it if nobody does.
     pub(crate) fn tell(&mut self, event: NodeEvent) -> Option<Event> {
         match event {
             NodeEvent::ServerRequest(request) => {
-                // A server that can't keep up drops requests; clients send them again.
+                // A server that can't keep up loses requests; clients send them again.
                 if let Some(server) = self.servers.get(&request.target) {
                     let _ = server.try_send(request);
                 }
@@ -86,7 +86,7 @@ impl Callers {
         }
     }
 
-    /// Everybody who waits, and the servers.
+    /// How many tasks wait, and how many servers there are.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn held(&self) -> usize {
         self.requests.len() + self.queries.len() + self.servers.len()

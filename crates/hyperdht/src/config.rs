@@ -17,8 +17,8 @@ pub const PUBLIC_BOOTSTRAP: [&str; 3] = [
     "138.68.147.8@node3.hyperdht.org:49737",
 ];
 
-/// Where a node begins: `host:port`, or `ip@host:port`, where the name is only looked up if
-/// nobody answers at the IP.
+/// A node that others join the network through: `host:port`, or `ip@host:port`, where the name is only looked
+/// up if nobody answers at the IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     /// Asked first, if given.
@@ -52,31 +52,29 @@ impl FromStr for Bootstrap {
 pub struct Config {
     /// Nodes to begin with. Default: those of the public network.
     pub bootstrap: Vec<Bootstrap>,
-    /// The port of the server socket; one of the next four, or any, where it is taken. 0 is any.
-    /// Default: 49737.
+    /// The port of the server socket; one of the next four, or any, where it is taken. 0 is any. Default:
+    /// 49737.
     pub port: u16,
     /// Fail where `port` is taken. Default: false.
     pub exact_port: bool,
     /// The IPv4 address both sockets are bound to; the DHT knows no other. Default: all.
     pub host: IpAddr,
-    /// `Some(false)`: a persistent node from the start, `Some(true)`: never one. Default, `None`:
-    /// once it has been reachable and undisturbed for 20 minutes.
+    /// `Some(false)`: a persistent node from the start, `Some(true)`: never one. Default, `None`: once it has
+    /// been reachable and undisturbed for 20 minutes.
     pub ephemeral: Option<bool>,
-    /// `false`: this host is known to be reachable from outside. Default: true, and then it is
-    /// found out.
+    /// `false`: this host is known to be reachable from outside. Default: true, and then it is found out.
     pub firewalled: bool,
-    /// Never taken to be reachable from outside, even if it seems so: peers are dialled, or meet
-    /// in the local network, and nobody is told to come. Default: false.
+    /// Never treat this node as reachable from outside, even if it seems to be: peers are dialled or met in
+    /// the local network, and are not told to come. Default: false.
     pub stays_firewalled: bool,
-    /// The host by which others reach this node, where it has nobody to learn it from: for the
-    /// first node of a network. Default: none.
+    /// The IP address of this node, for the first node of a network, which has nobody to learn it from.
+    /// Default: none.
     pub known_host: Option<Ipv4Addr>,
-    /// Count by IP address what strangers say and ask, as is right where anybody may take part,
-    /// and wrong where all nodes share a machine. Default: true.
+    /// Limit what strangers may do by their IP address. Right where anybody may take part, wrong where all
+    /// nodes share a machine. Default: true.
     pub address_defence: bool,
-    /// Wait for each node as long as it is known to take before a request is sent again, instead
-    /// of a second: faster where nodes are near or packets get lost, at the price of more
-    /// packets. Default: false.
+    /// Resend a request after the time that its node usually takes to answer, instead of a second: faster
+    /// where nodes are near or packets get lost, but more packets. Default: false.
     pub adaptive_timeouts: bool,
     /// Who this node is when it connects and no other key pair is given. Default: random.
     pub key_pair: Option<KeyPair>,
@@ -102,7 +100,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A node of a private network, in which addresses tell nothing of who is who.
+    /// A node of a private network, where IP addresses do not tell nodes apart.
     pub fn private(bootstrap: Vec<Bootstrap>) -> Self {
         Self { bootstrap, address_defence: false, ..Self::default() }
     }

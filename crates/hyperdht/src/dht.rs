@@ -17,17 +17,17 @@ use crate::connect::{
 use crate::crypto::hash;
 use crate::encoding::Writer;
 use crate::error::Error;
-use crate::handle::{Handle, Network, Query};
+use crate::handle::{Handle, Query};
 use crate::id::Id;
 use crate::lookup::{AnnounceOptions, Announcement, Lookup};
+use crate::network::Network;
 use crate::node;
 use crate::rpc::{QuerySpec, Reply, Request, Traffic, Via};
 use crate::store::MAX_VALUE_SIZE;
 use crate::store::message::MutableRecord;
 use crate::write::write;
 
-/// A node of the DHT. Clones are the same node; it ends with [`Dht::destroy`], or with the last
-/// clone.
+/// A node of the DHT. Clones are the same node; it ends with [`Dht::destroy`], or with the last clone.
 #[derive(Clone, Debug)]
 pub struct Dht {
     handle: Handle,
@@ -47,8 +47,8 @@ impl Dht {
         Ok(Self { handle, key_pair, peers: Arc::default() })
     }
 
-    /// The first node of a private network, which others reach at `host`. It is persistent and
-    /// needs nobody to tell it its address. Port 0 is any free one.
+    /// The first node of a private network, which others reach at `host`. It is persistent and needs no other
+    /// node to learn its address from. Port 0 means any free one.
     ///
     /// # Errors
     /// [`Error::Bind`].
@@ -94,13 +94,12 @@ impl Dht {
         self.handle.watch()
     }
 
-    /// The nodes it knows, the one heard last first: those to give to [`Dht::add_nodes`] after a
-    /// restart.
+    /// The nodes it knows, the one heard last first: those to give to [`Dht::add_nodes`] after a restart.
     pub async fn nodes(&self) -> Vec<SocketAddrV4> {
         self.handle.nodes().await
     }
 
-    /// What the node asked of others so far, be it on its own or for somebody.
+    /// The requests that the node has sent so far, its own and those of callers.
     pub async fn traffic(&self) -> Traffic {
         self.handle.traffic().await
     }
@@ -115,8 +114,8 @@ impl Dht {
         self.handle.query(QuerySpec::find_node(target))
     }
 
-    /// Looks for the nodes that know the server with this public key; a reply's value is its
-    /// peer record. `nodes`: where to begin, if that is known.
+    /// Looks for the nodes that know the server with this public key; a reply's value is its peer record.
+    /// `nodes`: where to begin, if that is known.
     pub fn find_peer(&self, public_key: &PublicKey, nodes: Vec<SocketAddrV4>) -> Query {
         let spec = QuerySpec::user(command::FIND_PEER, hash(&[public_key]));
         self.handle.query(spec.nodes(nodes))
@@ -128,8 +127,8 @@ impl Dht {
         Lookup::new(&self.handle, spec, None, None)
     }
 
-    /// Looks `topic` up and, at the end, announces `key_pair` to the nodes closest to it:
-    /// [`Lookup::finish`]. `relay_addresses`: nodes that pass handshakes on to it, at most three.
+    /// Looks `topic` up and, at the end, announces `key_pair` to the nodes closest to it: [`Lookup::finish`].
+    /// `relay_addresses`: nodes that pass handshakes on to it, at most three.
     pub fn announce(
         &self,
         topic: Id,
@@ -153,7 +152,7 @@ impl Dht {
         Lookup::new(&self.handle, spec, Some(key_pair.clone()), None)
     }
 
-    /// Withdraws `key_pair` from `nodes` alone, each asked once: a quick goodbye.
+    /// Withdraws `key_pair` from `nodes` alone and asks each once: a quick goodbye.
     pub fn unannounce_at(&self, topic: Id, key_pair: &KeyPair, nodes: Vec<SocketAddrV4>) -> Lookup {
         let spec = QuerySpec::user(command::LOOKUP, topic).nodes(nodes);
         let spec = QuerySpec { only_nodes: true, attempts: 1, ..spec };
@@ -190,8 +189,8 @@ impl Dht {
     /// Stores a value under the public key, in place of any with a lower `seq`.
     ///
     /// # Errors
-    /// [`Error::ValueTooLarge`], [`Error::TooFewNodes`] if nobody took it, as where a value with
-    /// a higher `seq` is stored.
+    /// [`Error::ValueTooLarge`], [`Error::TooFewNodes`] if nobody took it, as where a value with a higher
+    /// `seq` is stored.
     pub async fn mutable_put(
         &self,
         key_pair: &KeyPair,
@@ -230,8 +229,8 @@ impl Dht {
         Ok(newest)
     }
 
-    /// Starts a server that peers reach by the public key of `keys`. Returns once it was
-    /// announced, or once that has failed; it is tried again for as long as the server lives.
+    /// Starts a server that peers reach by the public key of `keys`. Returns after the first announce,
+    /// whether it succeeded or not; the server goes on announcing for as long as it lives.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -257,7 +256,7 @@ impl Dht {
         Context { handle: self.handle.clone(), shared: self.peers.clone() }
     }
 
-    /// Makes the servers unfindable and closes the sockets until [`Dht::resume`].
+    /// Withdraws the servers' announces and closes the sockets until [`Dht::resume`].
     pub async fn suspend(&self) {
         self.peers.suspend().await;
         self.handle.suspend().await;

@@ -1,15 +1,15 @@
 //! The compact encoding every message of the network is written in (spec/dht.md §1).
 //!
-//! [`Reader`] takes fields off the front of a datagram and never reads past its end; [`Writer`]
-//! is its mirror. Sizes that come from the network are compared with what is left before
-//! anything is allocated.
+//! [`Reader`] takes fields off the front of a datagram and never reads past its end; [`Writer`] is its
+//! mirror. Sizes that come from the network are compared with what is left before anything is allocated.
 
 use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
 /// The largest integer a peer may send: the largest a JavaScript number holds exactly.
 pub(crate) const MAX_UINT: u64 = (1 << 53) - 1;
 
-/// Why bytes could not be read. One kind is enough: what does not decode is dropped in silence.
+/// Why bytes could not be read. One error is enough, because whatever does not decode is dropped without an
+/// answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed message")]
 pub struct Malformed;
@@ -29,7 +29,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// What has not been read, however much it is; nothing is left.
+    /// All bytes that have not been read yet.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         self.fixed().map(u32::from_le_bytes)
     }
 
-    /// An integer of variable length; wider forms than needed are taken, as JavaScript does.
+    /// An integer of variable length. As in JavaScript, a longer form than needed is accepted.
     pub(crate) fn uint(&mut self) -> Result<u64, Malformed> {
         let value = match self.u8()? {
             0xfd => u64::from(self.u16()?),
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         if value <= MAX_UINT { Ok(value) } else { Err(Malformed) }
     }
 
-    /// Bytes with their length before them.
+    /// Bytes after their length.
     pub(crate) fn buffer(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.uint()?;
         self.bytes(usize::try_from(length).map_err(|_| Malformed)?)
@@ -89,8 +89,8 @@ impl<'a> Reader<'a> {
         Ok(SocketAddrV6::new(ip.into(), self.u16()?, 0, 0))
     }
 
-    /// A count and as many items, none of which is smaller than `item_size` bytes: a count that
-    /// the rest of the message can't hold is refused before it allocates.
+    /// A count and as many items, none of which is smaller than `item_size` bytes: a count that the rest of
+    /// the message can't hold is refused before it allocates.
     pub(crate) fn array<T>(
         &mut self,
         item_size: usize,

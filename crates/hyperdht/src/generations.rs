@@ -1,13 +1,13 @@
-//! A cache in two generations: bounded in size, and forgetting by age without a timer an entry.
+//! A cache in two generations: bounded in size, and without a timer for each entry.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// A map that keeps an entry for two thirds to four thirds of `max_age` after its last use, and
-/// at most `2 · max_size` entries. When the young generation is full or two thirds of the age
-/// have passed, it becomes the old one and the old one is dropped (spec/dht.md §11).
+/// A map that keeps an entry for two thirds to four thirds of `max_age` after its last use, and at most `2 ·
+/// max_size` entries. When the young generation is full or two thirds of the age have passed, it becomes the
+/// old one and the old one is dropped (spec/dht.md §11).
 #[derive(Debug)]
 pub(crate) struct Generations<K, V> {
     max_size: usize,
@@ -37,7 +37,7 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         }
     }
 
-    /// The value, which lives on as if it were new.
+    /// The value; it becomes as young as a new one.
     pub(crate) fn get<Q>(&mut self, now: Instant, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,

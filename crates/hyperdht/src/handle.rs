@@ -10,47 +10,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use udx::{Socket, SocketId, Udx};
 
 use crate::id::Id;
+use crate::instruction::{Command, Instruction, QueryEvent, Ticket};
+use crate::network::Network;
 use crate::pool::{Pool, PoolSocket};
 use crate::router::ServerRequest;
 use crate::rpc::{Answer, Incoming, QuerySpec, Reply, Request, RequestError, Traffic, Via};
 
-/// What a node knows of itself and its network right now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// The first bootstrap query has ended.
-    pub bootstrapped: bool,
-    /// No known way in from outside: requests leave by the client socket.
-    pub firewalled: bool,
-    /// Not part of others' tables, and stores nothing.
-    pub ephemeral: bool,
-    /// Nodes in the routing table.
-    pub nodes: usize,
-    /// The address others see; port 0 when it differs from one to the other.
-    pub seen_as: Option<SocketAddrV4>,
-    /// Where this node is reached from outside, if it is.
-    pub remote_address: Option<SocketAddrV4>,
-    /// Requests are being answered at all.
-    pub online: bool,
-    /// Counts changes of the network's state: health, interfaces, wakeups. Whoever stays
-    /// findable announces again when it moves.
-    pub changes: u64,
-    /// [`Dht::suspend`](crate::Dht::suspend) was called.
-    pub suspended: bool,
-    /// The node has ended.
-    pub destroyed: bool,
-}
-
-impl Network {
-    /// The socket that requests leave by: the server socket once it is reached from outside.
-    pub(crate) fn via(&self) -> Via {
-        if self.firewalled { Via::Client } else { Via::Server }
-    }
-}
-
 /// Speaks to the task that owns a node. Cheap to clone; outliving the task is harmless.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
-    /// Unbounded because only local callers fill it, each with one thing at a time.
+    /// Unbounded, because only local callers fill it, and each has one command under way.
     commands: mpsc::UnboundedSender<Command>,
     network: watch::Receiver<Network>,
     sockets: watch::Receiver<Option<NodeSockets>>,
@@ -63,7 +32,7 @@ pub(crate) struct Handle {
 /// The two sockets of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSockets {
-    /// At the port others reach the node at.
+    /// At the node's port, where others reach it.
     pub server: Socket,
     /// At a random port.
     pub client: Socket,
@@ -85,69 +54,6 @@ impl NodeSockets {
 /// Tickets are never used twice in a process.
 static NEXT_TICKET: AtomicU64 = AtomicU64::new(0);
 
-/// Names a request or query of a caller, so that it can be cancelled.
-pub(crate) type Ticket = u64;
-
-pub(crate) enum Command {
-    /// For the state machines; the others concern the sockets.
-    Instruction(Box<Instruction>),
-    Suspend(oneshot::Sender<()>),
-    Resume(oneshot::Sender<io::Result<()>>),
-    Destroy(oneshot::Sender<()>),
-}
-
-pub(crate) enum Instruction {
-    Request {
-        ticket: Ticket,
-        request: Request,
-        answer: oneshot::Sender<Result<Reply, RequestError>>,
-    },
-    CancelRequest(Ticket),
-    Query {
-        ticket: Ticket,
-        spec: QuerySpec,
-        events: mpsc::UnboundedSender<QueryEvent>,
-    },
-    CancelQuery(Ticket),
-    Answer {
-        incoming: Incoming,
-        answer: Answer,
-    },
-    /// Tells whether the server is new.
-    AddServer {
-        target: Id,
-        record: Bytes,
-        requests: mpsc::Sender<ServerRequest>,
-        done: oneshot::Sender<bool>,
-    },
-    RemoveServer(Id),
-    /// Where a server announced itself from, if it did so at this node.
-    AnnouncedFrom {
-        target: Id,
-        answer: oneshot::Sender<Option<SocketAddrV4>>,
-    },
-    Forget {
-        target: Id,
-        public_key: PublicKey,
-    },
-    Bootstrap(Vec<SocketAddrV4>),
-    AddNodes(Vec<SocketAddrV4>),
-    Nodes(oneshot::Sender<Vec<SocketAddrV4>>),
-    Traffic(oneshot::Sender<Traffic>),
-}
-
-impl From<Instruction> for Command {
-    fn from(instruction: Instruction) -> Self {
-        Self::Instruction(Box::new(instruction))
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum QueryEvent {
-    Reply(Box<Reply>),
-    Done(Result<Vec<Reply>, RequestError>),
-}
-
 impl Handle {
     pub(crate) fn new(
         commands: mpsc::UnboundedSender<Command>,
@@ -160,8 +66,8 @@ impl Handle {
         Self { commands, network, sockets, pool, host, udx }
     }
 
-    /// Sends a request and waits for its answer, which may carry an error of the protocol.
-    /// Dropping the future cancels it.
+    /// Sends a request and waits for its answer, which may carry an error of the protocol. Dropping the
+    /// future cancels it.
     pub(crate) async fn request(&self, request: Request) -> Result<Reply, RequestError> {
         let ticket = next_ticket();
         let (answer, answered) = oneshot::channel();
@@ -185,7 +91,7 @@ impl Handle {
         Query { handle: self.clone(), ticket, events: receiver, done: None }
     }
 
-    /// Answers a request that was put aside when it came.
+    /// Answers a request that was kept for later.
     pub(crate) fn answer(&self, incoming: Incoming, answer: Answer) {
         self.instruct(Instruction::Answer { incoming, answer });
     }
@@ -211,7 +117,7 @@ impl Handle {
         self.ask(|answer| Instruction::AnnouncedFrom { target, answer }.into()).await.flatten()
     }
 
-    /// Forgets what this node keeps of a peer of its own that goes.
+    /// Forgets what this node stores of a peer of its own that leaves.
     pub(crate) fn forget(&self, target: Id, public_key: PublicKey) {
         self.instruct(Instruction::Forget { target, public_key });
     }
@@ -229,7 +135,7 @@ impl Handle {
         self.ask(|answer| Instruction::Nodes(answer).into()).await.unwrap_or_default()
     }
 
-    /// What the node asked of others so far.
+    /// The requests that the node has sent so far.
     pub(crate) async fn traffic(&self) -> Traffic {
         self.ask(|answer| Instruction::Traffic(answer).into()).await.unwrap_or_default()
     }
@@ -249,7 +155,7 @@ impl Handle {
         let _ = self.ask(Command::Destroy).await;
     }
 
-    /// The instance whose sockets these are; streams are made there.
+    /// The udx instance of the sockets; streams are made there.
     pub(crate) fn udx(&self) -> &Udx {
         &self.udx
     }
@@ -270,7 +176,7 @@ impl Handle {
     pub(crate) async fn open_socket(&self) -> io::Result<PoolSocket> {
         let socket = self.udx.bind((self.host, 0).into()).await?;
         let opened = self.pool.insert(socket);
-        // Looked at last: a node that is suspended meanwhile closes it, or it is dropped here.
+        // Checked last: a node that is suspended in the meantime closes the socket, or it is dropped here.
         let bound = self.sockets.borrow().is_some();
         if bound { Ok(opened) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
@@ -301,7 +207,7 @@ impl Handle {
         self.send(instruction.into());
     }
 
-    /// A node that is gone drops what is sent to it, and with it the sender of its answer.
+    /// A node that has ended drops what is sent to it, and with it the sender of the answer.
     fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -353,8 +259,8 @@ impl Query {
         }
     }
 
-    /// Waits for the end, dropping replies that were not taken. The replies of the (at most 20)
-    /// nodes closest to the target, closest first, with their tokens: those to write to.
+    /// Waits for the end, dropping replies that were not taken. The replies of the (at most 20) nodes closest
+    /// to the target, closest first, with their tokens: those to write to.
     pub async fn finish(mut self) -> Result<Vec<Reply>, RequestError> {
         while self.next().await.is_some() {}
         self.done.take().unwrap_or(Err(RequestError::Destroyed))

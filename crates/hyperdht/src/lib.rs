@@ -8,7 +8,8 @@
 //! - `connect`: how this node's own servers and clients connect
 //! - `relay`: a third peer that passes a connection's packets on
 //! - `machine`: all of these in one, without I/O; `callers`: who waits for what of it
-//! - `node`: the task that drives it over `udx` sockets; `handle`: how other tasks speak to that
+//! - `node`: the task that drives it over `udx` sockets; `handle`, `instruction`: how other tasks speak to it
+//! - `dht`: the public face of a node
 
 #![deny(missing_docs, unreachable_pub, clippy::use_self)]
 
@@ -24,9 +25,11 @@ mod error;
 mod generations;
 mod handle;
 mod id;
+mod instruction;
 mod limit;
 mod lookup;
 mod machine;
+mod network;
 mod network_interfaces;
 mod node;
 mod pool;
@@ -46,9 +49,10 @@ pub use config::{Bootstrap, Config, DEFAULT_PORT, PUBLIC_BOOTSTRAP};
 pub use dht::Dht;
 pub use encoding::Malformed;
 pub use error::Error;
-pub use handle::{Network, Query};
+pub use handle::Query;
 pub use id::{Id, node_id};
 pub use lookup::{AnnounceOptions, Lookup, LookupAnswer};
+pub use network::Network;
 pub use primary_address::primary_address;
 pub use rpc::{Reply, RequestError, Token, Traffic, Via};
 pub use store::message::{MutableRecord, Peer};

@@ -1,4 +1,4 @@
-//! Bounds on what strangers can make this node do in a second.
+//! Limits on how much strangers can make this node do in a second.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 
 use crate::address::is_private;
 
-/// Networks that are counted one by one; beyond, all others share one allowance. 4096 entries
-/// of 24 bytes are a tenth of a megabyte.
+/// Networks that are counted one by one; all others share one allowance. 4096 entries of 24 bytes are a tenth
+/// of a megabyte.
 const MAX_NETWORKS: usize = 4096;
 
-/// So few are kept without asking whether they are still needed.
+/// Below this number, entries are kept without checking whether they are still needed.
 const FEW_NETWORKS: usize = 64;
 
-/// An allowance a network (/24) of sources, refilled at a steady rate up to a burst.
+/// An allowance for each /24 network of sources, refilled at a steady rate up to a burst.
 ///
-/// Private sources are not limited: they are the user's own network, and on a private network
-/// all peers may share one address.
+/// Private sources are not limited: they are the user's own network, and on a private network all peers may
+/// share one address.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    /// An event is earned in this time.
+    /// The time in which a source earns one event.
     interval: Duration,
     burst: u32,
     networks: HashMap<[u8; 3], Bucket>,
-    /// Networks at which those with a full allowance, which say nothing, are forgotten.
+    /// At this number of networks, those with a full allowance are forgotten.
     clear_at: usize,
     others: Bucket,
 }
 
-/// The events spent, as the time it takes to earn them back.
+/// The events that were spent, as the time that it takes to earn them back.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     /// When the allowance is full again.
@@ -56,7 +56,7 @@ impl RateLimit {
         let network = [a, b, c];
         if self.networks.len() >= self.clear_at && !self.networks.contains_key(&network) {
             self.networks.retain(|_, bucket| bucket.full_at.is_some_and(|full| full > now));
-            // Twice as many have to come before it is worth to look again.
+            // Looks again only when twice as many have come.
             self.clear_at = (2 * self.networks.len()).clamp(FEW_NETWORKS, MAX_NETWORKS);
         }
         let bucket = if self.networks.len() < MAX_NETWORKS || self.networks.contains_key(&network) {

@@ -18,13 +18,13 @@ use crate::write::write;
 pub struct AnnounceOptions {
     /// Where to begin, if that is known.
     pub nodes: Vec<SocketAddrV4>,
-    /// First withdraw what is listed of this key pair.
+    /// First withdraw what nodes list of this key pair.
     pub clear: bool,
     /// When the topic last had news, milliseconds since 1970; 0 for nothing.
     pub bump: u64,
 }
 
-/// Who a node says is there for a topic. Nobody has vouched for it: a handshake will.
+/// The peers that a node lists for a topic. Nobody has proven that they are there: a handshake will.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookupAnswer {
     /// The node that says so.
@@ -86,8 +86,8 @@ impl Lookup {
         None
     }
 
-    /// Waits for the end; withdraws and announces what is to be. The nodes closest to the topic,
-    /// with which the next lookup may begin.
+    /// Waits for the end, then withdraws and announces as asked. Returns the nodes closest to the topic; the
+    /// next lookup may begin with them.
     ///
     /// # Errors
     /// [`Error::TooFewNodes`] if nobody took the announce.
@@ -95,7 +95,7 @@ impl Lookup {
         while self.next().await.is_some() {}
         let closest = self.query.finish().await?;
         let nodes = closest.iter().map(|reply| reply.from).collect();
-        // None of them may come after the announce it makes room for.
+        // An unannounce must not arrive after the announce that it makes room for.
         while self.unannounces.join_next().await.is_some() {}
         if let Some(Announcement { key_pair, relay_addresses, bump }) = &self.announce {
             let kind = AnnounceKind::Announce;
@@ -109,7 +109,7 @@ impl Lookup {
         Ok(nodes)
     }
 
-    /// Withdraws from a node that lists the key pair, or so many that it may.
+    /// Withdraws from a node that lists the key pair, or lists so many peers that it may have left ours out.
     fn withdraw(&mut self, reply: &Reply, found: &LookupReply) {
         let Some(key_pair) = &self.clear else { return };
         let (Some(token), Some(id)) = (reply.token, reply.id) else { return };

@@ -1,4 +1,4 @@
-//! Everything of a node but its sockets: datagrams and the time go in, datagrams and events come out.
+//! A whole node without its sockets: datagrams and the time go in, datagrams and events come out.
 
 use std::net::SocketAddrV4;
 use std::time::Instant;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use secret_stream::PublicKey;
 
 use crate::command;
-use crate::handle::Network;
 use crate::id::Id;
+use crate::network::Network;
 use crate::router::{Routed, Router, ServerRequest};
 use crate::rpc::{Answer, Event, Incoming, Rpc, RpcConfig};
 use crate::store::{Forwards, Now, Store};
@@ -44,7 +44,7 @@ impl Machine {
         }
     }
 
-    /// Answers what others ask; the next event of another kind.
+    /// Answers requests of others. Returns the next event of another kind.
     pub(crate) fn poll_event(&mut self, now: Now) -> Option<NodeEvent> {
         loop {
             match self.rpc.poll_event()? {
@@ -62,8 +62,8 @@ impl Machine {
         }
     }
 
-    /// Tells of requests for the server at `target` from now on, and gives `record` to those who look for it.
-    /// False if there is such a server already.
+    /// Gives requests for the server at `target` out as events from now on, and answers those who look for it
+    /// with `record`. False if there is such a server already.
     pub(crate) fn insert_server(&mut self, target: Id, record: Bytes) -> bool {
         let is_new = self.router.insert_server(target);
         if is_new {
@@ -83,7 +83,7 @@ impl Machine {
         self.forwards.get(now, target).map(|forward| forward.relay)
     }
 
-    /// Forgets what this node keeps of a peer of its own that goes.
+    /// Forgets what this node stores of a peer of its own that leaves.
     pub(crate) fn forget(&mut self, target: &Id, public_key: &PublicKey) {
         self.store.forget(target, public_key, &mut self.forwards);
     }
@@ -104,7 +104,7 @@ impl Machine {
         }
     }
 
-    /// Entries of all that grows and shrinks, but for the table and what is stored for others.
+    /// Number of entries in all collections, except the table and what is stored for others.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn held(&self) -> usize {
         self.rpc.held() + self.router.held()

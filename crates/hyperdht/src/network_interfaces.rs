@@ -1,12 +1,12 @@
-//! Notices that the machine slept, or has other addresses than before.
+//! Notices that the machine slept, or that its network interfaces have other addresses.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often to look.
+/// Time between two looks.
 const EVERY: Duration = Duration::from_secs(5);
-/// How much later than planned a look has to be to show that there was a sleep: by the wall
-/// clock, since ours may stand still then, or by ours, where this process alone was stopped.
+/// A look this much later than planned means that the machine slept. The wall clock shows it, since ours may
+/// stand still during sleep; ours shows it where only this process was stopped.
 const SLEPT: Duration = Duration::from_secs(10);
 
 /// What the machine was like at the last look.
@@ -43,7 +43,7 @@ impl NetworkInterfaces {
         }
         let wall = SystemTime::now();
         let ours = now.saturating_duration_since(self.looked);
-        // A wall clock set back says nothing.
+        // A wall clock that was set back tells nothing.
         let walls = wall.duration_since(self.wall).unwrap_or_default();
         let addresses = addresses();
         let change = Change { slept: walls.max(ours) > EVERY + SLEPT, moved: addresses != self.addresses };

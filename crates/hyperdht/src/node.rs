@@ -1,4 +1,4 @@
-//! The task that owns a node: its state machines, driven over its sockets.
+//! The task that owns a node: it drives the state machines over the sockets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,17 +9,19 @@ use udx::{Datagram, Datagrams, Socket, Udx};
 
 use crate::callers::Callers;
 use crate::config::{Bootstrap, Config};
-use crate::handle::{Command, Handle, Network, NodeSockets};
+use crate::handle::{Handle, NodeSockets};
+use crate::instruction::Command;
 use crate::machine::Machine;
+use crate::network::Network;
 use crate::network_interfaces::NetworkInterfaces;
 use crate::pool::Pool;
 use crate::resolve::resolve;
 use crate::rpc::{Event, RpcConfig, Via};
 use crate::store::Now;
 
-/// NodePorts tried from the one wished for, before any free one is taken.
+/// Ports that are tried, from the wished one up, before any free one is taken.
 const PORTS: u16 = 5;
-/// How often the bootstrap nodes' names are looked up again, at most.
+/// Least time between two look-ups of the bootstrap nodes' names.
 const RESOLVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Binds the sockets of a node and starts its task, which ends with its last [`Handle`].
@@ -146,7 +148,7 @@ impl NodeTask {
         }
     }
 
-    /// Carries out what the state machines decided.
+    /// Sends what the state machines decided to send, and hands their events on.
     fn settle(&mut self) {
         let now = Now { instant: Instant::now(), unix_millis: unix_millis() };
         while let Some(event) = self.machine.poll_event(now) {
@@ -180,7 +182,7 @@ impl NodeTask {
         });
     }
 
-    /// Looks the bootstrap nodes up in the background, unless that was done a moment ago.
+    /// Looks the bootstrap nodes up in the background, unless that was done less than a minute ago.
     fn resolve_bootstrap(&mut self) {
         let now = Instant::now();
         let lately = self.resolved.is_some_and(|at| now.saturating_duration_since(at) < RESOLVE_EVERY);
@@ -236,7 +238,7 @@ impl NodeTask {
     }
 }
 
-/// The ports of a node: those wished for, later those it had.
+/// The ports of a node: first the wished ones, later those it had.
 struct NodePorts {
     server: u16,
     client: u16,

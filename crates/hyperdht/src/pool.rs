@@ -1,5 +1,5 @@
-//! Further sockets of a node, each opened for one connection: a NAT gives each a mapping of its
-//! own, and some need many of them.
+//! Further sockets of a node, each opened for one connection: a NAT gives each its own mapping, and some NATs
+//! take many of them to get through.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -14,7 +14,7 @@ use udx::{Socket, SocketId};
 use crate::rpc::Via;
 use crate::sync::lock;
 
-/// Probes that wait to be taken; more say nothing new.
+/// Probes that wait to be taken; more would tell nothing new.
 const MAX_PROBES: usize = 16;
 
 /// Numbers are never used twice in a process.
@@ -36,9 +36,8 @@ struct PoolEntry {
     probes: mpsc::Sender<SocketAddrV4>,
 }
 
-/// A further socket of a node, which takes and sends messages of the DHT as its two main ones
-/// do: their `via` is [`PoolSocket::via`]. Dropping it closes the socket, once the last stream
-/// on it is gone.
+/// A further socket of a node. Like the two main ones it carries messages of the DHT, with
+/// [`PoolSocket::via`] as their `via`. Dropping it closes the socket, once the last stream on it has ended.
 #[derive(Debug)]
 pub(crate) struct PoolSocket {
     number: u32,
@@ -48,7 +47,7 @@ pub(crate) struct PoolSocket {
 }
 
 impl PoolSocket {
-    /// What requests that leave by it, and what arrives on it, is marked with.
+    /// The name of this socket in requests and replies.
     pub(crate) fn via(&self) -> Via {
         Via::Pool(self.number)
     }
@@ -57,8 +56,8 @@ impl PoolSocket {
         &self.socket
     }
 
-    /// Where the next datagram of one byte came from, which is a probe of hole punching; `None`
-    /// once the node has closed the socket, being suspended or destroyed.
+    /// Where the next probe of hole punching came from, which is a datagram of one byte. `None` once the node
+    /// has closed the socket, because it was suspended or destroyed.
     pub(crate) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<Option<SocketAddrV4>> {
         self.probes.poll_recv(cx)
     }
@@ -118,7 +117,7 @@ impl Pool {
     }
 }
 
-/// The first poll tells the socket's instance, which needs nobody to wait for it.
+/// The first poll is enough to close the socket; nobody has to wait for the end.
 fn close(socket: &Socket) {
     let _ = socket.close().now_or_never();
 }

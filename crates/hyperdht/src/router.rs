@@ -1,7 +1,7 @@
 //! Passes handshakes and punches between clients and servers (spec/dht.md §13).
 //!
-//! A node keeps nothing of what it passes on: each step is the same request with another
-//! value, and the answer of the last step goes straight to the client.
+//! A node keeps no state for what it passes on: each step is the same request with another value, and the
+//! answer of the last step goes straight to the client.
 
 use std::collections::HashSet;
 use std::net::SocketAddrV4;
@@ -17,24 +17,23 @@ use crate::rpc::filter::may_use;
 use crate::rpc::{Answer, Incoming};
 use crate::store::Forwards;
 
-/// Messages that one network may have passed on in a second, and at once. A connection takes
-/// two to ten.
+/// Messages that are passed on for one network, in a second and at once. A connection takes two to ten.
 const RELAYS_PER_SECOND: u32 = 50;
 const RELAY_BURST: u32 = 500;
 
-/// Peers on private addresses that are remembered, and for how long: much longer than a
-/// handshake and its punching take.
+/// How many peers on private addresses are remembered, and for how long: much longer than a handshake and its
+/// punching take.
 const MAX_NEIGHBOURS: usize = 4096;
 const NEIGHBOUR_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// Who handles PEER_HANDSHAKE and PEER_HOLEPUNCH requests at this node.
+/// Decides what happens to PEER_HANDSHAKE and PEER_HOLEPUNCH requests at this node.
 #[derive(Debug)]
 pub(crate) struct Router {
     /// Targets of the servers of this node.
     servers: HashSet<Id>,
     limit: RateLimit,
-    /// Private addresses that asked something here: they may be answered through us by peers
-    /// outside their network, who may name no other private address.
+    /// Private addresses that have sent a request here. Peers outside their network may answer them through
+    /// us, but may name no other private address.
     neighbours: Generations<SocketAddrV4, ()>,
 }
 
@@ -77,12 +76,12 @@ impl Router {
         self.servers.insert(target)
     }
 
-    /// Treats requests for the server at `target` as any node does.
+    /// Treats requests for the server at `target` like any other from now on.
     pub(crate) fn remove_server(&mut self, target: &Id) {
         self.servers.remove(target);
     }
 
-    /// What to do about a request with one of the two commands. `None` is silence.
+    /// Decides about a request with one of the two commands. `None` means no answer.
     pub(crate) fn on_request(
         &mut self,
         now: Instant,
@@ -121,13 +120,13 @@ impl Router {
         }
     }
 
-    /// Entries of all that grows and shrinks.
+    /// Number of entries in all collections.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn held(&self) -> usize {
         self.servers.len() + self.neighbours.len() + self.limit.held()
     }
 
-    /// Passes a handshake on, for a server that is not of this node.
+    /// Passes a handshake on; its server is not of this node.
     fn pass_handshake(
         &mut self,
         now: Instant,

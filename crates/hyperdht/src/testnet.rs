@@ -6,7 +6,7 @@ use crate::config::{Bootstrap, Config};
 use crate::dht::Dht;
 use crate::error::Error;
 
-/// Nodes that a node of a larger network is to know before the network is handed out.
+/// Nodes that each node of a larger network must know before the network is returned.
 const ENOUGH: usize = 10;
 
 /// Starts `size` persistent nodes on 127.0.0.1, at any ports, that know each other.
@@ -32,7 +32,7 @@ pub async fn testnet(size: usize) -> Result<Vec<Dht>, Error> {
         node.ready().await?;
         nodes.push(node);
     }
-    // A node knows those before it; those learn of it by its requests a moment later.
+    // A node knows those that started before it; they learn of it from its requests a moment later.
     let others = size.saturating_sub(1).min(ENOUGH);
     for node in &nodes {
         let mut network = node.network();
@@ -42,7 +42,7 @@ pub async fn testnet(size: usize) -> Result<Vec<Dht>, Error> {
     Ok(nodes)
 }
 
-/// What a node that joins the network of `node` is to be told.
+/// The bootstrap address for nodes that join the network of `node`.
 ///
 /// # Errors
 /// [`Error::Destroyed`] if it has no socket, or is suspended.

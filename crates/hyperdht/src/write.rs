@@ -16,7 +16,7 @@ pub(crate) async fn write(
     let first = closest.iter().filter_map(|reply| Some((reply, reply.token?)));
     let mut round: Vec<_> = first.collect();
     let mut taken = false;
-    // A token may have run out while a long query went on; its refusal brings another.
+    // A token may have expired during a long query; the refusal brings a new one.
     for _ in 0..2 {
         let mut writes = JoinSet::new();
         for (i, (reply, token)) in round.iter().enumerate() {

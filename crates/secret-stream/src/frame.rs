@@ -8,10 +8,10 @@ use bytes::{Buf, BytesMut};
 use crate::Error;
 
 /// Bytes of the length in front of each frame.
-pub const LENGTH_LEN: usize = 3;
+pub(crate) const LENGTH_LEN: usize = 3;
 
 /// Longest frame that the length can say, in bytes.
-pub const MAX_FRAME: usize = 0xff_ff_ff;
+pub(crate) const MAX_FRAME: usize = 0xff_ff_ff;
 
 /// Largest step by which memory grows for a frame whose bytes have not arrived yet: a little more than four
 /// of the 64 KiB that peers mostly send. A peer that announces a long frame and sends nothing costs this
@@ -22,7 +22,7 @@ const MAX_GROWTH: usize = 264 * 1024;
 const FRAMES_PER_ALLOCATION: usize = 4;
 
 /// The length that goes in front of a frame of `length` bytes, at most [`MAX_FRAME`].
-pub fn encode_length(length: usize) -> [u8; LENGTH_LEN] {
+pub(crate) fn encode_length(length: usize) -> [u8; LENGTH_LEN] {
     debug_assert!(length <= MAX_FRAME);
     let [a, b, c, ..] = length.to_le_bytes();
     [a, b, c]
@@ -30,7 +30,7 @@ pub fn encode_length(length: usize) -> [u8; LENGTH_LEN] {
 
 /// Cuts a stream of bytes into frames.
 #[derive(Debug)]
-pub struct FrameDecoder {
+pub(crate) struct FrameDecoder {
     accepted: RangeInclusive<usize>,
     /// Bytes left free in front of each frame's length.
     lead: usize,
@@ -42,22 +42,22 @@ pub struct FrameDecoder {
 
 impl FrameDecoder {
     /// A decoder that takes frames of `accepted` bytes and fails on the length of any other.
-    pub fn new(accepted: RangeInclusive<usize>) -> Self {
+    pub(crate) fn new(accepted: RangeInclusive<usize>) -> Self {
         Self::with_room(0, accepted)
     }
 
     /// As [`Self::new`], with `lead` bytes of room in front of each frame's length.
-    pub fn with_room(lead: usize, accepted: RangeInclusive<usize>) -> Self {
+    pub(crate) fn with_room(lead: usize, accepted: RangeInclusive<usize>) -> Self {
         Self { accepted, lead, whole: VecDeque::new(), begun: BytesMut::new() }
     }
 
     /// Changes the accepted lengths, from the next frame on.
-    pub fn accept(&mut self, accepted: RangeInclusive<usize>) {
+    pub(crate) fn accept(&mut self, accepted: RangeInclusive<usize>) {
         self.accepted = accepted;
     }
 
     /// Takes bytes as they arrive.
-    pub fn push(&mut self, mut chunk: &[u8]) {
+    pub(crate) fn push(&mut self, mut chunk: &[u8]) {
         while !chunk.is_empty() {
             let missing = self.missing();
             let (taken, rest) = chunk.split_at(missing.min(chunk.len()));
@@ -74,7 +74,7 @@ impl FrameDecoder {
     }
 
     /// The next whole frame without its length, or `None` until more bytes came.
-    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
+    pub(crate) fn next_frame(&mut self) -> Result<Option<BytesMut>, Error> {
         let mut frame = self.next_with_room()?;
         if let Some(frame) = &mut frame {
             frame.advance(self.lead + LENGTH_LEN);
@@ -83,7 +83,7 @@ impl FrameDecoder {
     }
 
     /// As [`Self::next_frame`], with the room and its length in front of it.
-    pub fn next_with_room(&mut self) -> Result<Option<BytesMut>, Error> {
+    pub(crate) fn next_with_room(&mut self) -> Result<Option<BytesMut>, Error> {
         let Some(length) = self.length(self.whole.front().unwrap_or(&self.begun)) else { return Ok(None) };
         if !self.accepted.contains(&length) {
             return Err(Error::FrameLength {
@@ -95,8 +95,8 @@ impl FrameDecoder {
         Ok(self.whole.pop_front())
     }
 
-    /// The bytes after the last frame, for whoever reads on.
-    pub fn into_rest(self) -> BytesMut {
+    /// The bytes after the last frame, for the next reader.
+    pub(crate) fn into_rest(self) -> BytesMut {
         let mut rest = BytesMut::new();
         for frame in self.whole.iter().chain([&self.begun]) {
             rest.extend_from_slice(frame.get(self.lead..).unwrap_or_default());
@@ -105,7 +105,7 @@ impl FrameDecoder {
     }
 
     /// Whether no part of a frame is held: the only clean place for a stream to end.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.begun.is_empty()
     }
 

@@ -11,7 +11,7 @@ use crate::symmetric::{Symmetric, TAG_LEN};
 use crate::{Error, KeyPair, PublicKey};
 
 /// Longest handshake message, in bytes (Noise specification, section 3).
-pub const MAX_HANDSHAKE_MESSAGE: usize = 65_535;
+pub(crate) const MAX_HANDSHAKE_MESSAGE: usize = 65_535;
 
 const KEY_LEN: usize = 32;
 
@@ -73,7 +73,7 @@ const XX: Pattern = &[&[Token::E], &[Token::E, Token::Ee, Token::S, Token::Es], 
 
 /// One end of a handshake. `write` and `read` by turns, until [`Handshake::finished`].
 ///
-/// Any failure ends it: drop it, and what it was for.
+/// Any failure is final: drop it, and the connection it was meant for.
 pub struct Handshake {
     pattern: Pattern,
     is_initiator: bool,
@@ -124,8 +124,8 @@ impl Handshake {
 
     /// The next message of this end, carrying `payload`.
     ///
-    /// The first IK payload is readable by whoever later steals the responder's key, and is not proof of
-    /// freshness: it may be a replay.
+    /// Somebody who steals the responder's key later can read the first IK payload. It does not prove that
+    /// the peer is there now: it may be a replay.
     pub fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         let tokens = self.turn(true)?;
         let mut message = Vec::with_capacity(2 * (KEY_LEN + TAG_LEN) + payload.len() + TAG_LEN);
@@ -210,7 +210,7 @@ impl Handshake {
     }
 
     /// The tokens of the next message if it is this end's to write (or read). Until [`Self::advance`] the
-    /// handshake counts as failed, so that an error on the way leaves nothing half done to go on from.
+    /// handshake counts as failed, so that nobody can go on after an error.
     fn turn(&mut self, write: bool) -> Result<&'static [Token], Error> {
         let initiators = self.next.is_multiple_of(2);
         let tokens = self.pattern.get(self.next).ok_or(Error::HandshakeOutOfTurn)?;

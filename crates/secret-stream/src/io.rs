@@ -66,7 +66,7 @@ struct Guard<T> {
 
 /// What the halves share with the task that writes.
 struct IoShared<T> {
-    /// Gone once destroyed: whoever destroys closes it, whatever others hold.
+    /// `None` once destroyed: that closes it, whatever the halves still hold.
     io: Mutex<Option<Pin<Box<T>>>>,
     state: Mutex<IoState>,
     filled: Notify,

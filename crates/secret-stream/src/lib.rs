@@ -2,27 +2,26 @@
 //!
 //! # Layout
 //! - [`KeyPair`], [`verify`], [`hash`], [`keyed_hash`], [`namespace`]: identities and hashes.
-//! - [`handshake`]: Noise IK and XX, bytes in and bytes out.
+//! - [`Handshake`]: Noise IK and XX, bytes in and bytes out.
 //! - [`secretstream`]: libsodium's `crypto_secretstream_xchacha20poly1305`, in place.
-//! - [`frame`]: the u24-prefixed frames that a stream is cut into.
-//! - [`message`]: what one side of a stream sends and accepts: the 56-byte header, then messages.
-//! - [`unordered`], [`secretbox`]: datagrams beside the stream, and the box they are sealed in.
+//! - `frame`: the frames, behind a length of three bytes, that a stream is cut into.
+//! - `message`: what one side of a stream sends and accepts: the 56-byte header, then messages.
+//! - [`secretbox`]: the box that hyperdht seals what it says about hole punching in.
 //!
 //! None of the above performs I/O or reads a clock. On top of them:
 //! - [`SecretStream`], [`Receiver`], [`Sender`], [`Control`]: an encrypted stream over a [`Transport`].
 //! - Transports: [`udx::Stream`], and [`Io`] for anything that is `AsyncRead + AsyncWrite`.
 
-pub mod frame;
-pub mod handshake;
-pub mod message;
 pub mod secretbox;
 pub mod secretstream;
-pub mod unordered;
 
 mod error;
+mod frame;
+mod handshake;
 mod hashing;
 mod io;
 mod keys;
+mod message;
 mod receiver;
 mod sender;
 mod shared;

@@ -29,7 +29,7 @@ pub const TAILROOM: usize = MAC_LEN;
 pub const MAX_MESSAGE: usize = MAX_FRAME - OVERHEAD;
 
 /// Bytes of the first frame each way with its length: stream id, then the secretstream header.
-pub const HEADER_FRAME_LEN: usize = LENGTH_LEN + HEADER_FRAME;
+pub(crate) const HEADER_FRAME_LEN: usize = LENGTH_LEN + HEADER_FRAME;
 
 const ID_LEN: usize = 32;
 const HEADER_FRAME: usize = ID_LEN + HEADER_LEN;
@@ -37,16 +37,15 @@ const HEADER_FRAME: usize = ID_LEN + HEADER_LEN;
 const NAMESPACE: &str = "hyperswarm/secret-stream";
 const NAMESPACE_INITIATOR: u8 = 0;
 const NAMESPACE_RESPONDER: u8 = 1;
-const NAMESPACE_SEND: u8 = 2;
 
 /// The sending end.
-pub struct Sealer {
+pub(crate) struct Sealer {
     push: Push,
 }
 
 impl Sealer {
     /// A sender under the keys of `result`, and the first bytes to put on the wire.
-    pub fn new(result: &HandshakeResult) -> (Self, [u8; HEADER_FRAME_LEN]) {
+    pub(crate) fn new(result: &HandshakeResult) -> (Self, [u8; HEADER_FRAME_LEN]) {
         let (push, header) = Push::new(result.tx());
         (Self { push }, header_frame(result, &header))
     }
@@ -58,7 +57,7 @@ impl Sealer {
     ///
     /// # Panics
     /// If `buffer` is shorter than [`HEADROOM`] and [`TAILROOM`] together.
-    pub fn seal_in_place(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn seal_in_place(&mut self, buffer: &mut [u8]) -> Result<(), Error> {
         let length = buffer.len() - HEADROOM - TAILROOM;
         check_length(length)?;
         let (message, tail) = buffer.split_at_mut(HEADROOM + length);
@@ -71,7 +70,7 @@ impl Sealer {
     /// Appends a copy of `message` to `out`, sealed.
     ///
     /// Fails with [`Error::MessageTooLong`] beyond [`MAX_MESSAGE`], changing nothing.
-    pub fn seal(&mut self, message: &[u8], out: &mut BytesMut) -> Result<(), Error> {
+    pub(crate) fn seal(&mut self, message: &[u8], out: &mut BytesMut) -> Result<(), Error> {
         check_length(message.len())?;
         let start = out.len();
         out.reserve(message.len() + FRAMING + TAILROOM);
@@ -99,7 +98,7 @@ fn framing(length: usize, tag: u8) -> [u8; FRAMING] {
 }
 
 /// The receiving end: bytes in through [`Opener::push`], messages out through [`Opener::next_message`].
-pub struct Opener {
+pub(crate) struct Opener {
     decoder: FrameDecoder,
     max_message: usize,
     state: OpenerState,
@@ -113,12 +112,12 @@ enum OpenerState {
 
 impl Opener {
     /// A receiver of the peer of `result`, accepting messages of up to `max_message` bytes.
-    pub fn new(result: &HandshakeResult, max_message: usize) -> Self {
+    pub(crate) fn new(result: &HandshakeResult, max_message: usize) -> Self {
         let key = Zeroizing::new(*result.rx());
         let id = stream_id(result, !result.is_initiator);
         Self {
-            // Whoever knows the stream's address can send a length; none but 56 is believed before the peer
-            // has shown its key.
+            // Anybody who knows the stream's address can send a length: before the peer has proven its key,
+            // only 56 is accepted.
             decoder: FrameDecoder::with_room(LEAD, HEADER_FRAME..=HEADER_FRAME),
             max_message: max_message.min(MAX_MESSAGE),
             state: OpenerState::Header { key, id },
@@ -126,22 +125,23 @@ impl Opener {
     }
 
     /// Takes bytes as they arrive.
-    pub fn push(&mut self, chunk: &[u8]) {
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
         self.decoder.push(chunk);
     }
 
-    /// Whether the peer's header has verified: it is whom the handshake named, now, not a replay.
-    pub fn is_verified(&self) -> bool {
+    /// Whether the peer's header is verified: the peer whom the handshake named is there now, and this is no
+    /// replay.
+    pub(crate) fn is_verified(&self) -> bool {
         matches!(self.state, OpenerState::Open(_))
     }
 
     /// Whether no part of a frame is held, so that the stream may end here.
-    pub fn is_at_boundary(&self) -> bool {
+    pub(crate) fn is_at_boundary(&self) -> bool {
         self.is_verified() && self.decoder.is_empty()
     }
 
     /// Changes the longest message that is accepted, from the next on.
-    pub fn set_max_message(&mut self, max_message: usize) {
+    pub(crate) fn set_max_message(&mut self, max_message: usize) {
         self.max_message = max_message.min(MAX_MESSAGE);
         if self.is_verified() {
             self.accept_messages();
@@ -149,7 +149,7 @@ impl Opener {
     }
 
     /// Verifies the peer's header once it has come. False while it has not; any error is fatal.
-    pub fn verify_header(&mut self) -> Result<bool, Error> {
+    pub(crate) fn verify_header(&mut self) -> Result<bool, Error> {
         let OpenerState::Header { key, id } = &self.state else {
             return if self.is_verified() { Ok(true) } else { Err(Error::Closed) };
         };
@@ -173,7 +173,7 @@ impl Opener {
 
     /// The next message, decrypted where it was gathered, or `None` until more bytes came. Any error is
     /// fatal.
-    pub fn next_message(&mut self) -> Result<Option<BytesMut>, Error> {
+    pub(crate) fn next_message(&mut self) -> Result<Option<BytesMut>, Error> {
         if !self.verify_header()? {
             return Ok(None);
         }
@@ -203,13 +203,6 @@ impl Opener {
     fn accept_messages(&mut self) {
         self.decoder.accept(OVERHEAD..=OVERHEAD + self.max_message);
     }
-}
-
-/// The keys of messages beside the stream: what the initiator sends with, then the responder.
-pub(crate) fn unordered_keys(result: &HandshakeResult) -> [[u8; 32]; 2] {
-    let send = namespace(NAMESPACE, NAMESPACE_SEND);
-    [NAMESPACE_INITIATOR, NAMESPACE_RESPONDER]
-        .map(|role| keyed_hash(&result.hash, &[&namespace(NAMESPACE, role), &send]))
 }
 
 fn header_frame(result: &HandshakeResult, header: &[u8; HEADER_LEN]) -> [u8; HEADER_FRAME_LEN] {

@@ -26,8 +26,8 @@ impl<R: ChunkReader> Receiver<R> {
         Self { opener, reader, shared, ended: false }
     }
 
-    /// Waits until the peer's header verified: only then is it certain that whom the handshake named is
-    /// there, now. Fails with [`Error::Truncated`] if the stream ends before.
+    /// Waits until the peer's header is verified: only then is it certain that the peer whom the handshake
+    /// named is there now. Fails with [`Error::Truncated`] if the stream ends before.
     pub async fn ready(&mut self) -> Result<(), Error> {
         poll_fn(|cx| self.poll_verified(cx)).await
     }

@@ -4,8 +4,7 @@
 //! the padding before the lengths under the MAC is (message length mod 16) bytes, not its complement. Where
 //! both are the same, at every multiple of 8, a message is what the AEAD of RFC 8439 makes of the tag's block
 //! and the message behind it. `ring` has that in one pass, at more than twice the speed of cipher and MAC one
-//! after the other; so whoever leaves [`BLOCK`] bytes of room in front of a message of such a length gains by
-//! it.
+//! after the other; so it pays to leave [`BLOCK`] bytes of room in front of a message of such a length.
 
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use chacha20::{ChaCha20, R20, hchacha};

@@ -43,7 +43,7 @@ struct SenderState<W> {
     scratch: BytesMut,
     last_write: Instant,
     ended: bool,
-    /// Whom to wake when there is room, so that a keep-alive's look at the writer does not displace it.
+    /// Who waits for room. A keep-alive that looks for room must not replace this waker with its own.
     waiting: Option<Waker>,
     shared: Arc<Shared>,
 }

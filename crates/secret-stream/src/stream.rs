@@ -33,7 +33,7 @@ struct Peers {
 impl<T: Transport> SecretStream<T> {
     /// The stream of a finished handshake. Its header goes out at once, before anything of the peer's came.
     ///
-    /// A transport that fails already is reported by the first use.
+    /// If the transport has already failed, the first use of the stream reports it.
     pub fn new(result: HandshakeResult, transport: T) -> Self {
         let handle = transport.handle();
         let (reader, writer) = transport.split();
@@ -59,7 +59,7 @@ impl<T: Transport> SecretStream<T> {
         let (sealer, header) = Sealer::new(result);
         let mut opener = Opener::new(result, MAX_MESSAGE);
         opener.push(received);
-        // A failure here is one of the transport, and meets whoever uses it next.
+        // If this fails, the transport has failed: the next use of the stream reports it.
         let _ = writer.write_chunk(Bytes::copy_from_slice(&header));
         let shared = Arc::new(Shared::default());
         Self {
@@ -90,7 +90,7 @@ impl<T: Transport> SecretStream<T> {
         self.peers.remote_public_key
     }
 
-    /// The handshake hash: the same at both ends, unlike any other connection's.
+    /// The handshake hash: the same at both ends, and different for each connection.
     pub fn handshake_hash(&self) -> &[u8; 64] {
         &self.peers.handshake_hash
     }

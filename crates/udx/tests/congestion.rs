@@ -57,7 +57,7 @@ fn a_gigabit_over_a_tenth_of_a_second_is_filled_within_ten_seconds() {
     }
 }
 
-/// While one packet is repaired, all that arrives has to be held, and more has to come.
+/// While one packet is repaired, everything that arrives must be held, and the sender must go on sending.
 #[test]
 fn losses_do_not_hold_back_a_long_and_fast_path() {
     let link = Link { loss: 0.001, ..Link::new(1000.0, 50 * MILLISECOND) };
@@ -86,8 +86,8 @@ fn a_transfer_fills_a_link_with_a_buffer_of_one_product_whatever_it_loses() {
     }
 }
 
-/// Ends that are at times late see a higher rate than the link's. Nor may a buffer of a third of a product
-/// cost much.
+/// Ends that are sometimes late measure a higher rate than the link has. A buffer of a third of a product
+/// must not cost much either.
 #[test]
 fn once_a_link_is_filled_its_buffer_does_not_overflow() {
     let link = Link::new(100.0, 25 * MILLISECOND);
@@ -105,8 +105,9 @@ fn once_a_link_is_filled_its_buffer_does_not_overflow() {
     }
 }
 
-/// The window is what the small socket buffer holds, and what is seen to fit the path; its length a receiver
-/// finds out by what it sends, or else by when what it made room for arrives.
+/// The window is what the small socket buffer holds, and what is seen to fit the path. A receiver learns the
+/// length of the path from what it sends; if it sends nothing, from when the bytes arrive that it made room
+/// for.
 #[test]
 fn a_small_receive_buffer_does_not_hold_back_a_long_path() {
     for (greeting, most) in [(GREETING, 900_000), (0, 1_200_000)] {
@@ -175,7 +176,8 @@ fn streams_of_different_length_share_a_link() {
     }
 }
 
-/// For five seconds a stream is given less than it could send: what it sends then says nothing of the path.
+/// For five seconds a stream is given less than it could send: what it sends meanwhile says nothing about the
+/// path.
 #[test]
 fn a_stream_that_has_little_to_send_keeps_its_rate() {
     let link = Link::new(100.0, 25 * MILLISECOND);

@@ -107,7 +107,10 @@ async fn receive_from_native(is_rough: bool) {
     );
     stream.end().unwrap();
     println!("{}", peer.expect("close").await);
-    stream.closed().await.unwrap();
+    let closed = stream.closed().await;
+    // libudx forgets a stream as soon as both sides have ended. If its last acknowledgement is lost, nobody
+    // answers.
+    assert!(closed == Ok(()) || is_rough && closed == Err(Error::TimedOut), "{closed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

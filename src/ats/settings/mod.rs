@@ -128,7 +128,7 @@ impl Settings {
             ("actorType", Key::ActorType),
             ("actorId", Key::ActorId),
             ("actorName", Key::ActorName),
-            ("apiKey", Key::ApiKey),
+            ("apiKey", Key::Secret),
         ];
         named.map(|(setting, key)| Origin { setting, source: layers.source(key) }).into()
     }
@@ -191,8 +191,8 @@ fn normal(url: &str) -> String {
 /// goes to it only if that is where it would have gone anyway; otherwise opening a stranger's folder
 /// would be enough to give the key away.
 fn api_key(layers: &Layers, warnings: &mut Vec<Warning>) -> Option<Secret> {
-    let key = layers.first(Key::ApiKey)?;
-    let is_the_users = matches!(layers.decider(Key::ApiKey), Some(VARIABLES | USER));
+    let key = layers.first(Key::Secret)?;
+    let is_the_users = matches!(layers.decider(Key::Secret), Some(VARIABLES | USER));
     if layers.decider(Key::Url) == Some(PROJECT) && is_the_users {
         let named = layers.at(PROJECT, Key::Url).unwrap_or(DEFAULT_URL);
         let users = layers.at(USER, Key::Url).unwrap_or(DEFAULT_URL);
@@ -238,7 +238,8 @@ fn other_project(layers: &Layers, environment: &Environment) -> Option<String> {
     let fields: Vec<&str> = differ.map(|(key, _)| key.field()).collect();
     (!fields.is_empty()).then(|| {
         format!(
-            "{} of {} hold here, but not for the `ats` command, which reads {FILE} of the current folder alone",
+            "{} of {} hold here, but not for the `ats` command, which reads {FILE} of the current folder \
+             alone",
             fields.join(", "),
             file.display()
         )
@@ -251,11 +252,11 @@ mod tests {
 
     use super::*;
 
-    struct Place(tempfile::TempDir);
+    struct Folders(tempfile::TempDir);
 
-    impl Place {
-        fn new() -> Place {
-            Place(tempfile::tempdir().expect("a temporary folder"))
+    impl Folders {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a temporary folder"))
         }
 
         fn write(&self, folder: &str, content: &str) {
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn without_anything_the_defaults_hold() {
-        let (settings, warnings) = Place::new().load("work", &[], Overrides::default());
+        let (settings, warnings) = Folders::new().load("work", &[], Overrides::default());
         assert_eq!(settings.url, "https://ats.difflab.ai");
         assert_eq!(settings.scope(), ("https://ats.difflab.ai", "default", "main"));
         assert_eq!((settings.organization, settings.project), (None, None));
@@ -293,7 +294,7 @@ mod tests {
 
     #[test]
     fn option_before_environment_before_project_before_user() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("home", r#"{"organization":"u","project":"u","p2p":{"channel":"u"},"url":"http://u"}"#);
         place.write("work", r#"{"organization":"p","project":"p","p2p":{"channel":"p"}}"#);
         let overrides = Overrides { organization: Some("o".into()), ..Overrides::default() };
@@ -309,20 +310,20 @@ mod tests {
 
     #[test]
     fn the_actor_is_merged_one_level_deep_and_named_by_its_id() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("home", r#"{"actor":{"type":"human","id":"u","name":"User"}}"#);
         place.write("work", r#"{"actor":{"id":"p"}}"#);
         let (settings, _) = place.load("work", &[], Overrides::default());
         let actor = Actor { kind: "human".into(), id: "p".into(), name: "User".into() };
         assert_eq!(settings.actor, actor);
         let vars = [("ATS_ACTOR_ID", "e")];
-        let (settings, _) = Place::new().load("work", &vars, Overrides::default());
+        let (settings, _) = Folders::new().load("work", &vars, Overrides::default());
         assert_eq!((settings.actor.id, settings.actor.name), ("e".into(), "e".into()));
     }
 
     #[test]
     fn the_nearest_project_file_counts_alone() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("work", r#"{"p2p":{"channel":"far"},"project":"far"}"#);
         place.write("work/near", r#"{"p2p":{"channel":"near"}}"#);
         let (settings, _) = place.load("work/near/below", &[], Overrides::default());
@@ -331,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_file_that_does_not_parse_is_skipped_with_a_warning_that_repeats_nothing_of_it() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("home", r#"{"apiKey": "hush" nonsense"#);
         place.write("work", r#"{"p2p": {"channel": ["x"]}, "channel": ["y"], "project": 7}"#);
         let (settings, warnings) = place.load("work", &[], Overrides::default());
@@ -345,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_channel_for_work_is_not_the_one_for_transfers() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("home", r#"{"channel":"home-work"}"#);
         place.write("work", r#"{"channel":"work","p2p":"not an object"}"#);
         for vars in [&[][..], &[("ATS_CHANNEL", "env-work")]] {
@@ -362,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_channel_for_work_is_noted_where_none_for_transfers_is_set() {
-        let place = Place::new();
+        let place = Folders::new();
         let notes = |vars: &[(&str, &str)], channel: Option<&str>| {
             let overrides = Overrides { channel: channel.map(str::to_owned), ..Overrides::default() };
             Settings::notes(overrides, &place.environment("work", vars))
@@ -382,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_project_file_that_the_ats_command_does_not_read_is_noted() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("work", r#"{"organization":"o","project":"main","p2p":{"channel":"c"}}"#);
         let notes = |cwd: &str, vars: &[(&str, &str)]| {
             Settings::notes(Overrides::default(), &place.environment(cwd, vars))
@@ -401,7 +402,7 @@ mod tests {
     fn the_same_address_spelt_differently_is_one_scope() {
         for url in ["HTTP://LocalHost:80/", "http://localhost", "http://localhost/"] {
             let overrides = Overrides { url: Some(url.into()), ..Overrides::default() };
-            let (settings, _) = Place::new().load("work", &[], overrides);
+            let (settings, _) = Folders::new().load("work", &[], overrides);
             assert_eq!(settings.url, "http://localhost");
         }
     }
@@ -414,14 +415,14 @@ mod tests {
             ..Overrides::default()
         };
         assert!(!format!("{overrides:?}").contains("hush"));
-        let (settings, _) = Place::new().load("work", &[], overrides);
+        let (settings, _) = Folders::new().load("work", &[], overrides);
         assert_eq!(settings.api_key, Some(Secret::new("hush")));
         assert!(!format!("{settings:?}").contains("hush"));
     }
 
     #[test]
     fn a_project_file_cannot_send_the_users_key_elsewhere() {
-        let place = Place::new();
+        let place = Folders::new();
         place.write("home", r#"{"apiKey":"hush"}"#);
         place.write("work", r#"{"url":"http://stranger"}"#);
         let (settings, warnings) = place.load("work", &[], Overrides::default());

@@ -40,7 +40,8 @@ pub(super) enum Key {
     ActorType,
     ActorId,
     ActorName,
-    ApiKey,
+    /// The API key.
+    Secret,
 }
 
 impl Key {
@@ -53,7 +54,7 @@ impl Key {
         Self::ActorType,
         Self::ActorId,
         Self::ActorName,
-        Self::ApiKey,
+        Self::Secret,
     ];
 
     /// Its environment variable.
@@ -67,7 +68,7 @@ impl Key {
             Self::ActorType => "ATS_ACTOR_TYPE",
             Self::ActorId => "ATS_ACTOR_ID",
             Self::ActorName => "ATS_ACTOR_NAME",
-            Self::ApiKey => "ATS_API_KEY",
+            Self::Secret => "ATS_API_KEY",
         }
     }
 
@@ -82,7 +83,7 @@ impl Key {
             Self::ActorType => "actor.type",
             Self::ActorId => "actor.id",
             Self::ActorName => "actor.name",
-            Self::ApiKey => "apiKey",
+            Self::Secret => "apiKey",
         }
     }
 }
@@ -190,7 +191,7 @@ impl Layer {
             Key::ActorType => overrides.actor_type.clone(),
             Key::ActorId => overrides.actor_id.clone(),
             Key::ActorName => overrides.actor_name.clone(),
-            Key::ApiKey => overrides.api_key.as_ref().map(Secret::expose).map(str::to_owned),
+            Key::Secret => overrides.api_key.as_ref().map(Secret::expose).map(str::to_owned),
         })
     }
 

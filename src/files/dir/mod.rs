@@ -12,7 +12,7 @@ pub(super) use unix::Dir;
 
 /// What stands at a name in a folder; of a link, the link itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum DirEntry {
     /// A regular file.
     File,
     /// A symbolic link, wherever it leads.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::source::what_is, Entry};
+use super::{super::source::what_is, DirEntry};
 
 /// A folder by its path.
 #[derive(Debug)]
@@ -39,10 +39,10 @@ impl Dir {
     }
 
     /// What stands at `name`.
-    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<DirEntry>> {
         match fs::symlink_metadata(self.0.join(name)) {
-            Ok(metadata) if metadata.is_symlink() => Ok(Some(Entry::Link)),
-            Ok(metadata) => Ok(Some(what_is(metadata.file_type()).map_or(Entry::File, Entry::Other))),
+            Ok(metadata) if metadata.is_symlink() => Ok(Some(DirEntry::Link)),
+            Ok(metadata) => Ok(Some(what_is(metadata.file_type()).map_or(DirEntry::File, DirEntry::Other))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -50,7 +50,7 @@ impl Dir {
 
     /// Whether `name` is that very file: a file that is open for writing keeps its name here.
     pub(crate) fn holds(&self, name: &OsStr, _file: &File) -> bool {
-        matches!(self.entry(name), Ok(Some(Entry::File)))
+        matches!(self.entry(name), Ok(Some(DirEntry::File)))
     }
 
     /// Makes a new file; fails with `AlreadyExists` where anything has the name.
@@ -61,7 +61,7 @@ impl Dir {
     /// Opens the file at `name` for writing; fails on a link.
     pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         match self.entry(name)? {
-            Some(Entry::File) => OpenOptions::new().read(true).write(true).open(self.0.join(name)),
+            Some(DirEntry::File) => OpenOptions::new().read(true).write(true).open(self.0.join(name)),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::Entry;
+use super::DirEntry;
 
 /// The rights a new file is made with, of which the process's umask then takes away: never those to run
 /// it, to run it as another user, or for everybody to write to it.
@@ -48,19 +48,19 @@ impl Dir {
     }
 
     /// What stands at `name`.
-    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<DirEntry>> {
         let stat = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Entry::File,
-            FileType::Symlink => Entry::Link,
-            FileType::Directory => Entry::Other("a folder"),
-            FileType::Fifo => Entry::Other("a pipe"),
-            FileType::Socket => Entry::Other("a socket"),
-            _ => Entry::Other("a device"),
+            FileType::RegularFile => DirEntry::File,
+            FileType::Symlink => DirEntry::Link,
+            FileType::Directory => DirEntry::Other("a folder"),
+            FileType::Fifo => DirEntry::Other("a pipe"),
+            FileType::Socket => DirEntry::Other("a socket"),
+            _ => DirEntry::Other("a device"),
         }))
     }
 
@@ -161,6 +161,8 @@ mod tests {
     /// What a file system without exclusive renames answers.
     const REFUSALS: [Errno; 3] = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP];
 
+    type Rename = fn(&Dir, &OsStr, &OsStr) -> io::Result<()>;
+
     struct Folder {
         temporary: tempfile::TempDir,
         dir: Dir,
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn of_many_that_want_one_name_at_once_one_has_it_whatever_the_way() {
         const RIVALS: usize = 8;
-        let ways: [fn(&Dir, &OsStr, &OsStr) -> io::Result<()>; 2] = [Dir::rename_new, Dir::rename_by_link];
+        let ways: [Rename; 2] = [Dir::rename_new, Dir::rename_by_link];
         for round in 0..50 {
             let folder = Folder::new();
             let names: Vec<String> = (0..RIVALS).map(|rival| format!("from{rival}")).collect();

@@ -60,6 +60,33 @@ async fn an_offer_that_expired_while_no_hub_was_running_has_been_ended_by_the_fi
     hub.shutdown().await;
 }
 
+#[tokio::test]
+async fn the_open_tasks_of_a_database_of_version_1_end_in_time_too() {
+    let hub = TestHub::start().await;
+    let (a, b) = (hub.caller("a"), hub.caller("b"));
+    for title in ["offer", "claimed", "work"] {
+        a.make_task(json!({ "title": title, "type": "file_offer", "payload": { "x": title } })).await;
+    }
+    b.post("/tasks/2/claim", json!({})).await;
+    let TestHub { hub, dir } = hub;
+    hub.shutdown().await;
+    let version_1 = "DROP INDEX tasks_by_due; \
+         ALTER TABLE tasks DROP COLUMN due; \
+         CREATE INDEX tasks_by_lease ON tasks (lease_expires) WHERE lease_expires IS NOT NULL; \
+         PRAGMA user_version = 1; \
+         UPDATE tasks SET payload = json_object('expires_at', '2000-01-01T00:00:00Z') WHERE title = 'offer'; \
+         UPDATE tasks SET lease_expires = 1 WHERE title = 'claimed'";
+    edit_database(dir.path(), version_1).await;
+    let hub = start_in(dir.path(), 0).await;
+    let a = Caller::new(hub.local_addr(), "a");
+    for (id, status) in [(1, "cancelled"), (2, "pending"), (3, "pending")] {
+        assert_eq!(a.get(&format!("/tasks/{id}")).await["task"]["status"], status, "task {id}");
+    }
+    hub.shutdown().await;
+    // The tables are those of this version now.
+    start_in(dir.path(), 0).await.shutdown().await;
+}
+
 /// The writer used to find such a row, to see nothing to do, and to look again for ever.
 #[tokio::test]
 async fn a_row_with_a_lease_that_is_not_in_progress_holds_nothing_up() {

@@ -1,5 +1,4 @@
-//! Keeps a server findable: a few nodes near its key hold its record and relay to it
-//! (spec/dht.md §12).
+//! Keeps a server findable: a few nodes near its key hold its record and relay to it (spec/dht.md §12).
 
 use std::collections::HashSet;
 use std::net::SocketAddrV4;
@@ -13,8 +12,9 @@ use tracing::debug;
 
 use super::payload::RelayInfo;
 use crate::command;
-use crate::handle::{Handle, Network};
+use crate::handle::Handle;
 use crate::id::Id;
+use crate::network::Network;
 use crate::rpc::{QuerySpec, Reply, Request};
 use crate::store::message::{AnnounceKind, sign_announce};
 
@@ -27,8 +27,8 @@ const PING_ROUNDS: u32 = 100;
 /// Wait before the next attempt when no node took the announce: at first, and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(3);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// Sends of the requests that take an announce back, and the patience with all of them:
-/// a server that closes does not wait long for nodes that may be gone.
+/// How often a request that withdraws an announce is sent, and how long all of them may take: a server that
+/// closes does not wait long for nodes that may be gone.
 const UNANNOUNCE_ATTEMPTS: u32 = 2;
 const UNANNOUNCE_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -36,12 +36,12 @@ const UNANNOUNCE_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Relays {
     pub relays: Vec<RelayInfo>,
-    /// What clients are told to ask first: our own public address if we have one, then the
-    /// relays, at most three in all.
+    /// What clients are told to ask first: our own public address if we have one, then the relays, at most
+    /// three in all.
     pub addresses: Vec<SocketAddrV4>,
 }
 
-/// What an announcer is told. The answer comes when the records are taken back.
+/// What an announcer is to do. The channel in an order is answered once the records are withdrawn.
 #[derive(Debug)]
 pub(crate) enum Order {
     Refresh,
@@ -56,9 +56,9 @@ pub(crate) struct Announcer {
     keys: KeyPair,
     target: Id,
     relays: watch::Sender<Relays>,
-    /// Who may hold a record of ours.
+    /// Nodes that may hold our record.
     holders: HashSet<SocketAddrV4>,
-    /// Nodes near the target, from the last time: where the next query begins.
+    /// The nodes nearest to the target at the last announce, where the next query begins.
     closest: Vec<SocketAddrV4>,
 }
 
@@ -67,8 +67,8 @@ impl Announcer {
         Self { handle, keys, target, relays, holders: HashSet::new(), closest: Vec::new() }
     }
 
-    /// Runs until [`Order::Close`], or until nobody is left to give orders. `announced` is told
-    /// of the end of the first attempt.
+    /// Runs until [`Order::Close`], or until nobody can give orders any more. Sends on `announced` when the
+    /// first attempt has ended.
     pub(crate) async fn run(mut self, mut orders: mpsc::Receiver<Order>, announced: oneshot::Sender<()>) {
         let mut announced = Some(announced);
         loop {
@@ -120,14 +120,14 @@ impl Announcer {
                     () = change(&mut network) => {}
                 }
             }
-            // Without a network, announcing again would fail at once and for ever.
+            // Without a network, each further announce would fail at once.
             if network.wait_for(|network| network.online).await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Pings the relays until they are to be chosen anew.
+    /// Pings the relays until one does not answer, or the time has come to choose them anew.
     async fn ping_relays(&self) {
         let relays: Vec<_> = self.relays.borrow().relays.iter().map(|relay| relay.relay).collect();
         for _ in 0..PING_ROUNDS {
@@ -139,8 +139,8 @@ impl Announcer {
         }
     }
 
-    /// Finds the nodes nearest to the key and leaves a record with them, and takes back those
-    /// left with others.
+    /// Finds the nodes nearest to the key, leaves a record with them, and withdraws the records left with
+    /// others.
     async fn announce(&mut self) {
         let spec = QuerySpec::user(command::FIND_PEER, self.target).nodes(self.closest.clone());
         let closest = match self.handle.query(spec).finish().await {
@@ -151,7 +151,7 @@ impl Announcer {
             }
         };
         let chosen = &closest[..closest.len().min(RELAYS)];
-        // Remembered before they answer: an announce cut short may have been stored.
+        // Remembered before they answer: a node may store the record though its answer never arrives.
         let stale: Vec<_> =
             self.holders.iter().copied().filter(|h| chosen.iter().all(|c| c.from != *h)).collect();
         self.holders.extend(chosen.iter().map(|reply| reply.from));
@@ -167,7 +167,7 @@ impl Announcer {
         self.unannounce(stale).await;
     }
 
-    /// The relay that a node became by taking the record.
+    /// Leaves the record with a node, which then is a relay. `None` if it does not take it.
     async fn announce_to(&self, reply: &Reply) -> Option<RelayInfo> {
         let (token, id) = (reply.token?, reply.id?);
         let kind = AnnounceKind::Announce;
@@ -205,7 +205,7 @@ impl Announcer {
     }
 }
 
-/// The order that ends a suspension.
+/// Waits for the order that ends a suspension.
 async fn wait_for_resume(orders: &mut mpsc::Receiver<Order>) -> Option<Order> {
     loop {
         match orders.recv().await? {

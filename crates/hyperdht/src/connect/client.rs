@@ -33,8 +33,8 @@ use crate::sync::lock;
 
 /// How long the server has to come to us (hyperdht/lib/connect.js passiveConnectTimeout).
 const SERVER_WAIT: Duration = Duration::from_secs(10);
-/// How long the server's first bytes may take once the stream is connected. A dead path is
-/// given up by udx after about twelve seconds.
+/// How long the server's first bytes may take once the stream is connected. udx gives a dead path up after
+/// about twelve seconds.
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 /// The same in the local network, where bytes take milliseconds.
 const LOCAL_HEADER_WAIT: Duration = Duration::from_secs(5);
@@ -60,7 +60,8 @@ pub(super) fn pair_at_relay(
     let (context, keys) = (context.clone(), keys.clone());
     async move {
         let relay = agreement.relay.into();
-        // Boxed, since connecting to a peer is what asks for this.
+        // Boxed, because this future contains one of the same type: connecting to a peer may connect to a
+        // relay.
         let connecting = Box::pin(connect_by(&context, &keys, relay, ConnectOptions::default(), false));
         RelayLink::pair(connecting, agreement.pair(stream)).await
     }
@@ -75,8 +76,17 @@ async fn connect_by(
     may_relay: bool,
 ) -> Result<Connection, ConnectError> {
     out_of_service(context).map_or(Ok(()), Err)?;
+    let began = Instant::now();
+    let peer_key = peer.public_key;
     let result = try_connect(context, default_keys, peer, options, may_relay).await;
-    // A node that ends or is suspended meanwhile is the cause of whatever failed.
+    match &result {
+        Ok(connection) => {
+            let path = connection.link().path_name();
+            debug!(peer = %hex::encode(peer_key), path, took = ?began.elapsed(), "connected");
+        }
+        Err(error) => debug!(peer = %hex::encode(peer_key), %error, took = ?began.elapsed(), "no connection"),
+    }
+    // If the node was ended or suspended in the meantime, that is the cause of any failure.
     result.map_err(|error| out_of_service(context).unwrap_or(error))
 }
 
@@ -103,7 +113,7 @@ async fn try_connect(
         udx::StreamOptions { firewall: Some(hook.firewall()), ..udx::StreamOptions::default() };
     let stream = context.handle.udx().stream(stream_options).await.map_err(|_| ConnectError::Destroyed)?;
 
-    // Whoever goes no direct way names none.
+    // A client that uses no direct path tells no addresses.
     let local = (options.local_connection && options.direct).then(|| own_local_addresses(context));
     let public = network.remote_address.filter(|_| options.direct);
     let own = Own { open: public.is_some(), local };
@@ -117,7 +127,7 @@ async fn try_connect(
         ..NoisePayload::default()
     };
     let keys = options.key_pair.unwrap_or_else(|| default_keys.clone());
-    // A key that is no point of the curve is nobody's.
+    // No server can have a key that is no point of the curve.
     let initiator =
         Initiator::new(keys.clone(), peer.public_key, &payload).map_err(|_| ConnectError::PeerNotFound)?;
 
@@ -161,7 +171,7 @@ fn own_local_addresses(context: &Context) -> Vec<SocketAddrV4> {
     socket.map(|socket| local_addresses(socket.local_addr())).unwrap_or_default()
 }
 
-/// Waits for the server to prove itself on the connected stream.
+/// Waits until the server has proven its key on the connected stream.
 async fn prove(
     dial: &Dial,
     stream: udx::Stream,
@@ -171,13 +181,13 @@ async fn prove(
 ) -> Result<Connection, ConnectError> {
     let (answer, route) = (&dial.answer, &dial.route);
     let relays = match &answer.payload.relay_addresses {
-        // The server knows best who relays to it.
+        // The server knows best which nodes relay to it.
         Some(addresses) if !addresses.is_empty() => addresses.clone(),
         _ => asked,
     };
     dial.context.shared.add_stream(stream.handle());
     let mut stream = SecretStream::new(answer.result.clone(), stream);
-    // Whoever answered our ping in the local network may be another node than the server.
+    // Another node than the server may have answered our ping in the local network.
     let (wait, failure) = match route.path() {
         Some(ConnectionPath::Local) => (LOCAL_HEADER_WAIT, ConnectError::HolepunchAborted),
         _ => (HEADER_WAIT, ConnectError::PeerConnectionFailed),
@@ -203,20 +213,20 @@ struct Dial {
     target: Id,
     own: Own,
     route: Route,
-    /// Who sent to the stream before the server's answer was here.
+    /// The sender of the first packet that came before the server's answer.
     first: Option<Sender>,
     /// A relay may carry the connection meanwhile.
     has_relay: bool,
     answer: ServerAnswer,
-    /// We would use the hole that we punch again.
+    /// Keep a punched hole for the next connection, if the server does so too.
     is_reusable: bool,
-    /// What it was punched with.
+    /// The socket that a hole was punched with.
     socket: Mutex<Option<PoolSocket>>,
 }
 
 impl Dial {
-    /// Finds a direct way and takes it; it may be found by the server first. Independent of who
-    /// asked for the connection, since it may go on once there is another way.
+    /// Finds a direct way and takes it, unless the server comes first. Does not borrow from the caller,
+    /// because it may go on after a relay has connected the stream.
     async fn find_way(self: Arc<Self>) -> Result<(), ConnectError> {
         if let Some(first) = self.first {
             let via = [self.answer.via, Via::Server, Via::Client].into_iter().find(|via| {
@@ -245,8 +255,8 @@ impl Dial {
         }
     }
 
-    /// Looks for the server in our network and punches at the same time: it may be in another
-    /// one, behind the same address.
+    /// Looks for the server in our network and punches at the same time: the server may be in another network
+    /// behind the same address.
     async fn find_near(&self, candidates: &[SocketAddrV4]) -> Result<(), ConnectError> {
         let found = async {
             let pong = first_to_answer(&self.context.handle, candidates).await?;
@@ -291,7 +301,7 @@ impl Dial {
         Ok(())
     }
 
-    /// Goes there, unless the server has come meanwhile.
+    /// Connects the stream to that address, unless the server has come in the meantime.
     fn take(&self, via: Via, to: SocketAddr, path: Option<ConnectionPath>) -> Result<(), ConnectError> {
         let socket = self.context.handle.socket(via).ok_or(ConnectError::PeerConnectionFailed)?;
         self.route.take(&socket, to, path);

@@ -11,8 +11,8 @@ use super::path::ConnectionPath;
 use super::route::Route;
 use crate::address::is_near;
 
-/// What is known of a connection, also once its stream is in other hands. Cheap to clone; keeps
-/// nothing open.
+/// What is known of a connection, for callers that have given its stream away. Cheap to clone; does not keep
+/// the connection open.
 #[derive(Clone, Debug)]
 pub struct Link {
     route: Route,
@@ -21,25 +21,25 @@ pub struct Link {
     took: Duration,
 }
 
-/// A connection to a peer whose key is proven: what it sent first has verified.
+/// A connection to a peer that has proven its key.
 pub struct Connection {
     /// Its messages.
     pub stream: SecretStream<udx::Stream>,
     link: Link,
 }
 
-/// A message of no bytes is sent when nothing else was for this long (hyperdht/index.js
-/// connectionKeepAlive): NATs stay open, and a vanished peer is noticed.
+/// An empty message is sent after this time without another one (hyperdht/index.js connectionKeepAlive): it
+/// keeps NATs open and shows when a peer has vanished.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// How long a peer that is asked may take to answer, before it counts as gone: a few round trips
-/// of the slowest path, with a loss among them.
+/// How long a peer may take to answer a question before it counts as gone: a few round trips of the slowest
+/// path, with one packet lost.
 const ANSWER_WAIT: Duration = Duration::from_secs(3);
 /// Time between those questions.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Connection {
-    /// The connection whose stream has taken this route, `took` after the dial or the peer's
-    /// first message; `None` if it has taken none.
+    /// The connection of a stream that runs on `route`, made `took` after the dial or the peer's first
+    /// message. `None` if the stream is not connected.
     pub(crate) fn new(mut stream: SecretStream<udx::Stream>, route: Route, took: Duration) -> Option<Self> {
         stream.set_keep_alive(Some(KEEP_ALIVE));
         let remote_addr = route.stream().remote_addr()?;
@@ -66,7 +66,7 @@ impl Connection {
         *self.stream.handshake_hash()
     }
 
-    /// Where the peer is now, or whoever relays to it.
+    /// The address that the bytes go to now: the peer's, or the relay's.
     pub fn remote_addr(&self) -> SocketAddr {
         self.link.remote_addr()
     }
@@ -76,7 +76,7 @@ impl Connection {
         self.link.path()
     }
 
-    /// What is known of the connection, for when its stream is used up.
+    /// What is known of the connection, for after the stream was given away.
     pub fn link(&self) -> Link {
         self.link.clone()
     }
@@ -91,8 +91,8 @@ impl Link {
         })
     }
 
-    /// The same in one word for people: `lan`, `direct`, `punched` or `relayed`. Who is reached
-    /// at a private address is near, however it was found.
+    /// The path in one word for people: `lan`, `direct`, `punched` or `relayed`. A peer at a private address
+    /// is `lan`, however it was found.
     pub fn path_name(&self) -> &'static str {
         match self.path() {
             ConnectionPath::Local => "lan",
@@ -103,12 +103,12 @@ impl Link {
         }
     }
 
-    /// Waits until the bytes go no more through a relay.
+    /// Waits until the bytes do not go through a relay any more.
     pub async fn direct(&self) {
         self.route.direct().await;
     }
 
-    /// Where the peer is now, or whoever relays to it.
+    /// The address that the bytes go to now: the peer's, or the relay's.
     pub fn remote_addr(&self) -> SocketAddr {
         self.route.stream().remote_addr().unwrap_or(self.remote_addr)
     }
@@ -118,8 +118,8 @@ impl Link {
         self.route.stream().stats().rtt.map(Duration::from_micros)
     }
 
-    /// Asks the peer for a sign of life; false if none of any kind comes within three seconds.
-    /// For when there is reason to doubt: the network has changed, or the machine slept.
+    /// Asks the peer for a sign of life; false if nothing comes from it within three seconds. For when the
+    /// network has changed or the machine slept.
     pub async fn is_alive(&self) -> bool {
         let heard = self.route.stream().stats().packets_received;
         self.route.stream().set_keepalive(Some(ASK_EVERY));
@@ -133,7 +133,7 @@ impl Link {
         self.route.stream().destroy();
     }
 
-    /// How long connecting took: since the dial, or since the peer's first message.
+    /// How long it took to connect, since the dial or the peer's first message.
     pub fn took(&self) -> Duration {
         self.took
     }

@@ -16,12 +16,12 @@ use crate::generations::Generations;
 use crate::handle::Handle;
 use crate::sync::lock;
 
-/// Clients that sockets are held for at once, until they have come or ten seconds have passed.
-/// Each socket is a file of the process, which may have a thousand, and costs a few pings.
+/// Clients for which sockets are held at once, each until it has come or ten seconds have passed. A socket is
+/// an open file of the process, which may have a thousand, and costs a few pings.
 const MAX_PUNCHES: usize = 128;
 /// Peers whose relays are remembered, so that connecting again needs no query.
 const MAX_KNOWN_RELAYS: usize = 512;
-/// How long: after a day, another query costs little.
+/// How long they are remembered: after a day, another query costs little.
 const KNOWN_RELAYS_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What servers and clients of one node work with.
@@ -37,13 +37,13 @@ pub(crate) struct Shared {
     servers: Mutex<Vec<Control>>,
     relays: Mutex<Generations<PublicKey, Vec<SocketAddrV4>>>,
     pub local_addresses: LocalAddresses,
-    /// How often many probes are sent.
+    /// Limits how often this node probes random ports.
     pub throttle: Throttle,
-    /// Those that lead to peers.
+    /// Open holes to peers.
     pub holes: Holes,
-    /// For servers' sockets to punch with.
+    /// Permits to hold sockets for a client, [`MAX_PUNCHES`] in all.
     pub punches: Arc<Semaphore>,
-    /// Of all connections that may still be open.
+    /// The streams of all connections that may still be open.
     streams: Mutex<Vec<udx::StreamHandle>>,
 }
 
@@ -63,13 +63,13 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// Closes all servers: their announces are taken back.
+    /// Closes all servers and withdraws their announces.
     pub(crate) async fn close(&self) {
         let servers = self.servers();
         join_all(servers.iter().map(Control::close)).await;
     }
 
-    /// Makes all servers take their announces back and answer nobody, and ends all connections.
+    /// Makes all servers withdraw their announces and stop answering, and ends all connections.
     pub(crate) async fn suspend(&self) {
         let servers = self.servers();
         join_all(servers.iter().map(Control::suspend)).await;

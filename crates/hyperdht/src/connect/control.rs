@@ -5,7 +5,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::announcer::Order;
 
-/// Orders that wait for a task which does nothing but follow them.
+/// Orders that wait for the server's task, which does little else than follow them.
 const MAX_QUEUED_ORDERS: usize = 4;
 
 /// Controls a server. Clones are the same.
@@ -39,13 +39,13 @@ impl Control {
         let _ = self.orders.send(Order::Refresh).await;
     }
 
-    /// Takes the announces back and ends the server.
+    /// Withdraws the announces and ends the server.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.closed.cancelled().await;
     }
 
-    /// Takes the announces back; those who ask meet silence.
+    /// Withdraws the announces. Until [`Control::resume`] nobody is answered.
     pub(crate) async fn suspend(&self) {
         let (done, suspended) = oneshot::channel();
         if self.orders.send(Order::Suspend(done)).await.is_ok() {

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use crate::address::is_private;
 use crate::crypto::hash;
 
-/// Handshakes at once, the ended ones of the last [`CLEAR_WAIT`] included. Each may hold a
-/// stream; a hundred new ones a second is more than a file-sharing node sees in a day.
+/// Handshakes at once, including those that ended less than [`CLEAR_WAIT`] ago. Each may hold a stream; a
+/// hundred new ones a second is more than a file-sharing node sees in a day.
 const MAX_HANDSHAKES: usize = 1024;
 
-/// Of these, the most that one public address may hold: many users share an address, none of
-/// them needs more than a few connections.
+/// Handshakes at once from one public address: many users may share it, and none needs more than a few
+/// connections.
 const MAX_PER_HOST: usize = 64;
 
-/// Copies of one message that wait for its answer: retries by a handful of nodes.
+/// Copies of one message that wait for its answer: a handful of nodes each send it again.
 const MAX_WAITERS: usize = 16;
 
-/// How long a handshake that ended is remembered (hyperdht/lib/server.js HANDSHAKE_CLEAR_WAIT),
-/// so that retries on their way get the old answer and start nothing.
+/// How long a handshake is remembered after its end (hyperdht/lib/server.js HANDSHAKE_CLEAR_WAIT): a copy of
+/// its message that arrives late gets the old answer and starts nothing.
 pub(super) const CLEAR_WAIT: Duration = Duration::from_secs(10);
 
 /// Names a handshake of one server.
@@ -27,7 +27,7 @@ pub(super) const CLEAR_WAIT: Duration = Duration::from_secs(10);
 pub(super) struct HandshakeId {
     /// The lowest free number; it goes over the wire.
     pub index: usize,
-    /// Tells it from earlier handshakes of the same number.
+    /// Distinguishes it from earlier handshakes of the same number.
     serial: u64,
 }
 
@@ -46,20 +46,19 @@ pub(super) enum Arrival<W, A> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Inserted {
     pub id: HandshakeId,
-    /// The one that made room and is forgotten. Whoever floods a server shortens the time that
-    /// others have to complete a handshake, and does not keep them out.
+    /// The handshake that was forgotten to make room. A flood shortens the time that others have to complete
+    /// a handshake, and does not keep them out.
     pub evicted: Option<HandshakeId>,
 }
 
-/// The handshakes of a server by message and by number, with whoever waits (`W`) for their
-/// answers (`A`). Copies of a message, be they retries or sent through several nodes, are one
-/// handshake.
+/// The handshakes of a server, found by message and by number. `W` is whoever waits for an answer, `A` the
+/// answer. All copies of a message are one handshake, whether they were sent again or through several nodes.
 #[derive(Debug)]
 pub(super) struct Handshakes<W, A> {
     slots: Vec<Option<HandshakeEntry<W, A>>>,
     by_message: HashMap<[u8; 32], usize>,
     per_host: HashMap<Ipv4Addr, usize>,
-    /// What ended, in order, with the time it is forgotten.
+    /// Ended handshakes in order, each with the time when it is forgotten.
     ended: VecDeque<(Instant, HandshakeId)>,
     serial: u64,
 }
@@ -97,12 +96,12 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         }
     }
 
-    /// Forgets all. What is said later of one of them means none of those to come.
+    /// Forgets all handshakes. Their ids name none of the later ones.
     pub(super) fn clear(&mut self) {
         *self = Self { serial: self.serial, ..Self::new() };
     }
 
-    /// A first message, and who waits for its answer.
+    /// Looks a first message up, and adds the one who waits for its answer.
     pub(super) fn arrive(&mut self, now: Instant, message: &[u8], waiter: W) -> Arrival<W, A> {
         self.forget(now);
         let known = self.by_message.get(&hash(&[message]));
@@ -112,9 +111,8 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         }
     }
 
-    /// Adds the handshake of a new message, from a client said to be at `host`. Tell by
-    /// [`Handshakes::answer`] and [`Handshakes::end`] what becomes of it. `None` if the host
-    /// has too many.
+    /// Adds the handshake of a new message from a client at `host`. Call [`Handshakes::answer`] and
+    /// [`Handshakes::end`] for it later. `None` if the host has too many.
     pub(super) fn insert(&mut self, message: &[u8], host: Ipv4Addr, waiter: W) -> Option<Inserted> {
         let held = self.per_host.get(&host).copied().unwrap_or(0);
         if held >= MAX_PER_HOST && !is_private(host) {
@@ -135,7 +133,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         Some(Inserted { id: HandshakeId { index, serial: self.serial }, evicted })
     }
 
-    /// Decides an undecided handshake: an answer, or silence for good. Who waited for it.
+    /// Decides a handshake: an answer, or silence for good. Returns those who wait for the answer.
     pub(super) fn answer(&mut self, id: HandshakeId, answer: Option<A>) -> Vec<W> {
         let Some(slot) = self.get_mut(id) else { return Vec::new() };
         if !matches!(slot.state, HandshakeState::Undecided(_)) {
@@ -149,7 +147,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         }
     }
 
-    /// The handshake has ended, well or not, and is forgotten after [`CLEAR_WAIT`].
+    /// The handshake has ended, successfully or not. It is forgotten after [`CLEAR_WAIT`].
     pub(super) fn end(&mut self, now: Instant, id: HandshakeId) {
         if let Some(slot) = self.get_mut(id)
             && !slot.ended
@@ -165,7 +163,7 @@ impl<W: PartialEq, A: Clone> Handshakes<W, A> {
         Some(HandshakeId { index, serial: slot.serial })
     }
 
-    /// Removes one if there are as many as may be: one that has ended, or else the oldest.
+    /// Removes a handshake if the limit is reached: one that has ended, or else the oldest.
     fn make_room(&mut self) -> Option<HandshakeId> {
         if self.by_message.len() < MAX_HANDSHAKES {
             return None;

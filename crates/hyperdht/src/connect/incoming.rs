@@ -1,5 +1,5 @@
-//! One client's way to a server: asked about, answered, and followed until its stream is
-//! proven (spec/connect.md §7).
+//! One client's handshake with a server: the client is admitted, answered, and followed until its stream is
+//! connected (spec/connect.md §7).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Mutex;
@@ -26,8 +26,8 @@ use super::service::Service;
 use crate::crypto::random;
 use crate::rpc::{self, Via};
 
-/// The longest a firewall hook is waited for. A client asks one node after another for about
-/// this long before it gives up.
+/// How long a firewall hook may take. A client asks one node after another for about this long before it
+/// gives up.
 const FIREWALL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client whose first message has been read.
@@ -62,8 +62,8 @@ impl IncomingClient {
         Self { request, client, direct, responder, payload, began: Instant::now() }
     }
 
-    /// Goes all the way, as the handshake `id` of a server that these nodes relay to.
-    /// `punches`: the client's requests to punch.
+    /// Serves the client as handshake `id`. `relays` are the nodes that the server is announced at, `punches`
+    /// the client's requests to punch.
     pub(super) async fn serve(
         self,
         service: Service,
@@ -115,7 +115,7 @@ impl IncomingClient {
         self.responder.answer(&payload).ok().map(|(answer, _)| answer.into())
     }
 
-    /// Makes the stream and the answer, which says how this server may be reached.
+    /// Makes the stream and the answer, which tells the client how to reach this server.
     async fn answer(
         self,
         service: &Service,
@@ -130,7 +130,7 @@ impl IncomingClient {
         let opened = context.handle.udx().stream(stream_options).await;
         let stream = opened.inspect_err(|error| debug!(%error, "no stream for a client")).ok()?;
         let network = context.handle.network();
-        // Whoever goes no direct way names none.
+        // A server that uses no direct path tells no addresses.
         let is_open = options.direct && network.remote_address.is_some();
         let addresses = match options.direct {
             true => self.own_addresses(context, options).await,
@@ -177,8 +177,8 @@ impl IncomingClient {
         })
     }
 
-    /// The way to a client that is reached without looking for it: by which socket, and what that path is.
-    /// `default` is the socket in use.
+    /// The way to a client that need not be looked for: the socket and the path. `default` is the socket in
+    /// use.
     fn path_at_once(&self, options: &ServerOptions, default: Via) -> Option<(Via, ConnectionPath)> {
         let is_open = options.direct
             && self.payload.firewall == Firewall::Open
@@ -209,8 +209,8 @@ impl IncomingClient {
         let Some(socket) = context.handle.socket(Via::Server) else { return addresses };
         let bound = socket.local_addr();
         addresses.extend(context.shared.local_addresses.of(bound).await);
-        // A client on this host may find no other address to its taste: JavaScript skips those
-        // of reserved ranges, which test networks are made of.
+        // A client on this host may accept no other address: JavaScript skips those of reserved ranges, and
+        // test networks use such ranges.
         let loopback = SocketAddrV4::new(Ipv4Addr::LOCALHOST, bound.port());
         if self.client.ip().is_loopback() && bound.ip().is_unspecified() && !addresses.contains(&loopback) {
             addresses.push(loopback);

@@ -1,4 +1,4 @@
-//! Local addresses: which really lead to this host, and which to a peer.
+//! Addresses in the local network: which ones lead to this host, and which one leads to a peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -15,13 +15,13 @@ use crate::handle::Handle;
 use crate::rpc::Reply;
 use crate::sync::lock;
 
-/// Patience with a byte sent to ourselves (hyperdht/index.js validateLocalAddresses).
+/// How long a byte to ourselves may take (hyperdht/index.js validateLocalAddresses).
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A failed address is tried again after this: the interface may have come up since.
+/// An address that failed is tried again after this time: its interface may be up by then.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// Which of this host's addresses were reached by a byte sent to them: some interfaces of
-/// virtual machines and VPNs swallow what is sent to themselves, and no peer gets through.
+/// Which of this host's addresses a byte reached that was sent to them. Some interfaces of virtual machines
+/// and VPNs swallow what is sent to themselves, and no peer gets through them.
 #[derive(Debug, Default)]
 pub(crate) struct LocalAddresses {
     proven: Mutex<HashMap<Ipv4Addr, Proof>>,
@@ -34,8 +34,8 @@ enum Proof {
 }
 
 impl LocalAddresses {
-    /// The proven addresses of a socket bound to `bound`, with its port. Addresses not tried
-    /// before are tried first, for half a second at most.
+    /// The addresses of a socket bound to `bound` that were reached, with its port. New addresses are tried
+    /// first, for half a second at most.
     pub(crate) async fn of(&self, bound: SocketAddr) -> Vec<SocketAddrV4> {
         let all = local_addresses(bound);
         let proofs = join_all(all.iter().map(|address| self.is_proven(*address.ip()))).await;
@@ -62,7 +62,7 @@ impl LocalAddresses {
     }
 }
 
-/// The answer of the first peer that is found at one of the addresses.
+/// Pings all the addresses and returns the first answer.
 pub(super) async fn first_to_answer(handle: &Handle, candidates: &[SocketAddrV4]) -> Option<Reply> {
     let mut pings: FuturesUnordered<_> = candidates.iter().map(|to| handle.ping(*to)).collect();
     while let Some(answer) = pings.next().await {

@@ -1,4 +1,5 @@
-//! The ways to a client that a server has answered (spec/connect.md §7).
+//! How a server and the client that it has answered meet: the ways between them, and which one connects the
+//! stream (spec/connect.md §7).
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
@@ -28,19 +29,18 @@ use crate::pool::PoolSocket;
 use crate::rpc::{Reply, Via};
 use crate::sync::lock;
 
-/// How long a client has to come once it was answered (hyperdht/lib/server.js
-/// HANDSHAKE_INITIAL_TIMEOUT).
+/// How long a client has to come once it was answered (hyperdht/lib/server.js HANDSHAKE_INITIAL_TIMEOUT).
 const CLIENT_WAIT: Duration = Duration::from_secs(10);
-/// How long a client that may be in our network is waited for once there is no way to punch. It
-/// pings us there at the same time, up to four times a second apart.
+/// How long the server waits for a client that may be in its network, when there is no way to punch. The
+/// client pings it at the same time, up to four times, a second apart.
 const LOCAL_WAIT: Duration = Duration::from_secs(3);
-/// How long a client that looks for us in its network is let alone before we look for it. One
-/// of the two ways is enough, and JavaScript looks only where both are seen at one address.
+/// How long the client may look for us in its network before we look for it. One of the two is enough, and
+/// JavaScript looks only where a node sees both at one address.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the client's first bytes may take once its stream is connected.
 const HEADER_WAIT: Duration = Duration::from_secs(15);
 
-/// A client whose answer is made, and can leave.
+/// A client whose answer is ready to be sent.
 pub(super) struct AnsweredClient {
     pub meeting: Meeting,
     pub stream: udx::Stream,
@@ -49,7 +49,7 @@ pub(super) struct AnsweredClient {
     pub answer: Bytes,
     /// Where the client seems to be.
     pub client: SocketAddrV4,
-    /// The way there, if it need not be looked for.
+    /// The way to it, if that is known: the socket and the path.
     pub at_once: Option<(Via, ConnectionPath)>,
     /// What the client says of its NAT, if it was offered to punch.
     pub punch_through: Option<Firewall>,
@@ -59,8 +59,8 @@ pub(super) struct AnsweredClient {
 }
 
 impl AnsweredClient {
-    /// Lets the answer leave, connects the stream by the first way that opens, and hands it over.
-    /// `punches`: the client's requests to punch.
+    /// Sends the answer, connects the stream by the first way that opens, and hands it over. `punches`: the
+    /// client's requests to punch.
     pub(super) async fn connect(
         self,
         service: Service,
@@ -73,7 +73,7 @@ impl AnsweredClient {
         let relaying =
             agreement.map(|agreement| pair_at_relay(&meeting.context, relay_keys, agreement, stream.id()));
         if let Some((via, path)) = at_once {
-            // Before the answer leaves: the client may be here right after it.
+            // Before the answer is sent: the client may come right after it.
             let found = meeting.take(via, client, path);
             service.decide(id, Some(answer), None);
             if found {
@@ -88,8 +88,8 @@ impl AnsweredClient {
             }
             _ => None,
         };
-        // A client that looks for us in our network is to find the socket it knows. Any other is
-        // shown the one it is to punch to.
+        // A client that looks for us in our network must find the socket that it knows. Any other is shown
+        // the socket that it is to punch to.
         let via = prepared.as_ref().filter(|_| meeting.candidates.is_empty()).and_then(Prepared::via);
         service.decide(id, Some(answer), via);
         let finding = options.direct.then(|| meeting.clone().find_way(prepared, punches).boxed());
@@ -99,7 +99,7 @@ impl AnsweredClient {
         match link {
             Some(link) => {
                 tokio::spawn(keep(link, meeting.route.clone()));
-                // The client's requests to punch come here for as long as this goes on.
+                // The client may ask to punch for as long as this goes on.
                 tokio::join!(handed_over, race.go_on(meeting.route.clone()));
             }
             None => {
@@ -120,17 +120,17 @@ pub(super) struct Meeting {
     pub is_looked_for: bool,
     /// The key the client claims.
     pub remote: PublicKey,
-    /// Both would use a hole that is punched again.
+    /// Both want to use a punched hole again.
     pub is_reusable: bool,
-    /// What the first message came on.
+    /// The socket that the first message came on.
     pub via: Via,
-    /// What a hole was punched with.
+    /// The socket that a hole was punched with.
     pub socket: Mutex<Option<PoolSocket>>,
 }
 
 impl Meeting {
-    /// Opens sockets to punch with, unless that is done for too many already.
-    /// `has_relay`: a relay may carry the connection meanwhile.
+    /// Opens sockets to punch with, unless too many clients have some already. `has_relay`: a relay may carry
+    /// the connection in the meantime.
     async fn prepare(
         &self,
         firewall: Firewall,
@@ -141,14 +141,14 @@ impl Meeting {
         Some(Prepared::new(self.context.clone(), permit, firewall, has_relay, holepunch_secret).await)
     }
 
-    /// Goes there, unless the client has come. False if that can't be.
+    /// Connects the stream to that address, unless the client has come. False if the node has no such socket.
     fn take(&self, via: Via, client: SocketAddrV4, path: ConnectionPath) -> bool {
         let Some(socket) = self.context.handle.socket(via) else { return false };
         self.route.take(&socket, SocketAddr::V4(client), Some(path));
         true
     }
 
-    /// Waits for a client that is to come, or is found.
+    /// Waits until the client comes or is found.
     async fn find_way(
         self: Arc<Self>,
         prepared: Option<Prepared>,
@@ -182,7 +182,7 @@ impl Meeting {
                 }
             }
         }
-        // The client may still find us, or we it, in a network that needs no punching.
+        // The client may still find us, or we it, in a network where no punching is needed.
         tokio::select! {
             biased;
             () = self.route.direct() => Ok(()),
@@ -205,8 +205,8 @@ impl Meeting {
         }
     }
 
-    /// Gives the connection to the application once the client has proven its key: until its
-    /// header has come, all may have been played back by somebody else.
+    /// Gives the connection to the application once the client has proven its key. Until its header has come,
+    /// somebody else may be replaying its messages.
     async fn hand_over(
         &self,
         stream: udx::Stream,

@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 
 use crate::encoding::{Malformed, Reader, Writer};
 
-/// The step a message is at on its way between client and server.
+/// The step of a message on its way between client and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// From the client, to a node or to the server itself.
@@ -51,15 +51,15 @@ pub(crate) struct Handshake {
     pub mode: Mode,
     /// A Noise message.
     pub noise: Vec<u8>,
-    /// The other end as the last node saw it: the client on the way there, the server on the
-    /// way back. Nobody has proven it.
+    /// The other end as the last node saw it, unproven: the client on the way to the server, the server on
+    /// the way back.
     pub peer_address: Option<SocketAddrV4>,
-    /// The node the client asked, if the server hears from another.
+    /// The node that the client asked, if the server gets the message from another one.
     pub relay_address: Option<SocketAddrV4>,
 }
 
 impl Handshake {
-    /// A message of no addresses.
+    /// A message without addresses.
     pub(crate) fn new(mode: Mode, noise: Vec<u8>) -> Self {
         Self { mode, noise, peer_address: None, relay_address: None }
     }

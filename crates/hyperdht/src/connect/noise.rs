@@ -19,7 +19,7 @@ pub(super) enum NoiseError {
     Payload(#[from] Malformed),
 }
 
-/// The client's side: one message, sent to as many nodes as it takes.
+/// The client's side. It has one message, which is sent to as many nodes as needed.
 pub(super) struct Initiator {
     keys: KeyPair,
     ephemeral: KeyPair,
@@ -50,8 +50,8 @@ impl Initiator {
         &self.message
     }
 
-    /// Reads the server's answer. One that fails changes nothing: what a node between made up
-    /// does not keep the real answer out.
+    /// Reads the server's answer. A wrong answer changes nothing: a node that makes one up does not keep the
+    /// real one out.
     pub(super) fn finish(&self, answer: &[u8]) -> Result<(NoisePayload, HandshakeResult), NoiseError> {
         let (mut handshake, _) = self.start()?;
         let payload = NoisePayload::decode(&handshake.read(answer)?)?;
@@ -74,8 +74,8 @@ pub(super) struct Responder {
 }
 
 impl Responder {
-    /// Reads a client's message. It may be a replay: who sent it is proven only once the
-    /// client's header has come on the stream.
+    /// Reads a client's message, which may be a replay: the sender is proven only once the client's header
+    /// has come on the stream.
     pub(super) fn receive(keys: KeyPair, message: &[u8]) -> Result<(Self, NoisePayload), NoiseError> {
         let mut handshake = secret_stream::Handshake::responder_ik(keys, &prologue());
         let payload = NoisePayload::decode(&handshake.read(message)?)?;
@@ -88,7 +88,7 @@ impl Responder {
         self.remote
     }
 
-    /// The answer, and what both sides know with it.
+    /// The answer, and the keys that both sides have after it.
     pub(super) fn answer(mut self, payload: &NoisePayload) -> Result<(Vec<u8>, HandshakeResult), NoiseError> {
         let answer = self.handshake.write(&payload.encode())?;
         let result = finished(&self.handshake)?;

@@ -12,21 +12,21 @@ use super::payload::NoisePayload;
 /// How to dial.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// Who we are to the peer; the node's own key pair if `None`.
+    /// The keys to show the peer; the node's own if `None`.
     pub key_pair: Option<KeyPair>,
     /// Nodes to ask first.
     pub relay_addresses: Vec<SocketAddrV4>,
     /// Try the peer's addresses in the local network, and tell it ours. Default: true.
     pub local_connection: bool,
-    /// Where the server wishes so too, keep the socket of a punched hole for the next connection
-    /// to it, until three seconds after the last one has ended. Default: false.
+    /// If the server agrees, keep the socket of a punched hole for the next connection to it, until three
+    /// seconds after the last one has ended. Default: false.
     pub reusable_socket: bool,
-    /// A relay to go through where no direct way opens soon, unless the server names another
-    /// one. It must run somewhere that both peers reach.
+    /// A relay to use if no direct way opens soon, unless the server names another one. Both peers must be
+    /// able to reach it.
     pub relay_through: Option<PublicKey>,
-    /// Who we are to the relay; to it as to the peer if `None`.
+    /// The keys to show the relay; those for the peer if `None`.
     pub relay_keys: Option<KeyPair>,
-    /// Go a direct way, if one opens. Default: true; otherwise only a relay helps.
+    /// Use a direct way if one opens. Default: true; otherwise only a relay connects.
     pub direct: bool,
 }
 
@@ -44,44 +44,40 @@ impl Default for ConnectOptions {
     }
 }
 
-/// What a [`ServerOptions::firewall`] is asked.
+/// What [`ServerOptions::firewall`] is told of a client.
 #[derive(Clone, Debug)]
 pub struct FirewallRequest {
-    /// The key the peer claims. A message caught earlier may be played back by somebody else,
-    /// who can't complete the connection.
+    /// The key that the peer claims. Somebody else may replay its message, but can't complete the connection.
     pub remote_public_key: PublicKey,
-    /// What it says of itself.
+    /// What the peer says of itself.
     pub payload: NoisePayload,
-    /// Where it is, as far as we know.
+    /// Where the peer seems to be.
     pub address: SocketAddrV4,
 }
 
-/// Decides on a peer before it is answered: `true` refuses, and the peer hears nothing. It may
-/// take seconds.
+/// Decides on a peer before it is answered: `true` refuses it without an answer. May take seconds.
 pub type FirewallHook =
     Arc<dyn Fn(FirewallRequest) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
-/// The relay to go through with a client where no direct way opens soon, if there is one. Asked
-/// for each client.
+/// Names the relay to use with a client if no direct way opens soon. Called for each client.
 pub type RelayHook = Arc<dyn Fn() -> Option<PublicKey> + Send + Sync>;
 
-/// How a server treats those who connect.
+/// How a server treats clients.
 #[derive(Clone)]
 pub struct ServerOptions {
-    /// `None`: everybody is welcome.
+    /// `None`: everybody is admitted.
     pub firewall: Option<FirewallHook>,
-    /// Tell peers our addresses in the local network, so that those in it come directly.
-    /// Default: true.
+    /// Tell peers our addresses in the local network, so that those in it come directly. Default: true.
     pub share_local_address: bool,
-    /// Where a client wishes so too, keep the socket of a punched hole for its next connection,
-    /// until three seconds after the last one has ended. Default: false.
+    /// If a client agrees, keep the socket of a punched hole for its next connection, until three seconds
+    /// after the last one has ended. Default: false.
     pub reusable_socket: bool,
     /// `None`: no relay, unless the client names one.
     pub relay_through: Option<RelayHook>,
-    /// Who we are to the relay; to it as to clients if `None`.
+    /// The keys to show the relay; those for clients if `None`.
     pub relay_keys: Option<KeyPair>,
-    /// Go a direct way, if one opens. Default: true; otherwise clients come through a relay, or
-    /// ask this node itself.
+    /// Use a direct way if one opens. Default: true; otherwise clients come through a relay, or ask this node
+    /// itself.
     pub direct: bool,
 }
 

@@ -7,8 +7,8 @@ use crate::encoding::{ADDR4_SIZE, ADDR6_SIZE, Malformed, Reader, Writer};
 /// The only version of the payload there is.
 pub const VERSION: u64 = 1;
 
-/// Addresses of each kind that are kept of one peer. A host with more interfaces than this is
-/// reached by the others; a peer that makes some up can't make us remember more.
+/// Addresses of each kind that are kept of one peer. A host with more interfaces is reached through these,
+/// and a peer that makes addresses up can't fill our memory.
 const MAX_ADDRESSES: usize = 32;
 
 /// Why a peer refuses (hyperdht/lib/constants.js ERROR).
@@ -38,7 +38,7 @@ pub enum Firewall {
 }
 
 impl Firewall {
-    /// Larger numbers than the known ones count as random, as JavaScript compares them.
+    /// Larger numbers count as random, as in JavaScript.
     pub(crate) fn from_uint(value: u64) -> Self {
         match value {
             0 => Self::Unknown,
@@ -98,7 +98,7 @@ pub struct RelayThrough {
 
 /// What one peer says of itself, encrypted in the first handshake message of each side.
 ///
-/// Of another [`version`](Self::version) nothing but that number is known.
+/// If the [`version`](Self::version) is not ours, no other field is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoisePayload {
     /// Version of the handshake; ours is 1.
@@ -115,7 +115,7 @@ pub struct NoisePayload {
     pub addresses6: Vec<SocketAddrV6>,
     /// Its stream; without one it does not connect.
     pub udx: Option<UdxInfo>,
-    /// Version of the encrypted stream; its absence says nothing in practice.
+    /// Version of the encrypted stream. Peers may leave it out; that means nothing.
     pub secret_stream: Option<u64>,
     /// The relay it trusts.
     pub relay_through: Option<RelayThrough>,
@@ -124,7 +124,7 @@ pub struct NoisePayload {
 }
 
 impl Default for NoisePayload {
-    /// The payload that says nothing.
+    /// A payload without any information.
     fn default() -> Self {
         Self {
             version: VERSION,
@@ -151,7 +151,7 @@ const RELAY_ADDRESSES: u64 = 64;
 
 impl NoisePayload {
     /// The bytes of this payload.
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let flag = |present: bool, flag: u64| if present { flag } else { 0 };
         let flags = flag(self.holepunch.is_some(), HOLEPUNCH)
             | flag(!self.addresses4.is_empty(), ADDRESSES4)
@@ -189,9 +189,9 @@ impl NoisePayload {
         w.finish()
     }
 
-    /// Reads a payload. Addresses without a port, and those past the first [`MAX_ADDRESSES`]
-    /// of a list, are left out.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads a payload. Addresses without a port, and those past the first [`MAX_ADDRESSES`] of a list, are
+    /// left out.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         let version = r.uint()?;
         if version != VERSION {

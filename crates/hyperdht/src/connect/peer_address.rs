@@ -1,5 +1,5 @@
-//! The name a peer is connected by: its key, and perhaps nodes that relay to it
-//! (npm `hyperdht-address`, spec/dht.md §14).
+//! The address to connect to a peer: its key, and perhaps nodes that relay to it (npm `hyperdht-address`,
+//! spec/dht.md §14).
 
 use std::net::SocketAddrV4;
 use std::str::FromStr;
@@ -75,8 +75,7 @@ impl FromStr for PeerAddress {
     }
 }
 
-/// The first 32 bytes that the digits, of `bits` each, spell; bits left over at the end are
-/// padding.
+/// The first 32 bytes that the digits, of `bits` each, spell; bits left over at the end are padding.
 fn from_digits(text: &str, bits: u32, value: impl Fn(u8) -> Option<u32>) -> Option<PublicKey> {
     let mut key = Vec::with_capacity(32);
     let (mut held, mut count) = (0u32, 0);

@@ -6,8 +6,8 @@ use super::payload::{Firewall, NoisePayload};
 use crate::address::{is_bogon, is_private, match_address};
 use crate::rpc::filter::is_host;
 
-/// Addresses of a server in the same network that are tried at once. The first matches best;
-/// more help hosts of several networks.
+/// How many addresses of a server in our network are tried at once. The first is the best match; the others
+/// help hosts that are in several networks.
 const MAX_LOCAL_CANDIDATES: usize = 4;
 
 /// How the server's answer came.
@@ -24,9 +24,9 @@ pub(super) struct Answered {
 /// What a client knows of itself.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
-    /// It said that anybody reaches it.
+    /// It told the server that anybody reaches it.
     pub open: bool,
-    /// Where it is reached in its own network; `None` if it does not go that way.
+    /// Its addresses in its own network; `None` if it does not use them.
     pub local: Option<Vec<SocketAddrV4>>,
 }
 
@@ -71,16 +71,15 @@ pub(super) fn client_plan(answered: &Answered, payload: &NoisePayload, own: &Own
     if candidates.is_empty() { Plan::Punch } else { Plan::Local(candidates) }
 }
 
-/// Whether `address` is one of the node that saw it, and means nothing to a peer that the same
-/// node saw at `peer`: as where a private network is run by one of its hosts, and one peer is
-/// on that host.
+/// Whether `address` is loopback on the host of the node that saw it, and so means nothing to a peer that the
+/// same node saw at `peer`: one host runs a private network, and one of the peers is on that host.
 pub(super) fn is_loopback_elsewhere(address: Ipv4Addr, peer: Ipv4Addr) -> bool {
     address.is_loopback() && !peer.is_loopback()
 }
 
-/// Where the peer may be in our network, the likeliest first: nowhere, unless a node sees both
-/// of us (`our_ip`, `their_ip`) behind one address, or both in its own network. `ours` and
-/// `theirs` are what each says of itself. Loopback counts only if that is where both are seen.
+/// Where the peer may be in our network, the likeliest address first. Empty unless a node sees both of us
+/// (`our_ip`, `their_ip`) at one address, or both in its own network. `ours` and `theirs` are the addresses
+/// that each tells the other. Loopback counts only where a node sees both of us there.
 pub(super) fn local_candidates(
     ours: &[SocketAddrV4],
     our_ip: Ipv4Addr,
@@ -97,7 +96,7 @@ pub(super) fn local_candidates(
             candidates.push(address);
         }
     };
-    // All they name have the port of their server socket.
+    // All addresses that the peer tells have the port of its server socket.
     if let Some(named) = theirs.first()
         && both_private
         && !is_loopback_elsewhere(their_ip, our_ip)

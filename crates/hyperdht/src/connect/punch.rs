@@ -100,8 +100,8 @@ pub(crate) struct SecurePayload {
 }
 
 impl SecurePayload {
-    /// `holepunch_secret` is the key both sides have from the Noise handshake; `local_secret`
-    /// is fresh randomness.
+    /// `holepunch_secret` is the key both sides have from the Noise handshake; `local_secret` is fresh
+    /// randomness.
     pub(crate) fn new(holepunch_secret: [u8; 32], local_secret: [u8; 32]) -> Self {
         Self { shared_secret: holepunch_secret, local_secret }
     }

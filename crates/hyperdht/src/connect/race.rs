@@ -15,27 +15,25 @@ use super::route::Route;
 use crate::relay::link::RelayLink;
 use crate::relay::message::Pair;
 
-/// How long direct ways have before a relay is asked: most connections never need one. It is
-/// asked at once when the last of them has failed.
+/// How long a direct way may take before the relay is asked: most connections never need one. If no direct
+/// way is left, the relay is asked at once.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// How often the peer is told that the stream has moved, until it is heard there: the word may
-/// be lost.
+/// How often the peer is told that the stream has moved, until something of it arrives: a packet may be lost.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a relay goes on after both have moved: what the peer sent before still comes
-/// through it.
+/// How long a relay is kept after both have moved, because what the peer sent before still comes through it.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// What is under way to connect a stream.
 pub(super) struct Race {
     finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
     relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
-    /// When the relay is asked at the latest.
+    /// The relay is asked at this time at the latest.
     relay_from: Instant,
 }
 
-/// A relay that both peers know of, and our side in the pair there.
+/// A relay that both peers know, and our side of the pair there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Agreement {
     pub relay: PublicKey,
@@ -44,7 +42,7 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// The relay that two peers go through if they have to: the server's, if it named one.
+    /// The relay for two peers: the server's if it named one, else the client's.
     pub(super) fn new(
         server: Option<RelayThrough>,
         client: Option<RelayThrough>,
@@ -62,8 +60,8 @@ impl Agreement {
 }
 
 impl Race {
-    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none.
-    /// `relaying` asks a relay, if there is one.
+    /// `finding` looks for a direct way and takes it, or fails; `None` if there is to be none. `relaying`
+    /// asks a relay, if there is one.
     pub(super) fn new(
         finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
         relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>,
@@ -72,15 +70,15 @@ impl Race {
         Self { finding, relaying, relay_from: Instant::now() + wait }
     }
 
-    /// A race that a direct way has won already: the relay helps where nothing comes by it.
+    /// A race in which a direct way was taken already: the relay helps if nothing arrives by it.
     pub(super) fn won(relaying: Option<BoxFuture<'static, Result<RelayLink, ConnectError>>>) -> Self {
         Self { finding: None, relaying, relay_from: Instant::now() + HEAD_START }
     }
 
-    /// Waits until the stream is connected. The link keeps it so where that is by a relay.
+    /// Waits until the stream is connected. If a relay connects it, returns the link to that relay.
     ///
     /// # Errors
-    /// Why the direct ways failed, once the relay has failed too.
+    /// Why the direct way failed, once the relay has failed too.
     pub(super) async fn first(&mut self, route: &Route) -> Result<Option<RelayLink>, ConnectError> {
         let mut failure = None;
         loop {
@@ -89,7 +87,7 @@ impl Race {
             }
             tokio::select! {
                 biased;
-                // First, because it may know more of the way that a peer came.
+                // First, because it may know the path by which the peer came.
                 result = poll(&mut self.finding), if self.finding.is_some() => {
                     self.finding = None;
                     if let Err(error) = result {
@@ -112,8 +110,8 @@ impl Race {
         }
     }
 
-    /// Watches over a direct way that was taken on the peer's word that it is open: the relay takes its
-    /// place if nothing comes by it.
+    /// Watches a direct way that was taken because the peer said that it is open: the relay replaces it if
+    /// nothing arrives by it.
     pub(super) async fn watch(self, route: Route) {
         let Some(relaying) = self.relaying else { return };
         let relayed = async {
@@ -122,7 +120,7 @@ impl Race {
         };
         let link = tokio::select! {
             biased;
-            // Fails if the stream is closed, and then needs no relay either.
+            // Fails if the stream is closed; then no relay is needed either.
             _ = route.stream().heard() => return,
             relayed = relayed => match relayed {
                 Ok(link) => link,
@@ -168,10 +166,9 @@ pub(super) async fn keep(mut link: RelayLink, route: Route) {
     }
 }
 
-/// Waits until both peers send by the direct way, and nothing of what was sent before is under
-/// way any more.
+/// Waits until both peers use the direct way, and until everything sent before has arrived or is lost.
 async fn confirmed(stream: &udx::StreamHandle) {
-    // Errors are those of a stream that is closed, which the caller sees.
+    // It fails only if the stream is closed, which the caller sees.
     let _ = stream.remote_changed(0).await;
     loop {
         // JavaScript peers wait for this, or for the next data.

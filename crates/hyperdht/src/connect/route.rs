@@ -1,5 +1,5 @@
-//! How a stream reaches its peer: the first way that opens connects it, be it found by a task or
-//! opened by a packet of the peer.
+//! How a stream reaches its peer: the first way that opens connects it. A task may find that way, or a packet
+//! of the peer may open it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -12,17 +12,17 @@ use super::path::ConnectionPath;
 
 /// A stream's way to its peer. Clones are the same.
 ///
-/// Only the first direct way is taken. A relay may be taken before: then the stream connects
-/// through it, and moves to the direct way when that opens. It may also be taken in the place of a
-/// direct way by which nothing came.
+/// Only the first direct way is taken. A relay may come before it: then the stream connects through the relay
+/// and moves to the direct way when that opens. A relay may also replace a direct way by which nothing
+/// arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     hook: Hook,
     stream: StreamHandle,
 }
 
-/// The part of a [`Route`] that judges packets which come on another socket than the stream's
-/// own. It is made before the stream.
+/// The part of a [`Route`] that decides about packets which come on another socket than the stream's own. It
+/// is made before the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Hook(Arc<HookShared>);
 
@@ -58,7 +58,7 @@ impl Hook {
         Self::with(RouteState::Early(None))
     }
 
-    /// A hook that connects to `remote_id` at whoever sends first.
+    /// A hook that connects the stream to the first sender, as the peer's stream `remote_id`.
     pub(crate) fn armed(remote_id: u32) -> Self {
         Self::with(RouteState::Armed(remote_id))
     }
@@ -111,8 +111,8 @@ impl Route {
         &self.stream
     }
 
-    /// Makes the peer's stream id known. If packets came before, who sent the first: that way
-    /// is for the caller to [take](Self::take).
+    /// Sets the peer's stream id. Returns the sender of the first packet that came before; it is for the
+    /// caller to [take](Self::take) that way.
     pub(crate) fn arm(&self, remote_id: u32) -> Option<Sender> {
         let mut first = None;
         self.state().send_if_modified(|state| {
@@ -124,8 +124,8 @@ impl Route {
         first
     }
 
-    /// Takes a direct way: connects the stream there, or moves it there from its relay. False
-    /// if another direct way was taken before.
+    /// Takes a direct way: connects the stream there, or moves it there from its relay. False if another
+    /// direct way was taken before.
     pub(crate) fn take(&self, socket: &udx::Socket, to: SocketAddr, path: Option<ConnectionPath>) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
@@ -135,14 +135,14 @@ impl Route {
                     (remote_id, self.stream.change_remote(socket, remote_id, to))
                 }
             };
-            // What fails is a stream that has been closed, which its user learns otherwise.
+            // It fails only if the stream is closed, which its user learns elsewhere.
             *state = RouteState::Direct { remote_id, path };
             taken.is_ok()
         })
     }
 
-    /// Connects the stream through a relay, which calls it `relay_id` and is the peer of
-    /// `neighbour`. False if the stream is connected already and its peer was heard.
+    /// Connects the stream through a relay, whose stream for us is `relay_id` and to which `neighbour` is
+    /// connected. False if the stream is connected already and something arrived by it.
     pub(crate) fn take_relay(&self, neighbour: &StreamHandle, relay_id: u32) -> bool {
         self.state().send_if_modified(|state| {
             let (remote_id, taken) = match *state {
@@ -177,7 +177,7 @@ impl Route {
         let _ = state.wait_for(|state| matches!(state, RouteState::Direct { .. })).await;
     }
 
-    /// How the stream runs now; `None` if it does not, or the peer came by itself.
+    /// The path of the stream now; `None` if it is not connected, or if the peer came by itself.
     pub(crate) fn path(&self) -> Option<ConnectionPath> {
         match *self.state().borrow() {
             RouteState::Early(_) | RouteState::Armed(_) => None,
@@ -186,12 +186,12 @@ impl Route {
         }
     }
 
-    /// The socket that the peer came on, if it came by itself.
+    /// The socket that the peer came on by itself, if it did.
     pub(crate) fn came_by(&self) -> Option<SocketId> {
         self.hook.0.came_by.get().copied()
     }
 
-    /// Says which way a peer came that came by itself.
+    /// Sets the path of a peer that came by itself.
     pub(crate) fn came_along(&self, path: ConnectionPath) {
         self.state().send_if_modified(|state| match state {
             RouteState::Direct { path: unknown @ None, .. } => {

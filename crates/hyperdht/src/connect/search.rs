@@ -26,15 +26,15 @@ use crate::rpc::filter::is_host;
 use crate::rpc::{QuerySpec, Reply, Request, RequestError, Via};
 use crate::store::message::Peer;
 
-/// How long a server is asked through an open hole before others are.
+/// How long a server is asked through an open hole before nodes are asked.
 const HOLE_PATIENCE: Duration = Duration::from_secs(1);
-/// Nodes asked at once: found ones, and one more while hints are asked in turn.
+/// Nodes asked at once: this many that were found, and one more while there are hints.
 const PARALLEL: usize = 2;
-/// Nodes asked because somebody named them: servers name three.
+/// Hints that are asked at most: servers name three.
 const MAX_HINTS: usize = 6;
-/// Nodes that wait to be asked. The query goes on; what it finds beyond is not needed.
+/// Nodes that wait to be asked. What the query finds beyond is not needed.
 const MAX_WAITING: usize = 64;
-/// Sends of each request of the query.
+/// How often each request of the query is sent.
 const QUERY_ATTEMPTS: u32 = 4;
 
 /// A server's answer, read.
@@ -76,8 +76,8 @@ enum AskFailure {
 }
 
 impl<'a> Search<'a> {
-    /// A search for the server of the initiator's handshake, which begins at the nodes `hints`, or else
-    /// at those known of the peer.
+    /// A search for the server of the initiator's handshake, which begins at the nodes `hints`, or else at
+    /// those known of the peer.
     pub(super) async fn new(
         context: &'a Context,
         peer: &PeerAddress,
@@ -99,7 +99,7 @@ impl<'a> Search<'a> {
         let mut waiting: VecDeque<SocketAddrV4> = VecDeque::new();
         let mut found_any = false;
         let mut query = Some(self.find_peer(self.hints.clone()));
-        // A query that began at the hints may have found nothing because they were no good.
+        // A query that began at bad hints may have found nothing for that reason.
         let mut second_pass = !hints.is_empty();
 
         if let Some(hint) = hints.pop_front() {
@@ -187,7 +187,7 @@ impl<'a> Search<'a> {
         if handshake.mode != Mode::Reply {
             return Err(AskFailure::Node);
         }
-        // What does not authenticate is the node's doing, not the server's.
+        // An answer that does not authenticate comes from the node, not from the server.
         let (payload, result) = self.initiator.finish(&handshake.noise).map_err(|_| AskFailure::Node)?;
         if payload.version != VERSION {
             return Err(AskFailure::Final(ConnectError::ServerIncompatible));
@@ -218,7 +218,7 @@ async fn nodes_to_ask(
     if let Some(relay) = context.handle.announced_from(target).await {
         hints = vec![relay];
     }
-    // They may come from strangers, who should not aim our requests.
+    // Strangers may have named them, and must not decide where we send requests.
     hints.retain(|hint| is_host(*hint));
     hints.truncate(MAX_HINTS);
     hints

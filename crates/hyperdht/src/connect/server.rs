@@ -31,12 +31,11 @@ use crate::store::message::Peer;
 
 /// Requests that wait for the server's task; beyond, they are dropped and sent again.
 const MAX_QUEUED_REQUESTS: usize = 256;
-/// Connections that wait to be accepted; beyond, they wait in their own tasks, which the
-/// limit of handshakes bounds.
+/// Connections that wait to be accepted. Further ones wait in their own tasks, whose number is limited.
 const MAX_QUEUED_CONNECTIONS: usize = 16;
 /// Punch requests that wait for a handshake's task.
 const MAX_QUEUED_PUNCHES: usize = 4;
-/// Announces whose nodes count as our own (hyperdht/lib/announcer.js isRelay).
+/// Number of latest announces whose nodes count as our own (hyperdht/lib/announcer.js isRelay).
 const RELAY_CYCLES: usize = 3;
 /// Orders that wait for the announcer, which does nothing but follow them.
 const MAX_QUEUED_ORDERS: usize = 4;
@@ -52,8 +51,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and announces it, and returns when the first announce has ended,
-    /// whether or not a node took it.
+    /// Starts a server and announces it. Returns when the first announce has ended, whether or not a node
+    /// took it.
     pub(crate) async fn listen(
         context: Context,
         keys: KeyPair,
@@ -118,7 +117,7 @@ impl Server {
         self.control.refresh().await;
     }
 
-    /// Takes the announces back and ends the connections that are not established yet.
+    /// Withdraws the announces and ends the connections that are not established yet.
     pub async fn close(&self) {
         self.control.close().await;
     }
@@ -180,7 +179,7 @@ impl ServerTask {
                 Some(order) = orders.recv() => self.on_order(order).await,
                 Some(decision) = decisions.recv() => self.on_decision(decision),
                 Some(ended) = self.tasks.join_next_with_id() => {
-                    // What it decided before it ended counts, though it is noticed only now.
+                    // A decision that it made before it ended still counts.
                     while let Ok(decision) = decisions.try_recv() {
                         self.on_decision(decision);
                     }
@@ -252,7 +251,7 @@ impl ServerTask {
         self.running.insert(task.id(), RunningHandshake { id, punches, task });
     }
 
-    /// Remembers which nodes we were announced at, also lately: clients still ask through those.
+    /// Remembers the nodes of the last announces: clients still ask through them.
     fn note_relays(&mut self) {
         if self.relays.has_changed().unwrap_or(false) {
             let relays = self.relays.borrow_and_update();
@@ -275,7 +274,7 @@ impl ServerTask {
     fn on_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
         let task = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
         if let Some(running) = self.running.remove(&task) {
-            // Decided already, unless the firewall hook panicked.
+            // It was decided already, unless the firewall hook panicked.
             self.handshakes.answer(running.id, None);
             self.handshakes.end(Instant::now(), running.id);
         }

@@ -1,5 +1,5 @@
-//! Sockets that a hole was punched with, kept for the next connection with the same peer: it
-//! comes about in one round trip (spec/connect.md §11).
+//! Sockets that have punched a hole, kept for the next connection with the same peer, which then takes one
+//! round trip (spec/connect.md §11).
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holes(Arc<Mutex<HashMap<PublicKey, Weak<Hole>>>>);
 
-/// A socket and where it leads. It stays open for as long as this is held.
+/// A socket and the peer that it leads to. The socket stays open for as long as this is held.
 #[derive(Debug)]
 pub(crate) struct Hole {
     socket: PoolSocket,
@@ -44,8 +44,8 @@ impl Holes {
         lock(&self.0).get(peer)?.upgrade()
     }
 
-    /// Keeps the hole that a stream runs through: a new one, which was punched with `socket`, or the one of
-    /// `via`, which is used again.
+    /// Keeps the hole that a stream runs through. It is a new one if it was punched with `socket`; else it is
+    /// the known one of the socket `via`, if there is one.
     pub(crate) fn keep(&self, peer: PublicKey, socket: Option<PoolSocket>, via: Via, stream: StreamHandle) {
         match (socket, stream.remote_addr()) {
             (Some(socket), Some(SocketAddr::V4(address))) => {
@@ -66,7 +66,7 @@ impl Holes {
         tokio::spawn(async move {
             match stream.closed().await {
                 Ok(()) => tokio::time::sleep(LINGER).await,
-                // It may lead nowhere any more.
+                // The hole may be closed.
                 Err(_) => holes.forget(&peer, &Arc::downgrade(&hole)),
             }
             let last = Arc::downgrade(&hole);

@@ -19,8 +19,8 @@ use crate::{Config, Dht};
 /// Nothing here should take longer, whatever else the machine does.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A network, a node in it for servers, and one for strangers: a node does not ask itself, so
-/// none of the network's will do.
+/// A network, a node in it for servers, and one for strangers: a node does not ask itself, so none of the
+/// network's will do.
 struct TestNetwork {
     nodes: Vec<Dht>,
     home: Dht,

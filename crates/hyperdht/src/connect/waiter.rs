@@ -34,13 +34,14 @@ enum ReturnPath {
 }
 
 impl Waiter {
-    /// Nothing if the message is none a server gets, or names an address nobody can have.
+    /// `None` if a server does not get such messages, or if the message names an address that nobody can
+    /// have.
     pub(super) fn new(incoming: rpc::Incoming, message: &Handshake) -> Option<Self> {
         let from = incoming.from;
-        // The answer has a value of its own; hundreds may wait for theirs.
+        // The answer does not need the request's value, and hundreds may wait.
         let incoming = rpc::Incoming { value: None, ..incoming };
         let path = match message.mode {
-            // An address here would be the sender's claim alone.
+            // An address in the message would be nothing but the sender's claim.
             Mode::FromClient => ReturnPath::Direct,
             Mode::FromRelay => ReturnPath::ThroughNode { client: message.peer_address?, node: from },
             Mode::FromSecondRelay => {
@@ -66,7 +67,7 @@ impl Waiter {
         self.path == ReturnPath::Direct
     }
 
-    /// The answer to whom it goes to.
+    /// The request to answer, and the answer to it.
     pub(super) fn answered(self, answer: &HandshakeAnswer) -> (rpc::Incoming, Answer) {
         let noise = answer.noise.to_vec();
         let answer = match self.path {

@@ -2,7 +2,7 @@
 
 use crate::encoding::{Malformed, Reader, Writer};
 
-/// The channel that speaks about channels.
+/// The channel for messages about channels.
 const CONTROL: u64 = 0;
 
 const BATCH: u64 = 0;
@@ -10,12 +10,12 @@ const OPEN: u64 = 1;
 const REJECT: u64 = 2;
 const CLOSE: u64 = 3;
 
-/// What one frame says. Ids are the sender's own, but in a reject.
+/// What one frame says. Ids are those of the sender, except in a reject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     /// The sender takes part in a protocol; `id` tells channels of one protocol apart.
     Open { channel: u64, protocol: &'a [u8], id: &'a [u8], handshake: &'a [u8] },
-    /// The receiver's channel finds no other end.
+    /// There is no other end for the receiver's channel.
     Reject { channel: u64 },
     /// The sender's channel is over.
     Close { channel: u64 },

@@ -10,14 +10,14 @@ use super::message::{PROTOCOL, Pair, RelayMessage};
 use super::mux::{ChannelEvent, Mux};
 use crate::connect::{ConnectError, Connection};
 
-/// How long connecting to the relay and waiting for the other peer may take together
-/// (hyperdht/lib/connect.js relayConnection).
+/// How long connecting to the relay and waiting for the other peer may take together (hyperdht/lib/connect.js
+/// relayConnection).
 const PAIRING_WAIT: Duration = Duration::from_secs(15);
 
 /// How long a relay may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A place in a pair that a relay has made. It lasts as long as this value.
+/// A place in a pair that a relay has made. It lasts as long as this value lives.
 pub(crate) struct RelayLink {
     connection: Connection,
     mux: Mux,
@@ -25,8 +25,8 @@ pub(crate) struct RelayLink {
 }
 
 impl RelayLink {
-    /// Waits for the connection to the relay, and until it has paired us with the peer that shows the same
-    /// token.
+    /// Waits for the connection to the relay, then until the relay has paired us with the peer that shows the
+    /// same token.
     ///
     /// # Errors
     /// [`ConnectError::RelayAborted`].
@@ -77,12 +77,12 @@ impl RelayLink {
         self.stream
     }
 
-    /// The connection to the relay: by its way our stream goes too.
+    /// The connection to the relay: our stream takes the same way.
     pub(crate) fn neighbour(&self) -> &udx::StreamHandle {
         self.connection.stream.transport()
     }
 
-    /// Waits until the relay is gone, or relays no more.
+    /// Waits until the relay is gone or has ended the pair.
     pub(crate) async fn lost(&mut self) {
         while let Some(event) = self.next().await {
             if matches!(event, ChannelEvent::Closed(_)) {
@@ -98,8 +98,7 @@ impl RelayLink {
         }
     }
 
-    /// What the relay does next; nothing once it is gone, or has sent nonsense. Can be
-    /// cancelled.
+    /// What the relay does next; `None` once it is gone or has sent nonsense. Safe to cancel.
     async fn next(&mut self) -> Option<ChannelEvent> {
         loop {
             while let Some(frame) = self.mux.poll_frame() {

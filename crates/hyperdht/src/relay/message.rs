@@ -5,7 +5,7 @@ use crate::encoding::{Malformed, Reader, Writer};
 /// The name of the protocol, for which a channel is opened.
 pub(crate) const PROTOCOL: &[u8] = b"blind-relay";
 
-/// Known to two peers and nobody else: who shows it to a relay is paired with who shows it too.
+/// A secret of two peers: a relay pairs the two clients that show the same token.
 pub(crate) type PairingToken = [u8; 32];
 
 const PAIR: u64 = 0;
@@ -28,7 +28,7 @@ pub(crate) struct Pair {
     /// Which of the two sides: that of the peer that named the relay.
     pub is_initiator: bool,
     pub token: PairingToken,
-    /// The stream of whoever says this: of the client, or of the relay for that client.
+    /// The stream of the sender: of the client, or of the relay for that client.
     pub stream: u32,
 }
 

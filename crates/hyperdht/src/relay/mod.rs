@@ -1,5 +1,4 @@
-//! Blind relaying: a third peer passes a stream's packets on, which it can't read
-//! (spec/connect.md §9).
+//! Blind relaying: a third peer passes a stream's packets on, which it can't read (spec/connect.md §9).
 //!
 //! # Layout
 //! - `frame`, `mux`: Protomux, the channels of one stream; no I/O
@@ -18,6 +17,6 @@ mod server;
 pub use pairings::RelayLimits;
 pub use server::{AdmitHook, Relay, RelayLoad, RelayOptions};
 
-/// Longest frame taken from a relay or its client, in bytes: those of the protocol have less
-/// than a hundred, and a batch of them need not be longer.
+/// Longest frame taken from a relay or its client, in bytes: those of the protocol have less than a hundred,
+/// and a batch of them need not be longer.
 const MAX_FRAME: usize = 64 * 1024;

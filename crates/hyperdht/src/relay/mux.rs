@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::frame::Frame;
 use crate::encoding::Malformed;
 
-/// Channels that the peer may have at once. A relay needs one; the protocols beside it, which
-/// this crate does not speak, are rejected as they come.
+/// Channels that the peer may have at once. A relay needs one; the protocols beside it, which this crate does
+/// not speak, are rejected as they come.
 const MAX_REMOTE_CHANNELS: usize = 64;
 
 /// Why a peer is not listened to any more: its stream is to be destroyed.
@@ -45,8 +45,8 @@ pub(crate) enum ChannelEvent {
 /// The channels of both ends of a stream.
 ///
 /// Each end opens a channel by itself; two of the same protocol and id are one. Frames go in by
-/// [`Mux::handle`] and come out by [`Mux::poll_frame`]. Nothing is kept for a channel that has
-/// no end here, so what the peer sends takes no memory beyond the events of one frame.
+/// [`Mux::handle`] and come out by [`Mux::poll_frame`]. Nothing is kept for a channel that has no end here,
+/// so what the peer sends takes no memory beyond the events of one frame.
 #[derive(Debug, Default)]
 pub(crate) struct Mux {
     /// By id, which is the place and 1.

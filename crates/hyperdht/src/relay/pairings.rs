@@ -26,14 +26,14 @@ pub struct RelayLimits {
     pub bytes_per_second: u64,
     /// Bytes that a pair sends until it is ended.
     pub bytes_per_pair: u64,
-    /// How long a pair may send nothing until it is ended. Peers of the network send something
-    /// every five seconds.
+    /// How long a pair may send nothing until it is ended. Peers of the network send something every five
+    /// seconds.
     pub idle: Duration,
 }
 
 impl Default for RelayLimits {
-    /// Enough for a team's files through one machine: 64 pairs at 32 MiB a second each, 256 GiB
-    /// a pair, a minute of silence; 512 clients, 64 of them from one address.
+    /// Enough for a team's files through one machine: 64 pairs at 32 MiB a second each, 256 GiB a pair, a
+    /// minute of silence; 512 clients, 64 of them from one address.
     fn default() -> Self {
         Self {
             sessions: 512,
@@ -95,8 +95,8 @@ impl Pairings {
         Some(id)
     }
 
-    /// A client wants to be paired; `is_known` if the relay is there for it. Of two sides one
-    /// must be. The other side, if it waits already: they are a pair now.
+    /// A client wants to be paired; `is_known` if the relay is there for it. Of two sides one must be. The
+    /// other side, if it waits already: they are a pair now.
     pub(crate) fn pair(&mut self, session: SessionId, pair: Pair, is_known: bool) -> Option<Side> {
         if self.pairs.contains_key(&pair.token) {
             return None;

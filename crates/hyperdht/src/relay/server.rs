@@ -23,23 +23,22 @@ use crate::Dht;
 use crate::connect::{Connection, ListenError, Server, ServerOptions};
 use crate::handle::Handle;
 
-/// Messages of clients that wait for the relay's task; beyond, clients wait.
+/// Messages of clients that wait for the relay's task; when it is full, clients wait.
 const MAX_QUEUED_REQUESTS: usize = 256;
-/// Answers that wait for a client's connection; one that takes none is ended.
+/// Answers that wait for a client's connection; a client that does not take them is disconnected.
 const MAX_QUEUED_ANSWERS: usize = 32;
 /// How often pairs and clients are held to their limits.
 const INSPECTION: Duration = Duration::from_secs(1);
 
-/// Whether a relay is there for the owner of a key. Asked for each pair that is wished for; may
-/// take its time.
+/// Whether a relay serves the owner of a key. Called for each pair that a client asks for; may take its time.
 pub type AdmitHook = Arc<dyn Fn(PublicKey) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// How a relay treats its clients.
 #[derive(Clone, Default)]
 pub struct RelayOptions {
-    /// Of two peers, one must be admitted. `None`: everybody is.
+    /// One of two peers must be admitted. `None`: everybody is.
     pub admit: Option<AdmitHook>,
-    /// What it does at most.
+    /// What the relay does at most.
     pub limits: RelayLimits,
 }
 
@@ -59,14 +58,14 @@ pub struct RelayLoad {
     pub sessions: usize,
     /// Pairs that exist.
     pub pairs: usize,
-    /// Pairs that there ever were.
+    /// Pairs made since the start.
     pub paired: u64,
-    /// Bytes that pairs have sent, those that exist included; as of the last second.
+    /// Bytes that all pairs have sent, as of the last second.
     pub bytes: u64,
 }
 
-/// A relay, found by its key for as long as this value lives. Dropping it ends it, and all that
-/// goes through it.
+/// A relay, found by its key for as long as this value lives. Dropping it ends it, and all that goes through
+/// it.
 #[derive(Debug)]
 pub struct Relay {
     public_key: PublicKey,
@@ -111,7 +110,7 @@ impl Relay {
         *self.load.borrow()
     }
 
-    /// Ends it, and takes its announce back.
+    /// Ends the relay and withdraws its announce.
     pub async fn close(self) {
         drop(self.closing);
         self.closed.cancelled().await;
@@ -137,7 +136,7 @@ struct Client {
 struct Relaying {
     streams: [udx::Stream; 2],
     meter: RelayMeter,
-    /// What had passed when that was last seen to change, and when.
+    /// The number of bytes at the last change, and its time.
     seen: (u64, Instant),
 }
 
@@ -149,7 +148,7 @@ struct RelayTask {
     clients: HashMap<SessionId, Client>,
     pairs: HashMap<PairingToken, Relaying>,
     sessions: JoinSet<SessionId>,
-    /// What pairs did that are over.
+    /// The sums of the pairs that have ended.
     done: RelayLoad,
     load: watch::Sender<RelayLoad>,
 }
@@ -168,7 +167,7 @@ impl RelayTask {
                 },
                 Some((session, request)) = requests.recv() => self.on_request(session, request).await,
                 Some(ended) = self.sessions.join_next() => {
-                    // A session's task does not panic, and is ended only by this one's end.
+                    // The task of a session does not panic, and only this task's end aborts it.
                     if let Ok(session) = ended {
                         self.on_end(session);
                     }
@@ -235,8 +234,8 @@ impl RelayTask {
         Some(())
     }
 
-    /// A stream that connects to the client's when its first packet comes, which comes by the
-    /// same way as its connection.
+    /// A stream that connects to the client's when its first packet comes. That packet comes from the same
+    /// address and on the same socket as the client's connection.
     async fn stream(&self, session: SessionId, pair: Pair) -> Option<udx::Stream> {
         let client = self.clients.get(&session)?;
         let (expected_socket, expected) = (client.socket, client.address.ip().to_canonical());
@@ -259,7 +258,7 @@ impl RelayTask {
         self.tell();
     }
 
-    /// Ends pairs that are over, silent or too expensive, and sends idle clients away.
+    /// Ends pairs that are closed, silent or over their limit, and disconnects idle clients.
     fn inspect(&mut self) {
         let (now, limits) = (Instant::now(), self.options.limits);
         let mut over = Vec::new();
@@ -282,7 +281,7 @@ impl RelayTask {
             self.end(&token);
         }
         for session in leaving {
-            // Its task ends, and tells the client, when nobody can answer it any more.
+            // Its task ends, and closes the connection, because nobody can send answers to it any more.
             self.clients.remove(&session);
         }
         self.tell();
@@ -322,7 +321,7 @@ impl ClientSession {
         id
     }
 
-    /// Nothing when it is over.
+    /// `None` when the session is over.
     async fn serve(&mut self, mut connection: Connection) -> Option<()> {
         let key = connection.remote_public_key();
         connection.stream.set_max_message(MAX_FRAME);

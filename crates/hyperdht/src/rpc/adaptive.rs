@@ -15,10 +15,10 @@ const MIN: i64 = 300;
 const MAX: i64 = 4000;
 /// Waits for an unknown node by attempt, in milliseconds; the last one is for all further ones.
 const UNKNOWN: [i64; 5] = [250, 500, 1000, 2000, 4000];
-/// Up to this many milliseconds are added, so that what was sent together is not repeated
+/// Up to this many milliseconds are added at random, so that requests sent together are not repeated
 /// together.
 const JITTER: i64 = 256;
-/// Sends after which an answer says nothing of the round trip: it may be to any of them.
+/// After more sends than this, an answer tells nothing about the round trip: it may answer any of them.
 const MAX_SENDS: u32 = 2;
 
 /// Round trips by address.

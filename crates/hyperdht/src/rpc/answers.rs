@@ -13,14 +13,14 @@ use crate::id::node_id;
 use crate::rpc::message::{RequestMessage, ResponseMessage};
 use crate::rpc::{Answer, Event, Incoming, K, Rpc, Transmit, Via};
 
-/// Requests of one network answered in a second, and at once. A busy node of a large network
-/// sends a few; what asks more is using us against somebody.
+/// Requests of one network that are answered, in a second and at once. A busy node of a large network sends a
+/// few; whoever sends more uses us against somebody.
 pub(super) const PER_SECOND: u32 = 100;
 pub(super) const BURST: u32 = 1000;
 
 /// The longest delay of a DELAYED_PING, in milliseconds.
 const MAX_PING_DELAY: u32 = 10_000;
-/// Delayed answers kept at once; a ping more meets silence.
+/// Delayed answers kept at once; a further ping gets no answer.
 const MAX_DELAYED_PINGS: usize = 256;
 
 /// Answers that wait for their time.
@@ -57,7 +57,7 @@ impl DelayedPings {
     }
 }
 
-/// A response before it has an address.
+/// A response without its address.
 #[derive(Default)]
 struct Response {
     error: u64,
@@ -128,7 +128,7 @@ impl Rpc {
         }
     }
 
-    /// What lacks a part that its command needs meets silence.
+    /// A request that lacks a part that its command needs gets no answer.
     fn handle_internal(&mut self, now: Instant, incoming: Incoming) {
         let value = incoming.value.as_deref();
         match incoming.command {

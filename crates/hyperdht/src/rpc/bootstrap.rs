@@ -11,21 +11,21 @@ use crate::rpc::queries::Audience;
 use crate::rpc::table::Table;
 use crate::rpc::{Event, NatSampler, Purpose, Reply, Request, Rpc};
 
-/// Nodes asked to reach the server socket.
+/// Nodes that are asked to reach the server socket.
 const ASKED: usize = 5;
-/// Answers there that make the node open, where as many as [`ASKED`] were asked.
+/// Answers on the server socket that make the node open, if as many nodes as [`ASKED`] were asked.
 const ENOUGH: usize = 3;
 
 /// How far the bootstrap has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Idle,
-    /// Looking for the own neighbourhood, the second time after the state has changed.
+    /// Looking for the own neighbourhood a second time, after the state has changed.
     Query {
         again: bool,
-        /// The first node that answers is still to be asked to reach the server socket.
+        /// The first node that answers will be asked to reach the server socket.
         quick_check: bool,
-        /// It did.
+        /// That node has reached the server socket.
         reachable: bool,
     },
     /// Finding out whether this node may become open, or persistent.
@@ -72,7 +72,7 @@ impl Rpc {
         self.background_query(now, *self.table.own_id(), Audience::Bootstrap);
     }
 
-    /// A node that one other reaches at its server socket is worth a thorough check at once.
+    /// One other node has reached the server socket: a thorough check is worth it now.
     pub(super) fn bootstrap_replied(&mut self, now: Instant, reply: &Reply) {
         if let Phase::Query { quick_check: quick_check @ true, .. } = &mut self.phase {
             *quick_check = false;
@@ -155,7 +155,7 @@ impl Rpc {
         self.network_check_answered(now);
     }
 
-    /// One answer less to wait for.
+    /// One more answer has come, or has timed out.
     pub(super) fn network_check_answered(&mut self, now: Instant) {
         let Some(check) = &mut self.check else { return };
         check.missing = check.missing.saturating_sub(1);
@@ -164,7 +164,7 @@ impl Rpc {
         }
         let Some(check) = self.check.take() else { return };
         let enough = if check.asked >= ASKED { ENOUGH } else { 1 };
-        // A NAT that gives the server socket another port is closed to those who don't know it.
+        // A NAT that gives the server socket another port lets nobody in who does not know that port.
         let open = check.sampler.exact().filter(|addr| {
             check.reached >= enough
                 && self.nat.address().is_some_and(|own| own.ip() == addr.ip())
@@ -182,7 +182,7 @@ impl Rpc {
         }
     }
 
-    /// Becomes open and, unless `only_firewall`, persistent. `sampler`: what the check saw.
+    /// Becomes open and, unless `only_firewall`, persistent. `sampler`: the addresses that the check saw.
     fn enter_network(
         &mut self,
         now: Instant,
@@ -208,7 +208,7 @@ impl Rpc {
         if *self.table.own_id() != id {
             let table = Table::new(id, self.config.defended);
             let old = std::mem::replace(&mut self.table, table);
-            // The node not heard for longest goes first, so that the order stays.
+            // Inserted from the one not heard for longest, so that the order stays.
             for node in old.latest().rev() {
                 let _ = self.table.add(node.clone());
             }

@@ -2,21 +2,21 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Whether a datagram may be sent to `addr`, which `source` named: nothing that is no host, and
-/// nothing inside a private network for somebody outside of it.
+/// Whether a datagram may be sent to `addr`, which `source` named. It must be a host, and must not be inside
+/// a private network unless `source` is too.
 pub(crate) fn may_use(addr: SocketAddrV4, source: Ipv4Addr) -> bool {
     is_host(addr) && (is_public(*addr.ip()) || !is_public(source))
 }
 
-/// Whether `addr` names one host and a port, where no stray node is.
+/// Whether `addr` names one host and a port, and is no stray node.
 pub(crate) fn is_host(addr: SocketAddrV4) -> bool {
     let [first, ..] = addr.ip().octets();
     // 0/8 is "this network", 224/4 multicast, 240/4 reserved with the broadcast address in it.
     addr.port() != 0 && first != 0 && first < 224 && !is_stray(addr)
 }
 
-/// Nodes of somebody's test network that once leaked into the public one. npm hyperdht leaves
-/// them out (hyperdht/index.js filterNode), so others' tables do not have them either.
+/// Nodes of somebody's test network that once leaked into the public one. npm hyperdht leaves them out
+/// (hyperdht/index.js filterNode), so the tables of other nodes do not have them either.
 fn is_stray(addr: SocketAddrV4) -> bool {
     match (addr.ip().octets(), addr.port()) {
         ([134, 209, 28, 98] | [167, 99, 142, 185], 49738) | ([35, 233, 47, 252], 9400) => true,

@@ -2,12 +2,12 @@
 
 /// Ticks looked at together.
 const WINDOW: usize = 4;
-/// Answers and timeouts a tick must have to say anything.
+/// Answers and timeouts that a tick must have to count.
 const IDLE: u64 = 4;
 /// Ticks without any answer that mean offline.
 const OFFLINE_TICKS: u32 = 2;
 
-/// What the last ticks say.
+/// The state of the network, as the last ticks show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Health {
     #[default]
@@ -21,11 +21,11 @@ pub(super) enum Health {
 /// Compares the counters of each tick with the last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HealthMonitor {
-    /// Ticks seen; the first three say nothing.
+    /// Ticks seen; the first three do not count.
     ticks: usize,
     responses: u64,
     timeouts: u64,
-    /// Whether each of the latest ticks was degraded; `None` for one that said nothing.
+    /// Whether each of the latest ticks was degraded; `None` for a tick that does not count.
     marks: [Option<bool>; WINDOW],
     offline_ticks: u32,
     health: Health,
@@ -36,12 +36,12 @@ impl HealthMonitor {
         self.health
     }
 
-    /// Forgets everything: the network may be another.
+    /// Forgets everything, because the network may be another one now.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// A tick has passed; the counters are those of all time.
+    /// A tick has passed. The counters have counted since the start.
     pub(super) fn update(&mut self, responses: u64, timeouts: u64) -> Health {
         let answered = responses - self.responses;
         let timed_out = timeouts - self.timeouts;

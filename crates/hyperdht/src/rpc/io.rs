@@ -15,11 +15,11 @@ use crate::rpc::token::Tokens;
 use crate::rpc::window::{self, Window};
 use crate::rpc::{Reply, Request, RequestError, RequestId, Transmit, Via};
 
-/// Requests at once, waiting ones among them. Far above what the window lets out; and enough
-/// below the 65 536 tids that a free one is found at once and guessing one stays hard.
+/// Requests at once, waiting ones included. Far more than the window lets out, and so much less than the 65
+/// 536 tids that a free one is found at once and guessing one is hard.
 const MAX_REQUESTS: usize = 4096;
 
-/// Drains made up for at once after a pause; more would change nothing but the secrets' chain.
+/// Drains that are made up for after a pause; more would only change the tokens' secrets again.
 const MAX_DRAINS: u32 = 64;
 
 /// A request under way.
@@ -44,12 +44,12 @@ pub(super) enum Expiry<O> {
     Dead(RequestId, SocketAddrV4, O),
 }
 
-/// What a node asked of others, of all time.
+/// What a node has asked of others since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests sent, each counted once.
     pub requests: u64,
-    /// Sends of requests that had been sent before.
+    /// Requests sent again.
     pub repeats: u64,
     /// Requests that were answered.
     pub responses: u64,
@@ -65,7 +65,7 @@ pub(super) struct Io<O> {
     requests: HashMap<RequestId, InFlight<O>>,
     by_tid: HashMap<u16, RequestId>,
     deadlines: BTreeSet<(Instant, RequestId)>,
-    /// Those the window held back, in order.
+    /// Requests that the window holds back, in order.
     waiting: VecDeque<RequestId>,
     window: Window,
     adaptive: Option<AdaptiveTimeouts>,
@@ -147,7 +147,8 @@ impl<O: Copy> Io<O> {
         self.take(id);
     }
 
-    /// The request that a response answers, if it is one of ours and comes from whom we asked.
+    /// The request that a response answers, if it is one of ours and the response comes from the node that
+    /// was asked.
     pub(super) fn handle_response(
         &mut self,
         now: Instant,
@@ -180,7 +181,7 @@ impl<O: Copy> Io<O> {
         Some((key, request.owner, reply))
     }
 
-    /// Lets the window drain and takes the next passed deadline; until there is none.
+    /// Drains the window and takes the next deadline that has passed. To be called until there is none.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Expiry<O>> {
         self.drain(now);
         loop {
@@ -217,7 +218,7 @@ impl<O: Copy> Io<O> {
         self.transmits.push_back(transmit);
     }
 
-    /// Ends every request; whoever owned one is told by the caller.
+    /// Ends every request; the caller tells their owners.
     pub(super) fn clear(&mut self) -> Vec<(RequestId, O)> {
         self.by_tid.clear();
         self.deadlines.clear();
@@ -251,8 +252,8 @@ impl<O: Copy> Io<O> {
         self.send_waiting(now);
     }
 
-    /// Sends what waited as far as there is room: an answer makes some, so that a node close by is not
-    /// asked at the pace of the drains.
+    /// Sends waiting requests as long as the window has room. Each answer makes room, so that a near node is
+    /// not asked at the pace of the drains.
     fn send_waiting(&mut self, now: Instant) {
         while !self.window.is_full()
             && let Some(key) = self.waiting.pop_front()

@@ -20,7 +20,7 @@ const HAS_TARGET: u64 = 8;
 const HAS_ERROR: u64 = 8;
 const HAS_VALUE: u64 = 16;
 
-/// The most closer nodes taken from one response: the size of a bucket, which nobody exceeds.
+/// The most closer nodes that are taken from one response: the size of a bucket, which no node exceeds.
 pub(crate) const MAX_CLOSER_NODES: usize = 20;
 
 /// A datagram of the DHT.
@@ -59,7 +59,7 @@ pub(crate) struct ResponseMessage {
 }
 
 impl Message {
-    /// Unknown flags and bytes behind the last field are ignored, as others do.
+    /// Unknown flags and bytes after the last field are ignored, as other nodes do.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(bytes);
         match r.u8()? {

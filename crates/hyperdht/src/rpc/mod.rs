@@ -1,5 +1,5 @@
-//! The plain DHT as a state machine: messages, routing table, queries, upkeep. It is given
-//! datagrams and the time, and gives back datagrams, events and its next deadline.
+//! The plain DHT as a state machine: messages, routing table, queries, upkeep. Datagrams and the time go in;
+//! datagrams, events and the next deadline come out.
 //!
 //! # Layout
 //! - `message`: what is on the wire; `request`: what crosses the border of this module
@@ -53,26 +53,26 @@ use upkeep::{Clock, PingedNewcomers};
 /// How a node takes part in the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RpcConfig {
-    /// `Some(false)`: persistent from the start. `Some(true)`: never. `None`: persistent once it
-    /// has been stable and reachable for long enough.
+    /// `Some(false)`: persistent from the start. `Some(true)`: never. `None`: persistent once it has been
+    /// stable and reachable for long enough.
     pub ephemeral: Option<bool>,
     /// `false`: known to be reachable from outside, so nothing has to be checked.
     pub firewalled: bool,
-    /// Never taken to be reachable, whatever a check would say.
+    /// Never treated as reachable, even if a check says so.
     pub stays_firewalled: bool,
-    /// The host this node is known under from the start, for the first node of a network.
+    /// The IP address of this node, for the first node of a network.
     pub known_host: Option<Ipv4Addr>,
-    /// Give each IP address one vote and each /24 network few places: for networks in which
-    /// anybody may take part, useless where all nodes share a machine.
+    /// Give each IP address one vote and each /24 network few places: for networks in which anybody may take
+    /// part. Useless where all nodes share a machine.
     pub defended: bool,
-    /// Wait for each node as long as it is known to take, instead of a second each time.
+    /// Resend a request after the time that its node usually takes to answer, instead of a second.
     pub adaptive_timeouts: bool,
 }
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A request that others handle; answer with [`Rpc::answer`], now or later.
+    /// A request that the rpc does not handle itself; answer with [`Rpc::answer`], now or later.
     Request(Incoming),
     /// The end of a request of [`Rpc::request`].
     Response { id: RequestId, result: Result<Reply, RequestError> },
@@ -86,14 +86,13 @@ pub(crate) enum Event {
     Persistent,
     /// It has lost it again.
     Ephemeral,
-    /// Time has passed that nobody counted: the machine slept.
+    /// More time has passed than was counted: the machine slept.
     Wakeup,
-    /// The network is there, or gone, or worse: [`Rpc::is_online`].
+    /// The network's health has changed: [`Rpc::is_online`].
     NetworkUpdate,
     /// The address others see has changed.
     NatUpdate,
-    /// The bootstrap nodes are needed again: look their names up, then
-    /// [`Rpc::set_bootstrap`].
+    /// The bootstrap nodes are needed again: look their names up, then [`Rpc::set_bootstrap`].
     ResolveBootstrap,
 }
 
@@ -106,12 +105,12 @@ enum Purpose {
     Check {
         node: Id,
     },
-    /// The same, with somebody waiting for its place.
+    /// The same; a newcomer waits for its place.
     Swap {
         node: Id,
         newcomer: SocketAddrV4,
     },
-    /// Is a node that asked us really there?
+    /// Does a node that asked us really have that address?
     Newcomer,
     /// May the server socket be reached from outside? A first guess while bootstrapping.
     QuickCheck,
@@ -134,7 +133,7 @@ pub(crate) struct Rpc {
     firewalled: bool,
     ephemeral: bool,
     bootstrap_nodes: Vec<SocketAddrV4>,
-    /// They have been looked up once, whatever came of it.
+    /// They have been looked up once, with or without a result.
     bootstrap_known: bool,
     phase: Phase,
     check: Option<NetworkCheck>,
@@ -152,8 +151,8 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    /// A node that has no sockets yet. `seed` must come from the operating system: tids and
-    /// tokens are as good as it is.
+    /// A node without sockets. `seed` must come from the operating system, because tids and tokens must not
+    /// be guessed.
     pub(crate) fn new(now: Instant, config: RpcConfig, seed: [u8; 32]) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let own_id = rng.random();
@@ -185,8 +184,8 @@ impl Rpc {
         }
     }
 
-    /// The sockets are bound, the server socket to `server_port`. Starts with
-    /// [`Rpc::set_bootstrap`], or goes on after [`Rpc::suspend`].
+    /// The sockets are bound, the server socket to `server_port`. Starts with [`Rpc::set_bootstrap`], or goes
+    /// on after [`Rpc::suspend`].
     pub(crate) fn bind(&mut self, now: Instant, server_port: u16) {
         self.server_port = server_port;
         self.bound = true;
@@ -268,7 +267,7 @@ impl Rpc {
         }
     }
 
-    /// What was asked of others so far.
+    /// The requests that the node has sent so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.io.traffic
     }
@@ -287,7 +286,7 @@ impl Rpc {
         self.io.cancel(id);
     }
 
-    /// Takes a datagram that is no stream's. What is not a message of the DHT is dropped.
+    /// Takes a datagram that belongs to no stream. What is not a message of the DHT is dropped.
     pub(crate) fn handle_datagram(&mut self, now: Instant, via: Via, from: SocketAddrV4, data: &[u8]) {
         if !self.bound || from.port() == 0 {
             return;
@@ -342,7 +341,7 @@ impl Rpc {
         self.io.has_asked(to, tid)
     }
 
-    /// Entries of all that grows and shrinks, but for the table.
+    /// Number of entries in all collections, except the table.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn held(&self) -> usize {
         let strangers = self.sampled_strangers.len() + self.sampled_hosts.len() + self.newcomers.len();
@@ -370,12 +369,12 @@ impl Rpc {
         }
     }
 
-    /// Like `start`, where a request that can't be sent is as good as one not sent.
+    /// Like `start`, for a request whose failure does not matter.
     fn start_courtesy(&mut self, now: Instant, request: Request) {
         let _ = self.start(now, request, Purpose::Courtesy);
     }
 
-    /// The id belongs to the server socket's address, so only there it is shown.
+    /// The id is that of the server socket's address, so it is shown only there.
     fn id_on(&self, via: Via) -> Option<Id> {
         (!self.ephemeral && via == Via::Server).then(|| *self.table.own_id())
     }

@@ -1,4 +1,4 @@
-//! Concludes from what others see which address this node has (spec/dht.md §5).
+//! Finds out which address this node has, from what other nodes see (spec/dht.md §5).
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -8,7 +8,7 @@ const WINDOW: usize = 16;
 /// How far back a sample looks for an equal one to join.
 const LOOK_BACK: usize = 4;
 
-/// Collects addresses that other nodes see, and draws the conclusion most of them share.
+/// Collects the addresses that other nodes see, and finds the one that most of them share.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NatSampler {
     /// Positions in `tallies` of each sample's address and of its host alone.
@@ -55,8 +55,8 @@ impl NatSampler {
         self.conclusion = self.conclude();
     }
 
-    /// The own address: port 0 where the host is known and the port differs from one observer
-    /// to the other, `None` where not even the host is agreed on.
+    /// The own address. Its port is 0 if the host is known and the port differs for each observer. `None` if
+    /// not even the host is agreed on.
     pub(crate) fn address(&self) -> Option<SocketAddrV4> {
         self.conclusion
     }
@@ -74,7 +74,7 @@ impl NatSampler {
         addr.or(host).map(|tally| SocketAddrV4::new(tally.host, tally.port.unwrap_or(0)))
     }
 
-    /// How many samples have to agree: all of few, all but three of many.
+    /// How many samples have to agree: all if there are few, all but three if there are many.
     fn threshold(&self) -> usize {
         let held = self.samples.len();
         let strays = match held {

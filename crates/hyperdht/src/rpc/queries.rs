@@ -1,4 +1,4 @@
-//! The queries that run: their requests, their ends (spec/dht.md §9).
+//! The running queries: their requests and their ends (spec/dht.md §9).
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -10,9 +10,9 @@ use crate::id::Id;
 use crate::rpc::query::{DownHint, IterativeQuery, Next};
 use crate::rpc::{Event, Purpose, QueryId, QuerySpec, Reply, Request, RequestError, RequestId, Rpc};
 
-/// Requests at once of a query that nobody waits for, and while little else goes on.
+/// Requests at once of a query that no caller waits for, while little else goes on.
 const BACKGROUND_CONCURRENCY: usize = 2;
-/// Requests in flight below which nothing else goes on.
+/// With fewer requests in flight than this, little else goes on.
 const IDLE: usize = 3;
 /// Hints sent in a tick of 5 s.
 const MAX_DOWN_HINTS: u32 = 50;
@@ -21,13 +21,13 @@ const MAX_DOWN_HINTS: u32 = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
     Caller,
-    /// The node itself, which only wants to meet others.
+    /// The node itself, to meet other nodes.
     Background,
     /// The node itself, on its way into the network.
     Bootstrap,
 }
 
-/// A query and its requests under way; `true` for those past their first timeout.
+/// A query and its requests under way; `true` for those that have timed out once.
 #[derive(Debug)]
 pub(super) struct RunningQuery {
     query: IterativeQuery,
@@ -55,7 +55,7 @@ impl Rpc {
         }
     }
 
-    /// Looks around near `target`, to meet nodes.
+    /// Searches near `target`, to meet nodes.
     pub(super) fn background_query(&mut self, now: Instant, target: Id, audience: Audience) {
         self.clock.postpone_refresh();
         let spec = QuerySpec { concurrency: BACKGROUND_CONCURRENCY, ..QuerySpec::find_node(target) };

@@ -9,32 +9,32 @@ use crate::rpc::filter;
 use crate::rpc::table::{K, network_of};
 use crate::rpc::{QuerySpec, Reply};
 
-/// Nodes asked in all. A network of millions needs a few dozen; whoever makes up addresses near
-/// the target, each costing six sends, is cut off here.
+/// Nodes that are asked in all. A network of millions needs a few dozen. Made-up addresses near the target,
+/// each of which costs six sends, end here.
 const MAX_VISITS: usize = 256;
 /// Addresses remembered, asked or not.
 const MAX_SEEN: usize = 2048;
-/// After this the query ends with what it holds. A dead node takes 6 s, and they are asked side
-/// by side.
+/// After this time the query ends with what it has. A dead node takes 6 s, and several are asked at the same
+/// time.
 const MAX_TIME: Duration = Duration::from_secs(60);
-/// Requests at once right after the first burst, where the caller said whom to ask: time for the
-/// closest to answer before going broad.
+/// Requests at once after the first burst, if the caller named nodes: the closest ones get time to answer
+/// before many others are asked.
 const SLOW_START: usize = 3;
-/// Nodes of one /24 network among the closest replies, where the query defends itself.
+/// Nodes of one /24 network among the closest replies, if the query defends itself.
 const MAX_PER_NETWORK: usize = 3;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Visit(SocketAddrV4),
-    /// Nothing until an answer or a timeout comes.
+    /// Wait for an answer or a timeout.
     Wait,
     /// The caller's nodes have failed: [`IterativeQuery::add_from_table`], then ask again.
     TryTable,
     Done,
 }
 
-/// A node that answered and one it named which is down: the first is to be told.
+/// A node that answered, and one that it named and that is down: the first will be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DownHint {
     pub tell: SocketAddrV4,
@@ -54,7 +54,7 @@ pub(super) struct IterativeQuery {
     pending: BTreeMap<Id, SocketAddrV4>,
     seen: HashMap<SocketAddrV4, Seen>,
     in_flight: usize,
-    /// Of those in flight, the ones past their first timeout.
+    /// The nodes in flight that have timed out once.
     slow: usize,
     slow_start: bool,
     from_table: bool,
@@ -63,7 +63,7 @@ pub(super) struct IterativeQuery {
     errors: usize,
 }
 
-/// A reply that counts for the result, with the distance of its node.
+/// A reply in the result, with the distance of its node.
 #[derive(Debug)]
 pub(super) struct Closest {
     distance: Id,
@@ -72,15 +72,15 @@ pub(super) struct Closest {
 
 #[derive(Debug)]
 enum Seen {
-    /// Who named it, while it has not answered.
+    /// The node that named it, until it has answered.
     Named(Vec<SocketAddrV4>),
     Done,
     Down,
 }
 
 impl IterativeQuery {
-    /// Starts with the nodes of `spec`; the caller adds those of its table and the bootstrap
-    /// nodes while [`IterativeQuery::wants_more`].
+    /// Starts with the nodes of `spec`. The caller adds nodes of its table and the bootstrap nodes while
+    /// [`IterativeQuery::wants_more`].
     pub(super) fn new(now: Instant, mut spec: QuerySpec, own_id: Id, defended: bool) -> Self {
         let nodes = std::mem::take(&mut spec.nodes);
         let mut query = Self {
@@ -105,7 +105,7 @@ impl IterativeQuery {
         query
     }
 
-    /// Whether it was given fewer nodes than make a full result.
+    /// Whether it has fewer nodes than a full result.
     pub(super) fn wants_more(&self) -> bool {
         !self.spec.only_nodes && self.pending.len() < K
     }
@@ -114,7 +114,7 @@ impl IterativeQuery {
         K.saturating_sub(self.pending.len())
     }
 
-    /// When it ends, whatever it holds.
+    /// When it ends at the latest.
     pub(super) fn deadline(&self) -> Instant {
         self.started + MAX_TIME
     }
@@ -129,7 +129,7 @@ impl IterativeQuery {
         }
     }
 
-    /// Call until it says something else than [`Next::Visit`].
+    /// The next step; to be called again after each [`Next::Visit`].
     pub(super) fn next(&mut self, now: Instant) -> Next {
         let late = now >= self.deadline();
         if late || self.visits >= MAX_VISITS {
@@ -163,8 +163,8 @@ impl IterativeQuery {
         Next::Done
     }
 
-    /// A node answered. `slow` says whether [`IterativeQuery::handle_slow`] was told of it before. Nodes
-    /// to be told that one they named is down are added to `hints`.
+    /// A node answered. `slow`: [`IterativeQuery::handle_slow`] was called for it before. If it had named
+    /// nodes that are down, they are added to `hints`.
     pub(super) fn handle_reply(&mut self, reply: &Reply, slow: bool, hints: &mut Vec<DownHint>) {
         self.settle(slow);
         self.seen.insert(reply.from, Seen::Done);
@@ -184,7 +184,7 @@ impl IterativeQuery {
             if let Some(Seen::Down) = self.seen.get(&node) {
                 hints.push(DownHint { tell: reply.from, down: node });
             }
-            // Nodes are named closest first: the rest would not be closer either.
+            // Nodes are named closest first, so the rest is not closer either.
             if !self.add(node, Some(reply.from)) {
                 break;
             }
@@ -208,7 +208,7 @@ impl IterativeQuery {
         }
     }
 
-    /// A request could not even be sent.
+    /// A request could not be sent.
     pub(super) fn handle_failure(&mut self) {
         self.settle(false);
         self.errors += 1;
@@ -225,7 +225,7 @@ impl IterativeQuery {
         self.closest.len() < K || self.closest.last().is_some_and(|last| *distance < last.distance)
     }
 
-    /// Whether the node is closer than what is held, and so its neighbours may be too.
+    /// Whether the node is closer than those in the result, so that its neighbours may be too.
     fn add(&mut self, addr: SocketAddrV4, named_by: Option<SocketAddrV4>) -> bool {
         let distance = distance(&self.spec.target, &node_id(addr));
         let closer = self.is_closer(&distance);

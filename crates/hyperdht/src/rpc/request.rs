@@ -1,5 +1,5 @@
-//! What crosses the border of the rpc state machine: requests that go out, requests that came
-//! in and their answers.
+//! What goes in and out of the rpc state machine: requests to other nodes, requests of others, and their
+//! answers.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Request {
     pub(crate) const ATTEMPTS: u32 = 4;
     /// Sends of a request that belongs to a query.
     pub(crate) const QUERY_ATTEMPTS: u32 = 6;
-    /// Patience for each send, unless it is adapted to the node.
+    /// How long each send may take, unless that is adapted to the node.
     pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
     /// One of the commands of [`crate::command`].
@@ -79,7 +79,7 @@ impl Request {
         Self { token: Some(token), ..self }
     }
 
-    /// Sends it by this socket, whichever is in use.
+    /// Sends it by this socket, even if another is in use.
     #[must_use]
     pub(crate) fn via(self, via: Via) -> Self {
         Self { via: Some(via), ..self }
@@ -119,7 +119,7 @@ pub struct Reply {
     pub token: Option<Token>,
     /// Nodes it knows near the target, at most 20.
     pub closer: Vec<SocketAddrV4>,
-    /// 0, or one of the errors of [`crate::command`].
+    /// 0, or the number of an error (spec/dht.md §3, §10).
     pub error: u64,
     /// What the command asked for.
     pub value: Option<Bytes>,
@@ -154,17 +154,17 @@ pub(crate) struct Incoming {
     pub tid: u16,
     /// The sender's id, checked against its address.
     pub id: Option<Id>,
-    /// Checked: one that was not ours has been answered already.
+    /// It is valid: a request with another one has been answered already.
     pub token: Option<Token>,
     pub command: u64,
     pub target: Option<Id>,
     pub value: Option<Bytes>,
 }
 
-/// What to do about an [`Incoming`] request. Silence is no `Answer` at all.
+/// The answer to an [`Incoming`] request. For silence, give no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// A response to the sender, or to `to` where that is given.
+    /// A response to the sender, or to `to` if given.
     Reply {
         value: Option<Bytes>,
         to: Option<SocketAddrV4>,
@@ -177,8 +177,8 @@ pub(crate) enum Answer {
     },
     /// A response with an error and the closest nodes.
     Error(u64),
-    /// The same request again, with the same tid, command and target, no token and another
-    /// value, to somebody else.
+    /// The same request again, with the same tid, command and target, no token and another value, to somebody
+    /// else.
     Relay { value: Bytes, to: SocketAddrV4, via: Option<Via> },
 }
 
@@ -206,7 +206,7 @@ pub(crate) struct QuerySpec {
     pub internal: bool,
     pub command: u64,
     pub value: Option<Bytes>,
-    /// Where to begin, closest first; the routing table and the bootstrap nodes fill it up.
+    /// Where to begin, closest first; nodes of the routing table and bootstrap nodes are added.
     pub nodes: Vec<SocketAddrV4>,
     /// Ask `nodes` alone.
     pub only_nodes: bool,

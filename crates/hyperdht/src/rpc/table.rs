@@ -5,11 +5,11 @@ use std::net::SocketAddrV4;
 
 use crate::id::{Id, common_prefix, distance};
 
-/// Nodes in a row, replies that make a query complete, nodes told to others.
+/// Nodes in a row of the table, replies in a full result, and nodes named in an answer.
 pub(crate) const K: usize = 20;
 
-/// Nodes of one /24 network in a row, where the table defends itself: enough for a cluster of
-/// real nodes, too few to own a row with one cheap network.
+/// Nodes of one /24 network in a row, where the table defends itself: enough for a cluster of real nodes, too
+/// few to own a row with one cheap network.
 const MAX_PER_NETWORK: usize = 3;
 
 /// A node of the table. Times are ticks of 5 s.
@@ -28,14 +28,14 @@ pub(super) struct Node {
     pub down_hints: u32,
 }
 
-/// What came of offering a node to the table.
+/// The result of offering a node to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Added {
     Yes,
     Known,
     /// Its row holds 20 others.
     RowFull,
-    /// It is this node itself, or its network has its share of the row.
+    /// It is this node itself, or its /24 network has its share of the row.
     Refused,
 }
 
@@ -152,9 +152,9 @@ impl Table {
     pub(super) fn closest(&self, target: &Id, count: usize) -> Vec<&Node> {
         let row = self.row(target);
         let mut found = Vec::with_capacity(count.min(self.len()));
-        // A node of the target's own row shares more bits with it than any other. Those of
-        // higher rows differ from it in the bit the row is named for; lower rows differ sooner
-        // and sooner. So each group is closer as a whole than the next.
+        // A node of the target's own row shares more bits with it than any other node. Nodes of higher rows
+        // differ from it in the bit of that row; nodes of lower rows differ in earlier bits. So each group as
+        // a whole is closer than the next.
         self.extend_closest(&mut found, target, row..row + 1);
         if found.len() < count {
             self.extend_closest(&mut found, target, row + 1..self.rows.len());
@@ -195,7 +195,7 @@ impl Table {
     }
 }
 
-/// The /24 network of an address: what is cheap to own as a whole.
+/// The /24 network of an address, which is cheap to own as a whole.
 pub(super) fn network_of(addr: SocketAddrV4) -> [u8; 3] {
     let [a, b, c, _] = addr.ip().octets();
     [a, b, c]
@@ -220,8 +220,8 @@ mod tests {
         id
     }
 
-    /// JavaScript walks its rows downwards first; what it finds there is what is closest, where
-    /// the rows hold enough.
+    /// JavaScript walks its rows downwards first; what it finds there is what is closest, where the rows hold
+    /// enough.
     #[test]
     fn the_closest_are_those_of_the_trace() {
         let trace = trace("table-closest");

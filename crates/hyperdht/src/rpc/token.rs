@@ -1,4 +1,4 @@
-//! Tokens: what a node hands out to learn that an address is really the asker's (spec/dht.md §4).
+//! Tokens, by which a node learns that the asker really has its address (spec/dht.md §4).
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use rand::{CryptoRng, RngExt};
 use crate::crypto::{hash, keyed_hash};
 use crate::rpc::Token;
 
-/// Drains of the request window after which the secret changes: 7.5 s.
+/// The secret changes after this many drains of the request window: 7.5 s.
 const DRAINS_A_SECRET: u32 = 10;
 
 /// Makes and checks tokens with a secret that changes, so that a token lives 7.5 to 15 s.
@@ -50,7 +50,7 @@ impl Tokens {
     }
 }
 
-/// Compares without telling by the time taken where the two differ.
+/// Compares in constant time.
 fn same(a: &Token, b: &Token) -> bool {
     a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
 }

@@ -11,9 +11,9 @@ use crate::id::{Id, node_id};
 use crate::rpc::queries::Audience;
 use crate::rpc::{Added, Event, Purpose, Reply, Request, Rpc, filter};
 
-/// The unit most of the DHT's times are counted in.
+/// The unit in which most times of the DHT are counted.
 const TICK: Duration = Duration::from_secs(5);
-/// More than this between two ticks means that the machine slept.
+/// If more time than this passes between two ticks, the machine slept.
 const SLEPT: Duration = Duration::from_secs(15);
 /// Ticks after which an undisturbed node may become persistent: 20 min.
 const STABLE_TICKS: u64 = 240;
@@ -25,14 +25,14 @@ const REFRESH_TICKS: u64 = 60;
 const RECENT: u64 = 12;
 /// Ticks after which a node counts as an old member: 30 min.
 const OLD: u64 = 360;
-/// Old members that are asked at once whether they give up their place.
+/// Old members that are checked at once because a newcomer wants their place.
 const MAX_SWAPS: usize = 3;
 /// Nodes said to be down that are checked at once.
 const MAX_CHECKS: usize = 10;
-/// Strangers that asked us something and are asked back at once, and ticks until one of them is
-/// asked again. A forged request costs its victim one ping of the same size.
+/// Strangers with an id that are asked back at once, and ticks until one of them is asked again. A forged
+/// request costs its victim one ping of the same size.
 const MAX_NEWCOMERS: usize = 64;
-/// IPs remembered for having had their vote.
+/// IPs that are remembered because they have voted.
 const MAX_VOTERS: usize = 1024;
 
 /// Ticks, and what is counted by them.
@@ -48,13 +48,13 @@ pub(super) struct Clock {
     last: Instant,
     stable_ticks: u64,
     refresh_ticks: u64,
-    /// Where the last check for persistence was made. It is not repeated in the same network, but by a
-    /// node that runs for others: somebody may have opened its port.
+    /// The address at the last check for persistence. The check is not repeated at the same address, except
+    /// by a node that runs for others: somebody may have opened its port.
     last_host: Option<Ipv4Addr>,
 }
 
 impl Clock {
-    /// Counters start at random, so that nodes started together don't act together.
+    /// Counters start at random values, so that nodes started together don't act together.
     pub(super) fn new(now: Instant, adaptive: bool, rng: &mut StdRng) -> Self {
         Self {
             tick: rng.random_range(50..=100),
@@ -77,12 +77,12 @@ impl Clock {
         now >= self.next()
     }
 
-    /// A query does what a refresh would do.
+    /// A query makes a refresh unnecessary.
     pub(super) fn postpone_refresh(&mut self) {
         self.refresh_ticks = REFRESH_TICKS;
     }
 
-    /// `is_first`: the node has only just looked around, so that the next check comes sooner.
+    /// `is_first`: the node has just bootstrapped, so the next check comes sooner.
     pub(super) fn checked_host(&mut self, host: Option<Ipv4Addr>, is_first: bool) {
         self.stable_ticks = if is_first { STABLE_TICKS } else { MORE_STABLE_TICKS };
         self.last_host = host;
@@ -110,9 +110,9 @@ impl PingedNewcomers {
 }
 
 impl Rpc {
-    /// Starts over where the network may be another: after sleep, or on the driver's word.
+    /// Starts over because the network may be another one: after sleep, or when the driver says so.
     pub(crate) fn wakeup(&mut self, now: Instant) {
-        // Everything known is old, and is asked again two ticks from now.
+        // All known nodes count as old, and are asked again two ticks from now.
         self.clock.tick += 2 * OLD;
         self.clock.tick = (self.clock.tick | 7) - 1;
         self.clock.last = now;
@@ -177,7 +177,7 @@ impl Rpc {
         }
     }
 
-    /// Somebody answered: it is there, and tells us our address.
+    /// A node answered: it is there, and tells us our address.
     pub(super) fn hear_from(&mut self, now: Instant, reply: &Reply) {
         if !filter::is_host(reply.from) {
             return;
@@ -214,8 +214,8 @@ impl Rpc {
         }
     }
 
-    /// A node with an id asked us something. Whoever can forge a sender can forge that, so it
-    /// enters the table only once it has answered.
+    /// A node with an id asked us something. The sender's address may be forged, so it enters the table only
+    /// after it has answered.
     pub(super) fn meet(&mut self, now: Instant, id: Id, from: SocketAddrV4) {
         let room = self.table.has_room(&id, from) || self.may_swap();
         let known = self.table.get(&id).is_some() || self.newcomers.0.contains_key(&from);
@@ -225,7 +225,7 @@ impl Rpc {
         }
     }
 
-    /// Others found a node down that we named.
+    /// Another node found a node down that we had named.
     pub(super) fn handle_down_hint(&mut self, now: Instant, down: SocketAddrV4) {
         let (id, tick) = (node_id(down), self.clock.tick);
         if self.clock.checks >= MAX_CHECKS {
@@ -280,8 +280,8 @@ impl Rpc {
         }
     }
 
-    /// Asks the member of a full row that was not asked for longest whether it is still there,
-    /// unless it proved lately to be a good old one.
+    /// Asks the member of a full row that was not asked for longest whether it is still there, unless it has
+    /// lately proven to be a good old one.
     fn compete(&mut self, now: Instant, newcomer: &Id, addr: SocketAddrV4) {
         let tick = self.clock.tick;
         if !self.may_swap() {
@@ -305,7 +305,7 @@ impl Rpc {
         self.is_bootstrapped() && self.clock.swaps < MAX_SWAPS
     }
 
-    /// Counts what a node says our address is.
+    /// Counts the address that a node sees us at.
     fn sample(&mut self, reply: &Reply) {
         if self.config.defended {
             let tick = self.clock.tick;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// How long a slot counts; the window has four.
+/// The length of a slot; the window has four.
 pub(super) const SLOT: Duration = Duration::from_millis(750);
-/// Sends in one slot, and half of those in all four, before requests have to wait.
+/// Requests wait when one slot has this many sends, or all four together have twice as many.
 pub(super) const MAX_SENDS: usize = 80;
 
 const SLOTS: usize = 4;
@@ -40,7 +40,7 @@ impl Window {
         }
     }
 
-    /// A slot of time has passed: what was sent four slots ago no longer counts.
+    /// A slot has passed: what was sent four slots ago does not count any more.
     pub(super) fn drain(&mut self) {
         self.current = (self.current + 1) % SLOTS;
         self.total -= self.slots[self.current];

@@ -1,4 +1,4 @@
-//! Where servers announced themselves: to whom a handshake is passed on.
+//! Where servers announced themselves, and so where handshakes for them are passed on to.
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -22,8 +22,8 @@ pub(crate) struct Forward {
     pub record: Bytes,
 }
 
-/// Servers by the hash of their public key: those that announced themselves here, and this
-/// node's own, which no announce can replace.
+/// Servers by the hash of their public key: those that announced themselves here, and this node's own, which
+/// no announce can replace.
 #[derive(Debug)]
 pub(crate) struct Forwards {
     announced: Generations<Id, Forward>,
@@ -35,7 +35,7 @@ impl Forwards {
         Self { announced: Generations::new(now, MAX_FORWARDS, MAX_AGE), own: HashMap::new() }
     }
 
-    /// Who passes handshakes on to the server at `target`; `None` for servers of this node.
+    /// Where handshakes for the server at `target` are passed on to; `None` for servers of this node.
     pub(crate) fn get(&mut self, now: Instant, target: &Id) -> Option<&Forward> {
         if self.own.contains_key(target) {
             return None;
@@ -57,7 +57,7 @@ impl Forwards {
         }
     }
 
-    /// Forgets what was announced; own servers stay.
+    /// Forgets an announced server; own servers stay.
     pub(crate) fn remove(&mut self, target: &Id) {
         self.announced.remove(target);
     }

@@ -102,7 +102,7 @@ impl Announce {
     }
 }
 
-/// Whether a peer comes or goes.
+/// Whether a peer announces or withdraws itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnnounceKind {
     Announce,
@@ -126,8 +126,8 @@ impl AnnounceKind {
     }
 }
 
-/// The value with which `key_pair` comes to `target`, or goes, at the node with the id `node`
-/// that gave `token`.
+/// The signed value by which the owner of `key_pair` announces or withdraws itself at `target`, for the node
+/// with the id `node` that gave `token`.
 pub(crate) fn sign_announce(
     kind: AnnounceKind,
     target: &Id,
@@ -143,7 +143,7 @@ pub(crate) fn sign_announce(
     Announce { peer: Some(peer), refresh: None, signature, bump }.encode()
 }
 
-/// The bytes an announce is signed over. Flags and bump are not among them.
+/// The bytes that an announce's signature covers. Flags and bump are not among them.
 pub(crate) fn announce_signable(
     kind: AnnounceKind,
     target: &Id,

@@ -32,12 +32,11 @@ const RECORD_AGE: Duration = Duration::from_secs(20 * 60);
 const VALUE_AGE: Duration = Duration::from_secs(48 * 60 * 60);
 /// Peers in an answer to LOOKUP.
 pub(crate) const MAX_PEERS: usize = 20;
-/// Bytes of a mutable or immutable value: a reply with it, a token and 20 closer nodes stays
-/// within the 1200 bytes that every path carries.
+/// Bytes of a mutable or immutable value: a reply with it, a token and 20 closer nodes stays within the 1200
+/// bytes that every path carries.
 pub(crate) const MAX_VALUE_SIZE: usize = 1000;
-/// Announces and values that one network may bring in a second, and at once, where sources are
-/// limited. At these rates it takes a network hours to push the others' entries out, and those
-/// are renewed every ten minutes.
+/// Announces and values that one network may store, in a second and at once, if sources are limited. At these
+/// rates it takes a network hours to push the entries of others out, which are renewed every ten minutes.
 const ANNOUNCES_PER_SECOND: u32 = 5;
 const ANNOUNCE_BURST: u32 = 1000;
 const PUTS_PER_SECOND: u32 = 1;
@@ -65,14 +64,14 @@ pub(crate) struct Store {
     rng: StdRng,
 }
 
-/// What one network may write.
+/// Limits of what one network may store.
 #[derive(Debug)]
 struct Limits {
     announces: RateLimit,
     puts: RateLimit,
 }
 
-/// What the next preimage of a hash chain renews.
+/// What is renewed by the next preimage of a hash chain.
 #[derive(Clone, Debug)]
 struct Refresh {
     target: Id,
@@ -82,7 +81,7 @@ struct Refresh {
 }
 
 impl Store {
-    /// `limit_sources`: no IP address may fill a topic alone, no network the store.
+    /// `limit_sources`: no IP address may fill a topic alone, and no network the store.
     pub(crate) fn new(now: Instant, limit_sources: bool, seed: [u8; 32]) -> Self {
         Self {
             records: Records::new(now, MAX_RECORDS, RECORD_AGE, limit_sources),
@@ -98,8 +97,8 @@ impl Store {
         }
     }
 
-    /// The answer of a persistent node with the id `own_id`. `None` is silence, which is what a
-    /// request meets that is malformed or not properly signed.
+    /// The answer of a persistent node with the id `own_id`. `None` for silence, if the request is malformed
+    /// or not properly signed.
     pub(crate) fn handle(
         &mut self,
         now: Now,
@@ -124,7 +123,7 @@ impl Store {
                 Some(Answer::reply(value))
             }
             command::PLUGIN => {
-                // There are no plugins here; silence would cost the asker its patience.
+                // There are no plugins here. Without an answer the asker would wait in vain.
                 PluginRequest::decode(incoming.value.as_ref()?).ok()?;
                 Some(Answer::Error(command::UNKNOWN_COMMAND))
             }
@@ -140,7 +139,7 @@ impl Store {
         self.records.remove(target, public_key);
     }
 
-    /// Records and values, and the networks they came from.
+    /// Number of records, values, and networks they came from.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn held(&self) -> usize {
         let limits = self.limits.as_ref();
@@ -212,7 +211,7 @@ impl Store {
         Some(Answer::bare(None))
     }
 
-    /// The preimage of what was announced proves that it comes from the same peer.
+    /// The preimage of the announced hash proves that the same peer sends it.
     fn refresh(
         &mut self,
         now: Now,

@@ -11,16 +11,16 @@ use secret_stream::PublicKey;
 
 use crate::id::Id;
 
-/// Records of one target that a generation holds. A lookup returns 20 at random; who wants to
-/// push the others out has to hold this many.
+/// Records of one target that a generation holds. A lookup returns 20 at random; whoever wants to push the
+/// others out must store as many.
 const MAX_PER_TARGET: usize = 512;
-/// Records of one target from one IP, where sources are limited: a household, not a flood.
+/// Records of one target from one IP, if sources are limited: as many as a household needs.
 const MAX_PER_SOURCE: usize = 16;
 
 type Peers = HashMap<PublicKey, Record>;
 
-/// Peer records by target and key, in two generations. Reading does not renew them: whoever
-/// stays announces again.
+/// Peer records by target and key, in two generations. Reading does not renew them, because peers announce
+/// themselves again.
 #[derive(Debug)]
 pub(crate) struct Records {
     max_size: usize,
@@ -172,8 +172,8 @@ mod tests {
         }
     }
 
-    /// The steps of the trace `record-cache`, but for "second", which JavaScript would ignore:
-    /// a peer that has moved could not be reached for minutes.
+    /// The steps of the trace `record-cache`, but for "second", which JavaScript would ignore: a peer that
+    /// has moved could not be reached for minutes.
     #[test]
     fn generations_turn_as_in_the_trace_and_news_are_taken() {
         let mut cache = Cache::new(2, false);

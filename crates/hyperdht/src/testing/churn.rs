@@ -1,8 +1,7 @@
 //! A large network whose nodes come and go, and the lookups and servers that live in it.
 //!
-//! What looks up, announces and listens here is the code that does so on real networks: it
-//! speaks to a node of the simulation as it would to one with sockets. Tokio's clock is paused
-//! and moves with that of the network.
+//! Lookups, announces and servers here are those of real networks: they use a node of the simulation like one
+//! with sockets. Tokio's clock is paused and moves with that of the network.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -20,15 +19,16 @@ use crate::command;
 use crate::connect::announcer::{Announcer, Order, Relays};
 use crate::crypto::hash;
 use crate::error::Error;
-use crate::handle::{Command, Handle};
+use crate::handle::Handle;
 use crate::id::Id;
+use crate::instruction::Command;
 use crate::lookup::{Announcement, Lookup};
 use crate::pool::Pool;
 use crate::rpc::QuerySpec;
 use crate::store::message::Peer;
 
-/// Nodes that join in a virtual second while a network is built: as fast as it can grow with
-/// each newcomer finding its place.
+/// Nodes that join in a virtual second while a network is built: the fastest growth in which each newcomer
+/// finds its place.
 const JOINS_PER_SECOND: usize = 20;
 
 /// A network to be simulated.
@@ -36,12 +36,12 @@ const JOINS_PER_SECOND: usize = 20;
 pub struct ChurnConfig {
     /// Persistent nodes, each on a host and in a network of its own.
     pub nodes: usize,
-    /// Share of the nodes that leave without a word, and as many others that join, in ten
-    /// minutes. The first node, which all begin with, stays.
+    /// Share of the nodes that leave silently and are replaced in ten minutes. The first node, which all
+    /// begin with, stays.
     pub churn: f64,
     /// Share of the packets lost.
     pub loss: f64,
-    /// What all that is drawn depends on.
+    /// Seed of all randomness.
     pub seed: u8,
 }
 
@@ -57,11 +57,11 @@ pub struct ChurningNetwork {
     residents: Vec<usize>,
     /// Nodes that left, of all time.
     left: u64,
-    /// What handles have; nothing is sent over it.
+    /// Handles need one; nothing is sent over it.
     udx: Udx,
 }
 
-/// What the nodes of a network hold, to see whether it grows.
+/// How many entries the nodes of a network hold, to see whether they grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Nodes that take part.
@@ -134,8 +134,7 @@ impl ChurningNetwork {
         }
     }
 
-    /// Somebody who takes part from behind a NAT, whose ports may differ from one destination to
-    /// the next; nobody replaces them.
+    /// A node behind a NAT, whose ports may differ for each destination. It is never replaced.
     pub fn visitor(&mut self, ports_vary: bool) -> Visitor {
         let nat = if ports_vary {
             Nat::Random { ports: HashMap::new() }
@@ -191,7 +190,7 @@ impl ChurningNetwork {
                     return;
                 }
             }
-            // Whoever waits for changes of the network would take its end for one.
+            // Kept until here: dropping it would look like the end of the node.
             drop(network);
         });
         Visitor { handle }
@@ -227,7 +226,7 @@ impl ChurningNetwork {
     }
 }
 
-/// Somebody who takes part, and looks up, announces or listens.
+/// A node that looks up, announces or listens.
 pub struct Visitor {
     handle: Handle,
 }
@@ -270,8 +269,8 @@ impl Visitor {
 }
 
 impl Visitor {
-    /// Starts a server, which announces itself and stays findable for as long as the result
-    /// lives; once the first announce is made.
+    /// Starts a server and returns after its first announce. The server stays findable for as long as the
+    /// result lives.
     pub async fn listen(&self, key_pair: KeyPair) -> Listening {
         let target = hash(&[&key_pair.public_key()]);
         let (relays, _) = watch::channel(Relays::default());

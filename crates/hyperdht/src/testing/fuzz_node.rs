@@ -1,6 +1,6 @@
-//! What fuzzing runs: each function takes any bytes and panics where something is wrong. The
-//! targets are in `fuzz/` at the top of the repository, and so is the corpus, which the tests
-//! here replay.
+//! Fuzzing of the decoders and of a node: each function takes any bytes and panics where something is wrong.
+//! The targets are in `fuzz/` at the top of the repository, and so is the corpus, which the tests here
+//! replay.
 
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
@@ -20,19 +20,18 @@ use crate::rpc::{Event, QuerySpec, Request, RpcConfig, Transmit, Via};
 use crate::store::Now;
 use crate::store::message::{Announce, LookupReply, MutableRecord, Peer, PluginRequest};
 
-/// The most bytes that JavaScript sends for one that it receives, in answer to those who have
-/// proved nothing: 1228 bytes to a LOOKUP of 43 (spec/dht.md §17). Rounded up.
+/// The most bytes that JavaScript sends for one that it receives, in answer to those who have proved nothing:
+/// 1228 bytes to a LOOKUP of 43 (spec/dht.md §17). Rounded up.
 const MOST_AMPLIFICATION: usize = 29;
 /// Bytes of the ping by which a stranger with an id is asked back.
 const PING_BACK: usize = 43;
-/// Requests that one answer can set off: a query goes on, a swap or check follows, and those who
-/// named a dead node are told.
+/// Requests that one answer can set off: a query goes on, a swap or check follows, and those who named a dead
+/// node are told.
 const MOST_REQUESTS: usize = 64;
-/// Entries that a node may hold, but for its table and store, after what a fuzzer can send in
-/// one run.
+/// Entries that a node may hold, but for its table and store, after what a fuzzer can send in one run.
 const MOST_HELD: usize = 8192;
 
-/// Every decoder of what comes in datagrams: what is read is written and read again alike.
+/// All decoders of datagrams: what was decoded is encoded and decoded again, with the same result.
 pub fn decoders(data: &[u8]) {
     if let Ok(message) = Message::decode(data) {
         let again = match &message {
@@ -61,8 +60,8 @@ fn alike<T: PartialEq + std::fmt::Debug, E>(
     }
 }
 
-/// A whole node, to which datagrams come at any time and rate. The input is a list of steps:
-/// a byte that says what happens, and up to 255 bytes, after their count, to do it with.
+/// A whole node that gets datagrams at any time and rate. The input is a list of steps: a byte that says what
+/// happens, then a count and as many bytes, at most 255, to do it with.
 pub fn node(data: &[u8]) {
     let mut driven = DrivenNode::new();
     let mut steps = Steps { rest: data };
@@ -72,8 +71,8 @@ pub fn node(data: &[u8]) {
     driven.wait(Duration::from_secs(60));
 }
 
-/// What a node stores and passes on for others: the value of a request in good order, from
-/// somebody with a token where `data` begins with an odd byte.
+/// The commands that store and pass on: the input is the value of a well-formed request, whose sender has a
+/// token if the first byte is odd.
 pub fn values(data: &[u8]) {
     let mut driven = DrivenNode::new();
     let mut steps = Steps { rest: data };

@@ -1,5 +1,4 @@
-//! What fuzzing does to a relay: its clients, whose connections are encrypted and proven, send
-//! whatever they like.
+//! Fuzzing of a relay: its clients, whose connections are encrypted and proven, send any bytes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -25,8 +24,8 @@ const MOST_HELD: usize = 4 + 2 + 4 * 16;
 /// Frames that one byte of input can make a relay send: an open is rejected, and has four.
 const MOST_ANSWERED: usize = 1;
 
-/// A relay whose clients do what the input says: a byte for who does what, and up to 255 bytes,
-/// after their count, to do it with.
+/// A relay whose clients do what the input says: a byte for who does what, and up to 255 bytes, after their
+/// count, to do it with.
 pub fn relay(data: &[u8]) {
     let mut driven = DrivenRelay::new();
     let mut rest = data;
@@ -153,7 +152,7 @@ fn key(client: usize) -> [u8; 32] {
     [client as u8; 32]
 }
 
-/// What is read is written and read again alike.
+/// What was decoded is encoded and decoded again, with the same result.
 fn alike(bytes: &[u8]) {
     let Ok(frame) = Frame::decode(bytes) else { return };
     if let Frame::Message { kind, body, .. } = &frame

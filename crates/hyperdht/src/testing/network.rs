@@ -1,4 +1,4 @@
-//! The simulated network: hosts, what stands before them, the wire, the time.
+//! The simulated network: hosts, their NATs, packets, and the time.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::callers::Callers;
-use crate::handle::Instruction;
+use crate::instruction::Instruction;
 use crate::machine::Machine;
 use crate::rpc::{Event, RpcConfig, Transmit, Via};
 use crate::store::Now;
@@ -39,7 +39,7 @@ pub(crate) struct Host {
     pub nat: Nat,
     /// One that is not alive neither sends nor receives.
     pub alive: bool,
-    /// What the node said that nobody waits for.
+    /// Events of the node that nobody waits for.
     pub events: Vec<Event>,
     /// Datagrams, of all time.
     pub sent: u64,
@@ -64,7 +64,7 @@ pub(crate) struct SimulatedNetwork {
     pub wire: BinaryHeap<Reverse<Packet>>,
     /// Share of packets lost.
     pub loss: f64,
-    /// Keep what nodes say that nobody waits for.
+    /// Keep the events that nobody waits for.
     pub keep_events: bool,
     pub rng: StdRng,
     by_ip: HashMap<Ipv4Addr, usize>,
@@ -107,7 +107,7 @@ impl SimulatedNetwork {
         self.add(RpcConfig { known_host, ..persistent() }, Nat::None)
     }
 
-    /// Takes a node from the network without a word, and has a persistent one elsewhere join.
+    /// Removes a node silently, and adds a persistent one at another address.
     pub(crate) fn replace(&mut self, i: usize) {
         let host = self.host(persistent(), Nat::None);
         self.by_ip.remove(&self.hosts[i].ip);
@@ -168,7 +168,7 @@ impl SimulatedNetwork {
         self.wire.push(Reverse(Packet { at, number: self.number, from, to, data }));
     }
 
-    /// Takes what a node has to say and to send. To be called after each use of its machine.
+    /// Takes the events and datagrams of a node. To be called after each use of its machine.
     pub(crate) fn settle(&mut self, i: usize) {
         let now = self.now();
         let host = &mut self.hosts[i];
@@ -185,7 +185,7 @@ impl SimulatedNetwork {
         }
         let host = &mut self.hosts[i];
         let deadline = host.machine.rpc.poll_timeout();
-        // A later deadline than the one that is known is found when that has passed.
+        // If the deadline has moved to a later time, that is noticed when the known one has passed.
         if let Some(due) = deadline
             && host.deadline.is_none_or(|known| due < known)
         {
@@ -194,7 +194,7 @@ impl SimulatedNetwork {
         }
     }
 
-    /// What the nodes' clocks say: the days begin with 1970.
+    /// The time on the nodes' clocks, which start at 1970.
     fn now(&self) -> Now {
         let millis = self.now.saturating_duration_since(self.start).as_millis();
         Now { instant: self.now, unix_millis: u64::try_from(millis).unwrap_or(u64::MAX) }

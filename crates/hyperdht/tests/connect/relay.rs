@@ -9,7 +9,6 @@ use hyperdht::connect::{ConnectError, ConnectOptions, Connection, ConnectionPath
 use hyperdht::relay::{Relay, RelayLimits, RelayOptions};
 use hyperdht::testnet::{bootstrap_of, testnet};
 use hyperdht::{Config, Dht};
-
 use secret_stream::{KeyPair, PublicKey};
 use serde_json::{Value, json};
 use tokio::time::timeout;

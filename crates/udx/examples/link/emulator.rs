@@ -169,7 +169,7 @@ fn carry(
     mut direction: Direction,
     is_over: &AtomicBool,
 ) -> io::Result<Carried> {
-    // A link is to be on time, whatever else runs; where that is refused, `late_us` tells.
+    // The link must be on time, whatever else runs. If the system refuses that, `late_us` shows it.
     let thread = rustix::thread::gettid().to_string();
     let _ = Command::new("chrt").args(["--fifo", "--pid", "10", &thread]).output();
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));

@@ -22,7 +22,8 @@ pub(super) fn charge(chunk: &Bytes) -> usize {
     chunk.len() + CHUNK_COST
 }
 
-/// One stream's meeting point. Locked for moments only, and for a batch of packets at a time.
+/// What the user and the owner of one stream share. Locked for moments only, and for a batch of packets at a
+/// time.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub id: u32,

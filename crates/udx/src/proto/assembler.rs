@@ -118,7 +118,7 @@ impl Assembler {
     }
 
     /// Takes a sequenced packet. `payload` is called only if its bytes are needed. The packet expected next
-    /// finds room whatever is ahead of it, or there would be no way on.
+    /// is always taken, whatever is held ahead of it; otherwise the stream would stop for good.
     pub(super) fn insert(
         &mut self,
         seq: u64,

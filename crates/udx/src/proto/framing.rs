@@ -1,8 +1,8 @@
 //! `framed` delivery (spec §13): bytes are handed up in whole frames, as far as the stream is made of them.
 //!
 //! A frame is a length of three bytes, little-endian, and so many bytes more. Nothing on the wire depends on
-//! it, and whoever reads must be able to do without: the first packet that does not fit the picture ends it
-//! for good.
+//! it, and a reader must not either: after the first packet that is not made of such frames, bytes are handed
+//! up as they come.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

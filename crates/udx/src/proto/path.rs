@@ -2,9 +2,10 @@
 //! way.
 //!
 //! A udx-native receiver takes one datagram a system call, and its socket holds as few as 184 full ones,
-//! shared by all its streams; its receive window of 4 MiB says nothing of that. On a path without delay a
-//! window grows past it in no time, and most of what is sent has to be sent again. Measured (spec §16): 128
-//! packets in flight keep such a receiver busy without any loss, 1024 cost it four fifths of its speed.
+//! shared by all its streams; its receive window of 4 MiB says nothing of that. On a path without delay the
+//! congestion window soon grows beyond that, and most of what is sent has to be sent again. Measured (spec
+//! §16): 128 packets in flight keep such a receiver busy without any loss, 1024 cost it four fifths of its
+//! speed.
 
 use crate::time::{Instant, MILLISECOND, Micros};
 

@@ -1,13 +1,13 @@
 //! How much may be on its way to us: what the receive window starts from.
 //!
-//! A window says how much may arrive before we look, so at first it is what the socket's buffer holds. On a
+//! The window says how much may arrive before we read, so at first it is what the socket's buffer holds. On a
 //! long path most of a window is not in that buffer but on the way. What the path itself carries is therefore
 //! added, as far as it was seen to carry it; a sender without a queue between can then double its speed by
 //! using the whole.
 //!
-//! How long the path is, a stream that sends nothing cannot measure. But between its telling of a window and
-//! the first byte beyond that window at least a round trip passes, and no more than that where the window is
-//! in the way.
+//! A stream that sends nothing cannot measure how long the path is. But at least one round trip passes
+//! between telling the peer of a window and the first byte beyond that window; no more than one if the window
+//! is what limits the peer.
 
 use super::rtt::WindowedMin;
 use crate::time::{Instant, MILLISECOND, Micros};

@@ -1,5 +1,4 @@
-//! The client's rounds of a punch: one to learn what both NATs do, one to begin
-//! (spec/connect.md §8). No I/O.
+//! The client's rounds of a punch: one to learn what both NATs do, one to begin (spec/connect.md §8). No I/O.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -12,20 +11,20 @@ use super::throttle::RandomPunch;
 use crate::connect::payload::{Firewall, RelayInfo, error};
 use crate::connect::punch::{HolepunchPayload, SecurePayload};
 
-/// What a server that does not know its NAT yet gets to find out (hyperdht/lib/connect.js).
+/// How long a server may take that does not know its NAT yet (hyperdht/lib/connect.js).
 const REMOTE_PATIENCE: Duration = Duration::from_secs(1);
-/// The least wait until random punches are tried again. At most it is twice that.
+/// The shortest wait until random punches are tried again; the longest is twice that.
 const TRY_LATER: Duration = Duration::from_secs(10);
 
-/// Where the client begins.
+/// What the client knows at the start.
 pub(super) struct Start {
     /// The node that passed the handshake on.
     pub node: SocketAddrV4,
     /// The server as that node sees it.
     pub server: SocketAddrV4,
-    /// The node that passes the first round on, and the server as that one sees it.
+    /// The node that passes the first round on, and the server as that node sees it.
     pub relay: RelayInfo,
-    /// The connection runs over a third party meanwhile, or may: there is time to try later.
+    /// The connection uses a relay in the meantime, or may do so: there is time to try later.
     pub has_relay: bool,
     /// Makes the tokens.
     pub secure: Arc<SecurePayload>,
@@ -49,7 +48,7 @@ pub(super) struct ClientPunch {
     puncher: Puncher,
     start: Start,
     round: u64,
-    /// What the server's last answer in the first round said.
+    /// The server's token and address, from its last answer in the first round.
     server_token: Option<[u8; 32]>,
     server_seen_as: Option<SocketAddrV4>,
     may_probe_again: bool,
@@ -111,7 +110,7 @@ impl ClientPunch {
             error::TRY_LATER => return self.puncher.fail(Failure::TryLater),
             _ => return self.puncher.fail(Failure::RemoteAborted),
         }
-        // Whoever sends our token back receives where it was sent to.
+        // A peer that sends our token back receives at the address that the token was sent to.
         let echoed = match &question {
             Question::Delay { token } | Question::Punch { token: Some(token), .. } => {
                 payload.remote_token.is_some_and(|echo| is_equal(&echo, token))
@@ -185,8 +184,8 @@ impl ClientPunch {
         self.puncher.outcome()
     }
 
-    /// The first round. A short probe opens our NAT to where the server seems to be; if the
-    /// server knows that it is there, its probe comes before its answer.
+    /// The first round. A short probe opens our NAT for the address where the server seems to be. If the
+    /// server is there and knows it, its probe comes before its answer.
     fn ask_for_nat(&mut self) {
         self.puncher.probe(self.start.server, true);
         let payload = HolepunchPayload { remote_address: Some(self.start.server), ..self.payload() };
@@ -215,8 +214,8 @@ impl ClientPunch {
         } else if self.puncher.is_double_random() {
             self.give_up(Failure::DoubleRandom);
         } else {
-            // Where both chose the same node, what it sees last is what the server wants: it may
-            // have taken a fresh socket.
+            // If both sides chose the same node, the server wants to be reached at the address that this node
+            // sees last: it may have taken a fresh socket.
             if let Some(seen_as) = self.server_seen_as
                 && self.start.relay.relay == self.start.node
                 && seen_as != self.start.server
@@ -228,7 +227,7 @@ impl ClientPunch {
         }
     }
 
-    /// The second round; not the first attempt at it if `delayed`.
+    /// The second round. `delayed`: it was delayed before.
     fn begin(&mut self, now: Instant, delayed: bool) {
         self.puncher.freeze();
         let token = self.start.secure.token(*self.start.server.ip());
@@ -247,7 +246,7 @@ impl ClientPunch {
         } else {
             None
         };
-        // The delay has shown who is where, and the server's own node stays reachable longest.
+        // The delay has shown both addresses, and the server's own node stays reachable longest.
         let (token, way) = if delayed { (None, self.start.relay) } else { (Some(token), direct) };
         let payload = HolepunchPayload { punching: true, token, ..payload };
         self.ask(Question::Punch { token, random }, way, payload);
@@ -273,7 +272,7 @@ impl ClientPunch {
         self.step = Step::Asking(question);
     }
 
-    /// What both rounds tell.
+    /// The payload that both rounds have.
     fn payload(&self) -> HolepunchPayload {
         let nat = self.puncher.nat();
         HolepunchPayload {
@@ -285,7 +284,7 @@ impl ClientPunch {
     }
 }
 
-/// In a time that tells nothing of where they differ.
+/// Compares in constant time.
 pub(super) fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }

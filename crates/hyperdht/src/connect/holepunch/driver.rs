@@ -1,4 +1,4 @@
-//! Does what the state machines of a punch decide, with sockets of the node.
+//! Carries out what the state machines of a punch decide, with sockets of the node.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -32,11 +32,11 @@ use crate::id::Id;
 use crate::pool::PoolSocket;
 use crate::rpc::{self, Answer, Via};
 
-/// What opens a NAT. Longer ones are messages of the DHT, or of streams.
+/// The datagram that opens a NAT. Longer ones are messages of the DHT or of streams.
 const PROBE: Bytes = Bytes::from_static(&[0]);
-/// Hops of a probe that is to open no more than the own NAT.
+/// Hops of a probe that only has to open our own NAT.
 const SHORT_TTL: u8 = 5;
-/// Sends of the word that we will not punch. It only spares the server its waiting.
+/// How often the message is sent that we will not punch. It only saves the server a wait.
 const GIVE_UP_ATTEMPTS: u32 = 2;
 
 /// What a client starts from.
@@ -53,8 +53,8 @@ pub(crate) struct PunchPlan {
     pub holepunch_secret: [u8; 32],
 }
 
-/// Punches to a server and takes the route that opens, by the socket that is returned. Ends also
-/// when another one was taken.
+/// Punches to a server, and connects the route by the hole. Returns the socket of the hole, or nothing if
+/// another way was taken.
 pub(crate) async fn punch_to_server(
     context: &Context,
     route: &Route,
@@ -121,7 +121,7 @@ pub(crate) struct PunchRequest {
     pub payload: Vec<u8>,
 }
 
-/// A server's sockets for one client, which has not asked for them yet.
+/// A server's sockets for one client, opened before the client asks to punch.
 pub(crate) struct Prepared {
     context: Context,
     machine: ServerPunch,
@@ -133,8 +133,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Opens the socket that the client is to be shown, and finds out what our NAT does to it.
-    /// `permit` is one to hold sockets.
+    /// Opens the socket that the client will be shown, and finds out what our NAT does to it. `permit` allows
+    /// to hold sockets.
     pub(crate) async fn new(
         context: Context,
         permit: OwnedSemaphorePermit,
@@ -152,12 +152,12 @@ impl Prepared {
         prepared
     }
 
-    /// The socket the client is to be shown; none if it could not be opened.
+    /// The socket that the client is shown; `None` if it could not be opened.
     pub(crate) fn via(&self) -> Option<Via> {
         self.sockets.via(Slot(0))
     }
 
-    /// Answers the client and punches to it until it has come, or will not. Returns the socket
+    /// Answers the client and punches to it until it has come or the punch has failed. Returns the socket
     /// that it came by.
     pub(crate) async fn run(
         mut self,
@@ -207,7 +207,7 @@ impl Prepared {
             peer: punch.peer,
             payload,
         };
-        // What was not answered by now has been sent again.
+        // A request that was not answered by now has been sent again.
         self.requests.retain(|RequestNumber(old), _| old + MAX_REQUESTS > number.0);
         self.requests.insert(number, (incoming, punch.peer));
         self.machine.handle_request(Instant::now(), request);
@@ -283,7 +283,7 @@ impl Asker {
     }
 }
 
-/// What came of the sockets.
+/// What happened at the sockets.
 enum SocketEvent {
     Pong { by: Slot, node: SocketAddrV4, seen_as: Option<SocketAddrV4> },
     Probe { by: Slot, from: SocketAddrV4 },
@@ -324,12 +324,12 @@ impl PunchSockets {
         Some(self.open.remove(at).1)
     }
 
-    /// Does what concerns nothing but sockets.
+    /// Carries out the actions that concern the sockets alone.
     async fn act(&mut self, action: Action) {
         match action {
             Action::Open(slot) => match self.handle.open_socket().await {
                 Ok(socket) => self.open.push((slot, socket)),
-                // What was to go by it does not; the others may do.
+                // Nothing can be sent by it; the other sockets may do.
                 Err(error) => debug!(%error, "no socket to punch with"),
             },
             Action::Close(slot) => self.open.retain(|(open, _)| *open != slot),

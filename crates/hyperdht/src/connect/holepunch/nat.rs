@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::connect::payload::Firewall;
 
-/// Views of different nodes that make a conclusion. With fewer, one liar decides.
+/// Views of different nodes that are needed for a conclusion. With fewer, one liar decides.
 pub(super) const SAMPLES: usize = 4;
-/// Views after which a first conclusion is drawn.
+/// Number of views after which a first conclusion is drawn.
 const FIRST_SAMPLES: usize = 3;
 
-/// Collects how nodes of the DHT see one socket, and concludes where a peer may reach it.
+/// Collects how nodes of the DHT see one socket, and finds out where a peer can reach it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NatView {
     hosts: Counts<Ipv4Addr>,
@@ -23,7 +23,7 @@ pub(super) struct NatView {
 }
 
 impl NatView {
-    /// A node sees the socket at `seen_as`. Each node has one say.
+    /// A node sees the socket at `seen_as`. Each node counts once.
     pub(super) fn add(&mut self, seen_as: SocketAddrV4, node: SocketAddrV4) {
         if !self.seen_by.insert(node) {
             return;
@@ -36,7 +36,7 @@ impl NatView {
         }
     }
 
-    /// Lets the conclusion stand, whatever is added: the peer was told of it.
+    /// Fixes the conclusion, because the peer was told of it.
     pub(super) fn freeze(&mut self) {
         self.is_frozen = true;
     }
@@ -45,8 +45,7 @@ impl NatView {
         self.firewall
     }
 
-    /// Where the socket is reached; the port is 0 where it differs for everybody. `None` as
-    /// long as that is not known.
+    /// The address of the socket; the port is 0 if it differs for everybody. `None` while that is not known.
     pub(super) fn addresses(&self) -> Option<&[SocketAddrV4]> {
         self.conclusion.as_deref()
     }
@@ -56,12 +55,12 @@ impl NatView {
         self.firewall == Firewall::Consistent
     }
 
-    /// More samples would change nothing that matters.
+    /// More samples would not change the conclusion.
     pub(super) fn is_settled(&self) -> bool {
         self.is_consistent() || self.sampled >= SAMPLES
     }
 
-    /// Nodes that have had their say.
+    /// Nodes that were counted.
     pub(super) fn sampled(&self) -> usize {
         self.sampled
     }
@@ -71,7 +70,7 @@ impl NatView {
             (3.., _) => Firewall::Consistent,
             (..=1, _) => Firewall::Random,
             _ if self.hosts.len() == 1 && self.sampled > FIRST_SAMPLES => Firewall::Random,
-            // Two addresses, each of them agreed on: a network with two ways out.
+            // Two addresses that several nodes agree on: a network with two ways out.
             (_, 2..) if self.hosts.len() > 1 => Firewall::Consistent,
             _ if self.sampled > SAMPLES => Firewall::Random,
             _ => self.firewall,
@@ -104,7 +103,7 @@ impl<T: Copy + PartialEq> Counts<T> {
         };
         self.0[at].1 += 1;
         let hits = self.0[at].1;
-        // Behind those that had as many before.
+        // After those with the same count.
         let to = self.0.iter().position(|(_, others)| *others < hits).unwrap_or(at).min(at);
         self.0[to..=at].rotate_right(1);
     }

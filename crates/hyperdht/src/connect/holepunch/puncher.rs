@@ -1,5 +1,5 @@
-//! The sockets of one punch: what their NAT does, and how they get through it
-//! (spec/connect.md §8). No I/O: the time and what came go in, actions come out.
+//! The sockets of one punch: what their NAT does, and how they get through it (spec/connect.md §8). No I/O:
+//! the time and what arrived go in, actions come out.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -14,18 +14,17 @@ use crate::connect::payload::Firewall;
 use crate::connect::punch::HolepunchPayload;
 use crate::rpc::filter::{is_host, is_public};
 
-/// Sockets against a NAT that lets in only what comes from where we sent to, when ours shows
-/// every peer another port: with 256 of them one guessed port in 252 is one of ours.
+/// Sockets that are opened when our NAT shows every peer another port, and the peer's NAT lets in only what
+/// comes from where the peer sent to. With 256 of them, one guessed port in 252 is one of ours.
 pub(super) const BIRTHDAY_SOCKETS: usize = 256;
-/// Fresh sockets tried when the first seems to be behind a NAT that can't be punched through:
-/// mobile networks have several ways out, and another may be better.
+/// Fresh sockets that are tried when the NAT of the first one can't be punched through: mobile networks have
+/// several ways out, and another one may be better.
 const MAX_REOPENS: u32 = 3;
-/// A node that knows many others leaves out those heard last: they may be the ones that the
-/// handshake went through.
+/// A node that knows many others does not ask those heard last: the handshake may have gone through them.
 const SKIPPED_NODES: usize = 5;
-/// How many it must know to do so.
+/// Number of nodes that it must know to do so.
 const NODES_TO_SKIP: usize = 8;
-/// Rounds of questions to nodes about our address.
+/// How often nodes are asked for our address.
 const SAMPLE_ROUNDS: u32 = 2;
 
 /// Probes between two NATs that show everybody the same port: one a second, ten times.
@@ -34,13 +33,13 @@ const CONSISTENT_TICKS: u32 = 10;
 /// Addresses that the peer has not proven get a probe every fourth time.
 const UNVERIFIED_EVERY: u32 = 4;
 
-/// Probes where one side is random: every 20 ms, for 35 s.
+/// Probes if the port of one side is random: every 20 ms, for 35 s.
 const RANDOM_TICK: Duration = Duration::from_millis(20);
 const RANDOM_TICKS: u32 = 1750;
-/// Guessed ports a tick during the first four seconds. At the original's one a tick, one of the
-/// peer's 256 ports is hit after five seconds on average, and one in twenty peers waits fifteen.
-/// Ten a tick hit one within four seconds but for three in ten thousand, at the rate of 500 tiny
-/// packets a second, and take no more of the router's table than the original's do.
+/// Ports guessed in a tick during the first four seconds. npm hyperdht guesses one a tick: on average it hits
+/// one of the peer's 256 ports after five seconds, and for one peer in twenty after fifteen. Ten a tick hit
+/// one within four seconds for all but three in ten thousand peers. That is 500 tiny packets a second, and
+/// takes no more entries of the router's table than the original.
 const FAST_GUESSES: u32 = 10;
 const FAST_TICKS: u32 = 200;
 /// The pause after many sockets were opened at once.
@@ -66,14 +65,14 @@ pub(super) enum Action {
     Close(Slot),
     /// Ask a DHT node once how it sees the socket.
     Ping { by: Slot, to: SocketAddrV4 },
-    /// Send one byte. If `is_short`, only as far as it takes to open the own NAT: a probe that
-    /// arrives too early may make the other NAT suspicious.
+    /// Send one byte. If `is_short`, only far enough to open our own NAT: a probe that arrives too early may
+    /// make the other NAT suspicious.
     Probe { by: Slot, to: SocketAddrV4, is_short: bool },
     /// Ask the server through a node, which passes the payload on to `peer`.
     Ask { by: Slot, relay: SocketAddrV4, peer: SocketAddrV4, payload: HolepunchPayload },
-    /// Tell the server in the same way that nothing more will come, and wait for nothing.
+    /// Tell the server in the same way that we give up, and wait for no answer.
     GiveUp { relay: SocketAddrV4, peer: SocketAddrV4, payload: HolepunchPayload },
-    /// Answer the client; by the socket in use for everything if `by` is none.
+    /// Answer the client, by the node's socket if `by` is `None`.
     Answer { to: RequestNumber, by: Option<Slot>, payload: HolepunchPayload },
 }
 
@@ -88,7 +87,7 @@ pub(super) enum Outcome {
     Failed(Failure),
 }
 
-/// Why there is no way.
+/// Why a punch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// No node passes our messages on.
@@ -97,7 +96,7 @@ pub enum Failure {
     Invalid,
     /// The peer gave up.
     RemoteAborted,
-    /// Not even now is it known what one of the NATs does.
+    /// What one of the NATs does is still not known.
     UnknownNat,
     /// Both NATs show everybody another port.
     DoubleRandom,
@@ -105,7 +104,7 @@ pub enum Failure {
     TryLater,
     /// The peer will not punch, or nobody knows where it is.
     NotPunching,
-    /// All probes were in vain.
+    /// No probe came through.
     Exhausted,
     /// The client did not ask in time.
     TimedOut,
@@ -162,7 +161,7 @@ struct Punch {
     strategy: Strategy,
     tick: u32,
     next: Instant,
-    /// Held while it is one that sends at random.
+    /// The permission to probe random ports, if this punch does.
     random: Option<RandomPunch>,
 }
 
@@ -245,12 +244,12 @@ impl Puncher {
         }
     }
 
-    /// What the NAT does is known, or will not be known.
+    /// It is known what the NAT does, or it will not become known.
     pub(super) fn is_analyzed(&self) -> bool {
         self.nat.is_settled() || self.pings == 0
     }
 
-    /// With what is known, punching would be in vain.
+    /// Punching would be in vain, as far as is known.
     pub(super) fn is_unstable(&self) -> bool {
         self.nat.firewall() == Firewall::Unknown || self.is_double_random()
     }
@@ -259,8 +258,7 @@ impl Puncher {
         self.nat.firewall() == Firewall::Random && self.remote_firewall == Firewall::Random
     }
 
-    /// Takes a fresh socket, which may be seen otherwise than the last. False if enough were
-    /// tried.
+    /// Takes a fresh socket, which may have another address than the last one. False if enough were tried.
     pub(super) fn reopen(&mut self) -> bool {
         if self.reopens == MAX_REOPENS || self.punch.is_some() || self.outcome.is_some() {
             return false;
@@ -302,25 +300,25 @@ impl Puncher {
             .collect();
     }
 
-    /// Lets what the peer is told of our NAT stand.
+    /// Fixes what is known of our NAT, because the peer is told of it.
     pub(super) fn freeze(&mut self) {
         self.nat.freeze();
     }
 
     /// Sends one probe by the first socket.
     pub(super) fn probe(&mut self, to: SocketAddrV4, is_short: bool) {
-        // Addresses come from nodes and peers: what is no host gets nothing.
+        // Nodes and peers name these addresses: only hosts get a probe.
         if is_host(to) {
             self.actions.push_back(Action::Probe { by: self.slot(), to, is_short });
         }
     }
 
-    /// One of the NATs shows everybody another port: probes have to be many.
+    /// One of the NATs shows everybody another port, so many probes are needed.
     pub(super) fn is_random(&self) -> bool {
         self.nat.firewall() == Firewall::Random || self.remote_firewall == Firewall::Random
     }
 
-    /// Permission to send many probes, or none for now.
+    /// The permission to send many probes, or none for now.
     pub(super) fn try_random(&self, now: Instant) -> Option<RandomPunch> {
         self.throttle.start(now)
     }
@@ -329,7 +327,7 @@ impl Puncher {
         self.punch.is_some() && self.outcome.is_none()
     }
 
-    /// Starts probing. False if it would be in vain. `random`: the permission, where
+    /// Starts probing. False if it would be in vain. `random`: the permission that is needed if
     /// [`Puncher::is_random`].
     pub(super) fn punch(&mut self, now: Instant, random: Option<RandomPunch>) -> bool {
         if self.is_punching() {
@@ -341,7 +339,7 @@ impl Puncher {
         let verified = self.remote_addresses.iter().find(|address| address.is_verified).map(|a| a.addr);
         let (strategy, delay) = match (coerced(self.nat.firewall()), coerced(self.remote_firewall), verified)
         {
-            // A server has just sent the probe that answers the client's first.
+            // A server has just sent a probe in answer to the client's first.
             (Firewall::Consistent, Firewall::Consistent, _) => {
                 (Strategy::Consistent, if self.is_initiator { Duration::ZERO } else { CONSISTENT_TICK })
             }
@@ -359,7 +357,7 @@ impl Puncher {
         true
     }
 
-    /// Ends without a way.
+    /// Ends the punch as failed.
     pub(super) fn fail(&mut self, failure: Failure) {
         if self.outcome.is_none() {
             self.end(Outcome::Failed(failure));
@@ -384,7 +382,7 @@ impl Puncher {
             return self.end(Outcome::Failed(Failure::Exhausted));
         }
         punch.tick += 1;
-        // After a pause of the machine, not all that was missed at once.
+        // After a pause of the machine, the ticks that were missed are not made up for.
         punch.next = now + tick;
         self.send_probes();
     }
@@ -393,7 +391,7 @@ impl Puncher {
         self.punch.as_ref().map(|punch| punch.next)
     }
 
-    /// Adds to what [`Puncher::poll_action`] gives, behind the rest.
+    /// Adds an action after those that [`Puncher::poll_action`] has not returned yet.
     pub(super) fn push(&mut self, action: Action) {
         self.actions.push_back(action);
     }
@@ -460,7 +458,7 @@ impl Puncher {
         slot
     }
 
-    /// Asks as many nodes as are missing how they see the first socket.
+    /// Asks as many further nodes as are needed how they see the first socket.
     fn sample(&mut self) {
         let by = self.slot();
         while self.pings == 0 && self.sample_rounds < SAMPLE_ROUNDS {
@@ -482,12 +480,12 @@ impl Puncher {
     }
 }
 
-/// Nobody is better to reach than a peer without a NAT; it is probed like one with a good one.
+/// A peer without a NAT is probed like one whose NAT shows everybody the same port.
 fn coerced(firewall: Firewall) -> Firewall {
     if firewall == Firewall::Open { Firewall::Consistent } else { firewall }
 }
 
-/// GuessedPorts in a random order, each once before any comes again.
+/// Ports in a random order; each comes once before any comes again.
 #[derive(Debug)]
 struct GuessedPorts {
     at: u32,

@@ -12,8 +12,7 @@ use crate::connect::punch::{HolepunchPayload, SecurePayload};
 
 /// How long a client has to begin punching (hyperdht/lib/server.js HANDSHAKE_INITIAL_TIMEOUT).
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
-/// How long one has that was told to try later, and does so for as long as its connection is
-/// relayed.
+/// How long a client has that was told to try later, while its connection is relayed.
 const LATER_PATIENCE: Duration = Duration::from_secs(120);
 /// Requests that wait until our NAT is known. They are copies of one; the latest are answered.
 const MAX_WAITING: usize = 4;
@@ -22,7 +21,7 @@ const MAX_WAITING: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct ClientRound {
     pub number: RequestNumber,
-    /// Which socket of ours it came on, if it was one of these.
+    /// The socket of this punch that it came on, if it was one.
     pub by: Option<Slot>,
     /// That socket as the node sees it.
     pub seen_as: SocketAddrV4,
@@ -35,7 +34,7 @@ pub(super) struct ClientRound {
     pub payload: HolepunchPayload,
 }
 
-/// One server's way through the NATs. The client ends it by coming.
+/// One server's way through the NATs. It ends when the client comes.
 pub(super) struct ServerPunch {
     puncher: Puncher,
     secure: Arc<SecurePayload>,
@@ -48,7 +47,7 @@ pub(super) struct ServerPunch {
 }
 
 impl ServerPunch {
-    /// `has_relay`: the connection runs over a third party meanwhile, or may.
+    /// `has_relay`: the connection uses a relay in the meantime, or may do so.
     pub(super) fn new(now: Instant, setup: Setup, secure: Arc<SecurePayload>, has_relay: bool) -> Self {
         Self {
             puncher: Puncher::new(setup),
@@ -74,7 +73,7 @@ impl ServerPunch {
         if request.by == Some(self.puncher.slot()) {
             self.puncher.add_sample(request.seen_as, request.from);
         }
-        // A node that we chose passed back what only a client at that host was told.
+        // The token was passed back by a node that we chose, and only a client at that host was told it.
         let token = self.secure.token(*request.peer.ip());
         let echoed = request.is_own_relay && payload.remote_token.is_some_and(|t| is_equal(&t, &token));
         if payload.round >= self.round {
@@ -127,7 +126,7 @@ impl ServerPunch {
         self.puncher.outcome()
     }
 
-    /// Answers what waits, once it is known what our NAT does.
+    /// Answers the waiting requests once the state of our NAT is known.
     fn advance(&mut self, now: Instant) {
         if self.waiting.is_empty() || self.puncher.outcome().is_some() || !self.puncher.is_analyzed() {
             return;
@@ -147,13 +146,13 @@ impl ServerPunch {
         let payload = &request.payload;
         let nat = self.puncher.nat();
         let is_us = |to| nat.is_consistent() && nat.addresses().is_some_and(|own| own.contains(&to));
-        // The client has opened its NAT to us: one probe may be all it takes.
+        // The client has opened its NAT for us, so one probe may be enough.
         if payload.remote_address.is_some_and(is_us) {
             self.puncher.probe(request.peer, false);
         }
         let mut error = error::NONE;
         if self.is_remote_punching && !self.puncher.is_punching() {
-            // From here on the probes end it; one that tries later has its time.
+            // From here on the punch ends with its probes. A client that tries later keeps its deadline.
             self.deadline = self.deadline.filter(|_| self.has_relay);
             let random = self.puncher.is_random().then(|| self.puncher.try_random(now));
             match random {
@@ -166,7 +165,7 @@ impl ServerPunch {
                 }
             }
         }
-        // What the client is told of our NAT, stands.
+        // The client is told this of our NAT, so it must not change any more.
         if self.puncher.nat().firewall() != Firewall::Unknown {
             self.puncher.freeze();
         }

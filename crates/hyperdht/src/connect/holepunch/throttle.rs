@@ -1,14 +1,14 @@
-//! How often a node sends to ports at random.
+//! Limits how often a node probes random ports.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Random punches at once (hyperdht/index.js randomPunchLimit): each takes 256 sockets, or
-/// fills the tables of a router.
+/// Random punches at once (hyperdht/index.js randomPunchLimit): each opens 256 sockets or fills the tables of
+/// a router.
 const LIMIT: u32 = 1;
-/// Between the end of one and the start of the next (hyperdht/index.js randomPunchInterval).
+/// Time between the end of one and the start of the next (hyperdht/index.js randomPunchInterval).
 const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Shared by all punchers of a node.
@@ -22,7 +22,7 @@ struct ThrottleState {
 }
 
 impl Throttle {
-    /// Permission to punch at random, or none for now.
+    /// The permission to punch at random, or none for now.
     pub(crate) fn start(&self, now: Instant) -> Option<RandomPunch> {
         let mut state = self.lock();
         let lately = state.last.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL);
@@ -58,7 +58,7 @@ impl Drop for RandomPunch {
     fn drop(&mut self) {
         let mut state = self.throttle.lock();
         state.active -= 1;
-        // One that the peer refused before a probe was sent costs nobody anything.
+        // A punch that the peer refused before any probe was sent does not count.
         if self.sent {
             state.last = state.last.max(Some(self.now));
         }

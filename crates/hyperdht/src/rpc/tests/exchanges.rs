@@ -54,8 +54,8 @@ fn via(socket: &Value) -> Via {
     if socket == "client" { Via::Client } else { Via::Server }
 }
 
-/// The vectors name hosts of the ranges for documentation, to which we relay nothing; the same
-/// with hosts of the public network.
+/// The vectors name hosts of the ranges for documentation, to which we relay nothing; the same with hosts of
+/// the public network.
 fn with_real_hosts(exchange: &Value) -> Value {
     let mut text = exchange.to_string();
     for (documented, real) in [("203.0.113.7", "8.8.4.7"), ("192.0.2.77", "8.8.8.77")] {

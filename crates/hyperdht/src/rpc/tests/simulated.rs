@@ -125,8 +125,8 @@ fn queries_find_the_closest_nodes_though_much_is_lost_and_some_are_dead() {
         let (closest, _) = network.finish(1, query);
         let found: Vec<Id> = closest.iter().map(|reply| reply.id.unwrap()).collect();
         assert_eq!(found.len(), K);
-        // Those whose answers got lost are left out where twenty others have answered, and the
-        // querying one always.
+        // Those whose answers got lost are left out where twenty others have answered, and the querying one
+        // always.
         let wanted = network.closest(&target, K + 2);
         hits += found.iter().filter(|id| wanted.contains(id)).count();
     }

@@ -163,8 +163,8 @@ impl Entry {
         self.is_unheard = true;
     }
 
-    /// Moves the stream, whose user was told that it is moved. Where nothing came by the old way, what was
-    /// sent by it is not waited for.
+    /// Moves the stream, whose user was told that it is moved. If nothing came on the old path,
+    /// what was sent there is not waited for.
     pub(super) fn change_remote(&mut self, now: Instant, remote: Remote, sockets: &[SocketState]) {
         if self.is_unheard {
             self.redirect(now, remote, sockets);

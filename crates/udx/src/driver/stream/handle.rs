@@ -48,7 +48,7 @@ impl StreamHandle {
     }
 
     /// Redirects a connected stream to the peer of `neighbour`, as [`Self::connect_beside`] names it, with
-    /// all that is on its way: for when nothing came by the way taken before.
+    /// all that is in flight: for when nothing came on the path taken before.
     ///
     /// # Errors
     /// [`Error::NotConnected`] if either is not, or why the stream is closed.

@@ -1,5 +1,5 @@
-//! Acknowledgements that come in bulk: how many more at a time than the delivery rate explains. The window
-//! has to be larger by as many, or it would be used up while they are held back.
+//! Acknowledgements that come in bulk: how many more come at a time than the delivery rate explains. The
+//! window has to be larger by as many, or it would be used up while they are held back.
 
 use crate::time::{Instant, MILLISECOND, Micros};
 

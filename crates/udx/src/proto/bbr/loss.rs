@@ -1,4 +1,4 @@
-//! How much of a round was lost: so much as tells of a full queue, or as little as chance takes.
+//! How much of a round was lost: so much that a queue must be full, or so little that it may be chance.
 
 /// Part of a round's packets that chance does not take on paths worth using, and least number of them.
 const HEAVY: f64 = 0.05;

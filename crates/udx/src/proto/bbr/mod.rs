@@ -304,8 +304,8 @@ impl Bbr {
             // The queue is full too: to go on would only cost packets.
             self.is_full = true;
         }
-        // One who has little to send, or is let send little, does not fill the path, unless a queue tells
-        // otherwise.
+        // A sender that has little to send, or may send little, does not fill the path, unless there is a
+        // queue.
         let may_tell = |sample: RateSample| !sample.is_app_limited || self.has_queue(ack);
         if self.is_full || !self.is_round_start || !ack.rate.is_some_and(may_tell) {
             return;
@@ -440,7 +440,8 @@ impl Bbr {
             self.window = self.window.saturating_sub(ack.lost).max(1);
         }
         if ack.phase == Phase::Recovery && self.prior_phase != Phase::Recovery {
-            // Later the window follows estimates that losses do not lower, and has little to spare.
+            // Once the path was found full, the window follows estimates that losses do not lower, and it is
+            // small already.
             self.is_conserving = !self.is_full;
             self.next_round_delivered = ack.delivered;
             if self.is_conserving {

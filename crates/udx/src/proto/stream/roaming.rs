@@ -2,7 +2,7 @@
 //! or a NAT on the way forgot its mapping.
 //!
 //! libudx sends to one address for as long as a stream lives. We follow a peer that is heard from elsewhere
-//! once the way in use has fallen silent, so that the stream goes on. Between two of us either may move; a
+//! once the path in use has fallen silent, so that the stream goes on. Between two of us either may move; a
 //! libudx peer does not follow, but may move itself.
 
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use super::super::seq;
 use super::{Error, Remote, SocketId, StreamMachine};
 use crate::time::{Instant, Micros, SECOND};
 
-/// How long nothing must have come from the address in use before another one is believed: while the way
-/// works, packets from elsewhere are somebody else's, or late.
+/// How long nothing must have come from the address in use before another one is believed: while the path
+/// works, packets from elsewhere are late or come from somebody else.
 const SILENCE: Micros = SECOND;
 
 /// Packets that a plausible one may be before or after the next expected: no window holds more.
 const NEAR: u64 = 1 << 17;
 
 impl StreamMachine {
-    /// Notes where a packet of this stream came from, before it is handled. If the peer is found to be
-    /// elsewhere, all goes there from now on, and what was on its way goes again.
+    /// Notes where a packet of this stream came from, before it is handled. If the peer is found to
+    /// have moved, everything goes there from now on, and what was in flight is sent again.
     pub fn handle_source(&mut self, now: Instant, socket: SocketId, from: SocketAddr, header: &Header) {
         let Some(current) = self.remotes.current() else { return };
         if from == current.address {
@@ -35,14 +35,13 @@ impl StreamMachine {
         }
     }
 
-    /// Where the peer was last found to have gone; told once.
+    /// The address that the peer was last found to have moved to; given out once.
     pub fn take_followed(&mut self) -> Option<Remote> {
         self.followed.take()
     }
 
     /// Whether the packet fits what was exchanged so far. That is no proof: who can read the packets can also
-    /// forge them, and could as well end the stream. It keeps out those who guess, and packets of another
-    /// time.
+    /// forge them, and could as well end the stream. It keeps out those who guess, and old packets.
     fn is_plausible(&self, header: &Header) -> bool {
         let ack = seq::unwrap(header.ack, self.outstanding.next());
         let seq = self.assembler.unwrap(header.seq);
@@ -51,8 +50,8 @@ impl StreamMachine {
             && !header.flags.intersects(Flags::DESTROY)
     }
 
-    /// Goes another way with all that is on its way already, which is taken to be lost: nothing came by the
-    /// old one.
+    /// Moves to another path, with all that is in flight: it is taken to be lost, because nothing came back
+    /// on the old path.
     ///
     /// # Errors
     /// As [`Self::change_remote`].
@@ -71,7 +70,7 @@ impl StreamMachine {
         self.remotes.replace(remote);
         self.heard_at = Some(now);
         self.mtu = Mtu::new();
-        // Of the new way nothing is known: it gets little at first, as after a timeout, whoever lives there.
+        // Nothing is known of the new path, nor of who is there: we send little at first, as after a timeout.
         self.timers.timeouts = 0;
         if !self.outstanding.is_empty() {
             self.timers.rto = Some(now);
