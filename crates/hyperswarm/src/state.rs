@@ -204,8 +204,8 @@ impl SwarmState {
             self.take_in(id, key);
             return id;
         };
-        // Both ends follow one rule: of two connections, the one that the larger key dialled stays. But if the
-        // older one has carried messages both ways, the peer dials again because it has lost that one.
+        // Both ends follow one rule: of two connections, the one that the larger key dialled stays. But if
+        // the older one has carried messages both ways, the peer dials again because it has lost that one.
         if !is_used(link.id) && key < self.settings.public_key {
             self.actions.push_back(Action::KeepAlive(link.id));
             self.actions.push_back(Action::Refuse(id));
