@@ -14,7 +14,8 @@ async function testnet (size) {
   await first.fullyBootstrapped()
   const all = [first]
   while (all.length < size) {
-    const node = new DHT({ ephemeral: false, firewalled: false, bootstrap: bootstrap(all), port: port(), host })
+    const options = { ephemeral: false, firewalled: false, bootstrap: bootstrap(all), port: port(), host }
+    const node = new DHT(options)
     await node.fullyBootstrapped()
     all.push(node)
   }

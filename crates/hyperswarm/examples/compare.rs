@@ -5,14 +5,12 @@
 //! npm install && cargo run --release -p hyperswarm --example compare -- [NODES] [QUERIES] [JOINS]
 //! ```
 
-use std::error::Error;
-use std::future::Future;
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::time::Instant;
+use std::{error::Error, future::Future, net::Ipv4Addr, path::Path, time::Instant};
 
-use hyperdht::testnet::{bootstrap_of, testnet};
-use hyperdht::{AnnounceOptions, Config, Dht};
+use hyperdht::{
+    AnnounceOptions, Config, Dht,
+    testnet::{bootstrap_of, testnet},
+};
 use hyperswarm::{JoinOptions, Swarm, SwarmConfig};
 use secret_stream::KeyPair;
 use serde_json::{Value, json};

@@ -39,7 +39,7 @@ pub(crate) enum Command {
         topic: Topic,
         done: oneshot::Sender<Vec<PublicKey>>,
     },
-    /// Something to wait by for each topic's running refresh.
+    /// For each topic, a receiver that is answered once no refresh of it runs.
     FlushTopics(oneshot::Sender<Vec<oneshot::Receiver<bool>>>),
     /// Whether all who are known now were tried.
     Flush(oneshot::Sender<bool>),

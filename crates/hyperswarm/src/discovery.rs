@@ -13,7 +13,7 @@ use crate::{Topic, command::Command, config::JoinOptions};
 pub struct Discovery {
     topic: Topic,
     session: u64,
-    /// Weak: whoever watches a topic does not keep the swarm.
+    /// Weak, so that this handle does not keep the swarm alive.
     commands: mpsc::WeakUnboundedSender<Command>,
 }
 
@@ -35,8 +35,9 @@ impl Discovery {
         flushed.await.unwrap_or(false)
     }
 
-    /// Who was found on the topic, and was not given up since: connected or not, in no order. After
-    /// [`Self::flushed`], all whom the last lookup found are among them. Without `client` nobody is found.
+    /// The peers that were found on the topic and were not given up since, connected or not, in no order.
+    /// After [`Self::flushed`], all that the last lookup found are among them. Where no session of the topic is
+    /// a client, none are found.
     pub async fn found(&self) -> Vec<PublicKey> {
         let (done, found) = oneshot::channel();
         self.send(Command::FoundPeers { topic: self.topic, done });

@@ -16,12 +16,12 @@ use tracing::debug;
 
 use crate::{
     Topic,
-    bans::Bans,
     command::{Command, answer},
     config::SwarmConfig,
     connections::{ConnectionEvent, Connections, DialError},
     firewall::PeerFilter,
     flushes::FlushId,
+    key_set::KeySet,
     links::LinkId,
     listener::Listener,
     peer::PeerInfo,
@@ -47,7 +47,7 @@ pub(crate) fn spawn(
         max_peers: config.max_peers,
         max_parallel: config.max_parallel,
     };
-    let bans = Bans::default();
+    let bans = KeySet::default();
     let (found_sender, found) = mpsc::channel(MAX_QUEUED_FOUND);
     let (incoming_sender, incoming) = mpsc::channel(MAX_QUEUED_INCOMING);
     let filter =
@@ -63,7 +63,7 @@ pub(crate) fn spawn(
         connections: Connections::default(),
         topics,
         listener,
-        unreachable: Bans::default(),
+        unreachable: KeySet::default(),
         flushes: HashMap::new(),
         next_flush: 0,
         suspended: false,
@@ -72,7 +72,7 @@ pub(crate) fn spawn(
     tokio::spawn(driver.run(commands, found, incoming));
 }
 
-/// The server, which refuses as the swarm does.
+/// The swarm's server. It asks the same firewall as dials do.
 fn listener(config: &SwarmConfig, filter: PeerFilter, incoming: mpsc::Sender<Connection>) -> Listener {
     let hook: FirewallHook = Arc::new(move |request| {
         let filter = filter.clone();
@@ -98,12 +98,12 @@ struct Driver {
     topics: Topics,
     listener: Listener,
     network: watch::Receiver<Network>,
-    /// Peers that no direct way led to.
-    unreachable: Bans,
+    /// Peers that could not be reached directly.
+    unreachable: KeySet,
     flushes: HashMap<FlushId, oneshot::Sender<bool>>,
     next_flush: u64,
     suspended: bool,
-    /// Somebody asked to be reachable, whatever the topics.
+    /// The server is wanted even without a topic.
     listens: bool,
 }
 
@@ -125,7 +125,7 @@ impl Driver {
                         return answer(done, ());
                     }
                     Some(command) => {
-                        // Who was found before the caller heard of the lookup's end counts for the caller.
+                        // A caller that was told of a lookup's end expects all found peers to be known.
                         while let Ok(peer) = found.try_recv() {
                             self.found(peer);
                         }
@@ -269,7 +269,7 @@ impl Driver {
                 Action::Deliver { id, key, topics } => {
                     if let Some(connection) = self.connections.take(id) {
                         let info = PeerInfo { public_key: key, topics };
-                        // Where nobody accepts, it is dropped here, and so ended.
+                        // If the queue is full, the connection is dropped here, which ends it.
                         let _ = self.accepted.try_send((connection, info));
                     }
                 }
@@ -348,7 +348,7 @@ impl Driver {
         if self.config.owns_dht {
             self.config.dht.destroy().await;
         }
-        // Whatever is not delivered ends here, and `accept` with it.
+        // Dropping the driver ends connections that were not delivered, and makes `accept` return `None`.
     }
 }
 

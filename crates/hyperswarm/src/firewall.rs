@@ -5,7 +5,7 @@ use std::{fmt, pin::Pin, sync::Arc};
 use hyperdht::connect::payload::NoisePayload;
 use secret_stream::PublicKey;
 
-use crate::bans::Bans;
+use crate::key_set::KeySet;
 
 /// Decides on a peer: before we dial it, where there is no payload yet, and when it dials us, with what it
 /// says of itself; its key is not proven then.
@@ -32,7 +32,7 @@ pub enum Verdict {
 pub(crate) struct PeerFilter {
     pub(crate) own_key: PublicKey,
     pub(crate) firewall: Option<Firewall>,
-    pub(crate) bans: Bans,
+    pub(crate) bans: KeySet,
 }
 
 impl PeerFilter {
@@ -69,7 +69,7 @@ mod tests {
             let verdict = verdicts.lock().unwrap().pop().expect("no more questions");
             Box::pin(async move { verdict })
         });
-        let filter = PeerFilter { own_key: [0; 32], firewall: Some(firewall), bans: Bans::default() };
+        let filter = PeerFilter { own_key: [0; 32], firewall: Some(firewall), bans: KeySet::default() };
         assert!(filter.refuses([0; 32], None).await, "ourselves");
         for refused in [true, false, true, true] {
             assert_eq!(filter.refuses([1; 32], None).await, refused);

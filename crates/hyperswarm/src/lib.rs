@@ -5,13 +5,12 @@
 //! - `driver`: the task that owns a swarm; `command`: what it is asked for
 //! - `topics`, `topic`, `listener`, `connections`: what that task holds, some with tasks of their own
 //! - `state`: the swarm as a state machine without I/O: whom to dial, keep and refuse
-//! - `links`, `peers`, `peer`, `queue`, `retry`, `bans`, `flushes`: what that machine is made of
+//! - `links`, `peers`, `peer`, `queue`, `retry`, `key_set`, `flushes`: what that machine is made of
 //! - `firewall`: who may connect
 //! - `relay`: when connections may go through a third peer
 
 #![deny(missing_docs, unreachable_pub, clippy::use_self)]
 
-mod bans;
 mod command;
 mod config;
 mod connections;
@@ -19,6 +18,7 @@ mod discovery;
 mod driver;
 mod firewall;
 mod flushes;
+mod key_set;
 mod links;
 mod listener;
 mod peer;

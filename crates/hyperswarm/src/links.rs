@@ -12,7 +12,7 @@ pub(crate) struct LinkId(u64);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
-    /// By us.
+    /// We dialled it.
     pub(crate) dialled: bool,
     pub(crate) open: bool,
     /// Takes its place once it is gone.

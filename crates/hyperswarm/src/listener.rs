@@ -13,13 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     calls: mpsc::UnboundedSender<ListenerCall>,
-    /// How many want the server closed, so that starting it is given up.
+    /// How many calls of [`Self::close`] wait. While there are any, no server is started.
     closings: Arc<watch::Sender<usize>>,
 }
 
 #[derive(Debug)]
 enum ListenerCall {
-    /// The server is to be there: the nodes that relay to it.
+    /// Start the server if it is not there. The answer: the nodes that relay to it.
     Listen(oneshot::Sender<Result<Vec<SocketAddrV4>, ListenError>>),
     Close(oneshot::Sender<()>),
 }
@@ -105,7 +105,7 @@ impl ListenerTask {
         Ok(self.server.as_ref().map(Server::relay_addresses).unwrap_or_default())
     }
 
-    /// Gives the connection to the swarm, which may be busy closing us: then nobody wants it.
+    /// Gives the connection to the swarm. A swarm that is closing this server takes none any more.
     async fn hand_over(&mut self, connection: Connection) {
         let mut closings = self.closings.clone();
         tokio::select! {

@@ -16,7 +16,7 @@ const MIN_CONNECTION_TIME: Duration = Duration::from_secs(15);
 /// After so many attempts a peer is given up, unless it was asked for by key.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// Topics remembered of one peer. It is the caller who joins topics, so this is never met in earnest.
+/// Topics remembered for one peer. Only topics that the caller joined count, so few callers reach this.
 const MAX_TOPICS: usize = 64;
 
 /// What is known of a peer when it connects.
@@ -95,14 +95,14 @@ impl Peer {
         self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// It was found for a topic. One in low standing, or that came to us last, gets a new chance.
+    /// It was found for a topic.
     pub(crate) fn found(&mut self, topic: Topic) {
         if !self.topics.contains(&topic) && self.topics.len() < MAX_TOPICS {
             self.topics.push(topic);
         }
     }
 
-    /// Forgets past attempts if they stand in the way of a peer that was found again.
+    /// Forgets past attempts of a peer that was found again, if it was tried too often or last dialled us.
     pub(crate) fn reset_if_stale(&mut self) {
         let prioritized = self.priority.is_none_or(|priority| priority >= Priority::Normal);
         if !prioritized || !self.dialled {
@@ -140,7 +140,7 @@ impl Peer {
         }
     }
 
-    /// Whether nothing but its attempts would be forgotten with it.
+    /// Whether the peer may be forgotten while it is not connected.
     pub(crate) fn is_forgettable(&self) -> bool {
         !(self.queued || self.explicit || self.waiting)
     }

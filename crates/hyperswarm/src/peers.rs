@@ -8,7 +8,7 @@ use secret_stream::PublicKey;
 use crate::{Topic, peer::Peer, queue::Queue};
 
 /// Peers remembered at once from lookups. Keys cost nothing, so whoever answers could fill the memory and the
-/// queue; beyond this, a newcomer takes the place of one of the least urgent, whoever that is.
+/// queue. Beyond this, a new peer takes the place of one of the least urgent.
 pub(crate) const MAX_KNOWN_PEERS: usize = 1024;
 
 /// All known peers, by key.

@@ -8,7 +8,7 @@ use crate::peer::Priority;
 /// The priorities, the most urgent first.
 const ORDER: [Priority; 4] = [Priority::VeryHigh, Priority::High, Priority::Normal, Priority::Low];
 
-/// The queue. Nothing stands in it twice: callers see to that.
+/// The queue. Callers add no peer that is in it already.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     by_priority: [Vec<PublicKey>; ORDER.len()],

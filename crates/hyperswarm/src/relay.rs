@@ -8,20 +8,20 @@ use secret_stream::{KeyPair, PublicKey};
 pub struct RelayThrough {
     /// The relay's key.
     pub public_key: PublicKey,
-    /// Name it beside every attempt. Otherwise as npm hyperswarm does with a key: to a peer that
-    /// could not be reached directly before, and while our NAT shows everybody another port.
+    /// Name the relay in every attempt. If false, name it as npm hyperswarm does: to a peer that could not be
+    /// reached directly before, and while our NAT uses another port for each destination.
     pub always: bool,
-    /// Who the swarm is to the relay; as whom it connects if `None`.
+    /// The swarm's key pair towards the relay. `None`: the one it connects with.
     pub keys: Option<KeyPair>,
 }
 
 impl RelayThrough {
-    /// A relay that is named where npm hyperswarm would name it.
+    /// A relay that is named only when npm hyperswarm would name it.
     pub fn when_needed(public_key: PublicKey) -> Self {
         Self { public_key, always: false, keys: None }
     }
 
-    /// A relay that is named beside every attempt.
+    /// A relay that is named in every attempt.
     pub fn always(public_key: PublicKey) -> Self {
         Self { public_key, always: true, keys: None }
     }

@@ -8,8 +8,8 @@ use secret_stream::PublicKey;
 
 use crate::peer::Tier;
 
-/// Wait of each tier, and the most that chance adds for the whole process, so that peers that lost each other
-/// together do not dial each other together.
+/// Wait of each tier, and the most that is added at random for the whole process. Without it, peers that lost
+/// each other at one moment would dial each other at one moment.
 const WAITS: [(Tier, Duration, Duration); 4] = [
     (Tier::Short, Duration::from_secs(1), Duration::from_millis(500)),
     (Tier::Medium, Duration::from_secs(5), Duration::from_secs(1)),
@@ -17,7 +17,7 @@ const WAITS: [(Tier, Duration, Duration); 4] = [
     (Tier::Extra, Duration::from_secs(600), Duration::from_secs(120)),
 ];
 
-/// The most that chance adds to each tier besides.
+/// The most that is added at random to each tier besides.
 const JITTER: Duration = Duration::from_millis(500);
 
 /// A tick's part of its tier's wait; a peer waits one to two ticks.
@@ -70,7 +70,7 @@ impl RetryTimers {
         self.tiers.iter_mut().flat_map(|(_, clock)| clock.expired(now)).collect()
     }
 
-    /// Lets nobody wait any longer, and returns nobody.
+    /// Forgets all that wait.
     pub(crate) fn clear(&mut self) {
         for (_, clock) in &mut self.tiers {
             clock.next.clear();

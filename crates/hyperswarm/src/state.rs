@@ -1,6 +1,5 @@
-//! Whom to dial and when, which connections to keep, and who is refused: the swarm without I/O
-//! (hyperswarm/index.js). Time comes in from outside; what is to be done comes out of
-//! [`SwarmState::next_action`].
+//! The swarm as a state machine without I/O (hyperswarm/index.js): whom to dial and when, which connections
+//! to keep, and whom to refuse. The time is passed in; [`SwarmState::next_action`] says what is to be done.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -13,20 +12,20 @@ use secret_stream::PublicKey;
 
 use crate::{
     Topic,
-    bans::Bans,
     flushes::{FlushId, Flushes},
+    key_set::KeySet,
     links::{LinkId, Links},
     peers::Peers,
     retry::RetryTimers,
 };
 
-/// Connections at once, whoever opened them. Npm has no limit for those that come in.
+/// Connections at once, whoever opened them. npm hyperswarm does not limit incoming ones.
 const MAX_LINKS: usize = 1024;
 
-/// A peer asked for by key is dialled past all limits while it failed fewer times than this…
+/// A peer that was asked for by key is dialled past all limits while it failed fewer times than this…
 const EXPLICIT_ATTEMPTS: u32 = 5;
 
-/// …and this long has passed since, for each time.
+/// …and if its last failure is so long ago, times the number of failures.
 const EXPLICIT_WAIT: Duration = Duration::from_secs(1);
 
 /// What the driver is to do.
@@ -62,7 +61,7 @@ pub(crate) struct SwarmState {
     settings: Settings,
     random: StdRng,
     peers: Peers,
-    bans: Bans,
+    bans: KeySet,
     links: Links,
     timers: RetryTimers,
     topics: HashSet<Topic>,
@@ -75,7 +74,7 @@ pub(crate) struct SwarmState {
 }
 
 impl SwarmState {
-    pub(crate) fn new(settings: Settings, bans: Bans, mut random: StdRng) -> Self {
+    pub(crate) fn new(settings: Settings, bans: KeySet, mut random: StdRng) -> Self {
         let timers = RetryTimers::new(&mut random);
         Self {
             settings,
@@ -181,7 +180,7 @@ impl SwarmState {
         *key == self.settings.public_key || self.bans.contains(key)
     }
 
-    /// A dial has succeeded. False if it is not wanted any more: then it is to be ended, and that is all.
+    /// A dial has succeeded. False if it is not wanted any more: the caller then drops the connection.
     pub(crate) fn opened(&mut self, now: Instant, id: LinkId) -> bool {
         let Some(key) = self.links.opened(id) else { return false };
         let peer = self.peers.know(key);
@@ -205,8 +204,8 @@ impl SwarmState {
             self.take_in(id, key);
             return id;
         };
-        // Both ends decide alike: the connection that the larger key dialled stays. One that carried messages
-        // both ways and is dialled anew was lost at the other end.
+        // Both ends follow one rule: of two connections, the one that the larger key dialled stays. But if
+        // the older one has carried messages both ways, the peer dials again because it has lost that one.
         if !is_used(link.id) && key < self.settings.public_key {
             self.actions.push_back(Action::KeepAlive(link.id));
             self.actions.push_back(Action::Refuse(id));
@@ -219,8 +218,8 @@ impl SwarmState {
         id
     }
 
-    /// Makes the next attempt come as soon as after a first failure, for a dial that is about to be
-    /// [closed](Self::closed). The peer's key.
+    /// Forgets the failed attempts of the peer that this dial goes to, so that the next attempt comes soon.
+    /// To be called before [`Self::closed`]. Returns the peer's key.
     pub(crate) fn begin_anew(&mut self, id: LinkId) -> Option<PublicKey> {
         let key = self.links.key(id)?;
         self.peers.get_mut(&key)?.attempts = 0;
@@ -285,7 +284,7 @@ impl SwarmState {
         self.actions.extend(flushed);
     }
 
-    /// Whom an open connection goes to.
+    /// All open connections.
     pub(crate) fn open_links(&self) -> impl Iterator<Item = LinkId> {
         self.links.iter().filter(|(_, link)| link.open).map(|(_, link)| link.id)
     }

@@ -97,9 +97,9 @@ impl Swarm {
     }
 
     /// Dials nobody from now on, until [`Self::release`]. Peers that lookups find are remembered meanwhile
-    /// ([`Discovery::found`]); who dials us is let in, dials that are under way go on.
+    /// ([`Discovery::found`]). Peers that dial us still connect, and dials that are under way go on.
     ///
-    /// So a topic can be joined, and those on it counted, before it is certain that they are wanted.
+    /// Use it to join a topic, and to see who is there, before it is certain that they are wanted.
     pub fn hold(&self) {
         self.send(Command::Hold);
     }
@@ -110,7 +110,8 @@ impl Swarm {
     }
 
     /// Waits until running refreshes are over, and each peer found so far was tried or there is no room for
-    /// more; after [`Self::hold`] not before [`Self::release`]. False if the swarm is destroyed first.
+    /// more. After [`Self::hold`] this takes until [`Self::release`] if anybody was found. False if the swarm
+    /// is destroyed first.
     pub async fn flush(&self) -> bool {
         let (topics, flushing) = oneshot::channel();
         self.send(Command::FlushTopics(topics));
@@ -150,7 +151,7 @@ impl Swarm {
     }
 
     fn send(&self, command: Command) {
-        // Fails only if the swarm was destroyed; where an answer is awaited, its absence tells.
+        // Fails only if the swarm was destroyed; whoever waits for an answer learns it there.
         let _ = self.commands.send(command);
     }
 }

@@ -42,11 +42,11 @@ pub(crate) struct Roles {
     pub server: bool,
     /// Hand up those who are found.
     pub client: bool,
-    /// Hand up so many a refresh.
+    /// The most to hand up for each refresh.
     pub limit: Option<usize>,
 }
 
-/// Somebody who is said to be there.
+/// A peer that a node lists for a topic.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub topic: Topic,
@@ -76,7 +76,7 @@ pub(crate) struct TopicContext {
     pub keys: KeyPair,
     pub found: mpsc::Sender<Found>,
     pub listener: Listener,
-    /// The same topic's task before this one: its goodbye comes first.
+    /// The task that had this topic before: it must have withdrawn its announce first.
     pub after: Option<CancellationToken>,
     pub suspended: bool,
 }
@@ -115,7 +115,7 @@ struct TopicTask {
     next: Option<Instant>,
     /// Closest to the topic when it was last refreshed.
     nodes: Vec<SocketAddrV4>,
-    /// What an earlier life of this key left behind was withdrawn.
+    /// Records that an earlier process left under this key were withdrawn.
     cleared: bool,
     /// Some node may list us.
     announced: bool,
@@ -138,7 +138,7 @@ enum RefreshKind {
 struct RunningRefresh {
     kind: RefreshKind,
     future: Pin<Box<dyn Future<Output = Option<Vec<SocketAddrV4>>> + Send>>,
-    /// It is writing to nodes, and stopping it would leave it unknown to which.
+    /// It is writing to nodes. If it were stopped now, nobody would know which of them list us.
     committing: Arc<AtomicBool>,
 }
 

@@ -15,7 +15,7 @@ struct Sim {
 impl Sim {
     fn new(max_peers: usize) -> Self {
         let settings = Settings { public_key: key(OWN), max_peers, max_parallel: 3 };
-        let mut state = SwarmState::new(settings, Bans::default(), StdRng::seed_from_u64(7));
+        let mut state = SwarmState::new(settings, KeySet::default(), StdRng::seed_from_u64(7));
         state.add_topic(TOPIC);
         Self { state, now: Instant::now() }
     }

@@ -1,4 +1,4 @@
-//! Peers that are to be remembered for one thing, a bounded number of them.
+//! A set of keys that forgets the oldest where it is full.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -7,13 +7,13 @@ use std::{
 
 use secret_stream::PublicKey;
 
-/// Keys remembered; beyond it the oldest is forgotten, and will be judged anew. Keys cost nothing.
-const MAX_BANS: usize = 1024;
+/// Keys in a set. Keys cost nothing, so without a limit strangers could fill the memory.
+const MAX_KEYS: usize = 1024;
 
-/// A set of peers that something is remembered of: that they are refused without asking again, or that a
-/// relay is needed. Clones are the same set: the server asks while the swarm is busy.
+/// Keys of peers that share one property, such as being banned. Clones are the same set: the server asks it
+/// from a task of its own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bans {
+pub(crate) struct KeySet {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -23,13 +23,13 @@ struct Inner {
     order: VecDeque<PublicKey>,
 }
 
-impl Bans {
+impl KeySet {
     pub(crate) fn insert(&self, key: PublicKey) {
         let mut inner = self.lock();
         if inner.keys.insert(key) {
             inner.order.push_back(key);
         }
-        if inner.order.len() > MAX_BANS
+        if inner.order.len() > MAX_KEYS
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.keys.remove(&oldest);
@@ -56,15 +56,15 @@ mod tests {
             key[..8].copy_from_slice(&number.to_le_bytes());
             key
         };
-        let bans = Bans::default();
-        for number in 0..=MAX_BANS {
-            bans.insert(key(number));
-            bans.insert(key(number));
-            assert!(bans.contains(&key(number)));
+        let keys = KeySet::default();
+        for number in 0..=MAX_KEYS {
+            keys.insert(key(number));
+            keys.insert(key(number));
+            assert!(keys.contains(&key(number)));
         }
-        assert!(!bans.contains(&key(0)));
-        assert!(bans.contains(&key(1)));
-        let inner = bans.lock();
+        assert!(!keys.contains(&key(0)));
+        assert!(keys.contains(&key(1)));
+        let inner = keys.lock();
         assert_eq!(inner.keys.len(), inner.order.len());
     }
 }
