@@ -27,8 +27,9 @@ test('the log tells on stderr what happens, and neither keys nor the contents of
   const sent = await cli(t, ['send', file, '--to', 'b', '--actor-id', 'a', '--json'], { env }).ended
   await listener.line('transfer_complete')
   listener.kill('SIGINT')
+  const received = await listener.ended
   service.kill('SIGTERM')
-  const [received, served] = [await listener.ended, await service.ended]
+  const served = await service.ended
 
   assert.equal(sent.code, 0, sent.stderr)
   const told = (log, ...patterns) => patterns.forEach(pattern => assert.match(log, pattern))

@@ -62,8 +62,8 @@ impl Client {
 
     /// Makes a task.
     ///
-    /// Before it is sent a second time, it is looked for: `dedupe`, which must stand in the description and
-    /// be unique to this task, tells whether it was made after all.
+    /// Before a second attempt, the client looks whether the first one made the task: it searches for
+    /// `dedupe`, which must stand in the description and be unique to this task.
     pub async fn create(&self, new: &NewTask, dedupe: &str) -> AtsResult<Task> {
         let request = Request::post(self.path(&[]), new.to_value());
         let mut attempts = Attempts::new(&self.inner.policy);
@@ -77,7 +77,7 @@ impl Client {
                 looks_needed |= answer.as_ref().err().is_none_or(AtsError::may_have_happened);
                 match Task::from_value(answer?) {
                     Some(task) => Ok(task),
-                    // Made, as it seems, but told in no way that we can read.
+                    // It was made, as it seems, but the answer can't be read.
                     None => {
                         self.find_created(new, dedupe).await?.ok_or_else(|| self.unexpected(&[], "no task"))
                     }
@@ -272,7 +272,7 @@ impl Client {
         }
     }
 
-    /// Sends what does no harm when sent twice.
+    /// Sends a request that does no harm when it is sent twice.
     async fn repeat<'a>(&self, request: impl Fn() -> Request<'a>) -> AtsResult<Value> {
         let mut attempts = Attempts::new(&self.inner.policy);
         loop {

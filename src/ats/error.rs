@@ -67,7 +67,7 @@ pub enum AtsError {
         /// Its first characters, escaped.
         beginning: String,
     },
-    /// The answer is JSON, but not what this call is answered with.
+    /// The answer is JSON, but does not fit the call.
     #[error("the task service at {url} sent an answer that does not fit: {what}")]
     Unexpected {
         /// The address, without credentials and query.

@@ -328,7 +328,7 @@ fn parse_retry_after(value: &str) -> Option<Duration> {
     Some(until.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// The error and what lies behind it, without the URL, whose query is nobody's business.
+/// The innermost cause of the error. The URL is left out, since its query must not be shown.
 fn causes(error: &reqwest::Error) -> String {
     let mut source = std::error::Error::source(error);
     let mut innermost = None;

@@ -1,4 +1,4 @@
-//! A moment from which time is counted, that in which the machine sleeps included.
+//! A moment from which time is counted. The time in which the machine sleeps counts too.
 //!
 //! `std::time::Instant` stands still on a sleeping Linux or macOS.
 

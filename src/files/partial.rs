@@ -60,7 +60,7 @@ enum Name {
 impl Partial {
     /// Makes the temporary file of the transfer `id`, 16 hex digits, for a file of `size` bytes. Blocks.
     ///
-    /// Whatever could refuse the file later is looked for now: call it before claiming an offer.
+    /// It checks everything that could stop the file later: call it before claiming an offer.
     ///
     /// # Errors
     /// Every [`TargetError`] but `Moved`.
@@ -112,7 +112,7 @@ impl Partial {
         if !self.place.dir.is_at(&self.place.absolute) {
             return Err(TargetError::Moved { path: self.place.folder.clone() });
         }
-        // What is renamed is whatever has the name: it must be what was written and verified.
+        // A rename goes by the name: make sure that the name still stands for the file that was verified.
         if !self.place.dir.holds(&self.temporary, &self.file) {
             return Err(TargetError::Moved { path: self.place.folder.join(&self.temporary) });
         }
@@ -220,9 +220,9 @@ impl Place {
         Err(busy())
     }
 
-    /// Removes what has the name of the temporary file, unless a living process is writing it.
+    /// Removes the file at the temporary name, unless a living process is writing it.
     fn remove_stale(&self, name: &OsStr, size: u64) -> Result<(), TargetError> {
-        // What can't be opened as a file (a link, a pipe) is none that a process of ours is writing.
+        // A process of ours writes plain files only; a link or a pipe can't be opened here.
         let left_behind = self.dir.open_file(name).ok();
         if let Some(file) = &left_behind {
             if is_locked(file) {

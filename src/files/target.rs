@@ -137,7 +137,7 @@ impl TargetError {
     pub(super) fn from_io(path: &Path, needed: u64, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            // Too large for this file system is too large for what room there is.
+            // A file too large for this file system has no room on it either.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::DiskFull { path, needed }
             }

@@ -65,7 +65,7 @@ impl PumpError {
         matches!(self, Self::Closed | Self::Connection(_))
     }
 
-    /// What the peer is told, if anything: it learns neither paths nor what the system said.
+    /// What the peer is told, if anything. It learns no path and no message of the system.
     pub(super) fn last_word(&self) -> Option<(FrameType, String)> {
         let (kind, code, text) = match self {
             Self::Fault(fault) => {
@@ -86,7 +86,7 @@ impl PumpError {
             Self::Stalled => (FrameType::Error, "STALLED", "no byte moved in time".to_owned()),
             Self::Cancelled => (FrameType::Error, "ABORTED", "the transfer was cancelled".to_owned()),
             Self::Thread => (FrameType::Error, "STATE", "the transfer failed inside".to_owned()),
-            // It said the last word, or is gone.
+            // The peer has ended it, or is gone.
             Self::Nack(_) | Self::Remote(_) | Self::Closed | Self::Connection(_) => {
                 return None;
             }
@@ -97,8 +97,7 @@ impl PumpError {
 
 /// Whether a receiver's reason says that the file did not arrive as offered.
 ///
-/// Peers of ours begin a reason with its code. Others say it in words of their own, of which these are the
-/// usual ones.
+/// Peers of ours begin a reason with its code. Others use words of their own; these are the usual ones.
 fn speaks_of_integrity(reason: &str) -> bool {
     let reason = reason.to_lowercase();
     ["integrity", "hash", "mismatch", "checksum", "sha256", "sha-256", "corrupt"]

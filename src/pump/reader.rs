@@ -29,8 +29,8 @@ const AROUND: usize = HEADROOM + HEADER_LEN + TAILROOM;
 /// Chunks that wait for the stream: one while the next is being read.
 const QUEUE: usize = 2;
 
-/// Buffers kept for reuse, of which those beyond the queue stand in the stream until acknowledged. When
-/// that takes longer, new memory is taken, as much as the stream accepts.
+/// Buffers kept for reuse. The stream holds those that have left the queue until the peer has acknowledged
+/// them. Where that takes longer, new memory is taken, as much as the stream accepts.
 const BUFFERS: usize = 8;
 
 /// Messages that stand ready to be encrypted in place: `[HEADROOM][frame header][bytes][TAILROOM]` each,
@@ -67,13 +67,13 @@ impl Chunk {
     }
 }
 
-/// Reads the file on a thread of its own; what comes out is all of it, or ends in an error.
+/// Reads the file on a thread of its own. The chunks are the whole file, or end in an error.
 ///
-/// The last chunk is held back until the bytes read have proved to be those that were hashed before, so
-/// that what comes out whole is what `hash` names.
+/// The last chunk is held back until all bytes that were read have the hash `hash`. So nobody gets another
+/// file as a whole one.
 pub(super) fn start(source: Source, hash: String) -> mpsc::Receiver<Result<Chunk, SourceError>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    // Its end is seen by the channel's, and what it held back is never sent: nobody joins it.
+    // Nobody joins the thread: the channel's end shows that it has ended.
     tokio::task::spawn_blocking(move || {
         if let Err(error) = read(&source, &hash, &sender) {
             let _ = sender.blocking_send(Err(error));
@@ -144,8 +144,8 @@ fn read_chunk(
 
 /// A buffer of `len` bytes: one used before, if the stream is done with it.
 ///
-/// What stays in `buffers` is an empty handle to the same memory, by which it is had again once all
-/// other handles are gone.
+/// An empty handle to the same memory stays in `buffers`: it gets the memory back once all other handles are
+/// gone.
 fn take_buffer(buffers: &mut VecDeque<BytesMut>, len: usize) -> BytesMut {
     let mut kept = match buffers.pop_front() {
         Some(mut oldest) => {

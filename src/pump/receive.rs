@@ -19,7 +19,7 @@ use crate::{
     wire::{self, FrameType, Meta, Receiving, encode},
 };
 
-/// A connection on which the file may come: one of several, perhaps.
+/// A connection on which the file may come. There can be several of them.
 ///
 /// First [`meta`](Self::meta), on all candidates at once; then [`body`](Self::body) on the first that has
 /// it; after the file was put in its place, [`ack`](Self::ack), or [`ack_and_keep`](Self::ack_and_keep).
@@ -191,7 +191,7 @@ async fn read_body<R: ChunkReader>(
         if machine.received() > before {
             deadline = Instant::now() + control.idle;
         }
-        // What has arrived already is gathered; nothing waits for what has not.
+        // Messages that have arrived are gathered into one batch, without waiting for further ones.
         let gather = !done && !batch.is_full() && Instant::now() < deadline;
         let arrived = if gather { receiver.recv().now_or_never() } else { None };
         let message = match arrived {

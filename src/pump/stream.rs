@@ -29,7 +29,7 @@ impl<T: Transport> Stream<T> {
     /// while it has nothing to say. May be cancelled, and called again until it has returned.
     pub async fn spent(&mut self) {
         if !self.spoken {
-            // Whatever comes: bytes, the end, or an error.
+            // Anything ends the wait: bytes, the end, or an error.
             let _ = self.receiver.recv().await;
         }
     }

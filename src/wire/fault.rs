@@ -59,7 +59,7 @@ impl Fault {
         if self.is_integrity() { FrameType::Nack } else { FrameType::Error }
     }
 
-    /// Whether what came is not what was offered, rather than not this protocol.
+    /// Whether the peer kept to the protocol but sent something else than it offered.
     pub fn is_integrity(&self) -> bool {
         match self {
             Self::MetaDiffers { .. }

@@ -10,7 +10,7 @@
 //! - `frame`: a frame's bytes
 //! - `decoder`: byte runs to frames
 //! - `meta`: the metadata that opens a transfer
-//! - `receiving`, `sending`: what the receiver, the sender, gets from its peer, in which order
+//! - `receiving`: what a receiver gets from the sender, in which order; `sending`: what a sender gets back
 //! - `fault`: what a peer can do wrong, and how it is answered
 
 mod decoder;

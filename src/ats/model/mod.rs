@@ -1,7 +1,7 @@
 //! Tasks and what they hold, as the service tells of them.
 //!
-//! The service is another's and its answers vary, so everything is read liberally: what is missing or of
-//! another kind is left out, and only a task without an id is none.
+//! Services differ in their answers, so everything is read liberally: a field that is missing or of another
+//! kind is left out. Only a task without an id is not taken for one.
 //!
 //! # Layout
 //! - `task`, `status`: a task, and one to be made
