@@ -12,7 +12,10 @@ const fs = require('node:fs')
 const path = require('node:path')
 
 /** The crates that are held to it: `.` is the package at the top. */
-const HELD = ['benches/limit', 'crates/hyperdht', 'crates/protocol', 'crates/secret-stream', 'crates/udx']
+const HELD = [
+  '.', 'benches/limit', 'crates/hub', 'crates/hyperdht', 'crates/hyperswarm', 'crates/protocol', 'crates/secret-stream',
+  'crates/udx'
+]
 const COLUMNS = 110
 
 /** A comment, a raw string, a string, or a character. */

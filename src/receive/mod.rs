@@ -3,7 +3,7 @@
 //! # Layout
 //! - `claim`: the claim on the offer, and its lease
 //! - `fetch`: getting the bytes; `direct` from a peer of ours, by its key; `topic` from an original
-//! - [`record`]: what this user has received, on disk
+//! - `record`: what this user has received, on disk
 //! - `report`: telling the service, at once or later
 
 mod claim;

@@ -95,14 +95,14 @@ impl TopicPresence {
     }
 }
 
-/// Candidates whose metadata is due, the oldest first. A token is cancelled when its candidate has ended, or to
-/// end it.
+/// Candidates whose metadata is due, the oldest first. A token is cancelled when its candidate has ended, or
+/// to end it.
 #[derive(Default)]
 struct Silent(VecDeque<(Instant, CancellationToken)>);
 
 impl Silent {
-    /// Whether another connection can be listened to beside `count` candidates: there is a place, or the oldest
-    /// has been silent for so long that it gives way.
+    /// Whether another connection can be listened to beside `count` candidates: there is a place, or the
+    /// oldest has been silent for so long that it gives way.
     fn has_room(&mut self, count: usize) -> bool {
         self.0.retain(|(_, ended)| !ended.is_cancelled());
         let gives_way = self.0.front().is_some_and(|(since, _)| since.elapsed() >= GIVES_WAY_AFTER);

@@ -13,8 +13,6 @@
 //! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
 //! replaces. So it listens on the loopback address unless told otherwise.
 
-#![deny(missing_docs, unreachable_pub)]
-
 mod api;
 mod bus;
 mod dht;
@@ -102,7 +100,8 @@ impl Hub {
     /// claims and offers whose time ran out while no hub was running have been ended by the first answer.
     ///
     /// # Errors
-    /// [`Error`] says what could not be had: the folder, the database, the address, the DHT or the relay on it.
+    /// [`Error`] says what could not be had: the folder, the database, the address, the DHT or the relay on
+    /// it.
     pub async fn start(config: HubConfig) -> Result<Self, Error> {
         let folder = store::Folder::take(&config.data)?;
         let kept_ports = folder.file("dht.json");

@@ -11,8 +11,6 @@
 //! - `node`: the task that drives it over `udx` sockets; `handle`, `instruction`: how other tasks speak to it
 //! - `dht`: the public face of a node
 
-#![deny(missing_docs, unreachable_pub, clippy::use_self)]
-
 mod address;
 mod callers;
 mod command;

@@ -36,8 +36,8 @@ impl Discovery {
     }
 
     /// The peers that were found on the topic and were not given up since, connected or not, in no order.
-    /// After [`Self::flushed`], all that the last lookup found are among them. Where no session of the topic is
-    /// a client, none are found.
+    /// After [`Self::flushed`], all that the last lookup found are among them. Where no session of the topic
+    /// is a client, none are found.
     pub async fn found(&self) -> Vec<PublicKey> {
         let (done, found) = oneshot::channel();
         self.send(Command::FoundPeers { topic: self.topic, done });

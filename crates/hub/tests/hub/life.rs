@@ -50,7 +50,8 @@ async fn an_offer_that_expired_while_no_hub_was_running_has_been_ended_by_the_fi
     hub.shutdown().await;
     // As if the first had been made yesterday.
     let a_day_older = "UPDATE tasks SET created_at = created_at - 86400000, \
-         updated_at = updated_at - 86400000, due = due - 86400000, payload = json_object('expires_at', '2000-01-01T00:00:00Z') \
+         updated_at = updated_at - 86400000, due = due - 86400000, \
+         payload = json_object('expires_at', '2000-01-01T00:00:00Z') \
          WHERE title = 'expired'";
     edit_database(dir.path(), a_day_older).await;
     let hub = start_in(dir.path(), 0).await;
