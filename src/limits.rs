@@ -12,5 +12,8 @@ pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long connections that are given up may take to tell their peers.
 pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the network may take to withdraw what was announced: nothing depends on it.
+pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
 pub(crate) const MAX_CANDIDATES: usize = 8;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::network::Network;
 use crate::error::{Error, Result};
+use crate::limits::LEAVE_LIMIT;
 use crate::sync::Spawner;
 
 /// How long an unknown key's handshake is held while the task is read: the dial may overtake the event.
@@ -22,9 +23,6 @@ const HOLD: Duration = Duration::from_secs(3);
 
 /// The shortest time between two readings of the task for the sake of unknown keys.
 const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long the network may take to withdraw what was announced: nothing depends on it.
-const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the offer waits for its topic to be announced. Past it the offer is made all the same:
 /// peers of ours need no topic, and the announcement goes on.

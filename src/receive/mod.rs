@@ -203,7 +203,7 @@ impl IncomingTransfer<'_> {
             Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial).await?,
             Err(error) => {
                 if let Meeting::Topic(presence) = meeting {
-                    presence.leave().await;
+                    presence.leave(&self.context.spawner);
                 }
                 return Err(error);
             }
@@ -269,7 +269,7 @@ impl IncomingTransfer<'_> {
             }
             Meeting::Topic(presence) => {
                 let fetched = self.claim.while_held(fetch.on_topic(&presence, partial), &stop).await;
-                presence.leave().await;
+                presence.leave(&self.context.spawner);
                 fetched
             }
         };

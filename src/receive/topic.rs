@@ -22,9 +22,10 @@ use super::fetch::{Fetch, FetchError};
 use crate::connection::{Network, close_all};
 use crate::error::{Error, Result};
 use crate::files::Partial;
-use crate::limits::MAX_CANDIDATES;
+use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
 use crate::reconnect::{Action, Reconnect};
+use crate::sync::Spawner;
 
 /// How long the claim waits until nodes know that this side is on the topic. Past it the claim is made all
 /// the same, and the announcement goes on.
@@ -89,9 +90,9 @@ impl TopicPresence {
         self.verdict.send_replace(Some(if claimed { Verdict::Admit } else { Verdict::Refuse }));
     }
 
-    /// Leaves the topic. Connections go on.
-    pub(super) async fn leave(self) {
-        self.swarm.destroy().await;
+    /// Leaves the topic, in the background: that takes round trips that no transfer need wait for.
+    pub(super) fn leave(self, spawner: &Spawner) {
+        spawner.spawn(async move { timeout(LEAVE_LIMIT, self.swarm.destroy()).await });
     }
 }
 

@@ -60,8 +60,8 @@ async fn offers_that_are_stale_or_not_for_us_are_left_alone() {
     let a = lab.client("a");
     let mut expired = from_original("a", Some("b"));
     expired["expires_at"] = json!("2020-01-01T00:00:00Z");
+    let expired = post(&a, expired).await;
     let left = [
-        post(&a, expired).await,
         // The service's clock is known by the second: this one is a little old already.
         post(&a, from_original("a", Some("c"))).await,
         post(&lab.client("b"), from_original("b", None)).await,
@@ -79,6 +79,8 @@ async fn offers_that_are_stale_or_not_for_us_are_left_alone() {
     for task in left {
         assert_eq!(a.get(&task.id).await.unwrap().status, Status::Pending);
     }
+    // Nobody answers it: the hub ends it.
+    until(&a, &expired.id, Status::Cancelled).await;
     assert!(b.seen().is_empty());
     lab.close([b]).await;
 }

@@ -133,10 +133,11 @@ async fn native_sends_a_hundred_megabytes_through_a_rough_network() {
     receive_from_native(true).await;
 }
 
-/// Losses leave more holes than the 50 that libudx names, and more than it ever sees named.
+/// Losses leave more holes than the 50 that libudx names, and more than it ever sees named. libudx gives up a
+/// stream without a word after seven timeouts in a row, which at this loss is one chance in thirty thousand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quarter_of_all_packets_may_be_lost() {
-    let faults = Faults { drop: 0.25, duplicate: 0.0, reorder: 0.0 };
+async fn an_eighth_of_all_packets_may_be_lost() {
+    let faults = Faults { drop: 0.125, duplicate: 0.0, reorder: 0.0 };
     let options = json!({ "id": THEIRS, "firewall": "accept" });
     let (_ours, mut stream, mut peer, _proxy) = connected_to(options, Some(faults)).await;
     const SIZE: usize = 4_000_000;
