@@ -3,8 +3,8 @@
 //! # Layout
 //!
 //! - [`node`] is one agent's end of all its transfers: `watch` finds the offers that come in, [`send`] is one
-//!   outgoing transfer, [`receive`] one incoming. The two do not know each other; what they share is in
-//!   `context`.
+//!   outgoing transfer, [`receive`] one incoming. The two do not know each other; what they share, a node's
+//!   limits among it, is in `context`.
 //! - Each has two ways: `direct`, by a key, between two peers of this package; `topic`, with an original.
 //!   When either dials, waits or gives up is `reconnect`'s to say.
 //! - [`connection`] is the place on the network, connections kept for the next file, and what is told of
@@ -18,6 +18,10 @@
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
 //!   node of the DHT for others.
 //! - `binding` shows all of it to Node.js; nothing else knows that it is there.
+//!
+//! Below are the crates of the network, each with a map of its own: `udx`, `secret_stream`, `hyperdht` (which
+//! decides whose handshake is answered) and `hyperswarm`; and `protocol`, what an offer says. CONTRIBUTING.md
+//! has the map of the whole house.
 
 pub mod ats;
 #[cfg(feature = "binding")]

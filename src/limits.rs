@@ -1,4 +1,5 @@
-//! Limits that both directions of a transfer share.
+//! Limits that both directions of one transfer share. Those of a whole node, such as how many files it
+//! receives at once, are in `context`.
 
 use std::time::Duration;
 
@@ -16,4 +17,9 @@ pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connections on a topic that are listened to at once, so that a silent one blocks nobody.
+///
+/// What strangers there can make a transfer hold is so many messages of
+/// [`MAX_MESSAGE`](crate::pump::MAX_MESSAGE) and so many frames of [`MAX_DATA`](crate::wire::MAX_DATA);
+/// connections beyond wait in the swarm with no more than their receive window, 64 of them, and the rest is
+/// refused.
 pub(crate) const MAX_CANDIDATES: usize = 8;

@@ -18,7 +18,7 @@ pub use crate::watch::WatchOptions;
 
 /// How long `destroy` waits for transfers to tell their peers and the service that they were cancelled:
 /// a little more than each of them takes at most.
-const FAREWELL: Duration = Duration::from_secs(8);
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How long what was stopped in the middle may take to go away.
 const HALT: Duration = Duration::from_secs(1);

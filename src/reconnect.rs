@@ -1,13 +1,15 @@
 //! When a transfer dials, looks for its peer, waits and gives up: one state machine for both directions,
 //! without I/O. Events and the time go in; [`Reconnect::poll`] says what to do next.
 //!
-//! # The four ways
+//! # The roles
 //! - A sender with a key [accepts](Reconnect::accepting): the recipient alone dials.
 //! - A recipient with the sender's key [dials](Reconnect::dialing), again and again with longer pauses.
-//! - On a topic either side [searches](Reconnect::searching): it is dialled by whoever looked first, looks
-//!   again and again itself, and after a while dials whom it finds.
+//! - On a topic sender and recipient [search](Reconnect::searching): each is dialled by whoever looked first,
+//!   looks again and again itself, and after a while dials whom it finds. The swarm dials, and dials again
+//!   whom it lost; this machine says when that begins, and when to look.
 //!
-//! In all of them the wait for the peer lasts `limit`, and begins anew whenever the peer has moved bytes.
+//! In all of them the wait for the peer lasts `limit`, and begins anew whenever bytes have moved on a
+//! connection that was lost. After a peer that refused, another has fifteen seconds.
 
 use std::time::Duration;
 

@@ -1,5 +1,10 @@
 //! What Node.js sees: one class each for a node, a hub, a node of the DHT, and what the doctor finds. Plain
 //! objects in, plain objects out; `index.js` makes an `EventEmitter` and functions of them.
+//!
+//! # Layout
+//! - `node`, `hub`, `dht`, `doctor`: the classes and functions
+//! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
+//! - `error`: how an error becomes a rejection
 
 mod dht;
 // A function, unlike a class, is exported by nothing in a test build, and would be dead there.

@@ -2,9 +2,10 @@
 //!
 //! # Layout
 //! - [`network`](Network): the node's place on the Hyperswarm network
-//! - `rendezvous`: where the recipient of one transfer finds its sender
+//! - `rendezvous`: where the recipient of one transfer finds its sender, and whose handshake is answered
+//!   there
 //! - `pool`: connections kept for the next file
-//! - `recent_peers`: who took a file by a key a moment ago
+//! - `recent_peers`: who took a file by a key a moment ago, and so needs no topic
 //! - `candidates`: several connections of which one carries the file
 //! - [`info`](ConnectionInfo): what is told of a connection
 

@@ -25,7 +25,7 @@ pub struct Network {
     comebacks: watch::Sender<u64>,
     /// Held by whoever starts the DHT node: the service is asked meanwhile, which can take its time.
     starting: tokio::sync::Mutex<()>,
-    /// Held where the node or the presence changes. Never while the service or the network is waited for.
+    /// Held where the node or the presence changes. Never while the service is waited for.
     changing: tokio::sync::Mutex<()>,
 }
 

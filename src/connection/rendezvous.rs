@@ -30,9 +30,9 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// When a transfer's topic is announced.
 pub(crate) enum Topic {
-    /// Before the offer.
+    /// Before the offer: an original may look once, just after it.
     Now([u8; 32]),
-    /// When it turns out to be needed.
+    /// When it turns out to be needed, for a recipient that took a file by a key a moment ago.
     Later([u8; 32]),
 }
 

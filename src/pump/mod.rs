@@ -8,7 +8,7 @@
 //! - `send`: one file to one peer; `reader` is the thread that reads the file
 //! - `receive`: one candidate connection of an incoming file; `writer` is the thread that writes the file
 //! - `budget`: how much memory each transfer may take, so that all of them together stay bounded
-//! - `stream`: what carries one file after another
+//! - `stream`: what carries one file after another, and the longest message that a peer may have us hold
 //! - `close`: the last word to a peer, and the end of the stream
 //! - `error`: how a run can end
 

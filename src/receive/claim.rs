@@ -113,7 +113,8 @@ impl<'a> Claim<'a> {
     pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) {
         let client = &self.context.client;
         let task_id = &self.open.task.id;
-        if error.code == Code::Cancelled {
+        // It has ended, or is another's now.
+        if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) {
             return;
         }
         // Where another process of this actor took part, the bytes may be going there.

@@ -182,7 +182,8 @@ impl Fetch<'_> {
         let offer = &self.open.offer;
         let task = self.context.client.get(&self.open.task.id).await.ok()?;
         match offer::said_by(&task, &offer.sender_id, &offer.transfer_id) {
-            Said::Valid(newer) if newer.seq > known.seq => Some(newer),
+            // Where an agent sends to itself, this side's own word stands there as well.
+            Said::Valid(newer) if newer.instance == known.instance && newer.seq > known.seq => Some(newer),
             _ => None,
         }
     }

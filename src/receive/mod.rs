@@ -1,7 +1,7 @@
 //! One incoming transfer: from the answer to an offer to the verified file in its place.
 //!
 //! # Layout
-//! - `claim`: the claim on the offer, and its lease
+//! - `claim`: the claim on the offer; its lease of 60 s is renewed by [`Renewal`](crate::ats::Renewal)
 //! - `fetch`: getting the bytes; `direct` from a peer of ours, by its key; `topic` from an original
 //! - `record`: what this user has received, on disk
 //! - `report`: telling the service, at once or later

@@ -168,6 +168,7 @@ impl Fetch<'_> {
             match event.await {
                 Ok(FetchEvent::Connection(connection)) => {
                     let ended = silent.enter(candidates.len());
+                    machine.connected();
                     candidates.push(self.candidate(*connection, ended));
                 }
                 Ok(FetchEvent::Candidate(Ok(candidate))) => {
@@ -179,8 +180,9 @@ impl Fetch<'_> {
                     }
                 }
                 Ok(FetchEvent::Candidate(Err(error))) => {
-                    if matches!(error, FetchError::Final(_)) {
-                        machine.refused(false, Instant::now());
+                    match &error {
+                        FetchError::Lost(_) => machine.lost(false, rand::random(), Instant::now()),
+                        FetchError::Final(_) => machine.refused(false, Instant::now()),
                     }
                     last = Some(error.into());
                 }
@@ -201,7 +203,6 @@ impl Fetch<'_> {
         machine: &mut Reconnect,
     ) -> Result<PathBuf, FetchError> {
         self.events.connected(&link);
-        machine.connected();
         let taken = self.body(reception, false, partial).await;
         match &taken {
             Ok(_) => {}

@@ -41,6 +41,8 @@ pub(super) struct OfferTask<'a> {
     pub(super) id: &'a TaskId,
     /// The channel that the offer is on.
     pub(super) channel: &'a str,
+    /// Names this side's part in the transfer.
+    pub(super) instance: [u8; 16],
     /// The transfer; its peer is the recipient.
     pub(super) transfer: &'a Transfer,
     /// Who knocks at the door may stand in the task by now.
@@ -107,7 +109,11 @@ impl OfferTask<'_> {
                 // The lease lapsed: the recipient may come back and claim it anew.
                 Status::Pending => {}
                 Status::InProgress => match self.claimant(&task) {
-                    Ok(Claimant::Ours(p2p)) if known.is_some_and(|known| p2p.seq > known.seq) => {
+                    // Where an agent sends to itself, what this side said is its recipient's word as well.
+                    Ok(Claimant::Ours(p2p))
+                        if p2p.instance != self.instance
+                            && known.is_some_and(|known| p2p.seq > known.seq) =>
+                    {
                         return TaskChange::Key(p2p);
                     }
                     Ok(_) => {}
@@ -274,12 +280,17 @@ fn hashes_in(value: &Value) -> Vec<&str> {
         Value::String(text) if is_sha256_hex(&text.to_ascii_lowercase()) => vec![text],
         Value::Object(fields) => fields
             .iter()
-            .filter(|(name, _)| name.to_ascii_lowercase().contains("hash") || name.contains("sha256"))
+            .filter(|(name, value)| is_hash_name(name) || matches!(value, Value::Object(_) | Value::Array(_)))
             .flat_map(|(_, value)| hashes_in(value))
             .collect(),
         Value::Array(values) => values.iter().take(MAX_OUTPUTS).flat_map(hashes_in).collect(),
         _ => Vec::new(),
     }
+}
+
+fn is_hash_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("hash") || name.contains("sha256")
 }
 
 #[cfg(test)]
@@ -294,7 +305,8 @@ mod tests {
         for output in [
             json!({ "hash": hash }),
             json!({ "verified": true, "fileHash": hash }),
-            json!({ "file": { "sha256": hash }, "hashes": [{ "sha256": hash }] }),
+            json!({ "file": { "sha256": hash } }),
+            json!({ "type": "data", "content": { "verified": true, "SHA256": hash } }),
             json!(hash),
         ] {
             assert!(hashes_in(&output).contains(&hash.as_str()), "{output}");

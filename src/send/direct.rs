@@ -1,7 +1,9 @@
 //! Handing a file to a recipient of ours: on the sender's key, which the recipient alone may dial.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::claim::TaskChange;
@@ -16,6 +18,20 @@ use crate::reconnect::{Action, Reconnect};
 
 /// How long the present connection must be silent before another process of the recipient may take over.
 const SILENCE: Duration = Duration::from_secs(12);
+
+/// How long the recipient is not called after a comeback while no node relays to the key yet, and how often
+/// that is looked at.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
+const ANNOUNCE_POLL: Duration = Duration::from_millis(100);
+
+/// What waiting for the recipient goes by.
+struct Awaited<'a> {
+    /// What it said of itself last.
+    known: &'a mut P2p,
+    machine: &'a mut Reconnect,
+    /// When this node came back to the network.
+    comebacks: &'a mut watch::Receiver<u64>,
+}
 
 /// How one connection ended.
 enum ConnectionOutcome {
@@ -55,15 +71,20 @@ impl Delivery<'_> {
         let mut next = pooled.filter(|pooled| pooled.peer_key == p2p.key).map(Box::new);
         let mut known = p2p;
         let mut machine = Reconnect::accepting(self.limit, Instant::now());
+        let mut comebacks = self.context.network.comebacks();
         let mut last = None;
         loop {
             let connection = match next.take() {
                 Some(connection) => *connection,
-                None => match self.accepted(rendezvous, &mut known, listener, &mut machine, ours).await? {
-                    Some(Ok(connection)) => connection,
-                    Some(Err(over)) => return over.map(|()| None),
-                    None => return Err(self.nobody_came(rendezvous, last)),
-                },
+                None => {
+                    let awaited =
+                        Awaited { known: &mut known, machine: &mut machine, comebacks: &mut comebacks };
+                    match self.accepted(rendezvous, awaited, listener, ours).await? {
+                        Some(Ok(connection)) => connection,
+                        Some(Err(over)) => return over.map(|()| None),
+                        None => return Err(self.nobody_came(rendezvous, last)),
+                    }
+                }
             };
             if connection.peer_key != known.key {
                 continue;
@@ -73,9 +94,13 @@ impl Delivery<'_> {
             self.take_moved();
             machine.connected();
             let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
+            // What has arrived is the last that is told of its progress.
+            if let ConnectionOutcome::Settled(result) = outcome {
+                return result.map(|kept| kept.map(|kept| *kept));
+            }
             machine.lost(self.take_moved(), rand::random(), Instant::now());
             match outcome {
-                ConnectionOutcome::Settled(result) => return result.map(|kept| kept.map(|kept| *kept)),
+                ConnectionOutcome::Settled(_) => {}
                 ConnectionOutcome::Lost(error) => {
                     tracing::debug!("the recipient is awaited again: {error}");
                     last = Some(error.to_string());
@@ -96,15 +121,19 @@ impl Delivery<'_> {
     async fn accepted(
         &self,
         rendezvous: &mut Rendezvous,
-        known: &mut P2p,
+        Awaited { known, machine, comebacks }: Awaited<'_>,
         listener: &mut Listener,
-        machine: &mut Reconnect,
         ours: &P2p,
     ) -> Result<Option<Result<PeerConnection, Result<()>>>> {
-        let mut comebacks = self.context.network.comebacks();
+        let mut call_by = None;
         loop {
             let now = Instant::now();
+            if call_by.is_some_and(|by| now >= by || !rendezvous.relay_addresses().is_empty()) {
+                call_by = None;
+                self.call_recipient(rendezvous, ours);
+            }
             let until = match machine.poll(now) {
+                Action::Wait(until) if call_by.is_some() => until.min(now + ANNOUNCE_POLL),
                 Action::Wait(until) => until,
                 _ if self.was_suspended().await? => {
                     machine.begin_anew(Instant::now());
@@ -137,7 +166,7 @@ impl Delivery<'_> {
                 WaitOutcome::Task(TaskChange::Ended(error)) => return Ok(Some(Err(Err(error)))),
                 WaitOutcome::Comeback => {
                     machine.begin_anew(Instant::now());
-                    self.call_recipient(rendezvous, ours);
+                    call_by = Some(Instant::now() + ANNOUNCE_LIMIT);
                 }
                 WaitOutcome::Time => {}
             }
@@ -175,19 +204,22 @@ impl Delivery<'_> {
     /// Waits, while bytes flow, until the task is over, and a little longer for the peer's own last word; or
     /// until bytes flow no more and another process of the recipient says that it is there.
     async fn over_while_sending(&self, listener: &mut Listener, known: &P2p) -> ConnectionOutcome {
-        let mut successor: Option<P2p> = None;
         let mut progress = self.control.progress.subscribe();
+        let mut successor: Option<P2p> = None;
         let mut silent_at = Instant::now() + SILENCE;
         loop {
-            let latest = successor.as_ref().unwrap_or(known);
-            let change = tokio::select! {
-                change = self.task.change(listener, Some(latest)) => change,
-                Ok(()) = progress.changed() => {
-                    silent_at = Instant::now() + SILENCE;
-                    continue;
-                }
-                () = sleep_until(silent_at), if successor.is_some() => {
-                    return ConnectionOutcome::Superseded(successor.unwrap_or_else(|| known.clone()));
+            let latest = successor.clone().unwrap_or_else(|| known.clone());
+            let change = {
+                // One reading of the task, however often bytes move meanwhile.
+                let mut change = pin!(self.task.change(listener, Some(&latest)));
+                loop {
+                    tokio::select! {
+                        change = &mut change => break change,
+                        Ok(()) = progress.changed() => silent_at = Instant::now() + SILENCE,
+                        () = sleep_until(silent_at), if successor.is_some() => {
+                            return ConnectionOutcome::Superseded(latest.clone());
+                        }
+                    }
                 }
             };
             match change {
@@ -199,7 +231,7 @@ impl Delivery<'_> {
                 }
                 TaskChange::Completed(outputs) => {
                     sleep(LAST_WORD).await;
-                    let by_latest = self.task.check_completion(&outputs, latest);
+                    let by_latest = self.task.check_completion(&outputs, &latest);
                     // Whoever came later may have been passed over.
                     let checked = by_latest
                         .or_else(|error| self.task.check_completion(&outputs, known).map_err(|_| error));

@@ -1,7 +1,7 @@
 //! One outgoing transfer: from the file on disk to the recipient's word that it has it.
 //!
 //! # Layout
-//! - `claim`: the offer's task: who claimed it, and what became of it
+//! - `claim`: the offer's task: who claimed it, what became of it, and whether its completion is believed
 //! - `delivery`: handing over the bytes; `direct` to a peer of ours, on a key; `topic` to an original
 
 mod claim;
@@ -207,6 +207,7 @@ impl OutgoingTransfer {
             context: &context,
             id: &task.id,
             channel: &channel,
+            instance: ours.instance,
             transfer: &transfer,
             admission: rendezvous.admission(),
         };

@@ -210,6 +210,15 @@ impl Agent {
         .await
     }
 
+    /// The bytes that were told of as moved so far, report by report.
+    pub(crate) fn progress(&self) -> Vec<u64> {
+        let told = |event: &Event| match event {
+            Event::TransferProgress { bytes, .. } => Some(*bytes),
+            _ => None,
+        };
+        self.seen.lock().unwrap().iter().filter_map(told).collect()
+    }
+
     /// The events of transfers so far, without the progress between.
     pub(crate) fn seen(&self) -> Vec<&'static str> {
         let told = |name: &&'static str| name.starts_with("transfer_") && *name != "transfer_progress";

@@ -45,6 +45,9 @@ async fn an_offer_is_accepted_to_a_path() {
     assert_eq!(sha256(&received.file_path), sent.hash);
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    for progress in [a.progress(), b.progress()] {
+        assert!(progress.is_sorted() && progress.last() == Some(&300_000), "{progress:?}");
+    }
     for (agent, connection) in [(&a, sent.connection), (&b, received.connection)] {
         let told = agent
             .event(|event| match event {
