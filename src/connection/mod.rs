@@ -22,4 +22,4 @@ pub(crate) use network::bootstrap_config;
 pub use network::{Network, RelayChoice};
 pub(crate) use pool::{IncomingPool, KEPT, OFFERED, OutgoingPool, PeerConnection, PooledConnection};
 pub(crate) use recent_peers::RecentPeers;
-pub(crate) use rendezvous::{Admission, Rendezvous, Topic};
+pub(crate) use rendezvous::{Admission, Rendezvous, Topic, announced};

@@ -24,8 +24,8 @@ const HOLD: Duration = Duration::from_secs(3);
 /// The shortest time between two readings of the task for the sake of unknown keys.
 const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the offer waits for its topic to be announced. Past it the offer is made all the same:
-/// peers of ours need no topic, and the announcement goes on.
+/// How long an offer or a claim waits for its topic to be announced. Past it it is made all the same, and the
+/// announcement goes on.
 const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// When a transfer's topic is announced.
@@ -86,9 +86,7 @@ impl Rendezvous {
         let announce = async {
             let Topic::Now(topic) = topic else { return Ok(None) };
             let (swarm, discovery) = join(dht, topic, topic_relay.clone());
-            if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
-                tracing::debug!("the topic is not announced yet");
-            }
+            announced(&discovery).await;
             Ok(Some(swarm))
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
@@ -205,4 +203,11 @@ fn join(dht: &Dht, topic: [u8; 32], relay_through: Option<RelayThrough>) -> (Swa
     let swarm = Swarm::new(SwarmConfig { relay_through, ..config });
     let discovery = swarm.join(topic, JoinOptions { server: true, client: false, ..Default::default() });
     (swarm, discovery)
+}
+
+/// Waits until nodes know that this side is on a topic, and whom they found there; not for ever.
+pub(crate) async fn announced(discovery: &Discovery) {
+    if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
+        tracing::debug!("the topic is not announced yet");
+    }
 }

@@ -43,3 +43,11 @@ pub struct Control {
     /// What moves is seen in steps of one encrypted message, 64 KiB between peers of ours.
     pub idle: Duration,
 }
+
+impl Control {
+    /// Whether bytes of the file have moved since this was asked last; each connection begins with the first
+    /// one.
+    pub(crate) fn take_moved(&self) -> bool {
+        self.progress.send_if_modified(|moved| std::mem::take(moved) != 0)
+    }
+}

@@ -79,7 +79,7 @@ impl Fetch<'_> {
                 Err(FetchError::Lost(error)) => dialler.last = Some((FailedStep::Transfer, error.message)),
                 done => return done.map_err(Error::from),
             }
-            dialler.machine.lost(self.take_moved(), rand::random(), Instant::now());
+            dialler.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
             self.follow(&mut dialler).await?;
         }
     }

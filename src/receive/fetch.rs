@@ -111,16 +111,11 @@ impl Fetch<'_> {
 
     /// The partial file at hand, or another one: each connection begins with the first byte.
     pub(super) async fn fresh(&self, partial: Option<Partial>) -> Result<Partial> {
-        self.take_moved();
+        self.control.take_moved();
         match partial {
             Some(partial) => Ok(partial),
             None => new_partial(self.target, self.id, self.open.offer.size).await,
         }
-    }
-
-    /// Whether bytes of the file have moved since this was asked last.
-    pub(super) fn take_moved(&self) -> bool {
-        self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0)
     }
 
     /// Waits while the node is away from the network, and says whether it was.

@@ -19,17 +19,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetch, FetchError};
-use crate::connection::{Network, close_all};
+use crate::connection::{Network, announced, close_all};
 use crate::error::{Error, Result};
 use crate::files::Partial;
 use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
 use crate::reconnect::{Action, Reconnect};
 use crate::sync::Spawner;
-
-/// How long the claim waits until nodes know that this side is on the topic. Past it the claim is made all
-/// the same, and the announcement goes on.
-const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a handshake is held while the claim is not answered yet.
 const HOLD: Duration = Duration::from_secs(3);
@@ -79,9 +75,7 @@ impl TopicPresence {
         let swarm = Swarm::new(SwarmConfig { relay_through, firewall: Some(firewall), ..config });
         swarm.hold();
         let discovery = swarm.join(topic, JoinOptions::default());
-        if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
-            tracing::debug!("the topic is not announced yet");
-        }
+        announced(&discovery).await;
         Self { swarm, discovery, verdict }
     }
 
@@ -206,7 +200,9 @@ impl Fetch<'_> {
         let taken = self.body(reception, false, partial).await;
         match &taken {
             Ok(_) => {}
-            Err(FetchError::Lost(_)) => machine.lost(self.take_moved(), rand::random(), Instant::now()),
+            Err(FetchError::Lost(_)) => {
+                machine.lost(self.control.take_moved(), rand::random(), Instant::now())
+            }
             Err(FetchError::Final(_)) => machine.refused(true, Instant::now()),
         }
         taken.map(|(path, _)| path)

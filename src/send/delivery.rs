@@ -34,11 +34,6 @@ impl Delivery<'_> {
         self.or_cancelled(self.context.network.resumed()).await
     }
 
-    /// Whether bytes of the file have moved since this was asked last.
-    pub(super) fn take_moved(&self) -> bool {
-        self.control.progress.send_if_modified(|moved| std::mem::take(moved) != 0)
-    }
-
     pub(super) fn error(&self, error: &PumpError) -> Error {
         let name = &self.events.transfer().original_name;
         Error::new(error.code(), format!("{name} to {}: {error}", self.task.recipient()))

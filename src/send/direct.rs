@@ -12,7 +12,7 @@ use crate::ats::{Listener, Part};
 use crate::connection::{PeerConnection, Rendezvous};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::LAST_WORD;
-use crate::offer::{Features, P2p};
+use crate::offer::P2p;
 use crate::pump::{self, PumpError};
 use crate::reconnect::{Action, Reconnect};
 
@@ -21,8 +21,8 @@ const SILENCE: Duration = Duration::from_secs(12);
 
 /// How long the recipient is not called after a comeback while no node relays to the key yet, and how often
 /// that is looked at.
-const ANNOUNCE_LIMIT: Duration = Duration::from_secs(5);
-const ANNOUNCE_POLL: Duration = Duration::from_millis(100);
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+const CALL_POLL: Duration = Duration::from_millis(100);
 
 /// What waiting for the recipient goes by.
 struct Awaited<'a> {
@@ -91,14 +91,14 @@ impl Delivery<'_> {
             }
             self.events.connected(&connection.link);
             self.events.started();
-            self.take_moved();
+            self.control.take_moved();
             machine.connected();
             let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
             // What has arrived is the last that is told of its progress.
             if let ConnectionOutcome::Settled(result) = outcome {
                 return result.map(|kept| kept.map(|kept| *kept));
             }
-            machine.lost(self.take_moved(), rand::random(), Instant::now());
+            machine.lost(self.control.take_moved(), rand::random(), Instant::now());
             match outcome {
                 ConnectionOutcome::Settled(_) => {}
                 ConnectionOutcome::Lost(error) => {
@@ -133,7 +133,7 @@ impl Delivery<'_> {
                 self.call_recipient(rendezvous, ours);
             }
             let until = match machine.poll(now) {
-                Action::Wait(until) if call_by.is_some() => until.min(now + ANNOUNCE_POLL),
+                Action::Wait(until) if call_by.is_some() => until.min(now + CALL_POLL),
                 Action::Wait(until) => until,
                 _ if self.was_suspended().await? => {
                     machine.begin_anew(Instant::now());
@@ -166,7 +166,7 @@ impl Delivery<'_> {
                 WaitOutcome::Task(TaskChange::Ended(error)) => return Ok(Some(Err(Err(error)))),
                 WaitOutcome::Comeback => {
                     machine.begin_anew(Instant::now());
-                    call_by = Some(Instant::now() + ANNOUNCE_LIMIT);
+                    call_by = Some(Instant::now() + CALL_LIMIT);
                 }
                 WaitOutcome::Time => {}
             }
@@ -245,13 +245,8 @@ impl Delivery<'_> {
     /// Tells the recipient on the task that it may dial now, and through which nodes: it would learn it by
     /// its next dial only, which may come too late.
     fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
-        let p2p = P2p {
-            key: rendezvous.public_key(),
-            nodes: rendezvous.relay_addresses(),
-            instance: ours.instance,
-            seq: self.context.next_seq(),
-            features: Features::OURS,
-        };
+        let (nodes, seq) = (rendezvous.relay_addresses(), self.context.next_seq());
+        let p2p = P2p { nodes, seq, ..ours.clone() };
         let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
         let (client, task) = (self.context.client.clone(), self.task.id.clone());
         let cancel = self.control.cancel.clone();

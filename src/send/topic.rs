@@ -142,7 +142,7 @@ impl Delivery<'_> {
             Err(error) => {
                 search.last = Some(self.error(&error));
                 if error.is_lost_connection() {
-                    search.machine.lost(self.take_moved(), rand::random(), Instant::now());
+                    search.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
                 } else {
                     search.machine.refused(false, Instant::now());
                 }
