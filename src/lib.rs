@@ -14,14 +14,15 @@
 //! - `offer` is what a task offers, and the offers that wait for an answer.
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
-//! - `sync` and `limits` are small tools and numbers that all use.
+//! - `sync` has small tools that all use; `limits` says what strangers can make a transfer hold, and other
+//!   numbers of one.
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
 //!   node of the DHT for others.
 //! - `binding` shows all of it to Node.js; nothing else knows that it is there.
 //!
 //! Below are the crates of the network, each with a map of its own: `udx`, `secret_stream`, `hyperdht` (which
-//! decides whose handshake is answered) and `hyperswarm`; and `protocol`, what an offer says. CONTRIBUTING.md
-//! has the map of the whole house.
+//! decides whose handshake is answered, and in `connect::race` whether a connection goes through a relay) and
+//! `hyperswarm`; and `protocol`, what an offer says. CONTRIBUTING.md has the map of the whole house.
 
 pub mod ats;
 #[cfg(feature = "binding")]

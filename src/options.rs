@@ -21,7 +21,7 @@ pub struct Options {
     pub ats: ats::Overrides,
     /// The only actors to receive from; without, anybody.
     pub allowed_peers: Option<Vec<String>>,
-    /// The largest file to receive, bytes; without, any.
+    /// The largest file to receive, bytes; without, any. `watch` declines the offer of a larger one.
     pub max_file_size: Option<u64>,
     /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
@@ -32,7 +32,7 @@ pub struct Options {
     /// DHT nodes to join the network through, `host:port` each; without, what the service's health names,
     /// else the public ones.
     pub bootstrap: Option<Vec<String>>,
-    /// The relay that connections go through where no direct way opens.
+    /// The relay for where no direct way opens: `connection::network` has its key, `hyperdht` decides when.
     pub relay_through: RelayChoice,
     /// Whether a send is content with another claimant than the recipient.
     pub any_claimant: bool,

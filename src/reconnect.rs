@@ -6,7 +6,8 @@
 //! - A recipient with the sender's key [dials](Reconnect::dialing), again and again with longer pauses.
 //! - On a topic sender and recipient [search](Reconnect::searching): each is dialled by whoever looked first,
 //!   looks again and again itself, and after a while dials whom it finds. The swarm dials, and dials again
-//!   whom it lost; this machine says when that begins, and when to look.
+//!   whom it lost, with the pauses of `hyperswarm`'s `retry`; this machine says when that begins, and when to
+//!   look.
 //!
 //! In all of them the wait for the peer lasts `limit`, and begins anew whenever bytes have moved on a
 //! connection that was lost. After a peer that refused, another has fifteen seconds.

@@ -1,5 +1,6 @@
 //! Events of the service, shared by all who listen. They are hints, not a record: what happens while nobody
-//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`AtsEvent::Connected`].
+//! is subscribed is told to nobody. So whoever uses them lists the tasks after every [`AtsEvent::Connected`]
+//! and [`AtsEvent::Missed`].
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

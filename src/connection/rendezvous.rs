@@ -32,7 +32,8 @@ const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Topic {
     /// Before the offer: an original may look once, just after it.
     Now([u8; 32]),
-    /// When it turns out to be needed, for a recipient that took a file by a key a moment ago.
+    /// When it turns out to be needed, for a recipient that took a file by a key a moment ago. A connection
+    /// that was kept needs none either: see [`Rendezvous::renew`].
     Later([u8; 32]),
 }
 
