@@ -21,6 +21,6 @@ pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 /// What strangers there can make a transfer hold is so many messages of
 /// [`MAX_MESSAGE`](crate::pump::MAX_MESSAGE) and so many frames of [`MAX_DATA`](crate::wire::MAX_DATA);
 /// connections beyond wait in the swarm with no more than their receive window, 64 of them, and the rest is
-/// refused. What waits on all streams together: `udx::Config::receive_memory`; before there is a stream:
-/// `hyperdht`'s `connect::handshakes`.
+/// refused. What waits on all streams together: the `receive_memory` of `udx`'s `driver::Config`; before
+/// there is a stream: `hyperdht`'s `connect::handshakes`.
 pub(crate) const MAX_CANDIDATES: usize = 8;

@@ -1,4 +1,4 @@
-//! How a node is set up.
+//! How a node is set up; `binding::options` makes it of what JavaScript gives.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Watching a channel: which tasks are offers for this node, and what becomes of each.
 //!
-//! Offers come by events. What is pending is listed whenever events begin to flow or were missed, and every
-//! few seconds while they do not.
+//! Offers come by events; `ats::events` notices when some were missed. What is pending is listed whenever
+//! events begin to flow or were missed, and every few seconds while they do not.
 
 use std::path::PathBuf;
 use std::sync::Arc;

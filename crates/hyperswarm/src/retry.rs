@@ -1,5 +1,5 @@
 //! When lost peers are tried again (hyperswarm/lib/{retry,bulk}-timer.js): four tiers, each a clock whose
-//! tick releases those who waited through the whole tick before.
+//! tick releases those who waited through the whole tick before. `Peer::retry_tier` says who waits in which.
 
 use std::time::{Duration, Instant};
 
