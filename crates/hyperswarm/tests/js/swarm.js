@@ -80,15 +80,19 @@ async function pair({ bootstrap, topic }) {
   say('destroyed')
 }
 
-// Also hides that the peer at `from` can be asked for a handshake directly: it would answer, and then send,
-// to where it was asked from.
+// Also keeps both sides from finding a way past whoever stands at `to`. The peer at `from` is not asked for a
+// handshake directly: it would answer, and then send, to where it was asked from. Neither side names its addresses
+// on this machine to the other, nor this one a public one, so that the peer waits until it is called from here.
 function redirectStreams(dht, { from, to }) {
   const dial = dht.connect.bind(dht)
   dht.connect = (key, options) => {
     const relayAddresses = options.relayAddresses?.filter(({ port }) => port !== from)
-    // Named, our addresses on this machine would be tried past whoever stands at `to`.
     return dial(key, { ...options, relayAddresses, localConnection: false })
   }
+  const createServer = dht.createServer.bind(dht)
+  dht.createServer = (options, onconnection) =>
+    createServer({ ...options, shareLocalAddress: false }, onconnection)
+  dht.remoteAddress = () => null
   const createRawStream = dht.createRawStream.bind(dht)
   dht.createRawStream = (options) => {
     const stream = createRawStream(options)
