@@ -4,8 +4,7 @@
 //! - `claim`: the offer's task: who claimed it, what became of it, and whether its completion is believed
 //! - `delivery`: handing over the bytes; `direct` to a peer of ours, on a key; `topic` to an original
 //!
-//! Whether the topic is announced before the offer is decided here, in `drive`; see
-//! [`Topic`](crate::connection::Topic).
+//! Whether the topic is announced before the offer is decided here, in `drive`; see `connection::Topic`.
 
 mod claim;
 mod delivery;
