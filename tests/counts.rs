@@ -72,7 +72,8 @@ fn transfer(dir: &Path, path: &Path) -> Counts {
     runtime.block_on(async {
         let source = Source::open(path).expect("opened");
         let hash = source.hash(|_| {}, &CancellationToken::new()).expect("hashed");
-        let meta = Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None };
+        let meta =
+            Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None, resume: false };
         let ((udx_a, a), (udx_b, b)) = pair().await;
         let before = meter::now();
         let receive = tokio::spawn(receive(b, meta.clone(), dir.join("received")));
@@ -123,7 +124,7 @@ async fn end() -> (Udx, Socket, Stream) {
 
 fn control() -> Control {
     let idle = Duration::from_secs(60);
-    Control { progress: watch::Sender::new(0), cancel: CancellationToken::new(), idle }
+    Control::new(watch::Sender::new(0), CancellationToken::new(), idle)
 }
 
 fn per_megabyte(counts: &Counts) -> BTreeMap<String, f64> {

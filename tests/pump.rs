@@ -39,7 +39,7 @@ async fn streams(room: usize) -> (Stream, Stream) {
 }
 
 fn control(idle: Duration) -> Control {
-    Control { progress: watch::Sender::new(0), cancel: CancellationToken::new(), idle }
+    Control::new(watch::Sender::new(0), CancellationToken::new(), idle)
 }
 
 fn content(size: usize) -> Vec<u8> {
@@ -67,7 +67,8 @@ impl Files {
         fs::write(&path, &content).expect("written");
         let source = Source::open(&path).expect("opened");
         let hash = source.hash(|_| {}, &CancellationToken::new()).expect("hashed");
-        let meta = Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None };
+        let meta =
+            Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None, resume: false };
         fs::create_dir(dir.path().join("in")).expect("made");
         Self { dir, source, meta, content }
     }
@@ -500,6 +501,137 @@ mod receiver {
         };
         let (sent, ()) = tokio::join!(files.send(right, &sending), receive);
         sent.expect("sent");
+    }
+}
+
+mod resume {
+    use super::*;
+    use ats_p2p::pump::{Interrupted, Verified};
+
+    fn asking(files: &Files) -> Meta {
+        Meta { resume: true, ..files.meta.clone() }
+    }
+
+    /// Takes from `stream` what `partial` does not hold yet.
+    async fn body(files: &Files, stream: Stream, partial: Partial) -> Result<Verified, Interrupted> {
+        let control = control(PATIENT);
+        let mut reception = Reception::new(stream.into(), files.meta.clone());
+        reception.meta(&control).await?;
+        let verified = reception.body(partial, &control).await?;
+        reception.ack().await?;
+        Ok(verified)
+    }
+
+    /// What is left of a connection on which these bytes came behind META, and that was cut then.
+    async fn cut_after(files: &Files, bytes: &[u8]) -> Partial {
+        let (mut a, b) = streams(1 << 20).await;
+        let sender = async {
+            a.send(&asking(files).encode().expect("fits")).await.expect("sent");
+            let resume = a.recv().await.expect("heard").expect("a frame");
+            assert_eq!(resume[..], encode(FrameType::Resume, br#"{"offset":0}"#));
+            for piece in bytes.chunks(50_000) {
+                a.send(&encode(FrameType::Data, piece)).await.expect("sent");
+            }
+            a.flush().await.expect("flushed");
+            drop(a);
+        };
+        let (received, ()) = tokio::join!(body(files, b, files.partial()), sender);
+        let interrupted = received.expect_err("cut");
+        assert!(interrupted.error.is_lost_connection(), "{interrupted:?}");
+        *interrupted.partial.expect("kept")
+    }
+
+    /// Sends the file, and returns how much of it went over the stream.
+    async fn send(files: &Files, stream: Stream) -> (Result<(), PumpError>, u64) {
+        let control = control(PATIENT);
+        let mut told = control.progress.subscribe();
+        let first = async {
+            let moved = told.wait_for(|bytes| *bytes > 0).await;
+            moved.map_or(0, |bytes| *bytes)
+        };
+        let meta = asking(files);
+        let sent = pump::send(stream.into(), &files.source, &meta, &control);
+        let sent = async { sent.await.map(drop) };
+        let (sent, first) = tokio::join!(sent, async { timeout(PATIENT, first).await.unwrap_or(0) });
+        (sent, *control.progress.borrow() - first)
+    }
+
+    #[tokio::test]
+    async fn what_is_here_is_not_sent_again() {
+        let files = Files::new(6_000_000);
+        for kept in [0, 1, 100_000, 4_194_304, 5_999_999, 6_000_000] {
+            let partial = cut_after(&files, &files.content[..kept]).await;
+            assert_eq!(partial.written(), kept as u64);
+            let (a, b) = streams(1 << 20).await;
+            let ((sent, moved), received) = tokio::join!(send(&files, a), body(&files, b, partial));
+            sent.expect("sent");
+            assert!(moved <= (6_000_000 - kept) as u64, "{moved} bytes behind {kept}");
+            let path = received.expect("received").commit().await.expect("committed");
+            assert!(fs::read(path).expect("read") == files.content);
+            fs::remove_file(files.save_dir().join("sent.bin")).expect("removed");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_wrong_in_the_end_comes_once_more() {
+        let files = Files::new(300_000);
+        let mut wrong = files.content[..100_000].to_vec();
+        wrong[7] ^= 1;
+        let partial = cut_after(&files, &wrong).await;
+        let (a, b) = streams(1 << 20).await;
+        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, partial));
+        let Err(Interrupted { error, partial: Some(mut partial) }) = received else { panic!("{received:?}") };
+        assert!(matches!(error, PumpError::Spoilt(_)) && error.code() == Code::Integrity, "{error}");
+        assert!(sent.expect_err("not told").is_lost_connection());
+        partial.clear().expect("cleared");
+        let (a, b) = streams(1 << 20).await;
+        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, *partial));
+        sent.expect("sent");
+        let path = received.expect("received").commit().await.expect("committed");
+        assert!(fs::read(path).expect("read") == files.content);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_sends_all_of_it_is_taken_at_its_word() {
+        let files = Files::new(300_000);
+        let partial = cut_after(&files, &files.content[..100_000]).await;
+        let (a, b) = streams(1 << 20).await;
+        let control = control(PATIENT);
+        let (sent, received) = tokio::join!(files.send(a, &control), body(&files, b, partial));
+        sent.expect("sent");
+        let path = received.expect("received").commit().await.expect("committed");
+        assert!(fs::read(path).expect("read") == files.content);
+    }
+
+    #[tokio::test]
+    async fn a_sender_waits_to_be_told_where_to_begin() {
+        let files = Files::new(300_000);
+        for (reply, code) in [
+            (encode(FrameType::Resume, br#"{"offset":300001}"#), Code::Protocol),
+            (encode(FrameType::Resume, b"{}"), Code::Protocol),
+            (encode(FrameType::Nack, b"no"), Code::RemoteError),
+        ] {
+            let (a, mut b) = streams(1 << 20).await;
+            let talk = async {
+                let meta = b.recv().await.expect("heard").expect("a frame");
+                assert_eq!(meta[..], asking(&files).encode().expect("fits"));
+                b.send(&reply).await.expect("sent");
+                hear(&mut b).await.0
+            };
+            let ((sent, moved), heard) = tokio::join!(send_at_once(&files, a), talk);
+            assert_eq!(sent.expect_err("refused").code(), code);
+            assert_eq!(moved, 0);
+            assert!(heard.iter().all(|(kind, _)| *kind == FrameType::Error), "{heard:?}");
+        }
+        let (a, _b) = streams(1 << 20).await;
+        let sent = pump::send(a.into(), &files.source, &asking(&files), &control(IMPATIENT)).await;
+        assert!(matches!(sent, Err(PumpError::Stalled)), "{sent:?}");
+    }
+
+    async fn send_at_once(files: &Files, stream: Stream) -> (Result<(), PumpError>, u64) {
+        let control = control(PATIENT);
+        let sent = pump::send(stream.into(), &files.source, &asking(files), &control).await;
+        (sent.map(drop), *control.progress.borrow())
     }
 }
 

@@ -17,7 +17,7 @@ const SIZE: usize = (64 << 20) + 12_345;
 
 fn control() -> Control {
     let idle = Duration::from_secs(60);
-    Control { progress: watch::Sender::new(0), cancel: CancellationToken::new(), idle }
+    Control::new(watch::Sender::new(0), CancellationToken::new(), idle)
 }
 
 async fn end() -> (Udx, Socket, Stream) {
@@ -35,7 +35,7 @@ async fn a_file_arrives_whole() {
     fs::write(&path, &content).expect("written");
     let source = Source::open(&path).expect("opened");
     let hash = source.hash(|_| {}, &CancellationToken::new()).expect("hashed");
-    let meta = Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None };
+    let meta = Meta { name: "sent.bin".into(), size: source.size(), hash, transfer_id: None, resume: false };
 
     let ((udx_a, socket_a, a), (udx_b, socket_b, b)) = (end().await, end().await);
     a.connect(&socket_a, b.id(), socket_b.local_addr()).expect("connected");

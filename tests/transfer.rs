@@ -8,6 +8,8 @@ mod network;
 mod peer;
 #[path = "transfer/receivers.rs"]
 mod receivers;
+#[path = "transfer/resume.rs"]
+mod resume;
 #[path = "transfer/reuse.rs"]
 mod reuse;
 #[path = "transfer/senders.rs"]

@@ -3,10 +3,12 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{File, TryLockError},
-    io::{self, IoSlice, Write},
+    io::{self, IoSlice, Seek as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use sha2::{Digest as _, Sha256};
 
 use super::{
     SafeName, Target, TargetError,
@@ -37,6 +39,9 @@ pub struct Partial {
     temporary: OsString,
     place: Place,
     size: u64,
+    /// Bytes written, and what hashes them.
+    written: u64,
+    hasher: Sha256,
     committed: bool,
 }
 
@@ -71,7 +76,28 @@ impl Partial {
         }
         let temporary = OsString::from(format!("{PREFIX}{id}{SUFFIX}"));
         let file = place.create_temporary(&temporary, size)?;
-        Ok(Self { file, temporary, place, size, committed: false })
+        Ok(Self { file, temporary, place, size, written: 0, hasher: Sha256::new(), committed: false })
+    }
+
+    /// Bytes that it holds.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// SHA-256 of the bytes that it holds, lower-case hex.
+    pub fn hash(&self) -> String {
+        hex::encode(self.hasher.clone().finalize())
+    }
+
+    /// Gives up all bytes that it holds. Blocks.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn clear(&mut self) -> Result<(), TargetError> {
+        let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
+        cleared.map_err(|source| self.place.failed(&self.temporary, self.size, source))?;
+        (self.written, self.hasher) = (0, Sha256::new());
+        Ok(())
     }
 
     /// Appends bytes. Blocks.
@@ -79,14 +105,19 @@ impl Partial {
     /// # Errors
     /// `DiskFull`, `NotWritable`.
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), TargetError> {
-        self.file.write_all(bytes).map_err(|source| self.place.failed(&self.temporary, self.size, source))
+        self.write_all_vectored(&mut [IoSlice::new(bytes)])
     }
 
     /// Appends the bytes of all `pieces`, of which nothing is left. Blocks.
     ///
     /// # Errors
-    /// As [`Self::write_all`].
+    /// As [`Self::write_all`]. What it holds afterwards is not known, and it is of no more use.
     pub fn write_all_vectored(&mut self, mut pieces: &mut [IoSlice<'_>]) -> Result<(), TargetError> {
+        let mut len = 0;
+        for piece in pieces.iter() {
+            self.hasher.update(&**piece);
+            len += piece.len();
+        }
         while pieces.iter().any(|piece| !piece.is_empty()) {
             match self.file.write_vectored(pieces) {
                 Ok(0) => {
@@ -98,6 +129,7 @@ impl Partial {
                 Err(error) => return Err(self.place.failed(&self.temporary, self.size, error)),
             }
         }
+        self.written += u64::try_from(len).unwrap_or(u64::MAX);
         Ok(())
     }
 

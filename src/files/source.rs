@@ -18,6 +18,10 @@ use crate::error::{Code, Error};
 /// Bytes read at a time: enough that a read costs nothing beside its bytes.
 const CHUNK_LEN: usize = 1024 * 1024;
 
+/// Bytes of a file that have a checksum of their own: few enough to be read once more where a transfer goes
+/// on in the middle of them.
+const BLOCK_LEN: u64 = 4 * 1024 * 1024;
+
 /// A file to be sent, open from the moment it was named until its last byte is sent.
 ///
 /// Clones share the one handle; reads name their place, so several transfers may read at once.
@@ -39,8 +43,8 @@ struct SourceInner {
 struct Content {
     /// SHA-256, in lower-case hex.
     hash: String,
-    /// XXH3, which is computed ten times as fast.
-    checksum: u128,
+    /// XXH3 of each block, which is computed ten times as fast.
+    blocks: Vec<u128>,
 }
 
 /// Tells whether bytes that are read again are those that a hash names. It needs to withstand accidents only:
@@ -51,12 +55,26 @@ pub struct Proof {
 }
 
 enum ProofKind {
-    Checksum {
-        hasher: Box<Xxh3Default>,
-        expected: u128,
-    },
+    Blocks(Box<Blocks>),
     /// Nothing else is known of the bytes.
     Hash(Sha256),
+}
+
+/// Blocks that are compared one by one.
+struct Blocks {
+    source: Source,
+    hasher: BlockHasher,
+    /// The block that comes next.
+    next: usize,
+    differs: bool,
+}
+
+/// Cuts bytes into blocks, and gives the checksum of each.
+#[derive(Default)]
+struct BlockHasher {
+    hasher: Xxh3Default,
+    /// Bytes of the block so far.
+    filled: u64,
 }
 
 /// What changes when somebody writes to a file.
@@ -160,7 +178,8 @@ impl Source {
         cancel: &CancellationToken,
     ) -> Result<String, SourceError> {
         let mut hasher = Sha256::new();
-        let mut checksum = Xxh3Default::new();
+        let mut blocks = Vec::new();
+        let mut block = BlockHasher::default();
         let mut buffer = vec![0; CHUNK_LEN];
         let mut offset = 0;
         while offset < self.size() {
@@ -171,7 +190,7 @@ impl Source {
             let chunk = buffer.get_mut(..left.min(CHUNK_LEN)).unwrap_or_default();
             self.read_exact_at(chunk, offset)?;
             hasher.update(&*chunk);
-            checksum.update(chunk);
+            block.update(chunk, |checksum| blocks.push(checksum));
             offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             progress(offset);
         }
@@ -182,19 +201,40 @@ impl Source {
         self.check()?;
         let hash = hex::encode(hasher.finalize());
         // Fails only if the file was hashed before, and that stands.
-        let _ = self.0.content.set(Content { hash: hash.clone(), checksum: checksum.digest128() });
+        blocks.extend(block.finish());
+        let _ = self.0.content.set(Content { hash: hash.clone(), blocks });
         Ok(hash)
     }
 
-    /// What tells whether bytes read again are those of `hash`; cheap if [`Self::hash`] has given that hash.
-    pub fn proof(&self, hash: &str) -> Proof {
-        let kind = match self.0.content.get() {
+    /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] has
+    /// given that hash. Blocks: it reads some of the bytes before `offset`, or without that hash all of them.
+    ///
+    /// # Errors
+    /// As [`Self::read_exact_at`].
+    pub fn proof(&self, hash: &str, offset: u64) -> Result<Proof, SourceError> {
+        let (kind, mut at) = match self.0.content.get() {
             Some(content) if content.hash == hash => {
-                ProofKind::Checksum { hasher: Box::default(), expected: content.checksum }
+                let next = offset / BLOCK_LEN;
+                let blocks = Blocks {
+                    source: self.clone(),
+                    hasher: BlockHasher::default(),
+                    next: usize::try_from(next).unwrap_or(usize::MAX),
+                    differs: false,
+                };
+                (ProofKind::Blocks(Box::new(blocks)), next * BLOCK_LEN)
             }
-            _ => ProofKind::Hash(Sha256::new()),
+            _ => (ProofKind::Hash(Sha256::new()), 0),
         };
-        Proof { hash: hash.to_owned(), kind }
+        let mut proof = Proof { hash: hash.to_owned(), kind };
+        let mut buffer = Vec::new();
+        while at < offset {
+            let left = usize::try_from(offset - at).unwrap_or(usize::MAX);
+            buffer.resize(left.min(CHUNK_LEN), 0);
+            self.read_exact_at(&mut buffer, at)?;
+            proof.update(&buffer);
+            at += u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        }
+        Ok(proof)
     }
 
     /// Fills `buffer` from the byte at `offset` on. Blocks.
@@ -263,17 +303,57 @@ impl Proof {
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.kind {
-            ProofKind::Checksum { hasher, .. } => hasher.update(bytes),
+            ProofKind::Blocks(blocks) => blocks.update(bytes),
             ProofKind::Hash(hasher) => hasher.update(bytes),
         }
     }
 
-    /// Whether all bytes taken are what the hash names.
+    /// Whether all bytes taken are what the hash names, up to the file's end.
     pub fn holds(self) -> bool {
         match self.kind {
-            ProofKind::Checksum { hasher, expected } => hasher.digest128() == expected,
+            ProofKind::Blocks(blocks) => blocks.hold(),
             ProofKind::Hash(hasher) => hex::encode(hasher.finalize()) == self.hash,
         }
+    }
+}
+
+impl Blocks {
+    fn update(&mut self, bytes: &[u8]) {
+        let expected = self.source.0.content.get().map_or(&[][..], |content| &content.blocks);
+        let (next, differs) = (&mut self.next, &mut self.differs);
+        self.hasher.update(bytes, |checksum| {
+            *differs |= expected.get(*next) != Some(&checksum);
+            *next += 1;
+        });
+    }
+
+    fn hold(self) -> bool {
+        let expected = self.source.0.content.get().map_or(&[][..], |content| &content.blocks);
+        let rest = expected.get(self.next..).unwrap_or_default();
+        !self.differs && rest.iter().copied().eq(self.hasher.finish())
+    }
+}
+
+impl BlockHasher {
+    /// Takes the next bytes, and tells `whole` the checksum of each block that they complete.
+    fn update(&mut self, mut bytes: &[u8], mut whole: impl FnMut(u128)) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(BLOCK_LEN - self.filled).unwrap_or(usize::MAX);
+            let (taken, rest) = bytes.split_at(bytes.len().min(room));
+            self.hasher.update(taken);
+            self.filled += u64::try_from(taken.len()).unwrap_or(u64::MAX);
+            if self.filled == BLOCK_LEN {
+                whole(self.hasher.digest128());
+                self.hasher.reset();
+                self.filled = 0;
+            }
+            bytes = rest;
+        }
+    }
+
+    /// The checksum of the last block, if the file ends within one.
+    fn finish(self) -> Option<u128> {
+        (self.filled > 0).then(|| self.hasher.digest128())
     }
 }
 

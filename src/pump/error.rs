@@ -12,6 +12,10 @@ pub enum PumpError {
     /// The peer broke the protocol, or what it sent is not what was offered.
     #[error("{0}")]
     Fault(#[from] Fault),
+    /// A file that came by several connections is not the one offered: what came by the earlier ones may be
+    /// at fault.
+    #[error("what came in several parts is not the file offered: {0}")]
+    Spoilt(Fault),
     /// The receiver did not take the file. Its reason is foreign text; shown, it is escaped.
     #[error("the receiver refused the file: {}", display(.0))]
     Nack(String),
@@ -46,6 +50,7 @@ impl PumpError {
     pub fn code(&self) -> Code {
         match self {
             Self::Fault(fault) if fault.is_integrity() => Code::Integrity,
+            Self::Spoilt(_) => Code::Integrity,
             Self::Fault(_) => Code::Protocol,
             Self::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
             // Neither side saw a byte move; the other noticed first.
@@ -68,7 +73,7 @@ impl PumpError {
     /// What the peer is told, if anything. It learns no path and no message of the system.
     pub(super) fn last_word(&self) -> Option<(FrameType, String)> {
         let (kind, code, text) = match self {
-            Self::Fault(fault) => {
+            Self::Fault(fault) | Self::Spoilt(fault) => {
                 let code = if fault.is_integrity() { "INTEGRITY" } else { "PROTOCOL" };
                 (fault.answer(), code, fault.to_string())
             }

@@ -21,20 +21,27 @@ mod send;
 mod stream;
 mod writer;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::PumpError;
-pub use receive::{Reception, Verified};
+pub use receive::{Interrupted, Reception, Verified};
 pub use send::send;
 pub use stream::{MAX_MESSAGE, Stream};
 
 /// What a transfer and those who watch over it say to each other.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Bytes of the file that this run has moved: accepted by the stream, or received.
+    /// Bytes of the file that have moved: accepted by the stream, or received. Where a run goes on with bytes
+    /// of an earlier one, those count from its beginning.
     pub progress: watch::Sender<u64>,
     /// Ends the run with [`PumpError::Cancelled`]; the peer is told.
     pub cancel: CancellationToken,
@@ -42,12 +49,27 @@ pub struct Control {
     ///
     /// What moves is seen in steps of one encrypted message, 64 KiB between peers of ours.
     pub idle: Duration,
+    /// The byte from which on the run moves the file; [`NOT_YET`] until that is known.
+    begun: Arc<AtomicU64>,
 }
 
+/// No byte of a file.
+const NOT_YET: u64 = u64::MAX;
+
 impl Control {
-    /// Whether bytes of the file have moved since this was asked last; each connection begins with the first
-    /// one.
+    /// What watches over one transfer, on one connection after another.
+    pub fn new(progress: watch::Sender<u64>, cancel: CancellationToken, idle: Duration) -> Self {
+        Self { progress, cancel, idle, begun: Arc::new(AtomicU64::new(NOT_YET)) }
+    }
+
+    /// Whether bytes of the file have moved since this was asked last.
     pub(crate) fn take_moved(&self) -> bool {
-        self.progress.send_if_modified(|moved| std::mem::take(moved) != 0)
+        self.begun.swap(NOT_YET, Ordering::Relaxed) < *self.progress.borrow()
+    }
+
+    /// A run moves the file from this byte on.
+    fn begin(&self, offset: u64) {
+        self.begun.store(offset, Ordering::Relaxed);
+        self.progress.send_if_modified(|progress| std::mem::replace(progress, offset) != offset);
     }
 }

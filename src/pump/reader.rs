@@ -67,15 +67,16 @@ impl Chunk {
     }
 }
 
-/// Reads the file on a thread of its own. The chunks are the whole file, or end in an error.
+/// Reads the file on a thread of its own, from the byte at `offset` on. The chunks are all the rest of it, or
+/// end in an error.
 ///
 /// The last chunk is held back until all bytes that were read have the hash `hash`. So nobody gets another
 /// file as a whole one.
-pub(super) fn start(source: Source, hash: String) -> mpsc::Receiver<Result<Chunk, SourceError>> {
+pub(super) fn start(source: Source, hash: String, offset: u64) -> mpsc::Receiver<Result<Chunk, SourceError>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     // Nobody joins the thread: the channel's end shows that it has ended.
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = read(&source, &hash, &sender) {
+        if let Err(error) = read(&source, &hash, offset, &sender) {
             let _ = sender.blocking_send(Err(error));
         }
     });
@@ -85,13 +86,13 @@ pub(super) fn start(source: Source, hash: String) -> mpsc::Receiver<Result<Chunk
 fn read(
     source: &Source,
     hash: &str,
+    mut offset: u64,
     chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
 ) -> Result<(), SourceError> {
     let _share = Share::take();
     source.check()?;
-    let mut proof = source.proof(hash);
+    let mut proof = source.proof(hash, offset)?;
     let mut buffers = VecDeque::with_capacity(BUFFERS);
-    let mut offset = 0;
     while offset < source.size() {
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
         let len = left.min(portion(FRAMES, FEWEST_FRAMES) * DATA_LEN);
@@ -189,7 +190,7 @@ mod tests {
     async fn messages_stand_ready_one_behind_the_other() {
         let (_dir, source, hash) = source();
         for count in [1, 3, FRAMES] {
-            let mut chunks = start(source.clone(), hash.clone());
+            let mut chunks = start(source.clone(), hash.clone(), 0);
             let mut content = Vec::new();
             while let Some(chunk) = chunks.recv().await {
                 let mut chunk = chunk.expect("read");
@@ -213,6 +214,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_is_read_from_any_byte_on_and_proven_from_there() {
+        const LONG: usize = 9 << 20;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        let mut content: Vec<u8> = (0..LONG).map(|at| (at / 251).to_le_bytes()[0]).collect();
+        fs::write(&path, &content).expect("written");
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("a time");
+        let hashed = Source::open(&path).expect("opened");
+        let hash = hashed.hash(|_| {}, &CancellationToken::new()).expect("hashed");
+        let not_hashed = Source::open(&path).expect("opened");
+        let read = async |source: &Source, offset: usize| {
+            let mut chunks = start(source.clone(), hash.clone(), offset as u64);
+            let mut read = 0;
+            while let Some(chunk) = chunks.recv().await {
+                let mut chunk = chunk?;
+                while let Some(taken) = chunk.take(FRAMES) {
+                    read += taken.bytes;
+                }
+            }
+            Ok::<_, SourceError>(read)
+        };
+        for offset in [0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, (8 << 20) + 7, LONG - 1, LONG] {
+            for source in [&hashed, &not_hashed] {
+                assert_eq!(read(source, offset).await.expect("read"), (LONG - offset) as u64, "{offset}");
+            }
+        }
+        // Another byte in the second block: who goes on behind that block has nothing to do with it.
+        content[5 << 20] ^= 1;
+        fs::write(&path, &content).expect("written");
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("opened");
+        file.set_modified(modified).expect("set");
+        for (offset, is_read) in [(0, false), (4 << 20, false), ((5 << 20) + 1, false), (8 << 20, true)] {
+            assert_eq!(read(&hashed, offset).await.is_ok(), is_read, "{offset}");
+            assert!(read(&not_hashed, offset).await.is_err(), "{offset}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_end_of_a_file_that_is_not_the_one_hashed_is_held_back() {
         let (_dir, hashed, hash) = source();
         let not_hashed = Source::open(hashed.path()).expect("opened");
@@ -222,7 +261,7 @@ mod tests {
         (&file).write_all(&[77]).expect("written");
         file.set_modified(modified).expect("set");
         for (source, hash) in [(&hashed, &hash), (&hashed, &"0".repeat(64)), (&not_hashed, &hash)] {
-            let mut chunks = start(source.clone(), hash.clone());
+            let mut chunks = start(source.clone(), hash.clone(), 0);
             let mut passed = 0;
             let error = loop {
                 match chunks.recv().await.expect("an error before the end") {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use futures_util::FutureExt;
-use secret_stream::{ChunkReader, Receiver, Transport};
+use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -18,6 +18,15 @@ use crate::{
     files::Partial,
     wire::{self, FrameType, Meta, Receiving, encode},
 };
+
+/// Why the bytes of a file did not all come, and those that did.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// What went wrong.
+    pub error: PumpError,
+    /// What has come so far, as long as the disk has taken it; boxed because it is large.
+    pub partial: Option<Box<Partial>>,
+}
 
 /// A connection on which the file may come. There can be several of them.
 ///
@@ -70,16 +79,20 @@ impl<T: Transport> Reception<T> {
         result
     }
 
-    /// Takes all bytes into `partial` and compares their hash with the one offered.
+    /// Takes all bytes that `partial` does not hold yet, as far as the sender can leave out the others, and
+    /// compares the hash of all with the one offered.
     ///
     /// # Errors
-    /// Any but `Source`; the peer was told, the stream is at its end, and the partial file is removed.
-    pub async fn body(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
-        let result = self.fill(partial, control).await;
-        if let Err(error) = &result {
-            self.tell(error).await;
+    /// Any but `Source`; the peer was told and the stream is at its end. Only of `Spoilt` it was not told:
+    /// that is for the caller to do, by [`refuse`](Self::refuse), unless the file is to come once more from
+    /// its first byte.
+    pub async fn body(&mut self, partial: Partial, control: &Control) -> Result<Verified, Interrupted> {
+        let filled = self.fill(partial, control).await;
+        match &filled {
+            Ok(_) | Err(Interrupted { error: PumpError::Spoilt(_), .. }) => {}
+            Err(Interrupted { error, .. }) => self.tell(error).await,
         }
-        result
+        filled
     }
 
     /// Tells the sender that the file is in its final place, and ends the stream.
@@ -112,8 +125,22 @@ impl<T: Transport> Reception<T> {
         self.tell(error).await;
     }
 
-    async fn fill(&mut self, partial: Partial, control: &Control) -> Result<Verified, PumpError> {
-        let Some(Stream { receiver, .. }) = &mut self.stream else { return Err(PumpError::Closed) };
+    async fn fill(&mut self, mut partial: Partial, control: &Control) -> Result<Verified, Interrupted> {
+        let Some(Stream { receiver, sender, .. }) = &mut self.stream else {
+            return Err(Interrupted::with(PumpError::Closed, partial));
+        };
+        if partial.written() > 0 && !self.machine.can_resume() {
+            partial = cleared(partial).await?;
+        }
+        let offset = partial.written();
+        control.begin(offset);
+        let begun = match self.machine.begin(offset) {
+            Some(frame) => say(sender, &frame, control).await,
+            None => Ok(()),
+        };
+        if let Err(error) = begun {
+            return Err(Interrupted::with(error, partial));
+        }
         let (batches, written) = writer::start(partial);
         let read = tokio::select! {
             biased;
@@ -122,14 +149,16 @@ impl<T: Transport> Reception<T> {
         };
         drop(batches);
         // Where the disk failed, reading ended because of that.
-        let (partial, hash) = written.await.map_err(|_| PumpError::Thread)??;
-        let checked = read.and_then(|()| Ok(self.machine.check_hash(&hash)?));
-        if let Err(error) = checked {
-            // To remove a large file can take the disk a while.
-            let _ = tokio::task::spawn_blocking(move || drop(partial)).await;
-            return Err(error);
+        let partial = written.await.map_err(|_| PumpError::Thread)?.map_err(PumpError::from)?;
+        let hash = partial.hash();
+        let checked = read.and_then(|()| match self.machine.check_hash(&hash) {
+            Err(fault) if offset > 0 => Err(PumpError::Spoilt(fault)),
+            checked => Ok(checked?),
+        });
+        match checked {
+            Ok(()) => Ok(Verified { hash, size: self.machine.received(), partial }),
+            Err(error) => Err(Interrupted::with(error, partial)),
         }
-        Ok(Verified { hash, size: self.machine.received(), partial })
     }
 
     async fn tell(&mut self, error: &PumpError) {
@@ -137,6 +166,24 @@ impl<T: Transport> Reception<T> {
             // Whether the peer still hears it changes nothing here.
             let _ = close(receiver, sender, error.last_word()).await;
         }
+    }
+}
+
+impl Interrupted {
+    fn with(error: PumpError, partial: Partial) -> Self {
+        Self { error, partial: Some(Box::new(partial)) }
+    }
+}
+
+impl From<PumpError> for Interrupted {
+    fn from(error: PumpError) -> Self {
+        Self { error, partial: None }
+    }
+}
+
+impl From<Interrupted> for PumpError {
+    fn from(interrupted: Interrupted) -> Self {
+        interrupted.error
     }
 }
 
@@ -148,6 +195,28 @@ impl Verified {
     pub async fn commit(self) -> Result<PathBuf, PumpError> {
         let committed = tokio::task::spawn_blocking(move || self.partial.commit());
         Ok(committed.await.map_err(|_| PumpError::Thread)??)
+    }
+}
+
+/// Gives up what a partial file holds, off the runtime.
+async fn cleared(mut partial: Partial) -> Result<Partial, PumpError> {
+    let cleared = tokio::task::spawn_blocking(move || partial.clear().map(|()| partial));
+    Ok(cleared.await.map_err(|_| PumpError::Thread)??)
+}
+
+/// Says a frame in the midst of a run.
+async fn say<W: ChunkWriter>(
+    sender: &mut Sender<W>,
+    frame: &[u8],
+    control: &Control,
+) -> Result<(), PumpError> {
+    tokio::select! {
+        biased;
+        () = control.cancel.cancelled() => Err(PumpError::Cancelled),
+        said = timeout(control.idle, sender.send(frame)) => match said {
+            Ok(said) => Ok(said?),
+            Err(_) => Err(PumpError::Stalled),
+        }
     }
 }
 
@@ -167,7 +236,7 @@ async fn read_meta<R: ChunkReader>(
     }
 }
 
-/// Hands all bytes of the file on, up to and with its end.
+/// Hands all bytes of the file on, up to and with its end, or up to what went wrong.
 async fn read_body<R: ChunkReader>(
     receiver: &mut Receiver<R>,
     machine: &mut Receiving,
@@ -175,6 +244,22 @@ async fn read_body<R: ChunkReader>(
     control: &Control,
 ) -> Result<(), PumpError> {
     let mut batch = Batch::default();
+    let read = read_batches(receiver, machine, batches, control, &mut batch).await;
+    if batch.len() > 0 {
+        control.progress.send_replace(machine.received());
+        // Where the writer has failed, it says why.
+        let _ = batches.send(batch.take()).await;
+    }
+    read
+}
+
+async fn read_batches<R: ChunkReader>(
+    receiver: &mut Receiver<R>,
+    machine: &mut Receiving,
+    batches: &mpsc::Sender<Batch>,
+    control: &Control,
+    batch: &mut Batch,
+) -> Result<(), PumpError> {
     let mut deadline = Instant::now() + control.idle;
     loop {
         let before = machine.received();

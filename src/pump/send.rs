@@ -6,7 +6,10 @@ use std::{
 };
 
 use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::{
     Control, PumpError, Stream,
@@ -36,7 +39,8 @@ const QUICK: Duration = Duration::from_millis(250);
 /// by batch, and a path that is slow but moves must not count as stalled.
 const SLOW: Duration = Duration::from_secs(1);
 
-/// Sends the file that `meta` describes, and gives the stream back once the receiver has acknowledged it.
+/// Sends the file that `meta` describes, from the byte on that the receiver wants if `meta` asks it, and
+/// gives the stream back once the receiver has acknowledged it.
 ///
 /// Tells the peer of what went wrong here, and ends the stream then. Several may run at once on clones of
 /// one source. Dropped before it returns, it tears the stream down without a word.
@@ -52,7 +56,7 @@ pub async fn send<T: Transport>(
     control: &Control,
 ) -> Result<Stream<T>, PumpError> {
     let Stream { mut receiver, mut sender, .. } = stream;
-    // All that may come is one short frame.
+    // All that may come is a short frame or two.
     receiver.set_max_message(MAX_META);
     let result = tokio::select! {
         biased;
@@ -78,11 +82,20 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     control: &Control,
 ) -> Result<bool, PumpError> {
     let done = AtomicBool::new(false);
-    let mut reply = Box::pin(reply(receiver, &done));
+    let (begin, offset) = oneshot::channel();
+    let (sending, begin) = match meta.resume {
+        true => (Sending::asking(meta.size), Some(begin)),
+        false => {
+            // Whoever is not asked wants all of it.
+            let _ = begin.send(0);
+            (Sending::default(), None)
+        }
+    };
+    let mut reply = Box::pin(reply(receiver, sending, begin, &done));
     let sent = tokio::select! {
         biased;
         reply = &mut reply => return reply,
-        sent = transfer(sender, source, meta, control, &done) => sent,
+        sent = transfer(sender, source, meta, control, offset, &done) => sent,
     };
     match sent {
         Ok(()) => timeout(ACK_WAIT, reply).await.unwrap_or(Err(PumpError::Stalled)),
@@ -95,31 +108,43 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     }
 }
 
-/// Waits for the receiver's one reply, and returns whether more came with it; `done` says whether it may be
-/// an ACK.
-async fn reply<R: ChunkReader>(receiver: &mut Receiver<R>, done: &AtomicBool) -> Result<bool, PumpError> {
-    let mut sending = Sending::default();
+/// Waits for the receiver's last word, and returns whether more came with it; `done` says whether it may be
+/// an ACK. Tells `begin` from which byte on the receiver wants the file.
+async fn reply<R: ChunkReader>(
+    receiver: &mut Receiver<R>,
+    mut sending: Sending,
+    mut begin: Option<oneshot::Sender<u64>>,
+    done: &AtomicBool,
+) -> Result<bool, PumpError> {
     while let Some(message) = receiver.recv().await? {
         if done.load(Ordering::Relaxed) {
             sending.done_sent();
         }
         sending.handle(message.freeze());
-        match sending.poll()? {
-            Some(Reply::Ack) => return Ok(sending.has_more()),
-            Some(Reply::Nack(reason)) => return Err(PumpError::Nack(reason)),
-            Some(Reply::Error(reason)) => return Err(PumpError::Remote(reason)),
-            None => {}
+        while let Some(reply) = sending.poll()? {
+            match reply {
+                Reply::Resume(offset) => {
+                    if let Some(begin) = begin.take() {
+                        // Nobody waits for it where sending has failed already.
+                        let _ = begin.send(offset);
+                    }
+                }
+                Reply::Ack => return Ok(sending.has_more()),
+                Reply::Nack(reason) => return Err(PumpError::Nack(reason)),
+                Reply::Error(reason) => return Err(PumpError::Remote(reason)),
+            }
         }
     }
     Err(PumpError::Closed)
 }
 
-/// Sends META, all DATA and DONE.
+/// Sends META, all DATA from the byte `offset` on, and DONE.
 async fn transfer<W: ChunkWriter>(
     sender: &mut Sender<W>,
     source: &Source,
     meta: &Meta,
     control: &Control,
+    offset: oneshot::Receiver<u64>,
     done: &AtomicBool,
 ) -> Result<(), PumpError> {
     if meta.size != source.size() {
@@ -127,8 +152,14 @@ async fn transfer<W: ChunkWriter>(
     }
     let announced = meta.encode()?;
     in_time(control.idle, sender.send(&announced)).await?;
-    let mut chunks = reader::start(source.clone(), meta.hash.clone());
-    let mut moved = 0;
+    let offset = match timeout(control.idle, offset).await {
+        Ok(Ok(offset)) => offset,
+        Ok(Err(_)) => return Err(PumpError::Closed),
+        Err(_) => return Err(PumpError::Stalled),
+    };
+    control.begin(offset);
+    let mut chunks = reader::start(source.clone(), meta.hash.clone(), offset);
+    let mut moved = offset;
     let mut count = 1;
     while let Some(chunk) = chunks.recv().await {
         let mut chunk = chunk?;
@@ -137,7 +168,7 @@ async fn transfer<W: ChunkWriter>(
             in_time(control.idle, sender.send_in_place(messages.buffer, &messages.places)).await?;
             moved += messages.bytes;
             control.progress.send_replace(moved);
-            count = next_count(count, moved, start.elapsed());
+            count = next_count(count, moved - offset, start.elapsed());
         }
     }
     if moved < meta.size {

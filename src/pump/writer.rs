@@ -3,7 +3,6 @@
 use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::budget::{Share, portion};
@@ -72,8 +71,8 @@ impl Batch {
     }
 }
 
-/// What was written, and its SHA-256 in lower-case hex.
-pub(super) type Written = Result<(Partial, String), TargetError>;
+/// Where all that came was written.
+pub(super) type Written = Result<Partial, TargetError>;
 
 /// Writes and hashes what comes, on a thread of its own, until there is no more or the disk fails.
 ///
@@ -85,15 +84,13 @@ pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Writte
 
 fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
     let _share = Share::take();
-    let mut hasher = Sha256::new();
     while let Some(batch) = batches.blocking_recv() {
         for pieces in batch.pieces.chunks(PIECES) {
-            pieces.iter().for_each(|piece| hasher.update(piece));
             let mut pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             partial.write_all_vectored(&mut pieces)?;
         }
     }
-    Ok((partial, hex::encode(hasher.finalize())))
+    Ok(partial)
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use super::fetch::{Fetch, FetchError};
 use crate::ats::Listener;
 use crate::connection::{KEPT, PeerConnection, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
-use crate::files::Partial;
 use crate::offer::{self, P2p, Said};
 use crate::pump::PumpError;
 use crate::reconnect::{Action, Reconnect};
@@ -53,14 +52,11 @@ impl Fetch<'_> {
         dht: &Dht,
         key_pair: KeyPair,
         pooled: Option<PeerConnection>,
-        partial: Partial,
     ) -> Result<PathBuf> {
         let sender = self.sender()?;
-        let mut partial = Some(partial);
         if let Some(pooled) = pooled {
-            let fresh = self.fresh(partial.take()).await?;
             let limit = REUSE_LIMIT.min(self.context.options.timeout);
-            match self.over(dht, &key_pair, pooled, limit, fresh).await {
+            match self.over(dht, &key_pair, pooled, limit).await {
                 // An idle connection may have gone without a word: another one is dialled.
                 Err(FetchError::Lost(_)) => {}
                 done => return done.map_err(Error::from),
@@ -73,9 +69,9 @@ impl Fetch<'_> {
         let (mut listener, _) = events.listen();
         loop {
             let connection = self.dialled(&mut dialler, &mut listener).await?;
-            let fresh = self.fresh(partial.take()).await?;
+            self.control.take_moved();
             dialler.machine.connected();
-            match self.over(dht, &dialler.key_pair, connection, limit, fresh).await {
+            match self.over(dht, &dialler.key_pair, connection, limit).await {
                 Err(FetchError::Lost(error)) => dialler.last = Some((FailedStep::Transfer, error.message)),
                 done => return done.map_err(Error::from),
             }
@@ -207,7 +203,6 @@ impl Fetch<'_> {
         key_pair: &KeyPair,
         connection: PeerConnection,
         limit: Duration,
-        partial: Partial,
     ) -> Result<PathBuf, FetchError> {
         let PeerConnection { stream, link, peer_key } = connection;
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
@@ -216,7 +211,7 @@ impl Fetch<'_> {
             match timeout(limit, reception.meta(self.control)).await {
                 Ok(Ok(())) => {
                     self.events.connected(&link);
-                    self.body(reception, may_reuse, partial).await
+                    self.body(reception, may_reuse).await
                 }
                 Ok(Err(error)) => Err(self.failed(error)),
                 Err(_) => Err(self.failed(PumpError::Closed)),

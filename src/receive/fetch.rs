@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::{self, Partial, Target};
 use crate::offer::inbox::OpenOffer;
-use crate::pump::{Control, PumpError, Reception, Stream};
-use crate::sync::{blocking, or_cancelled};
+use crate::pump::{Control, Interrupted, PumpError, Reception, Stream};
+use crate::sync::{blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
 
@@ -27,6 +28,14 @@ pub(super) struct Fetch<'a> {
     pub(super) events: &'a TransferEvents,
     pub(super) control: &'a Control,
     pub(super) before_ack: BeforeAck<'a>,
+    pub(super) so_far: SoFar,
+}
+
+/// What has come of the file, between two connections and before the first.
+pub(super) struct SoFar {
+    partial: Mutex<Option<Partial>>,
+    /// It turned out once that something else had come.
+    was_spoilt: AtomicBool,
 }
 
 /// How one connection failed to deliver.
@@ -35,6 +44,12 @@ pub(super) enum FetchError {
     Lost(Error),
     /// This peer will not deliver.
     Final(Error),
+}
+
+impl From<Partial> for SoFar {
+    fn from(partial: Partial) -> Self {
+        Self { partial: Mutex::new(Some(partial)), was_spoilt: AtomicBool::new(false) }
+    }
 }
 
 impl FetchError {
@@ -72,22 +87,23 @@ impl Fetch<'_> {
             size: offer.size,
             hash: offer.hash.clone(),
             transfer_id: Some(offer.transfer_id.clone()),
+            resume: false,
         };
         Reception::new(stream, meta)
     }
 
-    /// Takes the bytes of the file, which are due, and puts the file in its place. Gives the stream back if
-    /// the sender may use it again.
+    /// Takes the bytes of the file that are not here yet, which are due, and puts the file in its place.
+    /// Gives the stream back if the sender may use it again.
     pub(super) async fn body(
         &self,
         mut reception: Reception<udx::Stream>,
         may_reuse: bool,
-        partial: Partial,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), FetchError> {
         self.events.started();
+        let partial = self.take_partial().await.map_err(FetchError::Final)?;
         let verified = match reception.body(partial, self.control).await {
             Ok(verified) => verified,
-            Err(error) => return Err(self.failed(error)),
+            Err(interrupted) => return Err(self.interrupted(reception, interrupted).await),
         };
         let path = match verified.commit().await {
             Ok(path) => path,
@@ -109,9 +125,48 @@ impl Fetch<'_> {
         Ok((path, stream))
     }
 
-    /// The partial file at hand, or another one: each connection begins with the first byte.
-    pub(super) async fn fresh(&self, partial: Option<Partial>) -> Result<Partial> {
-        self.control.take_moved();
+    /// Keeps what has come for the next connection.
+    async fn interrupted(
+        &self,
+        reception: Reception<udx::Stream>,
+        Interrupted { error, partial }: Interrupted,
+    ) -> FetchError {
+        if let Some(partial) = partial {
+            *lock(&self.so_far.partial) = Some(*partial);
+        }
+        if !matches!(error, PumpError::Spoilt(_)) {
+            return self.failed(error);
+        }
+        // Dropped without a word, the connection is a lost one to the sender, which waits for the next.
+        if !self.so_far.was_spoilt.swap(true, Ordering::Relaxed) {
+            tracing::debug!("{} comes once more from its first byte: {error}", self.name());
+            return match self.give_up_so_far().await {
+                Ok(()) => FetchError::Lost(self.told(&error)),
+                Err(failed) => FetchError::Final(failed),
+            };
+        }
+        reception.refuse(&error).await;
+        self.failed(error)
+    }
+
+    /// Begins with the first byte again, whoever sent what has come so far.
+    pub(super) async fn give_up_so_far(&self) -> Result<()> {
+        let Some(mut partial) = lock(&self.so_far.partial).take() else { return Ok(()) };
+        let cleared = blocking(move || Ok(partial.clear().map(|()| partial)?)).await?;
+        *lock(&self.so_far.partial) = Some(cleared);
+        Ok(())
+    }
+
+    /// Removes what has come so far.
+    pub(super) async fn discard(self) {
+        let partial = lock(&self.so_far.partial).take();
+        // To remove a large file can take the disk a while.
+        let _ = tokio::task::spawn_blocking(move || drop(partial)).await;
+    }
+
+    /// What has come so far, or where there is nothing a file that is empty yet.
+    async fn take_partial(&self) -> Result<Partial> {
+        let partial = lock(&self.so_far.partial).take();
         match partial {
             Some(partial) => Ok(partial),
             None => new_partial(self.target, self.id, self.open.offer.size).await,
@@ -128,9 +183,13 @@ impl Fetch<'_> {
     }
 
     pub(super) fn failed(&self, error: PumpError) -> FetchError {
-        let peer = files::display(&self.open.offer.sender_id);
-        let told = Error::new(error.code(), format!("{} from {peer}: {error}", self.name()));
+        let told = self.told(&error);
         if error.is_lost_connection() { FetchError::Lost(told) } else { FetchError::Final(told) }
+    }
+
+    fn told(&self, error: &PumpError) -> Error {
+        let peer = files::display(&self.open.offer.sender_id);
+        Error::new(error.code(), format!("{} from {peer}: {error}", self.name()))
     }
 
     pub(super) fn unreachable(&self, last: Option<(FailedStep, String)>) -> Error {

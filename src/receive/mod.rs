@@ -248,8 +248,7 @@ impl IncomingTransfer<'_> {
     ) -> Result<PathBuf> {
         let progress = self.progress();
         let stop = self.cancel.child_token();
-        let control =
-            Control { progress: progress.sender(), cancel: stop.clone(), idle: self.context.options.timeout };
+        let control = Control::new(progress.sender(), stop.clone(), self.context.options.timeout);
         let name = self.name();
         let fetch = Fetch {
             context: self.context,
@@ -261,19 +260,20 @@ impl IncomingTransfer<'_> {
             before_ack: Box::new(|path| {
                 Box::pin(report::remember(records, &self.id, self.done(path, p2p), &name))
             }),
+            so_far: partial.into(),
         };
         let fetched = match meeting {
             Meeting::Direct(direct) => {
                 let DirectMeeting { key_pair, pooled, .. } = *direct;
-                self.claim.while_held(fetch.direct(dht, key_pair, pooled, partial), &stop).await
+                self.claim.while_held(fetch.direct(dht, key_pair, pooled), &stop).await
             }
             Meeting::Topic(presence) => {
-                let fetched = self.claim.while_held(fetch.on_topic(&presence, partial), &stop).await;
+                let fetched = self.claim.while_held(fetch.on_topic(&presence), &stop).await;
                 presence.leave(&self.context.spawner);
                 fetched
             }
         };
-        drop(fetch);
+        fetch.discard().await;
         drop(control);
         progress.finish().await;
         match fetched {

@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::{Fetch, FetchError};
 use crate::connection::{Network, announced, close_all};
 use crate::error::{Error, Result};
-use crate::files::Partial;
 use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
 use crate::reconnect::{Action, Reconnect};
@@ -119,7 +118,7 @@ impl Silent {
 
 impl Fetch<'_> {
     /// Takes the file from whoever delivers it on the transfer's topic.
-    pub(super) async fn on_topic(&self, presence: &TopicPresence, partial: Partial) -> Result<PathBuf> {
+    pub(super) async fn on_topic(&self, presence: &TopicPresence) -> Result<PathBuf> {
         let TopicPresence { swarm, discovery, .. } = presence;
         let now = Instant::now();
         // Who is there already has looked before us, and will not look again: it has to be dialled.
@@ -128,7 +127,6 @@ impl Fetch<'_> {
         let mut machine = Reconnect::searching(self.context.options.timeout, dial_at, now);
         let mut candidates = FuturesUnordered::new();
         let mut silent = Silent::default();
-        let mut partial = Some(partial);
         let mut last: Option<Error> = None;
         loop {
             let until = match machine.poll(Instant::now()) {
@@ -166,8 +164,10 @@ impl Fetch<'_> {
                     candidates.push(self.candidate(*connection, ended));
                 }
                 Ok(FetchEvent::Candidate(Ok(candidate))) => {
-                    let fresh = self.fresh(partial.take()).await?;
-                    match self.take_from(*candidate, fresh, &mut machine).await {
+                    // What another candidate sent is not this one's to go on with.
+                    self.give_up_so_far().await?;
+                    self.control.take_moved();
+                    match self.take_from(*candidate, &mut machine).await {
                         Ok(path) => return Ok(path),
                         Err(error) if error.is_ours() => return Err(error.into()),
                         Err(error) => last = Some(error.into()),
@@ -193,11 +193,10 @@ impl Fetch<'_> {
     async fn take_from(
         &self,
         (link, reception): Candidate,
-        partial: Partial,
         machine: &mut Reconnect,
     ) -> Result<PathBuf, FetchError> {
         self.events.connected(&link);
-        let taken = self.body(reception, false, partial).await;
+        let taken = self.body(reception, false).await;
         match &taken {
             Ok(_) => {}
             Err(FetchError::Lost(_)) => {

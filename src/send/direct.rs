@@ -15,6 +15,7 @@ use crate::limits::LAST_WORD;
 use crate::offer::P2p;
 use crate::pump::{self, PumpError};
 use crate::reconnect::{Action, Reconnect};
+use crate::wire::Meta;
 
 /// How long the present connection must be silent before another process of the recipient may take over.
 const SILENCE: Duration = Duration::from_secs(12);
@@ -182,7 +183,8 @@ impl Delivery<'_> {
         listener: &mut Listener,
     ) -> ConnectionOutcome {
         let PeerConnection { stream, link, peer_key } = connection;
-        let sent = pump::send(stream, self.source, self.meta, self.control);
+        let meta = Meta { resume: known.features.resume, ..self.meta.clone() };
+        let sent = pump::send(stream, self.source, &meta, self.control);
         tokio::select! {
             sent = sent => match sent {
                 Ok(stream) if known.features.reuse => {

@@ -217,7 +217,7 @@ impl OutgoingTransfer {
         self.claimed = true;
         let claimant = reader.claimant(&claimed)?;
         let progress = self.progress();
-        let control = Control { progress: progress.sender(), cancel, idle: self.limit };
+        let control = Control::new(progress.sender(), cancel, self.limit);
         let events = TransferEvents::new(&context, &transfer);
         let delivery = Delivery {
             context: &context,
@@ -338,6 +338,7 @@ impl OutgoingTransfer {
             size: self.transfer.size,
             hash: self.transfer.hash.clone(),
             transfer_id: Some(self.transfer.transfer_id.clone()),
+            resume: false,
         }
     }
 

@@ -34,6 +34,12 @@ pub enum Fault {
         /// SHA-256 of the bytes received, lower-case hex.
         actual: String,
     },
+    /// The receiver asked for the file in a way that makes no sense.
+    #[error("the place to resume at can't be read, or is not within the {size} bytes of the file")]
+    BadResume {
+        /// Bytes of the file.
+        size: u64,
+    },
     /// A frame longer than its type allows.
     #[error("a frame of type {kind} and {len} bytes is longer than allowed")]
     TooLong {
@@ -67,7 +73,10 @@ impl Fault {
             | Self::TooManyBytes { .. }
             | Self::TooFewBytes { .. }
             | Self::HashDiffers { .. } => true,
-            Self::TooLong { .. } | Self::UnknownType(_) | Self::OutOfOrder { .. } => false,
+            Self::BadResume { .. }
+            | Self::TooLong { .. }
+            | Self::UnknownType(_)
+            | Self::OutOfOrder { .. } => false,
         }
     }
 }

@@ -67,13 +67,13 @@ mod tests {
             let [a, b, c, d] = len.to_be_bytes();
             parse_header([kind, a, b, c, d])
         };
-        for (kind, limit) in [(1, 65_536), (2, 65_536), (3, 0), (4, 4096), (5, 4096), (6, 4096)] {
+        for (kind, limit) in [(1, 65_536), (2, 65_536), (3, 0), (4, 4096), (5, 4096), (6, 4096), (7, 256)] {
             assert!(at(kind, limit).is_ok());
             assert!(matches!(at(kind, limit + 1), Err(Fault::TooLong { .. })));
             assert!(matches!(at(kind, u32::MAX), Err(Fault::TooLong { len: u32::MAX, .. })));
         }
         assert_eq!(at(0, 0), Err(Fault::UnknownType(0)));
-        assert_eq!(at(7, 0), Err(Fault::UnknownType(7)));
+        assert_eq!(at(8, 0), Err(Fault::UnknownType(8)));
     }
 
     #[test]

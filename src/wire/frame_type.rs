@@ -12,6 +12,9 @@ pub const MAX_DATA: usize = 64 * 1024;
 /// means nothing, is held to the same.
 pub const MAX_REASON: usize = 4 * 1024;
 
+/// The longest RESUME payload, in bytes: one number as JSON, and room for keys that later versions add.
+pub const MAX_RESUME: usize = 256;
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameType {
@@ -27,6 +30,8 @@ pub enum FrameType {
     Nack = 0x05,
     /// From either: it cannot go on, with the reason as text. The transfer is over.
     Error = 0x06,
+    /// From the receiver, where META asked for it: from which byte on it wants the file, as JSON.
+    Resume = 0x07,
 }
 
 impl fmt::Display for FrameType {
@@ -39,6 +44,7 @@ impl fmt::Display for FrameType {
             Self::Ack => "ACK",
             Self::Nack => "NACK",
             Self::Error => "ERROR",
+            Self::Resume => "RESUME",
         })
     }
 }
@@ -51,6 +57,7 @@ impl FrameType {
             Self::Data => MAX_DATA,
             Self::Done => 0,
             Self::Ack | Self::Nack | Self::Error => MAX_REASON,
+            Self::Resume => MAX_RESUME,
         }
     }
 
@@ -63,6 +70,7 @@ impl FrameType {
             0x04 => Self::Ack,
             0x05 => Self::Nack,
             0x06 => Self::Error,
+            0x07 => Self::Resume,
             _ => return None,
         })
     }

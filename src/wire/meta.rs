@@ -19,6 +19,10 @@ pub struct Meta {
     /// The transfer's id; only peers of ours say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer_id: Option<String>,
+    /// Whether the sender waits for RESUME before it sends the first byte; only peers of ours do, and only
+    /// with peers that know it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resume: bool,
 }
 
 impl Meta {
@@ -51,7 +55,8 @@ impl Meta {
     /// Whether `announced` is what was offered in `self`.
     ///
     /// # Errors
-    /// `MetaDiffers`, naming the first field that does. Transfer ids are compared where both have one.
+    /// `MetaDiffers`, naming the first field that does. Transfer ids are compared where both have one;
+    /// `resume` is no part of the offer.
     pub fn check(&self, announced: &Self) -> Result<(), Fault> {
         let ids_differ = match (&self.transfer_id, &announced.transfer_id) {
             (Some(ours), Some(theirs)) => ours != theirs,
@@ -72,6 +77,10 @@ impl Meta {
     }
 }
 
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -81,7 +90,7 @@ mod tests {
     const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn meta() -> Meta {
-        Meta { name: "a.txt".into(), size: 3, hash: HASH.into(), transfer_id: None }
+        Meta { name: "a.txt".into(), size: 3, hash: HASH.into(), transfer_id: None, resume: false }
     }
 
     #[test]
@@ -101,6 +110,17 @@ mod tests {
         assert_eq!(meta().check(&expected), Ok(()));
         let other = Meta { transfer_id: Some("u".into()), ..meta() };
         assert_eq!(other.check(&expected), Err(Fault::MetaDiffers { field: "transfer id" }));
+    }
+
+    #[test]
+    fn resume_is_asked_for_in_so_many_words_and_is_no_part_of_the_offer() {
+        let asking = Meta { resume: true, ..meta() };
+        let json = format!(r#"{{"name":"a.txt","size":3,"hash":"{HASH}","resume":true}}"#);
+        assert_eq!(asking.encode().expect("fits")[5..], *json.as_bytes());
+        assert_eq!(Meta::decode(json.as_bytes()), Ok(asking.clone()));
+        assert_eq!(meta().check(&asking), Ok(()));
+        let not_so = json.replace("true", "1");
+        assert!(matches!(Meta::decode(not_so.as_bytes()), Err(Fault::BadMeta(_))));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 
-use super::{Decoder, Fault, FrameType, Meta, Piece};
+use super::{Decoder, Fault, FrameType, Meta, Piece, resume::Resume};
 
 /// A receiver's side of one connection: META equal to the offer, then as many bytes as offered, then DONE.
+///
+/// After META [`begin`](Self::begin) says from which byte on they come.
 #[derive(Debug)]
 pub struct Receiving {
     offer: Meta,
     decoder: Decoder,
     stage: Stage,
+    /// The sender waits to be told from which byte on the file is wanted.
+    is_asked: bool,
     received: u64,
 }
 
@@ -29,6 +33,8 @@ pub enum Arrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Meta,
+    /// It is to be decided from which byte on the file comes.
+    Begin,
     Data,
     Ended,
     Failed,
@@ -37,7 +43,7 @@ enum Stage {
 impl Receiving {
     /// A receiver of what `offer` says.
     pub fn new(offer: Meta) -> Self {
-        Self { offer, decoder: Decoder::default(), stage: Stage::Meta, received: 0 }
+        Self { offer, decoder: Decoder::default(), stage: Stage::Meta, is_asked: false, received: 0 }
     }
 
     /// What the offer says.
@@ -45,9 +51,27 @@ impl Receiving {
         &self.offer
     }
 
-    /// Bytes of the file that have come so far.
+    /// Bytes of the file that are here, those from before included.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Whether the sender can leave out bytes that are here already.
+    pub fn can_resume(&self) -> bool {
+        self.is_asked
+    }
+
+    /// Says after META how many bytes of the file are here already; returns the frame by which the sender is
+    /// told. Where it does not ask, all bytes come: then `offset` counts as 0, and nothing is told.
+    pub fn begin(&mut self, offset: u64) -> Option<Vec<u8>> {
+        if self.stage != Stage::Begin {
+            return None;
+        }
+        self.stage = Stage::Data;
+        self.is_asked.then(|| {
+            self.received = offset.min(self.offer.size);
+            Resume { offset: self.received }.encode()
+        })
     }
 
     /// Takes the next bytes of the stream.
@@ -60,7 +84,7 @@ impl Receiving {
         !self.decoder.is_clear()
     }
 
-    /// What came next; `None` until more bytes have come.
+    /// What came next; `None` until more bytes have come, and between META and [`begin`](Self::begin).
     ///
     /// # Errors
     /// The first fault, after which nothing more comes out.
@@ -81,11 +105,15 @@ impl Receiving {
     }
 
     fn next(&mut self) -> Result<Option<Arrival>, Fault> {
+        if self.stage == Stage::Begin {
+            return Ok(None);
+        }
         while let Some(piece) = self.decoder.poll()? {
             match (self.stage, piece) {
                 (Stage::Meta, Piece::Frame(FrameType::Meta, payload)) => {
-                    self.offer.check(&Meta::decode(&payload)?)?;
-                    self.stage = Stage::Data;
+                    let meta = Meta::decode(&payload)?;
+                    self.offer.check(&meta)?;
+                    (self.is_asked, self.stage) = (meta.resume, Stage::Begin);
                     return Ok(Some(Arrival::Meta));
                 }
                 (Stage::Data, Piece::Data(bytes)) => {
@@ -130,7 +158,7 @@ mod tests {
     const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn offer() -> Meta {
-        Meta { name: "a.txt".into(), size: 3, hash: HASH.into(), transfer_id: None }
+        Meta { name: "a.txt".into(), size: 3, hash: HASH.into(), transfer_id: None, resume: false }
     }
 
     fn meta_frame() -> Vec<u8> {
@@ -146,6 +174,9 @@ mod tests {
         receiving.handle(frames.concat().into());
         let mut events = Vec::new();
         while let Some(event) = receiving.poll()? {
+            if event == Arrival::Meta {
+                assert_eq!(receiving.begin(2), None, "nobody asked");
+            }
             events.push(event);
         }
         Ok(events)
@@ -208,7 +239,9 @@ mod tests {
         for (more, noticed) in [(&b""[..], false), (b"\x01", true), (b"\x01\0\0\0\x02{", true)] {
             let mut receiving = Receiving::new(offer());
             receiving.handle([&meta_frame()[..], &data(b"abc"), &DONE, more].concat().into());
-            while receiving.poll().expect("in order").is_some() {}
+            while receiving.poll().expect("in order").is_some() {
+                receiving.begin(0);
+            }
             assert_eq!(receiving.has_more(), noticed, "{more:?}");
         }
     }
@@ -219,6 +252,44 @@ mod tests {
         let reason = Arrival::Error("disk \u{fffd} gone".into());
         assert_eq!(receive(&[error.clone(), meta_frame()]), Ok(vec![reason.clone()]));
         assert_eq!(receive(&[meta_frame(), error]), Ok(vec![Arrival::Meta, reason]));
+    }
+
+    /// What comes of the frames behind a META that asks, where the first byte is here already.
+    fn resume_from_one(frames: &[Vec<u8>]) -> Result<Vec<Arrival>, Fault> {
+        let mut receiving = Receiving::new(offer());
+        assert_eq!(receiving.begin(1), None, "not yet");
+        receiving.handle(Meta { resume: true, ..offer() }.encode().expect("fits").into());
+        assert_eq!(receiving.poll(), Ok(Some(Arrival::Meta)));
+        assert!(receiving.can_resume());
+        assert_eq!(receiving.begin(1), Some(encode(FrameType::Resume, br#"{"offset":1}"#)));
+        assert_eq!((receiving.begin(2), receiving.received()), (None, 1));
+        receiving.handle(frames.concat().into());
+        let mut events = Vec::new();
+        while let Some(event) = receiving.poll()? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn what_is_here_already_need_not_come_again() {
+        let rest = resume_from_one(&[data(b"bc"), DONE.to_vec()]);
+        assert_eq!(rest, Ok(vec![file(b"bc"), Arrival::Done]));
+        assert_eq!(resume_from_one(&[data(b"abc")]), Err(Fault::TooManyBytes { size: 3 }));
+        let fault = Fault::TooFewBytes { received: 2, size: 3 };
+        assert_eq!(resume_from_one(&[data(b"b"), DONE.to_vec()]), Err(fault));
+    }
+
+    #[test]
+    fn of_a_whole_file_only_the_end_has_to_come() {
+        for offset in [3, 4, u64::MAX] {
+            let mut receiving = Receiving::new(offer());
+            receiving.handle(Meta { resume: true, ..offer() }.encode().expect("fits").into());
+            assert_eq!(receiving.poll(), Ok(Some(Arrival::Meta)));
+            assert_eq!(receiving.begin(offset), Some(encode(FrameType::Resume, br#"{"offset":3}"#)));
+            receiving.handle(Bytes::from_static(&DONE));
+            assert_eq!(receiving.poll(), Ok(Some(Arrival::Done)));
+        }
     }
 
     #[test]
@@ -243,7 +314,10 @@ mod tests {
                         Some(Arrival::Data(before)) => *before = [&before[..], &bytes].concat().into(),
                         _ => events.push(Arrival::Data(bytes)),
                     },
-                    Ok(Some(event)) => events.push(event),
+                    Ok(Some(event)) => {
+                        receiving.begin(0);
+                        events.push(event);
+                    }
                     Err(fault) => return (events, Some(fault)),
                 }
             }

@@ -2,19 +2,24 @@
 
 use bytes::Bytes;
 
-use super::{Decoder, Fault, FrameType, Piece};
+use super::{Decoder, Fault, FrameType, Piece, resume::Resume};
 
-/// A sender's side of one connection: the one reply that it waits for.
+/// A sender's side of one connection: the one reply that it waits for, and before it, where it asked for
+/// that, from which byte on the receiver wants the file.
 #[derive(Debug, Default)]
 pub struct Sending {
     decoder: Decoder,
+    /// The size of the file whose first byte is being asked for.
+    asked: Option<u64>,
     done: bool,
     over: bool,
 }
 
-/// The receiver's last word.
+/// What the receiver says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
+    /// It has this many bytes of the file, and wants those behind them. More follows.
+    Resume(u64),
     /// The file is verified and in its final place.
     Ack,
     /// The receiver does not take the file. Foreign text: escape it before showing it.
@@ -24,6 +29,11 @@ pub enum Reply {
 }
 
 impl Sending {
+    /// A sender whose META asks from which byte on a file of `size` bytes is wanted.
+    pub fn asking(size: u64) -> Self {
+        Self { asked: Some(size), ..Self::default() }
+    }
+
     /// Says that DONE is on its way, so that an ACK may come.
     pub fn done_sent(&mut self) {
         self.done = true;
@@ -34,15 +44,26 @@ impl Sending {
         self.decoder.handle(bytes);
     }
 
-    /// The reply, once; `None` until more bytes have come, and after it.
+    /// What the receiver says next; `None` until more bytes have come, and after its last word.
     ///
     /// # Errors
-    /// An ACK before DONE was sent, a frame that only a sender sends, or what is no frame.
+    /// An ACK before DONE was sent, a RESUME that was not asked for or names no place in the file, a frame
+    /// that only a sender sends, or what is no frame.
     pub fn poll(&mut self) -> Result<Option<Reply>, Fault> {
         if self.over {
             return Ok(None);
         }
         let Some(piece) = self.decoder.poll()? else { return Ok(None) };
+        if let (Some(size), Piece::Frame(FrameType::Resume, payload)) = (self.asked, &piece) {
+            self.asked = None;
+            return match Resume::decode(payload, size) {
+                Ok(Resume { offset }) => Ok(Some(Reply::Resume(offset))),
+                Err(fault) => {
+                    self.over = true;
+                    Err(fault)
+                }
+            };
+        }
         self.over = true;
         let text = |reason: Bytes| String::from_utf8_lossy(&reason).into_owned();
         match piece {
@@ -101,6 +122,31 @@ mod tests {
             assert!(matches!(reply(true, &frame), Err(Fault::OutOfOrder { .. })));
         }
         assert_eq!(reply(true, b"\x00\0\0\0\0"), Err(Fault::UnknownType(0)));
+    }
+
+    #[test]
+    fn where_to_begin_is_said_once_where_it_was_asked_for() {
+        let resume = encode(FrameType::Resume, br#"{"offset":7}"#);
+        let again = Err(Fault::OutOfOrder { kind: FrameType::Resume });
+        assert_eq!(reply(false, &resume), again);
+        let mut sending = Sending::asking(10);
+        sending.handle([&resume[..], &resume].concat().into());
+        assert_eq!(sending.poll(), Ok(Some(Reply::Resume(7))));
+        assert_eq!(sending.poll(), again);
+        assert_eq!(sending.poll(), Ok(None));
+    }
+
+    #[test]
+    fn who_was_asked_may_refuse_instead_and_may_not_acknowledge() {
+        let reply = |bytes: Vec<u8>| {
+            let mut sending = Sending::asking(10);
+            sending.handle(bytes.into());
+            sending.poll()
+        };
+        assert_eq!(reply(encode(FrameType::Nack, b"no")), Ok(Some(Reply::Nack("no".into()))));
+        assert_eq!(reply(encode(FrameType::Ack, b"")), Err(Fault::OutOfOrder { kind: FrameType::Ack }));
+        let beyond = encode(FrameType::Resume, br#"{"offset":11}"#);
+        assert_eq!(reply(beyond), Err(Fault::BadResume { size: 10 }));
     }
 
     #[test]

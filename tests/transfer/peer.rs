@@ -227,11 +227,24 @@ impl Peer {
 
     /// Says the metadata of an offer.
     pub(crate) async fn announce(&mut self, payload: &Value) {
+        self.say_meta(payload, false).await;
+    }
+
+    /// Says the metadata of an offer, and returns from which byte on the receiver wants the file.
+    pub(crate) async fn ask(&mut self, payload: &Value) -> usize {
+        self.say_meta(payload, true).await;
+        let resume = self.take_until(FrameType::Resume).await.1;
+        let resume: Value = serde_json::from_slice(&resume).unwrap();
+        usize::try_from(resume["offset"].as_u64().unwrap()).unwrap()
+    }
+
+    async fn say_meta(&mut self, payload: &Value, resume: bool) {
         let meta = Meta {
             name: payload["filename"].as_str().unwrap().to_owned(),
             size: payload["size"].as_u64().unwrap(),
             hash: payload["hash"].as_str().unwrap().to_owned(),
             transfer_id: None,
+            resume,
         };
         self.stream.send(&meta.encode().unwrap()).await.unwrap();
     }
@@ -269,6 +282,11 @@ impl Peer {
             let message = timeout(PATIENCE, self.stream.recv()).await.expect("the peer goes on");
             self.decoder.handle(message.ok().flatten()?.freeze());
         }
+    }
+
+    /// Waits until the other end has all that was said.
+    pub(crate) async fn flush(&mut self) {
+        self.stream.flush().await.unwrap();
     }
 
     /// Waits for the stream's end.

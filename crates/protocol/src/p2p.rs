@@ -14,6 +14,9 @@ const MAX_NODES: usize = 3;
 /// The name of [`Features::reuse`].
 const REUSE: &str = "reuse";
 
+/// The name of [`Features::resume`].
+const RESUME: &str = "resume";
+
 /// How a peer of ours is reached for one transfer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct P2p {
@@ -34,6 +37,8 @@ pub struct P2p {
 pub struct Features {
     /// The connection stays up for a while after its file, and may carry the next one.
     pub reuse: bool,
+    /// After a lost connection the file goes on where it was.
+    pub resume: bool,
 }
 
 /// What an actor's messages on a task say of how its peer is reached.
@@ -92,16 +97,18 @@ impl P2p {
 
 impl Features {
     /// All that peers of this version can do.
-    pub const OURS: Self = Self { reuse: true };
+    pub const OURS: Self = Self { reuse: true, resume: true };
 
     /// Reads a list of names, of which those that are not known mean nothing.
     fn from_value(names: Option<&Value>) -> Self {
         let names = names.and_then(Value::as_array);
-        Self { reuse: names.is_some_and(|names| names.iter().any(|name| name == REUSE)) }
+        let has = |feature: &str| names.is_some_and(|names| names.iter().any(|name| name == feature));
+        Self { reuse: has(REUSE), resume: has(RESUME) }
     }
 
     fn names(self) -> Vec<&'static str> {
-        Vec::from_iter(self.reuse.then_some(REUSE))
+        let all = [(REUSE, self.reuse), (RESUME, self.resume)];
+        all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
     }
 }
 
@@ -171,15 +178,15 @@ mod tests {
     #[test]
     fn features_that_are_not_known_mean_nothing() {
         let mut value = p2p().to_value();
-        assert_eq!(value["features"], json!(["reuse"]));
-        for (features, reuse) in [
-            (json!(["tree", "reuse", 7]), true),
-            (json!(["Reuse", "re"]), false),
-            (json!("reuse"), false),
-            (Value::Null, false),
+        assert_eq!(value["features"], json!(["reuse", "resume"]));
+        for (features, reuse, resume) in [
+            (json!(["tree", "reuse", 7]), true, false),
+            (json!(["resume", "Reuse", "re"]), false, true),
+            (json!("reuse"), false, false),
+            (Value::Null, false, false),
         ] {
             value["features"] = features;
-            assert_eq!(P2p::from_value(&value).unwrap().features, Features { reuse });
+            assert_eq!(P2p::from_value(&value).unwrap().features, Features { reuse, resume });
         }
     }
 
