@@ -39,6 +39,75 @@ export declare function doctor(options?: DoctorOptions): Promise<Diagnosis>
  */
 export declare function waitForDoctor(options?: NodeOptions): Promise<Waiting>
 
+/**
+ * Who this user's nodes are to others. Every actor in every project has an identity of its own, a key, and all
+ * of them are derived from one secret, the seed, which is made when it is needed first.
+ */
+export declare const identity: {
+  /** The identity of a node with these options. */
+  show(options?: NodeOptions): Promise<Identity>
+
+  /**
+   * The seed as text, for another machine of the same user: two machines with seeds of their own are two
+   * identities. Whoever reads it can pass for this user.
+   */
+  export(options?: NodeOptions): Promise<string>
+
+  /**
+   * Takes over the seed that `export` gave elsewhere. Rejects with `ATS_P2P_ALREADY_EXISTS` where there is another
+   * one, unless told to `replace` it; then the old one is `kept` beside.
+   */
+  import(seed: string, options?: NodeOptions & { replace?: boolean }): Promise<Identity>
+
+  /** Makes a new seed, in place of one that was lost to others: `replace`. All identities are new ones then. */
+  create(options?: NodeOptions & { replace?: boolean }): Promise<Identity>
+}
+
+/** Whom this user's nodes know. A node that runs sees what is changed here. */
+export declare const peers: {
+  /** The actors that are known in the project of these options. */
+  list(options?: NodeOptions): Promise<KnownPeer[]>
+
+  /**
+   * Accepts an identity of an actor, in place of any other; the actor need not have been met. Without `identity`
+   * the one that it showed since and that was refused, if that was only one.
+   */
+  accept(actorId: string, identity?: string | null, options?: NodeOptions): Promise<KnownPeer>
+
+  /** Forgets an actor, whose next identity is taken on faith; resolves with what was known of it. */
+  forget(actorId: string, options?: NodeOptions): Promise<KnownPeer | null>
+}
+
+/** Who a node is to others. */
+export interface Identity {
+  /** A key, 64 hex digits; null where the options say that there is to be none. */
+  identity: string | null
+  /** The actor whose identity it is, and the place where that actor is: it has another one elsewhere. */
+  actorId: string
+  atsUrl: string
+  organization: string
+  project: string
+  /** Path of the seed. */
+  seed: string | null
+  /** Path of the seed before, where one was replaced. */
+  kept?: string
+}
+
+/** An actor that was met. */
+export interface KnownPeer {
+  actorId: string
+  /** The identity that is accepted, and no other: 64 hex digits. */
+  identity: string
+  /** Since when, in RFC 3339. */
+  firstSeen: string
+  /** When a transfer with it was verified last, to the hour. */
+  lastSeen: string
+  /** Whether it was accepted by hand; else it was the first one that was met. */
+  accepted: boolean
+  /** Other identities that the actor showed since, which were refused. */
+  refused: Array<{ identity: string, at: string }>
+}
+
 /** What `doctor` takes: the options of the node that is in trouble, and whom to reach. */
 export interface DoctorOptions extends NodeOptions {
   /** The key, 64 hex digits, of a machine where `waitForDoctor` or `ats-p2p doctor --wait` runs. */
@@ -127,6 +196,11 @@ export interface NodeOptions {
   maxOfferAge?: number
   /** Send to whoever claims the offer, not only to its recipient. Default: false. */
   anyClaimant?: boolean
+  /**
+   * The seed that this node's identity is derived from: the path of one that exists; `false` for no identity.
+   * Default: the one in `home`, which is made where it is missing.
+   */
+  identity?: string | URL | boolean
 }
 
 /** One agent's end of transfers. Ends by {@link AtsP2pNode.destroy}. */

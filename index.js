@@ -7,7 +7,7 @@ const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const path = require('node:path')
 const { setImmediate: turn } = require('node:timers/promises')
 const { fileURLToPath } = require('node:url')
-const { NativeDht, NativeHub, NativeNode, NativeWaiting, diagnose } = require('./binding.js')
+const addon = require('./binding.js')
 const { version } = require('./package.json')
 
 // The longest a timer can be; one that never needs to fire.
@@ -40,7 +40,7 @@ class Node extends EventEmitter {
   constructor (options) {
     super({ captureRejections: true })
     try {
-      this.#native = NativeNode.create(options, event => this.#dispatch(event))
+      this.#native = addon.NativeNode.create(options, event => this.#dispatch(event))
     } catch (error) {
       throw wrap(error)
     }
@@ -215,7 +215,7 @@ async function createNode (options) {
 async function startHub (options) {
   const checked = checkOptions('startHub', options, HUB_OPTIONS)
   try {
-    return new Hub(await NativeHub.start(checked))
+    return new Hub(await addon.NativeHub.start(checked))
   } catch (error) {
     throw wrap(error)
   }
@@ -224,7 +224,7 @@ async function startHub (options) {
 async function startDht (options) {
   const checked = checkOptions('startDht', options, DHT_OPTIONS)
   try {
-    return new DhtNode(await NativeDht.start(checked))
+    return new DhtNode(await addon.NativeDht.start(checked))
   } catch (error) {
     throw wrap(error)
   }
@@ -234,7 +234,7 @@ async function startDht (options) {
 async function doctor (options) {
   const checked = checkOptions('doctor', options, { ...NODE_OPTIONS, peer: publicKey })
   try {
-    return await diagnose(checked)
+    return await addon.diagnose(checked)
   } catch (error) {
     throw wrap(error)
   }
@@ -258,13 +258,47 @@ class Waiting extends Running {
 async function waitForDoctor (options) {
   const checked = checkOptions('waitForDoctor', options, NODE_OPTIONS)
   try {
-    return new Waiting(await NativeWaiting.start(checked))
+    return new Waiting(await addon.NativeWaiting.start(checked))
   } catch (error) {
     throw wrap(error)
   }
 }
 
-module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, AtsP2pError, version }
+/** Who this user's nodes are to others. */
+const identity = {
+  show: options => told('identity.show', options, {}, checked => addon.showIdentity(checked)),
+
+  export: options => told('identity.export', options, {}, checked => addon.exportSeed(checked)),
+
+  import: (seed, options) => told('identity.import', options, { replace: boolean }, ({ replace = false, ...checked }) =>
+    addon.importSeed(checked, text(seed, 'identity.import: the seed'), replace)),
+
+  create: options => told('identity.create', options, { replace: boolean }, ({ replace = false, ...checked }) =>
+    addon.createSeed(checked, replace))
+}
+
+/** Whom this user's nodes know. */
+const peers = {
+  list: options => told('peers.list', options, {}, checked => addon.listPeers(checked)),
+
+  accept: (actorId, identity, options) => told('peers.accept', options, {}, checked =>
+    addon.acceptPeer(checked, text(actorId, 'peers.accept: the actor id'), identity == null ? null : publicKey(identity, 'peers.accept: the identity'))),
+
+  forget: (actorId, options) => told('peers.forget', options, {}, checked =>
+    addon.forgetPeer(checked, text(actorId, 'peers.forget: the actor id')))
+}
+
+/** What the addon tells to a node's options, and more of `table`. */
+async function told (call, options, table, ask) {
+  const checked = checkOptions(call, options, { ...NODE_OPTIONS, ...table })
+  try {
+    return await ask(checked)
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -285,7 +319,8 @@ const NODE_OPTIONS = {
   home: localPath,
   topicPrefix: string,
   maxOfferAge: milliseconds,
-  anyClaimant: boolean
+  anyClaimant: boolean,
+  identity: seedPath
 }
 
 const SEND_OPTIONS = {
@@ -382,6 +417,13 @@ function localPath (value, what) {
   if (text(value, what).includes('\0')) throw invalid(`${what} must not hold a NUL character`)
   // A trailing separator says "a folder", which resolve() would drop.
   return /[/\\]$/.test(value) ? path.join(path.resolve(value), path.sep) : path.resolve(value)
+}
+
+/** Where a seed is; false for no identity, true for the one in the home. */
+function seedPath (value, what) {
+  if (typeof value === 'boolean') return value
+  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the path of a seed, or false`, value)
+  return localPath(value, what)
 }
 
 function bytes (value, what) {

@@ -12,6 +12,8 @@ const COMMANDS = {
   send: () => require('./commands/send'),
   listen: () => require('./commands/listen'),
   status: () => require('./commands/status'),
+  id: () => require('./commands/id'),
+  peers: () => require('./commands/peers'),
   doctor: () => require('./commands/doctor'),
   hub: () => require('./commands/hub'),
   dht: () => require('./commands/dht'),
@@ -110,12 +112,18 @@ function commandHelp (name, command) {
   return `${command.summary}
 
 Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]
-
+${actionHelp(command)}
 ${flags.join('\n')}
   ${'--json'.padEnd(24)} one JSON object a line instead of text
   ${'--verbose'.padEnd(24)} say on stderr what happens inside; ATS_P2P_LOG says in what detail
   ${'--help'.padEnd(24)} this text
 `
+}
+
+/** What each action of a command does, for a command that has some. */
+function actionHelp ({ actions = {} }) {
+  const lines = Object.entries(actions).map(([usage, help]) => `\n  ${usage.padEnd(24)} ${help}`)
+  return lines.length > 0 ? `${lines.join('')}\n` : ''
 }
 
 function synopsis (name, { positionals = [] }) {

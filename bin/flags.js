@@ -6,7 +6,9 @@ const CONNECTION = {
   'ats-url': { value: 'URL', help: 'task service (ATS_URL; https://ats.difflab.ai)' },
   'actor-id': { value: 'ID', help: "this node's actor id (ATS_ACTOR_ID; p2p-node)" },
   bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' },
-  'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' }
+  'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' },
+  identity: { value: 'PATH', help: 'seed that the identity is derived from (that of this user)' },
+  'no-identity': { help: 'be nobody in particular, and sign nothing' }
 }
 
 const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_P2P_CHANNEL; p2p-transfer)' } }
@@ -25,7 +27,8 @@ function nodeOptions (values) {
     relayThrough: values['relay-through'],
     timeout: number(values.timeout),
     maxFileSize: number(values['max-size']),
-    allowedPeers: values.allow
+    allowedPeers: values.allow,
+    identity: values['no-identity'] ? false : values.identity
   }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::scope::Scope;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -19,6 +20,7 @@ use crate::limits::CLEAN_UP;
 use crate::offer::{self, inbox::Inbox};
 use crate::options::Options;
 use crate::sync::{Spawner, lock};
+use crate::trust::Trust;
 
 /// Files that are received at once, each with a connection, a partial file and a thread; the rest wait.
 const MAX_RECEIVING: usize = 16;
@@ -36,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) client: Client,
     pub(crate) network: Network,
+    /// Who this node is to others, and whom it knows.
+    pub(crate) trust: Arc<Trust>,
     pub(crate) inbox: Inbox,
     pub(crate) receiving: Semaphore,
     pub(crate) sending: Semaphore,
@@ -70,6 +74,7 @@ impl Context {
         let client = Client::new(settings.clone())?;
         Ok(Self {
             network: Network::new(options.bootstrap.clone(), options.relay_through),
+            trust: Arc::new(trust(&options, &settings)),
             options,
             settings,
             client,
@@ -176,6 +181,12 @@ impl Context {
         let task = timeout(CLEAN_UP, self.client.get(id)).await.ok()?.ok()?;
         (task.status == Status::Cancelled).then_some(task)
     }
+}
+
+fn trust(options: &Options, settings: &Settings) -> Trust {
+    let (url, organization, project) = settings.scope();
+    let scope = Scope::new(url, organization, project);
+    Trust::new(options.home.clone(), options.identity.clone(), scope, settings.actor.id.clone())
 }
 
 impl fmt::Debug for Context {

@@ -11,6 +11,7 @@
 //!   them.
 //! - [`pump`] moves the bytes of one file over one connection. [`wire`] knows the frames, [`files`] the disk,
 //!   [`ats`] the task service; none knows another.
+//! - [`trust`] is who this node is to others, and by what it knows them again.
 //! - `offer` is what a task offers, and the offers that wait for an answer.
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
@@ -46,5 +47,6 @@ mod reconnect;
 pub mod send;
 mod sync;
 mod transfer;
+pub mod trust;
 mod watch;
 pub mod wire;

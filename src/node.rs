@@ -13,6 +13,7 @@ pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
 use crate::receive::{self, Acceptance, Received};
 use crate::send::{self, SendRequest, Sent};
 use crate::sync::{cancelled_by, joined};
+use crate::trust::Trust;
 use crate::watch;
 pub use crate::watch::WatchOptions;
 
@@ -64,6 +65,11 @@ impl Node {
     /// `INVALID_ARGUMENT` for settings that no request could be made with.
     pub fn new(options: Options, emit: impl Fn(Event) + Send + Sync + 'static) -> Result<Self> {
         Ok(Self(Arc::new(Context::new(options, emit)?)))
+    }
+
+    /// Who this node is to others, and whom it knows. Touches no disk until it is asked.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.0.trust
     }
 
     /// Offers a file and sends it to whom it is for. Resolves when the recipient has it, whole and

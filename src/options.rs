@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::ats;
 use crate::connection::RelayChoice;
+use crate::trust::SeedChoice;
 
 /// How long a wait for the other side lasts unless the caller says otherwise: to be claimed, to be
 /// connected, to move a byte. The original's default.
@@ -36,6 +37,8 @@ pub struct Options {
     pub relay_through: RelayChoice,
     /// Whether a send is content with another claimant than the recipient.
     pub any_claimant: bool,
+    /// By which seed the node shows who it is.
+    pub identity: SeedChoice,
     /// Where this user's state lives.
     pub home: PathBuf,
 }
@@ -53,6 +56,7 @@ impl Options {
             bootstrap: None,
             relay_through: RelayChoice::default(),
             any_claimant: false,
+            identity: SeedChoice::default(),
             home,
         }
     }

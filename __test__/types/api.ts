@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, doctor, startDht, startHub, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, createNode, doctor, identity, peers, startDht, startHub, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -69,6 +69,20 @@ async function examined (): Promise<void> {
   for (const { check, status, found, advice, facts } of checks) void [check, status, found, advice, facts?.kind, ok]
   const waiting = await waitForDoctor({ actorId: 'a' })
   for await (const { path, connectMs } of waiting) void [path, connectMs, waiting.key]
+}
+
+async function known (): Promise<void> {
+  const { identity: key, actorId, seed, kept } = await identity.show({ actorId: 'a', identity: 'elsewhere/seed' })
+  const text: string = await identity.export()
+  await identity.import(text, { replace: true, home: 'other' })
+  await identity.create()
+  for (const { actorId, identity, firstSeen, lastSeen, accepted, refused } of await peers.list()) {
+    void [actorId, identity, firstSeen, lastSeen, accepted, refused[0]?.at]
+  }
+  await peers.accept('b', key, { atsUrl: 'http://127.0.0.1:8787' })
+  await peers.accept('b')
+  const forgotten: string | undefined = (await peers.forget('b'))?.identity
+  void [actorId, seed, kept, forgotten, await createNode({ identity: false })]
 }
 
 async function refused (): Promise<void> {

@@ -12,6 +12,7 @@ use crate::ats;
 use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
 use crate::options::Options;
+use crate::trust::SeedChoice;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
 const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
@@ -36,7 +37,16 @@ pub(super) struct NodeOptions {
     bootstrap: Option<Vec<String>>,
     relay_through: Option<String>,
     any_claimant: Option<bool>,
+    identity: Option<IdentityOption>,
     home: Option<PathBuf>,
+}
+
+/// Whether a node has an identity, or the path of the seed of another one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum IdentityOption {
+    Has(bool),
+    Of(PathBuf),
 }
 
 /// Options of `send`.
@@ -117,6 +127,11 @@ impl NodeOptions {
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
         options.relay_through = self.relay_through.as_deref().map(relay).transpose()?.unwrap_or_default();
         options.any_claimant = self.any_claimant.unwrap_or(false);
+        options.identity = match self.identity {
+            None | Some(IdentityOption::Has(true)) => SeedChoice::Home,
+            Some(IdentityOption::Has(false)) => SeedChoice::Nobody,
+            Some(IdentityOption::Of(path)) => SeedChoice::File(path),
+        };
         Ok(options)
     }
 }

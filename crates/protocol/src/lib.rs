@@ -3,10 +3,13 @@
 //! # Layout
 //! - [`offer`]: the payload of a task that offers a file.
 //! - [`p2p`]: the object in it by which two peers of this package find each other without a topic.
+//! - [`identity`]: the keys that sign, and [`scope`]: within which bounds one of them stands for an actor.
 //! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
 
+pub mod identity;
 pub mod offer;
 pub mod p2p;
+pub mod scope;
 pub mod text;
 
 use std::time::Duration;

@@ -1,0 +1,141 @@
+//! The secret that all identities of a user are derived from, and its text on the disk.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use protocol::identity::IdentityKey;
+use protocol::scope::Scope;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// The first line of a seed's text.
+const HEADER: &str = "ats-p2p seed 1";
+
+/// What is derived here, so that no key for something else is the same.
+const DERIVATION: &str = "ats-p2p/identity/1";
+
+/// Bytes of the checksum: a slip of a few characters goes by unnoticed once in four thousand million times.
+const CHECKSUM_LEN: usize = 4;
+
+/// The secret that all identities of a user are derived from. It is wiped from memory when it is dropped.
+pub(super) struct Seed(Zeroizing<[u8; 32]>);
+
+impl Seed {
+    /// A new one, of the system's randomness.
+    pub(super) fn random() -> Result<Self, getrandom::Error> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed)?;
+        Ok(Self(seed))
+    }
+
+    /// Reads a seed's text; `None` where it is anything else, or a character of it is wrong.
+    pub(super) fn from_text(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?.trim();
+        let (header, line) = text.split_once('\n')?;
+        let (digits, checksum) = line.trim().split_once(' ')?;
+        if header.trim_end() != HEADER {
+            return None;
+        }
+        let mut seed = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(digits, &mut *seed).ok()?;
+        (checksum == checksum_of(&seed)).then_some(Self(seed))
+    }
+
+    /// The seed as text, for a file or for another machine.
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        let digits = Zeroizing::new(hex::encode(self.0.as_slice()));
+        Zeroizing::new(format!("{HEADER}\n{} {}\n", *digits, checksum_of(&self.0)))
+    }
+
+    /// The identity of an actor: another one for each actor in each scope, so that nobody can tell that they
+    /// are the same user's.
+    pub(super) fn key(&self, scope: &Scope, actor: &str) -> IdentityKey {
+        // HMAC takes keys of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
+        for part in [DERIVATION, scope.url(), scope.organization(), scope.project(), actor] {
+            mac.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        let derived: Zeroizing<[u8; 32]> = Zeroizing::new(mac.finalize().into_bytes().into());
+        IdentityKey::from_seed(&derived)
+    }
+}
+
+impl PartialEq for Seed {
+    fn eq(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seed").finish_non_exhaustive()
+    }
+}
+
+fn checksum_of(seed: &[u8; 32]) -> String {
+    let hash = Sha256::new().chain_update(HEADER).chain_update(seed).finalize();
+    hex::encode(&hash[..CHECKSUM_LEN])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seed() -> Seed {
+        Seed(Zeroizing::new(std::array::from_fn(|i| i as u8)))
+    }
+
+    #[test]
+    fn the_text_of_a_seed_is_the_same_for_ever() {
+        let digits = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        assert_eq!(*seed().to_text(), format!("ats-p2p seed 1\n{digits} 697208c1\n"));
+        assert_eq!(Seed::from_text(seed().to_text().as_bytes()), Some(seed()));
+        let carried = seed().to_text().replace('\n', "\r\n");
+        assert_eq!(Seed::from_text(carried.as_bytes()), Some(seed()));
+    }
+
+    #[test]
+    fn the_identities_of_a_seed_are_the_same_for_ever() {
+        let identity = |url: &str, organization: &str, project: &str, actor: &str| {
+            hex::encode(seed().key(&Scope::new(url, organization, project), actor).public_key())
+        };
+        let one = identity("https://ats.example.com", "default", "main", "agent-b");
+        assert_eq!(one, "9e91b726284e507252e2b867704f941d763bdcf503db15bc5b6143111cab547f");
+        assert_eq!(one, identity("https://ATS.example.com:443/", "default", "main", "agent-b"));
+        for other in [
+            identity("https://ats.example.org", "default", "main", "agent-b"),
+            identity("https://ats.example.com", "defaultm", "ain", "agent-b"),
+            identity("https://ats.example.com", "default", "main", "agent-c"),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn two_seeds_are_two_identities_and_show_nothing_of_themselves() {
+        let (one, other) = (Seed::random().unwrap(), Seed::random().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(format!("{:?}", seed()), "Seed { .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn a_slip_is_noticed(at in 0..90usize, to in "[0-9a-fA-F \n]") {
+            let text = seed().to_text();
+            let at = at % text.len();
+            let mut slip = text.as_bytes().to_vec();
+            slip[at] = to.as_bytes()[0];
+            let read = Seed::from_text(&slip);
+            prop_assert!(read.is_none() || read == Some(seed()));
+            prop_assert!(Seed::from_text(&text.as_bytes()[..at]).is_none_or(|read| read == seed()));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Seed::from_text(&bytes);
+        }
+    }
+}
