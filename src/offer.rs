@@ -4,8 +4,8 @@ pub(crate) mod inbox;
 
 use crate::ats::Task;
 
-pub(crate) use protocol::offer::{Offer, TASK_TYPE, is_sha256_hex, topic};
-pub(crate) use protocol::p2p::{Features, P2p, Said};
+pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, is_sha256_hex, topic};
+pub(crate) use protocol::p2p::{Features, Nodes, P2p, Said};
 
 /// What `actor` said on a task about how its peer is reached. Messages of others say nothing.
 pub(crate) fn said_by(task: &Task, actor: &str, transfer_id: &str) -> Said {
@@ -37,7 +37,8 @@ mod tests {
     use super::*;
 
     fn p2p(seq: u64) -> P2p {
-        P2p { key: [7; 32], nodes: Vec::new(), instance: [1; 16], seq, features: Features::OURS }
+        let (nodes, features) = (Nodes::default(), Features::ours());
+        P2p { key: [7; 32], nodes, instance: [1; 16], seq, features, service: None, proof: None }
     }
 
     fn task(messages: &[Value]) -> Task {

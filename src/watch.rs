@@ -218,8 +218,9 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, open: OpenOffer) {
 fn reserve(context: &Context, OpenOffer { task, offer }: &OpenOffer) {
     if let Some(p2p) = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse) {
         let longest = context.options.max_offer_age;
-        let left = offer.expires_at.map_or(longest, |expires_at| {
-            Duration::try_from(expires_at - OffsetDateTime::from(context.client.clock())).unwrap_or_default()
+        let left = offer.expires_at.as_ref().map_or(longest, |expires_at| {
+            Duration::try_from(expires_at.at() - OffsetDateTime::from(context.client.clock()))
+                .unwrap_or_default()
         });
         context.incoming.reserve(&offer.sender_id, &p2p.key, &task.id, Instant::now() + left.min(longest));
     }
@@ -228,6 +229,10 @@ fn reserve(context: &Context, OpenOffer { task, offer }: &OpenOffer) {
 /// Why this node does not take an offer, whatever its owner says.
 fn refusal(context: &Context, open: &OpenOffer) -> Option<Error> {
     let OpenOffer { task, offer } = open;
+    if let Some(flaw) = offer.flaw {
+        let sender = files::display(&offer.sender_id);
+        return Some(Error::new(Code::Identity, format!("the offer of {sender} is not taken: {flaw}")));
+    }
     if offer.p2p.is_some() && task.source.as_ref().is_some_and(|source| source.id != offer.sender_id) {
         return Some(Error::new(
             Code::Identity,

@@ -1,5 +1,7 @@
 //! Whole transfers, signalled by a hub on loopback, over its own DHT.
 
+#[path = "transfer/identity.rs"]
+mod identity;
 #[path = "transfer/lab.rs"]
 mod lab;
 #[path = "transfer/network.rs"]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 
-use super::Offer;
+use super::{Expiry, Offer};
 use crate::ats::{Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Transfer};
@@ -32,7 +32,8 @@ impl OpenOffer {
     /// that names no end of its own has one at the age of `max_age`.
     pub(crate) fn is_stale(&self, now: SystemTime, max_age: Duration) -> bool {
         let now = OffsetDateTime::from(now);
-        match (self.offer.expires_at, self.task.created_at()) {
+        let expires_at = self.offer.expires_at.as_ref().map(Expiry::at);
+        match (expires_at, self.task.created_at()) {
             (Some(expires_at), _) => now > expires_at,
             (None, Some(created_at)) => now - created_at > max_age,
             (None, None) => false,

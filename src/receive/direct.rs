@@ -127,7 +127,7 @@ impl Fetch<'_> {
             key_pair: Some(dialler.key_pair.clone()),
             relay_through: self.context.network.relay(),
             direct,
-            relay_addresses: sender.nodes.iter().copied().filter(|node| may_ask(dht, *node)).collect(),
+            relay_addresses: sender.nodes.addresses().filter(|node| may_ask(dht, *node)).collect(),
             ..Default::default()
         };
         let dial = async {

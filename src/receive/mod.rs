@@ -35,7 +35,7 @@ use crate::event::{Event, Transfer};
 use crate::files::{self, Partial, Source, Target};
 use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
-use crate::offer::{Features, P2p};
+use crate::offer::{Features, Nodes, P2p};
 use crate::progress::Progress;
 use crate::pump::Control;
 use crate::sync::{blocking, or_cancelled};
@@ -225,10 +225,12 @@ impl IncomingTransfer<'_> {
         };
         let p2p = P2p {
             key: key_pair.public_key(),
-            nodes: Vec::new(),
+            nodes: Nodes::default(),
             instance: self.instance,
             seq: context.next_seq(),
-            features: Features::OURS,
+            features: Features::ours(),
+            service: None,
+            proof: None,
         };
         let part = Part::data(&p2p.to_message(&offer.transfer_id));
         let post =

@@ -247,7 +247,8 @@ impl Delivery<'_> {
     /// Tells the recipient on the task that it may dial now, and through which nodes: it would learn it by
     /// its next dial only, which may come too late.
     fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
-        let (nodes, seq) = (rendezvous.relay_addresses(), self.context.next_seq());
+        let nodes = rendezvous.relay_addresses().into_iter().collect();
+        let seq = self.context.next_seq();
         let p2p = P2p { nodes, seq, ..ours.clone() };
         let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
         let (client, task) = (self.context.client.clone(), self.task.id.clone());

@@ -31,7 +31,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::limits::CLEAN_UP;
-use crate::offer::{self, Features, Offer, P2p};
+use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
 use crate::progress::Progress;
 use crate::pump::Control;
 use crate::sync::{blocking, or_cancelled};
@@ -282,8 +282,10 @@ impl OutgoingTransfer {
             hash: self.transfer.hash.clone(),
             sender_id: self.context.actor_id().to_owned(),
             recipient_id: Some(self.transfer.peer_id.clone()),
-            expires_at: Some(expires_at),
+            expires_at: Expiry::new(expires_at),
+            attributes: Attributes::default(),
             p2p: Some(ours.clone()),
+            flaw: None,
         };
         let task = NewTask {
             title: format!(
@@ -309,10 +311,12 @@ impl OutgoingTransfer {
     fn p2p(&self, rendezvous: &Rendezvous) -> P2p {
         P2p {
             key: rendezvous.public_key(),
-            nodes: rendezvous.relay_addresses(),
+            nodes: rendezvous.relay_addresses().into_iter().collect(),
             instance: rand::random(),
             seq: self.context.next_seq(),
-            features: Features::OURS,
+            features: Features::ours(),
+            service: None,
+            proof: None,
         }
     }
 

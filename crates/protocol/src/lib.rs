@@ -2,14 +2,19 @@
 //!
 //! # Layout
 //! - [`offer`]: the payload of a task that offers a file.
-//! - [`p2p`]: the object in it by which two peers of this package find each other without a topic.
+//! - [`p2p`]: the object in it by which two peers of this package find each other without a topic; `list` has
+//!   the lists of text in it.
+//! - [`statement`]: what a peer signs of a transfer, and [`completion`]: what its receiver says at the end.
 //! - [`identity`]: the keys that sign, and [`scope`]: within which bounds one of them stands for an actor.
 //! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
 
+pub mod completion;
 pub mod identity;
+mod list;
 pub mod offer;
 pub mod p2p;
 pub mod scope;
+pub mod statement;
 pub mod text;
 
 use std::time::Duration;

@@ -17,8 +17,26 @@ const MAX_ID_LEN: usize = 512;
 /// a name.
 const MAX_NAME_LEN: usize = 4096;
 
-/// The largest size that JSON numbers carry exactly, 2^53 - 1 bytes.
+/// The largest whole number that JSON carries exactly, 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// The longest metadata, bytes of JSON text.
+const MAX_METADATA_LEN: usize = 4096;
+
+/// The permission bits of a file.
+const PERMISSIONS: u64 = 0o777;
+
+/// The names that each field goes by; the first one is ours.
+const TRANSFER_ID: &[&str] = &["transfer_id", "transferId"];
+const NAME: &[&str] = &["filename", "file_name", "fileName", "name"];
+const SIZE: &[&str] = &["size", "file_size", "fileSize"];
+const HASH: &[&str] = &["hash", "file_hash", "fileHash", "sha256"];
+const SENDER_ID: &[&str] = &["sender_id", "senderId"];
+const RECIPIENT_ID: &[&str] = &["recipient_id", "recipientId"];
+const EXPIRES_AT: &[&str] = &["expires_at", "expiresAt"];
+
+/// All fields that go by several names.
+const NAMES: [&[&str]; 7] = [TRANSFER_ID, NAME, SIZE, HASH, SENDER_ID, RECIPIENT_ID, EXPIRES_AT];
 
 /// What a task offers.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,9 +54,42 @@ pub struct Offer {
     /// For whom the file is; without, for whoever claims it.
     pub recipient_id: Option<String>,
     /// After this moment of the service's clock the offer is left alone.
-    pub expires_at: Option<OffsetDateTime>,
-    /// How to reach a sender of ours; `None` where an original made the offer.
+    pub expires_at: Option<Expiry>,
+    /// What else a sender of ours says of the file; empty from an original.
+    pub attributes: Attributes,
+    /// How to reach a sender of ours; `None` where an original made the offer, and where there is a `flaw`.
     pub p2p: Option<P2p>,
+    /// Why this is neither an offer of ours nor one of an original.
+    pub flaw: Option<Flaw>,
+}
+
+/// A moment, and its text as it stands in the payload, which a signature covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    text: String,
+    at: OffsetDateTime,
+}
+
+/// What a sender may say of a file beside its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Its permission bits.
+    pub mode: Option<u16>,
+    /// When it was changed last, Unix milliseconds.
+    pub mtime: Option<i64>,
+    /// Anything, as JSON text of at most 4 KiB.
+    pub metadata: Option<String>,
+}
+
+/// What is wrong with an offer that has a `p2p` object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The object is malformed, or of another version.
+    #[error("its p2p object can't be read")]
+    Unreadable,
+    /// A field stands there under another name than ours, so that two readers may read two offers.
+    #[error("it names a field {0}, which no offer with a p2p object does")]
+    Alias(&'static str),
 }
 
 /// Why a payload is no offer.
@@ -56,33 +107,42 @@ impl Offer {
     /// Reads an offer from a task's payload, under all names that its fields go by.
     ///
     /// # Errors
-    /// [`InvalidOffer`] names the first field that is missing or malformed. A malformed `p2p` is none of
-    /// them: it reads as `None`.
+    /// [`InvalidOffer`] names the first field that is missing or malformed. A `p2p` that can't be read is
+    /// none of them, but a [`Flaw`].
     pub fn from_payload(payload: &Value) -> Result<Self, InvalidOffer> {
         let fields = payload.as_object().ok_or(InvalidOffer::Missing("payload"))?;
-        let transfer_id = id_field(fields, &["transfer_id", "transferId"], "transfer id")?
-            .ok_or(InvalidOffer::Missing("transfer id"))?;
-        let name = match find(fields, &["filename", "file_name", "fileName", "name"]) {
+        let transfer_id =
+            id_field(fields, TRANSFER_ID, "transfer id")?.ok_or(InvalidOffer::Missing("transfer id"))?;
+        let name = match find(fields, NAME) {
             None => return Err(InvalidOffer::Missing("file name")),
             Some(Value::String(name)) if name.len() <= MAX_NAME_LEN => name.clone(),
             Some(_) => return Err(InvalidOffer::Malformed("file name", "text of a file name's length")),
         };
-        let size = match find(fields, &["size", "file_size", "fileSize"]) {
+        let size = match find(fields, SIZE) {
             None => return Err(InvalidOffer::Missing("size")),
             Some(size) => whole_number(size)
                 .ok_or(InvalidOffer::Malformed("size", "a whole number of bytes below 2^53"))?,
         };
-        let hash = match find(fields, &["hash", "file_hash", "fileHash", "sha256"]) {
+        let hash = match find(fields, HASH) {
             None => return Err(InvalidOffer::Missing("hash")),
             Some(Value::String(hash)) if is_sha256_hex(hash) => hash.clone(),
             Some(_) => return Err(InvalidOffer::Malformed("hash", "SHA-256 in lower-case hex")),
         };
-        let sender_id = id_field(fields, &["sender_id", "senderId"], "sender id")?
-            .ok_or(InvalidOffer::Missing("sender id"))?;
-        let recipient_id = id_field(fields, &["recipient_id", "recipientId"], "recipient id")?;
+        let sender_id =
+            id_field(fields, SENDER_ID, "sender id")?.ok_or(InvalidOffer::Missing("sender id"))?;
+        let recipient_id = id_field(fields, RECIPIENT_ID, "recipient id")?;
         let expires_at = expiry_field(fields)?;
-        let p2p = fields.get("p2p").and_then(P2p::from_value);
-        Ok(Self { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, p2p })
+        let (p2p, flaw) = match find(fields, &["p2p"]) {
+            None => (None, None),
+            Some(p2p) => match (P2p::from_value(p2p), alias(fields)) {
+                (None, _) => (None, Some(Flaw::Unreadable)),
+                (_, Some(alias)) => (None, Some(Flaw::Alias(alias))),
+                (p2p, None) => (p2p, None),
+            },
+        };
+        // An original may mean something else by these names.
+        let attributes = p2p.as_ref().map(|_| Attributes::read(fields)).transpose()?.unwrap_or_default();
+        Ok(Self { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, attributes, p2p, flaw })
     }
 
     /// The payload of the task that makes this offer.
@@ -97,8 +157,14 @@ impl Offer {
         if let Some(recipient_id) = &self.recipient_id {
             payload["recipient_id"] = json!(recipient_id);
         }
-        if let Some(expires_at) = self.expires_at.and_then(|at| at.format(&Rfc3339).ok()) {
-            payload["expires_at"] = json!(expires_at);
+        if let Some(expires_at) = &self.expires_at {
+            payload["expires_at"] = json!(expires_at.text);
+        }
+        let Attributes { mode, mtime, metadata } = &self.attributes;
+        for (name, value) in [("mode", json!(mode)), ("mtime", json!(mtime)), ("metadata", json!(metadata))] {
+            if !value.is_null() {
+                payload[name] = value;
+            }
         }
         if let Some(p2p) = &self.p2p {
             payload["p2p"] = p2p.to_value();
@@ -107,10 +173,53 @@ impl Offer {
     }
 }
 
+impl Expiry {
+    /// Reads a moment in RFC 3339.
+    pub fn parse(text: &str) -> Option<Self> {
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        Some(Self { text: text.to_owned(), at })
+    }
+
+    /// This moment; `None` for a year that RFC 3339 has no text for.
+    pub fn new(at: OffsetDateTime) -> Option<Self> {
+        Some(Self { text: at.format(&Rfc3339).ok()?, at })
+    }
+
+    /// The moment.
+    pub fn at(&self) -> OffsetDateTime {
+        self.at
+    }
+
+    /// Its text as it stands in the payload.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Attributes {
+    fn read(fields: &Map<String, Value>) -> Result<Self, InvalidOffer> {
+        let field = |name: &'static str| find(fields, &[name]);
+        let mode = field("mode").map(|mode| {
+            let mode = mode.as_u64().filter(|mode| *mode <= PERMISSIONS);
+            mode.and_then(|mode| u16::try_from(mode).ok())
+                .ok_or(InvalidOffer::Malformed("mode", "a number from 0 to 511"))
+        });
+        let mtime = field("mtime").map(|mtime| {
+            let mtime = mtime.as_i64().filter(|mtime| mtime.unsigned_abs() <= MAX_SAFE_INTEGER);
+            mtime.ok_or(InvalidOffer::Malformed("mtime", "a whole number of milliseconds"))
+        });
+        let metadata = field("metadata").map(|metadata| {
+            let text = metadata.as_str().filter(|text| text.len() <= MAX_METADATA_LEN);
+            text.map(str::to_owned).ok_or(InvalidOffer::Malformed("metadata", "text of at most 4 KiB"))
+        });
+        Ok(Self { mode: mode.transpose()?, mtime: mtime.transpose()?, metadata: metadata.transpose()? })
+    }
+}
+
 /// The moment after which an offer is left alone, read from a payload whose other fields may be anything;
 /// `None` where it names none, or none that can be read.
 pub fn expires_at(payload: &Value) -> Option<OffsetDateTime> {
-    expiry_field(payload.as_object()?).ok().flatten()
+    expiry_field(payload.as_object()?).ok().flatten().map(|expiry| expiry.at)
 }
 
 /// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the
@@ -144,13 +253,15 @@ fn id_field(
     }
 }
 
-fn expiry_field(fields: &Map<String, Value>) -> Result<Option<OffsetDateTime>, InvalidOffer> {
+fn expiry_field(fields: &Map<String, Value>) -> Result<Option<Expiry>, InvalidOffer> {
+    let read = |value: &Value| value.as_str().and_then(Expiry::parse);
     let malformed = InvalidOffer::Malformed("expiry", "a time in RFC 3339");
-    match find(fields, &["expires_at", "expiresAt"]) {
-        None => Ok(None),
-        Some(Value::String(text)) => OffsetDateTime::parse(text, &Rfc3339).map(Some).map_err(|_| malformed),
-        Some(_) => Err(malformed),
-    }
+    find(fields, EXPIRES_AT).map(|value| read(value).ok_or(malformed)).transpose()
+}
+
+/// The first name of a field that is not ours.
+fn alias(fields: &Map<String, Value>) -> Option<&'static str> {
+    NAMES.iter().flat_map(|names| &names[1..]).copied().find(|alias| fields.contains_key(*alias))
 }
 
 fn whole_number(value: &Value) -> Option<u64> {
@@ -161,7 +272,7 @@ fn whole_number(value: &Value) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::p2p::Features;
+    use crate::p2p::{Features, Nodes};
 
     use super::*;
 
@@ -175,20 +286,87 @@ mod tests {
             hash: HASH.into(),
             sender_id: "a".into(),
             recipient_id: Some("b".into()),
-            expires_at: Some(OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap()),
+            expires_at: Expiry::new(OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap()),
+            attributes: Attributes::default(),
             p2p: Some(P2p {
                 key: [7; 32],
-                nodes: vec!["127.0.0.1:49737".parse().unwrap()],
+                nodes: Nodes::from_iter(["127.0.0.1:49737".parse().unwrap()]),
                 instance: [1; 16],
                 seq: 1_700_000_000_000,
-                features: Features::OURS,
+                features: Features::ours(),
+                service: None,
+                proof: None,
             }),
+            flaw: None,
         }
+    }
+
+    fn attributes() -> Attributes {
+        Attributes { mode: Some(0o640), mtime: Some(-1), metadata: Some(r#"{"a":1}"#.into()) }
     }
 
     #[test]
     fn a_payload_reads_back_as_the_offer_that_wrote_it() {
-        assert_eq!(Offer::from_payload(&offer().to_payload()), Ok(offer()));
+        for offer in [
+            offer(),
+            Offer { attributes: attributes(), ..offer() },
+            Offer { p2p: None, expires_at: None, recipient_id: None, ..offer() },
+        ] {
+            assert_eq!(Offer::from_payload(&offer.to_payload()), Ok(offer));
+        }
+    }
+
+    #[test]
+    fn an_offer_of_ours_names_each_field_once() {
+        for alias in NAMES.iter().flat_map(|names| &names[1..]) {
+            let mut payload = offer().to_payload();
+            payload[*alias] = Value::Null;
+            let read = Offer::from_payload(&payload).unwrap();
+            assert_eq!((read.flaw, read.p2p), (Some(Flaw::Alias(alias)), None), "{alias}");
+            payload.as_object_mut().unwrap().remove("p2p");
+            assert_eq!(Offer::from_payload(&payload).unwrap().flaw, None, "an original's may");
+        }
+    }
+
+    #[test]
+    fn a_p2p_that_can_not_be_read_makes_no_original() {
+        for p2p in [json!({}), json!("p2p"), json!(false), json!({ "version": 1 })] {
+            let mut payload = offer().to_payload();
+            payload["p2p"] = p2p;
+            let read = Offer::from_payload(&payload).unwrap();
+            assert_eq!((read.flaw, read.p2p), (Some(Flaw::Unreadable), None));
+        }
+    }
+
+    #[test]
+    fn an_expiry_keeps_the_text_that_it_was_read_from() {
+        let text = "2023-11-14T23:13:20.0+01:00";
+        let mut payload = offer().to_payload();
+        payload["expires_at"] = json!(text);
+        let read = Offer::from_payload(&payload).unwrap();
+        let expiry = read.expires_at.as_ref().unwrap();
+        assert_eq!((expiry.as_str(), expiry.at()), (text, offer().expires_at.unwrap().at()));
+        assert_eq!(read.to_payload(), payload);
+    }
+
+    #[test]
+    fn attributes_that_are_none_are_refused_from_peers_of_ours_alone() {
+        for (name, wrong) in [
+            ("mode", json!(512)),
+            ("mode", json!(-1)),
+            ("mode", json!("0640")),
+            ("mtime", json!(1.5)),
+            ("mtime", json!(1u64 << 53)),
+            ("metadata", json!({})),
+            ("metadata", json!("x".repeat(MAX_METADATA_LEN + 1))),
+        ] {
+            let mut payload = offer().to_payload();
+            payload[name] = wrong.clone();
+            assert!(Offer::from_payload(&payload).is_err(), "{name}: {wrong}");
+            payload.as_object_mut().unwrap().remove("p2p");
+            let read = Offer::from_payload(&payload).unwrap();
+            assert_eq!(read.attributes, Attributes::default(), "{name}: {wrong}");
+        }
     }
 
     #[test]
@@ -230,7 +408,7 @@ mod tests {
 
     #[test]
     fn an_expiry_is_read_from_whatever_holds_it() {
-        let at = offer().expires_at;
+        let at = offer().expires_at.map(|expiry| expiry.at());
         assert_eq!(expires_at(&offer().to_payload()), at);
         assert_eq!(expires_at(&json!({ "expiresAt": "2023-11-14T22:13:20Z" })), at);
         for payload in [json!({}), json!(null), json!({ "expires_at": "soon" }), json!({ "expires_at": 1 })] {

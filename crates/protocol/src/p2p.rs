@@ -1,15 +1,22 @@
-//! The `p2p` object: how a peer of this package is reached for one transfer, by a key and without a topic. It
-//! stands in the offer, in the message by which a receiver answers, and in the outputs of a completed task.
+//! The `p2p` object: how a peer of this package is reached for one transfer, by a key and without a topic,
+//! and who says so. It stands in the offer, in the message by which a receiver answers, and in the outputs of
+//! a completed task.
 
 use std::net::SocketAddrV4;
 
 use serde_json::{Value, json};
 
+use crate::identity::Proof;
+use crate::list;
+
 /// The version of the object that this package writes and reads.
 const VERSION: u64 = 2;
 
-/// Nodes named in the object: as many as a server announces itself on.
+/// Nodes that are asked, of those in the object: as many as a server announces itself on.
 const MAX_NODES: usize = 3;
+
+/// The longest address of a task service, in bytes.
+const MAX_SERVICE_LEN: usize = 512;
 
 /// The name of [`Features::reuse`].
 const REUSE: &str = "reuse";
@@ -23,22 +30,33 @@ pub struct P2p {
     /// The connection's public key, made for this transfer.
     pub key: [u8; 32],
     /// DHT nodes that relay a handshake to it.
-    pub nodes: Vec<SocketAddrV4>,
+    pub nodes: Nodes,
     /// Names this process's part in this transfer.
     pub instance: [u8; 16],
     /// Unix milliseconds; of several messages the highest counts.
     pub seq: u64,
     /// What it can do beyond what every peer can.
     pub features: Features,
+    /// The canonical address of the task service as the peer that signed this knows it: two peers may know
+    /// one service by different names. `None` stands for the reader's own.
+    pub service: Option<String>,
+    /// Who says all this; see [`statement`](crate::statement). `None` from a peer without an identity.
+    pub proof: Option<Box<Proof>>,
 }
 
+/// DHT nodes as a `p2p` object names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nodes(Vec<String>);
+
 /// What two peers use if both name it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// The connection stays up for a while after its file, and may carry the next one.
     pub reuse: bool,
     /// After a lost connection the file goes on where it was.
     pub resume: bool,
+    /// All names as they stand, those that are not known included.
+    names: Vec<String>,
 }
 
 /// What an actor's messages on a task say of how its peer is reached.
@@ -58,57 +76,82 @@ impl P2p {
         if value.get("version")?.as_u64()? != VERSION {
             return None;
         }
-        let nodes = match value.get("nodes") {
-            None => Vec::new(),
-            Some(nodes) => nodes
-                .as_array()?
-                .iter()
-                .take(MAX_NODES)
-                .filter_map(|node| node.as_str()?.parse::<SocketAddrV4>().ok())
-                .filter(|node| is_host(*node))
-                .collect(),
-        };
         Some(Self {
-            key: hex_field(value, "key")?,
-            nodes,
-            instance: hex_field(value, "instance")?,
+            key: hex_field(value.get("key")?)?,
+            nodes: Nodes(list::read(value.get("nodes"))?),
+            instance: hex_field(value.get("instance")?)?,
             seq: value.get("seq")?.as_u64()?,
-            features: Features::from_value(value.get("features")),
+            features: Features::of(list::read(value.get("features"))?),
+            service: service(value)?,
+            proof: proof(value)?,
         })
     }
 
     /// The object as it stands in an offer, a message or the outputs of a completed task.
     pub fn to_value(&self) -> Value {
-        json!({
+        let mut value = json!({
             "version": VERSION,
             "key": hex::encode(self.key),
-            "nodes": self.nodes.iter().take(MAX_NODES).map(ToString::to_string).collect::<Vec<_>>(),
+            "nodes": self.nodes.as_texts(),
             "instance": hex::encode(self.instance),
             "seq": self.seq,
             "features": self.features.names(),
-        })
+        });
+        if let Some(service) = &self.service {
+            value["service"] = json!(service);
+        }
+        if let Some(Proof { identity, signature }) = self.proof.as_deref() {
+            value["identity"] = json!(hex::encode(identity));
+            value["signature"] = json!(hex::encode(signature));
+        }
+        value
     }
 
     /// The content of the message by which a receiver says how it will dial, before it claims.
     pub fn to_message(&self, transfer_id: &str) -> Value {
         json!({ "transfer_id": transfer_id, "p2p": self.to_value() })
     }
+
+    /// By whose word it stands, if it is signed. Whether the signature is right is another question.
+    pub fn identity(&self) -> Option<[u8; 32]> {
+        self.proof.as_ref().map(|proof| proof.identity)
+    }
+}
+
+impl Nodes {
+    /// As they stand, those that are no addresses included.
+    pub fn as_texts(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Those that may be asked: the first of them that can be hosts.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddrV4> {
+        let nodes = self.0.iter().take(MAX_NODES).filter_map(|node| node.parse::<SocketAddrV4>().ok());
+        nodes.filter(|node| is_host(*node))
+    }
+}
+
+impl FromIterator<SocketAddrV4> for Nodes {
+    fn from_iter<I: IntoIterator<Item = SocketAddrV4>>(nodes: I) -> Self {
+        Self(nodes.into_iter().take(MAX_NODES).map(|node| node.to_string()).collect())
+    }
 }
 
 impl Features {
     /// All that peers of this version can do.
-    pub const OURS: Self = Self { reuse: true, resume: true };
-
-    /// Reads a list of names, of which those that are not known mean nothing.
-    fn from_value(names: Option<&Value>) -> Self {
-        let names = names.and_then(Value::as_array);
-        let has = |feature: &str| names.is_some_and(|names| names.iter().any(|name| name == feature));
-        Self { reuse: has(REUSE), resume: has(RESUME) }
+    pub fn ours() -> Self {
+        Self::of([REUSE, RESUME].map(str::to_owned).into())
     }
 
-    fn names(self) -> Vec<&'static str> {
-        let all = [(REUSE, self.reuse), (RESUME, self.resume)];
-        all.into_iter().filter_map(|(name, has)| has.then_some(name)).collect()
+    /// All names as they stand.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Of a list of names those that are not known mean nothing.
+    fn of(names: Vec<String>) -> Self {
+        let has = |feature: &str| names.iter().any(|name| name == feature);
+        Self { reuse: has(REUSE), resume: has(RESUME), names }
     }
 }
 
@@ -141,8 +184,27 @@ fn is_host(address: SocketAddrV4) -> bool {
     address.port() != 0 && first != 0 && first < 224
 }
 
-fn hex_field<const N: usize>(value: &Value, name: &str) -> Option<[u8; N]> {
-    let text = value.get(name)?.as_str()?;
+fn service(value: &Value) -> Option<Option<String>> {
+    let Some(service) = value.get("service").filter(|value| !value.is_null()) else { return Some(None) };
+    let text = service.as_str().filter(|text| text.len() <= MAX_SERVICE_LEN)?;
+    Some(Some(text.to_owned()))
+}
+
+/// Identity and signature, both or neither.
+fn proof(value: &Value) -> Option<Option<Box<Proof>>> {
+    let field = |name: &str| value.get(name).filter(|value| !value.is_null());
+    match (field("identity"), field("signature")) {
+        (None, None) => Some(None),
+        (Some(identity), Some(signature)) => {
+            let (identity, signature) = (hex_field(identity)?, hex_field(signature)?);
+            Some(Some(Box::new(Proof { identity, signature })))
+        }
+        _ => None,
+    }
+}
+
+fn hex_field<const N: usize>(value: &Value) -> Option<[u8; N]> {
+    let text = value.as_str()?;
     let mut bytes = [0; N];
     let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
@@ -157,10 +219,71 @@ mod tests {
     fn p2p() -> P2p {
         P2p {
             key: [7; 32],
-            nodes: vec!["127.0.0.1:49737".parse().unwrap()],
+            nodes: Nodes(vec!["127.0.0.1:49737".into()]),
             instance: [1; 16],
             seq: 1_700_000_000_000,
-            features: Features::OURS,
+            features: Features::ours(),
+            service: None,
+            proof: None,
+        }
+    }
+
+    fn signed() -> P2p {
+        let proof = Proof { identity: [2; 32], signature: [3; 64] };
+        P2p { service: Some("http://localhost:8787".into()), proof: Some(Box::new(proof)), ..p2p() }
+    }
+
+    #[test]
+    fn the_object_reads_back_as_what_wrote_it() {
+        for p2p in [p2p(), signed()] {
+            assert_eq!(P2p::from_value(&p2p.to_value()), Some(p2p));
+        }
+        assert_eq!(p2p().to_value().get("identity"), None);
+        assert_eq!(signed().to_value()["identity"], "02".repeat(32));
+        assert_eq!(signed().identity(), Some([2; 32]));
+    }
+
+    #[test]
+    fn lists_are_kept_as_they_stand() {
+        let mut value = p2p().to_value();
+        value["nodes"] = json!(["host:1", "10.0.0.1:5"]);
+        value["features"] = json!(["tunnel", "reuse", "RESUME"]);
+        let read = P2p::from_value(&value).unwrap();
+        assert_eq!(read.to_value(), value);
+        assert!(read.features.reuse);
+        assert_eq!(read.nodes.addresses().collect::<Vec<_>>(), ["10.0.0.1:5".parse().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_malformed_can_not_be_read() {
+        for (field, wrong) in [
+            ("version", json!(1)),
+            ("version", json!(3)),
+            ("version", json!("2")),
+            ("key", json!("07".repeat(31))),
+            ("key", json!("0A".repeat(32))),
+            ("instance", json!(7)),
+            ("seq", json!(-1)),
+            ("seq", json!(1.5)),
+            ("nodes", json!("10.0.0.1:5")),
+            ("features", json!("reuse")),
+            ("features", json!(["reuse", 7])),
+            ("features", json!(["reuse,tree"])),
+            ("service", json!(7)),
+            ("service", json!("x".repeat(MAX_SERVICE_LEN + 1))),
+            ("identity", json!(null)),
+            ("signature", json!(null)),
+            ("signature", json!("03".repeat(63))),
+            ("signature", json!([3])),
+        ] {
+            let mut value = signed().to_value();
+            value[field] = wrong.clone();
+            assert_eq!(P2p::from_value(&value), None, "{field}: {wrong}");
+        }
+        for field in ["version", "key", "instance", "seq", "identity", "signature"] {
+            let mut value = signed().to_value();
+            value.as_object_mut().unwrap().remove(field);
+            assert_eq!(P2p::from_value(&value), None, "{field}");
         }
     }
 
@@ -169,10 +292,10 @@ mod tests {
         let mut value = p2p().to_value();
         for node in ["0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "1.2.3.4:0", "[::1]:1", "host:1"] {
             value["nodes"] = json!([node]);
-            assert_eq!(P2p::from_value(&value).unwrap().nodes, [], "{node}");
+            assert_eq!(P2p::from_value(&value).unwrap().nodes.addresses().count(), 0, "{node}");
         }
-        value["nodes"] = json!(vec!["1.2.3.4:5"; 100]);
-        assert_eq!(P2p::from_value(&value).unwrap().nodes.len(), MAX_NODES);
+        value["nodes"] = json!(vec!["1.2.3.4:5"; 10]);
+        assert_eq!(P2p::from_value(&value).unwrap().nodes.addresses().count(), MAX_NODES);
     }
 
     #[test]
@@ -180,13 +303,14 @@ mod tests {
         let mut value = p2p().to_value();
         assert_eq!(value["features"], json!(["reuse", "resume"]));
         for (features, reuse, resume) in [
-            (json!(["tree", "reuse", 7]), true, false),
+            (json!(["tree", "reuse"]), true, false),
             (json!(["resume", "Reuse", "re"]), false, true),
-            (json!("reuse"), false, false),
+            (json!([]), false, false),
             (Value::Null, false, false),
         ] {
             value["features"] = features;
-            assert_eq!(P2p::from_value(&value).unwrap().features, Features { reuse, resume });
+            let read = P2p::from_value(&value).unwrap().features;
+            assert_eq!((read.reuse, read.resume), (reuse, resume));
         }
     }
 
