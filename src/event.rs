@@ -72,7 +72,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// A setting that was passed over.
+    /// Something that the owner should know and that ends nothing: a setting that was passed over, tasks of
+    /// the service that make no sense.
     Warning {
         /// Which, and why.
         message: String,

@@ -192,7 +192,11 @@ async fn find(context: &Context, id: &str) -> Result<Option<Task>> {
     let query =
         ListQuery { kind: Some(offer::TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() };
     let by_search = ListQuery { search: Some(id.to_owned()), ..query.clone() };
-    if let Some(task) = context.client.list(&by_search).await?.into_iter().find(is_it) {
+    let first = async |query| {
+        let page = context.client.list_page(query, |task| is_it(&task).then_some(task)).await?;
+        Ok::<_, Error>(page.tasks.into_iter().next())
+    };
+    if let Some(task) = first(&by_search).await? {
         return Ok(Some(task));
     }
     if let Some(task_id) = TaskId::from_text(id) {
@@ -205,5 +209,5 @@ async fn find(context: &Context, id: &str) -> Result<Option<Task>> {
     }
     // An original's offer need not carry its id where the service searches.
     let on_channel = ListQuery { channel: Some(context.settings.channel.clone()), ..query };
-    Ok(context.client.list(&on_channel).await?.into_iter().find(is_it))
+    first(&on_channel).await
 }

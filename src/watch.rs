@@ -22,6 +22,9 @@ use crate::receive::{self, Acceptance};
 /// How long the remains of a transfer that never ended are kept.
 const MAX_PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How often a channel is listed while its events flow: a service may lose some without a word.
+const RELIST_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Tasks read at a time when a channel is listed.
 const PAGE: u32 = 100;
 
@@ -30,6 +33,9 @@ const MAX_LISTED: u32 = 4_000;
 
 /// Pages read of one list at most, however short they are.
 const MAX_PAGES: usize = 100;
+
+/// Those of them that were cut short, each of which may have been as long as an answer can be.
+const MAX_CUT_PAGES: usize = 2;
 
 /// What a watch is to do with offers.
 #[derive(Clone, Debug, Default)]
@@ -73,25 +79,29 @@ async fn follow(context: &Arc<Context>, watch: &Watch) {
     let events = context.events(&watch.channel);
     // Subscribed before the first list, so that nothing falls between the two.
     let (mut listener, state) = events.listen();
-    let mut refused = false;
+    let mut told = Told { tells, ..Told::default() };
     let mut event = match state {
         Subscribed::Pending => None,
         Subscribed::Yes => Some(ats::AtsEvent::Connected),
         Subscribed::No(error) => Some(ats::AtsEvent::Disconnected { error }),
     };
     let mut next_list = Instant::now() + POLL_INTERVAL;
+    let mut listed_at = Instant::now();
     loop {
+        let is_connected = matches!(events.state(), Subscribed::Yes);
         match event.take() {
             Some(ats::AtsEvent::Connected) => {
                 if tells {
                     context.emit(connected(context, watch));
                 }
-                list(context, watch, &mut refused).await;
-                next_list = Instant::now() + POLL_INTERVAL;
+                list(context, watch, &mut told, is_connected).await;
+                listed_at = Instant::now();
+                next_list = listed_at + POLL_INTERVAL;
             }
             Some(ats::AtsEvent::Missed) => {
-                list(context, watch, &mut refused).await;
-                next_list = Instant::now() + POLL_INTERVAL;
+                list(context, watch, &mut told, is_connected).await;
+                listed_at = Instant::now();
+                next_list = listed_at + POLL_INTERVAL;
             }
             Some(ats::AtsEvent::Disconnected { error }) if tells => {
                 context.emit(Event::Disconnected { reason: error.to_string() });
@@ -102,9 +112,12 @@ async fn follow(context: &Arc<Context>, watch: &Watch) {
         event = match timeout_at(next_list, listener.next()).await {
             Ok(event) => Some(event),
             Err(_) => {
-                // While events flow there is nothing to list, unless offers were left for want of room.
-                if !matches!(events.state(), Subscribed::Yes) || context.inbox.has_room_for_left() {
-                    list(context, watch, &mut refused).await;
+                // While events flow there is little to list, unless offers were left for want of room.
+                let is_connected = matches!(events.state(), Subscribed::Yes);
+                let is_late = listed_at.elapsed() >= RELIST_INTERVAL;
+                if !is_connected || told.failed || is_late || context.inbox.has_room_for_left() {
+                    list(context, watch, &mut told, is_connected).await;
+                    listed_at = Instant::now();
                 }
                 next_list = Instant::now() + POLL_INTERVAL;
                 None
@@ -121,9 +134,53 @@ fn connected(context: &Context, watch: &Watch) -> Event {
     }
 }
 
+/// What the owner was told of the lists of a channel: each trouble once, until it has passed.
+#[derive(Debug, Default)]
+struct Told {
+    /// Whether this watch tells the owner at all.
+    tells: bool,
+    failed: bool,
+    was_told_why: bool,
+    left_out: bool,
+}
+
+impl Told {
+    /// Tells that the channel can't be listed. A refused key, which will not mend itself, is an error; where
+    /// no events flow either, that was told.
+    fn failed(&mut self, context: &Context, watch: &Watch, error: ats::AtsError, is_connected: bool) {
+        let channel = files::display(&watch.channel);
+        tracing::debug!("listing {channel} failed: {error}");
+        self.failed = true;
+        let is_refused = error.is_refused();
+        if !(is_refused || is_connected && self.tells) || std::mem::replace(&mut self.was_told_why, true) {
+            return;
+        }
+        context.emit(if is_refused {
+            Event::Error { error: error.into() }
+        } else {
+            Event::Warning { message: format!("the offers on channel {channel} can't be listed: {error}") }
+        });
+    }
+
+    /// Tells that so many entries of a list were left out.
+    fn listed(&mut self, context: &Context, watch: &Watch, left_out: u32) {
+        (self.failed, self.was_told_why) = (false, false);
+        let told = std::mem::replace(&mut self.left_out, left_out > 0);
+        if left_out > 0 && !told && self.tells {
+            let channel = files::display(&watch.channel);
+            context.emit(Event::Warning {
+                message: format!(
+                    "{left_out} of the tasks on channel {channel} are too large or malformed, and were left \
+                     out wholly or in part; the others are served"
+                ),
+            });
+        }
+    }
+}
+
 /// Reads what is pending on the channel, the newest first, so that what is left over from long ago, however
 /// much it is, hides no offer that somebody waits for. Of those read, who waits longest is served first.
-async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
+async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connected: bool) {
     let mut query = ListQuery {
         status: Some(Status::Pending),
         kind: Some(offer::TASK_TYPE.into()),
@@ -133,26 +190,29 @@ async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
         sort_dir: Some("desc".into()),
         ..Default::default()
     };
-    let (mut read, mut offers) = (0, Vec::new());
+    let (mut read, mut left_out, mut cut, mut offers) = (0_u32, 0_u32, 0, Vec::new());
+    let mut failed = None;
     for _ in 0..MAX_PAGES {
         query.offset = Some(read);
-        let page = match context.client.list_page(&query).await {
+        let page = match context.client.list_page(&query, |task| open_offer(context, watch, task)).await {
             Ok(page) => page,
             Err(error) => {
-                tracing::debug!("listing {} failed: {error}", watch.channel.escape_debug());
-                // A refused key will not mend itself; it is told once, not at every poll.
-                if error.is_refused() && !std::mem::replace(refused, true) {
-                    context.emit(Event::Error { error: error.into() });
-                }
+                failed = Some(error);
                 break;
             }
         };
-        *refused = false;
         read = read.saturating_add(page.len);
-        offers.extend(page.tasks.iter().filter_map(|task| open_offer(context, watch, task)));
-        if !page.has_more || read >= MAX_LISTED || offers.len() >= MAX_LIVE {
+        left_out = left_out.saturating_add(page.left_out);
+        cut += usize::from(page.is_cut);
+        offers.extend(page.tasks);
+        let is_enough = read >= MAX_LISTED || offers.len() >= MAX_LIVE || cut >= MAX_CUT_PAGES;
+        if !page.has_more || is_enough {
             break;
         }
+    }
+    match failed {
+        Some(error) => told.failed(context, watch, error, is_connected),
+        None => told.listed(context, watch, left_out),
     }
     for open in offers.into_iter().rev() {
         deal_with(context, watch, open);
@@ -163,13 +223,13 @@ async fn list(context: &Arc<Context>, watch: &Watch, refused: &mut bool) {
 fn consider(context: &Arc<Context>, watch: &Watch, task: &Task) {
     if task.status != Status::Pending {
         context.inbox.gone(&task.id);
-    } else if let Some(open) = open_offer(context, watch, task) {
+    } else if let Some(open) = open_offer(context, watch, task.clone()) {
         deal_with(context, watch, open);
     }
 }
 
 /// The offer in a pending task, if this node may answer it.
-fn open_offer(context: &Context, watch: &Watch, task: &Task) -> Option<OpenOffer> {
+fn open_offer(context: &Context, watch: &Watch, task: Task) -> Option<OpenOffer> {
     if task.status != Status::Pending || task.kind != offer::TASK_TYPE || task.channel != watch.channel {
         return None;
     }
@@ -185,7 +245,7 @@ fn open_offer(context: &Context, watch: &Watch, task: &Task) -> Option<OpenOffer
         Some(recipient) => recipient == me,
         None => offer.sender_id != me,
     };
-    let open = OpenOffer { task: task.clone(), offer };
+    let open = OpenOffer { task, offer };
     let is_stale = open.is_stale(context.client.clock(), context.options.max_offer_age);
     if is_for_me && is_stale {
         tracing::debug!("offer in task {} has expired", open.task.id);
@@ -209,7 +269,7 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, open: OpenOffer) {
     }
     reserve(context, &open);
     match &watch.save_dir {
-        None => context.emit(Event::File { transfer, offer: handle, task: open.task.raw.clone() }),
+        None => context.emit(Event::File { transfer, offer: handle, task: open.task.to_value() }),
         Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
     }
 }

@@ -14,6 +14,9 @@ use super::settings::Settings;
 
 /// How many tasks are looked at to find one that may have been made.
 const LOOKED_AT: u32 = 50;
+/// Tasks kept of one list, whatever the service sends.
+const MAX_KEPT: usize = 500;
+
 /// A client of one service as one actor. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -97,19 +100,31 @@ impl Client {
         Task::from_value(answer).ok_or_else(|| self.unexpected(&path, "no task"))
     }
 
-    /// Lists tasks: one page of them. What is no task in the answer is left out.
+    /// Lists tasks: the first 500 of one page. What is no task in the answer is left out.
+    ///
+    /// # Errors
+    /// As [`Client::list_page`].
     pub async fn list(&self, query: &ListQuery) -> AtsResult<Vec<Task>> {
-        Ok(self.list_page(query).await?.tasks)
+        Ok(self.list_page(query, Some).await?.tasks)
     }
 
-    /// Lists tasks: one page of them, and whether there is another.
+    /// Lists tasks: what `keep` makes of those of one page, and whether there is another. Each is read as it
+    /// arrives, and what can't be read costs itself alone.
     ///
     /// # Errors
     /// As every call; [`AtsError::Unexpected`] if the answer is no list.
-    pub async fn list_page(&self, query: &ListQuery) -> AtsResult<TaskPage> {
-        let answer =
-            self.repeat(|| Request { query: query.to_pairs(), ..Request::get(self.path(&[])) }).await?;
-        TaskPage::from_value(answer).ok_or_else(|| self.unexpected(&[], "no list of tasks"))
+    pub async fn list_page<T>(
+        &self,
+        query: &ListQuery,
+        keep: impl Fn(Task) -> Option<T>,
+    ) -> AtsResult<TaskPage<T>> {
+        let mut attempts = Attempts::new(&self.inner.policy);
+        loop {
+            match self.list_once(query, &keep).await {
+                Err(error) => attempts.pause_after(error).await?,
+                done => return done,
+            }
+        }
     }
 
     /// Claims a task for a time, or claims it for that time anew.
@@ -151,7 +166,7 @@ impl Client {
     /// The messages on a task.
     pub async fn messages(&self, id: &TaskId) -> AtsResult<Vec<Message>> {
         let path = [id.as_str(), "messages"];
-        Ok(Message::list(&self.repeat(|| Request::get(self.path(&path))).await?))
+        Ok(Message::list(self.repeat(|| Request::get(self.path(&path))).await?))
     }
 
     /// Posts a message on a task. One that may have been posted is looked for before it is sent again.
@@ -169,7 +184,7 @@ impl Client {
             let result = async {
                 if looks_needed {
                     let listed = self.inner.http.send(&Request::get(self.path(&path))).await?;
-                    if let Some(message) = Message::list(&listed).into_iter().find(is_it) {
+                    if let Some(message) = Message::list(listed).into_iter().find(is_it) {
                         return Ok(message);
                     }
                 }
@@ -182,6 +197,11 @@ impl Client {
                 done => return done,
             }
         }
+    }
+
+    /// How many parts of answers and events were left out so far, because they were too large or malformed.
+    pub fn left_out(&self) -> u64 {
+        self.inner.http.left_out()
     }
 
     /// Asks the service about itself.
@@ -231,14 +251,32 @@ impl Client {
             ..by_search.clone()
         };
         for query in [by_search, newest] {
-            let request = Request { query: query.to_pairs(), ..Request::get(self.path(&[])) };
-            let tasks = Task::list(self.inner.http.send(&request).await?);
-            let found = tasks.unwrap_or_default().into_iter().filter(is_it);
-            if let Some(task) = found.min_by_key(Task::created_at) {
+            let found = match self.list_once(&query, &|task| is_it(&task).then_some(task)).await {
+                Err(AtsError::Unexpected { .. }) => continue,
+                page => page?.tasks,
+            };
+            if let Some(task) = found.into_iter().min_by_key(Task::created_at) {
                 return Ok(Some(task));
             }
         }
         Ok(None)
+    }
+
+    async fn list_once<T>(
+        &self,
+        query: &ListQuery,
+        keep: &impl Fn(Task) -> Option<T>,
+    ) -> AtsResult<TaskPage<T>> {
+        let request = Request { query: query.to_pairs(), ..Request::get(self.path(&[])) };
+        let mut tasks = Vec::new();
+        let each = |value| {
+            let task = Task::from_value(value);
+            let is_task = task.is_some();
+            tasks.extend(task.and_then(keep).filter(|_| tasks.len() < MAX_KEPT));
+            is_task
+        };
+        let end = self.inner.http.send_for_list(&request, each).await?;
+        Ok(TaskPage::new(tasks, &end))
     }
 
     /// Moves a task to another state. If that is refused after an attempt of unknown outcome, the task

@@ -76,12 +76,10 @@ pub enum AtsError {
         what: String,
     },
     /// The answer was longer than any honest one.
-    #[error("the task service at {url} sent more than {limit} bytes in one answer")]
+    #[error("the task service at {url} sent an answer that is too long; is the address right (ATS_URL)?")]
     TooLarge {
         /// The address, without credentials and query.
         url: String,
-        /// The most bytes that are read.
-        limit: usize,
     },
     /// The connection for events ended.
     #[error("the event connection to {url} ended: {reason}")]

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
 
+use super::answer::{self, LISTED_TASK};
 use super::backoff::Backoff;
 use super::client::Client;
 use super::error::{AtsError, AtsResult};
 use super::http::said;
 use super::model::{Task, TaskId};
 use super::socket::Socket;
+use super::text::SHOWN;
 use crate::sync::lock;
 
 /// How often a task is read when no event says that it changed: events are a hint, not a record.
@@ -31,6 +34,9 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(75);
 /// How long the service may take to confirm a subscription. One that is still open then is taken as made:
 /// being wrong costs a listing, not an event that polling would not find.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+/// Messages between two pings of ours that tell nothing, pings and pongs among them: a service that sends
+/// more means harm, or is broken.
+const MAX_IDLE_TALK: u32 = 1_000;
 /// Events held for a slow listener; one that falls behind reads the service's lists instead.
 const BACKLOG: usize = 256;
 /// The name of the one subscription of a connection.
@@ -97,6 +103,17 @@ pub enum AtsEvent {
     Missed,
 }
 
+impl AtsEvent {
+    /// Reads what a service told from the JSON of its message, as the client does: what is too large or
+    /// malformed in it is left out. `None` if nothing remains that happened to a task.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        match ServerMessage::from_value(answer::read(json, LISTED_TASK, None)?.value) {
+            ServerMessage::Task { kind, task, actor_name } => Some(Self::Task { kind, task, actor_name }),
+            _ => None,
+        }
+    }
+}
+
 /// How a subscription stands.
 #[derive(Debug, Clone)]
 pub enum Subscribed {
@@ -108,7 +125,8 @@ pub enum Subscribed {
     No(AtsError),
 }
 
-/// A subscription that connects again by itself, after 2 s and then up to 60 s. Ends when dropped.
+/// A subscription that connects again by itself, after 2 s and then up to 60 s; while a transfer is open,
+/// after 2 s each time. Ends when dropped.
 #[derive(Debug)]
 pub struct Events {
     feed: Feed,
@@ -120,7 +138,13 @@ pub struct Events {
 struct Feed {
     sender: broadcast::Sender<AtsEvent>,
     state: Arc<Mutex<Subscribed>>,
+    /// How many listeners have a transfer open.
+    transfers: watch::Sender<usize>,
 }
+
+/// A transfer that is open. Ends when dropped.
+#[derive(Debug)]
+struct OpenTransfer(watch::Sender<usize>);
 
 /// A listener to the events from its beginning on.
 #[derive(Debug)]
@@ -128,6 +152,8 @@ pub struct Listener {
     receiver: broadcast::Receiver<AtsEvent>,
     /// A change was noticed that nobody has looked at yet.
     unseen: bool,
+    /// Whom it is that hurries the subscription.
+    _transfer: Option<OpenTransfer>,
 }
 
 impl Events {
@@ -137,6 +163,7 @@ impl Events {
         let feed = Feed {
             sender: broadcast::Sender::new(BACKLOG),
             state: Arc::new(Mutex::new(Subscribed::Pending)),
+            transfers: watch::Sender::new(0),
         };
         let connection = tokio::spawn(keep_connected(client.clone(), subscription, feed.clone()));
         Self { feed, connection: connection.abort_handle() }
@@ -145,7 +172,14 @@ impl Events {
     /// Listens from now on. The state is that of this moment: whatever comes later is an event.
     pub fn listen(&self) -> (Listener, Subscribed) {
         let state = lock(&self.feed.state);
-        (Listener { receiver: self.feed.sender.subscribe(), unseen: false }, state.clone())
+        (Listener { receiver: self.feed.sender.subscribe(), unseen: false, _transfer: None }, state.clone())
+    }
+
+    /// Listens for an open transfer, to which much may happen in a short time: until the listener is dropped,
+    /// a subscription that broke is renewed after the shortest pause.
+    pub fn listen_for_transfer(&self) -> Listener {
+        let transfer = OpenTransfer::begin(&self.feed.transfers);
+        Listener { receiver: self.feed.sender.subscribe(), unseen: false, _transfer: Some(transfer) }
     }
 
     /// How the subscription stands now.
@@ -157,6 +191,19 @@ impl Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.connection.abort();
+    }
+}
+
+impl OpenTransfer {
+    fn begin(transfers: &watch::Sender<usize>) -> Self {
+        transfers.send_modify(|open| *open += 1);
+        Self(transfers.clone())
+    }
+}
+
+impl Drop for OpenTransfer {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
     }
 }
 
@@ -311,7 +358,7 @@ impl ServerMessage {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
             "subscribed" => Self::Subscribed,
-            "error" => Self::Refused(said(&value).unwrap_or_else(|| "it gave no reason".into())),
+            "error" => Self::Refused(said(&value).unwrap_or("it gave no reason").to_owned()),
             name if name.starts_with("task.") => {
                 let actor_name = value.get("actor_name").and_then(Value::as_str).map(str::to_owned);
                 let within = value.pointer_mut("/data/task").map(Value::take);
@@ -349,7 +396,24 @@ async fn keep_connected(client: Client, subscription: Subscription, feed: Feed) 
             feed.tell(AtsEvent::Disconnected { error });
         }
         is_told = true;
-        sleep(backoff.pause(rand::random()).max(asked)).await;
+        let usual = backoff.pause(rand::random()).max(asked);
+        let first = Backoff::new(client.policy().first_reconnect, longest).pause(rand::random());
+        pause(&feed, usual, first.max(asked)).await;
+    }
+}
+
+/// Pauses before the next connection, no longer than `first` while a transfer is open.
+async fn pause(feed: &Feed, usual: Duration, first: Duration) {
+    let began = Instant::now();
+    let mut transfers = feed.transfers.subscribe();
+    let hurried = async {
+        // The sender is held here: it can't be closed.
+        let _ = transfers.wait_for(|open| *open > 0).await;
+        sleep_until(began + first).await;
+    };
+    tokio::select! {
+        () = sleep_until(began + usual) => {}
+        () = hurried => {}
     }
 }
 
@@ -373,12 +437,14 @@ async fn connection(
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_at = Instant::now() + SILENCE_LIMIT;
+    let mut idle_talk = 0;
     loop {
         let deadline = if connected_at.is_none() { confirm_by } else { silent_at };
         let message = tokio::select! {
             message = timeout_at(deadline, socket.next()) => message,
             _ = ping.tick() => {
                 socket.send(&json!({ "type": "ping" })).await?;
+                idle_talk = 0;
                 continue;
             }
         };
@@ -396,11 +462,17 @@ async fn connection(
             *connected_at = Some(Instant::now());
             feed.tell(AtsEvent::Connected);
         }
+        idle_talk = if matches!(message, ServerMessage::Task { .. }) { 0 } else { idle_talk + 1 };
+        if idle_talk > MAX_IDLE_TALK {
+            return Err(socket.ended("the service sends without end what says nothing"));
+        }
         match message {
             ServerMessage::Refused(reason) if connected_at.is_none() => {
                 return Err(socket.ended(&format!("the subscription was refused: {reason}")));
             }
-            ServerMessage::Refused(reason) => tracing::debug!("the service complains: {reason}"),
+            ServerMessage::Refused(reason) => {
+                tracing::debug!("the service complains: {}", client.http().printable(&reason, SHOWN));
+            }
             ServerMessage::Task { kind, task, actor_name } if subscription.wants(&kind, &task) => {
                 tracing::trace!("event {} of task {}", kind.name().escape_debug(), task.id);
                 feed.tell(AtsEvent::Task { kind, task, actor_name });

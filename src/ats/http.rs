@@ -1,24 +1,28 @@
 //! One request to the service and its answer; nothing is repeated here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 use tracing::debug;
 
+use super::answer::{AnswerReader, Budget, ListEnd, ListReader, MAX_ANSWER, NoList, NotJson, read};
 use super::clock::{Clock, parse_http_date};
 use super::error::{AtsError, AtsResult};
-use super::settings::{Settings, without_credentials};
+use super::settings::{Secret, Settings, without_credentials};
 use super::text::{SHOWN, printable};
 
-/// The most bytes of an answer: a page of tasks with large payloads is below it.
-const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// The most bytes that are read of an answer that is an error.
 const MAX_ERROR: usize = 64 * 1024;
+/// What is kept of it.
+const MAX_ERROR_KEPT: Budget = Budget { bytes: 16 * 1024, values: 256 };
+/// The most characters that are shown of what is no JSON, and of what it calls itself.
+const BEGINNING_SHOWN: usize = 60;
 /// How long a connection may take to come up, within the time of the whole request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept: less than servers commonly keep theirs, so that few requests
@@ -51,6 +55,9 @@ pub(super) struct Http {
     client: reqwest::Client,
     base: Url,
     timeout: Duration,
+    secret: Option<Secret>,
+    /// Parts of answers and events that were left out.
+    left_out: AtomicU64,
     pub(super) clock: Clock,
 }
 
@@ -80,20 +87,107 @@ impl Http {
             AtsError::Settings(format!(
                 "no encrypted connection can be made ({}); are the system's root certificates installed, or \
                  named by SSL_CERT_FILE?",
-                causes(&error)
+                printable(&causes(&error), SHOWN)
             ))
         })?;
-        Ok(Self { client, base, timeout, clock: Clock::default() })
+        let secret = settings.api_key.clone();
+        Ok(Self { client, base, timeout, secret, left_out: AtomicU64::new(0), clock: Clock::default() })
     }
 
-    /// Sends a request and reads the whole answer as JSON; null if it is empty.
+    /// Sends a request and reads the answer as JSON; null if it is empty. What is too large or malformed in
+    /// it is left out.
     pub(super) async fn send(&self, request: &Request<'_>) -> AtsResult<Value> {
+        let exchange = Box::pin(async {
+            let (mut answer, shown) = self.begin(request).await?;
+            let (status, content_type) = (answer.status(), self.content_type(&answer));
+            let mut reader = AnswerReader::new(self.secret.as_ref());
+            let mut len = 0;
+            while let Some(chunk) = answer.chunk().await.map_err(|error| self.failure(error, &shown))? {
+                len += chunk.len();
+                if len > MAX_ANSWER || !reader.feed(&chunk) {
+                    return Err(AtsError::TooLarge { url: shown });
+                }
+            }
+            let answer = reader
+                .finish()
+                .map_err(|NotJson(beginning)| self.not_json(shown, content_type, &beginning))?;
+            self.leave_out(answer.left_out);
+            Ok((status, answer.value))
+        });
+        self.logged(request, exchange).await
+    }
+
+    /// Sends a request whose answer is a list of tasks. `each` is given every one as it arrives, and says
+    /// whether it is a task.
+    pub(super) async fn send_for_list(
+        &self,
+        request: &Request<'_>,
+        each: impl FnMut(Value) -> bool,
+    ) -> AtsResult<ListEnd> {
+        let exchange = Box::pin(async {
+            let (mut answer, shown) = self.begin(request).await?;
+            let (status, content_type) = (answer.status(), self.content_type(&answer));
+            let mut reader = ListReader::new(self.secret.as_ref(), each);
+            let mut len = 0;
+            while let Some(chunk) = answer.chunk().await.map_err(|error| self.failure(error, &shown))? {
+                len += chunk.len();
+                if !reader.feed(&chunk) || len > MAX_ANSWER {
+                    break;
+                }
+            }
+            let end = reader.finish().map_err(|error| match error {
+                NoList::NotJson(_) if len > MAX_ANSWER => AtsError::TooLarge { url: shown },
+                NoList::NotJson(beginning) => self.not_json(shown, content_type, &beginning),
+                NoList::OtherJson => AtsError::Unexpected { url: shown, what: "no list of tasks".into() },
+            })?;
+            self.leave_out(end.left_out);
+            Ok((status, end))
+        });
+        self.logged(request, exchange).await
+    }
+
+    /// Notes that parts of an answer or an event were left out.
+    pub(super) fn leave_out(&self, parts: u32) {
+        if parts > 0 && self.left_out.fetch_add(parts.into(), Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "the task service sends what is too large or malformed: it is left out (ats-p2p doctor)"
+            );
+        }
+    }
+
+    /// How many parts of answers and events were left out so far.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// The key, which nothing that comes back may show.
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
+    /// A foreign text as errors show it.
+    pub(super) fn printable(&self, text: &str, max: usize) -> String {
+        match &self.secret {
+            Some(secret) => printable(&secret.redact_text(text), max),
+            None => printable(text, max),
+        }
+    }
+
+    /// Waits for an exchange, and logs it. It comes in a box: every call of the service is a part of the
+    /// futures of transfers, which would grow by all of it.
+    async fn logged<T>(
+        &self,
+        request: &Request<'_>,
+        exchange: impl Future<Output = AtsResult<(StatusCode, T)>>,
+    ) -> AtsResult<T> {
         let started = Instant::now();
-        let result = self.exchange(request).await;
+        let result = exchange.await;
         let (method, ms) = (&request.method, started.elapsed().as_millis());
         // What is asked for by the query, and the body, are not the log's business.
         match &result {
-            Ok((status, _)) => debug!(%method, path = %request.path.join("/"), status, ms, "request"),
+            Ok((status, _)) => {
+                debug!(%method, path = %request.path.join("/"), status = status.as_u16(), ms, "request");
+            }
             Err(error) => {
                 let status = error.status();
                 debug!(%method, path = %request.path.join("/"), status, ms, %error, "request failed");
@@ -102,33 +196,21 @@ impl Http {
         result.map(|(_, value)| value)
     }
 
-    /// The status of the answer, and what it holds.
-    async fn exchange(&self, request: &Request<'_>) -> AtsResult<(u16, Value)> {
+    /// Sends a request; gives the answer, whose body is to be read, if it is a success.
+    async fn begin(&self, request: &Request<'_>) -> AtsResult<(Response, String)> {
         let (builder, shown) = self.prepare(request);
         let body = request.body.as_ref().map(Value::to_string);
         let builder = match body {
             Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body),
             None => builder,
         };
-        let failed = |error| self.failure(error, &shown);
-        let answer = builder.timeout(self.timeout).send().await.map_err(failed)?;
+        let sent = builder.timeout(self.timeout).send().await;
+        let answer = sent.map_err(|error| self.failure(error, &shown))?;
         self.heard(&answer);
         if !answer.status().is_success() {
-            return Err(refusal(answer, &shown).await);
+            return Err(self.refusal(answer, &shown).await);
         }
-        let (status, content_type) = (answer.status().as_u16(), content_type(&answer));
-        let body = read(answer, MAX_ANSWER, &shown).await.map_err(|error| match error {
-            ReadError::Http(error) => self.failure(error, &shown),
-            ReadError::TooLarge(error) => error,
-        })?;
-        if body.is_empty() {
-            return Ok((status, Value::Null));
-        }
-        serde_json::from_slice(&body).map(|value| (status, value)).map_err(|_| AtsError::NotJson {
-            url: shown,
-            content_type,
-            beginning: printable(&String::from_utf8_lossy(&body[..body.len().min(SHOWN)]), 60),
-        })
+        Ok((answer, shown))
     }
 
     /// Asks to turn the connection into a WebSocket; gives the answer, whatever it is.
@@ -140,10 +222,10 @@ impl Http {
             Err(_) => return Err(AtsError::Timeout { url: shown, after: self.timeout }),
         };
         self.heard(&answer);
-        if answer.status() == reqwest::StatusCode::SWITCHING_PROTOCOLS {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
-        match tokio::time::timeout(self.timeout, refusal(answer, &shown)).await {
+        match tokio::time::timeout(self.timeout, self.refusal(answer, &shown)).await {
             Ok(error) => Err(error),
             Err(_) => Err(AtsError::Timeout { url: shown, after: self.timeout }),
         }
@@ -182,18 +264,65 @@ impl Http {
         }
     }
 
+    /// The error that an answer other than success is.
+    async fn refusal(&self, answer: Response, shown: &str) -> AtsError {
+        let status = answer.status();
+        let content_type = self.content_type(&answer);
+        let header = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let retry_after = header(RETRY_AFTER).and_then(parse_retry_after);
+        let moved = header(LOCATION).map(|to| format!("moved to {}", self.printable(to, SHOWN)));
+        // The status says more than a body that cannot be read.
+        let body = beginning(answer, MAX_ERROR).await;
+        let message = match read(&body, MAX_ERROR_KEPT, self.secret.as_ref()) {
+            Some(body) => said(&body.value).map(|said| self.printable(said, SHOWN)),
+            None if body.is_empty() => None,
+            None => Some(format!("no JSON but {content_type}")),
+        };
+        let message = moved.filter(|_| status.is_redirection()).or(message);
+        let message =
+            message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
+        AtsError::Status { url: shown.to_owned(), status: status.as_u16(), message, retry_after }
+    }
+
+    fn not_json(&self, url: String, content_type: String, beginning: &[u8]) -> AtsError {
+        let beginning = self.printable(&String::from_utf8_lossy(beginning), BEGINNING_SHOWN);
+        AtsError::NotJson { url, content_type, beginning }
+    }
+
+    fn content_type(&self, answer: &Response) -> String {
+        let given = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let unnamed = || "something of no named type".to_owned();
+        given.map_or_else(unnamed, |given| self.printable(given, BEGINNING_SHOWN))
+    }
+
     fn failure(&self, error: reqwest::Error, shown: &str) -> AtsError {
         let url = shown.to_owned();
         if error.is_connect() {
-            AtsError::Unreachable { url, reason: causes(&error) }
+            AtsError::Unreachable { url, reason: self.printable(&causes(&error), SHOWN) }
         } else if error.is_timeout() {
             AtsError::Timeout { url, after: self.timeout }
         } else if error.is_builder() {
-            AtsError::Settings(format!("no request to {url} can be made: {}", causes(&error)))
+            AtsError::Settings(format!(
+                "no request to {url} can be made: {}",
+                printable(&causes(&error), SHOWN)
+            ))
         } else {
-            AtsError::Interrupted { url, reason: causes(&error) }
+            AtsError::Interrupted { url, reason: self.printable(&causes(&error), SHOWN) }
         }
     }
+}
+
+/// The first bytes of a body, `limit` at most; what came before it broke off, if it did.
+async fn beginning(mut answer: Response, limit: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        let room = limit - body.len();
+        body.extend(chunk.iter().take(room));
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    body
 }
 
 /// Checks the base URL.
@@ -268,55 +397,12 @@ fn no_certificates() -> AtsResult<rustls::ClientConfig> {
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-enum ReadError {
-    Http(reqwest::Error),
-    TooLarge(AtsError),
-}
-
-/// The body, of at most `limit` bytes.
-async fn read(mut answer: Response, limit: usize, shown: &str) -> Result<Vec<u8>, ReadError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(ReadError::Http)? {
-        if body.len() + chunk.len() > limit {
-            return Err(ReadError::TooLarge(AtsError::TooLarge { url: shown.to_owned(), limit }));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// The error that an answer other than success is.
-async fn refusal(answer: Response, shown: &str) -> AtsError {
-    let status = answer.status();
-    let content_type = content_type(&answer);
-    let header = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let retry_after = header(RETRY_AFTER).and_then(parse_retry_after);
-    let moved = header(LOCATION).map(|to| format!("moved to {}", printable(to, SHOWN)));
-    // The status says more than a body that cannot be read.
-    let body = read(answer, MAX_ERROR, shown).await.unwrap_or_default();
-    let message = match serde_json::from_slice::<Value>(&body) {
-        Ok(body) => said(&body),
-        Err(_) if body.is_empty() => None,
-        Err(_) => Some(format!("no JSON but {content_type}")),
-    };
-    let message = moved.filter(|_| status.is_redirection()).or(message);
-    let message =
-        message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
-    AtsError::Status { url: shown.to_owned(), status: status.as_u16(), message, retry_after }
-}
-
 /// What the body of an error says: `{error}` or `{message}`, either a text or an object with one.
-pub(super) fn said(body: &Value) -> Option<String> {
-    let text = ["error", "message"].iter().find_map(|key| match body.get(key)? {
+pub(super) fn said(body: &Value) -> Option<&str> {
+    ["error", "message"].iter().find_map(|key| match body.get(key)? {
         Value::String(text) => Some(text.as_str()),
         inner => inner.get("message")?.as_str(),
-    })?;
-    Some(printable(text, SHOWN))
-}
-
-fn content_type(answer: &Response) -> String {
-    let given = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    given.map_or_else(|| "something of no named type".to_owned(), |given| printable(given, 60))
+    })
 }
 
 /// `Retry-After` in seconds or as a date.
@@ -336,7 +422,7 @@ fn causes(error: &reqwest::Error) -> String {
         innermost = Some(cause.to_string());
         source = cause.source();
     }
-    printable(&innermost.unwrap_or_else(|| "unknown reason".to_owned()), SHOWN)
+    innermost.unwrap_or_else(|| "unknown reason".to_owned())
 }
 
 #[cfg(test)]
@@ -370,10 +456,10 @@ mod tests {
     }
 
     #[test]
-    fn the_message_of_an_error_is_found_and_made_printable() {
-        assert_eq!(said(&json!({"error": "no\x1b[2J"})).as_deref(), Some(r"no\u{1b}[2J"));
-        assert_eq!(said(&json!({"message": "m"})).as_deref(), Some("m"));
-        assert_eq!(said(&json!({"error": {"message": "m"}})).as_deref(), Some("m"));
+    fn the_message_of_an_error_is_found() {
+        assert_eq!(said(&json!({"error": "no"})), Some("no"));
+        assert_eq!(said(&json!({"message": "m"})), Some("m"));
+        assert_eq!(said(&json!({"error": {"message": "m"}})), Some("m"));
         assert_eq!(said(&json!({"error": 5})), None);
         assert_eq!(said(&json!([])), None);
     }

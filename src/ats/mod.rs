@@ -5,13 +5,15 @@
 //! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of
 //!   itself.
 //! - [`client`](Client): one method a call, with the timeouts and retries of its [`policy`](Policy).
-//! - `http`: one request and its answer, nothing repeated; `clock`: the service's time, read off its answers.
+//! - `http`: one request and its answer, nothing repeated; `answer`: what is read of an answer, and how much
+//!   at most; `clock`: the service's time, read off its answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
 //! - [`renewal`](Renewal): keeps a claim alive.
 //! - [`error`](AtsError): what can go wrong, in words that help.
 //!
 //! Nothing here knows what is transferred: payloads and messages are JSON to it.
 
+mod answer;
 mod backoff;
 mod client;
 mod clock;

@@ -17,24 +17,35 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::debug;
 
+use super::answer::{Budget, LISTED_TASK, read};
 use super::error::{AtsError, AtsResult};
 use super::http::{Http, Request};
-use super::text::{SHOWN, printable};
+use super::text::SHOWN;
 
-/// The most bytes of one message: an event holds one task.
-const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// The most bytes of one message: an event holds one task, which may have large outputs and many messages. A
+/// longer one ends the connection.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+/// What is held of messages of ours that the service does not take: a few of them. Answers to pings that find
+/// no room give way to later ones.
+const MAX_UNSENT: usize = 64 * 1024;
+/// Messages of ours are sent one by one.
+const WRITE_BUFFER: usize = 4 * 1024;
 /// How long the other side may take to accept a message of ours, which are all small.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is kept of one message.
+const KEPT: Budget = LISTED_TASK;
+
 /// An open WebSocket that carries JSON.
-pub(super) struct Socket {
+pub(super) struct Socket<'a> {
     stream: WebSocketStream<Upgraded>,
     url: String,
+    http: &'a Http,
 }
 
-impl Socket {
+impl<'a> Socket<'a> {
     /// Opens the WebSocket at `/ws`.
-    pub(super) async fn connect(http: &Http, query: Vec<(&'static str, String)>) -> AtsResult<Self> {
+    pub(super) async fn connect(http: &'a Http, query: Vec<(&'static str, String)>) -> AtsResult<Self> {
         let request = Request { query, ..Request::get(vec!["ws"]) };
         let url = http.shown(&request.path);
         let broken = |reason: String| AtsError::EventsEnded { url: url.clone(), reason };
@@ -56,11 +67,14 @@ impl Socket {
             .await
             .map_err(|_| AtsError::Timeout { url: url.clone(), after: http.timeout() })?
             .map_err(|error| broken(error.without_url().to_string()))?;
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE))
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(MAX_UNSENT);
         let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
         debug!(%url, "event connection open");
-        Ok(Self { stream, url })
+        Ok(Self { stream, url, http })
     }
 
     /// Sends one message.
@@ -76,8 +90,8 @@ impl Socket {
     /// The next message that is JSON; null for any other sign of life. May be cancelled and called again.
     pub(super) async fn next(&mut self) -> AtsResult<Value> {
         match self.stream.next().await {
-            Some(Ok(Message::Text(text))) => Ok(serde_json::from_str(&text).unwrap_or_default()),
-            Some(Ok(Message::Binary(bytes))) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Some(Ok(Message::Text(text))) => Ok(self.read(text.as_bytes())),
+            Some(Ok(Message::Binary(bytes))) => Ok(self.read(&bytes)),
             Some(Ok(Message::Close(frame))) => Err(match frame {
                 Some(frame) => self.ended(&format!("closed with {}: {}", frame.code, frame.reason)),
                 None => self.ended("closed by the service"),
@@ -88,8 +102,21 @@ impl Socket {
         }
     }
 
+    fn read(&self, message: &[u8]) -> Value {
+        match read(message, KEPT, self.http.secret()) {
+            Some(read) => {
+                self.http.leave_out(u32::from(!read.is_whole));
+                read.value
+            }
+            None => {
+                self.http.leave_out(1);
+                Value::Null
+            }
+        }
+    }
+
     /// The error that this connection ends with.
     pub(super) fn ended(&self, reason: &str) -> AtsError {
-        AtsError::EventsEnded { url: self.url.clone(), reason: printable(reason, SHOWN) }
+        AtsError::EventsEnded { url: self.url.clone(), reason: self.http.printable(reason, SHOWN) }
     }
 }

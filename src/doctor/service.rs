@@ -16,7 +16,10 @@ const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(12);
 /// ours; but a clock that is off by more is wrong, and certificates fail by it.
 const CLOCK_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks the service how it is, and for a task of the channel, which also shows whether it lets us in.
+/// Tasks that are looked at: a page as a watch reads it.
+const LISTED: u32 = 100;
+
+/// Asks the service how it is, and for tasks of the channel, which also shows whether it lets us in.
 pub(super) async fn requests(client: &Client) -> (Finding, Option<Health>) {
     const CHECK: &str = "service";
     let started = Instant::now();
@@ -33,16 +36,28 @@ pub(super) async fn requests(client: &Client) -> (Finding, Option<Health>) {
     let query = ListQuery {
         kind: Some(TASK_TYPE.to_owned()),
         channel: Some(client.settings().channel.clone()),
-        limit: Some(1),
+        limit: Some(LISTED),
         ..ListQuery::default()
     };
-    let finding = match client.list(&query).await {
+    let listed = client.list_page(&query, |_| None::<()>).await;
+    let left_out = listed.as_ref().map_or(0, |page| page.left_out);
+    let finding = match listed {
+        Ok(page) if page.left_out > 0 => Finding::warning(
+            CHECK,
+            format!(
+                "{url} answers in {} ms, but {left_out} of {} tasks on the channel are too large or \
+                 malformed and are left out",
+                round_trip.as_millis(),
+                page.len
+            ),
+        )
+        .advise("have whoever runs the service remove them; offers beside them arrive all the same"),
         Ok(_) => Finding::ok(CHECK, format!("{url} answers in {} ms", round_trip.as_millis())),
         Err(error) => Finding::failed(CHECK, format!("{url} is there, but gives no tasks: {error}"))
             .advise(advice(&error)),
     };
     let is_hub = health.p2p.is_some();
-    (finding.fact("hub", is_hub).after(started.elapsed()), Some(health))
+    (finding.fact("hub", is_hub).fact("leftOut", left_out).after(started.elapsed()), Some(health))
 }
 
 /// Subscribes to events.

@@ -154,7 +154,7 @@ impl<'a> Claim<'a> {
         let (context, task_id) = (self.context, &self.open.task.id);
         let mut renewal = Renewal::start(&context.client, task_id.clone(), LEASE);
         let events = context.events(&self.open.task.channel);
-        let (mut listener, _) = events.listen();
+        let mut listener = events.listen_for_transfer();
         loop {
             tokio::select! {
                 lost = renewal.lost() => return match lost {

@@ -66,7 +66,7 @@ impl Fetch<'_> {
         let machine = Reconnect::dialing(limit, relay.is_some(), Instant::now());
         let mut dialler = Dialler { dht, key_pair, sender, machine, last: None };
         let events = self.context.events(&self.open.task.channel);
-        let (mut listener, _) = events.listen();
+        let mut listener = events.listen_for_transfer();
         loop {
             let connection = self.dialled(&mut dialler, &mut listener).await?;
             self.control.take_moved();

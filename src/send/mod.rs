@@ -197,7 +197,7 @@ impl OutgoingTransfer {
     ) -> Result<(Sent, Option<PeerConnection>)> {
         let (context, cancel) = (self.context.clone(), self.request.cancel.clone());
         // Listening begins before the offer, so that no claim can be missed.
-        let (mut listener, _) = self.events.listen();
+        let mut listener = self.events.listen_for_transfer();
         let ours = self.p2p(rendezvous);
         let task = self.post_unless_cancelled(&ours).await?;
         context.emit(Event::OfferSent {

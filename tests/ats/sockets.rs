@@ -181,7 +181,7 @@ async fn a_message_longer_than_any_event_ends_the_connection() {
     let (mut events, _) = subscribed.listen();
     let mut socket = port.accept_subscriber().await;
     expect_connected(&mut events).await;
-    let long = Message::text("x".repeat(3 * 1024 * 1024));
+    let long = Message::text("x".repeat(5 * 1024 * 1024));
     // The client may hang up before it is all sent.
     let _ = socket.send(long).await;
     expect_disconnected(&mut events).await;
@@ -262,4 +262,35 @@ async fn dropping_events_ends_the_connection() {
     let mut stream = socket.into_inner();
     let mut rest = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").ok();
+}
+
+#[tokio::test]
+async fn while_a_transfer_is_open_a_lost_subscription_is_renewed_within_two_seconds() {
+    // Nobody listens there.
+    let url = {
+        let port = Port::open().await;
+        format!("http://{}", port.listener.local_addr().expect("an address"))
+    };
+    let subscribed = Events::start(&Client::new(settings(&url)).expect("a client"), Subscription::default());
+    let (mut events, _) = subscribed.listen();
+    expect_disconnected(&mut events).await;
+    let listener = TcpListener::bind(url.trim_start_matches("http://")).await.expect("the port");
+    tokio::time::pause();
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        drop(listener.accept().await.expect("a connection"));
+    }
+    // The pause that has begun, of half a minute by now, is cut short.
+    let transfer = subscribed.listen_for_transfer();
+    for _ in 0..4 {
+        let before = tokio::time::Instant::now();
+        drop(listener.accept().await.expect("a connection"));
+        pauses.push(before.elapsed());
+    }
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_millis(2_100)), "{pauses:?}");
+    drop(transfer);
+    let before = tokio::time::Instant::now();
+    drop(listener.accept().await.expect("a connection"));
+    drop(listener.accept().await.expect("a connection"));
+    assert!(before.elapsed() > Duration::from_secs(30), "{:?}", before.elapsed());
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::actor::ActorRef;
 use super::id::TaskId;
-use super::read::{json_within, text, unwrap, when};
+use super::read::{json_within, take, text, unwrap, when};
 
 /// One part of a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,27 +26,41 @@ pub struct Message {
     pub parts: Vec<Part>,
     /// When it was posted, as the service wrote it.
     pub created_at: Option<String>,
+    /// What else the service sent about it: all but the parts.
+    rest: Value,
 }
 
 impl Message {
     /// Reads a message, bare or wrapped in `{message}`.
     pub fn from_value(value: Value) -> Option<Self> {
-        let value = unwrap(value, "message");
+        let mut value = unwrap(value, "message");
         value.is_object().then(|| Self {
             id: value.get("id").and_then(TaskId::from_value),
             actor: ActorRef::read(&value, "actor"),
-            parts: match value.get("parts").map(json_within) {
-                Some(Value::Array(parts)) => parts.iter().filter_map(Part::from_value).collect(),
+            parts: match json_within(take(&mut value, "parts")) {
+                Value::Array(parts) => parts.into_iter().filter_map(Part::from_value).collect(),
                 _ => Vec::new(),
             },
             created_at: when(&value, "created_at"),
+            rest: value,
         })
     }
 
     /// Reads a list of messages, bare or wrapped in `{messages}`; nothing else counts as a message.
-    pub fn list(value: &Value) -> Vec<Self> {
-        let list = value.get("messages").unwrap_or(value).as_array();
-        list.into_iter().flatten().cloned().filter_map(Self::from_value).collect()
+    pub fn list(value: Value) -> Vec<Self> {
+        match unwrap(value, "messages") {
+            Value::Array(messages) => messages.into_iter().filter_map(Self::from_value).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The message as the service sent it.
+    pub(super) fn to_value(&self) -> Value {
+        let mut value = self.rest.clone();
+        if let Some(place) = value.get_mut("parts") {
+            *place = self.parts.iter().map(Part::to_value).collect();
+        }
+        value
     }
 }
 
@@ -75,9 +89,11 @@ impl Part {
         json!({ "type": self.kind, "content": self.content })
     }
 
-    fn from_value(value: &Value) -> Option<Self> {
-        let content = ["content", "data", "text"].iter().find_map(|key| value.get(key))?.clone();
-        Some(Self { kind: text(value, "type"), content })
+    fn from_value(mut value: Value) -> Option<Self> {
+        let kind = text(&value, "type");
+        let key = ["content", "data", "text"].into_iter().find(|key| value.get(key).is_some())?;
+        let content = take(&mut value, key);
+        Some(Self { kind, content })
     }
 }
 

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::super::answer::{AnswerReader, ListEnd, ListReader};
 use super::super::clock::parse_time;
 use super::actor::ActorRef;
 use super::id::TaskId;
 use super::message::Message;
-use super::read::{json_within, optional_text, text, unwrap, when};
+use super::read::{json_within, optional_text, take, text, unwrap, when};
 use super::status::Status;
 
 /// A task.
@@ -43,14 +44,14 @@ pub struct Task {
     pub updated_at: Option<String>,
     /// The messages on it, where the service sent them along.
     pub messages: Vec<Message>,
-    /// Everything the service sent about it.
-    pub raw: Value,
+    /// What else the service sent about it: all but the payload, the outputs and the messages.
+    rest: Value,
 }
 
 impl Task {
     /// Reads a task, bare or wrapped in `{task}` or `{data: {task}}`; `None` if there is no id.
     pub fn from_value(value: Value) -> Option<Self> {
-        let value = unwrap(unwrap(value, "data"), "task");
+        let mut value = unwrap(unwrap(value, "data"), "task");
         let id = TaskId::from_value(value.get("id")?)?;
         let reason = ["reason", "failure_reason", "rejection_reason", "cancel_reason", "error"];
         Some(Self {
@@ -60,11 +61,11 @@ impl Task {
             kind: text(&value, "type"),
             channel: text(&value, "channel"),
             status: Status::from_name(value.get("status").and_then(Value::as_str).unwrap_or_default()),
-            payload: value.get("payload").map(json_within).unwrap_or_default(),
-            outputs: match value.get("outputs").map(json_within) {
-                Some(Value::Array(outputs)) => outputs,
-                None | Some(Value::Null) => Vec::new(),
-                Some(single) => vec![single],
+            payload: json_within(take(&mut value, "payload")),
+            outputs: match json_within(take(&mut value, "outputs")) {
+                Value::Array(outputs) => outputs,
+                Value::Null => Vec::new(),
+                single => vec![single],
             },
             reason: reason.iter().find_map(|key| optional_text(&value, key)),
             source: ActorRef::read(&value, "source"),
@@ -72,25 +73,47 @@ impl Task {
             lease_expires: when(&value, "lease_expires"),
             created_at: when(&value, "created_at"),
             updated_at: when(&value, "updated_at"),
-            messages: Message::list(value.get("messages").unwrap_or(&Value::Null)),
-            raw: value,
+            messages: Message::list(take(&mut value, "messages")),
+            rest: value,
         })
     }
 
-    /// Reads a list of tasks, bare or wrapped in `{tasks}`. What is no task in it is left out; `None` if
-    /// there is no list.
-    pub fn list(value: Value) -> Option<Vec<Self>> {
-        TaskPage::from_value(value).map(|page| page.tasks)
+    /// Reads a task from the JSON of an answer, as the client does: what is too large or malformed in it is
+    /// left out. `None` if what remains is no task.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        let mut reader = AnswerReader::new(None);
+        let fits = reader.feed(json);
+        let answer = reader.finish().ok().filter(|_| fits)?;
+        Self::from_value(answer.value)
+    }
+
+    /// The task as the service sent it, without what was left out when it was read.
+    pub fn to_value(&self) -> Value {
+        let mut value = self.rest.clone();
+        if let Value::Object(fields) = &mut value {
+            // In the place of what was taken out of it.
+            let parts = [
+                ("payload", self.payload.clone()),
+                ("outputs", self.outputs.clone().into()),
+                ("messages", self.messages.iter().map(Message::to_value).collect()),
+            ];
+            for (name, part) in parts {
+                if let Some(place) = fields.get_mut(name) {
+                    *place = part;
+                }
+            }
+        }
+        value
     }
 
     /// When it was made.
     pub fn created_at(&self) -> Option<OffsetDateTime> {
-        self.raw.get("created_at").and_then(parse_time)
+        self.rest.get("created_at").and_then(parse_time)
     }
 
     /// Until when the claim holds.
     pub fn lease_expires(&self) -> Option<OffsetDateTime> {
-        self.raw.get("lease_expires").and_then(parse_time)
+        self.rest.get("lease_expires").and_then(parse_time)
     }
 
     /// Whether the actor of this id has it claimed.
@@ -101,29 +124,42 @@ impl Task {
 
 /// One page of a list of tasks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TaskPage {
-    /// The tasks on it. What is no task in the answer is left out.
-    pub tasks: Vec<Task>,
+pub struct TaskPage<T = Task> {
+    /// What was made of the tasks on it.
+    pub tasks: Vec<T>,
     /// How many entries the answer has: the next page begins so many further.
     pub len: u32,
+    /// How many of them were left out, wholly or in part, because they were too large or malformed.
+    pub left_out: u32,
+    /// Whether the answer was cut short, by the service or because it was too long.
+    pub is_cut: bool,
     /// Whether there is another page. A service that does not say so may end pages wherever it likes, and
     /// then only an empty one is known to be the last.
     pub has_more: bool,
 }
 
 impl TaskPage {
-    /// Reads a list, bare or wrapped in `{tasks}`; `None` if there is none.
-    pub fn from_value(value: Value) -> Option<Self> {
-        let value = unwrap(value, "data");
-        let has_more = value.get("has_more").and_then(Value::as_bool);
-        match unwrap(value, "tasks") {
-            Value::Array(entries) => Some(Self {
-                len: u32::try_from(entries.len()).unwrap_or(u32::MAX),
-                has_more: !entries.is_empty() && has_more.unwrap_or(true),
-                tasks: entries.into_iter().filter_map(Task::from_value).collect(),
-            }),
-            _ => None,
-        }
+    /// Reads a page from the JSON of an answer that arrives in these pieces, as the client does: what is too
+    /// large or malformed in it is left out. `None` if there is no list.
+    pub fn from_json<'j>(pieces: impl IntoIterator<Item = &'j [u8]>) -> Option<Self> {
+        let mut tasks = Vec::new();
+        let mut reader = ListReader::new(None, |value| {
+            let task = Task::from_value(value);
+            let is_task = task.is_some();
+            tasks.extend(task);
+            is_task
+        });
+        let _ = pieces.into_iter().all(|piece| reader.feed(piece));
+        let end = reader.finish().ok()?;
+        Some(Self::new(tasks, &end))
+    }
+}
+
+impl<T> TaskPage<T> {
+    /// The page of a list that ended so.
+    pub(in crate::ats) fn new(tasks: Vec<T>, end: &ListEnd) -> Self {
+        let has_more = end.entries > 0 && end.has_more.unwrap_or(true);
+        Self { tasks, len: end.entries, left_out: end.left_out, is_cut: end.is_cut, has_more }
     }
 }
 
@@ -191,21 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn a_list_leaves_out_what_is_no_task() {
-        let tasks = Task::list(json!({"tasks": [{"id": 1}, {"no": "id"}, 7, null], "count": 4}));
-        assert_eq!(tasks.expect("a list").len(), 1);
-        assert_eq!(Task::list(json!([{"id": 1}])).expect("a list").len(), 1);
-        assert!(Task::list(json!({"error": "x"})).is_none());
+    fn a_task_is_told_as_it_was_sent() {
+        let sent = json!({
+            "id": 5, "payload": {"a": [1]}, "outputs": [{"hash": "x"}], "extra": {"b": null},
+            "messages": [{"id": 1, "actor_id": "b", "parts": [{"type": "text", "content": "hi"}], "c": 1}],
+        });
+        assert_eq!(Task::from_value(sent.clone()).expect("a task").to_value(), sent);
+        assert_eq!(Task::from_value(json!({"id": 5})).expect("a task").to_value(), json!({"id": 5}));
     }
 
     #[test]
-    fn a_page_counts_what_is_no_task_and_is_the_last_when_it_says_so_or_is_empty() {
-        let page =
-            |value| TaskPage::from_value(value).map(|page| (page.tasks.len(), page.len, page.has_more));
-        assert_eq!(page(json!({"tasks": [{"id": 1}, 7]})), Some((1, 2, true)));
-        assert_eq!(page(json!({"tasks": [{"id": 1}], "has_more": false})), Some((1, 1, false)));
-        assert_eq!(page(json!({"data": {"tasks": [{"id": 1}], "has_more": true}})), Some((1, 1, true)));
-        assert_eq!(page(json!({"tasks": [], "has_more": true})), Some((0, 0, false)));
-        assert_eq!(page(json!([])), Some((0, 0, false)));
+    fn json_kept_as_text_costs_no_more_than_other_json() {
+        let text = format!("{{\"a\":1,\"b\":[{}0]}}", "[0],".repeat(4_000));
+        let task = Task::from_value(json!({"id": 5, "payload": text})).expect("a task");
+        assert_eq!(task.payload["a"], 1);
+        assert!(task.payload.to_string().len() < 2_000, "{}", task.payload);
     }
 }
