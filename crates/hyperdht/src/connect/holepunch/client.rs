@@ -199,9 +199,12 @@ impl ClientPunch {
         {
             return;
         }
-        if self.puncher.is_unstable() && self.puncher.reopen() {
+        while self.puncher.is_unstable() && self.puncher.reopen() {
             self.has_reopened = true;
-            return;
+            // Where no node is known that could be asked, nothing more becomes known.
+            if !self.puncher.is_analyzed() {
+                return;
+            }
         }
         let has_improved = std::mem::take(&mut self.has_reopened) && self.puncher.nat().is_consistent();
         let is_remote_unknown = self.puncher.remote_firewall() == Firewall::Unknown;

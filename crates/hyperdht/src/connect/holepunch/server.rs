@@ -131,11 +131,13 @@ impl ServerPunch {
         if self.waiting.is_empty() || self.puncher.outcome().is_some() || !self.puncher.is_analyzed() {
             return;
         }
-        if !self.is_remote_punching && self.puncher.is_unstable() {
+        while !self.is_remote_punching && self.puncher.is_unstable() {
             if !self.puncher.reopen() {
-                self.abort(error::ABORTED, Failure::DoubleRandom);
+                return self.abort(error::ABORTED, Failure::DoubleRandom);
             }
-            return;
+            if !self.puncher.is_analyzed() {
+                return;
+            }
         }
         while let Some(request) = self.waiting.pop_front() {
             self.answer(now, &request);
