@@ -44,6 +44,9 @@ mod socket_reuse;
 mod tests;
 mod waiter;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use holepunch::fuzzing;
+
 pub use connection::{Connection, Link};
 pub use error::{ConnectError, ListenError};
 pub use options::{ConnectOptions, FirewallHook, FirewallRequest, RelayHook, ServerOptions};

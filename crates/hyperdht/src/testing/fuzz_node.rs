@@ -264,37 +264,35 @@ impl DrivenNode {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
+#[path = "../../../../fuzz/replay.rs"]
+mod replay;
 
-    fn replay(target: &str, run: fn(&[u8])) {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-        let mut files = 0;
-        for file in std::fs::read_dir(&corpus).unwrap_or_else(|error| panic!("{}: {error}", corpus.display()))
-        {
-            run(&std::fs::read(file.unwrap().path()).unwrap());
-            files += 1;
-        }
-        assert!(files > 0, "{} is not empty", corpus.display());
-    }
+#[cfg(test)]
+mod tests {
+    use super::replay::replay;
 
     #[test]
     fn decoders_survive_the_corpus() {
-        replay("dht_decoders", super::decoders);
+        replay(include_str!("../../../../fuzz/corpus/dht_decoders"), super::decoders);
     }
 
     #[test]
     fn a_node_survives_the_corpus() {
-        replay("dht_node", super::node);
+        replay(include_str!("../../../../fuzz/corpus/dht_node"), super::node);
     }
 
     #[test]
     fn values_of_the_corpus_are_stored_or_refused() {
-        replay("dht_values", super::values);
+        replay(include_str!("../../../../fuzz/corpus/dht_values"), super::values);
+    }
+
+    #[test]
+    fn a_punch_of_the_corpus_ends() {
+        replay(include_str!("../../../../fuzz/corpus/punch"), super::super::punch);
     }
 
     #[test]
     fn a_relay_survives_the_corpus() {
-        replay("relay", super::super::relay);
+        replay(include_str!("../../../../fuzz/corpus/relay"), super::super::relay);
     }
 }

@@ -5,7 +5,7 @@
 //! # Layout
 //! - `network`: hosts, packets and their time
 //! - `churn`: a network whose nodes come and go, in which the crate's own lookups and servers run
-//! - `fuzz_node`, `fuzz_relay`: what the targets in `fuzz/` run
+//! - `fuzz_node`, `fuzz_relay`: what the targets in `fuzz/` run; `punch` is with the holes that it punches
 //! - `vectors`: the golden bytes of `tests/vectors`
 
 mod churn;
@@ -15,6 +15,7 @@ pub(crate) mod network;
 #[cfg(test)]
 pub(crate) mod vectors;
 
+pub use crate::connect::fuzzing::punch;
 pub use churn::{Census, ChurnConfig, ChurningNetwork, Listening, Visitor};
 pub use fuzz_node::{decoders, node, values};
 pub use fuzz_relay::relay;

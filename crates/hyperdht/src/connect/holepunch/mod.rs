@@ -6,9 +6,12 @@
 //! - `client`, `server`: the rounds that lead there, likewise
 //! - `throttle`: how often many probes are sent
 //! - `driver`: does what the state machines decide
+//! - `fuzzing`: what the target `punch` in `fuzz/` runs
 
 mod client;
 mod driver;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzzing;
 mod nat;
 mod puncher;
 mod server;
