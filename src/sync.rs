@@ -92,6 +92,9 @@ impl Spawner {
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Option<T>> {
         let halt = self.halt.clone();
+        // That of a transfer is tens of kilobytes. Each layer around it would have copies on a thread's
+        // stack, which without optimization do not fit.
+        let future = Box::pin(future);
         self.tasks.spawn(async move { halt.run_until_cancelled(future).await })
     }
 
