@@ -439,3 +439,201 @@ mod partial {
         }
     }
 }
+
+/// What one process leaves and another finds.
+mod left {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const LEN: usize = 300_000;
+
+    struct Lab {
+        dir: tempfile::TempDir,
+        content: Vec<u8>,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let lab = Self {
+                dir: tempfile::tempdir().expect("a folder"),
+                content: (0..LEN).map(|at| (at / 7).to_le_bytes()[0]).collect(),
+            };
+            fs::create_dir(lab.save()).expect("made");
+            lab
+        }
+
+        fn save(&self) -> PathBuf {
+            self.dir.path().join("save")
+        }
+
+        fn memory(&self) -> PathBuf {
+            self.dir.path().join("memory")
+        }
+
+        fn part(&self) -> PathBuf {
+            self.save().join(TEMPORARY)
+        }
+
+        fn target(&self) -> Target {
+            in_folder(&self.save(), "a")
+        }
+
+        fn resume(&self) -> Result<Partial, TargetError> {
+            Partial::resume(&self.target(), ID, LEN as u64, &self.memory(), &CancellationToken::new())
+        }
+
+        /// A process wrote so much and died.
+        fn die_after(&self, len: usize) {
+            let mut partial = self.resume().expect("opened");
+            let written = usize::try_from(partial.written()).expect("small");
+            for piece in self.content[written..len].chunks(10_000) {
+                partial.write_all(piece).expect("written");
+                partial.remember();
+            }
+        }
+
+        /// Another one goes on; from where it did.
+        fn finish(&self) -> u64 {
+            let mut partial = self.resume().expect("opened");
+            let written = partial.written();
+            partial.write_all(&self.content[usize::try_from(written).expect("small")..]).expect("written");
+            let path = partial.commit().expect("committed");
+            assert!(fs::read(&path).expect("read") == self.content);
+            fs::remove_file(path).expect("removed");
+            assert!(names(&self.save()).is_empty() && !self.memory().exists());
+            written
+        }
+    }
+
+    #[test]
+    fn what_a_process_left_is_gone_on_with() {
+        let lab = Lab::new();
+        lab.die_after(100_000);
+        assert_eq!(names(&lab.save()), [TEMPORARY]);
+        lab.die_after(250_000);
+        let went_on = lab.finish();
+        assert!((180_000..=250_000).contains(&went_on), "{went_on}");
+        assert_eq!(lab.finish(), 0);
+    }
+
+    #[test]
+    fn only_what_the_disk_still_holds_of_it_counts() {
+        for (change, least, most) in [
+            (Box::new(|part: &mut Vec<u8>| part.truncate(100_000)) as Box<dyn Fn(&mut Vec<u8>)>, 1, 100_000),
+            (Box::new(|part| part.truncate(0)), 0, 0),
+            (Box::new(|part| part[99_000] ^= 1), 1, 99_000),
+            (Box::new(|part| part[0] ^= 1), 0, 0),
+            (Box::new(|part| part.extend([1; 100_000])), 180_000, 250_000),
+        ] {
+            let lab = Lab::new();
+            lab.die_after(250_000);
+            let mut part = fs::read(lab.part()).expect("read");
+            change(&mut part);
+            let file = fs::OpenOptions::new().write(true).truncate(true).open(lab.part()).expect("opened");
+            std::io::Write::write_all(&mut &file, &part).expect("written");
+            let went_on = lab.finish();
+            assert!((least..=most).contains(&went_on), "{went_on}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn another_file_in_its_place_is_not_gone_on_with() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let lab = Lab::new();
+        let other = lab.dir.path().join("other");
+        let changes: [&dyn Fn(); 4] = [
+            &|| {
+                fs::copy(lab.part(), &other).expect("copied");
+                fs::remove_file(lab.part()).expect("removed");
+                fs::rename(&other, lab.part()).expect("renamed");
+            },
+            &|| {
+                fs::rename(lab.part(), &other).expect("renamed");
+                symlink(&other, lab.part()).expect("linked");
+            },
+            &|| {
+                let _ = fs::remove_file(&other);
+                fs::hard_link(lab.part(), &other).expect("linked");
+            },
+            &|| fs::set_permissions(lab.part(), fs::Permissions::from_mode(0o620)).expect("set"),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            lab.die_after(250_000);
+            change();
+            assert_eq!(lab.finish(), 0, "change {number}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_another_transfer_is_of_no_use() {
+        let lab = Lab::new();
+        lab.die_after(250_000);
+        let memory = fs::read(lab.memory()).expect("read");
+        fs::remove_file(lab.part()).expect("removed");
+        // Keeps the number of the file on the disk from being given to the next one.
+        fs::write(lab.dir.path().join("number"), "").expect("written");
+        lab.die_after(1);
+        fs::write(lab.memory(), memory).expect("written");
+        assert_eq!(lab.finish(), 0);
+    }
+
+    #[test]
+    fn what_a_living_process_writes_is_left_alone() {
+        let lab = Lab::new();
+        let mut alive = lab.resume().expect("opened");
+        assert!(matches!(lab.resume(), Err(TargetError::Busy { .. })));
+        Partial::discard(&lab.target(), ID, &lab.dir.path().join("none"));
+        alive.write_all(&lab.content).expect("written");
+        alive.commit().expect("committed");
+        assert_eq!(names(&lab.save()), ["a"]);
+    }
+
+    #[test]
+    fn what_is_of_no_more_use_is_removed() {
+        let lab = Lab::new();
+        Partial::discard(&lab.target(), ID, &lab.memory());
+        lab.die_after(250_000);
+        Partial::discard(&lab.target(), ID, &lab.memory());
+        assert!(names(&lab.save()).is_empty() && !lab.memory().exists());
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_after_the_last_byte_is_noticed() {
+        let lab = Lab::new();
+        for is_longer in [true, false] {
+            let mut partial = lab.resume().expect("opened");
+            partial.write_all(&lab.content).expect("written");
+            partial.settle();
+            let file = fs::OpenOptions::new().write(true).open(lab.part()).expect("opened");
+            match is_longer {
+                true => file.set_len(LEN as u64 + 1).expect("longer"),
+                false => {
+                    let later = std::time::SystemTime::now() + Duration::from_secs(1);
+                    file.set_modified(later).expect("set");
+                }
+            }
+            assert!(matches!(partial.commit(), Err(TargetError::Changed { .. })));
+            assert!(names(&lab.save()).is_empty() && !lab.memory().exists());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_open_a_file_before_it_is_whole() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let lab = Lab::new();
+        let rights = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        fs::write(lab.dir.path().join("usual"), "").expect("written");
+        let usual = rights(&lab.dir.path().join("usual")) & 0o664;
+        lab.die_after(100_000);
+        assert_eq!((rights(&lab.part()), rights(&lab.memory())), (0o600, 0o600));
+        let mut partial = lab.resume().expect("opened");
+        let written = usize::try_from(partial.written()).expect("small");
+        partial.write_all(&lab.content[written..]).expect("written");
+        assert_eq!(rights(&partial.commit().expect("committed")), usual);
+    }
+}

@@ -8,12 +8,15 @@
 //! - `name`: the name a file is written under
 //! - `source`: the file that is sent
 //! - `target`: where a file is to go, and what stops it
-//! - `partial`: the temporary file beside the target, and its way to the final name
+//! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
+//! and   the name that it is to get, `checkpoints` what is remembered of it for a later process
 //! - `dir`: an opened folder, which later changes to its path don't redirect; renames that replace nothing
 
+mod checkpoints;
 mod dir;
 mod name;
 mod partial;
+mod place;
 mod source;
 mod target;
 mod text;

@@ -2,24 +2,21 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{File, TryLockError},
+    fs::File,
     io::{self, IoSlice, Seek as _, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    SafeName, Target, TargetError,
-    dir::{Dir, DirEntry},
+    Target, TargetError,
+    checkpoints::{Checkpoints, PartIdentity, Prefix},
+    dir::Dir,
+    place::{Place, is_locked},
 };
-
-/// Numbered names tried before a folder counts as full of them.
-const MAX_NUMBER: u32 = 9_999;
-
-/// Times a temporary file that another process removes at the same moment is made anew.
-const MAX_ATTEMPTS: u32 = 4;
 
 /// What a temporary file's name has around the transfer's id.
 const PREFIX: &str = ".";
@@ -29,37 +26,50 @@ const SUFFIX: &str = ".part";
 const ID_LEN: usize = 16;
 
 /// A file that is being received: `.` and the transfer's id and `.part` in the target's folder, until
-/// [`commit`](Partial::commit) gives it its name. Dropped before, it is removed.
+/// [`commit`](Partial::commit) gives it its name. Dropped before, it is removed, unless it was made to be
+/// found again by [`resume`](Partial::resume).
 ///
 /// The folder is opened once, and everything happens in that very folder. While it is written the file
-/// is locked, so that one left behind by a process that died is told from one that lives.
+/// is locked, so that one left behind by a process that died is told from one that lives; and until it is
+/// whole nobody but this user can open it.
 #[derive(Debug)]
 pub struct Partial {
     file: File,
     temporary: OsString,
     place: Place,
     size: u64,
+    /// The rights of the file in the end.
+    mode: u32,
     /// Bytes written, and what hashes them.
     written: u64,
     hasher: Sha256,
+    /// By what it is found again.
+    memory: Option<Memory>,
+    /// What the last write left.
+    settled: Option<PartStamp>,
     committed: bool,
 }
 
-/// An opened folder and the name that a file is to get in it.
-#[derive(Debug)]
-struct Place {
-    dir: Dir,
-    /// The folder's path as given, to which names are joined for people.
-    folder: PathBuf,
-    /// The same, whatever the working directory becomes.
-    absolute: PathBuf,
-    name: Name,
+/// What a process that died has left.
+struct Found {
+    file: File,
+    checkpoints: Checkpoints,
+    mode: u32,
+    standing: Prefix,
 }
 
+/// What is remembered of a partial file, and where.
 #[derive(Debug)]
-enum Name {
-    Exact { name: OsString, overwrite: bool },
-    Free(SafeName),
+struct Memory {
+    checkpoints: Checkpoints,
+    path: PathBuf,
+}
+
+/// What changes when somebody writes to a file.
+#[derive(Debug, PartialEq, Eq)]
+struct PartStamp {
+    len: u64,
+    modified: Option<SystemTime>,
 }
 
 impl Partial {
@@ -68,15 +78,102 @@ impl Partial {
     /// It checks everything that could stop the file later: call it before claiming an offer.
     ///
     /// # Errors
-    /// Every [`TargetError`] but `Moved`.
+    /// Every [`TargetError`] but `Moved` and `Changed`.
     pub fn create(target: &Target, id: &str, size: u64) -> Result<Self, TargetError> {
-        let place = Place::open(target, size)?;
-        if place.dir.free().is_some_and(|free| free < size) {
-            return Err(TargetError::DiskFull { path: place.folder, needed: size });
+        Self::create_in(Place::open(target, size)?, temporary_name(id), size)
+    }
+
+    /// As [`create`](Self::create), but where a process that died left the same file, what stands of it is
+    /// gone on with: as much as `memory`, a file that this writes, says of it, and as the disk still holds,
+    /// which is read for that. Once `cancel` says so, no more is read. Dropped, the file stays, to be found
+    /// again.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn resume(
+        target: &Target,
+        id: &str,
+        size: u64,
+        memory: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Self, TargetError> {
+        let (place, temporary) = (Place::open(target, size)?, temporary_name(id));
+        let found = Self::find(&place, &temporary, size, memory, cancel)?;
+        let Some(Found { file, checkpoints, mode, standing: Prefix { len: written, hasher } }) = found else {
+            let mut partial = Self::create_in(place, temporary, size)?;
+            partial.remember_at(memory);
+            return Ok(partial);
+        };
+        check_room(&place, size - written, size)?;
+        let memory = Some(Memory { checkpoints, path: memory.to_owned() });
+        let settled = None;
+        Ok(Self { file, temporary, place, size, mode, written, hasher, memory, settled, committed: false })
+    }
+
+    /// Removes what is left of the transfer `id` beside `target`, and `memory`, unless a living process is
+    /// writing it. Blocks.
+    pub fn discard(target: &Target, id: &str, memory: &Path) {
+        let temporary = temporary_name(id);
+        if let Ok(dir) = Dir::open(target.folder())
+            && let Ok(file) = dir.open_file(&temporary)
+            && !is_locked(&file)
+            && dir.holds(&temporary, &file)
+        {
+            let _ = dir.remove(&temporary);
         }
-        let temporary = OsString::from(format!("{PREFIX}{id}{SUFFIX}"));
-        let file = place.create_temporary(&temporary, size)?;
-        Ok(Self { file, temporary, place, size, written: 0, hasher: Sha256::new(), committed: false })
+        let _ = std::fs::remove_file(memory);
+    }
+
+    fn create_in(place: Place, temporary: OsString, size: u64) -> Result<Self, TargetError> {
+        check_room(&place, size, size)?;
+        let (file, mode) = place.create_temporary(&temporary, size)?;
+        Ok(Self {
+            file,
+            temporary,
+            place,
+            size,
+            mode,
+            written: 0,
+            hasher: Sha256::new(),
+            memory: None,
+            settled: None,
+            committed: false,
+        })
+    }
+
+    /// The file that a process which died has left, as far as it stands.
+    fn find(
+        place: &Place,
+        temporary: &OsStr,
+        size: u64,
+        memory: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Found>, TargetError> {
+        let Ok(mut file) = place.dir.open_file(temporary) else { return Ok(None) };
+        if is_locked(&file) {
+            return Err(TargetError::Busy { path: place.folder.join(temporary) });
+        }
+        if !place.dir.holds(temporary, &file) || !place.dir.is_private(&file) {
+            return Ok(None);
+        }
+        let number = place.dir.number(&file);
+        let is_it = |identity: PartIdentity| identity.number == number;
+        let Some((checkpoints, identity, standing)) =
+            Checkpoints::open(memory, &mut file, size, is_it, cancel)
+        else {
+            return Ok(None);
+        };
+        let cut = file.set_len(standing.len).and_then(|()| file.seek(io::SeekFrom::Start(standing.len)));
+        Ok(cut.is_ok().then_some(Found { file, checkpoints, mode: identity.mode, standing }))
+    }
+
+    /// Remembers from now on what is written. Where that is not possible, the file is not found again.
+    fn remember_at(&mut self, path: &Path) {
+        let identity = PartIdentity { number: self.place.dir.number(&self.file), mode: self.mode };
+        match Checkpoints::create(path, identity, self.size) {
+            Ok(checkpoints) => self.memory = Some(Memory { checkpoints, path: path.to_owned() }),
+            Err(error) => tracing::debug!(%error, "what is received can't be remembered"),
+        }
     }
 
     /// Bytes that it holds.
@@ -95,8 +192,11 @@ impl Partial {
     /// `NotWritable`.
     pub fn clear(&mut self) -> Result<(), TargetError> {
         let cleared = self.file.set_len(0).and_then(|()| self.file.rewind());
-        cleared.map_err(|source| self.place.failed(&self.temporary, self.size, source))?;
-        (self.written, self.hasher) = (0, Sha256::new());
+        cleared.map_err(|source| self.failed(source))?;
+        if let Some(memory) = &mut self.memory {
+            memory.checkpoints.clear().map_err(|source| self.failed(source))?;
+        }
+        (self.written, self.hasher, self.settled) = (0, Sha256::new(), None);
         Ok(())
     }
 
@@ -120,17 +220,36 @@ impl Partial {
         }
         while pieces.iter().any(|piece| !piece.is_empty()) {
             match self.file.write_vectored(pieces) {
-                Ok(0) => {
-                    let error = io::Error::from(io::ErrorKind::WriteZero);
-                    return Err(self.place.failed(&self.temporary, self.size, error));
-                }
+                Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into())),
                 Ok(count) => IoSlice::advance_slices(&mut pieces, count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.place.failed(&self.temporary, self.size, error)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
         self.written += u64::try_from(len).unwrap_or(u64::MAX);
         Ok(())
+    }
+
+    /// Remembers what was written, if enough was since this was last done. Blocks.
+    pub fn remember(&mut self) {
+        if self.memory.as_ref().is_some_and(|memory| memory.checkpoints.is_due(self.written)) {
+            self.add_checkpoint();
+        }
+    }
+
+    /// Says that nothing is written for now: what somebody else writes from then on is noticed in the end.
+    /// Remembers what was written. Blocks.
+    pub fn settle(&mut self) {
+        self.add_checkpoint();
+        self.settled = self.stamp().ok();
+    }
+
+    fn add_checkpoint(&mut self) {
+        if let Some(memory) = &mut self.memory
+            && let Err(error) = memory.checkpoints.add(self.written, &self.hasher)
+        {
+            tracing::debug!(%error, "what is received can't be remembered");
+        }
     }
 
     /// Brings the file to the disk, gives it its final name in one step, and brings that to the disk.
@@ -140,15 +259,26 @@ impl Partial {
     /// Any [`TargetError`]; the temporary file is removed then, and nothing stands at the final path that
     /// did not stand there before.
     pub fn commit(mut self) -> Result<PathBuf, TargetError> {
-        self.file.sync_all().map_err(|source| self.place.failed(&self.temporary, self.size, source))?;
-        if !self.place.dir.is_at(&self.place.absolute) {
+        let committed = self.put_in_place();
+        // Whatever came of it, there is nothing left to go on with.
+        self.forget();
+        committed
+    }
+
+    fn put_in_place(&mut self) -> Result<PathBuf, TargetError> {
+        self.file.sync_all().map_err(|source| self.failed(source))?;
+        if !self.place.is_in_its_place() {
             return Err(TargetError::Moved { path: self.place.folder.clone() });
         }
         // A rename goes by the name: make sure that the name still stands for the file that was verified.
         if !self.place.dir.holds(&self.temporary, &self.file) {
             return Err(TargetError::Moved { path: self.place.folder.join(&self.temporary) });
         }
-        let name = self.place.rename(&self.temporary, &self.file, self.size)?;
+        let stamp = self.stamp().map_err(|source| self.failed(source))?;
+        if stamp.len != self.written || self.settled.as_ref().is_some_and(|settled| *settled != stamp) {
+            return Err(TargetError::Changed { path: self.place.folder.join(&self.temporary) });
+        }
+        let name = self.place.rename(&self.temporary, &self.file, self.mode, self.size)?;
         self.committed = true;
         // The file is in its place. Not every file system can bring a folder to the disk, and there is
         // nothing left to undo.
@@ -156,6 +286,27 @@ impl Partial {
             tracing::debug!(%error, "the folder of a received file could not be synced");
         }
         Ok(self.place.folder.join(name))
+    }
+
+    /// Removes the file, and what is remembered of it. Blocks.
+    pub fn remove(mut self) {
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            // One that stays speaks of a file that is not there any more.
+            let _ = std::fs::remove_file(memory.path);
+        }
+    }
+
+    fn stamp(&self) -> io::Result<PartStamp> {
+        let metadata = self.file.metadata()?;
+        Ok(PartStamp { len: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    fn failed(&self, source: io::Error) -> TargetError {
+        self.place.failed(&self.temporary, self.size, source)
     }
 }
 
@@ -184,147 +335,23 @@ pub fn sweep(dir: &Path, age: Duration) -> io::Result<usize> {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.committed && self.place.dir.holds(&self.temporary, &self.file) {
+        if !self.committed && self.memory.is_none() && self.place.dir.holds(&self.temporary, &self.file) {
             // One that can't be removed now is replaced by the next attempt.
             let _ = self.place.dir.remove(&self.temporary);
         }
     }
 }
 
-impl Place {
-    fn open(target: &Target, size: u64) -> Result<Self, TargetError> {
-        let (folder, name) = match target {
-            Target::Exact { path, overwrite } => {
-                let no_name = || TargetError::NoName { path: path.clone() };
-                if ends_as_folder(path) {
-                    return Err(no_name());
-                }
-                let name = path.file_name().ok_or_else(no_name)?.to_owned();
-                let folder = match path.parent() {
-                    Some(parent) if parent != Path::new("") => parent.to_owned(),
-                    _ => PathBuf::from("."),
-                };
-                (folder, Name::Exact { name, overwrite: *overwrite })
-            }
-            Target::InFolder { dir, name } => {
-                std::fs::create_dir_all(dir).map_err(|error| TargetError::from_io(dir, size, error))?;
-                (dir.clone(), Name::Free(name.clone()))
-            }
-        };
-        let dir = Dir::open(&folder).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => TargetError::NoFolder { path: folder.clone() },
-            _ => TargetError::from_io(&folder, size, source),
-        })?;
-        let absolute =
-            std::path::absolute(&folder).map_err(|source| TargetError::from_io(&folder, size, source))?;
-        let place = Self { dir, folder, absolute, name };
-        if let Name::Exact { name, overwrite } = &place.name {
-            place.check_exact(name, *overwrite, size)?;
-        }
-        Ok(place)
-    }
-
-    /// Whether the file may take a name that the caller chose.
-    fn check_exact(&self, name: &OsStr, overwrite: bool, size: u64) -> Result<(), TargetError> {
-        let path = || self.folder.join(name);
-        match self.dir.entry(name).map_err(|source| self.failed(name, size, source))? {
-            Some(DirEntry::Other(what)) => Err(TargetError::NotAFile { path: path(), what }),
-            Some(DirEntry::File | DirEntry::Link) if !overwrite => {
-                Err(TargetError::AlreadyExists { path: path() })
-            }
-            Some(DirEntry::File | DirEntry::Link) | None => Ok(()),
-        }
-    }
-
-    fn create_temporary(&self, name: &OsStr, size: u64) -> Result<File, TargetError> {
-        let busy = || TargetError::Busy { path: self.folder.join(name) };
-        for _ in 0..MAX_ATTEMPTS {
-            match self.dir.create(name) {
-                // Another process may have taken the file, empty as it is, for one left behind.
-                Ok(file) if is_locked(&file) || !self.dir.holds(name, &file) => {}
-                Ok(file) => return Ok(file),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.remove_stale(name, size)?;
-                }
-                Err(error) => return Err(self.failed(name, size, error)),
-            }
-        }
-        Err(busy())
-    }
-
-    /// Removes the file at the temporary name, unless a living process is writing it.
-    fn remove_stale(&self, name: &OsStr, size: u64) -> Result<(), TargetError> {
-        // A process of ours writes plain files only; a link or a pipe can't be opened here.
-        let left_behind = self.dir.open_file(name).ok();
-        if let Some(file) = &left_behind {
-            if is_locked(file) {
-                return Err(TargetError::Busy { path: self.folder.join(name) });
-            }
-            if !self.dir.holds(name, file) {
-                return Ok(());
-            }
-        }
-        match self.dir.remove(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name, size, error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives the temporary file its final name, and returns that.
-    fn rename(&self, temporary: &OsStr, file: &File, size: u64) -> Result<OsString, TargetError> {
-        match &self.name {
-            Name::Exact { name, overwrite } => {
-                self.check_exact(name, *overwrite, size)?;
-                let renamed = if *overwrite {
-                    if self.dir.entry(name).is_ok_and(|entry| entry == Some(DirEntry::File)) {
-                        self.dir
-                            .inherit_rights(name, file)
-                            .map_err(|source| self.failed(name, size, source))?;
-                    }
-                    self.dir.replace(temporary, name)
-                } else {
-                    self.dir.rename_new(temporary, name)
-                };
-                renamed.map_err(|source| self.failed(name, size, source))?;
-                Ok(name.clone())
-            }
-            Name::Free(wanted) => {
-                let numbered = (1..=MAX_NUMBER).map(|number| wanted.numbered(number));
-                for name in std::iter::once(wanted.clone()).chain(numbered) {
-                    let name = OsString::from(name.as_str());
-                    match self.dir.rename_new(temporary, &name) {
-                        Ok(()) => return Ok(name),
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(self.failed(&name, size, error)),
-                    }
-                }
-                Err(TargetError::AlreadyExists { path: self.folder.join(wanted.as_str()) })
-            }
-        }
-    }
-
-    fn failed(&self, name: &OsStr, size: u64, source: io::Error) -> TargetError {
-        let path = self.folder.join(name);
-        match TargetError::from_io(&path, size, source) {
-            TargetError::DiskFull { needed, .. } => {
-                TargetError::DiskFull { path: self.folder.clone(), needed }
-            }
-            TargetError::NotWritable { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-                TargetError::AlreadyExists { path }
-            }
-            error => error,
-        }
-    }
+/// The name of the temporary file of the transfer `id`.
+fn temporary_name(id: &str) -> OsString {
+    OsString::from(format!("{PREFIX}{id}{SUFFIX}"))
 }
 
-/// Whether a path is written as a folder's: with a separator or a `.` at its end.
-fn ends_as_folder(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let is_separator = |byte: &u8| std::path::is_separator(char::from(*byte));
-    match bytes {
-        [.., separator, b'.'] => is_separator(separator),
-        [.., last] => is_separator(last),
-        [] => false,
+/// Whether the disk has room for `len` bytes more of a file of `size`; some systems don't say.
+fn check_room(place: &Place, len: u64, size: u64) -> Result<(), TargetError> {
+    match place.dir.free() {
+        Some(free) if free < len => Err(TargetError::DiskFull { path: place.folder.clone(), needed: size }),
+        _ => Ok(()),
     }
 }
 
@@ -335,15 +362,9 @@ fn is_temporary(name: &OsStr) -> bool {
     id.is_some_and(|id| id.len() == ID_LEN && id.bytes().all(is_hex))
 }
 
-/// Takes the lock by which a process shows that it is writing the file; true where another holds it.
-fn is_locked(file: &File) -> bool {
-    // A file system without locks can't tell; the last to come then has the file.
-    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::*;
+    use super::{super::SafeName, *};
 
     #[test]
     fn a_disk_that_fills_up_meanwhile_says_so() {

@@ -29,6 +29,17 @@ pub enum Target {
 }
 
 impl Target {
+    /// The folder that the file is to stand in.
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Exact { path, .. } => match path.parent() {
+                Some(parent) if parent != Path::new("") => parent,
+                _ => Path::new("."),
+            },
+            Self::InFolder { dir, .. } => dir,
+        }
+    }
+
     /// The name that the file is to have there, as text; a folder may have to number it.
     pub fn file_name(&self) -> String {
         match self {
@@ -89,6 +100,12 @@ pub enum TargetError {
         /// What was moved.
         path: PathBuf,
     },
+    /// Somebody else has written to the temporary file.
+    #[error("{} was written to by somebody else meanwhile", display_path(path))]
+    Changed {
+        /// The temporary file.
+        path: PathBuf,
+    },
     /// The system refused: permissions, a read-only disk, a folder that is a file.
     #[error("{} can't be written: {source}", display_path(path))]
     NotWritable {
@@ -127,9 +144,11 @@ impl TargetError {
             Self::NotAFile { .. } => Code::NotAFile,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::DiskFull { .. } => Code::DiskFull,
-            Self::NoFolder { .. } | Self::Busy { .. } | Self::Moved { .. } | Self::NotWritable { .. } => {
-                Code::NotWritable
-            }
+            Self::NoFolder { .. }
+            | Self::Busy { .. }
+            | Self::Moved { .. }
+            | Self::Changed { .. }
+            | Self::NotWritable { .. } => Code::NotWritable,
         }
     }
 

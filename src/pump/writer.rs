@@ -89,7 +89,9 @@ fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
             let mut pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
             partial.write_all_vectored(&mut pieces)?;
         }
+        partial.remember();
     }
+    partial.settle();
     Ok(partial)
 }
 

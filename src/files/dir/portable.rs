@@ -54,8 +54,24 @@ impl Dir {
     }
 
     /// Makes a new file; fails with `AlreadyExists` where anything has the name.
-    pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))
+    pub(crate) fn create_private(&self, name: &OsStr) -> io::Result<(File, u32)> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))?;
+        Ok((file, 0))
+    }
+
+    /// Whether it is a file: rights are the folder's matter here.
+    pub(crate) fn is_private(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| metadata.is_file())
+    }
+
+    /// What tells a file from all others: nothing here.
+    pub(crate) fn number(&self, _file: &File) -> u64 {
+        0
+    }
+
+    /// Rights are the folder's matter here.
+    pub(crate) fn set_rights(&self, _file: &File, _mode: u32) -> io::Result<()> {
+        Ok(())
     }
 
     /// Opens the file at `name` for writing; fails on a link.

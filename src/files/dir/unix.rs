@@ -8,6 +8,7 @@ use rustix::{
         openat, renameat, statat, unlinkat,
     },
     io::Errno,
+    process::geteuid,
 };
 
 use super::DirEntry;
@@ -15,6 +16,9 @@ use super::DirEntry;
 /// The rights a new file is made with, of which the process's umask then takes away: never those to run
 /// it, to run it as another user, or for everybody to write to it.
 const NEW_FILE: Mode = Mode::from_bits_retain(0o664);
+
+/// The rights of a file that is not whole yet: nobody but this user can open it.
+const PRIVATE_FILE: Mode = Mode::from_bits_retain(0o600);
 
 /// An opened folder.
 #[derive(Debug)]
@@ -72,10 +76,40 @@ impl Dir {
         }
     }
 
-    /// Makes a new file; fails with `AlreadyExists` where anything, a link included, has the name.
-    pub(crate) fn create(&self, name: &OsStr) -> io::Result<File> {
+    fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(openat(&self.0, name, flags, NEW_FILE)?))
+        Ok(File::from(openat(&self.0, name, flags, mode)?))
+    }
+
+    /// Makes a new file that nobody but this user can open; also returns the rights that a new file has here.
+    /// Fails with `AlreadyExists` where anything, a link included, has the name.
+    pub(crate) fn create_private(&self, name: &OsStr) -> io::Result<(File, u32)> {
+        // The umask is known only by what it does, and whoever opened a file keeps it open: so it is another
+        // file that shows it.
+        let usual = self.create(name, NEW_FILE)?;
+        let mode = Mode::from_raw_mode(fstat(&usual)?.st_mode).bits();
+        self.remove(name)?;
+        Ok((self.create(name, PRIVATE_FILE)?, mode))
+    }
+
+    /// Whether a file belongs to this user, has one name, and nobody else can open it.
+    pub(crate) fn is_private(&self, file: &File) -> bool {
+        fstat(file).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && stat.st_uid == geteuid().as_raw()
+                && stat.st_nlink == 1
+                && Mode::from_raw_mode(stat.st_mode).difference(PRIVATE_FILE).is_empty()
+        })
+    }
+
+    /// What tells a file from all others on its disk.
+    pub(crate) fn number(&self, file: &File) -> u64 {
+        fstat(file).map_or(0, |stat| stat.st_ino)
+    }
+
+    /// Gives `file` these rights, as far as a received file gets them.
+    pub(crate) fn set_rights(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(fchmod(file, Mode::from_bits_truncate(mode) & NEW_FILE)?)
     }
 
     /// Opens the file at `name` for writing; fails on a link, and never waits.

@@ -1,0 +1,191 @@
+//! Where a file is to stand: an opened folder, and the name that it is to get there.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    SafeName, Target, TargetError,
+    dir::{Dir, DirEntry},
+};
+
+/// Numbered names tried before a folder counts as full of them.
+const MAX_NUMBER: u32 = 9_999;
+
+/// Times a temporary file that another process removes at the same moment is made anew.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// An opened folder and the name that a file is to get in it.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) dir: Dir,
+    /// The folder's path as given, to which names are joined for people.
+    pub(super) folder: PathBuf,
+    /// The same, whatever the working directory becomes.
+    absolute: PathBuf,
+    name: Name,
+}
+
+#[derive(Debug)]
+enum Name {
+    Exact { name: OsString, overwrite: bool },
+    Free(SafeName),
+}
+
+impl Place {
+    /// Opens the folder of a target, and makes it where that is asked for.
+    pub(super) fn open(target: &Target, size: u64) -> Result<Self, TargetError> {
+        let (folder, name) = match target {
+            Target::Exact { path, overwrite } => {
+                let no_name = || TargetError::NoName { path: path.clone() };
+                if ends_as_folder(path) {
+                    return Err(no_name());
+                }
+                let name = path.file_name().ok_or_else(no_name)?.to_owned();
+                (target.folder().to_owned(), Name::Exact { name, overwrite: *overwrite })
+            }
+            Target::InFolder { dir, name } => {
+                std::fs::create_dir_all(dir).map_err(|error| TargetError::from_io(dir, size, error))?;
+                (dir.clone(), Name::Free(name.clone()))
+            }
+        };
+        let dir = Dir::open(&folder).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => TargetError::NoFolder { path: folder.clone() },
+            _ => TargetError::from_io(&folder, size, source),
+        })?;
+        let absolute =
+            std::path::absolute(&folder).map_err(|source| TargetError::from_io(&folder, size, source))?;
+        let place = Self { dir, folder, absolute, name };
+        if let Name::Exact { name, overwrite } = &place.name {
+            place.check_exact(name, *overwrite, size)?;
+        }
+        Ok(place)
+    }
+
+    /// Whether the file may take a name that the caller chose.
+    fn check_exact(&self, name: &OsStr, overwrite: bool, size: u64) -> Result<(), TargetError> {
+        let path = || self.folder.join(name);
+        match self.dir.entry(name).map_err(|source| self.failed(name, size, source))? {
+            Some(DirEntry::Other(what)) => Err(TargetError::NotAFile { path: path(), what }),
+            Some(DirEntry::File | DirEntry::Link) if !overwrite => {
+                Err(TargetError::AlreadyExists { path: path() })
+            }
+            Some(DirEntry::File | DirEntry::Link) | None => Ok(()),
+        }
+    }
+
+    /// Makes the temporary file, locked; also returns the rights that it is to have in the end.
+    pub(super) fn create_temporary(&self, name: &OsStr, size: u64) -> Result<(File, u32), TargetError> {
+        let busy = || TargetError::Busy { path: self.folder.join(name) };
+        for _ in 0..MAX_ATTEMPTS {
+            match self.dir.create_private(name) {
+                // Another process may have taken the file, empty as it is, for one left behind.
+                Ok((file, _)) if is_locked(&file) || !self.dir.holds(name, &file) => {}
+                Ok(created) => return Ok(created),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.remove_stale(name, size)?;
+                }
+                Err(error) => return Err(self.failed(name, size, error)),
+            }
+        }
+        Err(busy())
+    }
+
+    /// Removes the file at the temporary name, unless a living process is writing it.
+    fn remove_stale(&self, name: &OsStr, size: u64) -> Result<(), TargetError> {
+        // A process of ours writes plain files only; a link or a pipe can't be opened here.
+        let left_behind = self.dir.open_file(name).ok();
+        if let Some(file) = &left_behind {
+            if is_locked(file) {
+                return Err(TargetError::Busy { path: self.folder.join(name) });
+            }
+            if !self.dir.holds(name, file) {
+                return Ok(());
+            }
+        }
+        match self.dir.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name, size, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the path as it was given still leads to the folder.
+    pub(super) fn is_in_its_place(&self) -> bool {
+        self.dir.is_at(&self.absolute)
+    }
+
+    /// Gives the temporary file the rights `mode`, or those of the file that it replaces, and its final name;
+    /// returns that.
+    pub(super) fn rename(
+        &self,
+        temporary: &OsStr,
+        file: &File,
+        mode: u32,
+        size: u64,
+    ) -> Result<OsString, TargetError> {
+        self.dir.set_rights(file, mode).map_err(|source| self.failed(temporary, size, source))?;
+        match &self.name {
+            Name::Exact { name, overwrite } => {
+                self.check_exact(name, *overwrite, size)?;
+                let renamed = if *overwrite {
+                    if self.dir.entry(name).is_ok_and(|entry| entry == Some(DirEntry::File)) {
+                        self.dir
+                            .inherit_rights(name, file)
+                            .map_err(|source| self.failed(name, size, source))?;
+                    }
+                    self.dir.replace(temporary, name)
+                } else {
+                    self.dir.rename_new(temporary, name)
+                };
+                renamed.map_err(|source| self.failed(name, size, source))?;
+                Ok(name.clone())
+            }
+            Name::Free(wanted) => {
+                let numbered = (1..=MAX_NUMBER).map(|number| wanted.numbered(number));
+                for name in std::iter::once(wanted.clone()).chain(numbered) {
+                    let name = OsString::from(name.as_str());
+                    match self.dir.rename_new(temporary, &name) {
+                        Ok(()) => return Ok(name),
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        Err(error) => return Err(self.failed(&name, size, error)),
+                    }
+                }
+                Err(TargetError::AlreadyExists { path: self.folder.join(wanted.as_str()) })
+            }
+        }
+    }
+
+    /// The error for what the system said about a name in the folder.
+    pub(super) fn failed(&self, name: &OsStr, size: u64, source: io::Error) -> TargetError {
+        let path = self.folder.join(name);
+        match TargetError::from_io(&path, size, source) {
+            TargetError::DiskFull { needed, .. } => {
+                TargetError::DiskFull { path: self.folder.clone(), needed }
+            }
+            TargetError::NotWritable { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                TargetError::AlreadyExists { path }
+            }
+            error => error,
+        }
+    }
+}
+
+/// Whether a path is written as a folder's: with a separator or a `.` at its end.
+fn ends_as_folder(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_separator = |byte: &u8| std::path::is_separator(char::from(*byte));
+    match bytes {
+        [.., separator, b'.'] => is_separator(separator),
+        [.., last] => is_separator(last),
+        [] => false,
+    }
+}
+
+/// Takes the lock by which a process shows that it is writing the file; true where another holds it.
+pub(super) fn is_locked(file: &File) -> bool {
+    // A file system without locks can't tell; the last to come then has the file.
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
