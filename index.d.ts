@@ -194,6 +194,11 @@ export interface NodeOptions {
   topicPrefix?: string
   /** How long an offer without a date of expiry may have waited to be taken, in milliseconds. Default: 600000. */
   maxOfferAge?: number
+  /**
+   * How long what an interrupted transfer has left on this disk is kept, to be gone on with, in milliseconds.
+   * Default: 604800000, 7 days.
+   */
+  maxPartialAge?: number
   /** Send to whoever claims the offer, not only to its recipient. Default: false. */
   anyClaimant?: boolean
   /**

@@ -319,6 +319,7 @@ const NODE_OPTIONS = {
   home: localPath,
   topicPrefix: string,
   maxOfferAge: milliseconds,
+  maxPartialAge: milliseconds,
   anyClaimant: boolean,
   identity: seedPath
 }

@@ -20,7 +20,7 @@ const RATE = SIZE / 6
 const CUT_MS = 8000
 // More than a silent peer is waited for.
 const SLEEP_MS = IS_LARGE ? 20_000 : 15_000
-// Where a new connection is needed, the old one is given up first, and the file begins anew.
+// Where a new connection is needed, the old one is given up first.
 const LIMIT_MS = 110_000
 
 const LIMIT = { timeout: LIMIT_MS + 60_000 }

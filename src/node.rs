@@ -162,7 +162,7 @@ impl Node {
         Ok(())
     }
 
-    /// Comes back to the peer network. Transfers that wait connect again, each from its beginning.
+    /// Comes back to the peer network. Transfers that wait connect again, and go on where they were.
     pub async fn resume(&self) -> Result<()> {
         self.alive()?.network.resume().await
     }

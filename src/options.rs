@@ -15,6 +15,9 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// that nobody cleaned up is no offer.
 pub const DEFAULT_MAX_OFFER_AGE: Duration = Duration::from_secs(600);
 
+/// How long what an interrupted transfer has left is kept, to be gone on with.
+pub const DEFAULT_MAX_PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -28,6 +31,8 @@ pub struct Options {
     pub timeout: Duration,
     /// See [`DEFAULT_MAX_OFFER_AGE`].
     pub max_offer_age: Duration,
+    /// See [`DEFAULT_MAX_PARTIAL_AGE`].
+    pub max_partial_age: Duration,
     /// What stands before the transfer id where a topic is derived from it.
     pub topic_prefix: String,
     /// DHT nodes to join the network through, `host:port` each; without, what the service's health names,
@@ -52,6 +57,7 @@ impl Options {
             max_file_size: None,
             timeout: DEFAULT_TIMEOUT,
             max_offer_age: DEFAULT_MAX_OFFER_AGE,
+            max_partial_age: DEFAULT_MAX_PARTIAL_AGE,
             topic_prefix: String::new(),
             bootstrap: None,
             relay_through: RelayChoice::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ats::{self, ListQuery, POLL_INTERVAL, Status, Subscribed, Task};
 use crate::context::Context;
@@ -19,8 +19,8 @@ use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance};
 
-/// How long the remains of a transfer that never ended are kept.
-const MAX_PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The shortest and the longest time between two looks for what is kept for too long.
+const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// How often a channel is listed while its events flow: a service may lose some without a word.
 const RELIST_INTERVAL: Duration = Duration::from_secs(60);
@@ -67,11 +67,27 @@ pub(crate) fn start(context: &Arc<Context>, options: WatchOptions) -> Result<()>
 }
 
 async fn run(context: Arc<Context>, watch: Watch) {
-    if let Some(dir) = watch.save_dir.clone() {
-        tokio::task::spawn_blocking(move || files::sweep(&dir, MAX_PARTIAL_AGE));
-    }
-    let watching = async { tokio::join!(receive::report_missed(&context), follow(&context, &watch)) };
+    let watching = async {
+        // Before anything is listed, so that what goes on is not offered anew.
+        receive::take_up(&context, |context, open| refusal(context, open).is_none()).await;
+        tokio::join!(receive::report_missed(&context), follow(&context, &watch), expire(&context, &watch))
+    };
     context.cancel().run_until_cancelled(watching).await;
+}
+
+/// Removes, now and again, what is kept of transfers that never ended.
+async fn expire(context: &Arc<Context>, watch: &Watch) {
+    let age = context.options.max_partial_age;
+    let interval = (age / 2).clamp(EXPIRY_INTERVAL.0, EXPIRY_INTERVAL.1);
+    loop {
+        let (context, dir) = (context.clone(), watch.save_dir.clone());
+        let expired = tokio::task::spawn_blocking(move || {
+            receive::expire(&context);
+            dir.map(|dir| files::sweep(&dir, age))
+        });
+        let _ = expired.await;
+        sleep(interval).await;
+    }
 }
 
 async fn follow(context: &Arc<Context>, watch: &Watch) {

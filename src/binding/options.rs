@@ -33,6 +33,7 @@ pub(super) struct NodeOptions {
     max_file_size: Option<f64>,
     timeout: Option<f64>,
     max_offer_age: Option<f64>,
+    max_partial_age: Option<f64>,
     topic_prefix: Option<String>,
     bootstrap: Option<Vec<String>>,
     relay_through: Option<String>,
@@ -122,6 +123,9 @@ impl NodeOptions {
         }
         if let Some(age) = self.max_offer_age {
             options.max_offer_age = milliseconds("maxOfferAge", age)?;
+        }
+        if let Some(age) = self.max_partial_age {
+            options.max_partial_age = milliseconds("maxPartialAge", age)?;
         }
         options.topic_prefix = self.topic_prefix.unwrap_or_default();
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);

@@ -9,7 +9,7 @@
 //! - `source`: the file that is sent
 //! - `target`: where a file is to go, and what stops it
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
-//! and   the name that it is to get, `checkpoints` what is remembered of it for a later process
+//!   and the name that it is to get, `checkpoints` what is remembered of it for a later process
 //! - `dir`: an opened folder, which later changes to its path don't redirect; renames that replace nothing
 
 mod checkpoints;

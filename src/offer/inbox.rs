@@ -105,6 +105,16 @@ impl Inbox {
         Some(handle)
     }
 
+    /// Notes that a transfer goes on whose offer was accepted before; `false` if it is at work already.
+    pub(crate) fn begin(&self, task: &TaskId) -> bool {
+        let mut offers = lock(&self.offers);
+        let is_new = !offers.live.contains_key(task);
+        if is_new {
+            offers.live.insert(task.clone(), Phase::Running);
+        }
+        is_new
+    }
+
     /// Takes an offer out of the inbox to answer it.
     pub(crate) fn take(&self, handle: u64) -> Result<OpenOffer> {
         let mut offers = lock(&self.offers);

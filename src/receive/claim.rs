@@ -109,13 +109,19 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Ends the claimed task of a transfer that came to nothing. `started`: bytes have come here.
-    pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) {
+    /// Ends the claimed task of a transfer that came to nothing; returns whether the offer can't be taken
+    /// again. `started`: bytes have come here.
+    pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) -> bool {
         let client = &self.context.client;
         let task_id = &self.open.task.id;
         // It has ended, or is another's now.
         if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) {
-            return;
+            return true;
+        }
+        // A sender that can go on may come back, and finds the offer open again when the lease has run out.
+        let can_go_on = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.resume);
+        if started && can_go_on && error.code == Code::PeerUnreachable {
+            return false;
         }
         // Where another process of this actor took part, the bytes may be going there.
         if !started
@@ -127,10 +133,14 @@ impl<'a> Claim<'a> {
                 instance,
             )
         {
-            return;
+            return true;
         }
-        if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
-            tracing::debug!("task {task_id} could not be failed: {refused}");
+        match client.fail(task_id, error.code.public_reason()).await {
+            Ok(_) => true,
+            Err(refused) => {
+                tracing::debug!("task {task_id} could not be failed: {refused}");
+                !refused.is_retryable()
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::{self, Partial, Target};
@@ -23,8 +25,7 @@ type BeforeAck<'a> = Box<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = ()> + Send
 pub(super) struct Fetch<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) open: &'a OpenOffer,
-    pub(super) target: &'a Target,
-    pub(super) id: &'a RecordId,
+    pub(super) place: &'a PartialPlace,
     pub(super) events: &'a TransferEvents,
     pub(super) control: &'a Control,
     pub(super) before_ack: BeforeAck<'a>,
@@ -72,10 +73,33 @@ impl From<FetchError> for Error {
     }
 }
 
-/// Makes the file that a transfer's bytes go to until they are verified.
-pub(super) async fn new_partial(target: &Target, id: &RecordId, size: u64) -> Result<Partial> {
-    let (target, id) = (target.clone(), id.short().to_owned());
-    blocking(move || Partial::create(&target, &id, size).map_err(Error::from)).await
+/// Where a transfer's bytes go until they are verified, and what is remembered of them.
+#[derive(Clone, Debug)]
+pub(super) struct PartialPlace {
+    pub(super) target: Target,
+    pub(super) id: RecordId,
+    pub(super) size: u64,
+    /// Where it is remembered what has come.
+    pub(super) memory: PathBuf,
+}
+
+impl PartialPlace {
+    /// Makes the file, or goes on with the one that a process which died has left, as far as it stands.
+    pub(super) async fn open(&self, cancel: &CancellationToken) -> Result<Partial> {
+        let (place, cancel) = (self.clone(), cancel.clone());
+        blocking(move || {
+            let Self { target, id, size, memory } = place;
+            Ok(Partial::resume(&target, id.short(), size, &memory, &cancel)?)
+        })
+        .await
+    }
+
+    /// Removes what has come.
+    pub(super) async fn discard(&self) {
+        let Self { target, id, memory, .. } = self.clone();
+        // To remove a large file can take the disk a while.
+        let _ = tokio::task::spawn_blocking(move || Partial::discard(&target, id.short(), &memory)).await;
+    }
 }
 
 impl Fetch<'_> {
@@ -157,19 +181,12 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Removes what has come so far.
-    pub(super) async fn discard(self) {
-        let partial = lock(&self.so_far.partial).take();
-        // To remove a large file can take the disk a while.
-        let _ = tokio::task::spawn_blocking(move || drop(partial)).await;
-    }
-
     /// What has come so far, or where there is nothing a file that is empty yet.
     async fn take_partial(&self) -> Result<Partial> {
         let partial = lock(&self.so_far.partial).take();
         match partial {
             Some(partial) => Ok(partial),
-            None => new_partial(self.target, self.id, self.open.offer.size).await,
+            None => self.place.open(&self.control.cancel).await,
         }
     }
 

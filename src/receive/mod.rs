@@ -3,12 +3,13 @@
 //! # Layout
 //! - `claim`: the claim on the offer; its lease of 60 s is renewed by [`Renewal`](crate::ats::Renewal)
 //! - `fetch`: getting the bytes; `direct` from a peer of ours, by its key; `topic` from an original
-//! - `record`: what this user has received, on disk
+//! - `record`: what this user receives and has received, on disk; `left`: what goes on after its process died
 //! - `report`: telling the service, at once or later
 
 mod claim;
 mod direct;
 mod fetch;
+mod left;
 pub(crate) mod record;
 mod report;
 mod topic;
@@ -23,8 +24,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::Claim;
-use self::fetch::{Fetch, new_partial};
-use self::record::{Done, RecordId, RecordLock, Records};
+use self::fetch::{Fetch, PartialPlace};
+use self::left::Left;
+pub(crate) use self::left::{expire, take_up};
+use self::record::{Done, Open, OpenPlace, RecordId, RecordLock, Records};
 pub(crate) use self::report::report_missed;
 use self::topic::TopicPresence;
 use crate::ats::Part;
@@ -82,19 +85,44 @@ pub(crate) async fn run(
     open: OpenOffer,
     acceptance: Acceptance,
 ) -> Result<Received, Failure> {
+    let result = receive(&context, &open, &acceptance, None).await;
+    if let Err(Failure { error, claimed }) = &result {
+        match *claimed || matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
+            true => context.inbox.ended(&open.task.id, false),
+            false => context.inbox.put_back(handle, open),
+        }
+    }
+    result
+}
+
+/// Receives an offered file, or goes on with what a process that died has left of it.
+async fn receive(
+    context: &Arc<Context>,
+    open: &OpenOffer,
+    acceptance: &Acceptance,
+    left: Option<Left>,
+) -> Result<Received, Failure> {
     let transfer = open.transfer(acceptance.target.file_name());
+    let (instance, key_pair) = match &left {
+        Some(left) => (left.instance, KeyPair::from_seed(&left.seed)),
+        None => (rand::random(), KeyPair::generate()),
+    };
     let mut incoming = IncomingTransfer {
-        context: &context,
-        open: &open,
+        context,
+        open,
         target: &acceptance.target,
         cancel: &acceptance.cancel,
-        id: record_id(&context, &open),
-        events: TransferEvents::new(&context, &transfer),
-        claim: Claim::new(&context, &open, &acceptance.cancel),
-        instance: rand::random(),
+        id: record_id(context, open),
+        events: TransferEvents::new(context, &transfer),
+        claim: Claim::new(context, open, &acceptance.cancel),
+        instance,
+        key_pair,
         began: Instant::now(),
+        is_left: left.is_some(),
+        hold: None,
     };
-    match incoming.receive().await {
+    // Boxed, because what awaits it would be as large.
+    match Box::pin(incoming.receive(left)).await {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
@@ -102,20 +130,10 @@ pub(crate) async fn run(
             Ok(received)
         }
         Err(error) => {
-            let claimed = incoming.claim.is_held();
             let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
             context.emit(Event::TransferFailed { transfer, error: error.clone() });
-            if claimed {
-                let started = incoming.events.has_started();
-                let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
-                let _ = timeout(CLEAN_UP, given_up).await;
-                context.inbox.ended(&open.task.id, false);
-            } else if matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
-                context.inbox.ended(&open.task.id, false);
-            } else {
-                context.inbox.put_back(handle, open.clone());
-            }
-            Err(Failure { error, claimed })
+            incoming.leave(&error).await;
+            Err(Failure { error, claimed: incoming.claim.is_held() })
         }
     }
 }
@@ -143,9 +161,22 @@ struct IncomingTransfer<'a> {
     id: RecordId,
     events: TransferEvents,
     claim: Claim<'a>,
-    /// Names this process's part in the transfer.
+    /// Names this side's part in the transfer.
     instance: [u8; 16],
+    /// What this side dials with, unless a connection is at hand that was made with another.
+    key_pair: KeyPair,
     began: Instant,
+    /// A process that died had begun it.
+    is_left: bool,
+    hold: Option<Hold>,
+}
+
+/// What a transfer holds on this disk.
+struct Hold {
+    records: Records,
+    /// Keeps other processes of this user off.
+    _lock: RecordLock,
+    place: PartialPlace,
 }
 
 /// How the bytes are to come.
@@ -166,7 +197,7 @@ struct DirectMeeting {
 }
 
 impl IncomingTransfer<'_> {
-    async fn receive(&mut self) -> Result<Received> {
+    async fn receive(&mut self, left: Option<Left>) -> Result<Received> {
         let context = self.context;
         // Who waits for an original must not keep others from receiving meanwhile.
         let _turn = match self.open.offer.p2p {
@@ -177,21 +208,34 @@ impl IncomingTransfer<'_> {
             }
         };
         let _permit = or_cancelled(self.cancel, async { Ok(context.receiving.acquire().await) }).await?;
-        if self.open.is_stale(context.client.clock(), context.options.max_offer_age) {
+        if !self.is_left && self.open.is_stale(context.client.clock(), context.options.max_offer_age) {
             return Err(self.claim.expired("has expired"));
         }
-        let records = records(context)?;
-        let _lock = self.lock(&records).await?;
+        let records = self.take_hold(left.map(|left| left.lock)).await?;
         if let Some(done) = self.arrived_before(&records).await {
             self.claim.make().await?;
             return Ok(self.complete(&records, done).await);
         }
+        if self.is_left {
+            // It is ours already, or was. To read what is here can take longer than the lease lasts.
+            self.claim.make().await?;
+        } else {
+            self.claim.check_pending().await?;
+        }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let partial = new_partial(self.target, &self.id, self.open.offer.size);
-        let (partial, ()) = tokio::try_join!(partial, self.claim.check_pending())?;
-        let dht = or_cancelled(self.cancel, context.network.dht(&context.client)).await?;
+        let (partial, dht) = tokio::try_join!(
+            self.partial(),
+            or_cancelled(self.cancel, context.network.dht(&context.client))
+        )?;
         let meeting = self.prepare(&dht).await?;
-        let claimed = self.claim.make().await;
+        if let Meeting::Direct(direct) = &meeting {
+            self.key_pair = direct.key_pair.clone();
+        }
+        self.note(false).await;
+        let claimed = match self.claim.is_held() {
+            true => Ok(()),
+            false => self.claim.make().await,
+        };
         if let Meeting::Topic(presence) = &meeting {
             presence.decide(claimed.is_ok());
         }
@@ -211,17 +255,81 @@ impl IncomingTransfer<'_> {
         Ok(self.complete(&records, self.done(&path, &p2p)).await)
     }
 
+    /// Keeps other processes of this user off this transfer, until it is over.
+    async fn take_hold(&mut self, lock: Option<RecordLock>) -> Result<Records> {
+        let records = records(self.context)?;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => self.lock(&records).await?,
+        };
+        let place = PartialPlace {
+            target: self.target.clone(),
+            id: self.id.clone(),
+            size: self.open.offer.size,
+            memory: records.sums(&self.id),
+        };
+        self.hold = Some(Hold { records: records.clone(), _lock: lock, place });
+        Ok(records)
+    }
+
+    /// The file that the bytes go to, with what stands of it.
+    async fn partial(&self) -> Result<Partial> {
+        match &self.hold {
+            Some(hold) => hold.place.open(self.cancel).await,
+            None => Err(Error::new(Code::State, "the transfer is not held")),
+        }
+    }
+
+    /// Writes down what is under way, so that it goes on where this process dies; `failed` says that it is
+    /// nobody's any more.
+    async fn note(&self, failed: bool) {
+        let Some(Hold { records, .. }) = &self.hold else { return };
+        let (records, id, target) = (records.clone(), self.id.clone(), self.target.clone());
+        let (scope, actor_id) = (self.context.scope(), self.context.actor_id().to_owned());
+        let (task_id, instance) = (self.open.task.id.to_value(), hex::encode(self.instance));
+        let seed = hex::encode(self.key_pair.seed());
+        let written = blocking(move || {
+            let noted = OpenPlace::of(&target).and_then(|place| {
+                records.write_open(&id, &Open { scope, actor_id, task_id, place, instance, seed, failed })
+            });
+            noted.map_err(|error| Error::new(Code::State, error.to_string()))
+        });
+        if let Err(error) = written.await {
+            tracing::warn!("{} would not go on if this process died: {error}", self.name());
+        }
+    }
+
+    /// Gives up what came to nothing. What has come stays where it can be gone on with.
+    async fn leave(&mut self, error: &Error) {
+        let is_over = if self.claim.is_held() {
+            let given_up = self.claim.give_up(error, self.events.has_started(), &self.instance);
+            timeout(CLEAN_UP, given_up).await.unwrap_or(false)
+        } else {
+            !(self.is_left && error.retryable())
+        };
+        if !is_over {
+            // Whoever asked for it knows that it failed; what was asked for by a process that died still
+            // stands.
+            self.note(self.claim.is_held()).await;
+        } else if let Some(Hold { records, place, .. }) = &self.hold {
+            place.discard().await;
+            report::forget(records, &self.id).await;
+        }
+        // Others may have it now.
+        self.hold = None;
+    }
+
     /// Makes ready to meet the sender, and says so where it reads it, before the claim.
     async fn prepare(&self, dht: &Dht) -> Result<Meeting> {
         let (context, offer) = (self.context, &self.open.offer);
         if offer.p2p.is_none() {
             let topic = context.topic(&offer.transfer_id);
-            let presence = TopicPresence::begin(dht.clone(), &context.network, KeyPair::generate(), topic);
+            let presence = TopicPresence::begin(dht.clone(), &context.network, self.key_pair.clone(), topic);
             return Ok(Meeting::Topic(or_cancelled(self.cancel, async { Ok(presence.await) }).await?));
         }
         let (key_pair, pooled) = match self.pooled().await {
             Some(PooledConnection { connection, end: key_pair }) => (key_pair, Some(connection)),
-            None => (KeyPair::generate(), None),
+            None => (self.key_pair.clone(), None),
         };
         let p2p = P2p {
             key: key_pair.public_key(),
@@ -248,6 +356,9 @@ impl IncomingTransfer<'_> {
         p2p: &Option<P2p>,
         partial: Partial,
     ) -> Result<PathBuf> {
+        let Some(Hold { place, .. }) = &self.hold else {
+            return Err(Error::new(Code::State, "the transfer is not held"));
+        };
         let progress = self.progress();
         let stop = self.cancel.child_token();
         let control = Control::new(progress.sender(), stop.clone(), self.context.options.timeout);
@@ -255,8 +366,7 @@ impl IncomingTransfer<'_> {
         let fetch = Fetch {
             context: self.context,
             open: self.open,
-            target: self.target,
-            id: &self.id,
+            place,
             events: &self.events,
             control: &control,
             before_ack: Box::new(|path| {
@@ -267,15 +377,15 @@ impl IncomingTransfer<'_> {
         let fetched = match meeting {
             Meeting::Direct(direct) => {
                 let DirectMeeting { key_pair, pooled, .. } = *direct;
-                self.claim.while_held(fetch.direct(dht, key_pair, pooled), &stop).await
+                self.claim.while_held(Box::pin(fetch.direct(dht, key_pair, pooled)), &stop).await
             }
             Meeting::Topic(presence) => {
-                let fetched = self.claim.while_held(fetch.on_topic(&presence), &stop).await;
+                let fetched = self.claim.while_held(Box::pin(fetch.on_topic(&presence)), &stop).await;
                 presence.leave(&self.context.spawner);
                 fetched
             }
         };
-        fetch.discard().await;
+        drop(fetch);
         drop(control);
         progress.finish().await;
         match fetched {
@@ -354,7 +464,6 @@ impl IncomingTransfer<'_> {
             transfer_id: offer.transfer_id.clone(),
             file_path: file_path.to_owned(),
             outputs: vec![output],
-            completed: false,
         }
     }
 

@@ -1,6 +1,13 @@
-//! What this user has received, remembered on disk: so that two processes of one actor do not take the
-//! same file at once, and a completion that the task service missed is made up for at the next start.
+//! What this user receives and has received, remembered on disk: so that two processes of one actor do not
+//! take the same file at once, a transfer whose process died goes on at the next start, and a completion
+//! that the task service missed is made up for then.
+//!
+//! Of each transfer there are up to three files, named by its id: `.lock` while a process works on it,
+//! `.sums`, what is remembered of the bytes so far, and `.json`, what is to become of them; that is `.done`
+//! once the service knows of the file, and then one of the last few. All go when the transfer is over, and
+//! otherwise in time.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,8 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// How long a finished transfer is remembered: as long as a partial file is kept.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+use crate::files::{SafeName, Target};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -42,7 +48,51 @@ impl RecordId {
     }
 }
 
-/// A file that arrived whole, and how its task is to be completed.
+/// Files that arrived, and whose completion the service has taken, that are remembered at most.
+const MAX_SETTLED: usize = 64;
+
+/// Transfers of dead processes that are taken up at one start at most.
+const MAX_OPEN: usize = 1024;
+
+/// A transfer that a process works on, or worked on when it died.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    /// The service, organization and project that the task lives in.
+    pub scope: String,
+    /// Who receives.
+    pub actor_id: String,
+    /// As the service gave it.
+    pub task_id: Value,
+    /// Where the file is to go.
+    pub place: OpenPlace,
+    /// Names this side's part in the transfer, lower-case hex.
+    pub instance: String,
+    /// What the key pair is made of by which the sender knows this side, lower-case hex.
+    pub seed: String,
+    /// Whether the transfer failed here: whoever asked for it knows, and does not wait for it any more.
+    pub failed: bool,
+}
+
+/// Where a file is to go; its folder stands whatever the working directory becomes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OpenPlace {
+    /// To this very path.
+    Exact { path: PathBuf, overwrite: bool },
+    /// Into this folder, under the name that is offered.
+    InFolder { dir: PathBuf },
+}
+
+/// What the record of a transfer holds.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Done(Done),
+    Open(Open),
+}
+
+/// A file that arrived whole, and how its task is to be completed; it is forgotten once the service has
+/// taken that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Done {
     /// The service, organization and project that the task lives in.
@@ -55,8 +105,6 @@ pub(crate) struct Done {
     pub file_path: PathBuf,
     /// What the task is completed with.
     pub outputs: Vec<Value>,
-    /// Whether the service has taken the completion.
-    pub completed: bool,
 }
 
 /// The folder of records.
@@ -68,7 +116,11 @@ pub(crate) struct Records {
 /// The right to receive one transfer, held against other processes until dropped.
 #[derive(Debug)]
 pub(crate) struct RecordLock {
-    _file: File,
+    /// Locked; other systems than Unix do not tell a file from one that has taken its name.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "it is held"))]
+    file: File,
+    #[cfg_attr(not(unix), expect(dead_code, reason = "the file stays there"))]
+    path: PathBuf,
 }
 
 impl Records {
@@ -89,27 +141,85 @@ impl Records {
 
     /// Takes the lock of a transfer; `None` while another process holds it.
     ///
-    /// The lock file stays when the lock goes: removing it could leave two processes holding one lock, on
-    /// two files of the same name.
+    /// Who lets go of a lock removes its file first, so a lock counts only on the file that has the name.
     pub(crate) fn lock(&self, id: &RecordId) -> io::Result<Option<RecordLock>> {
-        let path = self.dir.join(format!("{}.lock", id.as_hex()));
-        let file = private_file().create(true).truncate(false).open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(RecordLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        self.lock_at(self.dir.join(format!("{}.lock", id.as_hex())))
+    }
+
+    fn lock_at(&self, path: PathBuf) -> io::Result<Option<RecordLock>> {
+        loop {
+            let file = private_file().create(true).truncate(false).open(&path)?;
+            match file.try_lock() {
+                Ok(()) if has_name(&file, &path) => return Ok(Some(RecordLock { file, path })),
+                // Its holder let go of it in between.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
+    }
+
+    /// Where the bytes of a transfer are remembered.
+    pub(crate) fn sums(&self, id: &RecordId) -> PathBuf {
+        self.dir.join(format!("{}.sums", id.as_hex()))
     }
 
     /// What is remembered of a finished transfer.
     pub(crate) fn read(&self, id: &RecordId) -> Option<Done> {
-        read_record(&self.path(id))
+        match read_entry(&self.path(id)).or_else(|| read_entry(&self.settled_path(id)))? {
+            Entry::Done(done) => Some(done),
+            Entry::Open(_) => None,
+        }
+    }
+
+    /// What is remembered of a transfer that is not finished.
+    pub(crate) fn read_open(&self, id: &RecordId) -> Option<Open> {
+        match read_entry(&self.path(id))? {
+            Entry::Open(open) => Some(open),
+            Entry::Done(_) => None,
+        }
     }
 
     /// Remembers a finished transfer, whatever becomes of this process. A machine that loses power may
     /// forget it: the file, which is on the disk, is then received once more if its offer still stands.
     pub(crate) fn write(&self, id: &RecordId, done: &Done) -> io::Result<()> {
-        let text = serde_json::to_vec(done)?;
+        self.write_entry(id, &Entry::Done(done.clone()))
+    }
+
+    /// Remembers a transfer that begins.
+    pub(crate) fn write_open(&self, id: &RecordId, open: &Open) -> io::Result<()> {
+        self.write_entry(id, &Entry::Open(open.clone()))
+    }
+
+    /// Notes that the service has taken a completion. The file that arrived is remembered a while longer: its
+    /// task may be opened again.
+    pub(crate) fn settle(&self, id: &RecordId) {
+        if fs::rename(self.path(id), self.settled_path(id)).is_err() {
+            let _ = fs::remove_file(self.path(id));
+        }
+        let _ = fs::remove_file(self.sums(id));
+        let mut settled: Vec<(SystemTime, PathBuf)> = self
+            .paths()
+            .filter(|path| has_extension(path, "done"))
+            .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+            .collect();
+        if settled.len() > MAX_SETTLED {
+            settled.sort_unstable();
+            let beyond = settled.len() - MAX_SETTLED;
+            for (_, path) in settled.into_iter().take(beyond) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Forgets a transfer. What it has left beside its target is another matter.
+    pub(crate) fn forget(&self, id: &RecordId) {
+        let _ = fs::remove_file(self.path(id));
+        let _ = fs::remove_file(self.sums(id));
+    }
+
+    fn write_entry(&self, id: &RecordId, entry: &Entry) -> io::Result<()> {
+        let text = serde_json::to_vec(entry)?;
         let temporary = self.dir.join(format!("{}.{}.tmp", id.as_hex(), std::process::id()));
         let result = private_file().create(true).truncate(true).open(&temporary).and_then(|mut file| {
             file.write_all(&text)?;
@@ -122,22 +232,68 @@ impl Records {
     }
 
     /// The finished transfers of `scope` whose tasks the service has not seen completed, and their ids.
-    /// Forgets, on the way, what finished long ago.
     pub(crate) fn unreported(&self, scope: &str) -> Vec<(RecordId, Done)> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
-        let mut found = Vec::new();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if age(&path).is_some_and(|age| age > KEPT) {
-                let _ = fs::remove_file(&path);
-            } else if let Some(id) = record_id(&path)
-                && let Some(done) = read_record(&path)
-                && !done.completed
-                && done.scope == scope
-            {
-                found.push((id, done));
+        let done = self.entries().filter_map(|(id, entry)| match entry {
+            Entry::Done(done) if done.scope == scope => Some((id, done)),
+            Entry::Done(_) | Entry::Open(_) => None,
+        });
+        done.collect()
+    }
+
+    /// The ids of transfers of `scope` to this actor that nobody here works on any more, if their processes
+    /// died; some of them may yet be worked on by others.
+    pub(crate) fn unfinished(&self, scope: &str, actor_id: &str) -> Vec<RecordId> {
+        let open = self.entries().filter_map(|(id, entry)| match entry {
+            Entry::Open(open) if !open.failed && open.scope == scope && open.actor_id == actor_id => Some(id),
+            Entry::Done(_) | Entry::Open(_) => None,
+        });
+        open.take(MAX_OPEN).collect()
+    }
+
+    /// Forgets what was written `age` ago and that nobody works on, and tells `left` of each transfer that
+    /// had begun and was not finished.
+    pub(crate) fn expire(&self, age: Duration, mut left: impl FnMut(&RecordId, &Open)) {
+        for path in self.paths() {
+            if age_of(&path).is_none_or(|old| old < age) {
+                continue;
+            }
+            let Some(id) = id_of(&path) else {
+                // Half written, or none of ours.
+                if has_extension(&path, "tmp") {
+                    let _ = fs::remove_file(&path);
+                }
+                continue;
+            };
+            // Dropped, the lock takes its file away.
+            let Ok(Some(_lock)) = self.lock(&id) else { continue };
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("json") => {
+                    if let Some(open) = self.read_open(&id) {
+                        left(&id, &open);
+                    }
+                    self.forget(&id);
+                }
+                Some("done") => {
+                    let _ = fs::remove_file(&path);
+                }
+                // Without a record nobody asks for it any more.
+                Some("sums") if !self.path(&id).exists() => self.forget(&id),
+                _ => {}
             }
         }
-        found
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (RecordId, Entry)> {
+        let records = self.paths().filter(|path| has_extension(path, "json"));
+        records.filter_map(|path| Some((id_of(&path)?, read_entry(&path)?)))
+    }
+
+    fn paths(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path())
+    }
+
+    fn settled_path(&self, id: &RecordId) -> PathBuf {
+        self.dir.join(format!("{}.done", id.as_hex()))
     }
 
     fn path(&self, id: &RecordId) -> PathBuf {
@@ -145,20 +301,92 @@ impl Records {
     }
 }
 
-fn record_id(path: &Path) -> Option<RecordId> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".json")?;
+impl Drop for RecordLock {
+    fn drop(&mut self) {
+        // Elsewhere nothing would tell a lock on this file from one on a file that takes its name.
+        #[cfg(unix)]
+        if has_name(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Open {
+    /// What names this side's part in the transfer, and the seed of its key pair; `None` where they can't be
+    /// read.
+    pub(crate) fn keys(&self) -> Option<([u8; 16], [u8; 32])> {
+        let (mut instance, mut seed) = ([0; 16], [0; 32]);
+        hex::decode_to_slice(&self.instance, &mut instance).ok()?;
+        hex::decode_to_slice(&self.seed, &mut seed).ok()?;
+        Some((instance, seed))
+    }
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("task_id", &self.task_id)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpenPlace {
+    /// The place that a target names.
+    pub(crate) fn of(target: &Target) -> io::Result<Self> {
+        Ok(match target {
+            Target::Exact { path, overwrite } => {
+                Self::Exact { path: std::path::absolute(path)?, overwrite: *overwrite }
+            }
+            Target::InFolder { dir, .. } => Self::InFolder { dir: std::path::absolute(dir)? },
+        })
+    }
+
+    /// The target there, for a file that is offered under this name.
+    pub(crate) fn target(&self, offered: &str) -> Target {
+        match self {
+            Self::Exact { path, overwrite } => Target::Exact { path: path.clone(), overwrite: *overwrite },
+            Self::InFolder { dir } => {
+                Target::InFolder { dir: dir.clone(), name: SafeName::from_offered(offered) }
+            }
+        }
+    }
+}
+
+/// The transfer that a file of the folder belongs to.
+fn id_of(path: &Path) -> Option<RecordId> {
+    let name = path.file_stem()?.to_str()?;
     crate::offer::is_sha256_hex(name).then(|| RecordId(name.to_owned()))
 }
 
-fn read_record(path: &Path) -> Option<Done> {
+fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
+}
+
+fn read_entry(path: &Path) -> Option<Entry> {
     if fs::metadata(path).ok()?.len() > MAX_RECORD_LEN {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-fn age(path: &Path) -> Option<Duration> {
+fn age_of(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+/// Whether `path` leads to that very file.
+#[cfg(unix)]
+fn has_name(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn has_name(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 /// Makes a folder that only this user can look into.
@@ -182,14 +410,13 @@ fn private_file() -> OpenOptions {
 mod tests {
     use super::*;
 
-    fn done(scope: &str, completed: bool) -> Done {
+    fn done(scope: &str) -> Done {
         Done {
             scope: scope.into(),
             task_id: Value::from(7),
             transfer_id: "t".into(),
             file_path: "/in/data.csv".into(),
             outputs: vec![serde_json::json!({"verified": true})],
-            completed,
         }
     }
 
@@ -210,17 +437,112 @@ mod tests {
         assert!(records.lock(&id).unwrap().is_some());
     }
 
+    fn open(scope: &str) -> Open {
+        Open {
+            scope: scope.into(),
+            actor_id: "b".into(),
+            task_id: Value::from(7),
+            place: OpenPlace::InFolder { dir: "/in".into() },
+            instance: "01".repeat(16),
+            seed: "02".repeat(32),
+            failed: false,
+        }
+    }
+
+    fn names(records: &Records) -> Vec<String> {
+        let mut names: Vec<String> =
+            records.paths().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_begun_is_found_again_by_its_own_actor_until_it_is_done() {
+        let home = tempfile::tempdir().unwrap();
+        let records = Records::open(home.path()).unwrap();
+        let (begun, failed, elsewhere) = (RecordId::of(&["1"]), RecordId::of(&["2"]), RecordId::of(&["3"]));
+        records.write_open(&begun, &open("here")).unwrap();
+        records.write_open(&failed, &Open { failed: true, ..open("here") }).unwrap();
+        records.write_open(&elsewhere, &open("there")).unwrap();
+        assert_eq!(records.unfinished("here", "b"), std::slice::from_ref(&begun));
+        assert_eq!(records.unfinished("here", "c"), []);
+        let read = records.read_open(&begun).unwrap();
+        assert_eq!((read.keys(), &read), (Some(([1; 16], [2; 32])), &open("here")));
+        assert_eq!(records.read(&begun), None);
+        records.write(&begun, &done("here")).unwrap();
+        assert_eq!(records.unfinished("here", "b"), []);
+        assert_eq!(records.read_open(&begun), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn of_a_lock_nothing_is_left_and_no_two_hold_it_meanwhile() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let home = tempfile::tempdir().unwrap();
+        let records = Records::open(home.path()).unwrap();
+        let id = RecordId::of(&["x"]);
+        let holders = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let Some(lock) = records.lock(&id).unwrap() else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(names(&records), [""; 0]);
+    }
+
+    #[test]
+    fn what_nobody_works_on_any_more_goes_in_time() {
+        let home = tempfile::tempdir().unwrap();
+        let records = Records::open(home.path()).unwrap();
+        let (begun, over, locked) = (RecordId::of(&["1"]), RecordId::of(&["2"]), RecordId::of(&["3"]));
+        records.write_open(&begun, &open("here")).unwrap();
+        records.write(&over, &done("here")).unwrap();
+        records.write_open(&locked, &open("here")).unwrap();
+        for id in [&begun, &locked, &RecordId::of(&["4"])] {
+            fs::write(records.sums(id), "x").unwrap();
+        }
+        // Left by processes that died.
+        fs::write(records.dir.join(format!("{}.lock", over.as_hex())), "").unwrap();
+        fs::write(records.dir.join(format!("{}.7.tmp", over.as_hex())), "").unwrap();
+        let _lock = records.lock(&locked).unwrap().unwrap();
+        let mut left = Vec::new();
+        records.expire(Duration::from_secs(3600), |id, _| left.push(id.clone()));
+        assert!(left.is_empty() && names(&records).len() == 9, "{:?}", names(&records));
+        records.expire(Duration::ZERO, |id, open| {
+            assert_eq!(open.actor_id, "b");
+            left.push(id.clone());
+        });
+        assert_eq!(left, [begun]);
+        let hex = locked.as_hex();
+        assert_eq!(names(&records), [format!("{hex}.json"), format!("{hex}.lock"), format!("{hex}.sums")]);
+    }
+
     #[test]
     fn what_the_service_missed_is_found_again() {
         let home = tempfile::tempdir().unwrap();
         let records = Records::open(home.path()).unwrap();
-        let (missed, told, elsewhere) = (RecordId::of(&["1"]), RecordId::of(&["2"]), RecordId::of(&["3"]));
-        records.write(&missed, &done("here", false)).unwrap();
-        records.write(&told, &done("here", true)).unwrap();
-        records.write(&elsewhere, &done("there", false)).unwrap();
-        assert_eq!(records.unreported("here"), vec![(missed.clone(), done("here", false))]);
-        records.write(&missed, &done("here", true)).unwrap();
+        let (missed, elsewhere) = (RecordId::of(&["1"]), RecordId::of(&["2"]));
+        records.write(&missed, &done("here")).unwrap();
+        records.write(&elsewhere, &done("there")).unwrap();
+        assert_eq!(records.unreported("here"), vec![(missed.clone(), done("here"))]);
+        assert_eq!(records.read(&missed), Some(done("here")));
+        records.settle(&missed);
         assert_eq!(records.unreported("here"), vec![]);
-        assert_eq!(records.read(&missed), Some(done("here", true)));
+        assert_eq!(records.read(&missed), Some(done("here")), "its task may be opened again");
+        records.forget(&elsewhere);
+        for number in 0..2 * MAX_SETTLED {
+            let id = RecordId::of(&[&number.to_string()]);
+            records.write(&id, &done("here")).unwrap();
+            records.settle(&id);
+        }
+        assert_eq!(names(&records).len(), MAX_SETTLED);
     }
 }

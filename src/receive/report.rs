@@ -26,14 +26,13 @@ pub(super) async fn complete(
     context: &Arc<Context>,
     records: &Records,
     id: &RecordId,
-    mut done: Done,
+    done: Done,
     name: &str,
 ) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
     match context.client.complete(&task_id, done.outputs.clone()).await {
         Ok(_) => {
-            done.completed = true;
-            remember(records, id, done, name).await;
+            settle(records, id).await;
         }
         Err(error) => {
             tracing::warn!("the task of {name} could not be completed yet: {error}");
@@ -57,6 +56,18 @@ pub(super) async fn remember(records: &Records, id: &RecordId, done: Done, name:
     }
 }
 
+/// Notes that the service knows of a file that has arrived.
+async fn settle(records: &Records, id: &RecordId) {
+    let (records, id) = (records.clone(), id.clone());
+    let _ = tokio::task::spawn_blocking(move || records.settle(&id)).await;
+}
+
+/// Forgets a transfer that came to nothing.
+pub(super) async fn forget(records: &Records, id: &RecordId) {
+    let (records, id) = (records.clone(), id.clone());
+    let _ = tokio::task::spawn_blocking(move || records.forget(&id)).await;
+}
+
 /// Completes the tasks of files that arrived earlier, and whose completion the service missed.
 pub(crate) async fn report_missed(context: &Context) {
     let scope = context.scope();
@@ -77,7 +88,7 @@ pub(crate) async fn report_missed(context: &Context) {
 }
 
 /// Completes one task, trying again until the service takes it or says that it never will.
-async fn report(context: &Context, records: Records, id: RecordId, mut done: Done) {
+async fn report(context: &Context, records: Records, id: RecordId, done: Done) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
     let mut pause = REPORT_PAUSE.0;
     let mut claimed_again = false;
@@ -99,8 +110,7 @@ async fn report(context: &Context, records: Records, id: RecordId, mut done: Don
             },
         };
         if settled {
-            done.completed = true;
-            let _ = tokio::task::spawn_blocking(move || records.write(&id, &done)).await;
+            settle(&records, &id).await;
             return;
         }
         sleep(pause).await;

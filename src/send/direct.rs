@@ -239,6 +239,10 @@ impl Delivery<'_> {
                         .or_else(|error| self.task.check_completion(&outputs, known).map_err(|_| error));
                     return ConnectionOutcome::Settled(checked.map(|()| None));
                 }
+                // The process that held the connection is gone: another one goes on in its place.
+                TaskChange::Key(p2p) if p2p.instance == known.instance => {
+                    return ConnectionOutcome::Superseded(p2p);
+                }
                 TaskChange::Key(p2p) => successor = Some(p2p),
             }
         }

@@ -125,6 +125,17 @@ impl Lab {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
+    /// Waits until nothing is in a folder of the laboratory.
+    pub(crate) async fn until_empty(&self, name: &str) {
+        let empty = async {
+            while !self.listing(name).is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let left = || format!("{name} holds {:?}", self.listing(name));
+        timeout(PATIENCE, empty).await.unwrap_or_else(|_| panic!("{}", left()));
+    }
+
     /// Ends everything.
     pub(crate) async fn close(self, agents: impl IntoIterator<Item = Agent>) {
         for agent in agents {

@@ -1,12 +1,15 @@
 //! Transfers that go on where they were, after a connection was lost.
 
-use ats_p2p::ats::{Status, Task};
+use std::path::PathBuf;
+
+use ats_p2p::ats::{Part, Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
-use crate::lab::{Lab, content, sha256};
+use crate::lab::{Agent, Lab, content, sha256};
 use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, until};
 
 const LEN: usize = 300_000;
@@ -132,4 +135,178 @@ async fn what_was_spoilt_on_the_way_comes_once_more_and_not_for_ever() {
     }
     assert_eq!(lab.listing("in"), ["f"]);
     lab.close([b]).await;
+}
+
+/// An agent `b` that can die: what it does ends in the middle, and nobody is told.
+struct Mortal {
+    agent: Agent,
+    runtime: Runtime,
+}
+
+impl Mortal {
+    fn new(lab: &Lab, save_dir: Option<PathBuf>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let (agent, runtime) = (lab.agent("b", |_| {}), runtime.unwrap());
+        {
+            let _inside = runtime.enter();
+            agent.watch(save_dir);
+        }
+        Self { agent, runtime }
+    }
+
+    /// Dies once so many bytes have come, and the disk has them.
+    async fn die_after(self, bytes: u64, folder: PathBuf) {
+        self.agent
+            .event(|event| match event {
+                ats_p2p::event::Event::TransferProgress { bytes: moved, .. } if moved >= bytes => Some(()),
+                _ => None,
+            })
+            .await;
+        self.runtime.shutdown_background();
+        // Threads that write end a moment later than a process would.
+        let part = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let part =
+            part.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"));
+        let part = std::fs::File::open(part.expect("a partial file")).unwrap();
+        tokio::task::spawn_blocking(move || part.lock()).await.unwrap().unwrap();
+    }
+}
+
+/// What the recipient said of itself on the task, each time.
+fn said(task: &Task) -> Vec<Value> {
+    let said = task.messages.iter().flat_map(|message| &message.parts).filter_map(Part::json);
+    said.map(|said| said["p2p"].clone()).collect()
+}
+
+/// The transfer goes on with a recipient that came back, from where it was.
+async fn finish(a: &mut Sender, task: &Task, file: &[u8], from: usize) {
+    let mut peer = dialled(&mut a.server).await;
+    assert_eq!(peer.ask(&task.payload).await, from);
+    peer.hand_over(&file[from..]).await;
+    peer.finish().await;
+    peer.take_until(FrameType::Ack).await;
+    let task = until(&a.client, &task.id, Status::Completed).await;
+    let said = said(&task);
+    assert_eq!((&said[0]["key"], &said[0]["instance"]), (&said[1]["key"], &said[1]["instance"]));
+    assert!(said[0]["seq"].as_u64() < said[1]["seq"].as_u64());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_died_goes_on_with_its_own_claim_at_once() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, Some(lab.path("in")));
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    let mut peer = dialled(&mut a.server).await;
+    peer.ask(&task.payload).await;
+    peer.hand_over(&file[..200_000]).await;
+    b.die_after(200_000, lab.path("in")).await;
+    assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
+
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    finish(&mut a, &task, &file, 200_000).await;
+    b.event_named("transfer_complete").await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    assert_eq!(lab.listing("in"), ["f"]);
+    b.node.destroy().await;
+    let kept = lab.listing("home-b/transfers");
+    assert!(kept.len() == 1 && kept[0].ends_with(".done"), "{kept:?}");
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_goes_to_where_it_was_accepted_before_its_recipient_died() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, None);
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    let offer = b.agent.offer().await.0;
+    let accepting = b.runtime.spawn({
+        let (b, path) = (b.agent.clone(), lab.path("taken"));
+        async move { b.accept(offer, path).await }
+    });
+    let mut peer = dialled(&mut a.server).await;
+    peer.ask(&task.payload).await;
+    peer.hand_over(&file[..200_000]).await;
+    b.die_after(200_000, lab.path("")).await;
+    drop(accepting);
+
+    let b = lab.agent("b", |_| {});
+    b.watch(None);
+    finish(&mut a, &task, &file, 200_000).await;
+    b.event_named("transfer_complete").await;
+    assert_eq!(sha256(&lab.path("taken")), task.payload["hash"]);
+    assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, Some(lab.path("in")));
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    let mut peer = dialled(&mut a.server).await;
+    peer.ask(&task.payload).await;
+    peer.hand_over(&file[..200_000]).await;
+    b.die_after(200_000, lab.path("in")).await;
+    assert_eq!(lab.listing("in").len(), 1);
+    a.client.fail(&task.id, "no more").await.unwrap();
+
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    lab.until_empty("in").await;
+    lab.until_empty("home-b/transfers").await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_for_longer_than_the_owner_wants_goes() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, None);
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    let offer = b.agent.offer().await.0;
+    std::fs::create_dir(lab.path("there")).unwrap();
+    let accepting = b.runtime.spawn({
+        let (b, path) = (b.agent.clone(), lab.path("there/taken"));
+        async move { b.accept(offer, path).await }
+    });
+    let mut peer = dialled(&mut a.server).await;
+    peer.ask(&task.payload).await;
+    peer.hand_over(&file[..200_000]).await;
+    b.die_after(200_000, lab.path("there")).await;
+    drop(accepting);
+
+    // Another actor of the same user, which has nothing to do with it.
+    let c = lab.agent("c", |options| {
+        options.home = lab.path("home-b");
+        options.max_partial_age = std::time::Duration::from_millis(1);
+    });
+    c.watch(None);
+    lab.until_empty("there").await;
+    lab.until_empty("home-b/transfers").await;
+    lab.close([c]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_a_sender_that_vanished_is_kept_and_its_task_left_to_lapse() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |options| options.timeout = std::time::Duration::from_secs(1));
+    b.watch(Some(lab.path("in")));
+    let mut a = Sender::new(&lab).await;
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    lose_after(&mut a, &task, &file[..200_000]).await;
+    a.server.close().await;
+    assert_eq!(b.failure().await, Code::PeerUnreachable);
+    b.node.destroy().await;
+    assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
+    assert_eq!(lab.listing("in").len(), 1);
+    lab.close([]).await;
 }
