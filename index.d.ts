@@ -123,7 +123,7 @@ export interface Diagnosis {
 /** What one check found. */
 export interface Finding {
   check:
-    | 'settings' | 'state' | 'disk' | 'service' | 'events' | 'clock' | 'network' | 'nat' | 'peer'
+    | 'settings' | 'state' | 'identity' | 'disk' | 'service' | 'events' | 'clock' | 'network' | 'nat' | 'peer'
     | (string & {})
   /** `warning`: transfers work, but not always. `skipped`: it could not be looked at, because of another one. */
   status: 'ok' | 'warning' | 'failed' | 'skipped'

@@ -183,7 +183,8 @@ impl Context {
     }
 }
 
-fn trust(options: &Options, settings: &Settings) -> Trust {
+/// Who a node with these options is to others, and whom it knows.
+pub(crate) fn trust(options: &Options, settings: &Settings) -> Trust {
     let (url, organization, project) = settings.scope();
     let scope = Scope::new(url, organization, project);
     Trust::new(options.home.clone(), options.identity.clone(), scope, settings.actor.id.clone())

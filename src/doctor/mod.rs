@@ -2,13 +2,14 @@
 //!
 //! # Layout
 //! - `finding`: what one check found
-//! - `settings`, `state`, `disk`: this machine
+//! - `settings`, `state`, `identity`, `disk`: this machine
 //! - `service`: the task service: requests, events, clock
 //! - `network`: the peer network: UDP, NAT
 //! - `peer`: the way to another machine
 
 mod disk;
 mod finding;
+mod identity;
 mod network;
 mod peer;
 mod service;
@@ -22,6 +23,7 @@ use secret_stream::PublicKey;
 use tokio::time::{Instant, timeout};
 
 use crate::ats::{Client, Environment, Policy, Settings};
+use crate::context;
 use crate::options::Options;
 
 pub use finding::{Finding, Verdict};
@@ -55,6 +57,12 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
     let client = Client::with_policy(configured.clone(), policy);
     let settings = settings::check(options, &environment, &configured, &warnings, client.as_ref().err());
     let (state, disk) = (state::check(&options.home), disk::check(&options.home, &environment.cwd));
+    let identity = match state.verdict {
+        Verdict::Failed => {
+            Finding::skipped("identity", "not looked at, since the state folder can't be used")
+        }
+        _ => identity::check(&context::trust(options, &configured)),
+    };
     let client = client.ok();
     let of_client = |check: &'static str, advice: &'static str| {
         Finding::skipped(check, "not looked at, since the settings name no task service").advise(advice)
@@ -98,7 +106,7 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         (service, clock, network, nat, reach)
     };
     let ((service, clock, network, nat, reach), events) = tokio::join!(beyond, events);
-    let mut findings = vec![settings, state, disk, service, events, clock, network, nat];
+    let mut findings = vec![settings, state, identity, disk, service, events, clock, network, nat];
     findings.extend(reach);
     Diagnosis { findings }
 }
