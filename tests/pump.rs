@@ -14,7 +14,11 @@ use ats_p2p::{
 };
 use secret_stream::{Io, KeyPair, SecretStream};
 use tempfile::TempDir;
-use tokio::{io::DuplexStream, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::watch,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 type Transport = Io<DuplexStream>;
@@ -36,6 +40,26 @@ async fn streams(room: usize) -> (Stream, Stream) {
         SecretStream::handshake_xx(false, KeyPair::generate(), Io(b)),
     );
     (a.expect("a stream"), b.expect("a stream"))
+}
+
+/// Two ends of a path that carries `rate` bytes a second from the first to the second, however late it is
+/// looked after, and all at once in the other direction.
+fn narrow(rate: u128) -> (DuplexStream, DuplexStream) {
+    let ((a, inner_a), (inner_b, b)) = (tokio::io::duplex(64), tokio::io::duplex(1 << 20));
+    let (mut from_a, mut to_a) = tokio::io::split(inner_a);
+    let (mut from_b, mut to_b) = tokio::io::split(inner_b);
+    tokio::spawn(async move {
+        let (begun, mut carried) = (tokio::time::Instant::now(), 0);
+        let mut byte = [0];
+        while from_a.read_exact(&mut byte).await.is_ok() && to_b.write_all(&byte).await.is_ok() {
+            carried += 1;
+            while begun.elapsed().as_millis() * rate / 1000 < carried {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    tokio::spawn(async move { tokio::io::copy(&mut from_b, &mut to_a).await });
+    (a, b)
 }
 
 fn control(idle: Duration) -> Control {
@@ -151,6 +175,25 @@ mod both {
             assert_eq!(*sending.progress.borrow(), files.meta.size);
             assert_eq!(*receiving.progress.borrow(), files.meta.size);
         }
+    }
+
+    #[tokio::test]
+    async fn a_slow_path_that_moves_is_waited_for_though_no_message_comes_in_time() {
+        let files = Files::new(130_000);
+        // A message of 64 KiB takes longer than nothing may move; the floor takes far shorter.
+        let idle = Duration::from_millis(500);
+        let (a, b) = narrow(80_000);
+        let (a, b) = tokio::join!(
+            SecretStream::handshake_xx(true, KeyPair::generate(), Io(a)),
+            SecretStream::handshake_xx(false, KeyPair::generate(), Io(b)),
+        );
+        let (sending, receiving) = (control(idle), control(idle));
+        let (sent, received) = tokio::join!(
+            files.send(a.expect("a stream"), &sending),
+            files.receive(b.expect("a stream"), &receiving)
+        );
+        sent.expect("sent");
+        assert!(fs::read(received.expect("received")).expect("read") == files.content);
     }
 
     #[tokio::test]
@@ -457,6 +500,44 @@ mod receiver {
     }
 
     #[tokio::test]
+    async fn a_sender_that_trickles_holds_no_place_longer_than_a_silent_one() {
+        let files = Files::new(100_000);
+        let (mut a, b) = streams(1 << 16).await;
+        let talk = async {
+            a.send(&files.meta.encode().expect("fits")).await.expect("sent");
+            while a.send(&encode(FrameType::Data, b"x")).await.is_ok() {
+                tokio::time::sleep(IMPATIENT / 50).await;
+            }
+        };
+        let control = control(IMPATIENT);
+        let receive = timeout(PATIENT, files.receive(b, &control));
+        let (error, ()) = tokio::join!(receive, talk);
+        assert!(matches!(error, Ok(Err(PumpError::Stalled))), "{error:?}");
+        assert!(*control.progress.borrow() < 4096);
+        files.assert_nothing_received();
+    }
+
+    #[tokio::test]
+    async fn metadata_that_comes_bit_by_bit_is_due_in_time_as_a_whole() {
+        let files = Files::new(100);
+        let (mut a, b) = streams(1 << 16).await;
+        let talk = async {
+            // The frame announces more than ever comes.
+            let frame = encode(FrameType::Meta, &[b' '; 60_000]);
+            for byte in &frame[..50_000] {
+                if a.send(std::slice::from_ref(byte)).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(IMPATIENT / 50).await;
+            }
+        };
+        let control = control(IMPATIENT);
+        let receive = timeout(PATIENT, files.receive(b, &control));
+        let (error, ()) = tokio::join!(receive, talk);
+        assert!(matches!(error, Ok(Err(PumpError::Stalled))), "{error:?}");
+    }
+
+    #[tokio::test]
     async fn a_run_that_is_given_up_leaves_nothing() {
         let files = Files::new(100_000);
         let (mut a, b) = streams(1 << 20).await;
@@ -733,6 +814,10 @@ mod late {
             self.0.poll_flush(cx)
         }
 
+        fn pending(&self) -> usize {
+            self.0.pending()
+        }
+
         fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             self.0.poll_close(cx)
         }
@@ -882,6 +967,26 @@ mod sender {
         let error = files.send(a, &control).await.expect_err("stalled");
         assert!(matches!(error, PumpError::Stalled), "{error}");
         assert!(*control.progress.borrow() < 4 << 20, "the stream holds little");
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_takes_all_and_never_acknowledges_is_given_up() {
+        // Twice as long for the file as for the word, had the disk 20 MB/s.
+        let files = Files::new(4_000_000);
+        let (a, mut b) = streams(1 << 20).await;
+        let control = control(IMPATIENT);
+        let mut taken = std::pin::pin!(hear(&mut b));
+        let sending = async {
+            let begun = std::time::Instant::now();
+            (files.send(a, &control).await, begun.elapsed())
+        };
+        let (sent, took) = tokio::select! {
+            sent = sending => sent,
+            _ = &mut taken => panic!("the sender ended the stream without a word"),
+        };
+        assert!(matches!(sent, Err(PumpError::Stalled)), "{sent:?}");
+        assert!(took >= 2 * IMPATIENT, "the receiver has time to bring the file to its disk: {took:?}");
+        assert_eq!(*control.progress.borrow(), files.meta.size);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //! # Layout
 //! - `send`: one file to one peer; `reader` is the thread that reads the file
 //! - `receive`: one candidate connection of an incoming file; `writer` is the thread that writes the file
+//! - `pace`: whether the file still moves, in either direction
 //! - `budget`: how much memory each transfer may take, so that all of them together stay bounded
 //! - `stream`: what carries one file after another, and the longest message that a peer may have us hold
 //! - `close`: the last word to a peer, and the end of the stream
@@ -15,6 +16,7 @@
 mod budget;
 mod close;
 mod error;
+mod pace;
 mod reader;
 mod receive;
 mod send;
@@ -45,9 +47,8 @@ pub struct Control {
     pub progress: watch::Sender<u64>,
     /// Ends the run with [`PumpError::Cancelled`]; the peer is told.
     pub cancel: CancellationToken,
-    /// How long nothing of the file may move before the run ends with [`PumpError::Stalled`].
-    ///
-    /// What moves is seen in steps of one encrypted message, 64 KiB between peers of ours.
+    /// How long nothing of the file may move, or next to nothing (`pace` has the floor), before the run ends
+    /// with [`PumpError::Stalled`].
     pub idle: Duration,
     /// The byte from which on the run moves the file; [`NOT_YET`] until that is known.
     begun: Arc<AtomicU64>,

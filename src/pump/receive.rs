@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
 use tokio::{
@@ -12,6 +13,7 @@ use tokio::{
 use super::{
     Control, PumpError, Stream,
     close::close,
+    pace::Pace,
     writer::{self, Batch},
 };
 use crate::{
@@ -260,9 +262,9 @@ async fn read_batches<R: ChunkReader>(
     control: &Control,
     batch: &mut Batch,
 ) -> Result<(), PumpError> {
-    let mut deadline = Instant::now() + control.idle;
+    let (size, begun) = (machine.offer().size, machine.received());
+    let mut pace = Pace::new(control.idle, begun..size, Instant::now());
     loop {
-        let before = machine.received();
         let mut done = false;
         while let Some(event) = machine.poll()? {
             match event {
@@ -273,32 +275,46 @@ async fn read_batches<R: ChunkReader>(
                 wire::Arrival::Meta => {}
             }
         }
-        if machine.received() > before {
-            deadline = Instant::now() + control.idle;
-        }
+        pace.moved(machine.received(), Instant::now());
         // Messages that have arrived are gathered into one batch, without waiting for further ones.
-        let gather = !done && !batch.is_full() && Instant::now() < deadline;
+        let gather = !done && !batch.is_full() && !pace.has_stalled(Instant::now());
         let arrived = if gather { receiver.recv().now_or_never() } else { None };
         let message = match arrived {
             Some(message) => message?,
             None => {
                 if batch.len() > 0 {
                     control.progress.send_replace(machine.received());
+                    let handed_over = Instant::now();
                     if batches.send(batch.take()).await.is_err() {
                         // The writer says why.
                         return Ok(());
                     }
-                    deadline = Instant::now() + control.idle;
+                    pace.held_up(handed_over.elapsed());
                 }
                 if done {
                     return Ok(());
                 }
-                if Instant::now() >= deadline {
-                    return Err(PumpError::Stalled);
-                }
-                timeout_at(deadline, receiver.recv()).await.map_err(|_| PumpError::Stalled)??
+                next_message(receiver, machine.received(), &mut pace).await?
             }
         };
         machine.handle(message.ok_or(PumpError::Closed)?.freeze());
+    }
+}
+
+/// Waits for the next message after `received` bytes of the file. One that comes bit by bit is seen to move.
+async fn next_message<R: ChunkReader>(
+    receiver: &mut Receiver<R>,
+    received: u64,
+    pace: &mut Pace,
+) -> Result<Option<BytesMut>, PumpError> {
+    loop {
+        if pace.has_stalled(Instant::now()) {
+            return Err(PumpError::Stalled);
+        }
+        if let Ok(message) = timeout_at(pace.deadline(), receiver.recv()).await {
+            return Ok(message?);
+        }
+        let begun = u64::try_from(receiver.begun()).unwrap_or(u64::MAX);
+        pace.moved(received.saturating_add(begun), Instant::now());
     }
 }

@@ -1,6 +1,7 @@
 //! One file to one peer.
 
 use std::{
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -8,12 +9,13 @@ use std::{
 use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     Control, PumpError, Stream,
     close::close,
+    pace::Pace,
     reader::{self, FRAMES},
 };
 use crate::{
@@ -21,9 +23,9 @@ use crate::{
     wire::{DONE, MAX_META, Meta, Reply, Sending},
 };
 
-/// How long a receiver may take to verify and store a file after its last byte, as long as the connection
-/// lives: a slow disk needs minutes for a large one.
-const ACK_WAIT: Duration = Duration::from_secs(30 * 60);
+/// Bytes a millisecond at which a receiver brings a file to its disk at least, 20 MB/s: so much longer than
+/// for anything else it may be waited for when it has all bytes.
+const SYNCED: u64 = 20_000;
 
 /// How long a reply that came before the connection was lost may take to be read.
 const LATE_REPLY: Duration = Duration::from_secs(1);
@@ -98,11 +100,15 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
         sent = transfer(sender, source, meta, control, offset, &done) => sent,
     };
     match sent {
-        Ok(()) => timeout(ACK_WAIT, reply).await.unwrap_or(Err(PumpError::Stalled)),
+        Ok(()) => {
+            let limit = control.idle.saturating_add(Duration::from_millis(meta.size / SYNCED));
+            timeout(limit, reply).await.unwrap_or(Err(PumpError::Stalled))
+        }
         // The peer may have said why before it left, and the end of the stream may be noticed first.
         Err(error) if error.is_lost_connection() => match timeout(LATE_REPLY, reply).await {
-            Ok(Err(said)) if !said.is_lost_connection() => Err(said),
-            _ => Err(error),
+            Ok(Err(said)) if said.is_lost_connection() => Err(error),
+            Ok(said) => said,
+            Err(_) => Err(error),
         },
         Err(error) => Err(error),
     }
@@ -138,7 +144,7 @@ async fn reply<R: ChunkReader>(
     Err(PumpError::Closed)
 }
 
-/// Sends META, all DATA from the byte `offset` on, and DONE.
+/// Sends META, all DATA from the byte `offset` on, and DONE, and waits until the receiver has them.
 async fn transfer<W: ChunkWriter>(
     sender: &mut Sender<W>,
     source: &Source,
@@ -151,7 +157,7 @@ async fn transfer<W: ChunkWriter>(
         return Err(source.changed().into());
     }
     let announced = meta.encode()?;
-    in_time(control.idle, sender.send(&announced)).await?;
+    timeout(control.idle, sender.send(&announced)).await.map_err(|_| PumpError::Stalled)??;
     let offset = match timeout(control.idle, offset).await {
         Ok(Ok(offset)) => offset,
         Ok(Err(_)) => return Err(PumpError::Closed),
@@ -159,23 +165,64 @@ async fn transfer<W: ChunkWriter>(
     };
     control.begin(offset);
     let mut chunks = reader::start(source.clone(), meta.hash.clone(), offset);
-    let mut moved = offset;
+    let mut outflow = Outflow {
+        pending: sender.control(),
+        written: offset,
+        pace: Pace::new(control.idle, offset..meta.size, Instant::now()),
+    };
     let mut count = 1;
-    while let Some(chunk) = chunks.recv().await {
+    loop {
+        let asked = Instant::now();
+        let Some(chunk) = chunks.recv().await else { break };
+        outflow.pace.held_up(asked.elapsed());
         let mut chunk = chunk?;
         while let Some(messages) = chunk.take(count) {
             let start = Instant::now();
-            in_time(control.idle, sender.send_in_place(messages.buffer, &messages.places)).await?;
-            moved += messages.bytes;
-            control.progress.send_replace(moved);
-            count = next_count(count, moved - offset, start.elapsed());
+            outflow.keeps(sender.send_in_place(messages.buffer, &messages.places)).await?;
+            outflow.written += messages.bytes;
+            control.progress.send_replace(outflow.written);
+            count = next_count(count, outflow.written - offset, start.elapsed());
         }
     }
-    if moved < meta.size {
+    if outflow.written < meta.size {
         return Err(PumpError::Thread);
     }
     done.store(true, Ordering::Relaxed);
-    in_time(control.idle, sender.send(&DONE)).await
+    outflow.keeps(sender.send(&DONE)).await?;
+    outflow.keeps(sender.flush()).await
+}
+
+/// The pace at which the peer takes what is written: what it has acknowledged, where the stream knows.
+struct Outflow<W: ChunkWriter> {
+    pending: secret_stream::Control<W>,
+    /// Bytes of the file that the stream has accepted.
+    written: u64,
+    pace: Pace,
+}
+
+impl<W: ChunkWriter> Outflow<W> {
+    /// Waits for the stream as long as bytes move.
+    async fn keeps(
+        &mut self,
+        done: impl Future<Output = Result<(), secret_stream::Error>>,
+    ) -> Result<(), PumpError> {
+        let mut done = pin!(done);
+        loop {
+            if let Ok(done) = timeout_at(self.pace.deadline(), &mut done).await {
+                self.look();
+                return Ok(done?);
+            }
+            self.look();
+            if self.pace.has_stalled(Instant::now()) {
+                return Err(PumpError::Stalled);
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let pending = u64::try_from(self.pending.pending()).unwrap_or(u64::MAX);
+        self.pace.moved(self.written.saturating_sub(pending), Instant::now());
+    }
 }
 
 /// How many messages go at once after `count` of them took `took`, `moved` bytes in all.
@@ -186,16 +233,6 @@ fn next_count(count: usize, moved: u64, took: Duration) -> usize {
         (count * 2).min(FRAMES)
     } else {
         count
-    }
-}
-
-async fn in_time(
-    idle: Duration,
-    sent: impl Future<Output = Result<(), secret_stream::Error>>,
-) -> Result<(), PumpError> {
-    match timeout(idle, sent).await {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err(PumpError::Stalled),
     }
 }
 

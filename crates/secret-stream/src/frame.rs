@@ -109,6 +109,11 @@ impl FrameDecoder {
         self.whole.is_empty() && self.begun.is_empty()
     }
 
+    /// Bytes held of the frame that is not whole yet.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.len().saturating_sub(self.lead)
+    }
+
     fn length(&self, frame: &BytesMut) -> Option<usize> {
         let [a, b, c] = *frame.get(self.lead..)?.first_chunk::<LENGTH_LEN>()?;
         Some(usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16)

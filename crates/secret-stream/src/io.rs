@@ -77,6 +77,8 @@ struct IoState {
     chunks: VecDeque<Bytes>,
     /// Bytes queued or being written.
     pending: usize,
+    /// Those of them that have left: a chunk leaves bit by bit.
+    left: usize,
     end: End,
     failed: Option<io::ErrorKind>,
     writer: Option<Waker>,
@@ -177,6 +179,11 @@ impl<T: AsyncWrite + Send + 'static> ChunkWriter for IoWriter<T> {
         if state.pending == 0 { Poll::Ready(Ok(())) } else { state.wait(cx) }
     }
 
+    fn pending(&self) -> usize {
+        let state = self.shared.lock();
+        state.pending - state.left
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.lock();
         state.check()?;
@@ -217,7 +224,8 @@ async fn pump<T: AsyncWrite>(shared: Arc<IoShared<T>>) {
                     result = write_all(&shared, &chunk) => result,
                     () = destroyed(&shared) => return,
                 };
-                shared.lock().pending -= chunk.len();
+                let mut state = shared.lock();
+                (state.pending, state.left) = (state.pending - chunk.len(), 0);
                 result
             }
             (None, End::Asked) => {
@@ -248,6 +256,7 @@ async fn write_all<T: AsyncWrite>(shared: &IoShared<T>, mut chunk: &[u8]) -> io:
     while !chunk.is_empty() {
         let written = poll_fn(|cx| shared.poll_io(|io| io.poll_write(cx, chunk))).await?;
         chunk = chunk.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
+        shared.lock().left += written;
     }
     poll_fn(|cx| shared.poll_io(|io| io.poll_flush(cx))).await
 }

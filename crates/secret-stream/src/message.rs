@@ -140,6 +140,11 @@ impl Opener {
         self.is_verified() && self.decoder.is_empty()
     }
 
+    /// Bytes held of the message that is not whole yet.
+    pub(crate) fn begun(&self) -> usize {
+        self.decoder.begun()
+    }
+
     /// Changes the longest message that is accepted, from the next on.
     pub(crate) fn set_max_message(&mut self, max_message: usize) {
         self.max_message = max_message.min(MAX_MESSAGE);

@@ -51,6 +51,11 @@ impl<R: ChunkReader> Receiver<R> {
         Poll::Ready(result)
     }
 
+    /// Bytes here of the encrypted message that comes next and is not whole yet.
+    pub fn begun(&self) -> usize {
+        self.opener.begun()
+    }
+
     /// Accepts messages of up to `bytes`; longer ones end the stream before memory is taken for them.
     /// Without it, up to [`MAX_MESSAGE`](crate::MAX_MESSAGE).
     pub fn set_max_message(&mut self, bytes: usize) {

@@ -116,6 +116,11 @@ impl<W: ChunkWriter> Sender<W> {
         poll_fn(|cx| self.writing.lock().writer.poll_flush(cx)).await.map_err(Error::Io)
     }
 
+    /// Bytes of the encrypted stream that [`Self::flush`] would wait for.
+    pub fn pending(&self) -> usize {
+        self.writing.lock().writer.pending()
+    }
+
     /// Ends this direction; what the peer still sends can be received.
     pub async fn shutdown(&mut self) -> Result<(), Error> {
         poll_fn(|cx| {
@@ -156,6 +161,11 @@ impl<W: ChunkWriter> Control<W> {
         if let Some(writing) = self.writing.upgrade() {
             writing.lock().send_keep_alive();
         }
+    }
+
+    /// As [`Sender::pending`]; nothing once the stream is gone.
+    pub fn pending(&self) -> usize {
+        self.writing.upgrade().map_or(0, |writing| writing.lock().writer.pending())
     }
 
     /// What the stream has carried so far.

@@ -43,6 +43,9 @@ pub trait ChunkWriter: Send + Unpin + 'static {
     /// Ready when everything written has left, or, if the transport knows, was acknowledged.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Bytes written that have not left yet, or, if the transport knows, were not acknowledged yet.
+    fn pending(&self) -> usize;
+
     /// Ends this direction after what was written; the other goes on.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 

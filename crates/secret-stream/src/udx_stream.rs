@@ -47,6 +47,10 @@ impl ChunkWriter for udx::WriteHalf {
         pin!(self.flushed()).poll(cx)
     }
 
+    fn pending(&self) -> usize {
+        Self::pending(self)
+    }
+
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.end())
     }

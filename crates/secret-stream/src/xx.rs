@@ -102,6 +102,10 @@ mod tests {
             Poll::Ready(Ok(()))
         }
 
+        fn pending(&self) -> usize {
+            0
+        }
+
         fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }

@@ -156,6 +156,12 @@ impl WriteHalf {
         Ok(())
     }
 
+    /// Bytes written that the peer has not acknowledged yet.
+    pub fn pending(&self) -> usize {
+        let state = self.handle.shared.lock();
+        state.queued_bytes + state.unacked
+    }
+
     /// Waits until the peer has acknowledged everything written so far.
     ///
     /// # Errors
