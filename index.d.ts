@@ -175,7 +175,8 @@ export interface NodeOptions {
   maxFileSize?: number | null
   /**
    * Longest wait for the other side, in milliseconds: for the offer to be accepted, for the connection, for
-   * the next byte. It never ends a slow transfer that moves. Default: 120000.
+   * the next byte. It never ends a slow transfer that moves: one that moved less than 4 KiB in this time, while more
+   * remained, has stalled (`ATS_P2P_STALLED`). Default: 120000.
    */
   timeout?: number
   /**
@@ -199,6 +200,12 @@ export interface NodeOptions {
    * Default: 604800000, 7 days.
    */
   maxPartialAge?: number
+  /**
+   * Files that are received at once, from 1 to 256; the offers of the rest wait unclaimed. One actor gets three
+   * quarters of the places at most. A transfer whose sender does not come, or that moves less than 32 KiB a second,
+   * keeps none from others: up to 64 such ones go on beside them. Default: 16.
+   */
+  maxConcurrent?: number
   /** Send to whoever claims the offer, not only to its recipient. Default: false. */
   anyClaimant?: boolean
   /**

@@ -13,6 +13,9 @@ const { version } = require('./package.json')
 // The longest a timer can be; one that never needs to fire.
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
+// Most files that a node receives at once: each has a connection, an open file and a thread.
+const MAX_CONCURRENT = 256
+
 /** Why a call or a transfer failed. Match on `code`; the message is for people. */
 class AtsP2pError extends Error {
   constructor (message, { code, transferId, taskId, step, retryable = false, cause } = {}) {
@@ -320,6 +323,7 @@ const NODE_OPTIONS = {
   topicPrefix: string,
   maxOfferAge: milliseconds,
   maxPartialAge: milliseconds,
+  maxConcurrent: places,
   anyClaimant: boolean,
   identity: seedPath
 }
@@ -378,6 +382,13 @@ function string (value, what) {
 
 function count (value, what) {
   if (!Number.isSafeInteger(value) || value < 1) throw invalid(`${what} must be a positive whole number`, value)
+  return value
+}
+
+function places (value, what) {
+  if (!Number.isInteger(value) || value < 1 || value > MAX_CONCURRENT) {
+    throw invalid(`${what} must be a whole number from 1 to ${MAX_CONCURRENT}`, value)
+  }
   return value
 }
 

@@ -17,6 +17,8 @@ const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side
 
 const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken (unlimited)' } }
 
+const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256 (16)' } }
+
 /** The library's options from the flags that were given. */
 function nodeOptions (values) {
   return {
@@ -27,6 +29,7 @@ function nodeOptions (values) {
     relayThrough: values['relay-through'],
     timeout: number(values.timeout),
     maxFileSize: number(values['max-size']),
+    maxConcurrent: number(values['max-concurrent']),
     allowedPeers: values.allow,
     identity: values['no-identity'] ? false : values.identity
   }
@@ -34,7 +37,7 @@ function nodeOptions (values) {
 
 /** What is wrong with the flags that hold numbers, or null. */
 function numberProblem (values) {
-  for (const flag of ['timeout', 'max-size']) {
+  for (const flag of ['timeout', 'max-size', 'max-concurrent']) {
     if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
   }
   return null
@@ -44,4 +47,4 @@ function number (text) {
   return text === undefined ? undefined : Number(text)
 }
 
-module.exports = { CHANNEL, CONNECTION, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem }
+module.exports = { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem }

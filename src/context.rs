@@ -18,15 +18,21 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, inbox::Inbox};
-use crate::options::Options;
+use crate::options::{MAX_CONCURRENT, Options};
+use crate::places::{PlaceLimits, Places};
 use crate::sync::{Spawner, lock};
 use crate::trust::Trust;
 
-/// Files that are received at once, each with a connection, a partial file and a thread; the rest wait.
-const MAX_RECEIVING: usize = 16;
+/// Files that are received beside those that move: each has a claim that is renewed, and may have a
+/// connection, a partial file and a thread.
+const MAX_RECEIVING_ASIDE: usize = 64;
 
-/// Files that are sent at once; the rest wait before they are offered.
-const MAX_SENDING: usize = 64;
+/// Those of one sender.
+const MAX_ASIDE_OF_ONE: usize = 16;
+
+/// Files that are sent at once. Beside them so many offers may wait for their recipients: each is a task, an
+/// open file and a key on the network. The rest wait before they are offered.
+const SENDING: PlaceLimits = PlaceLimits { places: 64, aside: 192, aside_of_one: 16 };
 
 /// Offers that are being declined at once; beyond, they are left to expire.
 const MAX_DECLINING: usize = 64;
@@ -41,8 +47,10 @@ pub(crate) struct Context {
     /// Who this node is to others, and whom it knows.
     pub(crate) trust: Arc<Trust>,
     pub(crate) inbox: Inbox,
-    pub(crate) receiving: Semaphore,
-    pub(crate) sending: Semaphore,
+    /// The turn to receive, by the actor who sends.
+    pub(crate) receiving: Arc<Places>,
+    /// The turn to send, by the actor who receives.
+    pub(crate) sending: Arc<Places>,
     pub(crate) declining: Arc<Semaphore>,
     /// Connections that brought a file and may bring another.
     pub(crate) incoming: Arc<IncomingPool>,
@@ -72,6 +80,12 @@ impl Context {
             emit(Event::Warning { message: warning.to_string() });
         }
         let client = Client::new(settings.clone())?;
+        let spawner = Spawner::default();
+        let receiving = PlaceLimits {
+            places: options.max_concurrent.clamp(1, MAX_CONCURRENT),
+            aside: MAX_RECEIVING_ASIDE,
+            aside_of_one: MAX_ASIDE_OF_ONE,
+        };
         Ok(Self {
             network: Network::new(options.bootstrap.clone(), options.relay_through),
             trust: Arc::new(trust(&options, &settings)),
@@ -79,13 +93,13 @@ impl Context {
             settings,
             client,
             inbox: Inbox::default(),
-            receiving: Semaphore::new(MAX_RECEIVING),
-            sending: Semaphore::new(MAX_SENDING),
+            receiving: Places::new(receiving, spawner.clone()),
+            sending: Places::new(SENDING, spawner.clone()),
             declining: Arc::new(Semaphore::new(MAX_DECLINING)),
             incoming: Arc::default(),
             outgoing: Arc::default(),
             recent_peers: RecentPeers::default(),
-            spawner: Spawner::default(),
+            spawner,
             emit: Box::new(emit),
             channels: Mutex::default(),
             originals: Mutex::default(),

@@ -15,6 +15,7 @@
 //! - `offer` is what a task offers, and the offers that wait for an answer.
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
+//! - `places` says how many transfers run at once, and whose turn is next.
 //! - `sync` has small tools that all use; `limits` says what strangers can make a transfer hold, and other
 //!   numbers of one.
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
@@ -40,6 +41,7 @@ pub mod log;
 pub mod node;
 mod offer;
 pub mod options;
+mod places;
 mod progress;
 pub mod pump;
 pub mod receive;

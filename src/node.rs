@@ -96,7 +96,7 @@ impl Node {
         let open = context.inbox.take(offer)?;
         let transfer = context.cancel().child_token();
         let caller = std::mem::replace(&mut acceptance.cancel, transfer.clone());
-        let reception = receive::run(context.clone(), offer, open, acceptance);
+        let reception = receive::run(context.clone(), offer, open, acceptance, None);
         let reception = async { reception.await.map_err(|failure| failure.error) };
         joined(context.spawn(cancelled_by(caller, transfer, reception))).await
     }

@@ -18,6 +18,12 @@ pub const DEFAULT_MAX_OFFER_AGE: Duration = Duration::from_secs(600);
 /// How long what an interrupted transfer has left is kept, to be gone on with.
 pub const DEFAULT_MAX_PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How many files a node receives at once unless the caller says otherwise.
+pub const DEFAULT_MAX_CONCURRENT: usize = 16;
+
+/// The most that the caller may ask for: each has a connection, an open file and a thread.
+pub const MAX_CONCURRENT: usize = 256;
+
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -33,6 +39,9 @@ pub struct Options {
     pub max_offer_age: Duration,
     /// See [`DEFAULT_MAX_PARTIAL_AGE`].
     pub max_partial_age: Duration,
+    /// Files that are received at once, from 1 to [`MAX_CONCURRENT`]; `places` has the rules. The rest waits
+    /// unclaimed.
+    pub max_concurrent: usize,
     /// What stands before the transfer id where a topic is derived from it.
     pub topic_prefix: String,
     /// DHT nodes to join the network through, `host:port` each; without, what the service's health names,
@@ -58,6 +67,7 @@ impl Options {
             timeout: DEFAULT_TIMEOUT,
             max_offer_age: DEFAULT_MAX_OFFER_AGE,
             max_partial_age: DEFAULT_MAX_PARTIAL_AGE,
+            max_concurrent: DEFAULT_MAX_CONCURRENT,
             topic_prefix: String::new(),
             bootstrap: None,
             relay_through: RelayChoice::default(),

@@ -3,6 +3,7 @@
 //! Offers come by events; `ats::events` notices when some were missed. What is pending is listed whenever
 //! events begin to flow or were missed, and every few seconds while they do not.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::event::{Event, Transfer};
 use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
-use crate::receive::{self, Acceptance};
+use crate::receive::{self, Acceptance, ReceiveTurn};
 
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
@@ -207,7 +208,7 @@ async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connect
         ..Default::default()
     };
     let (mut read, mut left_out, mut cut, mut offers) = (0_u32, 0_u32, 0, Vec::new());
-    let mut failed = None;
+    let (mut failed, mut counts) = (None, HashMap::new());
     for _ in 0..MAX_PAGES {
         query.offset = Some(read);
         let page = match context.client.list_page(&query, |task| open_offer(context, watch, task)).await {
@@ -220,7 +221,15 @@ async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connect
         read = read.saturating_add(page.len);
         left_out = left_out.saturating_add(page.left_out);
         cut += usize::from(page.is_cut);
-        offers.extend(page.tasks);
+        for open in page.tasks {
+            let of_actor = counts.entry(open.actor().to_owned()).or_insert(0_usize);
+            *of_actor += 1;
+            // More has no room, and would hide what others offered before.
+            match *of_actor <= MAX_LIVE / 2 {
+                true => offers.push(open),
+                false => context.inbox.leave(open.actor()),
+            }
+        }
         let is_enough = read >= MAX_LISTED || offers.len() >= MAX_LIVE || cut >= MAX_CUT_PAGES;
         if !page.has_more || is_enough {
             break;
@@ -352,12 +361,19 @@ fn decline(context: &Arc<Context>, open: OpenOffer, error: Error, transfer: Tran
 }
 
 fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
-    let Ok(open) = context.inbox.take(handle) else { return };
+    let Some((waiting, over)) = context.inbox.waiting(handle) else { return };
     let context = context.clone();
     context.clone().spawn(async move {
+        // Until it is its turn it may be withdrawn, and gives way like any unanswered offer.
+        let turn = tokio::select! {
+            turn = ReceiveTurn::wait(&context, &waiting) => turn,
+            () = over.cancelled() => return,
+            () = context.cancel().cancelled() => return,
+        };
+        let Ok(open) = context.inbox.take(handle) else { return };
         let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
         let acceptance = Acceptance { target, cancel: context.cancel().clone() };
-        if let Err(failure) = receive::run(context.clone(), handle, open, acceptance).await
+        if let Err(failure) = receive::run(context.clone(), handle, open, acceptance, Some(turn)).await
             && !failure.claimed
             && !matches!(failure.error.code, Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired)
         {

@@ -8,6 +8,8 @@ mod lab;
 mod network;
 #[path = "transfer/peer.rs"]
 mod peer;
+#[path = "transfer/places.rs"]
+mod places;
 #[path = "transfer/receivers.rs"]
 mod receivers;
 #[path = "transfer/resume.rs"]

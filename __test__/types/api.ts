@@ -8,7 +8,8 @@ async function documented (): Promise<void> {
     actorId: 'my-agent',
     allowedPeers: ['other-agent'],
     maxFileSize: 100 * 1024 * 1024,
-    timeout: 120000
+    timeout: 120000,
+    maxConcurrent: 4
   })
 
   const result: SendResult = await node.send({

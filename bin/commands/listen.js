@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
 const { connection, quoted, size } = require('../output')
 
 const DEFAULT_SAVE_DIR = './incoming'
@@ -12,6 +12,7 @@ module.exports = {
     allow: { value: 'ID', help: 'take files from this actor only; may be repeated (anyone)', multiple: true },
     ...CHANNEL,
     ...MAX_SIZE,
+    ...MAX_CONCURRENT,
     ...TIMEOUT,
     ...CONNECTION
   },

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::ats;
 use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
-use crate::options::Options;
+use crate::options::{MAX_CONCURRENT, Options};
 use crate::trust::SeedChoice;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
@@ -34,6 +34,7 @@ pub(super) struct NodeOptions {
     timeout: Option<f64>,
     max_offer_age: Option<f64>,
     max_partial_age: Option<f64>,
+    max_concurrent: Option<f64>,
     topic_prefix: Option<String>,
     bootstrap: Option<Vec<String>>,
     relay_through: Option<String>,
@@ -127,6 +128,9 @@ impl NodeOptions {
         if let Some(age) = self.max_partial_age {
             options.max_partial_age = milliseconds("maxPartialAge", age)?;
         }
+        if let Some(places) = self.max_concurrent {
+            options.max_concurrent = concurrent(places)?;
+        }
         options.topic_prefix = self.topic_prefix.unwrap_or_default();
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
         options.relay_through = self.relay_through.as_deref().map(relay).transpose()?.unwrap_or_default();
@@ -162,6 +166,16 @@ fn relay(text: &str) -> Result<RelayChoice> {
             let message = "relayThrough must be a public key in hex or z-base-32, 'hub' or 'none'";
             Error::new(Code::InvalidArgument, message)
         }),
+    }
+}
+
+/// How many files may be received at once.
+fn concurrent(value: f64) -> Result<usize> {
+    if value.fract() == 0.0 && (1.0..=MAX_CONCURRENT as f64).contains(&value) {
+        Ok(value as usize)
+    } else {
+        let message = format!("maxConcurrent must be a whole number from 1 to {MAX_CONCURRENT}");
+        Err(Error::new(Code::InvalidArgument, message))
     }
 }
 

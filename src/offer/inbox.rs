@@ -1,10 +1,16 @@
 //! The offers that wait for an answer, and the tasks that had theirs.
+//!
+//! Room is shared: an actor may have as many offers here as room is left for others, so that one alone never
+//! fills it. Where many have, the oldest unanswered offer of whoever has most gives way to the first of
+//! another. What is left on the service, or gave way, is found again by a list when its actor has room.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Expiry, Offer};
 use crate::ats::{Task, TaskId};
@@ -19,6 +25,9 @@ pub(crate) const MAX_LIVE: usize = 1024;
 
 /// Tasks remembered as dealt with, so that no list or repeated event brings them back.
 const MAX_REMEMBERED: usize = 16 * 1024;
+
+/// Actors remembered for whose offers there was no room; beyond, any room is theirs.
+const MAX_LEFT: usize = 256;
 
 /// An offer that this node may take.
 #[derive(Clone, Debug)]
@@ -38,6 +47,11 @@ impl OpenOffer {
             (None, Some(created_at)) => now - created_at > max_age,
             (None, None) => false,
         }
+    }
+
+    /// Who offers it: who made the task, as far as the service says.
+    pub(crate) fn actor(&self) -> &str {
+        self.task.source.as_ref().map_or(&self.offer.sender_id, |source| &source.id)
     }
 
     /// What every event of the transfer says, with this name for the file.
@@ -64,15 +78,31 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct OpenOffers {
     last_handle: u64,
-    open: HashMap<u64, OpenOffer>,
+    open: HashMap<u64, WaitingOffer>,
     /// Open or running: not to be offered again.
-    live: HashMap<TaskId, Phase>,
+    live: HashMap<TaskId, LiveOffer>,
     /// Received or declined: not to be offered again.
     over: HashSet<TaskId>,
     /// The first task that was seen with a transfer id; another one with the same id is no offer.
     first: HashMap<String, TaskId>,
-    /// There was no room for an offer.
-    left_some: bool,
+    /// Gave way once: not again at another's expense.
+    gave_way: HashSet<TaskId>,
+    /// Actors for whose offers there was no room.
+    left: HashSet<String>,
+}
+
+/// An offer that waits for its answer.
+#[derive(Debug)]
+struct WaitingOffer {
+    open: OpenOffer,
+    /// Tells who waits with it that it is answered or gone.
+    over: DropGuard,
+}
+
+#[derive(Debug)]
+struct LiveOffer {
+    actor: String,
+    phase: Phase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +112,8 @@ enum Phase {
 }
 
 impl Inbox {
-    /// Puts an offer into the inbox and returns its handle; `None` if it was seen before or the inbox is
-    /// full. For lack of room, those that are stale by now are swept off.
+    /// Puts an offer into the inbox and returns its handle; `None` if it was seen before or there is no room
+    /// for it. For lack of room, those that are stale by now are swept off.
     pub(crate) fn put(&self, open: OpenOffer, is_stale: impl Fn(&OpenOffer) -> bool) -> Option<u64> {
         let mut offers = lock(&self.offers);
         if !offers.is_new(&open) {
@@ -92,16 +122,16 @@ impl Inbox {
         if offers.live.len() >= MAX_LIVE {
             offers.sweep(is_stale);
         }
-        if offers.live.len() >= MAX_LIVE {
-            offers.left_some = true;
+        if !offers.has_room(open.actor()) && !offers.give_way_to(&open) {
+            offers.leave(open.actor());
             return None;
         }
         offers.make_room();
+        offers.gave_way.remove(&open.task.id);
         offers.last_handle += 1;
         let handle = offers.last_handle;
-        offers.live.insert(open.task.id.clone(), Phase::Open(handle));
         offers.first.insert(open.offer.transfer_id.clone(), open.task.id.clone());
-        offers.open.insert(handle, open);
+        offers.wait(handle, open);
         Some(handle)
     }
 
@@ -110,30 +140,47 @@ impl Inbox {
         let mut offers = lock(&self.offers);
         let is_new = !offers.live.contains_key(task);
         if is_new {
-            offers.live.insert(task.clone(), Phase::Running);
+            // It takes room, but from no actor in particular.
+            let live = LiveOffer { actor: String::new(), phase: Phase::Running };
+            offers.live.insert(task.clone(), live);
         }
         is_new
+    }
+
+    /// Notes that an offer of this actor was left on the service unread.
+    pub(crate) fn leave(&self, actor: &str) {
+        lock(&self.offers).leave(actor);
+    }
+
+    /// An offer that waits for its answer, and what is cancelled when it does so no more.
+    pub(crate) fn waiting(&self, handle: u64) -> Option<(OpenOffer, CancellationToken)> {
+        let mut offers = lock(&self.offers);
+        let waiting = offers.open.remove(&handle)?;
+        let (open, over) = (waiting.open.clone(), waiting.over.disarm());
+        offers.open.insert(handle, WaitingOffer { open: waiting.open, over: over.clone().drop_guard() });
+        Some((open, over))
     }
 
     /// Takes an offer out of the inbox to answer it.
     pub(crate) fn take(&self, handle: u64) -> Result<OpenOffer> {
         let mut offers = lock(&self.offers);
-        let open = offers.open.remove(&handle).ok_or_else(answered)?;
-        offers.live.insert(open.task.id.clone(), Phase::Running);
+        let open = offers.open.remove(&handle).ok_or_else(answered)?.open;
+        if let Some(live) = offers.live.get_mut(&open.task.id) {
+            live.phase = Phase::Running;
+        }
         Ok(open)
     }
 
     /// The name under which an open offer's file is saved in a folder.
     pub(crate) fn name_of(&self, handle: u64) -> Result<SafeName> {
         let offers = lock(&self.offers);
-        offers.open.get(&handle).map(|open| SafeName::from_offered(&open.offer.name)).ok_or_else(answered)
+        let waiting = offers.open.get(&handle).ok_or_else(answered)?;
+        Ok(SafeName::from_offered(&waiting.open.offer.name))
     }
 
     /// Puts an offer back whose acceptance failed before it was claimed: it can be answered once more.
     pub(crate) fn put_back(&self, handle: u64, open: OpenOffer) {
-        let mut offers = lock(&self.offers);
-        offers.live.insert(open.task.id.clone(), Phase::Open(handle));
-        offers.open.insert(handle, open);
+        lock(&self.offers).wait(handle, open);
     }
 
     /// Notes that a task was declined here: it is not offered again.
@@ -144,7 +191,7 @@ impl Inbox {
     /// Notes that a transfer has ended; a task that failed may come back as a new offer.
     pub(crate) fn ended(&self, task: &TaskId, done: bool) {
         let mut offers = lock(&self.offers);
-        if let Some(Phase::Open(handle)) = offers.live.remove(task) {
+        if let Some(LiveOffer { phase: Phase::Open(handle), .. }) = offers.live.remove(task) {
             offers.open.remove(&handle);
         }
         if done {
@@ -155,7 +202,8 @@ impl Inbox {
     /// Notes that a task is no longer pending on the service, for whatever reason.
     pub(crate) fn gone(&self, task: &TaskId) {
         let mut offers = lock(&self.offers);
-        if let Some(Phase::Open(handle)) = offers.live.get(task).copied() {
+        offers.gave_way.remove(task);
+        if let Some(Phase::Open(handle)) = offers.live.get(task).map(|live| live.phase) {
             offers.open.remove(&handle);
             offers.live.remove(task);
         }
@@ -164,7 +212,14 @@ impl Inbox {
     /// Whether offers were left on the service for which there is room now; asks to be asked once.
     pub(crate) fn has_room_for_left(&self) -> bool {
         let mut offers = lock(&self.offers);
-        offers.live.len() < MAX_LIVE && std::mem::take(&mut offers.left_some)
+        let has_room = match offers.left.len() {
+            MAX_LEFT.. => offers.live.len() < MAX_LIVE,
+            _ => offers.left.iter().any(|actor| offers.has_room(actor)),
+        };
+        if has_room {
+            offers.left.clear();
+        }
+        has_room
     }
 }
 
@@ -175,9 +230,58 @@ impl OpenOffers {
             && self.first.get(&open.offer.transfer_id).is_none_or(|first| *first == open.task.id)
     }
 
+    fn wait(&mut self, handle: u64, open: OpenOffer) {
+        let live = LiveOffer { actor: open.actor().to_owned(), phase: Phase::Open(handle) };
+        self.live.insert(open.task.id.clone(), live);
+        self.open.insert(handle, WaitingOffer { open, over: CancellationToken::new().drop_guard() });
+    }
+
+    /// Whether an actor has fewer offers here than room is left.
+    fn has_room(&self, actor: &str) -> bool {
+        self.count(actor) < MAX_LIVE.saturating_sub(self.live.len())
+    }
+
+    fn count(&self, actor: &str) -> usize {
+        self.live.values().filter(|live| live.actor == actor).count()
+    }
+
+    /// Takes away the oldest unanswered offer of the actor that has most, if that is more than the actor of
+    /// `newcomer` has; says whether that was so.
+    fn give_way_to(&mut self, newcomer: &OpenOffer) -> bool {
+        if self.gave_way.contains(&newcomer.task.id) {
+            return false;
+        }
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for live in self.live.values() {
+            *counts.entry(&live.actor).or_default() += 1;
+        }
+        let count = |actor: &str| counts.get(actor).copied().unwrap_or_default();
+        let heaviest =
+            self.open.iter().max_by_key(|(handle, waiting)| (count(waiting.open.actor()), Reverse(**handle)));
+        let Some((handle, waiting)) = heaviest else { return false };
+        if count(waiting.open.actor()) <= count(newcomer.actor()) {
+            return false;
+        }
+        let (handle, task, actor) = (*handle, waiting.open.task.id.clone(), waiting.open.actor().to_owned());
+        self.open.remove(&handle);
+        self.live.remove(&task);
+        if self.gave_way.len() >= MAX_REMEMBERED {
+            self.gave_way.clear();
+        }
+        self.gave_way.insert(task);
+        self.leave(&actor);
+        true
+    }
+
+    fn leave(&mut self, actor: &str) {
+        if self.left.len() < MAX_LEFT {
+            self.left.insert(actor.to_owned());
+        }
+    }
+
     fn sweep(&mut self, is_stale: impl Fn(&OpenOffer) -> bool) {
         let live = &mut self.live;
-        self.open.retain(|_, open| {
+        self.open.retain(|_, WaitingOffer { open, .. }| {
             let stale = is_stale(open);
             if stale {
                 live.remove(&open.task.id);
@@ -204,7 +308,10 @@ impl OpenOffers {
 
 /// What whoever answers an offer twice, or too late, is told.
 pub(crate) fn answered() -> Error {
-    Error::new(Code::AlreadyAnswered, "this offer was accepted, rejected or withdrawn before")
+    Error::new(
+        Code::AlreadyAnswered,
+        "this offer was accepted, rejected or withdrawn before, or gave way to others",
+    )
 }
 
 #[cfg(test)]
@@ -214,6 +321,11 @@ mod tests {
     use super::*;
 
     fn open(task: usize, transfer_id: &str) -> OpenOffer {
+        // Each task has a source of its own, unless a test says otherwise.
+        from(&format!("source of {task}"), task, transfer_id)
+    }
+
+    fn from(source: &str, task: usize, transfer_id: &str) -> OpenOffer {
         let payload = json!({
             "transfer_id": transfer_id,
             "filename": "f",
@@ -222,11 +334,16 @@ mod tests {
             "sender_id": "a",
         });
         let offer = Offer::from_payload(&payload).unwrap();
-        OpenOffer { task: Task::from_value(json!({ "id": task, "payload": payload })).unwrap(), offer }
+        let task = json!({ "id": task, "source_id": source, "payload": payload });
+        OpenOffer { task: Task::from_value(task).unwrap(), offer }
     }
 
     fn put(inbox: &Inbox, task: usize) -> Option<u64> {
         inbox.put(open(task, &task.to_string()), |_| false)
+    }
+
+    fn put_from(inbox: &Inbox, source: &str, task: usize) -> Option<u64> {
+        inbox.put(from(source, task, &task.to_string()), |_| false)
     }
 
     #[test]
@@ -256,18 +373,58 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_offers_is_left_on_the_service_until_there_is_room() {
+    fn a_flood_of_one_actor_leaves_room_for_others_and_is_found_again() {
         let inbox = Inbox::default();
-        let handles: Vec<u64> = (0..MAX_LIVE).map(|task| put(&inbox, task).unwrap()).collect();
+        let handles: Vec<u64> = (0..1200).filter_map(|task| put_from(&inbox, "flood", task)).collect();
+        assert_eq!(handles.len(), MAX_LIVE / 2);
         assert!(!inbox.has_room_for_left());
+        for task in 2000..2100 {
+            assert!(put_from(&inbox, "honest", task).is_some());
+        }
         // Those that are being received take room as well.
         inbox.take(handles[0]).unwrap();
-        assert_eq!(put(&inbox, MAX_LIVE), None);
+        assert_eq!(put_from(&inbox, "flood", 1200), None);
         assert!(!inbox.has_room_for_left());
-        inbox.ended(&open(0, "0").task.id, true);
+        for task in 0..200 {
+            inbox.ended(&from("flood", task, "x").task.id, true);
+        }
+        assert!(inbox.has_room_for_left() && !inbox.has_room_for_left());
+        assert!(put_from(&inbox, "flood", 1200).is_some());
+    }
+
+    #[test]
+    fn of_many_actors_the_oldest_of_who_has_most_gives_way_and_is_found_again_when_there_is_room() {
+        let inbox = Inbox::default();
+        let two = [put_from(&inbox, "two", 5000).unwrap(), put_from(&inbox, "two", 5001).unwrap()];
+        let (_, over) = inbox.waiting(two[0]).unwrap();
+        let others: Vec<u64> = (0..MAX_LIVE).filter_map(|task| put(&inbox, task)).collect();
+        assert_eq!(others.len(), MAX_LIVE, "each newcomer finds room");
+        assert!(over.is_cancelled(), "who waits with it is told");
+        assert_eq!(inbox.take(two[0]).unwrap_err().code, Code::AlreadyAnswered);
+        // Then all have one, and the oldest of all is next.
+        assert_eq!(inbox.take(two[1]).unwrap_err().code, Code::AlreadyAnswered);
+        assert!(inbox.take(others[0]).is_ok());
+        assert!(put_from(&inbox, "one more", 6000).is_some());
+        assert_eq!(inbox.take(others[1]).unwrap_err().code, Code::AlreadyAnswered);
+        // What gave way does not come back at another's expense.
+        assert_eq!(put(&inbox, 1), None);
+        assert!(!inbox.has_room_for_left());
+        for task in 2..10 {
+            inbox.gone(&open(task, "x").task.id);
+        }
         assert!(inbox.has_room_for_left());
-        assert!(put(&inbox, MAX_LIVE).is_some());
-        assert!(!inbox.has_room_for_left());
+        assert!(put(&inbox, 1).is_some());
+    }
+
+    #[test]
+    fn what_is_being_received_gives_way_to_nobody() {
+        let inbox = Inbox::default();
+        for task in 0..MAX_LIVE {
+            inbox.take(put(&inbox, task).unwrap()).unwrap();
+        }
+        assert_eq!(put_from(&inbox, "late", 5000), None);
+        inbox.ended(&open(3, "3").task.id, true);
+        assert!(inbox.has_room_for_left());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::{self, Partial, Target};
 use crate::offer::inbox::OpenOffer;
+use crate::places::HeldPlace;
 use crate::pump::{Control, Interrupted, PumpError, Reception, Stream};
 use crate::sync::{blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
@@ -28,6 +29,7 @@ pub(super) struct Fetch<'a> {
     pub(super) place: &'a PartialPlace,
     pub(super) events: &'a TransferEvents,
     pub(super) control: &'a Control,
+    pub(super) held: &'a HeldPlace,
     pub(super) before_ack: BeforeAck<'a>,
     pub(super) so_far: SoFar,
 }
@@ -123,12 +125,14 @@ impl Fetch<'_> {
         mut reception: Reception<udx::Stream>,
         may_reuse: bool,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), FetchError> {
+        self.or_cancelled(self.held.begin()).await.map_err(FetchError::Final)?;
         self.events.started();
         let partial = self.take_partial().await.map_err(FetchError::Final)?;
         let verified = match reception.body(partial, self.control).await {
             Ok(verified) => verified,
             Err(interrupted) => return Err(self.interrupted(reception, interrupted).await),
         };
+        self.held.set_working(true);
         let path = match verified.commit().await {
             Ok(path) => path,
             Err(error) => {
@@ -225,6 +229,19 @@ impl Fetch<'_> {
             ),
         )
         .in_step(step)
+    }
+
+    /// Others wait for their senders, and this one does not come.
+    pub(super) fn given_up(&self) -> Error {
+        Error::new(
+            Code::PeerUnreachable,
+            format!(
+                "{} did not come for {} while many others waited to be received from; try again later",
+                files::display(&self.open.offer.sender_id),
+                self.name()
+            ),
+        )
+        .in_step(FailedStep::Lookup)
     }
 
     fn name(&self) -> String {

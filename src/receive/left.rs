@@ -66,7 +66,7 @@ async fn go_on(
         Some(State::Open(open)) if admits(&context, &open) => {
             let acceptance = Acceptance { target: record.place.target(&open.offer.name), cancel };
             // Told by its events.
-            let _ = super::receive(&context, &open, &acceptance, Some(left)).await;
+            let _ = super::receive(&context, &open, &acceptance, Some(left), None).await;
         }
         Some(State::Open(_) | State::Over) => {
             let context = context.clone();

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use hyperdht::Dht;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,7 @@ use crate::files::{self, Partial, Source, Target};
 use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Features, Nodes, P2p};
+use crate::places::HeldPlace;
 use crate::progress::Progress;
 use crate::pump::Control;
 use crate::sync::{blocking, or_cancelled};
@@ -78,14 +80,35 @@ pub struct Acceptance {
     pub cancel: CancellationToken,
 }
 
-/// Takes an offer: claims it, fetches the file, puts it in its place, completes the task.
+/// The turn of one transfer to be received.
+#[derive(Debug)]
+pub(crate) struct ReceiveTurn {
+    place: HeldPlace,
+    /// With an original.
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl ReceiveTurn {
+    /// Waits for it.
+    pub(crate) async fn wait(context: &Context, open: &OpenOffer) -> Self {
+        // Who waits for an original must not keep others from receiving meanwhile.
+        let turn = match open.offer.p2p {
+            Some(_) => None,
+            None => Some(context.turn_with_original(&open.offer.sender_id).await),
+        };
+        Self { place: context.receiving.enter(open.actor()).await, _turn: turn }
+    }
+}
+
+/// Takes an offer, at once if it is its `turn`: claims it, fetches the file, puts it in its place, completes the task.
 pub(crate) async fn run(
     context: Arc<Context>,
     handle: u64,
     open: OpenOffer,
     acceptance: Acceptance,
+    turn: Option<ReceiveTurn>,
 ) -> Result<Received, Failure> {
-    let result = receive(&context, &open, &acceptance, None).await;
+    let result = receive(&context, &open, &acceptance, None, turn).await;
     if let Err(Failure { error, claimed }) = &result {
         match *claimed || matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
             true => context.inbox.ended(&open.task.id, false),
@@ -101,6 +124,7 @@ async fn receive(
     open: &OpenOffer,
     acceptance: &Acceptance,
     left: Option<Left>,
+    turn: Option<ReceiveTurn>,
 ) -> Result<Received, Failure> {
     let transfer = open.transfer(acceptance.target.file_name());
     let (instance, key_pair) = match &left {
@@ -122,7 +146,7 @@ async fn receive(
         hold: None,
     };
     // Boxed, because what awaits it would be as large.
-    match Box::pin(incoming.receive(left)).await {
+    match Box::pin(incoming.receive(left, turn)).await {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
@@ -197,17 +221,16 @@ struct DirectMeeting {
 }
 
 impl IncomingTransfer<'_> {
-    async fn receive(&mut self, left: Option<Left>) -> Result<Received> {
+    async fn receive(&mut self, left: Option<Left>, turn: Option<ReceiveTurn>) -> Result<Received> {
         let context = self.context;
-        // Who waits for an original must not keep others from receiving meanwhile.
-        let _turn = match self.open.offer.p2p {
-            Some(_) => None,
+        let turn = match turn {
+            Some(turn) => turn,
             None => {
-                let turn = async { Ok(context.turn_with_original(&self.open.offer.sender_id).await) };
-                Some(or_cancelled(self.cancel, turn).await?)
+                or_cancelled(self.cancel, async { Ok(ReceiveTurn::wait(context, self.open).await) }).await?
             }
         };
-        let _permit = or_cancelled(self.cancel, async { Ok(context.receiving.acquire().await) }).await?;
+        let place = &turn.place;
+        place.set_working(true);
         if !self.is_left && self.open.is_stale(context.client.clock(), context.options.max_offer_age) {
             return Err(self.claim.expired("has expired"));
         }
@@ -227,6 +250,7 @@ impl IncomingTransfer<'_> {
             self.partial(),
             or_cancelled(self.cancel, context.network.dht(&context.client))
         )?;
+        place.set_working(false);
         let meeting = self.prepare(&dht).await?;
         if let Meeting::Direct(direct) = &meeting {
             self.key_pair = direct.key_pair.clone();
@@ -244,7 +268,7 @@ impl IncomingTransfer<'_> {
             Meeting::Topic(_) => None,
         };
         let path = match claimed {
-            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial).await?,
+            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial, place).await?,
             Err(error) => {
                 if let Meeting::Topic(presence) = meeting {
                     presence.leave(&self.context.spawner);
@@ -355,11 +379,13 @@ impl IncomingTransfer<'_> {
         records: &Records,
         p2p: &Option<P2p>,
         partial: Partial,
+        held: &HeldPlace,
     ) -> Result<PathBuf> {
         let Some(Hold { place, .. }) = &self.hold else {
             return Err(Error::new(Code::State, "the transfer is not held"));
         };
         let progress = self.progress();
+        held.watch(progress.sender().subscribe());
         let stop = self.cancel.child_token();
         let control = Control::new(progress.sender(), stop.clone(), self.context.options.timeout);
         let name = self.name();
@@ -369,21 +395,30 @@ impl IncomingTransfer<'_> {
             place,
             events: &self.events,
             control: &control,
+            held,
             before_ack: Box::new(|path| {
                 Box::pin(report::remember(records, &self.id, self.done(path, p2p), &name))
             }),
             so_far: partial.into(),
         };
-        let fetched = match meeting {
-            Meeting::Direct(direct) => {
-                let DirectMeeting { key_pair, pooled, .. } = *direct;
-                self.claim.while_held(Box::pin(fetch.direct(dht, key_pair, pooled)), &stop).await
+        let bytes = async {
+            match meeting {
+                Meeting::Direct(direct) => {
+                    let DirectMeeting { key_pair, pooled, .. } = *direct;
+                    self.claim.while_held(Box::pin(fetch.direct(dht, key_pair, pooled)), &stop).await
+                }
+                Meeting::Topic(presence) => {
+                    let fetched = Box::pin(fetch.on_topic(&presence));
+                    let fetched = self.claim.while_held(fetched, &stop).await;
+                    presence.leave(&self.context.spawner);
+                    fetched
+                }
             }
-            Meeting::Topic(presence) => {
-                let fetched = self.claim.while_held(Box::pin(fetch.on_topic(&presence)), &stop).await;
-                presence.leave(&self.context.spawner);
-                fetched
-            }
+        };
+        let fetched = tokio::select! {
+            fetched = bytes => fetched,
+            // Nothing has come that could be lost.
+            () = held.given_up() => Err(fetch.given_up()),
         };
         drop(fetch);
         drop(control);

@@ -32,6 +32,7 @@ use crate::event::{Direction, Event, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
+use crate::places::HeldPlace;
 use crate::progress::Progress;
 use crate::pump::Control;
 use crate::sync::{blocking, or_cancelled};
@@ -77,7 +78,8 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
     let transfer_id = uuid::Uuid::new_v4().to_string();
     let cancel = request.cancel.clone();
     let source = open(&request, &cancel).await?;
-    let _permit = or_cancelled(&cancel, async { Ok(context.sending.acquire().await) }).await?;
+    let place =
+        or_cancelled(&cancel, async { Ok(context.sending.enter(&request.recipient_id).await) }).await?;
     let limit = request.timeout.unwrap_or(context.options.timeout);
     let channel = request.channel.clone().unwrap_or_else(|| context.settings.channel.clone());
     let mut outgoing = OutgoingTransfer {
@@ -98,6 +100,7 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
         limit,
         channel,
         claimed: false,
+        place,
     };
     let result = outgoing.drive().await;
     let transfer = outgoing.transfer.clone();
@@ -136,12 +139,14 @@ struct OutgoingTransfer {
     limit: Duration,
     channel: String,
     claimed: bool,
+    place: HeldPlace,
 }
 
 impl OutgoingTransfer {
     async fn drive(&mut self) -> Result<Sent> {
         let context = self.context.clone();
         let cancel = self.request.cancel.clone();
+        self.place.set_working(true);
         // The file is read while a place on the network is found.
         let hashed = async {
             let (source, cancel) = (self.source.clone(), cancel.clone());
@@ -150,6 +155,7 @@ impl OutgoingTransfer {
         let ready = async { tokio::try_join!(hashed, context.network.dht(&context.client)) };
         let (hash, dht) = or_cancelled(&cancel, ready).await?;
         self.transfer.hash = hash;
+        self.place.set_working(false);
         let topic = context.topic(&self.transfer.transfer_id);
         let (mut rendezvous, pooled) = match self.pooled().await {
             Some(PooledConnection { connection, end: mut rendezvous }) => {
@@ -217,6 +223,7 @@ impl OutgoingTransfer {
         self.claimed = true;
         let claimant = reader.claimant(&claimed)?;
         let progress = self.progress();
+        self.place.watch(progress.sender().subscribe());
         let control = Control::new(progress.sender(), cancel, self.limit);
         let events = TransferEvents::new(&context, &transfer);
         let delivery = Delivery {
