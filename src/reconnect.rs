@@ -27,8 +27,13 @@ const JITTER: f64 = 0.25;
 /// The shortest time between the beginnings of two dials, however often one is asked for.
 const DIAL_INTERVAL: Duration = REDIAL[0];
 
-/// How long one dial may take before another is begun, with what is known by then.
+/// How long one dial may take before another is begun, with what is known by then: punching and the relay
+/// take their time once the peer has answered.
 const DIAL_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a dial may go without an answer before another is begun: longer than a sender holds a handshake
+/// while it reads the task, and two round trips of any path.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A dial that failed after this long went a way on which nothing came back; others fail sooner.
 const DEAD_WAY: Duration = Duration::from_secs(10);

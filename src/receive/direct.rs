@@ -16,7 +16,7 @@ use crate::connection::{KEPT, PeerConnection, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::offer::{self, P2p, Said};
 use crate::pump::PumpError;
-use crate::reconnect::{Action, Reconnect};
+use crate::reconnect::{ANSWER_LIMIT, Action, Reconnect};
 
 /// How long an idle connection may take to bring the next file's metadata: a sender that heard of no event
 /// reads the claim after 5 s. Past it another connection is dialled.
@@ -127,6 +127,7 @@ impl Fetch<'_> {
             key_pair: Some(dialler.key_pair.clone()),
             relay_through: self.context.network.relay(),
             direct,
+            answer_limit: Some(ANSWER_LIMIT),
             relay_addresses: sender.nodes.addresses().filter(|node| may_ask(dht, *node)).collect(),
             ..Default::default()
         };

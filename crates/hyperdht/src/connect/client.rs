@@ -130,11 +130,17 @@ async fn try_connect(
     let initiator =
         Initiator::new(keys.clone(), peer.public_key, &payload).map_err(|_| ConnectError::PeerNotFound)?;
 
-    let search = Search::new(context, &peer, &initiator, options.relay_addresses).await;
     let hole = options.reusable_socket.then(|| context.shared.holes.get(&peer.public_key)).flatten();
-    let (answer, asked) = match search.ask_through(hole.as_deref()).await {
-        Some(answer) => (answer, Vec::new()),
-        None => search.run().await?,
+    let answered = async {
+        let search = Search::new(context, &peer, &initiator, options.relay_addresses).await;
+        match search.ask_through(hole.as_deref()).await {
+            Some(answer) => Ok((answer, Vec::new())),
+            None => search.run().await,
+        }
+    };
+    let (answer, asked) = match options.answer_limit {
+        Some(limit) => timeout(limit, answered).await.unwrap_or(Err(ConnectError::PeerConnectionFailed))?,
+        None => answered.await?,
     };
     let route = Route::new(hook, stream.handle());
     let first = route.arm(answer.remote_id);

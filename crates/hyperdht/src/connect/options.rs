@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secret_stream::{KeyPair, PublicKey};
 
@@ -28,6 +29,9 @@ pub struct ConnectOptions {
     pub relay_keys: Option<KeyPair>,
     /// Use a direct way if one opens. Default: true; otherwise only a relay connects.
     pub direct: bool,
+    /// How long it may take until the server answers, through whichever node; what comes then takes its time.
+    /// Default: as long as there are nodes to ask.
+    pub answer_limit: Option<Duration>,
 }
 
 impl Default for ConnectOptions {
@@ -40,6 +44,7 @@ impl Default for ConnectOptions {
             relay_through: None,
             relay_keys: None,
             direct: true,
+            answer_limit: None,
         }
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use hyperdht::connect::{ConnectError, ConnectOptions, Connection, ConnectionPath, Server, ServerOptions};
+use hyperdht::connect::{
+    ConnectError, ConnectOptions, Connection, ConnectionPath, FirewallHook, Server, ServerOptions,
+};
 use hyperdht::testnet::{bootstrap_of, testnet};
 use hyperdht::{Config, Dht};
 use js::{Js, Testnet, key, parse};
@@ -135,6 +137,24 @@ async fn our_testnet() -> (Vec<Dht>, Vec<String>) {
     let nodes = testnet(4).await.unwrap();
     let first = bootstrap_of(&nodes[0]).unwrap();
     (nodes, vec![format!("{}:{}", first.host, first.port)])
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_given_up_in_the_time_it_has() {
+    let (_nodes, bootstrap) = our_testnet().await;
+    let (a, b) = (node(&bootstrap).await, node(&bootstrap).await);
+    let silent: FirewallHook = Arc::new(|_| Box::pin(std::future::pending()));
+    let options = ServerOptions { firewall: Some(silent), ..Default::default() };
+    let server = b.listen(KeyPair::generate(), options).await.unwrap();
+    let dial = |answer_limit| {
+        a.connect(server.public_key(), ConnectOptions { answer_limit, ..ConnectOptions::default() })
+    };
+    let (limited, patient) = (dial(Some(Duration::from_millis(200))), dial(None));
+    tokio::select! {
+        result = limited => assert_eq!(result.unwrap_err(), ConnectError::PeerConnectionFailed),
+        result = patient => panic!("{result:?}"),
+        () = tokio::time::sleep(PATIENCE) => panic!("no end"),
+    }
 }
 
 #[tokio::test]
