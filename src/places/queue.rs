@@ -63,7 +63,7 @@ pub(super) struct PlaceQueue {
 #[derive(Debug)]
 struct QueuedTransfer {
     actor: String,
-    standing: Standing,
+    state: TransferState,
     /// It has had a place before.
     has_begun: bool,
     has_moved: bool,
@@ -72,7 +72,7 @@ struct QueuedTransfer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum TransferState {
     Waiting,
     /// Its bytes move, or may be about to; its window began then.
     Moving(Instant),
@@ -93,7 +93,7 @@ impl PlaceQueue {
         self.last_id += 1;
         let transfer = QueuedTransfer {
             actor: actor.to_owned(),
-            standing: Standing::Waiting,
+            state: TransferState::Waiting,
             has_begun: false,
             has_moved: false,
             from: 0,
@@ -107,10 +107,10 @@ impl PlaceQueue {
     /// queued again, before those of its actor that have not begun; who has moved before goes on.
     pub(super) fn begin(&mut self, id: Id) {
         let Some(transfer) = self.transfers.get_mut(&id) else { return };
-        if !matches!(transfer.standing, Standing::Aside(..)) || transfer.has_moved {
+        if !matches!(transfer.state, TransferState::Aside(..)) || transfer.has_moved {
             return;
         }
-        transfer.standing = Standing::Waiting;
+        transfer.state = TransferState::Waiting;
         let queue = self.waiting.entry(transfer.actor.clone()).or_default();
         let begun = |id: &Id| self.transfers.get(id).is_some_and(|transfer| transfer.has_begun);
         let at = queue.iter().take_while(|id| begun(id)).count();
@@ -119,15 +119,15 @@ impl PlaceQueue {
 
     /// Whether a transfer may go on.
     pub(super) fn is_admitted(&self, id: Id) -> bool {
-        self.transfers.get(&id).is_none_or(|transfer| transfer.standing != Standing::Waiting)
+        self.transfers.get(&id).is_none_or(|transfer| transfer.state != TransferState::Waiting)
     }
 
     /// A transfer that has a place works on this side from now on (`true`), or is its peer's to move.
     pub(super) fn set_working(&mut self, id: Id, works: bool, now: Instant) {
         if let Some(transfer) = self.transfers.get_mut(&id)
-            && !matches!(transfer.standing, Standing::Waiting | Standing::GivenUp)
+            && !matches!(transfer.state, TransferState::Waiting | TransferState::GivenUp)
         {
-            transfer.standing = if works { Standing::Working } else { Standing::Moving(now) };
+            transfer.state = if works { TransferState::Working } else { TransferState::Moving(now) };
         }
     }
 
@@ -157,7 +157,7 @@ impl PlaceQueue {
                 Turn::Admitted(id) => self.admit(id, bytes(id), now),
                 Turn::GivenUp(id) => {
                     if let Some(transfer) = self.transfers.get_mut(&id) {
-                        transfer.standing = Standing::GivenUp;
+                        transfer.state = TransferState::GivenUp;
                     }
                 }
             }
@@ -197,8 +197,8 @@ impl PlaceQueue {
         let weight = |transfer: &QueuedTransfer| {
             of_actors.get(transfer.actor.as_str()).map_or(0, |(_, running)| *running)
         };
-        let hopeless = self.transfers.iter().filter_map(|(id, transfer)| match transfer.standing {
-            Standing::Aside(_, since) if !transfer.has_moved && now - since >= PATIENCE => {
+        let hopeless = self.transfers.iter().filter_map(|(id, transfer)| match transfer.state {
+            TransferState::Aside(_, since) if !transfer.has_moved && now - since >= PATIENCE => {
                 let weight = weight(transfer);
                 (weight > running).then_some((weight, std::cmp::Reverse(*id), *id))
             }
@@ -209,7 +209,7 @@ impl PlaceQueue {
 
     fn admit(&mut self, id: Id, bytes: u64, now: Instant) {
         let Some(transfer) = self.transfers.get_mut(&id) else { return };
-        (transfer.standing, transfer.has_begun, transfer.from) = (Standing::Moving(now), true, bytes);
+        (transfer.state, transfer.has_begun, transfer.from) = (TransferState::Moving(now), true, bytes);
         if let Some(queue) = self.waiting.get_mut(&transfer.actor) {
             queue.pop_front();
             if queue.is_empty() {
@@ -230,24 +230,24 @@ impl QueuedTransfer {
         self.from = self.from.min(bytes);
         let moved = bytes - self.from;
         self.has_moved |= moved > 0;
-        let (began, since) = match self.standing {
-            Standing::Moving(began) => (began, now),
-            Standing::Aside(began, since) => (began, since),
-            Standing::Waiting | Standing::Working | Standing::GivenUp => return,
+        let (began, since) = match self.state {
+            TransferState::Moving(began) => (began, now),
+            TransferState::Aside(began, since) => (began, since),
+            TransferState::Waiting | TransferState::Working | TransferState::GivenUp => return,
         };
         if moved >= SLOW {
-            (self.standing, self.from) = (Standing::Moving(now), bytes);
+            (self.state, self.from) = (TransferState::Moving(now), bytes);
         } else if now - began >= if self.has_moved { WINDOW } else { FRESH } {
-            (self.standing, self.from) = (Standing::Aside(now, since), bytes);
+            (self.state, self.from) = (TransferState::Aside(now, since), bytes);
         }
     }
 
     fn has_place(&self) -> bool {
-        matches!(self.standing, Standing::Moving(_) | Standing::Working)
+        matches!(self.state, TransferState::Moving(_) | TransferState::Working)
     }
 
     fn is_running(&self) -> bool {
-        self.has_begun && self.standing != Standing::GivenUp
+        self.has_begun && self.state != TransferState::GivenUp
     }
 }
 

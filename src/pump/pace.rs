@@ -26,8 +26,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The pace of the bytes `range` of a file up to its end, none of which has moved `now`, with `window` for
-    /// each step.
+    /// The pace of the bytes `range` of a file up to its end, none of which has moved `now`. Each step has
+    /// `window`.
     pub(super) fn new(window: Duration, range: Range<u64>, now: Instant) -> Self {
         Self { window, size: range.end, since: now, from: range.start }
     }

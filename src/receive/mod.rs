@@ -100,7 +100,8 @@ impl ReceiveTurn {
     }
 }
 
-/// Takes an offer, at once if it is its `turn`: claims it, fetches the file, puts it in its place, completes the task.
+/// Takes an offer, at once if it is its `turn`: claims it, fetches the file, puts it in its place, completes
+/// the task.
 pub(crate) async fn run(
     context: Arc<Context>,
     handle: u64,
