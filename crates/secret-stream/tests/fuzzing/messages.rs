@@ -138,6 +138,10 @@ impl ChunkWriter for End {
         Poll::Ready(Ok(()))
     }
 
+    fn pending(&self) -> usize {
+        0
+    }
+
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
