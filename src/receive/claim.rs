@@ -109,19 +109,21 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Ends the claimed task of a transfer that came to nothing; returns whether the offer can't be taken
-    /// again. `started`: bytes have come here.
-    pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) -> bool {
+    /// Whether a transfer that came to nothing can be gone on with: its sender may come back, and finds the
+    /// offer open again when the lease has run out. `started`: bytes have come here.
+    pub(super) fn can_go_on(&self, error: &Error, started: bool) -> bool {
+        let can_resume = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.resume);
+        started && can_resume && error.code == Code::PeerUnreachable
+    }
+
+    /// Ends the claimed task of a transfer that came to nothing, unless it can be gone on with. `started`:
+    /// bytes have come here.
+    pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) {
         let client = &self.context.client;
         let task_id = &self.open.task.id;
-        // It has ended, or is another's now.
-        if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) {
-            return true;
-        }
-        // A sender that can go on may come back, and finds the offer open again when the lease has run out.
-        let can_go_on = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.resume);
-        if started && can_go_on && error.code == Code::PeerUnreachable {
-            return false;
+        // It has ended, is another's now, or is left to run out.
+        if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) || self.can_go_on(error, started) {
+            return;
         }
         // Where another process of this actor took part, the bytes may be going there.
         if !started
@@ -133,14 +135,10 @@ impl<'a> Claim<'a> {
                 instance,
             )
         {
-            return true;
+            return;
         }
-        match client.fail(task_id, error.code.public_reason()).await {
-            Ok(_) => true,
-            Err(refused) => {
-                tracing::debug!("task {task_id} could not be failed: {refused}");
-                !refused.is_retryable()
-            }
+        if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
+            tracing::debug!("task {task_id} could not be failed: {refused}");
         }
     }
 

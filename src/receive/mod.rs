@@ -156,9 +156,15 @@ async fn receive(
         }
         Err(error) => {
             let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
+            incoming.clear(&error).await;
             context.emit(Event::TransferFailed { transfer, error: error.clone() });
-            incoming.leave(&error).await;
-            Err(Failure { error, claimed: incoming.claim.is_held() })
+            let claimed = incoming.claim.is_held();
+            if claimed {
+                let started = incoming.events.has_started();
+                let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
+                let _ = timeout(CLEAN_UP, given_up).await;
+            }
+            Err(Failure { error, claimed })
         }
     }
 }
@@ -324,15 +330,14 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// Gives up what came to nothing. What has come stays where it can be gone on with.
-    async fn leave(&mut self, error: &Error) {
-        let is_over = if self.claim.is_held() {
-            let given_up = self.claim.give_up(error, self.events.has_started(), &self.instance);
-            timeout(CLEAN_UP, given_up).await.unwrap_or(false)
-        } else {
-            !(self.is_left && error.retryable())
+    /// Removes what has come of a transfer that came to nothing, unless it can be gone on with.
+    async fn clear(&self, error: &Error) {
+        let can_go_on = match self.claim.is_held() {
+            true => self.claim.can_go_on(error, self.events.has_started()),
+            // It was not even asked whether the task is ours yet.
+            false => self.is_left && error.retryable(),
         };
-        if !is_over {
+        if can_go_on {
             // Whoever asked for it knows that it failed; what was asked for by a process that died still
             // stands.
             self.note(self.claim.is_held()).await;
@@ -340,8 +345,6 @@ impl IncomingTransfer<'_> {
             place.discard().await;
             report::forget(records, &self.id).await;
         }
-        // Others may have it now.
-        self.hold = None;
     }
 
     /// Makes ready to meet the sender, and says so where it reads it, before the claim.
