@@ -1,0 +1,79 @@
+'use strict'
+
+// Processes that die in the middle of a transfer: it goes on where it was, and nothing is left behind.
+
+const assert = require('node:assert/strict')
+const { once } = require('node:events')
+const fs = require('node:fs')
+const path = require('node:path')
+const { test } = require('node:test')
+const { startHub } = require('..')
+const { cli, contents, defer, hub, makeFile, node, sha256, tempFolder } = require('./fixtures/harness')
+
+const LIMIT = { timeout: 120_000 }
+// Some seconds' worth, so that what dies dies in the middle.
+const SIZE = 256 * 1024 * 1024
+
+test('a recipient that is killed goes on where it was once it is started again', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'file', SIZE)
+  const a = await node(t, url, 'a')
+  const sent = countSent(a)
+  const home = path.join(folder, 'home')
+  const saveDir = path.join(folder, 'in')
+  const listen = () => cli(t, ['listen', '--json', '--ats-url', url, '--actor-id', 'b', '--save-dir', saveDir], { env: { ATS_P2P_HOME: home } })
+
+  const first = listen()
+  await first.line('connected')
+  const sending = a.send({ filePath: file.filePath, recipientId: 'b' })
+  await first.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > SIZE / 3, 'a third of the file')
+  first.kill('SIGKILL')
+  await first.ended
+  const left = contents(saveDir)
+  t.diagnostic(`left: ${left}, sent by then: ${sent()}`)
+
+  const second = listen()
+  const { filePath } = await second.line('transfer_complete')
+  await sending
+  assert.equal(sha256(fs.readFileSync(filePath)), file.hash)
+  t.diagnostic(`sent in all: ${(sent() / SIZE).toFixed(3)} of its size`)
+  // What was on its way comes once more, and not what had come.
+  assert.ok(sent() < 1.25 * SIZE, `${sent()} bytes sent of ${SIZE}`)
+  assert.deepEqual(contents(saveDir), ['file'])
+  second.kill('SIGTERM')
+  await second.ended
+  assert.deepEqual(contents(path.join(home, 'transfers')).map(name => path.extname(name)), ['.done'])
+})
+
+test('a hub that is restarted in the middle of a transfer changes nothing about it', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const data = path.join(folder, 'hub')
+  const before = await startHub({ listen: '127.0.0.1:0', data })
+  const file = makeFile(folder, 'file', SIZE)
+  const [a, b] = [await node(t, before.url, 'a'), await node(t, before.url, 'b')]
+  const sent = countSent(a)
+  b.watch({ saveDir: path.join(folder, 'in') })
+  const moved = once(b, 'transfer_progress')
+  const complete = once(b, 'transfer_complete')
+  const sending = a.send({ filePath: file.filePath, recipientId: 'b' })
+  await moved
+  await before.close()
+  const after = await startHub({ listen: new URL(before.url).host, data })
+  defer(t, () => after.close())
+  const [{ filePath }] = await complete
+  await sending
+  assert.equal(sha256(fs.readFileSync(filePath)), file.hash)
+  assert.ok(sent() < 1.5 * SIZE, `${sent()} bytes sent of ${SIZE}`)
+  assert.deepEqual(contents(path.join(folder, 'in')), ['file'])
+})
+
+/** Counts the bytes of files that a node sends, those of one that are sent twice included. */
+function countSent (sender) {
+  let [sent, last] = [0, 0]
+  sender.on('transfer_progress', ({ bytes }) => {
+    sent += Math.max(bytes - last, 0)
+    last = bytes
+  })
+  return () => sent
+}
