@@ -89,8 +89,21 @@ class Node extends EventEmitter {
 
   destroy () {
     clearInterval(this.#alive)
-    this.#destroyed ??= this.#native.destroy().then(eventsCaughtUp, (error) => { throw wrap(error) })
+    this.#destroyed ??= this.#end()
     return this.#destroyed
+  }
+
+  async #end () {
+    try {
+      await this.#native.destroy()
+      await eventsCaughtUp()
+    } catch (error) {
+      throw wrap(error)
+    } finally {
+      // The addon holds the function that dispatches its events, and with it this object: a circle that no garbage
+      // collector sees.
+      this.#native = null
+    }
   }
 
   async [Symbol.asyncDispose] () {
@@ -140,7 +153,7 @@ class Node extends EventEmitter {
     this.#assertAlive()
     if (signal?.aborted) throw aborted(signal)
     const handle = ++this.#handles
-    const abort = () => this.#native.abort(handle)
+    const abort = () => this.#native?.abort(handle)
     this.#calls++
     signal?.addEventListener('abort', abort)
     try {

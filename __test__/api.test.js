@@ -178,6 +178,30 @@ for (const [name, body] of [
   })
 }
 
+test('nothing of a node is left once it is destroyed', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const program = `
+    const { once } = require('node:events')
+    const { setImmediate: turn } = require('node:timers/promises')
+    const { createNode } = require(${JSON.stringify(path.join(__dirname, '..'))})
+    async function use (atsUrl, home) {
+      const made = await createNode({ atsUrl, actorId: 'a', home })
+      made.watch()
+      await once(made, 'connected')
+      await made.destroy()
+      return new WeakRef(made)
+    }
+    use(...process.argv.slice(1)).then(async (made) => {
+      // What was looked at stays for that turn, and what has a finalizer goes in a turn of its own.
+      do {
+        await turn()
+        gc()
+      } while (made.deref())
+    })`
+  const { code, stderr } = await child(t, ['--expose-gc', '-e', program, url, tempFolder(t)]).ended
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+})
+
 test('a watching process stays until it is told to end', LIMIT, async (t) => {
   const { url } = await hub(t)
   const process = child(t, ['-e', `${SENDING}
