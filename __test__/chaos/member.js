@@ -73,6 +73,11 @@ class Member {
     return isUp
   }
 
+  /** Gives it another environment from its next start on. */
+  change (env) {
+    Object.assign(this.#command.env, env)
+  }
+
   /** Asks it to end, and kills it after a while. */
   async end () {
     const child = this.#child

@@ -18,6 +18,8 @@ const PARALLEL = 4
 const LEASE_MS = 60_000
 /** What a busy machine may add to a wait that has an end. */
 const SLACK_MS = 20_000
+/** How long what an interrupted transfer has left is kept at the end, in milliseconds. */
+const EXPIRY_MS = 1000
 const MB = 1024 * 1024
 const DISK_MARGIN = 64 * MB
 
@@ -81,8 +83,7 @@ class Run {
         receiver: message => this.#hear('receiver', message),
         observer: message => this.#observe(message)
       },
-      crashed: why => this.#fault(why),
-      options: {}
+      crashed: why => this.#fault(why)
     })
     const byName = new Map(this.transfers.map(transfer => [transfer.name, transfer]))
     this.arrivals = new Arrivals(this.#world.saveDir, name => byName.get(name))
@@ -91,6 +92,7 @@ class Run {
     await Promise.all(Object.values(this.#chains))
     await this.#settle()
     if (before !== null) this.bytesSent = this.#world.sent() - before
+    await this.#expire()
     await this.arrivals.end()
   }
 
@@ -122,6 +124,15 @@ class Run {
         return this.#fault(left.length > 0 ? `still open at the hub: ${left.join(', ')}` : 'the hub is not reached any more')
       }
       await sleep(100)
+    }
+  }
+
+  /** Has the receiver keep nothing for long, and waits until it has removed what interrupted transfers left. */
+  async #expire () {
+    await this.#world.replaceReceiver({ maxPartialAge: EXPIRY_MS })
+    const end = Date.now() + EXPIRY_MS + SLACK_MS
+    for (let left; (left = this.arrivals.temporary()).length > 0; await sleep(100)) {
+      if (Date.now() > end) return this.#fault(`still there after their expiry: ${left.join(', ')}`)
     }
   }
 

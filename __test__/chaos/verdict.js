@@ -2,6 +2,10 @@
 
 // What a run has to show: every transfer delivered, or ended in an error that its user can read.
 
+/** How many bytes may be sent for each byte of a file, and how many more to arrange a transfer. */
+const SENT_FOR_EACH = 1.3
+const ARRANGING = 64 * 1024
+
 /** What is wrong with a run, and one line of what came of it. */
 function judge ({ began, transfers, problems: found, happened, arrivals, bytesSent }) {
   const sent = transfers.filter(({ state }) => state === 'sent')
@@ -25,6 +29,8 @@ function judge ({ began, transfers, problems: found, happened, arrivals, bytesSe
     }
   }
   const size = sent.reduce((sum, { size }) => sum + size, 0)
+  const most = SENT_FOR_EACH * size + ARRANGING * sent.length
+  if (bytesSent > most) problems.push(`${bytesSent} bytes were sent, at most ${Math.round(most)} should have been`)
   const summary = [
     `${sent.length} of ${transfers.length} transfers in ${Math.round((Date.now() - began) / 1000)} s`,
     `${delivered} delivered`,

@@ -45,7 +45,7 @@ class World {
   }
 
   /** `hear[name]` gets what the hub, the sender, the receiver and the observer say; `crashed` gets why one ended. */
-  async start ({ bytes, hear, crashed, options }) {
+  async start ({ bytes, hear, crashed }) {
     let host = '127.0.0.1'
     let port
     if (!World.missing().why) {
@@ -59,8 +59,8 @@ class World {
     this.#url = `http://${host}:${port}`
     this.#add('hub', 'hub', { args: [HUB], env: { FIXTURE_HUB: JSON.stringify({ listen: `${host}:${port}`, data: path.join(this.#folder, 'hub') }) } }, hear, crashed)
     this.#add('observer', 'hub', { args: [OBSERVER], env: { CHAOS_OBSERVER: JSON.stringify({ url: this.#url }) }, said: 'open' }, hear, crashed)
-    this.#add('sender', 'sender', { args: [AGENT], env: this.#agent('sender', options) }, hear, crashed)
-    this.#add('receiver', 'receiver', { args: [AGENT], env: this.#agent('receiver', options, this.saveDir) }, hear, crashed)
+    this.#add('sender', 'sender', { args: [AGENT], env: this.#agent('sender') }, hear, crashed)
+    this.#add('receiver', 'receiver', { args: [AGENT], env: this.#agent('receiver', {}, this.saveDir) }, hear, crashed)
     for (const name of ['hub', 'observer', 'receiver', 'sender']) await this.#members[name].start()
   }
 
@@ -99,9 +99,9 @@ class World {
   }
 
   /** Starts the receiver again with another setup of the same home. */
-  async replaceReceiver (options, hear, crashed) {
+  async replaceReceiver (options) {
     await this.#members.receiver.end()
-    this.#add('receiver', 'receiver', { args: [AGENT], env: this.#agent('receiver', options, this.saveDir) }, hear, crashed)
+    this.#members.receiver.change(this.#agent('receiver', options, this.saveDir))
     await this.#members.receiver.start()
   }
 
@@ -117,7 +117,7 @@ class World {
   }
 
   #agent (actorId, options, saveDir) {
-    const all = { atsUrl: this.#url, actorId, home: this.homes[actorId], timeout: TIMEOUT_MS, ...options[actorId] }
+    const all = { atsUrl: this.#url, actorId, home: this.homes[actorId], timeout: TIMEOUT_MS, ...options }
     return { CHAOS_AGENT: JSON.stringify({ options: all, saveDir }) }
   }
 
