@@ -169,8 +169,17 @@ export interface NodeOptions {
   actorName?: string
   /** Key for a task service that asks for one. Environment: `ATS_API_KEY`. */
   apiKey?: string
-  /** The only actors from whom files are taken; an empty list takes from nobody. Default: anyone. */
+  /**
+   * The only actors from whom files are taken, each an actor id or `actor=identity` with the 64 hex digits that
+   * `ats-p2p id` shows there; an empty list takes from nobody. An actor whose identity is named may show no other,
+   * as a recipient too. Default: anyone.
+   */
   allowedPeers?: string[] | null
+  /**
+   * Refuse peers that show no identity: older versions, those of the original package, nodes with
+   * `identity: false`. Default: false.
+   */
+  requireVerified?: boolean
   /** Largest file that is taken, in bytes; `Infinity` for no limit. Default: no limit. */
   maxFileSize?: number | null
   /**
@@ -278,7 +287,17 @@ export interface Progress {
   totalBytes: number
 }
 
-export interface SendResult {
+/** Who is behind an actor's id, as far as that is known. */
+export interface Peer {
+  /** The identity that it has proven by its signature, 64 hex digits; null without one, and before it spoke. */
+  peerIdentity: string | null
+  /** Whether it has proven an identity, and the one that is known if one is. */
+  verified: boolean
+  /** Whether nothing was known of this actor, so that the identity is taken on faith. */
+  firstUse: boolean
+}
+
+export interface SendResult extends Peer {
   transferId: string
   taskId: TaskId
   success: true
@@ -320,7 +339,7 @@ export interface AcceptOptions {
   signal?: AbortSignal
 }
 
-export interface AcceptResult {
+export interface AcceptResult extends Peer {
   success: true
   /** Where the file is. */
   filePath: string
@@ -341,7 +360,7 @@ export type TaskId = string | number
 export type Task = { id: TaskId, [key: string]: unknown }
 
 /** What every event of a transfer says of it. */
-export interface TransferInfo {
+export interface TransferInfo extends Peer {
   transferId: string
   taskId: TaskId
   direction: 'send' | 'receive'

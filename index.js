@@ -328,6 +328,7 @@ const NODE_OPTIONS = {
   actorName: text,
   apiKey: text,
   allowedPeers: texts,
+  requireVerified: boolean,
   maxFileSize: bytes,
   timeout: milliseconds,
   bootstrap: addresses,

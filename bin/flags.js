@@ -15,6 +15,8 @@ const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (
 
 const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side, in milliseconds (120000)' } }
 
+const VERIFIED = { 'require-verified': { help: 'refuse peers that show no identity' } }
+
 const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken (unlimited)' } }
 
 const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256 (16)' } }
@@ -31,6 +33,7 @@ function nodeOptions (values) {
     maxFileSize: number(values['max-size']),
     maxConcurrent: number(values['max-concurrent']),
     allowedPeers: values.allow,
+    requireVerified: values['require-verified'],
     identity: values['no-identity'] ? false : values.identity
   }
 }
@@ -47,4 +50,4 @@ function number (text) {
   return text === undefined ? undefined : Number(text)
 }
 
-module.exports = { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem }
+module.exports = { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }

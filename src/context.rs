@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::identity::IdentityKey;
 use protocol::scope::Scope;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinHandle;
@@ -17,10 +18,12 @@ use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
 use crate::error::Result;
 use crate::event::Event;
 use crate::limits::CLEAN_UP;
-use crate::offer::{self, inbox::Inbox};
+use crate::offer;
+use crate::offer::inbox::Inbox;
+use crate::offer::judge::Judge;
 use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
-use crate::sync::{Spawner, lock};
+use crate::sync::{Spawner, blocking, lock};
 use crate::trust::Trust;
 
 /// Files that are received beside those that move: each has a claim that is renewed, and may have a
@@ -118,6 +121,27 @@ impl Context {
         &self.settings.actor.id
     }
 
+    /// Judges who is behind what stands in tasks. It may read a small file of the disk.
+    pub(crate) fn judge(&self) -> Judge<'_> {
+        Judge::new(&self.trust, &self.options)
+    }
+
+    /// The key that this node signs with.
+    pub(crate) async fn identity(&self) -> Result<Option<IdentityKey>> {
+        let trust = self.trust.clone();
+        blocking(move || trust.identity()).await
+    }
+
+    /// Notes that a transfer with this peer was verified: the first one pins its identity.
+    pub(crate) async fn pin(&self, actor_id: &str, identity: Option<[u8; 32]>) {
+        let Some(identity) = identity else { return };
+        let (trust, actor) = (self.trust.clone(), actor_id.to_owned());
+        if let Err(error) = blocking(move || trust.pin(&actor, &identity)).await {
+            // The file has arrived all the same.
+            tracing::warn!("{error}");
+        }
+    }
+
     /// Is cancelled when the node is to end.
     pub(crate) fn cancel(&self) -> &CancellationToken {
         self.spawner.cancel()
@@ -176,11 +200,15 @@ impl Context {
         format!("{url} {organization} {project}")
     }
 
+    /// The time, Unix milliseconds.
+    pub(crate) fn unix_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Unix milliseconds, never the same twice.
     pub(crate) fn next_seq(&self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        let now = self.unix_millis();
         let before = self.last_seq.fetch_max(now, Ordering::Relaxed);
         if before < now { now } else { self.last_seq.fetch_add(1, Ordering::Relaxed) + 1 }
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::ats::TaskId;
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
+use crate::trust::Standing;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -113,6 +114,22 @@ pub struct Transfer {
     pub hash: String,
     /// The actor at the other end.
     pub peer_id: String,
+    /// Who that is.
+    pub peer: PeerIdentity,
+}
+
+/// Who is behind an actor's id, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The identity that it has proven; `None` from a peer without one, and before it has said anything.
+    pub identity: Option<[u8; 32]>,
+    /// What this node knows of it.
+    pub standing: Standing,
+}
+
+impl PeerIdentity {
+    /// Nobody has said anything yet.
+    pub const UNKNOWN: Self = Self { identity: None, standing: Standing::Unverified };
 }
 
 impl Event {

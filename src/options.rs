@@ -1,15 +1,21 @@
 //! How a node is set up; `binding::options` makes it of what JavaScript gives.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::ats;
 use crate::connection::RelayChoice;
+use crate::error::{Code, Error, Result};
+use crate::files;
 use crate::trust::SeedChoice;
 
 /// How long a wait for the other side lasts unless the caller says otherwise: to be claimed, to be
 /// connected, to move a byte. The original's default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Hex digits that are taken for a part of an identity, and for no part of an actor's id.
+const HALF_IDENTITY: usize = 32;
 
 /// How old an offer without an expiry of its own may be: originals give up after two minutes, and a task
 /// that nobody cleaned up is no offer.
@@ -24,13 +30,24 @@ pub const DEFAULT_MAX_CONCURRENT: usize = 16;
 /// The most that the caller may ask for: each has a connection, an open file and a thread.
 pub const MAX_CONCURRENT: usize = 256;
 
+/// An actor to receive from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedPeer {
+    /// Its id.
+    pub actor: String,
+    /// The only identity that it may show, here and as a recipient; without, the one that is known.
+    pub identity: Option<[u8; 32]>,
+}
+
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Settings of the task service that the caller gave, above environment and files.
     pub ats: ats::Overrides,
     /// The only actors to receive from; without, anybody.
-    pub allowed_peers: Option<Vec<String>>,
+    pub allowed_peers: Option<Vec<AllowedPeer>>,
+    /// Whether peers without an identity are refused, those of the original's kind among them.
+    pub require_verified: bool,
     /// The largest file to receive, bytes; without, any. `watch` declines the offer of a larger one.
     pub max_file_size: Option<u64>,
     /// See [`DEFAULT_TIMEOUT`].
@@ -63,6 +80,7 @@ impl Options {
         Self {
             ats: ats::Overrides::default(),
             allowed_peers: None,
+            require_verified: false,
             max_file_size: None,
             timeout: DEFAULT_TIMEOUT,
             max_offer_age: DEFAULT_MAX_OFFER_AGE,
@@ -75,5 +93,67 @@ impl Options {
             identity: SeedChoice::default(),
             home,
         }
+    }
+
+    /// The identities that the owner has named for an actor.
+    pub(crate) fn identities_of<'a>(&'a self, actor: &'a str) -> impl Iterator<Item = &'a [u8; 32]> {
+        let peers = self.allowed_peers.iter().flatten().filter(move |peer| peer.actor == actor);
+        peers.filter_map(|peer| peer.identity.as_ref())
+    }
+}
+
+impl FromStr for AllowedPeer {
+    type Err = Error;
+
+    /// Reads `actor`, or `actor=identity` with 64 hex digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let plain = Self { actor: text.to_owned(), identity: None };
+        let Some((actor, digits)) = text.rsplit_once('=') else { return Ok(plain) };
+        let mut identity = [0; 32];
+        if !actor.is_empty() && hex::decode_to_slice(digits, &mut identity).is_ok() {
+            return Ok(Self { actor: actor.to_owned(), identity: Some(identity) });
+        }
+        // An id may hold the sign itself; what was meant for an identity is not taken for one.
+        if digits.len() >= HALF_IDENTITY && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!(
+                    "allowedPeers: {} does not end in an identity of 64 hex digits",
+                    files::display(text)
+                ),
+            ));
+        }
+        Ok(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowed_peer_is_an_actor_or_an_actor_with_its_identity() {
+        let read = |text: &str| text.parse::<AllowedPeer>();
+        let peer = |actor: &str, identity| AllowedPeer { actor: actor.into(), identity };
+        let digits = "0a".repeat(32);
+        assert_eq!(read("b").unwrap(), peer("b", None));
+        assert_eq!(read(&format!("b={digits}")).unwrap(), peer("b", Some([10; 32])));
+        assert_eq!(read(&format!("b=c={}", digits.to_uppercase())).unwrap(), peer("b=c", Some([10; 32])));
+        for id in ["b=c", "b=", "=", "b=abc"] {
+            assert_eq!(read(id).unwrap(), peer(id, None));
+        }
+        for slip in [&digits[1..], &format!("{digits}0"), &digits[..32]] {
+            assert_eq!(read(&format!("b={slip}")).unwrap_err().code, Code::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn the_identities_of_an_actor_are_those_that_were_named_for_it() {
+        let mut options = Options::new(PathBuf::new());
+        assert_eq!(options.identities_of("b").count(), 0);
+        let peers = [("b", None), ("b", Some([1; 32])), ("c", Some([2; 32])), ("b", Some([3; 32]))];
+        options.allowed_peers =
+            Some(peers.map(|(actor, identity)| AllowedPeer { actor: actor.into(), identity }).to_vec());
+        assert_eq!(options.identities_of("b").collect::<Vec<_>>(), [&[1; 32], &[3; 32]]);
     }
 }

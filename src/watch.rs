@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::ats::{self, ListQuery, POLL_INTERVAL, Status, Subscribed, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::event::{Event, Transfer};
+use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
@@ -70,7 +70,7 @@ pub(crate) fn start(context: &Arc<Context>, options: WatchOptions) -> Result<()>
 async fn run(context: Arc<Context>, watch: Watch) {
     let watching = async {
         // Before anything is listed, so that what goes on is not offered anew.
-        receive::take_up(&context, |context, open| refusal(context, open).is_none()).await;
+        receive::take_up(&context, |context, open| too_large(context, open).is_none()).await;
         tokio::join!(receive::report_missed(&context), follow(&context, &watch), expire(&context, &watch))
     };
     context.cancel().run_until_cancelled(watching).await;
@@ -270,7 +270,7 @@ fn open_offer(context: &Context, watch: &Watch, task: Task) -> Option<OpenOffer>
         Some(recipient) => recipient == me,
         None => offer.sender_id != me,
     };
-    let open = OpenOffer { task, offer };
+    let open = OpenOffer { task, offer, peer: PeerIdentity::UNKNOWN };
     let is_stale = open.is_stale(context.client.clock(), context.options.max_offer_age);
     if is_for_me && is_stale {
         tracing::debug!("offer in task {} has expired", open.task.id);
@@ -279,12 +279,19 @@ fn open_offer(context: &Context, watch: &Watch, task: Task) -> Option<OpenOffer>
 }
 
 /// Declines an offer, takes it, or asks the owner.
-fn deal_with(context: &Arc<Context>, watch: &Watch, open: OpenOffer) {
+fn deal_with(context: &Arc<Context>, watch: &Watch, mut open: OpenOffer) {
     let (now, max_age) = (context.client.clock(), context.options.max_offer_age);
+    if !context.inbox.is_new(&open) {
+        return;
+    }
+    let judged = context.judge().sender(&open.task, &open.offer);
+    if let Ok(peer) = judged {
+        open.peer = peer;
+    }
     let Some(handle) = context.inbox.put(open.clone(), |other| other.is_stale(now, max_age)) else { return };
     let name = SafeName::from_offered(&open.offer.name);
     let transfer = open.transfer(name.as_str().to_owned());
-    if let Some(error) = refusal(context, &open) {
+    if let Some(error) = judged.err().or_else(|| too_large(context, &open)) {
         context.inbox.declined(&open.task.id);
         // Without a recipient it is another's to take.
         if open.offer.recipient_id.is_some() {
@@ -300,7 +307,7 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, open: OpenOffer) {
 }
 
 /// Keeps the idle connection that an offer names until the offer is answered, or is stale.
-fn reserve(context: &Context, OpenOffer { task, offer }: &OpenOffer) {
+fn reserve(context: &Context, OpenOffer { task, offer, .. }: &OpenOffer) {
     if let Some(p2p) = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse) {
         let longest = context.options.max_offer_age;
         let left = offer.expires_at.as_ref().map_or(longest, |expires_at| {
@@ -311,40 +318,13 @@ fn reserve(context: &Context, OpenOffer { task, offer }: &OpenOffer) {
     }
 }
 
-/// Why this node does not take an offer, whatever its owner says.
-fn refusal(context: &Context, open: &OpenOffer) -> Option<Error> {
-    let OpenOffer { task, offer } = open;
-    if let Some(flaw) = offer.flaw {
-        let sender = files::display(&offer.sender_id);
-        return Some(Error::new(Code::Identity, format!("the offer of {sender} is not taken: {flaw}")));
-    }
-    if offer.p2p.is_some() && task.source.as_ref().is_some_and(|source| source.id != offer.sender_id) {
-        return Some(Error::new(
-            Code::Identity,
-            format!("the offer names {} as its sender, the task another", files::display(&offer.sender_id)),
-        ));
-    }
-    if let Some(allowed) = &context.options.allowed_peers {
-        let is_allowed = |id: &String| allowed.contains(id);
-        let source_allowed = task.source.as_ref().is_none_or(|source| is_allowed(&source.id));
-        if !is_allowed(&offer.sender_id) || !source_allowed {
-            return Some(Error::new(
-                Code::NotAllowed,
-                format!("{} is not on the list of allowed peers", files::display(&offer.sender_id)),
-            ));
-        }
-    }
-    match context.options.max_file_size {
-        Some(max) if offer.size > max => Some(Error::new(
-            Code::TooLarge,
-            format!(
-                "{} has {} bytes, more than the {max} that are accepted here",
-                files::display(&offer.name),
-                offer.size
-            ),
-        )),
-        _ => None,
-    }
+/// Why this node does not take an offer, whatever its owner says: it has room for no such file.
+fn too_large(context: &Context, open: &OpenOffer) -> Option<Error> {
+    let OpenOffer { offer, .. } = open;
+    let max = context.options.max_file_size.filter(|max| offer.size > *max)?;
+    let name = files::display(&offer.name);
+    let message = format!("{name} has {} bytes, more than the {max} that are accepted here", offer.size);
+    Some(Error::new(Code::TooLarge, message))
 }
 
 fn decline(context: &Arc<Context>, open: OpenOffer, error: Error, transfer: Transfer) {
@@ -354,7 +334,12 @@ fn decline(context: &Arc<Context>, open: OpenOffer, error: Error, transfer: Tran
     let client = context.client.clone();
     context.spawn(async move {
         let _turn = turn;
-        if let Err(failed) = client.reject(&open.task.id, &error.message).await {
+        // What this machine knows of identities, or can't read, is nobody else's business.
+        let reason = match error.code {
+            Code::Identity | Code::State => error.code.public_reason(),
+            _ => error.message.as_str(),
+        };
+        if let Err(failed) = client.reject(&open.task.id, reason).await {
             tracing::debug!("task {} could not be rejected: {failed}", open.task.id);
         }
     });

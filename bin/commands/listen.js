@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { connection, quoted, size } = require('../output')
 
 const DEFAULT_SAVE_DIR = './incoming'
@@ -9,7 +9,8 @@ module.exports = {
   summary: 'Accept the files that are offered to this agent, until interrupted',
   flags: {
     'save-dir': { value: 'DIR', help: `where files are saved (${DEFAULT_SAVE_DIR})` },
-    allow: { value: 'ID', help: 'take files from this actor only; may be repeated (anyone)', multiple: true },
+    allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated (anyone)', multiple: true },
+    ...VERIFIED,
     ...CHANNEL,
     ...MAX_SIZE,
     ...MAX_CONCURRENT,

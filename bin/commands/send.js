@@ -1,12 +1,12 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { connection, quoted, rate, size } = require('../output')
 
 module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
   positionals: ['FILE'],
-  flags: { to: { value: 'ID', help: 'the actor who is to have it (required)' }, ...CHANNEL, ...TIMEOUT, ...CONNECTION },
+  flags: { to: { value: 'ID', help: 'the actor who is to have it (required)' }, ...CHANNEL, ...TIMEOUT, ...VERIFIED, ...CONNECTION },
 
   check (values, [file]) {
     if (file === undefined) return 'which file?'

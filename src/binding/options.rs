@@ -30,6 +30,7 @@ pub(super) struct NodeOptions {
     actor_type: Option<String>,
     api_key: Option<String>,
     allowed_peers: Option<Vec<String>>,
+    require_verified: Option<bool>,
     max_file_size: Option<f64>,
     timeout: Option<f64>,
     max_offer_age: Option<f64>,
@@ -117,7 +118,9 @@ impl NodeOptions {
             actor_name: self.actor_name,
             api_key: self.api_key.map(ats::Secret::new),
         };
-        options.allowed_peers = self.allowed_peers;
+        let peers = self.allowed_peers.map(|peers| peers.iter().map(|peer| peer.parse()).collect());
+        options.allowed_peers = peers.transpose()?;
+        options.require_verified = self.require_verified.unwrap_or(false);
         options.max_file_size = self.max_file_size.map(|size| bytes("maxFileSize", size)).transpose()?;
         if let Some(timeout) = self.timeout {
             options.timeout = milliseconds("timeout", timeout)?;

@@ -10,10 +10,11 @@ use crate::ats::{Task, TaskId};
 use crate::connection::ConnectionInfo;
 use crate::doctor::{Diagnosis, Finding};
 use crate::error::{Error, Step};
-use crate::event::{Direction, Event, Transfer};
+use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::node::TransferStatus;
 use crate::receive::Received;
 use crate::send::Sent;
+use crate::trust::Standing;
 
 /// The value that `shape` is to JavaScript; `null` for what JSON can't hold, of which these shapes have
 /// nothing.
@@ -121,6 +122,27 @@ struct TransferShape<'a> {
     file_size: u64,
     file_hash: &'a str,
     peer_id: &'a str,
+    #[serde(flatten)]
+    peer: PeerShape,
+}
+
+/// Who is behind an actor's id.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeerShape {
+    peer_identity: Option<String>,
+    verified: bool,
+    first_use: bool,
+}
+
+impl From<PeerIdentity> for PeerShape {
+    fn from(peer: PeerIdentity) -> Self {
+        Self {
+            peer_identity: peer.identity.map(hex::encode),
+            verified: peer.identity.is_some(),
+            first_use: peer.standing == Standing::FirstUse,
+        }
+    }
 }
 
 impl<'a> From<&'a Transfer> for TransferShape<'a> {
@@ -137,6 +159,7 @@ impl<'a> From<&'a Transfer> for TransferShape<'a> {
             file_size: transfer.size,
             file_hash: &transfer.hash,
             peer_id: &transfer.peer_id,
+            peer: transfer.peer.into(),
         }
     }
 }
@@ -222,6 +245,8 @@ pub(super) struct SentShape {
     success: bool,
     hash: String,
     size: u64,
+    #[serde(flatten)]
+    peer: PeerShape,
     connection: Option<ConnectionShape>,
 }
 
@@ -234,6 +259,7 @@ impl From<Sent> for SentShape {
             success: true,
             hash: sent.hash,
             size: sent.size,
+            peer: sent.peer.into(),
         }
     }
 }
@@ -254,6 +280,8 @@ pub(super) struct ReceivedShape {
     file_path: String,
     hash: String,
     size: u64,
+    #[serde(flatten)]
+    peer: PeerShape,
     connection: Option<ConnectionShape>,
     transfer_id: String,
     task_id: Value,
@@ -267,6 +295,7 @@ impl From<Received> for ReceivedShape {
             connection: received.connection.as_ref().map(Into::into),
             hash: received.hash,
             size: received.size,
+            peer: received.peer.into(),
             transfer_id: received.transfer_id,
             task_id: received.task_id,
         }
@@ -385,6 +414,7 @@ mod tests {
             size: 3,
             hash: "h".into(),
             peer_id: "a".into(),
+            peer: PeerIdentity { identity: Some([10; 32]), standing: Standing::FirstUse },
         }
     }
 
@@ -396,13 +426,23 @@ mod tests {
     fn an_event_tells_its_transfer_and_nothing_that_it_does_not_know() {
         let of_transfer = json!({
             "transferId": "t", "taskId": 7, "direction": "receive", "fileName": "f", "originalName": "f\\n",
-            "fileSize": 3, "fileHash": "h", "peerId": "a",
+            "fileSize": 3, "fileHash": "h", "peerId": "a", "peerIdentity": "0a".repeat(32), "verified": true,
+            "firstUse": true,
         });
         let start = told(&Event::TransferStart { transfer: transfer() });
         assert_eq!(start, json!({ "name": "transfer_start", "payload": of_transfer }));
         let mut unknown = transfer();
         unknown.task_id = None;
-        assert_eq!(told(&Event::TransferStart { transfer: unknown })["payload"]["taskId"], Value::Null);
+        unknown.peer = PeerIdentity::UNKNOWN;
+        let told = told(&Event::TransferStart { transfer: unknown });
+        assert_eq!(
+            (&told["payload"]["taskId"], &told["payload"]["peerIdentity"]),
+            (&json!(null), &json!(null))
+        );
+        assert_eq!(
+            (&told["payload"]["verified"], &told["payload"]["firstUse"]),
+            (&json!(false), &json!(false))
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Expiry, Offer};
 use crate::ats::{Task, TaskId};
 use crate::error::{Code, Error, Result};
-use crate::event::{Direction, Transfer};
+use crate::event::{Direction, PeerIdentity, Transfer};
 use crate::files::{self, SafeName};
 use crate::sync::lock;
 
@@ -34,6 +34,8 @@ const MAX_LEFT: usize = 256;
 pub(crate) struct OpenOffer {
     pub(crate) task: Task,
     pub(crate) offer: Offer,
+    /// Who offers it.
+    pub(crate) peer: PeerIdentity,
 }
 
 impl OpenOffer {
@@ -65,6 +67,7 @@ impl OpenOffer {
             size: self.offer.size,
             hash: self.offer.hash.clone(),
             peer_id: self.offer.sender_id.clone(),
+            peer: self.peer,
         }
     }
 }
@@ -159,6 +162,11 @@ impl Inbox {
         let (open, over) = (waiting.open.clone(), waiting.over.disarm());
         offers.open.insert(handle, WaitingOffer { open: waiting.open, over: over.clone().drop_guard() });
         Some((open, over))
+    }
+
+    /// Whether an offer would be one more, if there is room.
+    pub(crate) fn is_new(&self, open: &OpenOffer) -> bool {
+        lock(&self.offers).is_new(open)
     }
 
     /// Takes an offer out of the inbox to answer it.
@@ -335,7 +343,8 @@ mod tests {
         });
         let offer = Offer::from_payload(&payload).unwrap();
         let task = json!({ "id": task, "source_id": source, "payload": payload });
-        OpenOffer { task: Task::from_value(task).unwrap(), offer }
+        let task = Task::from_value(task).unwrap();
+        OpenOffer { task, offer, peer: PeerIdentity::UNKNOWN }
     }
 
     fn put(inbox: &Inbox, task: usize) -> Option<u64> {

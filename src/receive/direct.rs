@@ -14,7 +14,7 @@ use super::fetch::{Fetch, FetchError};
 use crate::ats::Listener;
 use crate::connection::{KEPT, PeerConnection, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
-use crate::offer::{self, P2p, Said};
+use crate::offer::P2p;
 use crate::pump::PumpError;
 use crate::reconnect::{ANSWER_LIMIT, Action, Reconnect};
 
@@ -176,13 +176,8 @@ impl Fetch<'_> {
 
     /// What the sender says of itself on the task, if that is newer than what is known.
     async fn said_since(&self, known: &P2p) -> Option<P2p> {
-        let offer = &self.open.offer;
         let task = self.context.client.get(&self.open.task.id).await.ok()?;
-        match offer::said_by(&task, &offer.sender_id, &offer.transfer_id) {
-            // Where an agent sends to itself, this side's own word stands there as well.
-            Said::Valid(newer) if newer.instance == known.instance && newer.seq > known.seq => Some(newer),
-            _ => None,
-        }
+        self.context.judge().newer_sender(&task, &self.open.offer, known)
     }
 
     /// Waits while this node is away from the network, and dials at once when it is back; says whether it

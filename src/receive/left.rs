@@ -103,10 +103,16 @@ async fn state(context: &Context, id: &RecordId, task_id: &TaskId) -> State {
         return State::Over;
     }
     match Offer::from_payload(&task.payload) {
-        Ok(offer) => {
-            let open = Box::new(OpenOffer { task, offer });
-            if record_id(context, &open) == *id { State::Open(open) } else { State::Over }
-        }
+        Ok(offer) => match context.judge().sender(&task, &offer) {
+            Ok(peer) => {
+                let open = Box::new(OpenOffer { task, offer, peer });
+                if record_id(context, &open) == *id { State::Open(open) } else { State::Over }
+            }
+            Err(error) => {
+                tracing::warn!("task {task_id} is not gone on with: {error}");
+                State::Unknown
+            }
+        },
         Err(_) => State::Over,
     }
 }

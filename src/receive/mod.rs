@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyperdht::Dht;
+use protocol::identity::IdentityKey;
+use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
@@ -35,11 +37,11 @@ use crate::ats::Part;
 use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::event::{Event, Transfer};
+use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, Partial, Source, Target};
 use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
-use crate::offer::{Features, Nodes, P2p};
+use crate::offer::{Completion, Features, Nodes, P2p};
 use crate::places::HeldPlace;
 use crate::progress::Progress;
 use crate::pump::Control;
@@ -59,6 +61,8 @@ pub struct Received {
     pub hash: String,
     /// Bytes.
     pub size: u64,
+    /// Who sent it.
+    pub peer: PeerIdentity,
     /// The connection that they came by; none if the file was there already.
     pub connection: Option<ConnectionInfo>,
 }
@@ -142,6 +146,7 @@ async fn receive(
         claim: Claim::new(context, open, &acceptance.cancel),
         instance,
         key_pair,
+        key: None,
         began: Instant::now(),
         is_left: left.is_some(),
         hold: None,
@@ -150,6 +155,7 @@ async fn receive(
     match Box::pin(incoming.receive(left, turn)).await {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
+            context.pin(&open.offer.sender_id, open.peer.identity).await;
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
             context.emit(Event::TransferComplete { transfer, file_path });
             Ok(received)
@@ -171,7 +177,7 @@ async fn receive(
 
 fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
     let (url, organization, project) = context.settings.scope();
-    let OpenOffer { task, offer } = open;
+    let OpenOffer { task, offer, .. } = open;
     RecordId::of(&[
         url,
         organization,
@@ -196,6 +202,8 @@ struct IncomingTransfer<'a> {
     instance: [u8; 16],
     /// What this side dials with, unless a connection is at hand that was made with another.
     key_pair: KeyPair,
+    /// What it signs with.
+    key: Option<IdentityKey>,
     began: Instant,
     /// A process that died had begun it.
     is_left: bool,
@@ -241,6 +249,9 @@ impl IncomingTransfer<'_> {
         if !self.is_left && self.open.is_stale(context.client.clock(), context.options.max_offer_age) {
             return Err(self.claim.expired("has expired"));
         }
+        // Who is known may have changed since the offer came.
+        context.judge().sender(&self.open.task, &self.open.offer)?;
+        self.key = context.identity().await?;
         let records = self.take_hold(left.map(|left| left.lock)).await?;
         if let Some(done) = self.arrived_before(&records).await {
             self.claim.make().await?;
@@ -368,6 +379,7 @@ impl IncomingTransfer<'_> {
             service: None,
             proof: None,
         };
+        let p2p = self.sign(Role::Receiver, p2p);
         let part = Part::data(&p2p.to_message(&offer.transfer_id));
         let post =
             async { context.client.add_message(&self.open.task.id, vec![part]).await.map_err(Error::from) };
@@ -445,7 +457,7 @@ impl IncomingTransfer<'_> {
 
     /// The idle connection that the offer names.
     async fn pooled(&self) -> Option<PooledConnection<KeyPair>> {
-        let OpenOffer { task, offer } = self.open;
+        let OpenOffer { task, offer, .. } = self.open;
         let p2p = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse)?;
         self.context.incoming.take(&offer.sender_id, &p2p.key, &task.id).await
     }
@@ -478,6 +490,7 @@ impl IncomingTransfer<'_> {
             file_path: done.file_path.clone(),
             hash: self.open.offer.hash.clone(),
             size: self.open.offer.size,
+            peer: self.open.peer,
             connection: self.events.connection(),
         };
         report::complete(self.context, records, &self.id, done, &self.name()).await;
@@ -486,17 +499,22 @@ impl IncomingTransfer<'_> {
 
     fn done(&self, file_path: &Path, p2p: &Option<P2p>) -> Done {
         let offer = &self.open.offer;
-        let mut output = json!({
-            "transfer_id": offer.transfer_id,
-            "verified": true,
-            "hash": offer.hash,
-            "size": offer.size,
-            "receiver_id": self.context.actor_id(),
-            "duration_ms": u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
-        if let Some(p2p) = p2p {
-            output["p2p"] = p2p.to_value();
-        }
+        let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let output = match p2p {
+            Some(p2p) => {
+                let completed_at = self.context.unix_millis();
+                let p2p = self.sign(Role::Done { duration_ms, completed_at }, p2p.clone());
+                Completion { duration_ms, completed_at, p2p }.to_output(offer, self.context.actor_id())
+            }
+            None => json!({
+                "transfer_id": offer.transfer_id,
+                "verified": true,
+                "hash": offer.hash,
+                "size": offer.size,
+                "receiver_id": self.context.actor_id(),
+                "duration_ms": duration_ms,
+            }),
+        };
         Done {
             scope: self.context.scope(),
             task_id: self.open.task.id.to_value(),
@@ -504,6 +522,12 @@ impl IncomingTransfer<'_> {
             file_path: file_path.to_owned(),
             outputs: vec![output],
         }
+    }
+
+    /// What this side says of itself on the task, signed.
+    fn sign(&self, role: Role, p2p: P2p) -> P2p {
+        let OpenOffer { task, offer, .. } = self.open;
+        self.context.judge().sign(self.key.as_ref(), role, &task.id.to_string(), offer, p2p)
     }
 
     fn transfer(&self) -> &Transfer {

@@ -1,8 +1,10 @@
 //! The task of an offer, as its sender reads it: who claimed it, how that peer dials, and what became of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::identity::IdentityKey;
+use protocol::statement::Role;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
@@ -10,29 +12,42 @@ use crate::ats::{Listener, Status, Task, TaskId};
 use crate::connection::Admission;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::event::Transfer;
+use crate::event::{PeerIdentity, Transfer};
 use crate::files;
-use crate::offer::{self, P2p, Said, is_sha256_hex};
+use crate::offer::{Offer, P2p, is_sha256_hex};
+use crate::sync::lock;
 
 /// Values looked at in one list of a completed task's outputs.
 const MAX_OUTPUTS: usize = 16;
 
 /// Who claimed an offer.
 pub(super) enum Claimant {
-    /// A peer of ours, which dials with this key.
-    Ours(P2p),
+    /// A peer of ours, which dials with this key, and who that is.
+    Ours(P2p, PeerIdentity),
     /// A peer of the original's kind, met on the topic.
     Original,
 }
 
 /// What a claimed task turned into.
 pub(super) enum TaskChange {
-    /// The claimant dials with another key now.
+    /// The claimant has said something newer of how it dials.
     Key(P2p),
     /// It was completed with these outputs.
     Completed(Vec<Value>),
     /// It is over.
     Ended(Error),
+}
+
+/// Who took an offer: until the claim lapses, whoever it was at first, and nobody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Taker {
+    /// Nobody yet.
+    #[default]
+    Nobody,
+    /// A peer of the original's kind.
+    Original,
+    /// A peer of ours, with this identity or none.
+    Ours(Option<[u8; 32]>),
 }
 
 /// Reads the task of one offer.
@@ -41,8 +56,12 @@ pub(super) struct OfferTask<'a> {
     pub(super) id: &'a TaskId,
     /// The channel that the offer is on.
     pub(super) channel: &'a str,
-    /// Names this side's part in the transfer.
-    pub(super) instance: [u8; 16],
+    /// What is offered, and names this side's part in the transfer.
+    pub(super) offer: &'a Offer,
+    /// What this side signs with.
+    pub(super) key: Option<&'a IdentityKey>,
+    /// Who took the offer.
+    pub(super) taker: Mutex<Taker>,
     /// The transfer; its peer is the recipient.
     pub(super) transfer: &'a Transfer,
     /// Who knocks at the door may stand in the task by now.
@@ -107,16 +126,10 @@ impl OfferTask<'_> {
             let Ok(task) = read else { continue };
             match task.status.clone() {
                 // The lease lapsed: the recipient may come back and claim it anew.
-                Status::Pending => {}
-                Status::InProgress => match self.claimant(&task) {
-                    // Where an agent sends to itself, what this side said is its recipient's word as well.
-                    Ok(Claimant::Ours(p2p))
-                        if p2p.instance != self.instance
-                            && known.is_some_and(|known| p2p.seq > known.seq) =>
-                    {
-                        return TaskChange::Key(p2p);
-                    }
-                    Ok(_) => {}
+                Status::Pending => *lock(&self.taker) = Taker::Nobody,
+                Status::InProgress => match self.newer(&task, known) {
+                    Ok(Some(p2p)) => return TaskChange::Key(p2p),
+                    Ok(None) => {}
                     Err(error) => return TaskChange::Ended(error),
                 },
                 Status::Completed => {
@@ -144,17 +157,51 @@ impl OfferTask<'_> {
     /// Reads who holds the claimed task, and refuses whom it is not for.
     ///
     /// # Errors
-    /// `WRONG_CLAIMANT`, or `IDENTITY` where what the recipient says of its key can't be read.
+    /// `WRONG_CLAIMANT`, or `IDENTITY` where the recipient is not who it says, or another one than is known.
     pub(super) fn claimant(&self, task: &Task) -> Result<Claimant> {
         let claimant = self.check_claimant(task)?;
-        match offer::said_by(task, claimant, &self.transfer.transfer_id) {
-            Said::Valid(p2p) => Ok(Claimant::Ours(p2p)),
-            Said::Nothing => Ok(Claimant::Original),
-            Said::Malformed => Err(Error::new(
-                Code::Identity,
-                format!("what {} says of its connection can't be read", files::display(claimant)),
-            )),
+        let said = self.context.judge().claimant(task, claimant, self.offer, &self.instance())?;
+        let (taker, claimant) = match said {
+            Some((p2p, peer)) => (Taker::Ours(p2p.identity()), Claimant::Ours(p2p, peer)),
+            None => (Taker::Original, Claimant::Original),
+        };
+        *lock(&self.taker) = taker;
+        Ok(claimant)
+    }
+
+    /// What the claimant, who was `known` as this, says of itself by now.
+    fn newer(&self, task: &Task, known: Option<&P2p>) -> Result<Option<P2p>> {
+        let claimant = self.check_claimant(task)?;
+        let is_new = *lock(&self.taker) == Taker::Nobody;
+        match known {
+            None => Ok(None),
+            Some(known) if is_new => Ok(match self.claimant(task)? {
+                Claimant::Ours(p2p, _) => Some(p2p).filter(|p2p| p2p != known),
+                Claimant::Original => None,
+            }),
+            Some(known) => {
+                let judge = self.context.judge();
+                Ok(judge.newer_claimant(task, claimant, self.offer, &self.instance(), known))
+            }
         }
+    }
+
+    /// The identity of whoever took the offer.
+    pub(super) fn taker(&self) -> Option<[u8; 32]> {
+        match *lock(&self.taker) {
+            Taker::Ours(identity) => identity,
+            Taker::Nobody | Taker::Original => None,
+        }
+    }
+
+    /// What this side says of itself on the task, signed.
+    pub(super) fn sign(&self, p2p: P2p) -> P2p {
+        self.context.judge().sign(self.key, Role::Sender, &self.id.to_string(), self.offer, p2p)
+    }
+
+    /// Names this side's part in the transfer.
+    fn instance(&self) -> [u8; 16] {
+        self.offer.p2p.as_ref().map(|p2p| p2p.instance).unwrap_or_default()
     }
 
     /// Checks that a completed task says that the file arrived: by the hash of the file, whatever its name
@@ -179,12 +226,14 @@ impl OfferTask<'_> {
         ))
     }
 
-    /// Judges a completion whose acknowledgement was not heard, by the key that the peer dials with.
+    /// Judges a completion whose acknowledgement was not heard: it counts by the word of the peer that was
+    /// admitted, and nobody else's.
     ///
     /// # Errors
     /// `IDENTITY`, `INTEGRITY`.
     pub(super) fn check_completion(&self, outputs: &[Value], known: &P2p) -> Result<()> {
-        if carries_key(outputs, known) {
+        let judge = self.context.judge();
+        if judge.is_completed_by(known, outputs, &self.id.to_string(), self.offer) {
             return self.check_outputs(outputs);
         }
         Err(Error::new(
@@ -264,14 +313,6 @@ impl OfferTask<'_> {
             format!("the transfer of {name} to {recipient} was {status}{}", why.unwrap_or_default());
         Error::new(code, message)
     }
-}
-
-/// Whether a completion was made by the peer that dialled with this key.
-fn carries_key(outputs: &[Value], known: &P2p) -> bool {
-    outputs
-        .iter()
-        .filter_map(|output| output.get("p2p").and_then(P2p::from_value))
-        .any(|p2p| p2p.key == known.key)
 }
 
 /// All that looks like the hash of a file in a completed task's outputs, whatever it is called there.

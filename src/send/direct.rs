@@ -240,9 +240,10 @@ impl Delivery<'_> {
                     return ConnectionOutcome::Settled(checked.map(|()| None));
                 }
                 // The process that held the connection is gone: another one goes on in its place.
-                TaskChange::Key(p2p) if p2p.instance == known.instance => {
+                TaskChange::Key(p2p) if p2p.instance == known.instance && p2p.key != known.key => {
                     return ConnectionOutcome::Superseded(p2p);
                 }
+                TaskChange::Key(p2p) if p2p.key == known.key => {}
                 TaskChange::Key(p2p) => successor = Some(p2p),
             }
         }
@@ -253,7 +254,7 @@ impl Delivery<'_> {
     fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
         let nodes = rendezvous.relay_addresses().into_iter().collect();
         let seq = self.context.next_seq();
-        let p2p = P2p { nodes, seq, ..ours.clone() };
+        let p2p = self.task.sign(P2p { nodes, seq, ..ours.clone() });
         let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
         let (client, task) = (self.context.client.clone(), self.task.id.clone());
         let cancel = self.control.cancel.clone();

@@ -13,9 +13,11 @@ mod topic;
 
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::identity::IdentityKey;
+use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -28,7 +30,7 @@ use crate::ats::{Events, NewTask, Task, TaskId};
 use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnection, Rendezvous, Topic};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::event::{Direction, Event, Transfer};
+use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
@@ -69,6 +71,8 @@ pub struct Sent {
     pub hash: String,
     /// Bytes.
     pub size: u64,
+    /// Who has it.
+    pub peer: PeerIdentity,
     /// The connection that they went by; none if the recipient had them already.
     pub connection: Option<ConnectionInfo>,
 }
@@ -92,6 +96,7 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
             size: source.size(),
             hash: String::new(),
             peer_id: request.recipient_id.clone(),
+            peer: PeerIdentity::UNKNOWN,
         },
         events: context.events(&channel),
         context: context.clone(),
@@ -99,6 +104,7 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
         source,
         limit,
         channel,
+        key: None,
         claimed: false,
         place,
     };
@@ -138,6 +144,8 @@ struct OutgoingTransfer {
     events: Arc<Events>,
     limit: Duration,
     channel: String,
+    /// What this side signs with.
+    key: Option<IdentityKey>,
     claimed: bool,
     place: HeldPlace,
 }
@@ -152,9 +160,12 @@ impl OutgoingTransfer {
             let (source, cancel) = (self.source.clone(), cancel.clone());
             blocking(move || source.hash(|_| {}, &cancel).map_err(Error::from)).await
         };
-        let ready = async { tokio::try_join!(hashed, context.network.dht(&context.client)) };
-        let (hash, dht) = or_cancelled(&cancel, ready).await?;
-        self.transfer.hash = hash;
+        let ready = async {
+            let (dht, key) = (context.network.dht(&context.client), context.identity());
+            tokio::try_join!(hashed, dht, key)
+        };
+        let (hash, dht, key) = or_cancelled(&cancel, ready).await?;
+        (self.transfer.hash, self.key) = (hash, key);
         self.place.set_working(false);
         let topic = context.topic(&self.transfer.transfer_id);
         let (mut rendezvous, pooled) = match self.pooled().await {
@@ -163,8 +174,9 @@ impl OutgoingTransfer {
                 (rendezvous, Some(connection))
             }
             None => {
-                let takes_keys =
-                    !context.options.any_claimant && context.recent_peers.has(&self.transfer.peer_id);
+                let recipient = &self.transfer.peer_id;
+                let takes_keys = !context.options.any_claimant
+                    && (context.recent_peers.has(recipient) || context.judge().must_prove_itself(recipient));
                 let topic = if takes_keys { Topic::Later(topic) } else { Topic::Now(topic) };
                 let keys = KeyPair::generate();
                 let open = Rendezvous::open(&dht, &context.network, &context.spawner, keys, topic);
@@ -205,27 +217,33 @@ impl OutgoingTransfer {
         // Listening begins before the offer, so that no claim can be missed.
         let mut listener = self.events.listen_for_transfer();
         let ours = self.p2p(rendezvous);
-        let task = self.post_unless_cancelled(&ours).await?;
+        let (task, offer) = self.post_unless_cancelled(&ours).await?;
         context.emit(Event::OfferSent {
             transfer: self.transfer.clone(),
             recipient_id: self.transfer.peer_id.clone(),
         });
         let (transfer, channel, source) = (self.transfer.clone(), self.channel.clone(), self.source.clone());
+        let key = self.key.take();
         let reader = OfferTask {
             context: &context,
             id: &task.id,
             channel: &channel,
-            instance: ours.instance,
+            offer: &offer,
+            key: key.as_ref(),
+            taker: Mutex::default(),
             transfer: &transfer,
             admission: rendezvous.admission(),
         };
         let claimed = or_cancelled(&cancel, reader.claimed(&mut listener, self.limit)).await?;
         self.claimed = true;
         let claimant = reader.claimant(&claimed)?;
+        if let Claimant::Ours(_, peer) = &claimant {
+            self.transfer.peer = *peer;
+        }
         let progress = self.progress();
         self.place.watch(progress.sender().subscribe());
         let control = Control::new(progress.sender(), cancel, self.limit);
-        let events = TransferEvents::new(&context, &transfer);
+        let events = TransferEvents::new(&context, &self.transfer);
         let delivery = Delivery {
             context: &context,
             task: &reader,
@@ -235,19 +253,25 @@ impl OutgoingTransfer {
             control: &control,
             limit: self.limit,
         };
-        context.recent_peers.note(&transfer.peer_id, matches!(claimant, Claimant::Ours(_)));
+        context.recent_peers.note(&transfer.peer_id, matches!(claimant, Claimant::Ours(..)));
         let delivered = match claimant {
-            Claimant::Ours(theirs) => delivery.direct(rendezvous, theirs, pooled, &mut listener, &ours).await,
+            Claimant::Ours(theirs, _) => {
+                delivery.direct(rendezvous, theirs, pooled, &mut listener, &ours).await
+            }
             Claimant::Original => delivery.on_topic(rendezvous, &mut listener).await.map(|()| None),
         };
         drop(control);
         progress.finish().await;
         let connection = delivered?.filter(|_| !context.options.any_claimant);
+        if !context.options.any_claimant {
+            context.pin(&transfer.peer_id, reader.taker()).await;
+        }
         let sent = Sent {
             transfer_id: transfer.transfer_id.clone(),
             task_id: task.id.to_value(),
             hash: transfer.hash.clone(),
             size: transfer.size,
+            peer: self.transfer.peer,
             connection: events.connection(),
         };
         Ok((sent, connection))
@@ -255,7 +279,7 @@ impl OutgoingTransfer {
 
     /// Posts the offer. From then on the transfer has a task, also where it is cancelled meanwhile: what is
     /// on its way may arrive all the same, and has to be withdrawn.
-    async fn post_unless_cancelled(&mut self, ours: &P2p) -> Result<Task> {
+    async fn post_unless_cancelled(&mut self, ours: &P2p) -> Result<(Task, Offer)> {
         let cancel = self.request.cancel.clone();
         let (posted, aborted) = {
             let mut post = pin!(self.post_offer(ours));
@@ -268,11 +292,11 @@ impl OutgoingTransfer {
                 },
             }
         };
-        self.transfer.task_id = Some(posted.id.clone());
+        self.transfer.task_id = Some(posted.0.id.clone());
         aborted.map_or(Ok(posted), Err)
     }
 
-    async fn post_offer(&self, ours: &P2p) -> Result<Task> {
+    async fn post_offer(&self, ours: &P2p) -> Result<(Task, Offer)> {
         let client = &self.context.client;
         if !client.has_clock() {
             // Who reads the offer goes by the service's clock; any answer tells it.
@@ -282,7 +306,7 @@ impl OutgoingTransfer {
             }
         }
         let expires_at = OffsetDateTime::from(client.clock()) + self.limit;
-        let offer = Offer {
+        let mut offer = Offer {
             transfer_id: self.transfer.transfer_id.clone(),
             name: self.source.name().to_owned(),
             size: self.transfer.size,
@@ -291,9 +315,11 @@ impl OutgoingTransfer {
             recipient_id: Some(self.transfer.peer_id.clone()),
             expires_at: Expiry::new(expires_at),
             attributes: Attributes::default(),
-            p2p: Some(ours.clone()),
+            p2p: None,
             flaw: None,
         };
+        let ours = self.context.judge().sign(self.key.as_ref(), Role::Sender, "", &offer, ours.clone());
+        offer.p2p = Some(ours);
         let task = NewTask {
             title: format!(
                 "File for {}: {} ({} bytes)",
@@ -311,7 +337,7 @@ impl OutgoingTransfer {
             )),
             payload: Some(offer.to_payload()),
         };
-        Ok(client.create(&task, &offer.transfer_id).await?)
+        Ok((client.create(&task, &offer.transfer_id).await?, offer))
     }
 
     /// How the recipient reaches this side.

@@ -10,6 +10,7 @@ use ats_p2p::error::{Code, Error};
 use ats_p2p::event::{Event, Transfer};
 use ats_p2p::files::Target;
 use ats_p2p::node::{Node, Options, WatchOptions};
+use ats_p2p::options::AllowedPeer;
 use ats_p2p::receive::{Acceptance, Received};
 use ats_p2p::send::{SendRequest, Sent};
 use hub::{Hub, HubConfig};
@@ -235,6 +236,11 @@ impl Agent {
         let told = |name: &&'static str| name.starts_with("transfer_") && *name != "transfer_progress";
         self.seen.lock().unwrap().iter().map(Event::name).filter(told).collect()
     }
+}
+
+/// These actors, each an id or `id=identity`, as the only ones to take files from.
+pub(crate) fn allowed(peers: &[&str]) -> Option<Vec<AllowedPeer>> {
+    Some(peers.iter().map(|peer| peer.parse().unwrap()).collect())
 }
 
 /// What files of the laboratory hold.

@@ -8,6 +8,11 @@ use ats_p2p::wire::{DONE, Decoder, FrameType, MAX_DATA, Meta, Piece, encode};
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectOptions, Server, ServerOptions};
 use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig};
+use protocol::identity::IdentityKey;
+use protocol::offer::Offer;
+use protocol::p2p::P2p;
+use protocol::scope::Scope;
+use protocol::statement::{Role, Statement};
 use secret_stream::{KeyPair, SecretStream};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -65,6 +70,25 @@ pub(crate) fn p2p(key_pair: &KeyPair, seq: u64) -> Value {
         "seq": seq,
         "features": [],
     })
+}
+
+/// The same, of a peer with this identity that is about to claim, or has completed, a task.
+pub(crate) fn signed(lab: &Lab, p2p: Value, role: Role, task: &Task, key: &IdentityKey) -> Value {
+    let (p2p, offer) = (P2p::from_value(&p2p).unwrap(), Offer::from_payload(&task.payload).unwrap());
+    let (scope, task_id) = (scope(lab), task.id.to_string());
+    Statement { scope: &scope, role, task_id: &task_id, offer: &offer }.sign(p2p, key).to_value()
+}
+
+/// An offer with a `p2p` object, signed by its sender.
+pub(crate) fn signed_offer(lab: &Lab, mut payload: Value, key: &IdentityKey) -> Value {
+    let (scope, offer) = (scope(lab), Offer::from_payload(&payload).unwrap());
+    let statement = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &offer };
+    payload["p2p"] = statement.sign(offer.p2p.clone().unwrap(), key).to_value();
+    payload
+}
+
+fn scope(lab: &Lab) -> Scope {
+    Scope::new(&lab.url(), "default", "main")
 }
 
 /// Says on a task with which key its peer dials.

@@ -5,13 +5,15 @@ use std::time::Duration;
 use ats_p2p::ats::{Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::wire::FrameType;
+use protocol::identity::IdentityKey;
+use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::{Lab, PATIENCE, content};
-use crate::peer::{LEASE, Peer, Recipient, dial, look_for, met, offered, p2p, say, try_dial, until};
+use crate::peer::{LEASE, Peer, Recipient, dial, look_for, met, offered, p2p, say, signed, try_dial, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -82,12 +84,14 @@ async fn a_recipient_that_was_killed_and_started_again_is_served_by_its_new_key(
     let (a, mut b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
     let sending = a.sending(lab.file("f", 50_000_000), "b");
     let task = offered(&a, &b.client).await;
-    b.take(&task, p2p(&b.keys, 1)).await;
+    let identity = IdentityKey::from_seed(&[1; 32]);
+    let said = |keys: &KeyPair, seq| signed(&lab, p2p(keys, seq), Role::Receiver, &task, &identity);
+    b.take(&task, said(&b.keys, 1)).await;
     // Nothing tells the sender that nobody is there any more.
     let mut hanging = dial(&b.dht, &task, &b.keys).await;
     hanging.take_until(FrameType::Meta).await;
     b.keys = KeyPair::generate();
-    say(&b.client, &task, p2p(&b.keys, 2)).await;
+    say(&b.client, &task, said(&b.keys, 2)).await;
     let mut peer = dial_until_admitted(&b, &task).await;
     assert_eq!(peer.take_until(FrameType::Done).await.0.len(), 50_000_000);
     peer.say(FrameType::Ack, b"").await;

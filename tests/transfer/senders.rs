@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::lab::{Lab, PATIENCE, content, sha256};
+use crate::lab::{Lab, PATIENCE, allowed, content, sha256};
 use crate::peer::{LEASE, Sender, dialled, met, offer_payload, p2p, post, until, wait_on};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ async fn an_offer_in_anothers_name_is_rejected() {
     let lab = Lab::new().await;
     let mallory = lab.client("mallory");
     let careless = lab.agent("careless", |_| {});
-    let choosy = lab.agent("choosy", |options| options.allowed_peers = Some(vec!["a".into()]));
+    let choosy = lab.agent("choosy", |options| options.allowed_peers = allowed(&["a"]));
     careless.watch(Some(lab.path("in")));
     choosy.watch(Some(lab.path("in")));
     // With a key, sender and source must be one; without, an allowlist must hold both.
@@ -525,7 +525,7 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
 }
 
 /// What agents have no call for.
-async fn request(lab: &Lab, method: &str, path: &str, body: &str) {
+pub(crate) async fn request(lab: &Lab, method: &str, path: &str, body: &str) {
     let address = lab.address();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(

@@ -6,7 +6,7 @@ use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
 use ats_p2p::event::Event;
 
-use crate::lab::{Lab, sha256};
+use crate::lab::{Lab, allowed, sha256};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_all_sizes_arrive_in_a_folder() {
@@ -111,7 +111,7 @@ async fn what_a_receiver_does_not_want_is_rejected_at_once() {
     let lab = Lab::new().await;
     let a = lab.agent("a", |_| {});
     let small = lab.agent("small", |options| options.max_file_size = Some(9));
-    let choosy = lab.agent("choosy", |options| options.allowed_peers = Some(vec!["c".into()]));
+    let choosy = lab.agent("choosy", |options| options.allowed_peers = allowed(&["c"]));
     small.watch(Some(lab.path("in")));
     choosy.watch(Some(lab.path("in")));
     let file = lab.file("data.csv", 10);

@@ -59,14 +59,14 @@ pub struct Features {
     names: Vec<String>,
 }
 
-/// What an actor's messages on a task say of how its peer is reached.
+/// What a message on a task says of how its author is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    /// Nothing: the actor's peer is one of the original's kind.
+    /// Nothing, as all messages of a peer of the original's kind.
     Nothing,
     /// Something that can't be read, or is about another transfer.
     Malformed,
-    /// This; of several messages the one with the highest `seq`.
+    /// This, if the message is by whom it says.
     Valid(P2p),
 }
 
@@ -163,17 +163,6 @@ impl Said {
         match P2p::from_value(p2p) {
             Some(p2p) if is_about_it => Self::Valid(p2p),
             _ => Self::Malformed,
-        }
-    }
-
-    /// What both messages say together, this one and one that was posted after it.
-    #[must_use]
-    pub fn and_then(self, later: Self) -> Self {
-        match (self, later) {
-            (before, Self::Nothing) => before,
-            (Self::Valid(before), Self::Valid(later)) if before.seq > later.seq => Self::Valid(before),
-            (before @ Self::Valid(_), Self::Malformed) => before,
-            (_, later) => later,
         }
     }
 }
@@ -322,18 +311,6 @@ mod tests {
         assert_eq!(Said::from_message(&json!({ "transfer_id": "t", "p2p": {} }), "t"), Said::Malformed);
         assert_eq!(Said::from_message(&json!({ "transfer_id": "t" }), "t"), Said::Nothing);
         assert_eq!(Said::from_message(&json!("hello"), "t"), Said::Nothing);
-    }
-
-    #[test]
-    fn of_several_messages_the_highest_seq_counts_and_a_malformed_one_takes_nothing_back() {
-        let (old, new) = (Said::Valid(P2p { seq: 1, ..p2p() }), Said::Valid(P2p { seq: 2, ..p2p() }));
-        let both = |first: &Said, second: &Said| first.clone().and_then(second.clone());
-        assert_eq!((both(&old, &new), both(&new, &old)), (new.clone(), new.clone()));
-        for other in [Said::Nothing, Said::Malformed] {
-            assert_eq!((both(&other, &new), both(&new, &other)), (new.clone(), new.clone()));
-        }
-        assert_eq!(both(&Said::Malformed, &Said::Nothing), Said::Malformed);
-        assert_eq!(both(&Said::Nothing, &Said::Malformed), Said::Malformed);
     }
 
     proptest! {
