@@ -215,6 +215,11 @@ export interface NodeOptions {
    * keeps none from others: up to 64 such ones go on beside them. Default: 16.
    */
   maxConcurrent?: number
+  /**
+   * Go on, from the start, with the files that earlier processes of this agent offered from the same `home`: as
+   * {@link AtsP2pNode.resumeOffers} does. Default: false.
+   */
+  resume?: boolean
   /** Send to whoever claims the offer, not only to its recipient. Default: false. */
   anyClaimant?: boolean
   /**
@@ -245,6 +250,21 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
 
   /** What is known of a transfer, by its transfer id or its task id. */
   status(id: string | number): Promise<TransferStatus>
+
+  /**
+   * Goes on with the offers that earlier processes of this agent made, from the same `home`, and did not see the
+   * end of: those whose file is unchanged are sent, what others do about them is told by the events of a transfer.
+   * Resolves once all have ended. Offers whose time was over are withdrawn and not among the results. An offer that
+   * another process goes on with is left to it.
+   */
+  resumeOffers(): Promise<ResumedOffer[]>
+
+  /**
+   * Ends a transfer, by its transfer id or its task id: one that runs in this process, or one of another process
+   * that this agent offered or accepted. Resolves with what is known of it then; a transfer that was over stays as
+   * it is.
+   */
+  cancel(id: string | number): Promise<TransferStatus>
 
   /**
    * Leaves the peer network for a while: connections end, sockets are closed, nothing is announced. Transfers
@@ -279,6 +299,12 @@ export interface SendOptions {
   /** Withdraws the offer or ends the transfer; `send` then rejects with `ATS_P2P_ABORTED`. */
   signal?: AbortSignal
 }
+
+/** What became of an offer that was taken up again. */
+export type ResumedOffer = { fileName: string, recipientId: string } & (
+  | SendResult
+  | { transferId: string, success: false, error: AtsP2pError }
+)
 
 export interface Progress {
   /** Bytes of the file that are sent. */
@@ -396,6 +422,8 @@ export interface FileOffer extends TransferInfo {
 export interface NodeEvents {
   /** The task that offers a file was made. */
   offer_sent: [TransferInfo & { recipientId: string }]
+  /** An offer that an earlier process of this agent made is gone on with. */
+  offer_resumed: [TransferInfo & { recipientId: string }]
   /** A connection to the peer came about; another one where the first was lost on the way. */
   peer_connected: [TransferInfo & PeerConnection]
   /** The peers are connected. */

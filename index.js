@@ -79,6 +79,17 @@ class Node extends EventEmitter {
     return this.#run(() => this.#native.status(String(id)))
   }
 
+  /** Goes on with the offers that earlier processes of this agent left open; resolves with what became of each. */
+  async resumeOffers () {
+    const offers = await this.#run(() => this.#native.resumeOffers())
+    return offers.map(({ error, ...offer }) => error ? { ...offer, success: false, error: new AtsP2pError(error.message, error) } : offer)
+  }
+
+  async cancel (id) {
+    if (typeof id !== 'string' && typeof id !== 'number') throw invalid('cancel: the id of a transfer or a task is needed', id)
+    return this.#run(() => this.#native.cancel(String(id)))
+  }
+
   async suspend () {
     await this.#run(() => this.#native.suspend())
   }
@@ -225,7 +236,11 @@ class DhtNode extends Running {
 }
 
 async function createNode (options) {
-  return new Node(checkOptions('createNode', options, NODE_OPTIONS))
+  const { resume, ...checked } = checkOptions('createNode', options, { ...NODE_OPTIONS, resume: boolean })
+  const node = new Node(checked)
+  // What fails is told by `transfer_failed`.
+  if (resume) node.resumeOffers().catch(() => {})
+  return node
 }
 
 async function startHub (options) {

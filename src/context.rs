@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,7 @@ use crate::offer::inbox::Inbox;
 use crate::offer::judge::Judge;
 use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
+use crate::running::RunningTransfers;
 use crate::sync::{Spawner, blocking, lock};
 use crate::trust::Trust;
 
@@ -61,11 +62,15 @@ pub(crate) struct Context {
     pub(crate) outgoing: Arc<OutgoingPool>,
     /// Who took files lately.
     pub(crate) recent_peers: RecentPeers,
+    /// The transfers that run, by their ids.
+    pub(crate) running: RunningTransfers,
     pub(crate) spawner: Spawner,
     emit: Box<dyn Fn(Event) + Send + Sync>,
     channels: Mutex<HashMap<String, Channel>>,
     originals: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     last_seq: AtomicU64,
+    /// What earlier processes left behind was looked at.
+    pub(crate) has_begun: AtomicBool,
 }
 
 /// A channel of the task service that is in use.
@@ -102,11 +107,13 @@ impl Context {
             incoming: Arc::default(),
             outgoing: Arc::default(),
             recent_peers: RecentPeers::default(),
+            running: RunningTransfers::default(),
             spawner,
             emit: Box::new(emit),
             channels: Mutex::default(),
             originals: Mutex::default(),
             last_seq: AtomicU64::new(0),
+            has_begun: AtomicBool::new(false),
         })
     }
 

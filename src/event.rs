@@ -17,6 +17,13 @@ pub enum Event {
         /// For whom the file is.
         recipient_id: String,
     },
+    /// An offer that an earlier process of this agent made is gone on with.
+    OfferResumed {
+        /// Which transfer.
+        transfer: Transfer,
+        /// For whom the file is.
+        recipient_id: String,
+    },
     /// A connection to the peer came about; another one follows where it is lost on the way.
     PeerConnected {
         /// Which transfer.
@@ -137,6 +144,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::OfferSent { .. } => "offer_sent",
+            Self::OfferResumed { .. } => "offer_resumed",
             Self::PeerConnected { .. } => "peer_connected",
             Self::TransferStart { .. } => "transfer_start",
             Self::TransferProgress { .. } => "transfer_progress",

@@ -16,6 +16,7 @@
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
 //! - `places` says how many transfers run at once, and whose turn is next.
+//! - `running` are the transfers that run, to end one by its id.
 //! - `sync` has small tools that all use; `limits` says what strangers can make a transfer hold, and other
 //!   numbers of one.
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
@@ -46,6 +47,7 @@ mod progress;
 pub mod pump;
 pub mod receive;
 mod reconnect;
+mod running;
 pub mod send;
 mod sync;
 mod transfer;

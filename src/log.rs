@@ -67,6 +67,7 @@ fn wanted(text: Option<impl AsRef<str>>) -> Result<Option<EnvFilter>> {
 pub(crate) fn event(event: &Event) {
     match event {
         Event::OfferSent { transfer, .. }
+        | Event::OfferResumed { transfer, .. }
         | Event::TransferStart { transfer }
         | Event::TransferComplete { transfer, .. }
         | Event::File { transfer, .. } => step(event, transfer),

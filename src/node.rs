@@ -1,9 +1,10 @@
 //! One node: its settings, its place on the task service and the network, and its transfers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::ats::{ListQuery, Status, Task, TaskId};
+use crate::ats::{ActorRef, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
@@ -11,7 +12,7 @@ use crate::files::{self, SafeName};
 use crate::offer::{self, Offer, inbox};
 pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
 use crate::receive::{self, Acceptance, Received};
-use crate::send::{self, SendRequest, Sent};
+use crate::send::{self, ResumedOffer, SendRequest, Sent};
 use crate::sync::{cancelled_by, joined};
 use crate::trust::Trust;
 use crate::watch;
@@ -23,9 +24,6 @@ const FAREWELL: Duration = Duration::from_secs(10);
 
 /// How long what was stopped in the middle may take to go away.
 const HALT: Duration = Duration::from_secs(1);
-
-/// Offers looked at to find the one of a transfer.
-const LOOKED_AT: u32 = 100;
 
 /// What the task service knows of a transfer.
 #[derive(Clone, Debug)]
@@ -76,10 +74,54 @@ impl Node {
     /// verified.
     pub async fn send(&self, mut request: SendRequest) -> Result<Sent> {
         let context = self.alive()?;
+        self.begin();
         let transfer = context.cancel().child_token();
         let caller = std::mem::replace(&mut request.cancel, transfer.clone());
         // As a task of its own the transfer can say good-bye even when nobody waits for it any more.
         joined(context.spawn(cancelled_by(caller, transfer, send::run(context.clone(), request)))).await
+    }
+
+    /// Goes on with the offers that earlier processes of this agent made and did not see the end of. Resolves
+    /// with what became of each; those whose time was over are withdrawn and not among them.
+    ///
+    /// # Errors
+    /// `DESTROYED`.
+    pub async fn resume_offers(&self) -> Result<Vec<ResumedOffer>> {
+        Ok(send::resume_all(self.alive()?).await)
+    }
+
+    /// Ends a transfer, by its own id or its task's: here if it runs in this process, else by its task, where
+    /// that is this agent's to end. Gives what the service knows of it then; a transfer that was over before
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TRANSFER`, `NOT_ALLOWED`, or those of the service.
+    pub async fn cancel(&self, id: &str) -> Result<TransferStatus> {
+        let context = self.alive()?;
+        if context.running.cancel(id).await {
+            return self.status(id).await;
+        }
+        let found = self.status(id).await?;
+        let (task, me) = (&found.task, context.actor_id());
+        let is_ours = |actor: &Option<ActorRef>| actor.as_ref().is_some_and(|actor| actor.id == me);
+        let is_mine = is_ours(&task.source);
+        match task.status {
+            Status::Pending if is_mine => drop(context.client.cancel(&task.id).await?),
+            Status::InProgress if is_mine || is_ours(&task.assignee) => {
+                context.client.fail(&task.id, Code::Cancelled.public_reason()).await?;
+            }
+            Status::Pending | Status::InProgress => {
+                return Err(Error::new(
+                    Code::NotAllowed,
+                    format!("transfer {} is not {}'s to end", files::display(id), files::display(me)),
+                ));
+            }
+            _ => {}
+        }
+        if let Some(offer) = &found.offer {
+            send::forget(context, &offer.transfer_id).await;
+        }
+        self.status(&task.id.to_string()).await
     }
 
     /// Watches a channel for offers. A folder to save in is made, and tried, before this returns.
@@ -87,7 +129,9 @@ impl Node {
     /// # Errors
     /// Those of the folder; `DESTROYED`.
     pub fn watch(&self, options: WatchOptions) -> Result<()> {
-        watch::start(self.alive()?, options)
+        watch::start(self.alive()?, options)?;
+        self.begin();
+        Ok(())
     }
 
     /// Takes an offered file. Resolves when it is in its place, whole and verified.
@@ -133,7 +177,8 @@ impl Node {
     /// What the task service knows of a transfer, by its own id or its task's.
     pub async fn status(&self, id: &str) -> Result<TransferStatus> {
         let context = self.alive()?;
-        let task = find(context, id).await?.ok_or_else(|| {
+        let channel = &context.settings.channel;
+        let task = offer::find(&context.client, channel, id).await?.ok_or_else(|| {
             Error::new(
                 Code::UnknownTransfer,
                 format!(
@@ -175,39 +220,21 @@ impl Node {
         context.network.close().await;
     }
 
+    /// Withdraws, once, what earlier processes left behind and nobody waits for any more.
+    fn begin(&self) {
+        if !self.0.has_begun.swap(true, Ordering::Relaxed) {
+            let context = self.0.clone();
+            self.0.spawn(async move {
+                let withdrawn = send::withdraw_expired(&context);
+                context.cancel().run_until_cancelled(withdrawn).await
+            });
+        }
+    }
+
     fn alive(&self) -> Result<&Arc<Context>> {
         if self.0.cancel().is_cancelled() {
             return Err(Error::new(Code::Destroyed, "the node was destroyed; create another one"));
         }
         Ok(&self.0)
     }
-}
-
-/// The task of a transfer, by the transfer's id or its own.
-async fn find(context: &Context, id: &str) -> Result<Option<Task>> {
-    let is_it = |task: &Task| {
-        task.kind == offer::TASK_TYPE
-            && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == id)
-    };
-    let query =
-        ListQuery { kind: Some(offer::TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() };
-    let by_search = ListQuery { search: Some(id.to_owned()), ..query.clone() };
-    let first = async |query| {
-        let page = context.client.list_page(query, |task| is_it(&task).then_some(task)).await?;
-        Ok::<_, Error>(page.tasks.into_iter().next())
-    };
-    if let Some(task) = first(&by_search).await? {
-        return Ok(Some(task));
-    }
-    if let Some(task_id) = TaskId::from_text(id) {
-        match context.client.get(&task_id).await {
-            Ok(task) if task.kind == offer::TASK_TYPE => return Ok(Some(task)),
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // An original's offer need not carry its id where the service searches.
-    let on_channel = ListQuery { channel: Some(context.settings.channel.clone()), ..query };
-    first(&on_channel).await
 }

@@ -1,15 +1,17 @@
 //! Offers as tasks carry them: what [`protocol`] reads from payloads and messages, on the client's tasks.
-
 //!
 //! # Layout
 //! - `inbox`: the offers that wait for an answer
 //! - `judge`: who is behind what stands in a task
+//! - `find`: the task of a transfer, by its id
 
+mod find;
 pub(crate) mod inbox;
 pub(crate) mod judge;
 
 use crate::ats::Task;
 
+pub(crate) use find::find;
 pub(crate) use protocol::completion::Completion;
 pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, is_sha256_hex, topic};
 pub(crate) use protocol::p2p::{Features, Nodes, P2p, Said};

@@ -357,7 +357,7 @@ fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
         };
         let Ok(open) = context.inbox.take(handle) else { return };
         let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
-        let acceptance = Acceptance { target, cancel: context.cancel().clone() };
+        let acceptance = Acceptance { target, cancel: context.cancel().child_token() };
         if let Err(failure) = receive::run(context.clone(), handle, open, acceptance, Some(turn)).await
             && !failure.claimed
             && !matches!(failure.error.code, Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired)

@@ -6,6 +6,8 @@ mod identity;
 mod lab;
 #[path = "transfer/network.rs"]
 mod network;
+#[path = "transfer/open_offers.rs"]
+mod open_offers;
 #[path = "transfer/peer.rs"]
 mod peer;
 #[path = "transfer/places.rs"]

@@ -37,6 +37,7 @@ async function documented (): Promise<void> {
   })
   const path: string | undefined = result.connection?.path
   node.on('peer_connected', ({ transferId, connectMs, rttMs = 0 }) => { const ms: number = connectMs + rttMs; void [transferId, ms, path] })
+  node.on('offer_resumed', ({ transferId, taskId, recipientId }) => { void [transferId, taskId, recipientId] })
   node.on('offer_sent', ({ transferId, taskId, fileName, recipientId }) => { void [transferId, taskId, fileName, recipientId] })
   node.once('transfer_start', ({ transferId, taskId }) => { void [transferId, taskId] })
   node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
@@ -48,7 +49,9 @@ async function documented (): Promise<void> {
   await node.suspend()
   await node.resume()
   const { status } = await node.status(result.transferId)
-  void status
+  const { status: ended } = await node.cancel(result.transferId)
+  for (const offer of await node.resumeOffers()) void (offer.success ? offer.hash : offer.error.code)
+  void [status, ended, await createNode({ resume: true })]
   await node.destroy()
   await using other = await createNode()
   void other

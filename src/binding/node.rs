@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{promise, thrown};
 use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, milliseconds, read};
-use super::shapes::{EventShape, ReceivedShape, SendProgressShape, SentShape, StatusShape, value};
+use super::shapes::{
+    EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
+};
 use crate::error::{Code, Error, Result};
 use crate::files::Target;
 use crate::node::{self, Node};
@@ -167,6 +169,22 @@ impl NativeNode {
     pub fn status<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
         let node = self.node.clone();
         promise(env, async move { node.status(&id).await }, |status| value(StatusShape::from(&status)))
+    }
+
+    /// Goes on with the offers that earlier processes of this agent left open.
+    #[napi(ts_return_type = "Promise<any[]>")]
+    pub fn resume_offers<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
+        let node = self.node.clone();
+        promise(env, async move { node.resume_offers().await }, |offers| {
+            value(offers.into_iter().map(ResumedShape::from).collect::<Vec<_>>())
+        })
+    }
+
+    /// Ends a transfer, by its id or its task's.
+    #[napi(ts_return_type = "Promise<any>")]
+    pub fn cancel<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
+        let node = self.node.clone();
+        promise(env, async move { node.cancel(&id).await }, |status| value(StatusShape::from(&status)))
     }
 
     /// Leaves the peer network for a while.

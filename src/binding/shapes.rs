@@ -13,7 +13,7 @@ use crate::error::{Error, Step};
 use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::node::TransferStatus;
 use crate::receive::Received;
-use crate::send::Sent;
+use crate::send::{ResumedOffer, Sent};
 use crate::trust::Standing;
 
 /// The value that `shape` is to JavaScript; `null` for what JSON can't hold, of which these shapes have
@@ -77,7 +77,7 @@ impl<'a> From<&'a Event> for Payload<'a> {
     fn from(event: &'a Event) -> Self {
         let of = |transfer: &'a Transfer| Self { transfer: Some(transfer.into()), ..Self::default() };
         match event {
-            Event::OfferSent { transfer, recipient_id } => {
+            Event::OfferSent { transfer, recipient_id } | Event::OfferResumed { transfer, recipient_id } => {
                 Self { recipient_id: Some(recipient_id), ..of(transfer) }
             }
             Event::PeerConnected { transfer, connection } => {
@@ -397,6 +397,30 @@ impl<'a> From<&'a Finding> for FindingShape<'a> {
     }
 }
 
+/// What became of an offer that was taken up again.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResumedShape {
+    transfer_id: String,
+    file_name: String,
+    recipient_id: String,
+    #[serde(flatten)]
+    sent: Option<SentShape>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+}
+
+impl From<ResumedOffer> for ResumedShape {
+    fn from(offer: ResumedOffer) -> Self {
+        let ResumedOffer { transfer_id, file_name, recipient_id, result } = offer;
+        let (sent, error) = match result {
+            Ok(sent) => (Some(sent.into()), None),
+            Err(error) => (None, Some(value(ErrorShape::from(&error)))),
+        };
+        Self { transfer_id, file_name, recipient_id, sent, error }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -458,6 +482,11 @@ mod tests {
         assert_eq!(payload["task"], json!({ "id": 7 }));
         let sent = told(&Event::OfferSent { transfer: transfer(), recipient_id: "b".into() });
         assert_eq!(sent["payload"]["recipientId"], "b");
+        let resumed = told(&Event::OfferResumed { transfer: transfer(), recipient_id: "b".into() });
+        assert_eq!(
+            (&resumed["name"], &resumed["payload"]["recipientId"]),
+            (&json!("offer_resumed"), &json!("b"))
+        );
         let done = told(&Event::TransferComplete { transfer: transfer(), file_path: None });
         assert_eq!(done["payload"].get("filePath"), None);
         let connected = Event::Connected { ats_url: "u".into(), channel: "c".into(), actor_id: "b".into() };

@@ -41,7 +41,7 @@ pub(crate) enum Topic {
 pub(crate) struct Rendezvous {
     dht: Dht,
     spawner: Spawner,
-    public_key: PublicKey,
+    key_pair: KeyPair,
     server: Server,
     admission: Arc<Admission>,
     swarm: Option<Swarm>,
@@ -70,7 +70,7 @@ impl Rendezvous {
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
         let admission = Arc::new(Admission { admitted: watch::Sender::new(None), knock: Notify::new() });
-        let public_key = key_pair.public_key();
+        let keys = key_pair.clone();
         let listen = async {
             let gate = admission.clone();
             let options = ServerOptions {
@@ -95,7 +95,7 @@ impl Rendezvous {
         Ok(Self {
             dht: dht.clone(),
             spawner: spawner.clone(),
-            public_key,
+            key_pair: keys,
             server,
             admission,
             swarm,
@@ -115,7 +115,12 @@ impl Rendezvous {
 
     /// The key that a recipient of ours dials.
     pub(crate) fn public_key(&self) -> PublicKey {
-        self.public_key
+        self.key_pair.public_key()
+    }
+
+    /// The key pair that is listened on.
+    pub(crate) fn key_pair(&self) -> &KeyPair {
+        &self.key_pair
     }
 
     /// DHT nodes that relay a handshake to it.

@@ -10,6 +10,7 @@
 //! - `target`: where a file is to go, and what stops it
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
 //!   and the name that it is to get, `checkpoints` what is remembered of it for a later process
+//! - `private`: files that are for this user alone
 //! - `dir`: an opened folder, which later changes to its path don't redirect; renames that replace nothing
 
 mod checkpoints;
@@ -17,12 +18,14 @@ mod dir;
 mod name;
 mod partial;
 mod place;
+mod private;
 mod source;
 mod target;
 mod text;
 
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
+pub(crate) use private::{private_dir, private_file};
 pub use source::{Proof, Source, SourceError};
 pub use target::{Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

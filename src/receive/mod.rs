@@ -131,6 +131,7 @@ async fn receive(
     left: Option<Left>,
     turn: Option<ReceiveTurn>,
 ) -> Result<Received, Failure> {
+    let _running = context.running.begin(&open.offer.transfer_id, Some(&open.task.id), &acceptance.cancel);
     let transfer = open.transfer(acceptance.target.file_name());
     let (instance, key_pair) = match &left {
         Some(left) => (left.instance, KeyPair::from_seed(&left.seed)),

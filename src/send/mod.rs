@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `claim`: the offer's task: who claimed it, what became of it, and whether its completion is believed
+//! - `record`: the offer on disk, until its end was seen; `open_offers`: taking up an earlier process's
 //! - `delivery`: handing over the bytes; `direct` to a peer of ours, on a key; `topic` to an original
 //!
 //! Whether the topic is announced before the offer is decided here, in `drive`; see `connection::Topic`.
@@ -9,6 +10,8 @@
 mod claim;
 mod delivery;
 mod direct;
+mod open_offers;
+mod record;
 mod topic;
 
 use std::path::PathBuf;
@@ -26,7 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claimant, OfferTask};
 use self::delivery::Delivery;
-use crate::ats::{Events, NewTask, Task, TaskId};
+use self::record::{OfferRecord, OfferRecords, OpenRecord};
+use crate::ats::{Events, NewTask, Part, Status, Task, TaskId};
 use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnection, Rendezvous, Topic};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -37,9 +41,13 @@ use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::progress::Progress;
 use crate::pump::Control;
+use crate::running::RunningGuard;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
+
+pub use self::open_offers::ResumedOffer;
+pub(crate) use self::open_offers::{forget, resume_all, withdraw_expired};
 
 /// The priority of an offer, the service's default: 1 to 10.
 const PRIORITY: u8 = 5;
@@ -77,15 +85,33 @@ pub struct Sent {
     pub connection: Option<ConnectionInfo>,
 }
 
+/// An offer of an earlier process that this one goes on with.
+struct TakenUp {
+    open: OpenRecord,
+    record: OfferRecord,
+}
+
 /// Sends a file.
 pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<Sent> {
-    let transfer_id = uuid::Uuid::new_v4().to_string();
+    let source = open(&request).await?;
+    run_offer(context, request, source, uuid::Uuid::new_v4().to_string(), None).await
+}
+
+/// Sends an open file by an offer that is made now, or was made by an earlier process.
+async fn run_offer(
+    context: Arc<Context>,
+    request: SendRequest,
+    source: Source,
+    transfer_id: String,
+    taken_up: Option<TakenUp>,
+) -> Result<Sent> {
+    let running = context.running.begin(&transfer_id, None, &request.cancel);
     let cancel = request.cancel.clone();
-    let source = open(&request, &cancel).await?;
     let place =
         or_cancelled(&cancel, async { Ok(context.sending.enter(&request.recipient_id).await) }).await?;
     let limit = request.timeout.unwrap_or(context.options.timeout);
     let channel = request.channel.clone().unwrap_or_else(|| context.settings.channel.clone());
+    let is_taken_up = taken_up.is_some();
     let mut outgoing = OutgoingTransfer {
         transfer: Transfer {
             direction: Direction::Send,
@@ -94,12 +120,13 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
             file_name: SafeName::from_offered(source.name()).as_str().to_owned(),
             original_name: files::display(source.name()),
             size: source.size(),
-            hash: String::new(),
+            hash: taken_up.as_ref().map(|taken_up| taken_up.record.hash.clone()).unwrap_or_default(),
             peer_id: request.recipient_id.clone(),
             peer: PeerIdentity::UNKNOWN,
         },
         events: context.events(&channel),
         context: context.clone(),
+        running,
         request,
         source,
         limit,
@@ -107,25 +134,30 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
         key: None,
         claimed: false,
         place,
+        is_taken_up,
+        found: None,
+        record: taken_up.map(|TakenUp { open, record }| (open, record)),
     };
     let result = outgoing.drive().await;
     let transfer = outgoing.transfer.clone();
     match result {
         Ok(sent) => {
             context.emit(Event::TransferComplete { transfer, file_path: None });
+            outgoing.settle(true);
             Ok(sent)
         }
         Err(error) => {
             let task_id = transfer.task_id.as_ref().map(TaskId::to_string);
             let error = error.of(&transfer_id, task_id.as_deref());
             context.emit(Event::TransferFailed { transfer, error: error.clone() });
-            let _ = timeout(CLEAN_UP, outgoing.clean_up(&error)).await;
+            let is_told = timeout(CLEAN_UP, outgoing.clean_up(&error)).await.unwrap_or(false);
+            outgoing.settle(is_told);
             Err(error)
         }
     }
 }
 
-async fn open(request: &SendRequest, cancel: &CancellationToken) -> Result<Source> {
+async fn open(request: &SendRequest) -> Result<Source> {
     if request.recipient_id.is_empty() {
         return Err(Error::new(
             Code::InvalidArgument,
@@ -133,7 +165,7 @@ async fn open(request: &SendRequest, cancel: &CancellationToken) -> Result<Sourc
         ));
     }
     let path = request.file_path.clone();
-    or_cancelled(cancel, blocking(move || Source::open(&path).map_err(Error::from))).await
+    or_cancelled(&request.cancel, blocking(move || Source::open(&path).map_err(Error::from))).await
 }
 
 struct OutgoingTransfer {
@@ -148,6 +180,13 @@ struct OutgoingTransfer {
     key: Option<IdentityKey>,
     claimed: bool,
     place: HeldPlace,
+    /// An earlier process made the offer.
+    is_taken_up: bool,
+    /// The task that it made, and what stands there.
+    found: Option<(TaskId, Offer)>,
+    /// The offer on disk, as long as its end was not seen.
+    record: Option<(OpenRecord, OfferRecord)>,
+    running: RunningGuard,
 }
 
 impl OutgoingTransfer {
@@ -155,6 +194,9 @@ impl OutgoingTransfer {
         let context = self.context.clone();
         let cancel = self.request.cancel.clone();
         self.place.set_working(true);
+        if self.is_taken_up {
+            or_cancelled(&cancel, self.find_task()).await?;
+        }
         // The file is read while a place on the network is found.
         let hashed = async {
             let (source, cancel) = (self.source.clone(), cancel.clone());
@@ -165,20 +207,27 @@ impl OutgoingTransfer {
             tokio::try_join!(hashed, dht, key)
         };
         let (hash, dht, key) = or_cancelled(&cancel, ready).await?;
+        if let Some((_, record)) = self.record.as_ref().filter(|(_, record)| record.hash != hash) {
+            return Err(open_offers::changed(record));
+        }
         (self.transfer.hash, self.key) = (hash, key);
         self.place.set_working(false);
         let topic = context.topic(&self.transfer.transfer_id);
-        let (mut rendezvous, pooled) = match self.pooled().await {
+        let kept = if self.is_taken_up { None } else { self.pooled().await };
+        let (mut rendezvous, pooled) = match kept {
             Some(PooledConnection { connection, end: mut rendezvous }) => {
                 rendezvous.renew(topic);
                 (rendezvous, Some(connection))
             }
             None => {
                 let recipient = &self.transfer.peer_id;
-                let takes_keys = !context.options.any_claimant
-                    && (context.recent_peers.has(recipient) || context.judge().must_prove_itself(recipient));
+                let takes_keys = self.claimed
+                    || !context.options.any_claimant
+                        && (context.recent_peers.has(recipient)
+                            || context.judge().must_prove_itself(recipient));
                 let topic = if takes_keys { Topic::Later(topic) } else { Topic::Now(topic) };
-                let keys = KeyPair::generate();
+                let known = self.record.as_ref().map(|(_, record)| record.key_pair());
+                let keys = known.unwrap_or_else(KeyPair::generate);
                 let open = Rendezvous::open(&dht, &context.network, &context.spawner, keys, topic);
                 (or_cancelled(&cancel, open).await?, None)
             }
@@ -217,16 +266,28 @@ impl OutgoingTransfer {
         // Listening begins before the offer, so that no claim can be missed.
         let mut listener = self.events.listen_for_transfer();
         let ours = self.p2p(rendezvous);
-        let (task, offer) = self.post_unless_cancelled(&ours).await?;
-        context.emit(Event::OfferSent {
-            transfer: self.transfer.clone(),
-            recipient_id: self.transfer.peer_id.clone(),
-        });
+        let (task_id, offer, limit) = match self.found.take() {
+            Some((task_id, offer)) => {
+                let limit = self.call(&task_id, &offer, &ours).await?;
+                listener.unsee();
+                (task_id, offer, limit)
+            }
+            None => {
+                let offer = or_cancelled(&cancel, self.offer(&ours)).await?;
+                self.remember(&offer, rendezvous).await;
+                let task_id = self.post_unless_cancelled(&offer).await?.id;
+                context.emit(Event::OfferSent {
+                    transfer: self.transfer.clone(),
+                    recipient_id: self.transfer.peer_id.clone(),
+                });
+                (task_id, offer, self.limit)
+            }
+        };
         let (transfer, channel, source) = (self.transfer.clone(), self.channel.clone(), self.source.clone());
         let key = self.key.take();
         let reader = OfferTask {
             context: &context,
-            id: &task.id,
+            id: &task_id,
             channel: &channel,
             offer: &offer,
             key: key.as_ref(),
@@ -234,7 +295,7 @@ impl OutgoingTransfer {
             transfer: &transfer,
             admission: rendezvous.admission(),
         };
-        let claimed = or_cancelled(&cancel, reader.claimed(&mut listener, self.limit)).await?;
+        let claimed = or_cancelled(&cancel, reader.claimed(&mut listener, limit)).await?;
         self.claimed = true;
         let claimant = reader.claimant(&claimed)?;
         if let Claimant::Ours(_, peer) = &claimant {
@@ -268,7 +329,7 @@ impl OutgoingTransfer {
         }
         let sent = Sent {
             transfer_id: transfer.transfer_id.clone(),
-            task_id: task.id.to_value(),
+            task_id: task_id.to_value(),
             hash: transfer.hash.clone(),
             size: transfer.size,
             peer: self.transfer.peer,
@@ -279,10 +340,10 @@ impl OutgoingTransfer {
 
     /// Posts the offer. From then on the transfer has a task, also where it is cancelled meanwhile: what is
     /// on its way may arrive all the same, and has to be withdrawn.
-    async fn post_unless_cancelled(&mut self, ours: &P2p) -> Result<(Task, Offer)> {
+    async fn post_unless_cancelled(&mut self, offer: &Offer) -> Result<Task> {
         let cancel = self.request.cancel.clone();
         let (posted, aborted) = {
-            let mut post = pin!(self.post_offer(ours));
+            let mut post = pin!(self.post(offer));
             let posted = or_cancelled(&cancel, async { Ok((&mut post).await) }).await;
             match posted {
                 Ok(posted) => (posted?, None),
@@ -292,11 +353,13 @@ impl OutgoingTransfer {
                 },
             }
         };
-        self.transfer.task_id = Some(posted.0.id.clone());
+        self.transfer.task_id = Some(posted.id.clone());
+        self.running.has_task(&posted.id);
         aborted.map_or(Ok(posted), Err)
     }
 
-    async fn post_offer(&self, ours: &P2p) -> Result<(Task, Offer)> {
+    /// What is offered.
+    async fn offer(&self, ours: &P2p) -> Result<Offer> {
         let client = &self.context.client;
         if !client.has_clock() {
             // Who reads the offer goes by the service's clock; any answer tells it.
@@ -320,6 +383,10 @@ impl OutgoingTransfer {
         };
         let ours = self.context.judge().sign(self.key.as_ref(), Role::Sender, "", &offer, ours.clone());
         offer.p2p = Some(ours);
+        Ok(offer)
+    }
+
+    async fn post(&self, offer: &Offer) -> Result<Task> {
         let task = NewTask {
             title: format!(
                 "File for {}: {} ({} bytes)",
@@ -337,7 +404,7 @@ impl OutgoingTransfer {
             )),
             payload: Some(offer.to_payload()),
         };
-        Ok((client.create(&task, &offer.transfer_id).await?, offer))
+        Ok(self.context.client.create(&task, &offer.transfer_id).await?)
     }
 
     /// How the recipient reaches this side.
@@ -345,7 +412,7 @@ impl OutgoingTransfer {
         P2p {
             key: rendezvous.public_key(),
             nodes: rendezvous.relay_addresses().into_iter().collect(),
-            instance: rand::random(),
+            instance: self.record.as_ref().map_or_else(rand::random, |(_, record)| record.instance),
             seq: self.context.next_seq(),
             features: Features::ours(),
             service: None,
@@ -353,20 +420,107 @@ impl OutgoingTransfer {
         }
     }
 
-    /// Leaves the task in a state that says what became of the transfer.
-    async fn clean_up(&self, error: &Error) {
-        let Some(task_id) = &self.transfer.task_id else { return };
-        if matches!(error.code, Code::Rejected | Code::Cancelled) {
+    /// Finds the task of an offer that an earlier process made.
+    async fn find_task(&mut self) -> Result<()> {
+        let Some((_, record)) = &self.record else { return Err(gone()) };
+        let (task, offer) = open_offers::find_own(&self.context, record).await?.ok_or_else(gone)?;
+        self.claimed = task.status == Status::InProgress;
+        self.running.has_task(&task.id);
+        self.transfer.task_id = Some(task.id.clone());
+        self.found = Some((task.id, offer));
+        Ok(())
+    }
+
+    /// Says on the task that the sender is there again, and how it is reached now; gives how long an answer
+    /// is waited for.
+    async fn call(&self, task_id: &TaskId, offer: &Offer, ours: &P2p) -> Result<Duration> {
+        let key = self.key.as_ref();
+        let ours = self.context.judge().sign(key, Role::Sender, &task_id.to_string(), offer, ours.clone());
+        let part = Part::data(&ours.to_message(&offer.transfer_id));
+        let posted = async { Ok(self.context.client.add_message(task_id, vec![part]).await) };
+        match or_cancelled(&self.request.cancel, posted).await? {
+            Err(error) if error.is_retryable() => return Err(error.into()),
+            // A task that has ended takes no messages; how it ended is read next.
+            Err(error) => tracing::debug!("the recipient of task {task_id} could not be called: {error}"),
+            Ok(_) => {}
+        }
+        let transfer = self.transfer.clone();
+        self.context.emit(Event::OfferResumed { recipient_id: transfer.peer_id.clone(), transfer });
+        let now = OffsetDateTime::from(self.context.client.clock()).unix_timestamp();
+        let ends = offer.expires_at.as_ref().map_or(now, |end| end.at().unix_timestamp());
+        let left = u64::try_from(ends.saturating_sub(now)).unwrap_or(0);
+        Ok(self.limit.min(Duration::from_secs(left)))
+    }
+
+    /// Remembers the offer on disk, before it is made: whoever starts next can take it up or withdraw it.
+    /// Where that fails it is sent all the same.
+    async fn remember(&mut self, offer: &Offer, rendezvous: &Rendezvous) {
+        let record = OfferRecord {
+            scope: self.context.scope(),
+            actor_id: self.context.actor_id().to_owned(),
+            channel: self.channel.clone(),
+            transfer_id: offer.transfer_id.clone(),
+            recipient_id: self.transfer.peer_id.clone(),
+            file_path: self.source.path().to_owned(),
+            size: offer.size,
+            hash: offer.hash.clone(),
+            expires_at: offer.expires_at.as_ref().map_or(0, |end| end.at().unix_timestamp()),
+            timeout_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX),
+            instance: offer.p2p.as_ref().map(|p2p| p2p.instance).unwrap_or_default(),
+            seed: *rendezvous.key_pair().seed(),
+            is_over: false,
+        };
+        let records = OfferRecords::new(&self.context.options.home);
+        let written = blocking(move || {
+            let open =
+                records.write(&record).map_err(|error| Error::new(Code::NotWritable, error.to_string()))?;
+            Ok((open, record))
+        });
+        match written.await {
+            Ok(record) => self.record = Some(record),
+            Err(error) => tracing::debug!("this offer can't be taken up again: {error}"),
+        }
+    }
+
+    /// Forgets the offer, whose end `is_told` to the service; otherwise the next start tells it.
+    fn settle(&mut self, is_told: bool) {
+        let Some((mut open, mut record)) = self.record.take() else { return };
+        if is_told {
+            open.forget();
             return;
+        }
+        if self.is_taken_up && self.transfer.task_id.is_none() {
+            // The service was away: the offer may be taken up later.
+            return;
+        }
+        record.is_over = true;
+        if let Err(error) = open.rewrite(&record) {
+            tracing::debug!("the record of an offer could not be changed: {error}");
+        }
+    }
+
+    /// Leaves the task in a state that says what became of the transfer; `false` if the service could not be
+    /// told.
+    async fn clean_up(&self, error: &Error) -> bool {
+        let Some(task_id) = &self.transfer.task_id else {
+            // One may have been made all the same, where the service did not say.
+            return !matches!(error.code, Code::AtsUnreachable | Code::AtsError | Code::Aborted);
+        };
+        if matches!(error.code, Code::Rejected | Code::Cancelled) {
+            return true;
         }
         let client = &self.context.client;
         let reason = error.code.public_reason();
         // Refusals are no news: the other side may have ended the task first, or claimed it just now.
-        if self.claimed {
-            let _ = client.fail(task_id, reason).await;
-        } else if client.cancel(task_id).await.is_err() {
-            let _ = client.reject(task_id, reason).await;
-        }
+        let told = if self.claimed {
+            client.fail(task_id, reason).await
+        } else {
+            match client.cancel(task_id).await {
+                Err(_) => client.reject(task_id, reason).await,
+                cancelled => cancelled,
+            }
+        };
+        told.map_or_else(|refusal| !refusal.is_retryable(), |_| true)
     }
 
     fn meta(&self) -> Meta {
@@ -389,4 +543,8 @@ impl OutgoingTransfer {
             context.emit(Event::TransferProgress { transfer: transfer.clone(), bytes });
         })
     }
+}
+
+fn gone() -> Error {
+    Error::new(Code::UnknownTransfer, "the task service does not know the offer any more")
 }

@@ -1,0 +1,36 @@
+//! Finding the task of a transfer.
+
+use super::{Offer, TASK_TYPE};
+use crate::ats::{Client, ListQuery, Task, TaskId};
+use crate::error::{Error, Result};
+
+/// Offers looked at to find the one of a transfer.
+const LOOKED_AT: u32 = 100;
+
+/// The task of a transfer, by the transfer's id or its own.
+pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Option<Task>> {
+    let is_it = |task: &Task| {
+        task.kind == TASK_TYPE
+            && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == id)
+    };
+    let query = ListQuery { kind: Some(TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() };
+    let by_search = ListQuery { search: Some(id.to_owned()), ..query.clone() };
+    let first = async |query| {
+        let page = client.list_page(query, |task| is_it(&task).then_some(task)).await?;
+        Ok::<_, Error>(page.tasks.into_iter().next())
+    };
+    if let Some(task) = first(&by_search).await? {
+        return Ok(Some(task));
+    }
+    if let Some(task_id) = TaskId::from_text(id) {
+        match client.get(&task_id).await {
+            Ok(task) if task.kind == TASK_TYPE => return Ok(Some(task)),
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // An original's offer need not carry its id where the service searches.
+    let on_channel = ListQuery { channel: Some(channel.to_owned()), ..query };
+    first(&on_channel).await
+}

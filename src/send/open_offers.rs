@@ -1,0 +1,190 @@
+//! Offers that an earlier process of this agent made and did not see the end of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::record::{OfferRecord, OfferRecords, OpenRecord};
+use super::{SendRequest, Sent, TakenUp, open, run_offer};
+use crate::ats::{Status, Task};
+use crate::context::Context;
+use crate::error::{Code, Error, Result};
+use crate::event::{Direction, Event, PeerIdentity, Transfer};
+use crate::files::{self, SafeName};
+use crate::limits::CLEAN_UP;
+use crate::offer::{self, Offer};
+use crate::sync::{cancelled_by, joined};
+
+/// What became of an offer that was taken up again.
+#[derive(Debug)]
+pub struct ResumedOffer {
+    /// The transfer's id.
+    pub transfer_id: String,
+    /// The name of the file, safe to print.
+    pub file_name: String,
+    /// Whom the file is for.
+    pub recipient_id: String,
+    /// What came of it.
+    pub result: Result<Sent>,
+}
+
+/// Takes up every offer of this agent that no process goes on with, and waits for all their ends. Those whose
+/// time is over are withdrawn.
+pub(crate) async fn resume_all(context: &Arc<Context>) -> Vec<ResumedOffer> {
+    let offers = left_behind(context, |_| true).await.into_iter().map(|(open, record)| async {
+        if record.is_over_at(now(context)) && !is_claimed(context, &record).await {
+            withdraw(context, open, record).await;
+            return None;
+        }
+        let (transfer_id, recipient_id) = (record.transfer_id.clone(), record.recipient_id.clone());
+        let file_name = told(&record).file_name;
+        let transfer = context.cancel().child_token();
+        let taking_up = resume(context.clone(), open, record, transfer.clone());
+        let run = cancelled_by(CancellationToken::new(), transfer, taking_up);
+        let result = joined(context.spawn(run)).await;
+        Some(ResumedOffer { transfer_id, file_name, recipient_id, result })
+    });
+    join_all(offers).await.into_iter().flatten().collect()
+}
+
+/// Withdraws the offers of this agent whose time is over and that no process goes on with.
+pub(crate) async fn withdraw_expired(context: &Arc<Context>) {
+    let now = now(context);
+    for (open, record) in left_behind(context, move |record| record.is_over_at(now)).await {
+        if !is_claimed(context, &record).await {
+            withdraw(context, open, record).await;
+        }
+    }
+}
+
+/// Whether the recipient has claimed an offer and waits for its sender, whatever the time.
+async fn is_claimed(context: &Context, record: &OfferRecord) -> bool {
+    let found = find_own(context, record).await;
+    !record.is_over && matches!(found, Ok(Some((task, _))) if task.status == Status::InProgress)
+}
+
+/// Forgets the offer of a transfer that was ended.
+pub(crate) async fn forget(context: &Arc<Context>, transfer_id: &str) {
+    let transfer_id = transfer_id.to_owned();
+    let left = left_behind(context, move |record| record.transfer_id == transfer_id).await;
+    left.into_iter().for_each(|(open, _)| open.forget());
+}
+
+async fn left_behind(
+    context: &Arc<Context>,
+    wanted: impl Fn(&OfferRecord) -> bool + Send + 'static,
+) -> Vec<(OpenRecord, OfferRecord)> {
+    let records = OfferRecords::new(&context.options.home);
+    let (scope, actor) = (context.scope(), context.actor_id().to_owned());
+    let is_mine = move |record: &OfferRecord| record.scope == scope && record.actor_id == actor;
+    let found = move || records.left_behind(|record| is_mine(record) && wanted(record));
+    tokio::task::spawn_blocking(found).await.unwrap_or_default()
+}
+
+/// The service's time, Unix seconds.
+fn now(context: &Context) -> i64 {
+    OffsetDateTime::from(context.client.clock()).unix_timestamp()
+}
+
+/// Goes on with one offer.
+async fn resume(
+    context: Arc<Context>,
+    open_record: OpenRecord,
+    record: OfferRecord,
+    cancel: CancellationToken,
+) -> Result<Sent> {
+    let request = SendRequest {
+        file_path: record.file_path.clone(),
+        recipient_id: record.recipient_id.clone(),
+        channel: Some(record.channel.clone()),
+        timeout: Some(Duration::from_millis(record.timeout_ms)),
+        progress: None,
+        cancel,
+    };
+    let transfer_id = record.transfer_id.clone();
+    let source = open(&request).await.and_then(|source| match source.size() == record.size {
+        true => Ok(source),
+        false => Err(changed(&record)),
+    });
+    match source {
+        Ok(source) => {
+            let taken_up = TakenUp { open: open_record, record };
+            run_offer(context, request, source, transfer_id, Some(taken_up)).await
+        }
+        Err(error) => {
+            let error = error.of(&transfer_id, None);
+            context.emit(Event::TransferFailed { transfer: told(&record), error: error.clone() });
+            withdraw(&context, open_record, record).await;
+            Err(error)
+        }
+    }
+}
+
+/// What is told of a file that is not what it was when it was offered.
+pub(super) fn changed(record: &OfferRecord) -> Error {
+    let path = files::display_path(&record.file_path);
+    Error::new(Code::SourceChanged, format!("{path} is not what it was when it was offered: offer it anew"))
+}
+
+fn told(record: &OfferRecord) -> Transfer {
+    let name = record.file_path.file_name().unwrap_or_default().to_string_lossy();
+    Transfer {
+        direction: Direction::Send,
+        transfer_id: record.transfer_id.clone(),
+        task_id: None,
+        file_name: SafeName::from_offered(&name).as_str().to_owned(),
+        original_name: files::display(&name),
+        size: record.size,
+        hash: record.hash.clone(),
+        peer_id: record.recipient_id.clone(),
+        peer: PeerIdentity::UNKNOWN,
+    }
+}
+
+/// Ends the task of an offer that nobody goes on with, and forgets it. While the service is away the record
+/// stays: the next start tries again.
+async fn withdraw(context: &Arc<Context>, open: OpenRecord, record: OfferRecord) {
+    let ended = timeout(CLEAN_UP, async {
+        let Some((task, _)) = find_own(context, &record).await? else { return Ok(()) };
+        let refused = match task.status {
+            Status::Pending => context.client.cancel(&task.id).await,
+            Status::InProgress => context.client.fail(&task.id, Code::Aborted.public_reason()).await,
+            _ => return Ok(()),
+        };
+        // Refused, because the other side was faster.
+        refused.map(drop).or_else(|error| if error.is_retryable() { Err(Error::from(error)) } else { Ok(()) })
+    });
+    match ended.await {
+        Ok(Ok(())) => open.forget(),
+        Ok(Err(error)) => tracing::debug!("an offer of an earlier process could not be withdrawn: {error}"),
+        Err(_) => tracing::debug!("an offer of an earlier process could not be withdrawn in time"),
+    }
+}
+
+/// The task of an offer of this agent and what it offers, as far as it still says the same.
+///
+/// # Errors
+/// Those of the service; `IDENTITY` if it says something else.
+pub(super) async fn find_own(context: &Context, record: &OfferRecord) -> Result<Option<(Task, Offer)>> {
+    let Some(task) = offer::find(&context.client, &record.channel, &record.transfer_id).await? else {
+        return Ok(None);
+    };
+    let is_mine = task.source.as_ref().is_none_or(|source| source.id == record.actor_id);
+    let says_the_same = |offer: &Offer| {
+        (&offer.transfer_id, &offer.hash, offer.size) == (&record.transfer_id, &record.hash, record.size)
+            && offer.recipient_id.as_ref() == Some(&record.recipient_id)
+            && offer.p2p.as_ref().is_some_and(|p2p| p2p.instance == record.instance)
+    };
+    match Offer::from_payload(&task.payload).ok().filter(says_the_same) {
+        Some(offer) if is_mine => Ok(Some((task, offer))),
+        _ => {
+            let path = files::display_path(&record.file_path);
+            let message = format!("the task that offered {path} says something else by now: offer it anew");
+            Err(Error::new(Code::Identity, message))
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What this user has offered and not seen the end of, remembered on disk: so that a process that starts
+//! later can take an offer up again, or withdraw it.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use secret_stream::KeyPair;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::files::{private_dir, private_file};
+
+/// The largest record read back, bytes: a path, some ids and a few numbers fit many times.
+const MAX_RECORD_LEN: u64 = 64 * 1024;
+
+/// What the name of a record ends in.
+const SUFFIX: &str = ".offer";
+
+/// An offer whose end was not seen.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct OfferRecord {
+    /// The service, organization and project that the task lives in, and who offers.
+    pub scope: String,
+    pub actor_id: String,
+    pub channel: String,
+    pub transfer_id: String,
+    pub recipient_id: String,
+    /// The file, which must still hold what was offered.
+    pub file_path: PathBuf,
+    pub size: u64,
+    pub hash: String,
+    /// When the offer ends, Unix seconds of the service.
+    pub expires_at: i64,
+    /// How long each wait for the other side lasts, milliseconds.
+    pub timeout_ms: u64,
+    /// Names this side's part in the transfer, whichever process plays it.
+    #[serde(with = "hex_bytes")]
+    pub instance: [u8; 16],
+    /// The connection's key pair, which the recipient may know already.
+    #[serde(with = "hex_bytes")]
+    pub seed: [u8; 32],
+    /// The transfer is over, but the service could not be told.
+    pub is_over: bool,
+}
+
+impl OfferRecord {
+    /// Whether nobody waits for the offer any more, at this time of the service in Unix seconds.
+    pub(crate) fn is_over_at(&self, now: i64) -> bool {
+        self.is_over || now > self.expires_at
+    }
+
+    /// The connection's key pair.
+    pub(crate) fn key_pair(&self) -> KeyPair {
+        KeyPair::from_seed(&self.seed)
+    }
+}
+
+/// The folder of records.
+#[derive(Clone, Debug)]
+pub(crate) struct OfferRecords {
+    dir: PathBuf,
+}
+
+/// The record of an offer that this process alone goes on with. It stays on the disk until it is forgotten.
+#[derive(Debug)]
+pub(crate) struct OpenRecord {
+    /// Locked while it is open.
+    file: File,
+    path: PathBuf,
+}
+
+impl OfferRecords {
+    /// The records in `home/transfers`.
+    pub(crate) fn new(home: &Path) -> Self {
+        Self { dir: home.join("transfers") }
+    }
+
+    /// Remembers an offer. No machine that loses power has to find it again: the offer ends at its time.
+    pub(crate) fn write(&self, record: &OfferRecord) -> io::Result<OpenRecord> {
+        if let Some(home) = self.dir.parent() {
+            private_dir(home)?;
+        }
+        private_dir(&self.dir)?;
+        let path = self.path(&record.transfer_id);
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let written =
+            private_file().read(true).create(true).truncate(true).open(&temporary).and_then(|file| {
+                // Nobody finds it before it is locked.
+                file.try_lock().map_err(io::Error::from)?;
+                let mut open = OpenRecord { file, path: path.clone() };
+                open.rewrite(record)?;
+                fs::rename(&temporary, &path)?;
+                Ok(open)
+            });
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// The offers that are `wanted` and that no process goes on with. One that can't be read is removed.
+    pub(crate) fn left_behind(
+        &self,
+        wanted: impl Fn(&OfferRecord) -> bool,
+    ) -> Vec<(OpenRecord, OfferRecord)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let is_record = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with(SUFFIX));
+        // What is not wanted is not locked: another process may want it at this moment.
+        let is_wanted = |path: &PathBuf| {
+            File::open(path).ok().and_then(|file| read(&file)).is_none_or(|record| wanted(&record))
+        };
+        paths
+            .filter(is_record)
+            .filter(is_wanted)
+            .filter_map(|path| OpenRecord::open(path).ok().flatten())
+            .collect()
+    }
+
+    fn path(&self, transfer_id: &str) -> PathBuf {
+        self.dir.join(format!("{}{SUFFIX}", hex::encode(Sha256::digest(transfer_id))))
+    }
+}
+
+impl OpenRecord {
+    /// Opens a record and locks it; `None` while another process has it, or once it is gone.
+    fn open(path: PathBuf) -> io::Result<Option<(Self, OfferRecord)>> {
+        let file = private_file().read(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Who had it may have forgotten it between the two: then nothing is at the path any more.
+        if !path.exists() {
+            return Ok(None);
+        }
+        match read(&file) {
+            Some(record) => Ok(Some((Self { file, path }, record))),
+            None => {
+                fs::remove_file(&path)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes the record anew.
+    pub(crate) fn rewrite(&mut self, record: &OfferRecord) -> io::Result<()> {
+        let text = serde_json::to_vec(record)?;
+        self.file.rewind()?;
+        self.file.set_len(0)?;
+        self.file.write_all(&text)
+    }
+
+    /// Removes the record: the offer has come to its end.
+    pub(crate) fn forget(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!("the record of an offer stays behind: {error}");
+        }
+    }
+}
+
+fn read(file: &File) -> Option<OfferRecord> {
+    let mut text = Vec::new();
+    file.take(MAX_RECORD_LEN).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Bytes as lower-case hex.
+mod hex_bytes {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; N];
+        hex::decode_to_slice(&text, &mut bytes).map_err(D::Error::custom)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(transfer_id: &str) -> OfferRecord {
+        OfferRecord {
+            scope: "scope".into(),
+            actor_id: "a".into(),
+            channel: "c".into(),
+            transfer_id: transfer_id.into(),
+            recipient_id: "b".into(),
+            file_path: "/f".into(),
+            size: 1,
+            hash: "0".repeat(64),
+            expires_at: 1,
+            timeout_ms: 1,
+            instance: [7; 16],
+            seed: [9; 32],
+            is_over: false,
+        }
+    }
+
+    fn of(scope: &'static str, actor_id: &'static str) -> impl Fn(&OfferRecord) -> bool {
+        move |record| record.scope == scope && record.actor_id == actor_id
+    }
+
+    #[test]
+    fn an_offer_that_is_open_here_is_left_to_this_process() {
+        let home = tempfile::tempdir().unwrap();
+        let records = OfferRecords::new(home.path());
+        let open = records.write(&record("t")).unwrap();
+        assert!(records.left_behind(of("scope", "a")).is_empty());
+        drop(open);
+        let mut found = records.left_behind(of("scope", "a"));
+        let (open, read) = found.pop().unwrap();
+        assert_eq!((read.seed, read.instance, read.hash), ([9; 32], [7; 16], "0".repeat(64)));
+        assert!(found.is_empty() && records.left_behind(of("scope", "a")).is_empty());
+        open.forget();
+        assert!(fs::read_dir(home.path().join("transfers")).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn offers_of_others_and_what_is_no_record_are_passed_over() {
+        let home = tempfile::tempdir().unwrap();
+        let records = OfferRecords::new(home.path());
+        drop(records.write(&record("t")).unwrap());
+        let damaged = home.path().join("transfers").join("x.offer");
+        fs::write(&damaged, b"{").unwrap();
+        assert!(records.left_behind(of("scope", "b")).is_empty());
+        assert!(records.left_behind(of("another", "a")).is_empty());
+        assert_eq!(records.left_behind(of("scope", "a")).len(), 1);
+        assert!(!damaged.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_record_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let open = OfferRecords::new(home.path()).write(&record("t")).unwrap();
+        assert_eq!(fs::metadata(&open.path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

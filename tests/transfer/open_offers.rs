@@ -1,0 +1,242 @@
+//! Offers whose sender died: taken up by the next process, or withdrawn.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ats_p2p::ats::{Status, TaskId};
+use ats_p2p::error::Code;
+use ats_p2p::event::Event;
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use crate::lab::{Agent, Lab, content, sha256};
+use crate::peer::until;
+
+/// A process that sends, as far as it can be one within this.
+struct Process {
+    runtime: Runtime,
+    agent: Agent,
+}
+
+impl Process {
+    /// Begins to send; comes back when the offer is made.
+    async fn sending(lab: &Lab, file: PathBuf, to: &'static str) -> (Self, String, TaskId) {
+        let runtime = Runtime::new().unwrap();
+        let agent = {
+            let _inside = runtime.enter();
+            lab.agent("a", |_| {})
+        };
+        let sender = agent.clone();
+        runtime.spawn(async move { sender.send(&file, to).await });
+        let (transfer_id, task_id) = agent
+            .event(|event| match event {
+                Event::OfferSent { transfer, .. } => Some((transfer.transfer_id, transfer.task_id.unwrap())),
+                _ => None,
+            })
+            .await;
+        (Self { runtime, agent }, transfer_id, task_id)
+    }
+
+    /// Ends without a word to anybody.
+    fn die(self) {
+        self.runtime.shutdown_background();
+        drop(self.agent);
+    }
+}
+
+/// The files that a dead sender may leave in its state folder.
+fn records(lab: &Lab) -> Vec<String> {
+    lab.listing("home-a/transfers").into_iter().filter(|name| name.ends_with(".offer")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
+    let lab = Lab::new().await;
+    let (process, transfer_id, _) = Process::sending(&lab, lab.file("f", 100_000), "b").await;
+    process.die();
+    assert_eq!(records(&lab).len(), 1);
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let offers = a.node.resume_offers().await.unwrap();
+    let [offer] = &offers[..] else { panic!("{offers:?}") };
+    let sent = offer.result.as_ref().unwrap();
+    assert_eq!((&offer.transfer_id, &sent.transfer_id), (&transfer_id, &transfer_id));
+    assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
+    a.event_named("offer_resumed").await;
+    a.event_named("transfer_complete").await;
+    assert!(records(&lab).is_empty());
+    assert!(a.node.resume_offers().await.unwrap().is_empty());
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_whose_sender_died_on_the_way_goes_on_with_the_next() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    let file = lab.file("f", 100_000_000);
+    let (process, ..) = Process::sending(&lab, file.clone(), "b").await;
+    b.event_named("transfer_progress").await;
+    process.die();
+    let a = lab.agent("a", |_| {});
+    let offers = a.node.resume_offers().await.unwrap();
+    let sent = offers[0].result.as_ref().unwrap();
+    assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
+    b.event_named("transfer_complete").await;
+    assert_eq!(lab.listing("in"), ["f"]);
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changed_since_it_was_offered_is_not_sent_and_its_offer_withdrawn() {
+    let lab = Lab::new().await;
+    for (name, change) in
+        [("same size", Some(content(10).iter().map(|byte| !byte).collect())), ("gone", None)]
+    {
+        let file = lab.file(name, 10);
+        let (process, _, task_id) = Process::sending(&lab, file.clone(), "b").await;
+        process.die();
+        let code = match change {
+            Some(changed) => {
+                let changed: Vec<u8> = changed;
+                std::fs::write(&file, changed).unwrap();
+                Code::SourceChanged
+            }
+            None => {
+                std::fs::remove_file(&file).unwrap();
+                Code::FileNotFound
+            }
+        };
+        let a = lab.agent("a", |_| {});
+        let offers = a.node.resume_offers().await.unwrap();
+        assert_eq!(offers[0].result.as_ref().unwrap_err().code, code);
+        assert_eq!(a.failure().await, code);
+        until(&lab.client("a"), &task_id, Status::Cancelled).await;
+        assert!(records(&lab).is_empty());
+        a.node.destroy().await;
+    }
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_an_offer_while_its_sender_was_dead_is_told_as_what_it_is() {
+    let lab = Lab::new().await;
+    for end in [Status::Completed, Status::Cancelled, Status::Rejected] {
+        let file = lab.file("f", 10);
+        let (process, _, task_id) = Process::sending(&lab, file.clone(), "b").await;
+        process.die();
+        let b = lab.client("b");
+        match end {
+            Status::Completed => {
+                b.claim(&task_id, Duration::from_secs(60)).await.unwrap();
+                b.complete(&task_id, vec![json!({ "hash": sha256(&file) })]).await.unwrap();
+            }
+            Status::Cancelled => drop(lab.client("a").cancel(&task_id).await.unwrap()),
+            _ => drop(b.reject(&task_id, "no").await.unwrap()),
+        }
+        let a = lab.agent("a", |_| {});
+        let offers = a.node.resume_offers().await.unwrap();
+        let code = offers[0].result.as_ref().err().map(|error| error.code);
+        let expected = match end {
+            Status::Completed => None,
+            Status::Cancelled => Some(Code::Cancelled),
+            _ => Some(Code::Rejected),
+        };
+        assert_eq!(code, expected);
+        assert!(records(&lab).is_empty());
+        a.node.destroy().await;
+    }
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_is_taken_up_by_one_process_alone() {
+    let lab = Lab::new().await;
+    let (process, ..) = Process::sending(&lab, lab.file("f", 10), "b").await;
+    // Its own sender lives.
+    let a = lab.agent("a", |_| {});
+    assert!(a.node.resume_offers().await.unwrap().is_empty());
+    process.die();
+    let others = [lab.agent("a", |_| {}), lab.agent("a", |_| {})];
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    let (one, two) = tokio::join!(others[0].node.resume_offers(), others[1].node.resume_offers());
+    assert_eq!(one.unwrap().len() + two.unwrap().len(), 1);
+    assert_eq!(lab.listing("in"), ["f"]);
+    lab.close(others.into_iter().chain([a, b])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_a_dead_sender_is_withdrawn_by_the_next_start_once_its_time_is_over() {
+    let lab = Lab::new().await;
+    let runtime = Runtime::new().unwrap();
+    let brief = {
+        let _inside = runtime.enter();
+        lab.agent("a", |options| options.timeout = Duration::from_secs(1))
+    };
+    let (sender, file) = (brief.clone(), lab.file("f", 10));
+    runtime.spawn(async move { sender.send(&file, "b").await });
+    let task_id = brief
+        .event(|event| match event {
+            Event::OfferSent { transfer, .. } => transfer.task_id,
+            _ => None,
+        })
+        .await;
+    runtime.shutdown_background();
+    let client = lab.client("a");
+    // Each start looks; one of them is late enough.
+    while client.get(&task_id).await.unwrap().status == Status::Pending {
+        let a = lab.agent("a", |_| {});
+        a.watch(None);
+        a.event_named("connected").await;
+        a.node.destroy().await;
+    }
+    until(&client, &task_id, Status::Cancelled).await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_is_ended_by_its_id_wherever_it_runs() {
+    let lab = Lab::new().await;
+    let client = lab.client("a");
+    // Here, by the transfer's id and by the task's.
+    for by_task in [false, true] {
+        let a = lab.agent("a", |_| {});
+        let sending = a.sending(lab.file("f", 10), "b");
+        let (transfer_id, task_id) = a
+            .event(|event| match event {
+                Event::OfferSent { transfer, .. } => Some((transfer.transfer_id, transfer.task_id.unwrap())),
+                _ => None,
+            })
+            .await;
+        let id = if by_task { task_id.to_string() } else { transfer_id };
+        assert_eq!(a.node.cancel(&id).await.unwrap().task.status, Status::Cancelled);
+        assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Aborted);
+        a.node.destroy().await;
+    }
+    // Of a process that is dead, and of one that lives.
+    for lives in [false, true] {
+        let (process, transfer_id, task_id) = Process::sending(&lab, lab.file("f", 10), "b").await;
+        let (a, c) = (lab.agent("a", |_| {}), lab.agent("c", |_| {}));
+        let process = if lives {
+            Some(process)
+        } else {
+            process.die();
+            None
+        };
+        assert_eq!(c.node.cancel(&transfer_id).await.unwrap_err().code, Code::NotAllowed);
+        assert_eq!(a.node.cancel(&transfer_id).await.unwrap().task.status, Status::Cancelled);
+        assert_eq!(client.get(&task_id).await.unwrap().status, Status::Cancelled);
+        if let Some(process) = process {
+            assert_eq!(process.agent.failure().await, Code::Cancelled);
+            process.die();
+        }
+        assert!(records(&lab).is_empty());
+        // What is over stays as it is.
+        assert_eq!(a.node.cancel(&transfer_id).await.unwrap().task.status, Status::Cancelled);
+        assert_eq!(a.node.cancel("none").await.unwrap_err().code, Code::UnknownTransfer);
+        a.node.destroy().await;
+        c.node.destroy().await;
+    }
+    lab.close([]).await;
+}
