@@ -12,7 +12,7 @@
 //! - [`pump`] moves the bytes of one file over one connection. [`wire`] knows the frames, [`files`] the disk,
 //!   [`ats`] the task service; none knows another.
 //! - [`trust`] is who this node is to others, and by what it knows them again.
-//! - `offer` is what a task offers, and the offers that wait for an answer.
+//! - `offer` is what a task offers, the offers that wait for an answer, and who is behind what a task says.
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
 //!   `progress` tell it at a pace that a listener can follow.
 //! - `places` says how many transfers run at once, and whose turn is next.

@@ -7,6 +7,7 @@ async function documented (): Promise<void> {
     atsUrl: 'https://ats.difflab.ai',
     actorId: 'my-agent',
     allowedPeers: ['other-agent'],
+    requireVerified: true,
     maxFileSize: 100 * 1024 * 1024,
     timeout: 120000,
     maxConcurrent: 4
@@ -26,7 +27,9 @@ async function documented (): Promise<void> {
   node.watch()
   node.watch({ channel: 'p2p-transfer', saveDir: './incoming' })
 
-  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, accept, reject }) => {
+  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, accept, reject }) => {
+    const peer: [string | null, boolean, boolean] = [peerIdentity, verified, firstUse]
+    void peer
     const facts: [string, number, string, string] = [fileName, fileSize, fileHash, senderId]
     void [facts, task.id]
     const taken: AcceptResult = await accept('/tmp/x', { overwrite: false })
