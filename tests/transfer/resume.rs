@@ -9,7 +9,7 @@ use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::lab::{Agent, Lab, content, sha256};
+use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
 use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, until};
 
 const LEN: usize = 300_000;
@@ -154,21 +154,17 @@ impl Mortal {
         Self { agent, runtime }
     }
 
-    /// Dies once so many bytes have come, and the disk has them.
-    async fn die_after(self, bytes: u64, folder: PathBuf) {
+    /// Dies once so many bytes have come.
+    async fn die_after(self, bytes: u64) {
         self.agent
             .event(|event| match event {
                 ats_p2p::event::Event::TransferProgress { bytes: moved, .. } if moved >= bytes => Some(()),
                 _ => None,
             })
             .await;
-        self.runtime.shutdown_background();
-        // Threads that write end a moment later than a process would.
-        let part = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let part =
-            part.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "part"));
-        let part = std::fs::File::open(part.expect("a partial file")).unwrap();
-        tokio::task::spawn_blocking(move || part.lock()).await.unwrap().unwrap();
+        // Until all that a process holds is let go of, as it is when one dies.
+        let runtime = self.runtime;
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
     }
 }
 
@@ -201,7 +197,7 @@ async fn a_recipient_that_died_goes_on_with_its_own_claim_at_once() {
     let mut peer = dialled(&mut a.server).await;
     peer.ask(&task.payload).await;
     peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000, lab.path("in")).await;
+    b.die_after(200_000).await;
     assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
 
     let b = lab.agent("b", |_| {});
@@ -231,7 +227,7 @@ async fn a_file_goes_to_where_it_was_accepted_before_its_recipient_died() {
     let mut peer = dialled(&mut a.server).await;
     peer.ask(&task.payload).await;
     peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000, lab.path("")).await;
+    b.die_after(200_000).await;
     drop(accepting);
 
     let b = lab.agent("b", |_| {});
@@ -253,7 +249,7 @@ async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
     let mut peer = dialled(&mut a.server).await;
     peer.ask(&task.payload).await;
     peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000, lab.path("in")).await;
+    b.die_after(200_000).await;
     assert_eq!(lab.listing("in").len(), 1);
     a.client.fail(&task.id, "no more").await.unwrap();
 
@@ -280,7 +276,7 @@ async fn what_is_left_for_longer_than_the_owner_wants_goes() {
     let mut peer = dialled(&mut a.server).await;
     peer.ask(&task.payload).await;
     peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000, lab.path("there")).await;
+    b.die_after(200_000).await;
     drop(accepting);
 
     // Another actor of the same user, which has nothing to do with it.
