@@ -5,7 +5,7 @@
 
 const { createNode } = require('../..')
 
-const EVENTS = ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_progress', 'transfer_complete', 'transfer_failed', 'connected', 'disconnected']
+const EVENTS = ['offer_sent', 'offer_resumed', 'peer_connected', 'transfer_start', 'transfer_progress', 'transfer_complete', 'transfer_failed', 'connected', 'disconnected']
 
 async function main () {
   const { options, saveDir } = JSON.parse(process.env.CHAOS_AGENT)

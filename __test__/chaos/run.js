@@ -68,7 +68,7 @@ class Run {
     this.#folder = folder
     this.#deadline = deadline
     this.#say = say
-    this.transfers = transfers.map(transfer => ({ ...transfer, state: 'planned', far: 0, outcome: null, isOrphan: false }))
+    this.transfers = transfers.map(transfer => ({ ...transfer, state: 'planned', far: 0, outcome: null, isOrphan: false, isResumed: false }))
     this.#waiting = new Set(interruptions)
     this.#world = new World(folder)
     this.#log = fs.createWriteStream(path.join(this.#world.logs, 'events.jsonl'))
@@ -145,6 +145,7 @@ class Run {
     if (message.event === 'offer_sent') this.#reach(transfer, 'offered', 0)
     if (message.event === 'transfer_start') this.#reach(transfer, 'started', 0)
     if (message.event === 'transfer_progress') this.#reach(transfer, null, message.bytes / Math.max(message.totalBytes, 1))
+    if (message.event === 'offer_resumed') transfer.isResumed = true
     // A sender that takes up its own offers has nobody who waits for the call.
     if (from === 'sender' && transfer.isOrphan) {
       if (message.event === 'transfer_complete') this.#end(transfer, { hash: message.fileHash })

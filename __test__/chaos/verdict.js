@@ -12,10 +12,10 @@ function judge ({ began, transfers, problems: found, happened, arrivals, bytesSe
   const problems = [...found, ...arrivals.wrong]
   const codes = {}
   let [delivered, lost] = [0, 0]
-  for (const { name, outcome, hash, isOrphan } of sent) {
+  for (const { name, outcome, hash, isOrphan, isResumed } of sent) {
     if (outcome === null) {
-      // Its sender was killed, and whoever killed it knows.
-      if (isOrphan) lost++
+      // Its sender was killed before the offer was made, or remembered: whoever killed it knows.
+      if (isOrphan && !isResumed) lost++
       else problems.push(`${name} never ended`)
     } else if (outcome.code === undefined) {
       delivered++
