@@ -114,14 +114,20 @@ class Run {
     }
   }
 
-  /** Waits until no offer is open at the hub, or it is too late. */
+  /**
+   * Waits until no offer is claimed at the hub and none that was gone on with is under way, or it is too late. One that
+   * nobody claims, and whose sender is gone, the hub keeps for some minutes.
+   */
   async #settle () {
     const began = Date.now()
     const end = began + TIMEOUT_MS + LEASE_MS + SLACK_MS
-    while (this.#open.asked <= began || this.#open.tasks.length > 0) {
+    const claimed = () => this.#open.tasks.filter(({ status }) => status === 'in_progress').map(({ name }) => name)
+    const isUnderWay = ({ isResumed, outcome }) => isResumed && !outcome
+    while (this.#open.asked <= began || claimed().length > 0 || this.transfers.some(isUnderWay)) {
       if (Date.now() > end) {
-        const left = this.#open.tasks.map(({ name, status }) => `${name} (${status})`)
-        return this.#fault(left.length > 0 ? `still open at the hub: ${left.join(', ')}` : 'the hub is not reached any more')
+        if (this.#open.asked <= began) this.#fault('the hub is not reached any more')
+        if (claimed().length > 0) this.#fault(`still claimed at the hub: ${claimed().join(', ')}`)
+        return
       }
       await sleep(100)
     }
