@@ -9,7 +9,7 @@ use ats_p2p::event::Event;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::lab::{Agent, Lab, content, sha256};
+use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
 use crate::peer::until;
 
 /// A process that sends, as far as it can be one within this.
@@ -37,11 +37,15 @@ impl Process {
         (Self { runtime, agent }, transfer_id, task_id)
     }
 
-    /// Ends without a word to anybody.
-    fn die(self) {
-        self.runtime.shutdown_background();
+    /// Ends without a word to anybody; comes back when nothing of it is left.
+    async fn die(self) {
+        end(self.runtime).await;
         drop(self.agent);
     }
+}
+
+async fn end(runtime: Runtime) {
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
 }
 
 /// The files that a dead sender may leave in its state folder.
@@ -53,7 +57,7 @@ fn records(lab: &Lab) -> Vec<String> {
 async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
     let lab = Lab::new().await;
     let (process, transfer_id, _) = Process::sending(&lab, lab.file("f", 100_000), "b").await;
-    process.die();
+    process.die().await;
     assert_eq!(records(&lab).len(), 1);
     let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
     b.watch(Some(lab.path("in")));
@@ -77,7 +81,7 @@ async fn a_transfer_whose_sender_died_on_the_way_goes_on_with_the_next() {
     let file = lab.file("f", 100_000_000);
     let (process, ..) = Process::sending(&lab, file.clone(), "b").await;
     b.event_named("transfer_progress").await;
-    process.die();
+    process.die().await;
     let a = lab.agent("a", |_| {});
     let offers = a.node.resume_offers().await.unwrap();
     let sent = offers[0].result.as_ref().unwrap();
@@ -95,7 +99,7 @@ async fn a_file_that_changed_since_it_was_offered_is_not_sent_and_its_offer_with
     {
         let file = lab.file(name, 10);
         let (process, _, task_id) = Process::sending(&lab, file.clone(), "b").await;
-        process.die();
+        process.die().await;
         let code = match change {
             Some(changed) => {
                 let changed: Vec<u8> = changed;
@@ -124,7 +128,7 @@ async fn what_became_of_an_offer_while_its_sender_was_dead_is_told_as_what_it_is
     for end in [Status::Completed, Status::Cancelled, Status::Rejected] {
         let file = lab.file("f", 10);
         let (process, _, task_id) = Process::sending(&lab, file.clone(), "b").await;
-        process.die();
+        process.die().await;
         let b = lab.client("b");
         match end {
             Status::Completed => {
@@ -156,7 +160,7 @@ async fn an_offer_is_taken_up_by_one_process_alone() {
     // Its own sender lives.
     let a = lab.agent("a", |_| {});
     assert!(a.node.resume_offers().await.unwrap().is_empty());
-    process.die();
+    process.die().await;
     let others = [lab.agent("a", |_| {}), lab.agent("a", |_| {})];
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
@@ -182,7 +186,7 @@ async fn an_offer_of_a_dead_sender_is_withdrawn_by_the_next_start_once_its_time_
             _ => None,
         })
         .await;
-    runtime.shutdown_background();
+    end(runtime).await;
     let client = lab.client("a");
     // Each start looks; one of them is late enough.
     while client.get(&task_id).await.unwrap().status == Status::Pending {
@@ -221,7 +225,7 @@ async fn a_transfer_is_ended_by_its_id_wherever_it_runs() {
         let process = if lives {
             Some(process)
         } else {
-            process.die();
+            process.die().await;
             None
         };
         assert_eq!(c.node.cancel(&transfer_id).await.unwrap_err().code, Code::NotAllowed);
@@ -229,7 +233,7 @@ async fn a_transfer_is_ended_by_its_id_wherever_it_runs() {
         assert_eq!(client.get(&task_id).await.unwrap().status, Status::Cancelled);
         if let Some(process) = process {
             assert_eq!(process.agent.failure().await, Code::Cancelled);
-            process.die();
+            process.die().await;
         }
         assert!(records(&lab).is_empty());
         // What is over stays as it is.
