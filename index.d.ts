@@ -61,6 +61,12 @@ export declare const identity: {
 
   /** Makes a new seed, in place of one that was lost to others: `replace`. All identities are new ones then. */
   create(options?: NodeOptions & { replace?: boolean }): Promise<Identity>
+
+  /**
+   * Makes a new seed that the old one hands over to: who knows one of the old identities accepts the new one by its
+   * word. It is no help where the old seed was lost to others, who could hand over too.
+   */
+  rotate(options?: NodeOptions): Promise<Identity>
 }
 
 /** Whom this user's nodes know. A node that runs sees what is changed here. */
@@ -76,6 +82,53 @@ export declare const peers: {
 
   /** Forgets an actor, whose next identity is taken on faith; resolves with what was known of it. */
   forget(actorId: string, options?: NodeOptions): Promise<KnownPeer | null>
+}
+
+/**
+ * Checks the receipt of a transfer: the offer as its sender signed it, and the completion as its receiver did, by the
+ * identities that are known here. With `file`, that file is compared with it too.
+ *
+ * Rejects with `ATS_P2P_NO_RECEIPT` where there is nothing that both have signed, as with an original;
+ * `ATS_P2P_IDENTITY` where it is not what was signed, or not by an identity that is known; `ATS_P2P_INTEGRITY` where
+ * the file is another one.
+ */
+export declare function verify(options: VerifyOptions): Promise<VerifiedReceipt>
+
+/** What `verify` takes: the options of the node, and one of `id` and `receipt`. */
+export interface VerifyOptions extends NodeOptions {
+  /** A transfer or its task. Where the task service has forgotten it, the receipt that is kept here is looked at. */
+  id?: TaskId
+  /** The file of a receipt, as it is kept in `receipts` of the state folder. */
+  receipt?: string | URL
+  /** A file that should be the one that was sent. */
+  file?: string | URL
+}
+
+/** What both ends of a transfer have signed. */
+export interface VerifiedReceipt {
+  transferId: string
+  taskId: TaskId
+  /** As it was offered, escaped. */
+  fileName: string
+  fileSize: number
+  fileHash: string
+  sender: Signatory
+  receiver: Signatory
+  /** In RFC 3339, by the sender's clock. */
+  offeredAt: string | null
+  /** In RFC 3339, by the receiver's clock. */
+  completedAt: string | null
+  durationMs: number
+  /** Whether `file` was given, and is the file. */
+  fileChecked: boolean
+}
+
+/** Who signed one half of a receipt. */
+export interface Signatory {
+  actorId: string
+  identity: string
+  /** Whether this user did; else it is an identity that is known. */
+  own: boolean
 }
 
 /** Who a node is to others. */
@@ -106,6 +159,8 @@ export interface KnownPeer {
   accepted: boolean
   /** Other identities that the actor showed since, which were refused. */
   refused: Array<{ identity: string, at: string }>
+  /** Those before, and when each handed over to the next. */
+  former: Array<{ identity: string, at: string }>
 }
 
 /** What `doctor` takes: the options of the node that is in trouble, and whom to reach. */
@@ -227,6 +282,8 @@ export interface NodeOptions {
    * Default: the one in `home`, which is made where it is missing.
    */
   identity?: string | URL | boolean
+  /** How many receipts of transfers are kept in `home`, the newest; 0 for none. Default: 100. */
+  keepReceipts?: number
 }
 
 /** One agent's end of transfers. Ends by {@link AtsP2pNode.destroy}. */
@@ -518,6 +575,7 @@ export type ErrorCode =
   | 'ATS_P2P_DESTROYED'
   | 'ATS_P2P_NETWORK'
   | 'ATS_P2P_UNKNOWN_TRANSFER'
+  | 'ATS_P2P_NO_RECEIPT'
   | 'ATS_P2P_STATE'
   | (string & {})
 

@@ -305,7 +305,9 @@ const identity = {
     addon.importSeed(checked, text(seed, 'identity.import: the seed'), replace)),
 
   create: options => told('identity.create', options, { replace: boolean }, ({ replace = false, ...checked }) =>
-    addon.createSeed(checked, replace))
+    addon.createSeed(checked, replace)),
+
+  rotate: options => told('identity.rotate', options, {}, checked => addon.rotateSeed(checked))
 }
 
 /** Whom this user's nodes know. */
@@ -319,6 +321,16 @@ const peers = {
     addon.forgetPeer(checked, text(actorId, 'peers.forget: the actor id')))
 }
 
+/** Checks what both ends of a transfer signed, and a file against it. */
+async function verify (options) {
+  return told('verify', options, VERIFY_OPTIONS, (checked) => {
+    if ((checked.id === undefined) === (checked.receipt === undefined)) {
+      throw invalid('verify: the id of a transfer or a task, or the path of a receipt is needed')
+    }
+    return addon.verify(checked)
+  })
+}
+
 /** What the addon tells to a node's options, and more of `table`. */
 async function told (call, options, table, ask) {
   const checked = checkOptions(call, options, { ...NODE_OPTIONS, ...table })
@@ -329,7 +341,7 @@ async function told (call, options, table, ask) {
   }
 }
 
-module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, AtsP2pError, version }
+module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, verify, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -354,8 +366,11 @@ const NODE_OPTIONS = {
   maxPartialAge: milliseconds,
   maxConcurrent: places,
   anyClaimant: boolean,
-  identity: seedPath
+  identity: seedPath,
+  keepReceipts: number
 }
+
+const VERIFY_OPTIONS = { id: taskId, receipt: localPath, file: localPath }
 
 const SEND_OPTIONS = {
   filePath: localPath,
@@ -407,6 +422,15 @@ function checkTarget (target, options) {
 function string (value, what) {
   if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
   return value
+}
+
+function number (value, what) {
+  if (!Number.isSafeInteger(value) || value < 0) throw invalid(`${what} must be a whole number from 0 on`, value)
+  return value
+}
+
+function taskId (value, what) {
+  return typeof value === 'number' ? String(value) : text(value, what)
 }
 
 function count (value, what) {

@@ -107,7 +107,7 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
 })
 
 test('--help and --version', LIMIT, async (t) => {
-  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['dht', '--help'], ['demo', '--help'], ['doctor', '--help'], ['status', '--help'], ['id', '--help'], ['peers', '--help']]) {
+  for (const args of [['--help'], ['send', '--help'], ['listen', '-h'], ['hub', '--help'], ['dht', '--help'], ['demo', '--help'], ['doctor', '--help'], ['status', '--help'], ['id', '--help'], ['peers', '--help'], ['verify', '--help']]) {
     const { code, stdout, stderr } = await cli(t, args).ended
     assert.deepEqual({ args, code, stderr }, { args, code: 0, stderr: '' })
     assert.match(stdout, /Usage: ats-p2p/)

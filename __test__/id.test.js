@@ -6,8 +6,8 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
-const { createNode, identity, peers } = require('..')
-const { cli, contents, failure, tempFolder } = require('./fixtures/harness')
+const { createNode, identity, peers, verify } = require('..')
+const { cli, contents, defer, failure, hub, makeFile, tempFolder } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 60_000 }
 const ATS_URL = 'http://127.0.0.1:8787'
@@ -48,6 +48,40 @@ test('a seed goes to another machine, and replaces another one only where that i
   const made = await identity.create({ ...there, replace: true })
   assert.notEqual(made.identity, shown.identity)
   await assert.rejects(identity.import(seed.replace(/[0-9a-f]{8}\n$/, '00000000\n'), there), failure('INVALID_ARGUMENT'))
+})
+
+test('a seed that was rotated needs no force to follow to another machine', LIMIT, async (t) => {
+  const [here, there] = [user(t), user(t)]
+  const before = await identity.import(await identity.export(here), there)
+  const rotated = await identity.rotate(here)
+  assert.notEqual(rotated.identity, before.identity)
+  const followed = await identity.import(await identity.export(here), there)
+  assert.deepEqual([followed.identity, followed.kept], [rotated.identity, undefined])
+})
+
+test('peers accept a seed that was rotated by the word of the old one, and no new one', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const [a, b] = ['a', 'b'].map(actorId => user(t, { atsUrl: url, actorId, timeout: 30_000 }))
+  const [sender, receiver] = [await createNode(a), await createNode(b)]
+  for (const node of [sender, receiver]) defer(t, () => node.destroy())
+  receiver.watch({ saveDir: tempFolder(t) })
+  const { filePath } = makeFile(tempFolder(t), 'x', 1000)
+  const send = () => sender.send({ filePath, recipientId: 'b' })
+  const first = await send()
+  const [before, rotated] = [await identity.show(b), await identity.rotate(b)]
+  assert.deepEqual((await peers.list(a)).map(({ identity }) => identity), [before.identity])
+  await identity.rotate(a)
+  await send()
+  const [known] = await peers.list(a)
+  assert.equal(known.identity, rotated.identity)
+  assert.deepEqual(known.former.map(({ identity }) => identity), [before.identity])
+  assert.equal((await peers.list(b))[0].identity, (await identity.show(a)).identity)
+  for (const agent of [a, b]) assert.equal((await verify({ ...agent, id: first.transferId })).receiver.identity, before.identity)
+
+  const made = await identity.create({ ...b, replace: true })
+  await assert.rejects(send(), failure('IDENTITY', ({ message }) => assert.match(message, new RegExp(`peers accept b ${made.identity}`))))
+  await peers.accept('b', undefined, a)
+  await send()
 })
 
 test('a node has the identity of the seed that it is given, or none', LIMIT, async (t) => {

@@ -14,6 +14,7 @@ const COMMANDS = {
   status: () => require('./commands/status'),
   resume: () => require('./commands/resume'),
   cancel: () => require('./commands/cancel'),
+  verify: () => require('./commands/verify'),
   id: () => require('./commands/id'),
   peers: () => require('./commands/peers'),
   doctor: () => require('./commands/doctor'),

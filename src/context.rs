@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
+use protocol::receipt::Receipt;
 use protocol::scope::Scope;
+use serde_json::Value;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -17,12 +20,15 @@ use crate::ats::{self, Client, Events, Settings, Status, Subscription, Task, Tas
 use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
 use crate::error::Result;
 use crate::event::Event;
+use crate::files;
 use crate::limits::CLEAN_UP;
 use crate::offer;
+use crate::offer::Offer;
 use crate::offer::inbox::Inbox;
 use crate::offer::judge::Judge;
 use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
+use crate::receipts::Receipts;
 use crate::running::RunningTransfers;
 use crate::sync::{Spawner, blocking, lock};
 use crate::trust::Trust;
@@ -50,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) network: Network,
     /// Who this node is to others, and whom it knows.
     pub(crate) trust: Arc<Trust>,
+    /// What both ends of a transfer signed.
+    pub(crate) receipts: Receipts,
     pub(crate) inbox: Inbox,
     /// The turn to receive, by the actor who sends.
     pub(crate) receiving: Arc<Places>,
@@ -97,6 +105,7 @@ impl Context {
         Ok(Self {
             network: Network::new(options.bootstrap.clone(), options.relay_through),
             trust: Arc::new(trust(&options, &settings)),
+            receipts: Receipts::new(&options.home, options.keep_receipts),
             options,
             settings,
             client,
@@ -139,11 +148,12 @@ impl Context {
         blocking(move || trust.identity()).await
     }
 
-    /// Notes that a transfer with this peer was verified: the first one pins its identity.
-    pub(crate) async fn pin(&self, actor_id: &str, identity: Option<[u8; 32]>) {
+    /// Notes that a transfer with this peer was verified: the first one pins its identity, or one that the
+    /// pinned one handed over to.
+    pub(crate) async fn pin(&self, actor_id: &str, identity: Option<[u8; 32]>, handover: Vec<Handover>) {
         let Some(identity) = identity else { return };
         let (trust, actor) = (self.trust.clone(), actor_id.to_owned());
-        if let Err(error) = blocking(move || trust.pin(&actor, &identity)).await {
+        if let Err(error) = blocking(move || trust.pin(&actor, &identity, &handover)).await {
             // The file has arrived all the same.
             tracing::warn!("{error}");
         }
@@ -199,6 +209,23 @@ impl Context {
             originals.entry(actor_id.to_owned()).or_default().clone()
         };
         turn.lock_owned().await
+    }
+
+    /// Keeps the receipt of a transfer, if both ends have signed it, in the background.
+    pub(crate) fn keep_receipt(&self, task_id: &TaskId, offer: &Offer, outputs: Vec<Value>) {
+        let receipt = Receipt {
+            scope: self.trust.scope().clone(),
+            task_id: task_id.to_value(),
+            payload: offer.to_payload(),
+            outputs,
+        };
+        let (receipts, name) = (self.receipts.clone(), files::display(&offer.name));
+        self.spawn(async move {
+            let kept = tokio::task::spawn_blocking(move || receipts.keep(&receipt));
+            if let Ok(Err(error)) = kept.await {
+                tracing::warn!("the receipt of {name} can't be kept: {error}");
+            }
+        });
     }
 
     /// The service, organization and project as one word.

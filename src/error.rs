@@ -71,6 +71,8 @@ pub enum Code {
     Network,
     /// No transfer has this id.
     UnknownTransfer,
+    /// Nothing that both ends of a transfer signed is at hand.
+    NoReceipt,
     /// A state on disk could not be read or written.
     State,
 }
@@ -109,6 +111,7 @@ impl Code {
             Self::Destroyed => "ATS_P2P_DESTROYED",
             Self::Network => "ATS_P2P_NETWORK",
             Self::UnknownTransfer => "ATS_P2P_UNKNOWN_TRANSFER",
+            Self::NoReceipt => "ATS_P2P_NO_RECEIPT",
             Self::State => "ATS_P2P_STATE",
         }
     }
@@ -141,6 +144,7 @@ impl Code {
             | Self::Aborted
             | Self::Destroyed
             | Self::UnknownTransfer
+            | Self::NoReceipt
             | Self::State => None,
         }
     }

@@ -17,6 +17,7 @@
 //!   `progress` tell it at a pace that a listener can follow.
 //! - `places` says how many transfers run at once, and whose turn is next.
 //! - `running` are the transfers that run, to end one by its id.
+//! - `receipts` keeps what both ends of a transfer signed; [`verify`] checks it.
 //! - `sync` has small tools that all use; `limits` says what strangers can make a transfer hold, and other
 //!   numbers of one.
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
@@ -45,6 +46,7 @@ pub mod options;
 mod places;
 mod progress;
 pub mod pump;
+mod receipts;
 pub mod receive;
 mod reconnect;
 mod running;
@@ -52,5 +54,6 @@ pub mod send;
 mod sync;
 mod transfer;
 pub mod trust;
+pub mod verify;
 mod watch;
 pub mod wire;

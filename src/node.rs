@@ -1,5 +1,6 @@
 //! One node: its settings, its place on the task service and the network, and its transfers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::receive::{self, Acceptance, Received};
 use crate::send::{self, ResumedOffer, SendRequest, Sent};
 use crate::sync::{cancelled_by, joined};
 use crate::trust::Trust;
+use crate::verify::{self, ReceiptPlace, VerifiedReceipt};
 use crate::watch;
 pub use crate::watch::WatchOptions;
 
@@ -198,6 +200,16 @@ impl Node {
             recipient_id: offer.recipient_id,
         });
         Ok(TransferStatus { task, offer })
+    }
+
+    /// Checks what both ends of a transfer signed, and `file` against it.
+    ///
+    /// # Errors
+    /// `NO_RECEIPT` where there is nothing that both have signed; `IDENTITY` where it is not what was signed,
+    /// or not by an identity that is known; `INTEGRITY` where the file is another one; those of the service
+    /// and of the file.
+    pub async fn verify(&self, receipt: ReceiptPlace, file: Option<PathBuf>) -> Result<VerifiedReceipt> {
+        verify::run(self.alive()?, receipt, file).await
     }
 
     /// Leaves the peer network until [`Node::resume`]: connections end, sockets are closed. Transfers under

@@ -42,7 +42,16 @@ mod tests {
 
     fn p2p(seq: u64) -> P2p {
         let (nodes, features) = (Nodes::default(), Features::ours());
-        P2p { key: [7; 32], nodes, instance: [1; 16], seq, features, service: None, proof: None }
+        P2p {
+            key: [7; 32],
+            nodes,
+            instance: [1; 16],
+            seq,
+            features,
+            service: None,
+            proof: None,
+            handover: Vec::new(),
+        }
     }
 
     fn task(messages: &[Value]) -> Task {

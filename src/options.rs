@@ -30,6 +30,9 @@ pub const DEFAULT_MAX_CONCURRENT: usize = 16;
 /// The most that the caller may ask for: each has a connection, an open file and a thread.
 pub const MAX_CONCURRENT: usize = 256;
 
+/// Receipts that are kept unless the caller says otherwise: a few hundred kilobytes.
+pub const DEFAULT_KEEP_RECEIPTS: usize = 100;
+
 /// An actor to receive from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedPeer {
@@ -70,6 +73,8 @@ pub struct Options {
     pub any_claimant: bool,
     /// By which seed the node shows who it is.
     pub identity: SeedChoice,
+    /// How many receipts are kept, the newest; none for 0.
+    pub keep_receipts: usize,
     /// Where this user's state lives.
     pub home: PathBuf,
 }
@@ -91,6 +96,7 @@ impl Options {
             relay_through: RelayChoice::default(),
             any_claimant: false,
             identity: SeedChoice::default(),
+            keep_receipts: DEFAULT_KEEP_RECEIPTS,
             home,
         }
     }

@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, doctor, identity, peers, startDht, startHub, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, createNode, doctor, identity, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -83,13 +83,20 @@ async function known (): Promise<void> {
   const text: string = await identity.export()
   await identity.import(text, { replace: true, home: 'other' })
   await identity.create()
-  for (const { actorId, identity, firstSeen, lastSeen, accepted, refused } of await peers.list()) {
-    void [actorId, identity, firstSeen, lastSeen, accepted, refused[0]?.at]
+  await identity.rotate()
+  for (const { actorId, identity, firstSeen, lastSeen, accepted, refused, former } of await peers.list()) {
+    void [actorId, identity, firstSeen, lastSeen, accepted, refused[0]?.at, former]
   }
   await peers.accept('b', key, { atsUrl: 'http://127.0.0.1:8787' })
   await peers.accept('b')
   const forgotten: string | undefined = (await peers.forget('b'))?.identity
   void [actorId, seed, kept, forgotten, await createNode({ identity: false })]
+}
+
+async function proven (): Promise<void> {
+  const { sender, receiver, completedAt, fileChecked } = await verify({ id: 7, file: 'x', atsUrl: 'http://127.0.0.1:8787' })
+  const by: [string, boolean, string | null] = [sender.identity, receiver.own, completedAt]
+  void [by, fileChecked, await verify({ receipt: new URL('file:///tmp/receipt.json') }), await createNode({ keepReceipts: 0 })]
 }
 
 async function refused (): Promise<void> {

@@ -16,7 +16,8 @@ module.exports = {
     show: 'the identity of this actor, as others see it (if no action is named)',
     'export [FILE]': 'write the seed, the secret behind it, for another machine (stdout)',
     'import FILE': 'take over a seed that was exported; - reads stdin',
-    new: 'make a new seed: every identity of this user is another one then'
+    rotate: 'make a new seed, which peers accept by the word of the old one',
+    new: 'make a new seed, where the old one was lost to others: peers have to accept it'
   },
   flags: {
     force: { help: 'import, new: replace the seed that there is; it is kept beside' },
@@ -56,6 +57,11 @@ const ACTIONS = {
   async import (identity, { options, replace, file, output }) {
     const imported = await identity.import(read(file), { ...options, replace })
     output.say(table(imported), 'imported', imported)
+  },
+
+  async rotate (identity, { options, output }) {
+    const rotated = await identity.rotate(options)
+    output.say(table(rotated), 'rotated', rotated)
   },
 
   async new (identity, { options, replace, output }) {

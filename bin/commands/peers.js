@@ -50,8 +50,12 @@ const ACTIONS = {
   }
 }
 
-function describe ({ actorId, identity, firstSeen, lastSeen, accepted, refused }) {
+function describe ({ actorId, identity, firstSeen, lastSeen, accepted, refused, former }) {
   const how = accepted ? 'accepted' : 'on faith'
   const line = `${quoted(actorId)}\n  ${identity}, ${how} since ${firstSeen}, last seen ${lastSeen}`
-  return [line, ...refused.map(({ identity, at }) => `  ${identity} was refused, first at ${at}`)].join('\n')
+  const others = [
+    ...former.map(({ identity, at }) => `  ${identity} before, until it handed over at ${at}`),
+    ...refused.map(({ identity, at }) => `  ${identity} was refused, first at ${at}`)
+  ]
+  return [line, ...others].join('\n')
 }

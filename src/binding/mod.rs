@@ -2,7 +2,7 @@
 //! objects in, plain objects out; `index.js` makes an `EventEmitter` and functions of them.
 //!
 //! # Layout
-//! - `node`, `hub`, `dht`, `doctor`, `trust`: the classes and functions
+//! - `node`, `hub`, `dht`, `doctor`, `trust`, `verify`: the classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
 //! - `error`: how an error becomes a rejection
 
@@ -18,3 +18,5 @@ mod options;
 mod shapes;
 #[cfg(not(test))]
 mod trust;
+#[cfg(not(test))]
+mod verify;

@@ -41,6 +41,7 @@ pub(super) struct NodeOptions {
     relay_through: Option<String>,
     any_claimant: Option<bool>,
     identity: Option<IdentityOption>,
+    keep_receipts: Option<f64>,
     home: Option<PathBuf>,
 }
 
@@ -138,6 +139,9 @@ impl NodeOptions {
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
         options.relay_through = self.relay_through.as_deref().map(relay).transpose()?.unwrap_or_default();
         options.any_claimant = self.any_claimant.unwrap_or(false);
+        if let Some(count) = self.keep_receipts {
+            options.keep_receipts = usize::try_from(bytes("keepReceipts", count)?).unwrap_or(usize::MAX);
+        }
         options.identity = match self.identity {
             None | Some(IdentityOption::Has(true)) => SeedChoice::Home,
             Some(IdentityOption::Has(false)) => SeedChoice::Nobody,

@@ -16,7 +16,7 @@ use super::shapes::value;
 use crate::error::{Code, Error, Result};
 use crate::node::Node;
 use crate::sync::blocking;
-use crate::trust::{KnownPeer, Trust};
+use crate::trust::{KnownPeer, OtherIdentity, Trust};
 
 /// Shows the identity of a node with these options; see `identity.show` in `index.d.ts`.
 #[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
@@ -54,6 +54,15 @@ pub(super) fn create_seed<'env>(
     asked(env, options, move |trust| {
         let kept = trust.create_seed(replace)?;
         Ok(value(IdentityShape::of(trust, kept.as_deref())?))
+    })
+}
+
+/// Makes a new seed, to which the old one hands over; see `identity.rotate` in `index.d.ts`.
+#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
+pub(super) fn rotate_seed<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+    asked(env, options, |trust| {
+        trust.rotate_seed()?;
+        Ok(value(IdentityShape::of(trust, None)?))
     })
 }
 
@@ -147,20 +156,24 @@ struct PeerShape<'a> {
     first_seen: String,
     last_seen: String,
     accepted: bool,
-    refused: Vec<RefusedShape>,
+    refused: Vec<OtherShape>,
+    former: Vec<OtherShape>,
 }
 
 #[derive(Serialize)]
-struct RefusedShape {
+struct OtherShape {
     identity: String,
     at: String,
 }
 
 impl<'a> From<&'a KnownPeer> for PeerShape<'a> {
     fn from(peer: &'a KnownPeer) -> Self {
-        let refused = |refused: &crate::trust::RefusedIdentity| RefusedShape {
-            identity: hex::encode(refused.identity),
-            at: time_text(refused.at),
+        let others = |others: &[OtherIdentity]| {
+            let other = |other: &OtherIdentity| OtherShape {
+                identity: hex::encode(other.identity),
+                at: time_text(other.at),
+            };
+            others.iter().map(other).collect()
         };
         Self {
             actor_id: &peer.actor,
@@ -168,7 +181,8 @@ impl<'a> From<&'a KnownPeer> for PeerShape<'a> {
             first_seen: time_text(peer.first_seen),
             last_seen: time_text(peer.last_seen),
             accepted: peer.accepted,
-            refused: peer.refused.iter().map(refused).collect(),
+            refused: others(&peer.refused),
+            former: others(&peer.former),
         }
     }
 }

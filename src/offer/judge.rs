@@ -1,5 +1,6 @@
 //! Who is behind what stands in a task. An actor's id there is a claim; what an identity signed is not.
 
+use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
 use protocol::statement::{Role, Statement};
 use serde_json::Value;
@@ -37,10 +38,11 @@ impl<'a> Judge<'a> {
         offer: &Offer,
         p2p: P2p,
     ) -> P2p {
-        match key {
-            Some(key) => self.statement(role, task_id, offer).sign(p2p, key),
-            None => p2p,
-        }
+        let Some(key) = key else { return p2p };
+        let signed = self.statement(role, task_id, offer).sign(p2p, key);
+        // Without their word the peers that know an identity before will say what is wrong.
+        let handover = self.trust.handovers(&key.public_key()).unwrap_or_default();
+        P2p { handover, ..signed }
     }
 
     /// Who makes an offer.
@@ -63,8 +65,8 @@ impl<'a> Judge<'a> {
         }
         let Some(p2p) = &offer.p2p else {
             // The two may differ, but neither may be somebody who shows an identity.
-            self.peer(source, None)?;
-            return self.peer(&offer.sender_id, None);
+            self.peer(source, None, &[])?;
+            return self.peer(&offer.sender_id, None, &[]);
         };
         if p2p.proof.is_some() && !self.statement(Role::Sender, "", offer).is_signed(p2p) {
             return Err(refused(format!(
@@ -72,7 +74,7 @@ impl<'a> Judge<'a> {
                 sender()
             )));
         }
-        self.peer(&offer.sender_id, p2p.identity().as_ref())
+        self.peer(&offer.sender_id, p2p.identity().as_ref(), &p2p.handover)
     }
 
     /// How the claimant of an offer dials, by its messages on the task, and who it is; `None` for a peer of
@@ -90,7 +92,7 @@ impl<'a> Judge<'a> {
     ) -> Result<Option<(P2p, PeerIdentity)>> {
         let (said, is_anything_said) = latest_first(task, claimant, &offer.transfer_id);
         if !is_anything_said {
-            return self.peer(claimant, None).map(|_| None);
+            return self.peer(claimant, None, &[]).map(|_| None);
         }
         let task_id = task.id.to_string();
         let statement = self.statement(Role::Receiver, &task_id, offer);
@@ -100,7 +102,7 @@ impl<'a> Judge<'a> {
             if p2p.proof.is_some() && !statement.is_signed(&p2p) {
                 continue;
             }
-            match self.peer(claimant, p2p.identity().as_ref()) {
+            match self.peer(claimant, p2p.identity().as_ref(), &p2p.handover) {
                 Ok(peer) => return Ok(Some((p2p, peer))),
                 Err(error) => refusal = refusal.or(Some(error)),
             }
@@ -161,16 +163,22 @@ impl<'a> Judge<'a> {
 
     /// Whether an actor is one whose peer shows an identity, so that no other kind of it is dealt with.
     pub(crate) fn must_prove_itself(self, actor: &str) -> bool {
-        self.peer(actor, None).is_err()
+        self.peer(actor, None, &[]).is_err()
     }
 
-    /// Who an actor is that shows this identity, whose signature was checked already.
-    fn peer(self, actor: &str, identity: Option<&[u8; 32]>) -> Result<PeerIdentity> {
-        let standing = self.trust.judge(actor, identity)?;
+    /// Who an actor is that shows this identity, whose signature was checked already, and what those before
+    /// say for it.
+    fn peer(self, actor: &str, identity: Option<&[u8; 32]>, handover: &[Handover]) -> Result<PeerIdentity> {
+        let standing = self.trust.judge(actor, identity, handover)?;
         let named = self.options.identities_of(actor).collect::<Vec<_>>();
         let standing = match identity {
             _ if named.is_empty() => standing,
             Some(identity) if named.contains(&identity) => Standing::Known,
+            Some(identity)
+                if named.iter().any(|named| handover.iter().any(|word| word.is_of(named, identity))) =>
+            {
+                Standing::HandedOver
+            }
             _ => {
                 let actor = files::display(actor);
                 return Err(refused(format!(
@@ -305,7 +313,7 @@ mod tests {
     #[test]
     fn a_known_recipient_is_found_among_what_others_say_in_its_name() {
         let bench = Bench::new();
-        bench.trust.pin("b", &key(1).public_key()).unwrap();
+        bench.trust.pin("b", &key(1).public_key(), &[]).unwrap();
         let others = [bench.said(2, 8, None), bench.said(3, 9, Some(&key(3)))];
         let right = bench.said(1, 5, Some(&key(1)));
         assert_eq!(bench.claimant(&[&others[..], &[right]].concat()), Ok(Some(1)));

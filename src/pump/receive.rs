@@ -39,6 +39,8 @@ pub struct Reception<T: Transport> {
     /// Gone once the last word was said.
     stream: Option<Stream<T>>,
     machine: Receiving,
+    /// What the sender is told with the acknowledgement.
+    word: String,
 }
 
 /// A file that came whole and is what was offered, still under its temporary name.
@@ -54,7 +56,7 @@ pub struct Verified {
 impl<T: Transport> Reception<T> {
     /// A candidate for what `offer` says.
     pub fn new(stream: Stream<T>, offer: Meta) -> Self {
-        Self { stream: Some(stream), machine: Receiving::new(offer) }
+        Self { stream: Some(stream), machine: Receiving::new(offer), word: String::new() }
     }
 
     /// Waits for metadata that equals the offer, for as long as `control.idle` in all.
@@ -97,6 +99,14 @@ impl<T: Transport> Reception<T> {
         filled
     }
 
+    /// Has the sender told this with the acknowledgement. What is longer than 4 KiB is left out: a part of it
+    /// would say nothing.
+    pub fn say_with_ack(&mut self, word: String) {
+        if word.len() <= FrameType::Ack.limit() {
+            self.word = word;
+        }
+    }
+
     /// Tells the sender that the file is in its final place, and ends the stream.
     ///
     /// # Errors
@@ -105,7 +115,7 @@ impl<T: Transport> Reception<T> {
         match self.stream.take() {
             None => Err(PumpError::Closed),
             Some(Stream { receiver, sender, .. }) => {
-                Ok(close(receiver, sender, Some((FrameType::Ack, String::new()))).await?)
+                Ok(close(receiver, sender, Some((FrameType::Ack, self.word))).await?)
             }
         }
     }
@@ -117,7 +127,7 @@ impl<T: Transport> Reception<T> {
     /// `Connection` or `Closed` where the stream has failed.
     pub async fn ack_and_keep(mut self) -> Result<Stream<T>, PumpError> {
         let mut stream = self.stream.take().ok_or(PumpError::Closed)?;
-        stream.sender.send(&encode(FrameType::Ack, b"")).await?;
+        stream.sender.send(&encode(FrameType::Ack, self.word.as_bytes())).await?;
         stream.spoken |= self.machine.has_more();
         Ok(stream)
     }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use secret_stream::{ChunkReader, ChunkWriter, Receiver, Sender, Transport};
 use tokio::{
     sync::oneshot,
@@ -66,7 +67,7 @@ pub async fn send<T: Transport>(
         result = exchange(&mut receiver, &mut sender, source, meta, control) => result,
     };
     match result {
-        Ok(spoken) => Ok(Stream { receiver, sender, spoken }),
+        Ok((acknowledgement, spoken)) => Ok(Stream { receiver, sender, spoken, acknowledgement }),
         Err(error) => {
             // Whether the peer still hears it changes nothing here.
             let _ = close(receiver, sender, error.last_word()).await;
@@ -75,14 +76,14 @@ pub async fn send<T: Transport>(
     }
 }
 
-/// Returns whether the receiver said more than that it has the file.
+/// Returns what the receiver says with its acknowledgement, and whether it said more than that.
 async fn exchange<R: ChunkReader, W: ChunkWriter>(
     receiver: &mut Receiver<R>,
     sender: &mut Sender<W>,
     source: &Source,
     meta: &Meta,
     control: &Control,
-) -> Result<bool, PumpError> {
+) -> Result<(Bytes, bool), PumpError> {
     let done = AtomicBool::new(false);
     let (begin, offset) = oneshot::channel();
     let (sending, begin) = match meta.resume {
@@ -114,14 +115,14 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     }
 }
 
-/// Waits for the receiver's last word, and returns whether more came with it; `done` says whether it may be
-/// an ACK. Tells `begin` from which byte on the receiver wants the file.
+/// Waits for the receiver's last word, and returns what it says in it and whether more came; `done` says
+/// whether it may be an ACK. Tells `begin` from which byte on the receiver wants the file.
 async fn reply<R: ChunkReader>(
     receiver: &mut Receiver<R>,
     mut sending: Sending,
     mut begin: Option<oneshot::Sender<u64>>,
     done: &AtomicBool,
-) -> Result<bool, PumpError> {
+) -> Result<(Bytes, bool), PumpError> {
     while let Some(message) = receiver.recv().await? {
         if done.load(Ordering::Relaxed) {
             sending.done_sent();
@@ -135,7 +136,7 @@ async fn reply<R: ChunkReader>(
                         let _ = begin.send(offset);
                     }
                 }
-                Reply::Ack => return Ok(sending.has_more()),
+                Reply::Ack(word) => return Ok((word, sending.has_more())),
                 Reply::Nack(reason) => return Err(PumpError::Nack(reason)),
                 Reply::Error(reason) => return Err(PumpError::Remote(reason)),
             }

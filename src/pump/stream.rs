@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use secret_stream::{Receiver, SecretStream, Sender, Transport};
 
 use super::close::close;
@@ -22,6 +23,8 @@ pub struct Stream<T: Transport> {
     pub(super) sender: Sender<T::Writer>,
     /// The peer has said more than was its turn to say.
     pub(super) spoken: bool,
+    /// What the peer said when it acknowledged the last file.
+    pub(super) acknowledgement: Bytes,
 }
 
 impl<T: Transport> Stream<T> {
@@ -32,6 +35,12 @@ impl<T: Transport> Stream<T> {
             // Anything ends the wait: bytes, the end, or an error.
             let _ = self.receiver.recv().await;
         }
+    }
+
+    /// What the peer said when it acknowledged the file that was sent; nothing where it said no more than
+    /// that. Foreign bytes, at most 4 KiB.
+    pub fn take_acknowledgement(&mut self) -> Bytes {
+        std::mem::take(&mut self.acknowledgement)
     }
 
     /// Waits until the peer has all that was said.
@@ -52,7 +61,7 @@ impl<T: Transport> From<SecretStream<T>> for Stream<T> {
     fn from(stream: SecretStream<T>) -> Self {
         let (mut receiver, sender) = stream.split();
         receiver.set_max_message(MAX_MESSAGE);
-        Self { receiver, sender, spoken: false }
+        Self { receiver, sender, spoken: false, acknowledgement: Bytes::new() }
     }
 }
 

@@ -19,8 +19,9 @@ use crate::wire::Meta;
 
 use super::record::RecordId;
 
-/// Runs between the file being in its place and the sender being told.
-type BeforeAck<'a> = Box<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> + Send + Sync + 'a>;
+/// Runs between the file being in its place and the sender being told, and says what it is told besides.
+type BeforeAck<'a> =
+    Box<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> + Send + Sync + 'a>;
 
 /// One fetch. [`Self::direct`] and [`Self::on_topic`] are its two ways.
 pub(super) struct Fetch<'a> {
@@ -140,7 +141,7 @@ impl Fetch<'_> {
                 return Err(self.failed(error));
             }
         };
-        (self.before_ack)(&path).await;
+        reception.say_with_ack((self.before_ack)(&path).await);
         let acknowledged = match may_reuse {
             true => reception.ack_and_keep().await.map(Some),
             false => reception.ack().await.map(|()| None),

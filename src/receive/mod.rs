@@ -15,7 +15,7 @@ mod report;
 mod topic;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hyperdht::Dht;
 use protocol::identity::IdentityKey;
@@ -151,12 +151,14 @@ async fn receive(
         began: Instant::now(),
         is_left: left.is_some(),
         hold: None,
+        output: OnceLock::new(),
     };
     // Boxed, because what awaits it would be as large.
     match Box::pin(incoming.receive(left, turn)).await {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
-            context.pin(&open.offer.sender_id, open.peer.identity).await;
+            let handover = open.offer.p2p.as_ref().map(|p2p| p2p.handover.clone()).unwrap_or_default();
+            context.pin(&open.offer.sender_id, open.peer.identity, handover).await;
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
             context.emit(Event::TransferComplete { transfer, file_path });
             Ok(received)
@@ -209,6 +211,8 @@ struct IncomingTransfer<'a> {
     /// A process that died had begun it.
     is_left: bool,
     hold: Option<Hold>,
+    /// What the task is completed with, once the file is here.
+    output: OnceLock<Value>,
 }
 
 /// What a transfer holds on this disk.
@@ -379,6 +383,7 @@ impl IncomingTransfer<'_> {
             features: Features::ours(),
             service: None,
             proof: None,
+            handover: Vec::new(),
         };
         let p2p = self.sign(Role::Receiver, p2p);
         let part = Part::data(&p2p.to_message(&offer.transfer_id));
@@ -414,7 +419,14 @@ impl IncomingTransfer<'_> {
             control: &control,
             held,
             before_ack: Box::new(|path| {
-                Box::pin(report::remember(records, &self.id, self.done(path, p2p), &name))
+                let done = self.done(path, p2p);
+                // The sender has the receipt by this, whatever becomes of the task.
+                let word = done.outputs.first().filter(|_| p2p.is_some()).map(Value::to_string);
+                let remembered = report::remember(records, &self.id, done, &name);
+                Box::pin(async move {
+                    remembered.await;
+                    word.unwrap_or_default()
+                })
             }),
             so_far: partial.into(),
         };
@@ -494,14 +506,27 @@ impl IncomingTransfer<'_> {
             peer: self.open.peer,
             connection: self.events.connection(),
         };
+        let OpenOffer { task, offer, .. } = self.open;
+        self.context.keep_receipt(&task.id, offer, done.outputs.clone());
         report::complete(self.context, records, &self.id, done, &self.name()).await;
         received
     }
 
     fn done(&self, file_path: &Path, p2p: &Option<P2p>) -> Done {
+        Done {
+            scope: self.context.scope(),
+            task_id: self.open.task.id.to_value(),
+            transfer_id: self.open.offer.transfer_id.clone(),
+            file_path: file_path.to_owned(),
+            outputs: vec![self.output.get_or_init(|| self.new_output(p2p)).clone()],
+        }
+    }
+
+    /// That the file is here since now.
+    fn new_output(&self, p2p: &Option<P2p>) -> Value {
         let offer = &self.open.offer;
         let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let output = match p2p {
+        match p2p {
             Some(p2p) => {
                 let completed_at = self.context.unix_millis();
                 let p2p = self.sign(Role::Done { duration_ms, completed_at }, p2p.clone());
@@ -515,13 +540,6 @@ impl IncomingTransfer<'_> {
                 "receiver_id": self.context.actor_id(),
                 "duration_ms": duration_ms,
             }),
-        };
-        Done {
-            scope: self.context.scope(),
-            task_id: self.open.task.id.to_value(),
-            transfer_id: offer.transfer_id.clone(),
-            file_path: file_path.to_owned(),
-            outputs: vec![output],
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
 use protocol::statement::Role;
 use serde_json::Value;
@@ -23,7 +24,7 @@ const MAX_OUTPUTS: usize = 16;
 /// Who claimed an offer.
 pub(super) enum Claimant {
     /// A peer of ours, which dials with this key, and who that is.
-    Ours(P2p, PeerIdentity),
+    Ours(Box<P2p>, PeerIdentity),
     /// A peer of the original's kind, met on the topic.
     Original,
 }
@@ -39,15 +40,15 @@ pub(super) enum TaskChange {
 }
 
 /// Who took an offer: until the claim lapses, whoever it was at first, and nobody else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Taker {
     /// Nobody yet.
     #[default]
     Nobody,
     /// A peer of the original's kind.
     Original,
-    /// A peer of ours, with this identity or none.
-    Ours(Option<[u8; 32]>),
+    /// A peer of ours, with this identity or none, and what those before say for it.
+    Ours(Option<[u8; 32]>, Vec<Handover>),
 }
 
 /// Reads the task of one offer.
@@ -162,7 +163,9 @@ impl OfferTask<'_> {
         let claimant = self.check_claimant(task)?;
         let said = self.context.judge().claimant(task, claimant, self.offer, &self.instance())?;
         let (taker, claimant) = match said {
-            Some((p2p, peer)) => (Taker::Ours(p2p.identity()), Claimant::Ours(p2p, peer)),
+            Some((p2p, peer)) => {
+                (Taker::Ours(p2p.identity(), p2p.handover.clone()), Claimant::Ours(Box::new(p2p), peer))
+            }
             None => (Taker::Original, Claimant::Original),
         };
         *lock(&self.taker) = taker;
@@ -176,7 +179,7 @@ impl OfferTask<'_> {
         match known {
             None => Ok(None),
             Some(known) if is_new => Ok(match self.claimant(task)? {
-                Claimant::Ours(p2p, _) => Some(p2p).filter(|p2p| p2p != known),
+                Claimant::Ours(p2p, _) => Some(*p2p).filter(|p2p| p2p != known),
                 Claimant::Original => None,
             }),
             Some(known) => {
@@ -186,11 +189,11 @@ impl OfferTask<'_> {
         }
     }
 
-    /// The identity of whoever took the offer.
-    pub(super) fn taker(&self) -> Option<[u8; 32]> {
-        match *lock(&self.taker) {
-            Taker::Ours(identity) => identity,
-            Taker::Nobody | Taker::Original => None,
+    /// The identity of whoever took the offer, and what those before say for it.
+    pub(super) fn taker(&self) -> (Option<[u8; 32]>, Vec<Handover>) {
+        match &*lock(&self.taker) {
+            Taker::Ours(identity, handover) => (*identity, handover.clone()),
+            Taker::Nobody | Taker::Original => (None, Vec::new()),
         }
     }
 
@@ -234,6 +237,7 @@ impl OfferTask<'_> {
     pub(super) fn check_completion(&self, outputs: &[Value], known: &P2p) -> Result<()> {
         let judge = self.context.judge();
         if judge.is_completed_by(known, outputs, &self.id.to_string(), self.offer) {
+            self.context.keep_receipt(self.id, self.offer, outputs.to_vec());
             return self.check_outputs(outputs);
         }
         Err(Error::new(
@@ -243,6 +247,13 @@ impl OfferTask<'_> {
                 self.transfer.original_name
             ),
         ))
+    }
+
+    /// Keeps the receipt that the recipient gives with its acknowledgement, which may be anything.
+    pub(super) fn keep_acknowledged(&self, acknowledgement: &[u8]) {
+        if let Ok(output) = serde_json::from_slice(acknowledgement) {
+            self.context.keep_receipt(self.id, self.offer, vec![output]);
+        }
     }
 
     /// What a failure is: where a third party cancelled the task, that is the cause, and the peer's leaving

@@ -185,6 +185,11 @@ impl Delivery<'_> {
         let PeerConnection { stream, link, peer_key } = connection;
         let meta = Meta { resume: known.features.resume, ..self.meta.clone() };
         let sent = pump::send(stream, self.source, &meta, self.control);
+        let sent = async {
+            let mut stream = sent.await?;
+            self.task.keep_acknowledged(&stream.take_acknowledgement());
+            Ok::<_, PumpError>(stream)
+        };
         tokio::select! {
             sent = sent => match sent {
                 Ok(stream) if known.features.reuse => {

@@ -317,7 +317,7 @@ impl OutgoingTransfer {
         context.recent_peers.note(&transfer.peer_id, matches!(claimant, Claimant::Ours(..)));
         let delivered = match claimant {
             Claimant::Ours(theirs, _) => {
-                delivery.direct(rendezvous, theirs, pooled, &mut listener, &ours).await
+                delivery.direct(rendezvous, *theirs, pooled, &mut listener, &ours).await
             }
             Claimant::Original => delivery.on_topic(rendezvous, &mut listener).await.map(|()| None),
         };
@@ -325,7 +325,8 @@ impl OutgoingTransfer {
         progress.finish().await;
         let connection = delivered?.filter(|_| !context.options.any_claimant);
         if !context.options.any_claimant {
-            context.pin(&transfer.peer_id, reader.taker()).await;
+            let (identity, handover) = reader.taker();
+            context.pin(&transfer.peer_id, identity, handover).await;
         }
         let sent = Sent {
             transfer_id: transfer.transfer_id.clone(),
@@ -417,6 +418,7 @@ impl OutgoingTransfer {
             features: Features::ours(),
             service: None,
             proof: None,
+            handover: Vec::new(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One actor that was met, and how it stands in the file of them.
 
+use protocol::handover::Handover;
 use protocol::scope::Scope;
 use protocol::text::display;
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::error::{Code, Error};
+
+/// Former identities that are kept of one actor, the newest.
+const MAX_FORMER: usize = 8;
 
 /// Refused identities that are kept of one actor: enough to tell a change from a dispute.
 const MAX_REFUSED: usize = 4;
@@ -34,18 +38,21 @@ pub struct KnownPeer {
     pub last_seen: OffsetDateTime,
     /// Whether a person accepted it; else it was the first one that was met.
     pub accepted: bool,
-    /// Other identities that the actor showed since.
+    /// Other identities that the actor showed since, and when each came first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refused: Vec<RefusedIdentity>,
+    pub refused: Vec<OtherIdentity>,
+    /// Those that were pinned before, and when each handed over to the next: what they signed still stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<OtherIdentity>,
 }
 
-/// An identity that an actor showed beside the pinned one.
+/// An identity of an actor beside the pinned one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedIdentity {
+pub struct OtherIdentity {
     /// The identity.
     #[serde(with = "hex_text")]
     pub identity: [u8; 32],
-    /// When it came first.
+    /// Since when it is that.
     #[serde(with = "time_text")]
     pub at: OffsetDateTime,
 }
@@ -62,6 +69,7 @@ impl KnownPeer {
             last_seen: now,
             accepted: false,
             refused: Vec::new(),
+            former: Vec::new(),
         }
     }
 
@@ -74,12 +82,32 @@ impl KnownPeer {
         self.actor == actor && self.is_in(scope)
     }
 
+    /// Whether the pinned identity says that this one takes its place.
+    pub(super) fn hands_over_to(&self, identity: &[u8; 32], handovers: &[Handover]) -> bool {
+        handovers.iter().any(|handover| handover.is_of(&self.identity, identity))
+    }
+
+    /// Takes the identity that the pinned one hands over to.
+    pub(super) fn hand_over(&mut self, identity: [u8; 32], now: OffsetDateTime) {
+        let before = std::mem::replace(&mut self.identity, identity);
+        let surplus = (self.former.len() + 1).saturating_sub(MAX_FORMER);
+        self.former.drain(..surplus);
+        self.former.push(OtherIdentity { identity: before, at: now });
+        self.refused.clear();
+        (self.first_seen, self.last_seen) = (now, now);
+    }
+
+    /// Whether this is the pinned identity, or was before that handed over.
+    pub(super) fn is_or_was(&self, identity: &[u8; 32]) -> bool {
+        self.identity == *identity || self.former.iter().any(|former| former.identity == *identity)
+    }
+
     /// Notes an identity that was refused; whether there was room for it, and it is new.
     pub(super) fn note_refused(&mut self, identity: &[u8; 32], now: OffsetDateTime) -> bool {
         let is_new = self.refused.iter().all(|refused| refused.identity != *identity);
         let noted = is_new && self.refused.len() < MAX_REFUSED;
         if noted {
-            self.refused.push(RefusedIdentity { identity: *identity, at: now });
+            self.refused.push(OtherIdentity { identity: *identity, at: now });
         }
         noted
     }
@@ -104,6 +132,23 @@ impl KnownPeer {
         };
         Error::new(Code::Identity, message)
     }
+}
+
+/// Why a signature proves nothing of an actor.
+pub(super) fn not_vouched_for(actor: &str, identity: &[u8; 32], known: Option<&KnownPeer>) -> Error {
+    let (actor, identity) = (display(actor), hex::encode(identity));
+    let message = match known {
+        Some(known) => format!(
+            "this is signed in the name of {actor} by {identity}, and {actor} is known by {} (since {})",
+            hex::encode(known.identity),
+            date(known.first_seen)
+        ),
+        None => format!(
+            "this is signed in the name of {actor} by {identity}, which is not known here. Ask there for \
+             `ats-p2p id`; if that is the identity, accept it: ats-p2p peers accept {actor} {identity}"
+        ),
+    };
+    Error::new(Code::Identity, message)
 }
 
 fn date(at: OffsetDateTime) -> String {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use protocol::handover::Handover;
 use protocol::scope::Scope;
 use protocol::text::display;
 use serde::{Deserialize, Serialize};
@@ -74,12 +75,13 @@ impl KnownPeers {
         Ok(peers)
     }
 
-    /// Pins an identity, or notes that it was seen again.
+    /// Pins an identity, notes that it was seen again, or that it takes the place of the one before.
     pub(super) fn pin(
         &self,
         scope: &Scope,
         actor: &str,
         identity: &[u8; 32],
+        handovers: &[Handover],
         now: OffsetDateTime,
     ) -> Result<()> {
         let seen_lately =
@@ -89,8 +91,13 @@ impl KnownPeers {
         }
         self.change(|peers| {
             match peers.iter_mut().find(|peer| peer.is(scope, actor)) {
-                Some(peer) if peer.identity != *identity => return Err(peer.refuses(Some(identity))),
-                Some(peer) => peer.last_seen = now,
+                Some(peer) if peer.identity == *identity => peer.last_seen = now,
+                Some(peer) if peer.hands_over_to(identity, handovers) => {
+                    let (actor, before) = (display(actor), hex::encode(peer.identity));
+                    tracing::info!("{actor} is known by {} now, as {before} says", hex::encode(identity));
+                    peer.hand_over(*identity, now);
+                }
+                Some(peer) => return Err(peer.refuses(Some(identity))),
                 None => add(peers, KnownPeer::new(scope, actor, *identity, now))?,
             }
             Ok(((), true))
@@ -294,7 +301,7 @@ mod tests {
     fn the_file_is_for_people_too() {
         let place = tempfile::tempdir().unwrap();
         let known = known(&place);
-        known.pin(&scope(), "b", &[1; 32], NOW).unwrap();
+        known.pin(&scope(), "b", &[1; 32], &[], NOW).unwrap();
         known.refused(&scope(), "b", &[2; 32], NOW).unwrap();
         let text = fs::read_to_string(place.path().join("home/known_peers.json")).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -313,7 +320,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_error_that_says_what_to_do_and_stays_as_it_is() {
         let place = tempfile::tempdir().unwrap();
-        known(&place).pin(&scope(), "b", &[1; 32], NOW).unwrap();
+        known(&place).pin(&scope(), "b", &[1; 32], &[], NOW).unwrap();
         let path = place.path().join("home/known_peers.json");
         let whole = fs::read_to_string(&path).unwrap();
         for content in [
@@ -328,7 +335,7 @@ mod tests {
             let known = known(&place);
             for result in [
                 known.find(&scope(), "b").map(drop),
-                known.pin(&scope(), "b", &[1; 32], NOW),
+                known.pin(&scope(), "b", &[1; 32], &[], NOW),
                 known.accept(&scope(), "b", Some([1; 32]), NOW).map(drop),
             ] {
                 let error = result.unwrap_err();
@@ -348,7 +355,7 @@ mod tests {
                 threads.spawn(move || {
                     for actor in 0..8u8 {
                         let name = format!("{process}-{actor}");
-                        known.pin(&scope(), &name, &[process; 32], NOW).unwrap();
+                        known.pin(&scope(), &name, &[process; 32], &[], NOW).unwrap();
                     }
                 });
             }
@@ -361,7 +368,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let known = known(&place);
         let pinned_at = |now: OffsetDateTime| {
-            known.pin(&scope(), "b", &[1; 32], now).unwrap();
+            known.pin(&scope(), "b", &[1; 32], &[], now).unwrap();
             let peer = known.find(&scope(), "b").unwrap().unwrap();
             (peer.first_seen, peer.last_seen)
         };
@@ -375,7 +382,7 @@ mod tests {
     fn strangers_fill_neither_the_file_nor_push_anybody_out_of_it() {
         let place = tempfile::tempdir().unwrap();
         let known = known(&place);
-        known.pin(&scope(), "b", &[1; 32], NOW).unwrap();
+        known.pin(&scope(), "b", &[1; 32], &[], NOW).unwrap();
         known
             .change(|peers| {
                 let strangers = (peers.len()..MAX_PEERS).map(|i| i.to_string());
@@ -383,14 +390,14 @@ mod tests {
                 Ok(((), true))
             })
             .unwrap();
-        let error = known.pin(&scope(), "one more", &[3; 32], NOW).unwrap_err();
+        let error = known.pin(&scope(), "one more", &[3; 32], &[], NOW).unwrap_err();
         assert!(error.message.contains("peers forget"), "{error}");
         assert_eq!(known.find(&scope(), "b").unwrap().unwrap().identity, [1; 32]);
         known.forget(&scope(), "7").unwrap().unwrap();
-        known.pin(&scope(), "one more", &[3; 32], NOW).unwrap();
+        known.pin(&scope(), "one more", &[3; 32], &[], NOW).unwrap();
         let long = "x".repeat(MAX_ACTOR_LEN + 1);
         known.forget(&scope(), "8").unwrap().unwrap();
-        assert_eq!(known.pin(&scope(), &long, &[3; 32], NOW).unwrap_err().code, Code::State);
+        assert_eq!(known.pin(&scope(), &long, &[3; 32], &[], NOW).unwrap_err().code, Code::State);
         for identity in 10..99u8 {
             known.refused(&scope(), "b", &[identity; 32], NOW).unwrap();
         }

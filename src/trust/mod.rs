@@ -18,6 +18,7 @@ mod seed_file;
 
 use std::path::{Path, PathBuf};
 
+use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
 use protocol::scope::Scope;
 use time::OffsetDateTime;
@@ -28,7 +29,7 @@ use known_peers::KnownPeers;
 use seed::Seed;
 use seed_file::SeedFile;
 
-pub use known_peer::{KnownPeer, RefusedIdentity};
+pub use known_peer::{KnownPeer, OtherIdentity};
 pub use seed_file::SeedChoice;
 
 /// The id of every node that was given none. It is nobody's, and never pinned.
@@ -48,10 +49,21 @@ pub struct Trust {
 pub enum Standing {
     /// It is the one that is pinned.
     Known,
+    /// The one that is pinned says that this one takes its place.
+    HandedOver,
     /// None is pinned; this one is taken on faith.
     FirstUse,
     /// The actor shows none, and none is pinned.
     Unverified,
+}
+
+/// By what an identity is known to be an actor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// It is derived from this user's seed.
+    Own,
+    /// It is pinned, or was until it handed over to another one.
+    Known,
 }
 
 impl Trust {
@@ -78,6 +90,15 @@ impl Trust {
     pub fn identity(&self) -> Result<Option<IdentityKey>> {
         let seed = self.seed.as_ref().map(SeedFile::load).transpose()?;
         Ok(seed.map(|seed| seed.key(&self.scope, &self.actor)))
+    }
+
+    /// What the identities that this node had before say for the one that it signs with now.
+    ///
+    /// # Errors
+    /// Those of [`Self::identity`].
+    pub fn handovers(&self, to: &[u8; 32]) -> Result<Vec<Handover>> {
+        let seed = self.seed.as_ref().map(SeedFile::load).transpose()?;
+        Ok(seed.map(|seed| seed.handovers(&self.scope, &self.actor, to)).unwrap_or_default())
     }
 
     /// Where the seed is; `None` where there is none.
@@ -120,12 +141,27 @@ impl Trust {
         file.put(&file.new_seed()?, replace)
     }
 
-    /// Judges an actor by the identity that it shows, whose signature was verified already.
+    /// Makes a new seed, whose identities take the places of those before: peers that know one of them accept
+    /// the new one by its word.
+    ///
+    /// # Errors
+    /// Those of [`Self::export_seed`].
+    pub fn rotate_seed(&self) -> Result<()> {
+        self.seed_file()?.rotate()
+    }
+
+    /// Judges an actor by the identity that it shows, whose signature was verified already, and by what those
+    /// before say for it.
     ///
     /// # Errors
     /// `IDENTITY` where another one is pinned, or one is pinned and none shown; `STATE` where what is pinned
     /// can't be read.
-    pub fn judge(&self, actor: &str, identity: Option<&[u8; 32]>) -> Result<Standing> {
+    pub fn judge(
+        &self,
+        actor: &str,
+        identity: Option<&[u8; 32]>,
+        handovers: &[Handover],
+    ) -> Result<Standing> {
         let known = match actor {
             UNNAMED_ACTOR => None,
             _ => self.known.find(&self.scope, actor)?,
@@ -134,6 +170,9 @@ impl Trust {
             (None, None) => Ok(Standing::Unverified),
             (None, Some(_)) => Ok(Standing::FirstUse),
             (Some(known), Some(identity)) if known.identity == *identity => Ok(Standing::Known),
+            (Some(known), Some(identity)) if known.hands_over_to(identity, handovers) => {
+                Ok(Standing::HandedOver)
+            }
             (Some(known), identity) => {
                 if let Some(identity) = identity {
                     // That it was refused is told here; only its note for `peers accept` is missing.
@@ -144,15 +183,46 @@ impl Trust {
         }
     }
 
-    /// Notes that a transfer with this identity was verified: the first one pins it.
+    /// Notes that a transfer with this identity was verified: the first one pins it, and one that the pinned
+    /// one handed over to takes its place.
     ///
     /// # Errors
     /// `IDENTITY` where another one was pinned meanwhile; `STATE` where it can't be written down.
-    pub fn pin(&self, actor: &str, identity: &[u8; 32]) -> Result<()> {
+    pub fn pin(&self, actor: &str, identity: &[u8; 32], handovers: &[Handover]) -> Result<()> {
         match actor {
             UNNAMED_ACTOR => Ok(()),
-            _ => self.known.pin(&self.scope, actor, identity, now()),
+            _ => self.known.pin(&self.scope, actor, identity, handovers, now()),
         }
+    }
+
+    /// By what it is known that an identity is an actor's, or was when something was signed. `service` is the
+    /// address of the task service as the actor knew it then.
+    ///
+    /// # Errors
+    /// `IDENTITY` where nothing vouches for it; `STATE` where what is known can't be read.
+    pub fn vouch(
+        &self,
+        scope: &Scope,
+        service: Option<&str>,
+        actor: &str,
+        identity: &[u8; 32],
+    ) -> Result<Voucher> {
+        let named = service.map(|url| Scope::new(url, scope.organization(), scope.project()));
+        let scopes = [Some(scope), named.as_ref(), Some(&self.scope)].into_iter().flatten();
+        let seed = self.seed.as_ref().map(SeedFile::read).transpose()?.flatten();
+        if let Some(seed) = seed
+            && scopes.clone().any(|scope| seed.has(scope, actor, identity))
+        {
+            return Ok(Voucher::Own);
+        }
+        let mut other = None;
+        for scope in scopes {
+            match self.known.find(scope, actor)? {
+                Some(known) if known.is_or_was(identity) => return Ok(Voucher::Known),
+                known => other = other.or(known),
+            }
+        }
+        Err(known_peer::not_vouched_for(actor, identity, other.as_ref()))
     }
 
     /// The actors that are known in this scope, by their ids.
@@ -222,7 +292,7 @@ mod tests {
         let place = Place::new();
         let trust = place.trust("p", "a");
         assert_eq!((trust.actor(), trust.scope().project()), ("a", "p"));
-        assert_eq!(trust.judge("b", None).unwrap(), Standing::Unverified);
+        assert_eq!(trust.judge("b", None, &[]).unwrap(), Standing::Unverified);
         assert_eq!(trust.peers().unwrap(), []);
         assert!(!place.0.path().join("home").exists());
     }
@@ -269,39 +339,78 @@ mod tests {
         let place = Place::new();
         let trust = place.trust("p", "a");
         let (first, other) = ([1; 32], [2; 32]);
-        assert_eq!(trust.judge("b", Some(&first)).unwrap(), Standing::FirstUse);
-        assert_eq!(trust.judge("b", Some(&other)).unwrap(), Standing::FirstUse, "nothing was pinned yet");
-        trust.pin("b", &first).unwrap();
-        assert_eq!(trust.judge("b", Some(&first)).unwrap(), Standing::Known);
+        assert_eq!(trust.judge("b", Some(&first), &[]).unwrap(), Standing::FirstUse);
+        assert_eq!(
+            trust.judge("b", Some(&other), &[]).unwrap(),
+            Standing::FirstUse,
+            "nothing was pinned yet"
+        );
+        trust.pin("b", &first, &[]).unwrap();
+        assert_eq!(trust.judge("b", Some(&first), &[]).unwrap(), Standing::Known);
         for shown in [Some(&other), None] {
-            let error = trust.judge("b", shown).unwrap_err();
+            let error = trust.judge("b", shown, &[]).unwrap_err();
             assert_eq!(error.code, Code::Identity);
             assert!(error.message.contains(&hex::encode(first)), "{error}");
         }
-        assert_eq!(trust.pin("b", &other).unwrap_err().code, Code::Identity);
-        assert_eq!(trust.judge("c", Some(&other)).unwrap(), Standing::FirstUse, "another actor");
+        assert_eq!(trust.pin("b", &other, &[]).unwrap_err().code, Code::Identity);
+        assert_eq!(trust.judge("c", Some(&other), &[]).unwrap(), Standing::FirstUse, "another actor");
         let elsewhere = place.trust("q", "a");
-        assert_eq!(elsewhere.judge("b", Some(&other)).unwrap(), Standing::FirstUse, "another scope");
+        assert_eq!(elsewhere.judge("b", Some(&other), &[]).unwrap(), Standing::FirstUse, "another scope");
+    }
+
+    #[test]
+    fn an_identity_that_the_known_one_hands_over_to_takes_its_place() {
+        let (place, elsewhere) = (Place::new(), Place::new());
+        let (a, b) = (place.trust("p", "a"), elsewhere.trust("p", "b"));
+        let identity = |trust: &Trust| trust.identity().unwrap().unwrap().public_key();
+        let old = identity(&b);
+        a.pin("b", &old, &[]).unwrap();
+        assert_eq!(b.handovers(&old).unwrap(), []);
+        b.rotate_seed().unwrap();
+        b.rotate_seed().unwrap();
+        let (new, handovers) = (identity(&b), b.handovers(&identity(&b)).unwrap());
+        assert_eq!((old == new, handovers.len()), (false, 2));
+        assert_eq!(a.judge("b", Some(&new), &handovers).unwrap(), Standing::HandedOver);
+        assert_eq!(a.judge("b", Some(&[9; 32]), &handovers).unwrap_err().code, Code::Identity);
+        assert_eq!(a.judge("b", Some(&old), &[]).unwrap(), Standing::Known, "nothing was verified yet");
+        a.pin("b", &new, &handovers).unwrap();
+        assert_eq!(a.judge("b", Some(&new), &[]).unwrap(), Standing::Known);
+        assert_eq!(a.judge("b", Some(&old), &handovers).unwrap_err().code, Code::Identity);
+        for (identity, by_b, by_a) in
+            [(new, Voucher::Own, Voucher::Known), (old, Voucher::Own, Voucher::Known)]
+        {
+            assert_eq!(b.vouch(b.scope(), None, "b", &identity).unwrap(), by_b);
+            assert_eq!(a.vouch(a.scope(), None, "b", &identity).unwrap(), by_a);
+        }
+        for (actor, identity) in [("b", [9; 32]), ("c", new)] {
+            assert_eq!(a.vouch(a.scope(), None, actor, &identity).unwrap_err().code, Code::Identity);
+        }
+        // A new seed that is not the old one's word is a stranger's.
+        b.create_seed(true).unwrap();
+        assert_eq!(
+            a.judge("b", Some(&identity(&b)), &b.handovers(&identity(&b)).unwrap()).unwrap_err().code,
+            Code::Identity
+        );
     }
 
     #[test]
     fn a_refusal_says_how_to_accept_the_change_and_the_command_does() {
         let place = Place::new();
         let trust = place.trust("p", "a");
-        trust.pin("b", &[1; 32]).unwrap();
-        let error = trust.judge("b", Some(&[2; 32])).unwrap_err();
+        trust.pin("b", &[1; 32], &[]).unwrap();
+        let error = trust.judge("b", Some(&[2; 32]), &[]).unwrap_err();
         let command = format!("ats-p2p peers accept b {}", "02".repeat(32));
         assert!(error.message.contains(&command), "{error}");
         // What another process accepts, a node that runs already sees.
         let accepted = place.trust("p", "another").accept("b", Some([2; 32])).unwrap();
         assert!(accepted.accepted && accepted.refused.is_empty());
-        assert_eq!(trust.judge("b", Some(&[2; 32])).unwrap(), Standing::Known);
-        assert_eq!(trust.judge("b", Some(&[1; 32])).unwrap_err().code, Code::Identity);
-        let error = trust.judge("b", None).unwrap_err();
+        assert_eq!(trust.judge("b", Some(&[2; 32]), &[]).unwrap(), Standing::Known);
+        assert_eq!(trust.judge("b", Some(&[1; 32]), &[]).unwrap_err().code, Code::Identity);
+        let error = trust.judge("b", None, &[]).unwrap_err();
         assert!(error.message.contains("ats-p2p peers forget b"), "{error}");
         assert_eq!(trust.forget("b").unwrap().unwrap().identity, [2; 32]);
         assert_eq!(trust.forget("b").unwrap(), None);
-        assert_eq!(trust.judge("b", None).unwrap(), Standing::Unverified);
+        assert_eq!(trust.judge("b", None, &[]).unwrap(), Standing::Unverified);
     }
 
     #[test]
@@ -309,14 +418,14 @@ mod tests {
         let place = Place::new();
         let trust = place.trust("p", "a");
         assert_eq!(trust.accept("b", None).unwrap_err().code, Code::InvalidArgument, "nobody is known");
-        trust.pin("b", &[1; 32]).unwrap();
+        trust.pin("b", &[1; 32], &[]).unwrap();
         let error = trust.accept("b", None).unwrap_err();
         assert!(error.message.contains("no other identity"), "{error}");
-        trust.judge("b", Some(&[2; 32])).unwrap_err();
-        trust.judge("b", Some(&[2; 32])).unwrap_err();
+        trust.judge("b", Some(&[2; 32]), &[]).unwrap_err();
+        trust.judge("b", Some(&[2; 32]), &[]).unwrap_err();
         assert_eq!(trust.accept("b", None).unwrap().identity, [2; 32]);
-        trust.judge("b", Some(&[3; 32])).unwrap_err();
-        trust.judge("b", Some(&[4; 32])).unwrap_err();
+        trust.judge("b", Some(&[3; 32]), &[]).unwrap_err();
+        trust.judge("b", Some(&[4; 32]), &[]).unwrap_err();
         let error = trust.accept("b", None).unwrap_err();
         assert!(
             error.message.contains(&"03".repeat(32)) && error.message.contains(&"04".repeat(32)),
@@ -328,9 +437,9 @@ mod tests {
     fn whom_everybody_may_call_itself_is_never_pinned() {
         let place = Place::new();
         let trust = place.trust("p", "a");
-        trust.pin(UNNAMED_ACTOR, &[1; 32]).unwrap();
-        assert_eq!(trust.judge(UNNAMED_ACTOR, Some(&[2; 32])).unwrap(), Standing::FirstUse);
-        assert_eq!(trust.judge(UNNAMED_ACTOR, None).unwrap(), Standing::Unverified);
+        trust.pin(UNNAMED_ACTOR, &[1; 32], &[]).unwrap();
+        assert_eq!(trust.judge(UNNAMED_ACTOR, Some(&[2; 32]), &[]).unwrap(), Standing::FirstUse);
+        assert_eq!(trust.judge(UNNAMED_ACTOR, None, &[]).unwrap(), Standing::Unverified);
         assert_eq!(trust.peers().unwrap(), []);
         assert_eq!(trust.accept(UNNAMED_ACTOR, Some([1; 32])).unwrap_err().code, Code::InvalidArgument);
     }

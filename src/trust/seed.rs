@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
 use protocol::scope::Scope;
 use sha2::{Digest as _, Sha256};
@@ -17,39 +18,98 @@ const DERIVATION: &str = "ats-p2p/identity/1";
 /// Bytes of the checksum: a slip of a few characters goes by unnoticed once in four thousand million times.
 const CHECKSUM_LEN: usize = 4;
 
-/// The secret that all identities of a user are derived from. It is wiped from memory when it is dropped.
-pub(super) struct Seed(Zeroizing<[u8; 32]>);
+/// Seeds that are kept after others took their places, for the peers that have not met this user since.
+const MAX_FORMER: usize = 3;
+
+/// The secret that all identities of a user are derived from, and those before it. They are wiped from memory
+/// when they are dropped.
+#[derive(PartialEq)]
+pub(super) struct Seed {
+    secret: SeedBytes,
+    /// The newest first.
+    former: Vec<SeedBytes>,
+}
+
+#[derive(Clone, PartialEq)]
+struct SeedBytes(Zeroizing<[u8; 32]>);
 
 impl Seed {
     /// A new one, of the system's randomness.
     pub(super) fn random() -> Result<Self, getrandom::Error> {
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *seed)?;
-        Ok(Self(seed))
+        let mut secret = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *secret)?;
+        Ok(Self { secret: SeedBytes(secret), former: Vec::new() })
+    }
+
+    /// This one in place of `old`, whose identities hand over to those of this one.
+    pub(super) fn after(self, old: Self) -> Self {
+        let former = std::iter::once(old.secret).chain(old.former).take(MAX_FORMER).collect();
+        Self { former, ..self }
+    }
+
+    /// Whether whoever has this one has all of `old`: it is the same, or stands in its place.
+    pub(super) fn covers(&self, old: &Self) -> bool {
+        self.all().any(|secret| *secret == old.secret)
     }
 
     /// Reads a seed's text; `None` where it is anything else, or a character of it is wrong.
     pub(super) fn from_text(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?.trim();
-        let (header, line) = text.split_once('\n')?;
-        let (digits, checksum) = line.trim().split_once(' ')?;
-        if header.trim_end() != HEADER {
+        let mut lines = std::str::from_utf8(text).ok()?.trim().lines();
+        if lines.next()?.trim_end() != HEADER {
             return None;
         }
-        let mut seed = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(digits, &mut *seed).ok()?;
-        (checksum == checksum_of(&seed)).then_some(Self(seed))
+        let mut secrets = lines.map(SeedBytes::from_line);
+        let secret = secrets.next()??;
+        let former = secrets.collect::<Option<Vec<_>>>()?;
+        (former.len() <= MAX_FORMER).then_some(Self { secret, former })
     }
 
     /// The seed as text, for a file or for another machine.
     pub(super) fn to_text(&self) -> Zeroizing<String> {
-        let digits = Zeroizing::new(hex::encode(self.0.as_slice()));
-        Zeroizing::new(format!("{HEADER}\n{} {}\n", *digits, checksum_of(&self.0)))
+        let mut text = Zeroizing::new(String::with_capacity(512));
+        text.push_str(HEADER);
+        text.push('\n');
+        for secret in self.all() {
+            text.push_str(&secret.to_line());
+        }
+        text
     }
 
     /// The identity of an actor: another one for each actor in each scope, so that nobody can tell that they
     /// are the same user's.
     pub(super) fn key(&self, scope: &Scope, actor: &str) -> IdentityKey {
+        self.secret.key(scope, actor)
+    }
+
+    /// The word of the identities that the actor had before for the one that it has now.
+    pub(super) fn handovers(&self, scope: &Scope, actor: &str, to: &[u8; 32]) -> Vec<Handover> {
+        self.former.iter().map(|former| Handover::sign(&former.key(scope, actor), to)).collect()
+    }
+
+    /// Whether an identity is the actor's, or was before this seed took another's place.
+    pub(super) fn has(&self, scope: &Scope, actor: &str, identity: &[u8; 32]) -> bool {
+        self.all().any(|secret| secret.key(scope, actor).public_key() == *identity)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SeedBytes> {
+        std::iter::once(&self.secret).chain(&self.former)
+    }
+}
+
+impl SeedBytes {
+    fn from_line(line: &str) -> Option<Self> {
+        let (digits, checksum) = line.trim().split_once(' ')?;
+        let mut secret = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(digits, &mut *secret).ok()?;
+        (checksum == checksum_of(&secret)).then_some(Self(secret))
+    }
+
+    fn to_line(&self) -> Zeroizing<String> {
+        let digits = Zeroizing::new(hex::encode(self.0.as_slice()));
+        Zeroizing::new(format!("{} {}\n", *digits, checksum_of(&self.0)))
+    }
+
+    fn key(&self, scope: &Scope, actor: &str) -> IdentityKey {
         // HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
         for part in [DERIVATION, scope.url(), scope.organization(), scope.project(), actor] {
@@ -58,12 +118,6 @@ impl Seed {
         }
         let derived: Zeroizing<[u8; 32]> = Zeroizing::new(mac.finalize().into_bytes().into());
         IdentityKey::from_seed(&derived)
-    }
-}
-
-impl PartialEq for Seed {
-    fn eq(&self, other: &Self) -> bool {
-        *self.0 == *other.0
     }
 }
 
@@ -85,7 +139,7 @@ mod tests {
     use super::*;
 
     fn seed() -> Seed {
-        Seed(Zeroizing::new(std::array::from_fn(|i| i as u8)))
+        Seed { secret: SeedBytes(Zeroizing::new(std::array::from_fn(|i| i as u8))), former: Vec::new() }
     }
 
     #[test]
@@ -119,6 +173,25 @@ mod tests {
         let (one, other) = (Seed::random().unwrap(), Seed::random().unwrap());
         assert_ne!(one, other);
         assert_eq!(format!("{:?}", seed()), "Seed { .. }");
+    }
+
+    #[test]
+    fn a_seed_that_takes_the_place_of_another_speaks_for_it_too() {
+        let scope = Scope::new("https://ats.example.com", "o", "p");
+        let rotated = |old: Seed| Seed::random().unwrap().after(old);
+        let (old, other) = (seed(), Seed::random().unwrap());
+        let new = rotated(seed());
+        assert!(new.covers(&old) && new.covers(&new) && !old.covers(&new) && !new.covers(&other));
+        assert_eq!(Seed::from_text(new.to_text().as_bytes()).as_ref(), Some(&new));
+        let [from, to] = [&old, &new].map(|seed| seed.key(&scope, "b").public_key());
+        let [handover] = new.handovers(&scope, "b", &to)[..] else { panic!("one") };
+        assert!(handover.is_of(&from, &to));
+        assert!(!new.handovers(&scope, "c", &to)[0].is_of(&from, &to), "another actor");
+        let many = (0..5).fold(new, |seed, _| rotated(seed));
+        assert_eq!(many.handovers(&scope, "b", &to).len(), MAX_FORMER);
+        assert_eq!(Seed::from_text(many.to_text().as_bytes()).as_ref(), Some(&many));
+        let surplus = format!("{}{}", *many.to_text(), *seed().secret.to_line());
+        assert_eq!(Seed::from_text(surplus.as_bytes()), None);
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use super::disk::{self, OTHERS};
 use super::seed::Seed;
 use crate::error::{Code, Error, Result};
 
-/// The largest seed file that is read, bytes: a text of two lines fits many times.
+/// The largest seed file that is read, bytes: a text of a few lines fits many times.
 const MAX_LEN: u64 = 4096;
 
 /// By which seed a node shows who it is.
@@ -77,6 +77,7 @@ impl SeedFile {
         let old = disk::read(&self.path, MAX_LEN, 0).map_err(failed)?;
         let kept = match old {
             Some(old) if Seed::from_text(&old).as_ref() == Some(seed) => return Ok(None),
+            Some(old) if Seed::from_text(&old).is_some_and(|old| seed.covers(&old)) => None,
             Some(_) if !replace => {
                 return Err(Error::new(
                     Code::AlreadyExists,
@@ -92,6 +93,17 @@ impl SeedFile {
         };
         disk::replace(&self.path, seed.to_text().as_bytes()).map_err(failed)?;
         Ok(kept)
+    }
+
+    /// Puts a new seed in place of the present one, whose identities hand over to those of the new one.
+    pub(super) fn rotate(&self) -> Result<()> {
+        let failed = |error: io::Error| self.not_written(&error);
+        let old = self.load()?;
+        let _lock = self.lock().map_err(failed)?;
+        // Another process may have been first.
+        let old = self.read()?.unwrap_or(old);
+        let new = self.new_seed()?.after(old);
+        disk::replace(&self.path, new.to_text().as_bytes()).map_err(failed)
     }
 
     /// Copies an old seed to the next free name beside it.
@@ -111,7 +123,8 @@ impl SeedFile {
         disk::lock(&disk::beside(&self.path, ".lock"))
     }
 
-    fn read(&self) -> Result<Option<Seed>> {
+    /// Reads the seed; `None` where there is none.
+    pub(super) fn read(&self) -> Result<Option<Seed>> {
         let content = match disk::read(&self.path, MAX_LEN, OTHERS) {
             Ok(None) => return Ok(None),
             Ok(Some(content)) => content,
@@ -245,6 +258,19 @@ mod tests {
         fs::write(file.path(), "damaged").unwrap();
         assert_eq!(file.put(&second, false).unwrap_err().code, Code::AlreadyExists);
         assert_eq!(fs::read_to_string(file.put(&second, true).unwrap().unwrap()).unwrap(), "damaged");
+    }
+
+    #[test]
+    fn a_seed_that_was_rotated_elsewhere_needs_no_force_to_follow() {
+        let places = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [here, there] = [0, 1].map(|at: usize| in_home(places[at].path()));
+        there.put(&here.load().unwrap(), false).unwrap();
+        here.rotate().unwrap();
+        here.rotate().unwrap();
+        let old = there.load().unwrap();
+        assert_eq!(there.put(&here.load().unwrap(), false).unwrap(), None);
+        assert_eq!(there.load().unwrap(), here.load().unwrap());
+        assert_eq!(there.put(&old, false).unwrap_err().code, Code::AlreadyExists, "there is no way back");
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub struct Sending {
 pub enum Reply {
     /// It has this many bytes of the file, and wants those behind them. More follows.
     Resume(u64),
-    /// The file is verified and in its final place.
-    Ack,
+    /// The file is verified and in its final place. Whatever it says beside that: foreign bytes.
+    Ack(Bytes),
     /// The receiver does not take the file. Foreign text: escape it before showing it.
     Nack(String),
     /// The receiver can't go on. Foreign text: escape it before showing it.
@@ -67,7 +67,7 @@ impl Sending {
         self.over = true;
         let text = |reason: Bytes| String::from_utf8_lossy(&reason).into_owned();
         match piece {
-            Piece::Frame(FrameType::Ack, _) if self.done => Ok(Some(Reply::Ack)),
+            Piece::Frame(FrameType::Ack, word) if self.done => Ok(Some(Reply::Ack(word))),
             Piece::Frame(FrameType::Nack, reason) => Ok(Some(Reply::Nack(text(reason)))),
             Piece::Frame(FrameType::Error, reason) => Ok(Some(Reply::Error(text(reason)))),
             Piece::Frame(kind, _) => Err(Fault::OutOfOrder { kind }),
@@ -99,8 +99,9 @@ mod tests {
 
     #[test]
     fn an_ack_counts_after_done_whatever_it_carries() {
-        assert_eq!(reply(true, &encode(FrameType::Ack, b"")), Ok(Some(Reply::Ack)));
-        assert_eq!(reply(true, &encode(FrameType::Ack, b"{\"ok\":1}")), Ok(Some(Reply::Ack)));
+        assert_eq!(reply(true, &encode(FrameType::Ack, b"")), Ok(Some(Reply::Ack(Bytes::new()))));
+        let word = Bytes::from_static(b"{\"ok\":1}");
+        assert_eq!(reply(true, &encode(FrameType::Ack, &word)), Ok(Some(Reply::Ack(word))));
         assert_eq!(reply(true, b"\x04\0\0"), Ok(None));
     }
 
@@ -155,7 +156,7 @@ mod tests {
             let mut sending = Sending::default();
             sending.done_sent();
             sending.handle([&encode(FrameType::Ack, b"ok"), more].concat().into());
-            assert_eq!(sending.poll(), Ok(Some(Reply::Ack)));
+            assert_eq!(sending.poll(), Ok(Some(Reply::Ack(Bytes::from_static(b"ok")))));
             assert_eq!(sending.has_more(), noticed, "{more:?}");
         }
     }

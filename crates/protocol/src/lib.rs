@@ -5,14 +5,18 @@
 //! - [`p2p`]: the object in it by which two peers of this package find each other without a topic; `list` has
 //!   the lists of text in it.
 //! - [`statement`]: what a peer signs of a transfer, and [`completion`]: what its receiver says at the end.
-//! - [`identity`]: the keys that sign, and [`scope`]: within which bounds one of them stands for an actor.
+//! - [`receipt`]: both together, for whoever wants to see them later.
+//! - [`identity`]: the keys that sign, [`handover`]: how one takes another's place, and [`scope`]: within
+//!   which bounds one of them stands for an actor.
 //! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
 
 pub mod completion;
+pub mod handover;
 pub mod identity;
 mod list;
 pub mod offer;
 pub mod p2p;
+pub mod receipt;
 pub mod scope;
 pub mod statement;
 pub mod text;

@@ -296,6 +296,7 @@ mod tests {
                 features: Features::ours(),
                 service: None,
                 proof: None,
+                handover: Vec::new(),
             }),
             flaw: None,
         }

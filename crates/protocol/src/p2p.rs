@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 
 use serde_json::{Value, json};
 
+use crate::handover::Handover;
 use crate::identity::Proof;
 use crate::list;
 
@@ -42,6 +43,8 @@ pub struct P2p {
     pub service: Option<String>,
     /// Who says all this; see [`statement`](crate::statement). `None` from a peer without an identity.
     pub proof: Option<Box<Proof>>,
+    /// What the identities before say for the one that signed; of no account without it.
+    pub handover: Vec<Handover>,
 }
 
 /// DHT nodes as a `p2p` object names them.
@@ -84,6 +87,7 @@ impl P2p {
             features: Features::of(list::read(value.get("features"))?),
             service: service(value)?,
             proof: proof(value)?,
+            handover: Handover::read(value.get("handover")),
         })
     }
 
@@ -99,6 +103,9 @@ impl P2p {
         });
         if let Some(service) = &self.service {
             value["service"] = json!(service);
+        }
+        if !self.handover.is_empty() {
+            value["handover"] = self.handover.iter().map(|handover| handover.to_value()).collect();
         }
         if let Some(Proof { identity, signature }) = self.proof.as_deref() {
             value["identity"] = json!(hex::encode(identity));
@@ -214,6 +221,7 @@ mod tests {
             features: Features::ours(),
             service: None,
             proof: None,
+            handover: Vec::new(),
         }
     }
 

@@ -1,0 +1,50 @@
+'use strict'
+
+const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
+const { quoted, size } = require('../output')
+
+const { 'ats-url': atsUrl, 'actor-id': actorId } = CONNECTION
+
+module.exports = {
+  summary: 'Check what both ends of a transfer signed, and a file against it',
+  positionals: ['TRANSFER', '[FILE]'],
+  flags: {
+    receipt: { value: 'FILE', help: 'check the receipt in this file, instead of that of TRANSFER' },
+    ...CHANNEL,
+    'ats-url': atsUrl,
+    'actor-id': actorId
+  },
+
+  check ({ receipt }, positionals) {
+    const [surplus] = positionals.slice(receipt === undefined ? 2 : 1)
+    if (surplus !== undefined) return `"${surplus}" is one argument too many`
+    return receipt === undefined && positionals.length === 0 ? 'of which transfer? its id, or that of its task; or --receipt FILE' : null
+  },
+
+  async run ({ values, positionals, output }) {
+    const { verify } = require('../..')
+    const { receipt } = values
+    const [id, file] = receipt === undefined ? positionals : [undefined, ...positionals]
+    const verified = await verify({ ...nodeOptions(values), id, receipt, file })
+    output.say(table(verified, file), 'verified', verified)
+  }
+}
+
+function table ({ transferId, taskId, fileName, fileSize, fileHash, sender, receiver, offeredAt, completedAt, durationMs, fileChecked }, file) {
+  const rows = [
+    ['Transfer', quoted(transferId)],
+    ['Task', quoted(taskId)],
+    ['File', `${quoted(fileName)} (${size(fileSize)})`],
+    ['SHA-256', fileHash],
+    ['From', signatory(sender)],
+    ['To', signatory(receiver)],
+    ['Offered', offeredAt],
+    ['Arrived', `${completedAt}, after ${(durationMs / 1000).toFixed(2)} s`]
+  ].map(([name, value]) => `${`${name}:`.padEnd(10)} ${value}`)
+  rows.push(`Both have signed this.${fileChecked ? ` ${quoted(file)} is that file.` : ''}`)
+  return rows.join('\n')
+}
+
+function signatory ({ actorId, identity, own }) {
+  return `${quoted(actorId)}, ${identity}${own ? " (this user's own)" : ''}`
+}

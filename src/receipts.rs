@@ -1,0 +1,186 @@
+//! The receipts of the transfers that this user took part in, as files: a task service may forget.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use protocol::receipt::Receipt;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The largest receipt that is read, bytes: an offer with all that it may say, and a completion, fit several
+/// times.
+const MAX_LEN: u64 = 64 * 1024;
+
+/// The folder of receipts.
+#[derive(Clone, Debug)]
+pub(crate) struct Receipts {
+    dir: PathBuf,
+    /// How many are kept, the newest of all; none for 0.
+    keep: usize,
+}
+
+impl Receipts {
+    /// Those in this home. Touches no disk.
+    pub(crate) fn new(home: &Path, keep: usize) -> Self {
+        Self { dir: home.join("receipts"), keep }
+    }
+
+    /// Keeps the receipt of a transfer, if both ends have signed it, in place of the oldest ones.
+    pub(crate) fn keep(&self, receipt: &Receipt) -> io::Result<()> {
+        let Some(value) = receipt.to_value().filter(|_| self.keep > 0 && receipt.check().is_ok()) else {
+            return Ok(());
+        };
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.dir)?;
+        let name = name_of(&value);
+        let temporary = self.dir.join(format!("{name}.{}.tmp", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let written = options.open(&temporary).and_then(|mut file| {
+            file.write_all(&serde_json::to_vec_pretty(&value)?)?;
+            fs::rename(&temporary, self.dir.join(format!("{name}.json")))
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        self.trim();
+        written
+    }
+
+    /// The newest receipt of a transfer, by its id or its task's.
+    pub(crate) fn find(&self, id: &str) -> Option<Receipt> {
+        let is_it = |value: &Value| {
+            let is_number =
+                |id: &str| value["taskId"].as_u64().is_some_and(|number| number.to_string() == id);
+            value["offer"]["transfer_id"] == id || value["taskId"] == id || is_number(id)
+        };
+        let mut files = self.files();
+        files.reverse();
+        let read = |(_, path): (_, PathBuf)| read(&path).ok().filter(is_it);
+        files.into_iter().find_map(read).and_then(|value| Receipt::from_value(&value).ok())
+    }
+
+    fn trim(&self) {
+        let files = self.files();
+        let surplus = files.len().saturating_sub(self.keep);
+        for (_, path) in files.into_iter().take(surplus) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// All, the oldest first.
+    fn files(&self) -> Vec<(SystemTime, PathBuf)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries
+            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+/// Reads what may be a receipt.
+pub(crate) fn read(path: &Path) -> io::Result<Value> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(MAX_LEN + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_LEN {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long for a receipt"));
+    }
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// SHA-256 of what names the transfer, as hex.
+fn name_of(value: &Value) -> String {
+    let task_id = value["taskId"].to_string();
+    let text = |name: &str| value[name].as_str().unwrap_or_default();
+    let transfer_id = value["offer"]["transfer_id"].as_str().unwrap_or_default();
+    let mut hasher = Sha256::new();
+    for part in [text("url"), text("organization"), text("project"), &task_id, transfer_id] {
+        hasher.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hasher.update(part);
+    }
+    hex::encode(hasher.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::completion::Completion;
+    use protocol::identity::IdentityKey;
+    use protocol::offer::Offer;
+    use protocol::p2p::P2p;
+    use protocol::scope::Scope;
+    use protocol::statement::{Role, Statement};
+    use serde_json::json;
+
+    use super::*;
+
+    fn receipt(transfer_id: &str, task_id: Value) -> Receipt {
+        let [sender, receiver] = [1, 2].map(|seed| IdentityKey::from_seed(&[seed; 32]));
+        let scope = Scope::new("http://localhost:8787", "o", "p");
+        let p2p = json!({ "version": 2, "key": "07".repeat(32), "instance": "01".repeat(16), "seq": 5 });
+        let payload = json!({
+            "transfer_id": transfer_id, "filename": "f", "size": 42, "hash": "ab".repeat(32),
+            "sender_id": "a", "recipient_id": "b", "p2p": p2p,
+        });
+        let p2p = P2p::from_value(&p2p).unwrap();
+        let offer = Offer::from_payload(&payload).unwrap();
+        let statement = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &offer };
+        let offer = Offer { p2p: Some(statement.sign(p2p.clone(), &sender)), ..offer.clone() };
+        let id = task_id.as_str().map_or_else(|| task_id.to_string(), str::to_owned);
+        let completion = Completion { duration_ms: 7, completed_at: 9, p2p };
+        let outputs = vec![completion.sign(&scope, &id, &offer, &receiver).to_output(&offer, "b")];
+        Receipt { scope, task_id, payload: offer.to_payload(), outputs }
+    }
+
+    #[test]
+    fn a_receipt_is_found_by_either_id() {
+        let home = tempfile::tempdir().unwrap();
+        let receipts = Receipts::new(home.path(), 100);
+        for (transfer_id, task_id) in [("t", json!(17)), ("u", json!("x"))] {
+            receipts.keep(&receipt(transfer_id, task_id)).unwrap();
+        }
+        for (id, transfer_id) in [("t", "t"), ("17", "t"), ("u", "u"), ("x", "u")] {
+            let found = receipts.find(id).unwrap().check().unwrap();
+            assert_eq!(found.offer.transfer_id, transfer_id);
+        }
+        assert_eq!(receipts.find("7"), None);
+    }
+
+    #[test]
+    fn as_many_are_kept_as_is_said_the_newest_and_one_of_each_transfer() {
+        let home = tempfile::tempdir().unwrap();
+        let receipts = Receipts::new(home.path(), 2);
+        for (age, id) in [(3, "1"), (2, "2"), (1, "3"), (0, "3")] {
+            receipts.keep(&receipt(id, json!(id))).unwrap();
+            let then = SystemTime::now() - std::time::Duration::from_secs(3600 * age);
+            let (_, newest) = receipts.files().pop().unwrap();
+            fs::File::options().write(true).open(newest).unwrap().set_modified(then).unwrap();
+        }
+        assert_eq!(receipts.files().len(), 2);
+        assert!(receipts.find("1").is_none() && receipts.find("2").is_some() && receipts.find("3").is_some());
+        let none = Receipts::new(&home.path().join("none"), 0);
+        none.keep(&receipt("t", json!(1))).unwrap();
+        assert!(!home.path().join("none").exists());
+    }
+
+    #[test]
+    fn what_is_not_signed_is_not_kept_and_what_is_no_receipt_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let receipts = Receipts::new(home.path(), 2);
+        receipts.keep(&Receipt { task_id: json!(18), ..receipt("t", json!(17)) }).unwrap();
+        assert!(receipts.files().is_empty());
+        receipts.keep(&receipt("t", json!(17))).unwrap();
+        let (_, path) = receipts.files().pop().unwrap();
+        fs::write(&path, "x".repeat(100_000)).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(receipts.find("t"), None);
+    }
+}
