@@ -22,6 +22,20 @@ pub(crate) fn is_said_by_another(task: &Task, actor: &str, transfer_id: &str, in
         .any(|said| matches!(said, Said::Valid(p2p) if p2p.instance != *instance))
 }
 
+/// Whether the latest word on a task that `actor` says is another process's than `instance`.
+pub(crate) fn is_last_said_by_another(
+    task: &Task,
+    actor: &str,
+    transfer_id: &str,
+    instance: &[u8; 16],
+) -> bool {
+    let said = messages(task, actor, transfer_id).filter_map(|said| match said {
+        Said::Valid(p2p) => Some(p2p),
+        Said::Nothing | Said::Malformed => None,
+    });
+    said.max_by_key(|p2p| p2p.seq).is_some_and(|last| last.instance != *instance)
+}
+
 /// What each message of `actor` says, oldest first.
 fn messages(task: &Task, actor: &str, transfer_id: &str) -> impl Iterator<Item = Said> {
     task.messages

@@ -8,10 +8,14 @@ mod lab;
 mod network;
 #[path = "transfer/open_offers.rs"]
 mod open_offers;
+#[path = "transfer/outcomes.rs"]
+mod outcomes;
 #[path = "transfer/peer.rs"]
 mod peer;
 #[path = "transfer/places.rs"]
 mod places;
+#[path = "transfer/processes.rs"]
+mod processes;
 #[path = "transfer/receivers.rs"]
 mod receivers;
 #[path = "transfer/resume.rs"]

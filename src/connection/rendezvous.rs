@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::network::Network;
 use crate::error::{Error, Result};
 use crate::limits::LEAVE_LIMIT;
+use crate::pump::{self, PumpError};
 use crate::sync::Spawner;
 
 /// How long an unknown key's handshake is held while the task is read: the dial may overtake the event.
@@ -53,9 +54,23 @@ pub(crate) struct Rendezvous {
 /// Whose handshake the key's server answers.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    admitted: watch::Sender<Option<PublicKey>>,
+    admitted: watch::Sender<Admitted>,
     /// Somebody knocks whose key is not known yet: the task should be read now.
     knock: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Admitted {
+    /// The peer.
+    peer: Option<PublicKey>,
+    /// Who is let in to be told that it came too late.
+    latecomer: Option<PublicKey>,
+}
+
+impl Admitted {
+    fn holds(&self, key: PublicKey) -> bool {
+        self.peer == Some(key) || self.latecomer == Some(key)
+    }
 }
 
 impl Rendezvous {
@@ -69,7 +84,7 @@ impl Rendezvous {
     ) -> Result<Self> {
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
-        let admission = Arc::new(Admission { admitted: watch::Sender::new(None), knock: Notify::new() });
+        let admission = Arc::new(Admission { admitted: watch::Sender::default(), knock: Notify::new() });
         let keys = key_pair.clone();
         let listen = async {
             let gate = admission.clone();
@@ -108,7 +123,7 @@ impl Rendezvous {
     /// nobody is admitted yet. The topic is announced only when it turns out to be needed.
     pub(crate) fn renew(&mut self, topic: [u8; 32]) {
         self.topic = topic;
-        self.admission.admitted.send_replace(None);
+        self.admission.admitted.send_replace(Admitted::default());
         // Who came in for the transfer before has no part in this one.
         while let Some(Some(_)) = self.server.accept().now_or_never() {}
     }
@@ -135,7 +150,7 @@ impl Rendezvous {
 
     /// Answers this key from now on, and no other.
     pub(crate) fn admit(&self, key: PublicKey) {
-        self.admission.admitted.send_replace(Some(key));
+        self.admission.admitted.send_replace(Admitted { peer: Some(key), latecomer: None });
     }
 
     /// The next connection to the key; `None` once the network was left.
@@ -143,12 +158,15 @@ impl Rendezvous {
         self.server.accept().await
     }
 
-    /// The next connection that this peer makes.
+    /// The next connection that this peer makes. Who came too late is told so.
     pub(crate) async fn accept_from(&mut self, key: PublicKey) -> Connection {
         loop {
             match self.server.accept().await {
                 Some(connection) if connection.remote_public_key() == key => return connection,
-                Some(_) => {}
+                Some(connection) => {
+                    let stream = pump::Stream::from(connection.stream);
+                    self.spawner.spawn(stream.end_with(PumpError::Superseded));
+                }
                 // The server has ended, and with it the connection that is being served.
                 None => std::future::pending().await,
             }
@@ -184,6 +202,12 @@ impl fmt::Debug for Rendezvous {
 }
 
 impl Admission {
+    /// Answers this key as well, of a process of the peer's actor that came too late: see
+    /// [`Rendezvous::accept_from`].
+    pub(crate) fn turn_away(&self, key: PublicKey) {
+        self.admitted.send_modify(|admitted| admitted.latecomer = Some(key));
+    }
+
     /// Waits until a key knocks that nobody has named yet: the task may name it by now. Comes back no sooner
     /// than some time after the task was read last.
     pub(crate) async fn knocked_after(&self, last_read: Instant) {
@@ -194,11 +218,11 @@ impl Admission {
     /// Whether a handshake with this key goes on; waits a little for the claim that names it.
     async fn admits(&self, key: PublicKey) -> bool {
         let mut admitted = self.admitted.subscribe();
-        if *admitted.borrow_and_update() == Some(key) {
+        if admitted.borrow_and_update().holds(key) {
             return true;
         }
         self.knock.notify_one();
-        matches!(timeout(HOLD, admitted.wait_for(|admitted| *admitted == Some(key))).await, Ok(Ok(_)))
+        matches!(timeout(HOLD, admitted.wait_for(|admitted| admitted.holds(key))).await, Ok(Ok(_)))
     }
 }
 

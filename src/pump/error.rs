@@ -6,6 +6,9 @@ use crate::{
     wire::{Fault, FrameType},
 };
 
+/// How the reason begins by which a process learns that another one of its actor has the transfer.
+const SUPERSEDED: &str = "SUPERSEDED";
+
 /// What ended a run before the file was over.
 #[derive(Debug, thiserror::Error)]
 pub enum PumpError {
@@ -25,6 +28,9 @@ pub enum PumpError {
     /// Nothing moved for as long as was allowed.
     #[error("no byte moved in time")]
     Stalled,
+    /// Another process of the peer's actor has the transfer.
+    #[error("another process of the recipient is receiving the file")]
+    Superseded,
     /// The caller cancelled.
     #[error("the transfer was cancelled here")]
     Cancelled,
@@ -55,8 +61,12 @@ impl PumpError {
             Self::Nack(reason) if speaks_of_integrity(reason) => Code::Integrity,
             // Neither side saw a byte move; the other noticed first.
             Self::Remote(reason) if reason.starts_with("STALLED") => Code::Stalled,
+            Self::Remote(reason) if reason.to_ascii_uppercase().starts_with(SUPERSEDED) => {
+                Code::AlreadyClaimed
+            }
             Self::Nack(_) | Self::Remote(_) => Code::RemoteError,
             Self::Stalled => Code::Stalled,
+            Self::Superseded => Code::AlreadyClaimed,
             Self::Cancelled => Code::Aborted,
             Self::Closed | Self::Connection(_) => Code::PeerUnreachable,
             Self::Source(error) => error.code(),
@@ -89,6 +99,9 @@ impl PumpError {
             }
             Self::Source(_) => (FrameType::Error, "NOT_READABLE", "the file can't be read".to_owned()),
             Self::Stalled => (FrameType::Error, "STALLED", "no byte moved in time".to_owned()),
+            Self::Superseded => {
+                (FrameType::Error, SUPERSEDED, "another process of this actor has the transfer".to_owned())
+            }
             Self::Cancelled => (FrameType::Error, "ABORTED", "the transfer was cancelled".to_owned()),
             Self::Thread => (FrameType::Error, "STATE", "the transfer failed inside".to_owned()),
             // The peer has ended it, or is gone.
@@ -136,6 +149,13 @@ mod tests {
         };
         assert!(!reason.contains("/home"));
         assert_eq!(PumpError::Nack(reason).code(), Code::RemoteError);
+    }
+
+    #[test]
+    fn who_came_too_late_understands_that_another_process_has_the_transfer() {
+        let Some((FrameType::Error, reason)) = PumpError::Superseded.last_word() else { panic!("a word") };
+        assert_eq!(PumpError::Remote(reason).code(), Code::AlreadyClaimed);
+        assert_eq!(PumpError::Remote("superseded".into()).code(), Code::AlreadyClaimed);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use secret_stream::{Receiver, SecretStream, Sender, Transport};
 
-use super::close::close;
+use super::{PumpError, close::close};
 
 /// The longest message of the encrypted stream that is taken in, in bytes. A peer announces a message's
 /// length in front of it and can have us hold that much of one: without this limit 16 MiB for each stranger
@@ -49,6 +49,11 @@ impl<T: Transport> Stream<T> {
     /// The stream's.
     pub async fn flush(&mut self) -> Result<(), secret_stream::Error> {
         self.sender.flush().await
+    }
+
+    /// Tells the peer why the stream is of no use to it, and ends it.
+    pub async fn end_with(self, error: PumpError) {
+        let _ = close(self.receiver, self.sender, error.last_word()).await;
     }
 
     /// Ends the stream, in the background.

@@ -125,17 +125,16 @@ impl<'a> Claim<'a> {
         if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) || self.can_go_on(error, started) {
             return;
         }
-        // Where another process of this actor took part, the bytes may be going there.
-        if !started
-            && let Ok(task) = client.get(task_id).await
-            && offer::is_said_by_another(
-                &task,
-                self.context.actor_id(),
-                &self.open.offer.transfer_id,
-                instance,
-            )
-        {
-            return;
+        if let Ok(task) = client.get(task_id).await {
+            let (me, transfer_id) = (self.context.actor_id(), &self.open.offer.transfer_id);
+            let another = match started {
+                false => offer::is_said_by_another(&task, me, transfer_id, instance),
+                true => offer::is_last_said_by_another(&task, me, transfer_id, instance),
+            };
+            // Where another process of this actor took part, the bytes may be going there.
+            if another {
+                return;
+            }
         }
         if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
             tracing::debug!("task {task_id} could not be failed: {refused}");

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::claim::TaskChange;
 use super::delivery::Delivery;
 use crate::ats::{Listener, Part};
-use crate::connection::{PeerConnection, Rendezvous};
+use crate::connection::{Admission, PeerConnection, Rendezvous};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::LAST_WORD;
 use crate::offer::P2p;
@@ -17,7 +17,8 @@ use crate::pump::{self, PumpError};
 use crate::reconnect::{Action, Reconnect};
 use crate::wire::Meta;
 
-/// How long the present connection must be silent before another process of the recipient may take over.
+/// How long the present connection must be silent before another process of the recipient may take over, and
+/// how long that one waits for it.
 const SILENCE: Duration = Duration::from_secs(12);
 
 /// How long the recipient is not called after a comeback while no node relays to the key yet, and how often
@@ -32,6 +33,13 @@ struct Awaited<'a> {
     machine: &'a mut Reconnect,
     /// When this node came back to the network.
     comebacks: &'a mut watch::Receiver<u64>,
+}
+
+/// Another process of the recipient, which wants what this side gives to the present one.
+struct Successor {
+    p2p: P2p,
+    /// When it has come too late, if the present one has not fallen silent by then.
+    late_at: Instant,
 }
 
 /// How one connection ended.
@@ -94,7 +102,7 @@ impl Delivery<'_> {
             self.events.started();
             self.control.take_moved();
             machine.connected();
-            let outcome = self.on_connection(connection, rendezvous, &known, listener).await;
+            let outcome = self.on_connection(connection, rendezvous, &mut known, listener).await;
             // What has arrived is the last that is told of its progress.
             if let ConnectionOutcome::Settled(result) = outcome {
                 return result.map(|kept| kept.map(|kept| *kept));
@@ -179,9 +187,11 @@ impl Delivery<'_> {
         &self,
         connection: PeerConnection,
         rendezvous: &mut Rendezvous,
-        known: &P2p,
+        known: &mut P2p,
         listener: &mut Listener,
     ) -> ConnectionOutcome {
+        let may_reuse = known.features.reuse;
+        let admission = rendezvous.admission();
         let PeerConnection { stream, link, peer_key } = connection;
         let meta = Meta { resume: known.features.resume, ..self.meta.clone() };
         let sent = pump::send(stream, self.source, &meta, self.control);
@@ -192,7 +202,7 @@ impl Delivery<'_> {
         };
         tokio::select! {
             sent = sent => match sent {
-                Ok(stream) if known.features.reuse => {
+                Ok(stream) if may_reuse => {
                     ConnectionOutcome::Settled(Ok(Some(Box::new(PeerConnection { stream, link, peer_key }))))
                 }
                 Ok(stream) => {
@@ -202,41 +212,49 @@ impl Delivery<'_> {
                 Err(error) if error.is_lost_connection() => ConnectionOutcome::Lost(error),
                 Err(error) => ConnectionOutcome::Settled(Err(self.task.cause(self.error(&error)).await)),
             },
-            over = self.over_while_sending(listener, known) => over,
+            over = self.over_while_sending(&admission, listener, known) => over,
             // The recipient alone dials, and dials again only when it has lost what it had.
-            newer = rendezvous.accept_from(known.key) => ConnectionOutcome::Redialled(Box::new(newer.into())),
+            newer = rendezvous.accept_from(peer_key) => ConnectionOutcome::Redialled(Box::new(newer.into())),
         }
     }
 
     /// Waits, while bytes flow, until the task is over, and a little longer for the peer's own last word; or
-    /// until bytes flow no more and another process of the recipient says that it is there.
-    async fn over_while_sending(&self, listener: &mut Listener, known: &P2p) -> ConnectionOutcome {
+    /// until another process of the recipient takes over: at once if it is the same one, started again, else
+    /// if bytes flow no more. Where they flow on, the other one is turned away.
+    async fn over_while_sending(
+        &self,
+        admission: &Admission,
+        listener: &mut Listener,
+        known: &mut P2p,
+    ) -> ConnectionOutcome {
         let mut progress = self.control.progress.subscribe();
-        let mut successor: Option<P2p> = None;
+        let mut successor: Option<Successor> = None;
         let mut silent_at = Instant::now() + SILENCE;
         loop {
-            let latest = successor.clone().unwrap_or_else(|| known.clone());
+            let latest = successor.as_ref().map_or_else(|| known.clone(), |successor| successor.p2p.clone());
             let change = {
                 // One reading of the task, however often bytes move meanwhile.
                 let mut change = pin!(self.task.change(listener, Some(&latest)));
                 loop {
+                    let late_at = successor.as_ref().map_or(silent_at, |successor| successor.late_at);
                     tokio::select! {
-                        change = &mut change => break change,
+                        change = &mut change => break Some(change),
                         Ok(()) = progress.changed() => silent_at = Instant::now() + SILENCE,
                         () = sleep_until(silent_at), if successor.is_some() => {
                             return ConnectionOutcome::Superseded(latest.clone());
                         }
+                        () = sleep_until(late_at), if successor.is_some() => break None,
                     }
                 }
             };
             match change {
-                TaskChange::Ended(error) => {
+                Some(TaskChange::Ended(error)) => {
                     if error.code != Code::Cancelled {
                         sleep(LAST_WORD).await;
                     }
                     return ConnectionOutcome::Settled(Err(error));
                 }
-                TaskChange::Completed(outputs) => {
+                Some(TaskChange::Completed(outputs)) => {
                     sleep(LAST_WORD).await;
                     let by_latest = self.task.check_completion(&outputs, &latest);
                     // Whoever came later may have been passed over.
@@ -245,11 +263,20 @@ impl Delivery<'_> {
                     return ConnectionOutcome::Settled(checked.map(|()| None));
                 }
                 // The process that held the connection is gone: another one goes on in its place.
-                TaskChange::Key(p2p) if p2p.instance == known.instance && p2p.key != known.key => {
+                Some(TaskChange::Key(p2p)) if p2p.instance == known.instance && p2p.key != known.key => {
                     return ConnectionOutcome::Superseded(p2p);
                 }
-                TaskChange::Key(p2p) if p2p.key == known.key => {}
-                TaskChange::Key(p2p) => successor = Some(p2p),
+                // It says the same anew.
+                Some(TaskChange::Key(p2p)) if p2p.key == known.key => known.seq = p2p.seq,
+                Some(TaskChange::Key(p2p)) => {
+                    successor = Some(Successor { p2p, late_at: Instant::now() + SILENCE });
+                }
+                None => {
+                    admission.turn_away(latest.key);
+                    // Its word has been heard, and counts no more.
+                    known.seq = latest.seq;
+                    successor = None;
+                }
             }
         }
     }
