@@ -21,6 +21,9 @@ use crate::wire::Meta;
 /// how long that one waits for it.
 const SILENCE: Duration = Duration::from_secs(12);
 
+/// Bytes that moved so short a time ago move yet.
+const LATELY: Duration = Duration::from_secs(3);
+
 /// How long the recipient is not called after a comeback while no node relays to the key yet, and how often
 /// that is looked at.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -243,7 +246,16 @@ impl Delivery<'_> {
                         () = sleep_until(silent_at), if successor.is_some() => {
                             return ConnectionOutcome::Superseded(latest.clone());
                         }
-                        () = sleep_until(late_at), if successor.is_some() => break None,
+                        () = sleep_until(late_at), if successor.is_some() => {
+                            let has_moved_lately = silent_at > Instant::now() + SILENCE - LATELY;
+                            match &mut successor {
+                                // It seems to have fallen silent: that shows soon.
+                                Some(successor) if !has_moved_lately => {
+                                    successor.late_at = silent_at + LATELY;
+                                }
+                                _ => break None,
+                            }
+                        }
                     }
                 }
             };
