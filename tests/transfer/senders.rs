@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::{Client, ListQuery, Status};
 use ats_p2p::error::Code;
+use ats_p2p::trust::SeedChoice;
 use ats_p2p::wire::FrameType;
 use futures_util::StreamExt as _;
 use secret_stream::KeyPair;
@@ -456,8 +457,12 @@ async fn of_two_processes_of_one_actor_one_receives_and_the_other_harms_nothing(
     let a = lab.agent("a", |_| {});
     let elsewhere = lab.path("elsewhere");
     let first = lab.agent("b", |options| options.timeout = 2 * SECOND);
+    // They share who they are, and nothing else.
+    first.node.trust().identity().unwrap();
+    let seed = lab.path("home-b").join("seed");
     let second = lab.agent("b", |options| {
         options.home = elsewhere;
+        options.identity = SeedChoice::File(seed);
         options.timeout = 2 * SECOND;
     });
     first.watch(Some(lab.path("first")));
