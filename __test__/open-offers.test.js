@@ -30,7 +30,7 @@ test('resume delivers what a killed process was sending', LIMIT, async (t) => {
   assert.equal(sha256(fs.readFileSync(path.join(folder, 'incoming', 'x'))), file.hash)
   assert.deepEqual(contents(path.join(folder, 'incoming')), ['x'])
   const again = await cli(t, ['resume', '--actor-id', 'a', '--ats-url', url], { env }).ended
-  assert.deepEqual([again.code, again.stdout], [0, 'Nothing was left open\n'])
+  assert.deepEqual([again.code, again.stdout], [0, 'Nothing was left open'])
 })
 
 test('a node that is told to resume takes up the offer of a killed process', LIMIT, async (t) => {
@@ -64,7 +64,7 @@ test('cancel withdraws what a killed process had offered, and nothing of others'
   assert.equal(stranger.code, 10)
   assert.match(stranger.stderr, /ATS_P2P_NOT_ALLOWED/)
   const { code, stdout } = await cancel('a')
-  assert.deepEqual([code, stdout], [0, `Transfer ${transferId} is cancelled\n`])
+  assert.deepEqual([code, stdout], [0, `Transfer ${transferId} is cancelled`])
   const resumed = await cli(t, ['resume', '--actor-id', 'a', '--ats-url', url], { env }).ended
-  assert.deepEqual([resumed.code, resumed.stdout], [0, 'Nothing was left open\n'])
+  assert.deepEqual([resumed.code, resumed.stdout], [0, 'Nothing was left open'])
 })
