@@ -181,7 +181,11 @@ class Run {
     this.#note({ interruption: kind, forMs: ms, transfer, at })
     const undo = await this.#world.interrupt(kind)
     if (kind === 'kill sender') {
-      for (const transfer of this.transfers) transfer.isOrphan ||= transfer.state === 'sent' && !transfer.outcome
+      for (const transfer of this.transfers) {
+        transfer.isOrphan ||= transfer.state === 'sent' && !transfer.outcome
+        // The next one says so again where it goes on with it.
+        transfer.isResumed = false
+      }
     }
     await sleep(ms)
     await undo()
