@@ -23,6 +23,8 @@ const SLACK_MS = 45_000
 const LOOK_MS = 500
 /** How long what a transfer has left is remembered here, in milliseconds, so that it goes while this looks. */
 const KEPT_MS = 2000
+/** Receipts that are kept: fewer than even a short run makes before this looks first. */
+const KEPT_RECEIPTS = 8
 /** Bytes of a file. */
 const SIZE = 2000
 /** Transfers at once. */
@@ -123,7 +125,8 @@ class Lab {
   }
 
   #createNode (actorId) {
-    return createNode({ atsUrl: this.#url, actorId, home: path.join(this.#folder, 'home'), timeout: 60_000, maxPartialAge: KEPT_MS })
+    const home = path.join(this.#folder, 'home')
+    return createNode({ atsUrl: this.#url, actorId, home, timeout: 60_000, maxPartialAge: KEPT_MS, keepReceipts: KEPT_RECEIPTS })
   }
 
   async #rounds (count, round) {
