@@ -18,8 +18,8 @@
 //! - `places` says how many transfers run at once, and whose turn is next.
 //! - `running` are the transfers that run, to end one by its id.
 //! - `receipts` keeps what both ends of a transfer signed; [`verify`] checks it.
-//! - `sync` has small tools that all use; `limits` says what strangers can make a transfer hold, and other
-//!   numbers of one.
+//! - `sync` has small tools that all use, `private` those for files of this user alone; `limits` says what
+//!   strangers can make a transfer hold, and other numbers of one.
 //! - [`doctor`] finds out why transfers would fail; [`log`] tells on stderr what happens inside; [`dht`] is a
 //!   node of the DHT for others.
 //! - `binding` shows all of it to Node.js; nothing else knows that it is there.
@@ -44,6 +44,7 @@ pub mod node;
 mod offer;
 pub mod options;
 mod places;
+mod private;
 mod progress;
 pub mod pump;
 mod receipts;

@@ -1,13 +1,15 @@
 //! The receipts of the transfers that this user took part in, as files: a task service may forget.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use protocol::receipt::Receipt;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use crate::private::{private_dir, write_private};
 
 /// The largest receipt that is read, bytes: an offer with all that it may say, and a completion, fit several
 /// times.
@@ -32,24 +34,11 @@ impl Receipts {
         let Some(value) = receipt.to_value().filter(|_| self.keep > 0 && receipt.check().is_ok()) else {
             return Ok(());
         };
-        let mut builder = DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.dir)?;
+        private_dir(&self.dir)?;
         let name = name_of(&value);
         let temporary = self.dir.join(format!("{name}.{}.tmp", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(&temporary).and_then(|mut file| {
-            file.write_all(&serde_json::to_vec_pretty(&value)?)?;
-            fs::rename(&temporary, self.dir.join(format!("{name}.json")))
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
+        let text = serde_json::to_vec_pretty(&value)?;
+        let written = write_private(&self.dir.join(format!("{name}.json")), &temporary, &text);
         self.trim();
         written
     }

@@ -18,14 +18,12 @@ mod dir;
 mod name;
 mod partial;
 mod place;
-mod private;
 mod source;
 mod target;
 mod text;
 
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
-pub(crate) use private::{private_dir, private_file};
 pub use source::{Proof, Source, SourceError};
 pub use target::{Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{SafeName, Target, private_dir, private_file};
+use crate::files::{SafeName, Target};
+use crate::private::{private_dir, private_file, write_private};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -221,14 +222,7 @@ impl Records {
     fn write_entry(&self, id: &RecordId, entry: &Entry) -> io::Result<()> {
         let text = serde_json::to_vec(entry)?;
         let temporary = self.dir.join(format!("{}.{}.tmp", id.as_hex(), std::process::id()));
-        let result = private_file().create(true).truncate(true).open(&temporary).and_then(|mut file| {
-            file.write_all(&text)?;
-            fs::rename(&temporary, self.path(id))
-        });
-        if result.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        result
+        write_private(&self.path(id), &temporary, &text)
     }
 
     /// The finished transfers of `scope` whose tasks the service has not seen completed, and their ids.

@@ -9,7 +9,7 @@ use secret_stream::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{private_dir, private_file};
+use crate::private::{private_dir, private_file};
 
 /// The largest record read back, bytes: a path, some ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -84,15 +84,14 @@ impl OfferRecords {
         private_dir(&self.dir)?;
         let path = self.path(&record.transfer_id);
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let written =
-            private_file().read(true).create(true).truncate(true).open(&temporary).and_then(|file| {
-                // Nobody finds it before it is locked.
-                file.try_lock().map_err(io::Error::from)?;
-                let mut open = OpenRecord { file, path: path.clone() };
-                open.rewrite(record)?;
-                fs::rename(&temporary, &path)?;
-                Ok(open)
-            });
+        let written = private_file().create(true).truncate(true).open(&temporary).and_then(|file| {
+            // Nobody finds it before it is locked.
+            file.try_lock().map_err(io::Error::from)?;
+            let mut open = OpenRecord { file, path: path.clone() };
+            open.rewrite(record)?;
+            fs::rename(&temporary, &path)?;
+            Ok(open)
+        });
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
@@ -126,7 +125,7 @@ impl OfferRecords {
 impl OpenRecord {
     /// Opens a record and locks it; `None` while another process has it, or once it is gone.
     fn open(path: PathBuf) -> io::Result<Option<(Self, OfferRecord)>> {
-        let file = private_file().read(true).open(&path)?;
+        let file = private_file().open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),

@@ -1,12 +1,14 @@
 //! Small files of this user alone, each of which is whole or not there.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use zeroize::Zeroizing;
+
+use crate::private::private_file;
 
 /// Who may do what with a file, in the bits of its mode: others than its owner may read or write it.
 pub(super) const OTHERS: u32 = 0o077;
@@ -24,22 +26,11 @@ pub(super) struct FileState {
     file: u64,
 }
 
-/// Makes a folder that only this user can look into.
-pub(super) fn private_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
 /// Waits until no other process changes anything beside this file, and keeps others from it until the lock
 /// is dropped. The lock file stays: removing it could leave two processes holding one lock, on two files of
 /// the same name.
 pub(super) fn lock(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true);
-    let file = for_owner(&mut options).open(path)?;
+    let file = private_file().create(true).truncate(false).open(path)?;
     file.lock()?;
     Ok(file)
 }
@@ -93,9 +84,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    let written = for_owner(&mut options).open(&temporary).and_then(|mut file| {
+    let written = private_file().create_new(true).open(&temporary).and_then(|mut file| {
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
@@ -112,12 +101,6 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
-}
-
-fn for_owner(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 #[cfg(unix)]

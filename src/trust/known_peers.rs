@@ -13,6 +13,7 @@ use time::{Duration, OffsetDateTime};
 use super::disk::{self, FileState, OTHERS_WRITE};
 use super::known_peer::KnownPeer;
 use crate::error::{Code, Error, Result};
+use crate::private::private_dir;
 use crate::sync::lock;
 
 /// The version of the file that is written here, and the only one that is read.
@@ -194,7 +195,7 @@ impl KnownPeers {
                 "make its folder one that you own and may write to, or name another one by ATS_P2P_HOME",
             )
         };
-        disk::private_dir(&self.home).map_err(failed)?;
+        private_dir(&self.home).map_err(failed)?;
         let _lock = disk::lock(&disk::beside(&self.path, ".lock")).map_err(failed)?;
         let mut peers = Vec::clone(&*self.read()?);
         let (result, is_changed) = change(&mut peers)?;

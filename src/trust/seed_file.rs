@@ -9,6 +9,7 @@ use protocol::text::display;
 use super::disk::{self, OTHERS};
 use super::seed::Seed;
 use crate::error::{Code, Error, Result};
+use crate::private::private_dir;
 
 /// The largest seed file that is read, bytes: a text of a few lines fits many times.
 const MAX_LEN: u64 = 4096;
@@ -72,7 +73,7 @@ impl SeedFile {
     pub(super) fn put(&self, seed: &Seed, replace: bool) -> Result<Option<PathBuf>> {
         let failed = |error: io::Error| self.not_written(&error);
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        disk::private_dir(folder).map_err(failed)?;
+        private_dir(folder).map_err(failed)?;
         let _lock = self.lock().map_err(failed)?;
         let old = disk::read(&self.path, MAX_LEN, 0).map_err(failed)?;
         let kept = match old {
@@ -150,7 +151,7 @@ impl SeedFile {
 
     fn make(&self, home: &Path) -> Result<Seed> {
         let failed = |error: io::Error| self.not_written(&error);
-        disk::private_dir(home).map_err(failed)?;
+        private_dir(home).map_err(failed)?;
         let _lock = self.lock().map_err(failed)?;
         if let Some(seed) = self.read()? {
             return Ok(seed);
