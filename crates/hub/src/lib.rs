@@ -5,27 +5,24 @@
 //! - `task`: tasks and their states; pure.
 //! - `writer`: the one task that changes anything, and ends claims in time.
 //! - `store`, `rows`, `list`, `orgs`: the database.
-//! - `bus`, `socket`: subscribers.
-//! - `api`, `input`, `origin`, `server`: HTTP.
+//! - `bus`: subscribers.
+//! - `http`: connections, requests, answers; `input`: what is read from them.
 //! - `dht`: the private DHT beside it.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
 //! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
 //! replaces. So it listens on the loopback address unless told otherwise.
 
-mod api;
 mod bus;
 mod dht;
 mod error;
+mod http;
 mod input;
 mod list;
 mod orgs;
-mod origin;
 mod relay;
 mod relay_allowlist;
 mod rows;
-mod server;
-mod socket;
 mod store;
 mod task;
 mod time;
@@ -88,7 +85,7 @@ impl HubConfig {
 #[derive(Debug)]
 pub struct Hub {
     local_addr: SocketAddr,
-    app: Arc<api::App>,
+    app: Arc<http::App>,
     connections: TaskTracker,
     /// Its end; taken when it is waited for.
     writing: Option<JoinHandle<()>>,
@@ -133,7 +130,7 @@ impl Hub {
         let (writer, task) = writer::writer(connection, folder, bus.clone())
             .await
             .map_err(|error| Error::Database { path: database, reason: error.to_string() })?;
-        let app = Arc::new(api::App {
+        let app = Arc::new(http::App {
             writer,
             readers,
             bus,
@@ -147,8 +144,8 @@ impl Hub {
         let connections = TaskTracker::new();
         let stop_writing = CancellationToken::new();
         let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
-        let router = api::router(app.clone());
-        connections.spawn(server::serve(listener, router, connections.clone(), app.shutdown.clone()));
+        let router = http::router(app.clone());
+        connections.spawn(http::server::serve(listener, router, connections.clone(), app.shutdown.clone()));
         Ok(Self { local_addr, app, connections, writing, stop_writing })
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::ReachedAt;
+use super::ReachedAt;
 
 /// The most connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;

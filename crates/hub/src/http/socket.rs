@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::response::Response;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use crate::bus::Subscriber;
 use crate::error::Refusal;
 use crate::input::Fields;
 
 /// The most bytes of a message from a subscriber.
-pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+const MAX_MESSAGE: usize = 64 * 1024;
 /// How often a subscriber is pinged, and how long it may send nothing, pongs included.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
@@ -21,6 +25,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long sending the last message of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The most subscribers at once: each may hold its connection for ever.
+const MAX_SUBSCRIBERS: usize = 1024;
+
 /// Why a connection ends.
 enum End {
     /// The other side went away, or the connection broke.
@@ -28,8 +35,26 @@ enum End {
     Closed(CloseFrame),
 }
 
+pub(super) async fn subscribe(
+    State(app): Shared,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refusal> {
+    let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
+    if app.sockets.len() >= MAX_SUBSCRIBERS {
+        return Err(Refusal::unavailable(format!(
+            "the hub has {MAX_SUBSCRIBERS} subscribers, as many as it can"
+        )));
+    }
+    let token = app.sockets.token();
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        serve(socket, app.bus.join(), &app.shutdown).await;
+        drop(token);
+    }))
+}
+
 /// Serves one connection to its end.
-pub(crate) async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shutdown: &CancellationToken) {
+async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shutdown: &CancellationToken) {
     let too_slow = subscriber.too_slow().clone();
     let end = tokio::select! {
         end = converse(&mut socket, &mut subscriber) => end,

@@ -1,0 +1,25 @@
+//! How the hub is.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::{ReachedAt, Shared, origin};
+use crate::time::Millis;
+
+pub(super) async fn health(
+    State(app): Shared,
+    Extension(at): Extension<ReachedAt>,
+    headers: HeaderMap,
+) -> Json<Value> {
+    let mut health = json!({ "status": "ok", "timestamp": Millis::now().to_text() });
+    let bootstrap = app.nodes.bootstrap(origin::host(&headers).as_deref(), at.0.ip());
+    if !bootstrap.is_empty() {
+        health["p2p"] = json!({ "bootstrap": bootstrap });
+        if let Some(relay) = &app.relay {
+            health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
+        }
+    }
+    Json(health)
+}

@@ -1,0 +1,132 @@
+//! The HTTP API: paths, methods, and what they are answered with.
+
+mod health;
+mod orgs;
+mod origin;
+mod request;
+pub(crate) mod server;
+mod socket;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyperdht::relay::Relay;
+use protocol::RELAY_ALLOWLIST_TIME;
+use serde_json::{Value, json};
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqlitePool};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Level, debug, enabled};
+
+use crate::bus::Bus;
+use crate::dht::Nodes;
+use crate::error::Refusal;
+use crate::relay_allowlist::RelayAllowlist;
+use crate::writer::Writer;
+
+use request::{Body, MAX_BODY, fields};
+
+/// How long a request may take, its body's arrival included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all requests are served from.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) writer: Writer,
+    pub(crate) readers: SqlitePool,
+    pub(crate) bus: Bus,
+    pub(crate) nodes: Nodes,
+    pub(crate) relay: Option<Relay>,
+    /// The keys that the relay serves although no task names them.
+    pub(crate) allowlist: Arc<RelayAllowlist>,
+    /// Whether only this machine can reach the hub.
+    pub(crate) is_loopback: bool,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) sockets: TaskTracker,
+}
+
+/// The address at which a connection reached the hub.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReachedAt(pub SocketAddr);
+
+type Shared = State<Arc<App>>;
+type Answer = Result<Json<Value>, Refusal>;
+
+/// The router of everything.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let tasks = |stats| {
+        Router::new()
+            .route("/", get(tasks::list_tasks).post(tasks::make_task))
+            .route("/stats", stats)
+            .route("/{id}", get(tasks::read_task).patch(tasks::change_task))
+            .route("/{id}/messages", get(tasks::list_messages).post(tasks::add_message))
+            .route("/{id}/{verb}", post(tasks::act))
+    };
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/ws", get(socket::subscribe))
+        .route("/p2p/guests", post(allow_on_relay))
+        .nest("/tasks", tasks(get(tasks::all_stats)))
+        .nest("/orgs/{org}/projects/{project}/tasks", tasks(get(tasks::project_stats)))
+        .route("/orgs", get(orgs::list_organizations).post(orgs::make_organization))
+        .route("/orgs/{org}", get(orgs::read_organization).patch(orgs::change_organization))
+        .route("/orgs/{org}/projects", get(orgs::list_projects).post(orgs::make_project))
+        .route("/orgs/{org}/projects/{project}", get(orgs::read_project).patch(orgs::change_project))
+        .fallback(|| async { Refusal::not_found("there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            let message = "this path does not take this method".to_owned();
+            Refusal { status: StatusCode::METHOD_NOT_ALLOWED, message }
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), watch_over))
+        .with_state(app)
+}
+
+impl App {
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Refusal> {
+        Ok(self.readers.acquire().await?)
+    }
+}
+
+async fn watch_over(State(app): Shared, request: Request, next: Next) -> Response {
+    // Of the query and the body nothing is logged, nor of the headers, which hold keys.
+    let asked = enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let started = Instant::now();
+    let response = answer(&app, request, next).await;
+    if let Some((method, path)) = asked {
+        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
+        debug!(%method, path, status, ms, "request");
+    }
+    response
+}
+
+async fn answer(app: &App, request: Request, next: Next) -> Response {
+    if let Err(refusal) = origin::check(request.headers(), app.is_loopback) {
+        return refusal.into_response();
+    }
+    match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let message = format!("the request was not complete within {} s", TIMEOUT.as_secs());
+            Refusal { status: StatusCode::REQUEST_TIMEOUT, message }.into_response()
+        }
+    }
+}
+
+/// Makes the relay serve a key that no task names.
+async fn allow_on_relay(State(app): Shared, body: Body) -> Answer {
+    if app.relay.is_none() {
+        return Err(Refusal::not_found("this hub has no relay"));
+    }
+    app.allowlist.add(Instant::now(), fields(body)?.public_key()?);
+    Ok(Json(json!({ "expires_in_ms": u64::try_from(RELAY_ALLOWLIST_TIME.as_millis()).unwrap_or(u64::MAX) })))
+}

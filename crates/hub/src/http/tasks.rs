@@ -1,0 +1,87 @@
+//! Tasks and their messages.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::request::{Body, Caller, PairsOrRejection, fields, pairs};
+use super::{Answer, Shared};
+use crate::error::Refusal;
+use crate::list::{self, Page, TaskQuery};
+use crate::rows;
+use crate::time::Millis;
+use crate::writer::Change;
+
+pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
+    let query = TaskQuery::parse(&pairs(query)?)?;
+    let Page { tasks, has_more } = query.run(&mut *app.reader().await?, &caller.scope).await?;
+    Ok(Json(json!({ "count": tasks.len(), "has_more": has_more, "tasks": tasks })))
+}
+
+pub(super) async fn make_task(
+    State(app): Shared,
+    mut caller: Caller,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let by = caller.actor()?;
+    let new = fields(body)?.new_task()?;
+    let task = app.writer.change(Change::MakeTask { scope: caller.scope, new }, by).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "task": task }))))
+}
+
+pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
+    let mut reader = app.reader().await?;
+    let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
+    // The timer may be a moment late; nobody is shown a claim or an offer that is over.
+    task.elapse(Millis::now());
+    let messages = rows::messages(&mut reader, task.id).await?;
+    let mut task = task.to_value();
+    task["messages"] = Value::Array(messages);
+    Ok(Json(json!({ "task": task })))
+}
+
+pub(super) async fn change_task(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
+    let by = caller.actor()?;
+    let (id, actions) = (caller.segment("id"), fields(body)?.changes()?);
+    let task = app.writer.change(Change::EditTask { scope: caller.scope, id, actions }, by).await?;
+    Ok(Json(json!({ "task": task })))
+}
+
+pub(super) async fn act(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
+    let by = caller.actor()?;
+    let (id, verb) = (caller.segment("id"), caller.segment("verb"));
+    let action = fields(body)?.action(&verb);
+    let action = action.ok_or_else(|| Refusal::not_found(format!("tasks have no {verb:?}")))??;
+    let change = Change::EditTask { scope: caller.scope, id, actions: vec![action] };
+    let task = app.writer.change(change, by).await?;
+    Ok(Json(json!({ "task": task })))
+}
+
+pub(super) async fn list_messages(State(app): Shared, caller: Caller) -> Answer {
+    let mut reader = app.reader().await?;
+    let task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
+    let messages = rows::messages(&mut reader, task.id).await?;
+    Ok(Json(json!({ "count": messages.len(), "messages": messages })))
+}
+
+pub(super) async fn add_message(
+    State(app): Shared,
+    mut caller: Caller,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let by = caller.actor()?;
+    let (id, parts) = (caller.segment("id"), fields(body)?.parts()?);
+    let message = app.writer.change(Change::AddMessage { scope: caller.scope, id, parts }, by).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "message": message }))))
+}
+
+pub(super) async fn all_stats(State(app): Shared) -> Answer {
+    let stats = list::stats(&mut *app.reader().await?, None, Millis::now()).await?;
+    Ok(Json(json!({ "stats": stats })))
+}
+
+pub(super) async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
+    let stats = list::stats(&mut *app.reader().await?, Some(&caller.scope), Millis::now()).await?;
+    Ok(Json(json!({ "stats": stats })))
+}
