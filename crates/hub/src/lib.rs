@@ -4,7 +4,7 @@
 //! # Layout
 //! - `task`: tasks and their states; pure.
 //! - `writer`: the one task that changes anything, and ends claims in time.
-//! - `store`, `rows`, `list`, `orgs`: the database.
+//! - `store`, `migrations`, `rows`, `list`, `orgs`: the database.
 //! - `bus`: subscribers.
 //! - `http`: connections, requests, answers; `input`: what is read from them.
 //! - `dht`: the private DHT beside it.
@@ -19,6 +19,7 @@ mod error;
 mod http;
 mod input;
 mod list;
+mod migrations;
 mod orgs;
 mod relay;
 mod relay_allowlist;

@@ -8,80 +8,15 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::error::Error;
+use crate::migrations;
 
-/// The version of the schema below, kept in the database.
-const VERSION: i64 = 2;
 /// How many reads are served at once; each holds a connection with a thread of its own.
 const READERS: u32 = 4;
 /// How long SQLite waits for its own locks: only a checkpoint ever holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-const SCHEMA: &str = "
-CREATE TABLE organizations (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    slug TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE projects (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    organization_id INTEGER NOT NULL REFERENCES organizations(id),
-    slug TEXT NOT NULL,
-    name TEXT NOT NULL,
-    description TEXT,
-    created_at INTEGER NOT NULL,
-    UNIQUE (organization_id, slug)
-) STRICT;
-CREATE TABLE tasks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    project_id INTEGER NOT NULL REFERENCES projects(id),
-    title TEXT NOT NULL,
-    description TEXT,
-    type TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    payload TEXT NOT NULL,
-    outputs TEXT NOT NULL,
-    reason TEXT,
-    source_type TEXT NOT NULL,
-    source_id TEXT NOT NULL,
-    source_name TEXT NOT NULL,
-    assignee_type TEXT,
-    assignee_id TEXT,
-    assignee_name TEXT,
-    lease_expires INTEGER,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
-    completed_at INTEGER,
-    due INTEGER
-) STRICT;
-CREATE INDEX tasks_by_status ON tasks (project_id, status, channel, created_at);
-CREATE INDEX tasks_by_age ON tasks (project_id, created_at);
-CREATE INDEX tasks_by_due ON tasks (due) WHERE due IS NOT NULL;
-CREATE TABLE messages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    task_id INTEGER NOT NULL REFERENCES tasks(id),
-    actor_type TEXT NOT NULL,
-    actor_id TEXT NOT NULL,
-    actor_name TEXT NOT NULL,
-    parts TEXT NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX messages_by_task ON messages (task_id);
-";
-
-/// Brings the tables of version 1 to version 2. Open tasks are due at once: the writer then works out when
-/// time really changes each.
-const FROM_VERSION_1: &str = "
-ALTER TABLE tasks ADD COLUMN due INTEGER;
-UPDATE tasks SET due = 0 WHERE status IN ('pending', 'in_progress');
-DROP INDEX tasks_by_lease;
-CREATE INDEX tasks_by_due ON tasks (due) WHERE due IS NOT NULL;
-";
 
 /// A folder that this hub alone uses, for as long as this is alive.
 #[derive(Debug)]
@@ -137,9 +72,10 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let mut writer = options.connect().await.map_err(|error| failed(error.to_string()))?;
-        let found = prepare(&mut writer).await.map_err(|error| failed(error.to_string()))?;
-        if found > VERSION {
-            return Err(Error::NewerDatabase { path: path.to_owned(), found, known: VERSION });
+        let version = migrations::run(&mut writer).await.map_err(|error| failed(error.to_string()))?;
+        if version > migrations::NEWEST {
+            let known = migrations::NEWEST;
+            return Err(Error::NewerDatabase { path: path.to_owned(), found: version, known });
         }
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -148,22 +84,6 @@ impl Store {
             .map_err(|error| failed(error.to_string()))?;
         Ok(Self { writer, readers })
     }
-}
-
-/// Makes the tables in an empty database, and brings those of older versions up to date; gives the version
-/// that the database then has, which is above ours where a newer hub wrote it.
-async fn prepare(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let found = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;
-    let statements = match found {
-        0 => SCHEMA,
-        1 => FROM_VERSION_1,
-        _ => return Ok(found),
-    };
-    sqlx::raw_sql(statements).execute(&mut *transaction).await?;
-    sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(VERSION)
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.
@@ -200,36 +120,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("hub.sqlite");
         let mut store = Store::open(&path).await.expect("opened");
-        sqlx::raw_sql("PRAGMA user_version = 3").execute(&mut store.writer).await.expect("set");
+        sqlx::raw_sql("PRAGMA user_version = 1000").execute(&mut store.writer).await.expect("set");
         drop(store);
         let error = Store::open(&path).await.expect_err("newer");
-        assert!(matches!(error, Error::NewerDatabase { found: 3, known: 2, .. }), "{error}");
-    }
-
-    /// The tables of version 1, as far as its tasks are concerned.
-    const VERSION_1: &str = "
-        CREATE TABLE tasks (id INTEGER PRIMARY KEY, status TEXT NOT NULL, lease_expires INTEGER) STRICT;
-        CREATE INDEX tasks_by_lease ON tasks (lease_expires) WHERE lease_expires IS NOT NULL;
-        INSERT INTO tasks VALUES (1, 'pending', NULL), (2, 'in_progress', 7), (3, 'completed', NULL);
-        PRAGMA user_version = 1;
-    ";
-
-    #[tokio::test]
-    async fn an_older_database_is_brought_up_to_date_once() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = dir.path().join("hub.sqlite");
-        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
-        let mut old = options.connect().await.expect("made");
-        sqlx::raw_sql(VERSION_1).execute(&mut old).await.expect("filled");
-        old.close().await.expect("closed");
-        for _ in 0..2 {
-            let mut store = Store::open(&path).await.expect("opened");
-            let due: Vec<Option<i64>> = sqlx::query_scalar("SELECT due FROM tasks ORDER BY id")
-                .fetch_all(&mut store.writer)
-                .await
-                .expect("read");
-            assert_eq!(due, [Some(0), Some(0), None]);
-        }
+        let known = migrations::NEWEST;
+        assert!(matches!(error, Error::NewerDatabase { found: 1000, known: k, .. } if k == known), "{error}");
     }
 
     #[tokio::test]

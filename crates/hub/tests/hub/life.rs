@@ -63,20 +63,20 @@ async fn an_offer_that_expired_while_no_hub_was_running_has_been_ended_by_the_fi
 
 #[tokio::test]
 async fn the_open_tasks_of_a_database_of_version_1_end_in_time_too() {
-    let hub = TestHub::start().await;
-    let (a, b) = (hub.caller("a"), hub.caller("b"));
-    for title in ["offer", "claimed", "work"] {
-        a.make_task(json!({ "title": title, "type": "file_offer", "payload": { "x": title } })).await;
-    }
-    b.post("/tasks/2/claim", json!({})).await;
-    let TestHub { hub, dir } = hub;
-    hub.shutdown().await;
-    let version_1 = "DROP INDEX tasks_by_due; \
-         ALTER TABLE tasks DROP COLUMN due; \
-         CREATE INDEX tasks_by_lease ON tasks (lease_expires) WHERE lease_expires IS NOT NULL; \
-         PRAGMA user_version = 1; \
-         UPDATE tasks SET payload = json_object('expires_at', '2000-01-01T00:00:00Z') WHERE title = 'offer'; \
-         UPDATE tasks SET lease_expires = 1 WHERE title = 'claimed'";
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(dir.path().join("hub")).expect("a folder");
+    let version_1 = concat!(
+        include_str!("../../migrations/1.sql"),
+        "INSERT INTO organizations (slug, name, created_at) VALUES ('default', 'd', 0);
+         INSERT INTO projects (organization_id, slug, name, created_at) VALUES (1, 'main', 'm', 0);
+         INSERT INTO tasks (project_id, title, type, channel, priority, status, lease_expires, payload,
+             outputs, source_type, source_id, source_name, created_at, updated_at)
+         VALUES (1, 'offer', 'file_offer', 'c', 5, 'pending', NULL,
+                 '{\"expires_at\":\"2000-01-01T00:00:00Z\"}', '[]', 'agent', 'a', 'A', 0, 0),
+             (1, 'claimed', 'file_offer', 'c', 5, 'in_progress', 1, '{}', '[]', 'agent', 'a', 'A', 0, 0),
+             (1, 'work', 'file_offer', 'c', 5, 'pending', NULL, '{}', '[]', 'agent', 'a', 'A', 0, 0);
+         PRAGMA user_version = 1;"
+    );
     edit_database(dir.path(), version_1).await;
     let hub = start_in(dir.path(), 0).await;
     let a = Caller::new(hub.local_addr(), "a");

@@ -55,9 +55,9 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).expect("a time")
 }
 
-/// Has statements run on the database of a hub that has ended.
+/// Has statements run on the database of a hub that is not running.
 pub(crate) async fn edit_database(dir: &Path, statements: &'static str) {
-    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
+    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite")).create_if_missing(true);
     let mut connection = options.connect().await.expect("opened");
     sqlx::raw_sql(statements).execute(&mut connection).await.expect("run");
     connection.close().await.expect("closed");
