@@ -100,7 +100,10 @@ async fn reasons_reach_the_other_side() {
         let id = a.create(&offer(&n.to_string()), &n.to_string()).await.expect("made").id;
         match status {
             Status::Rejected => b.reject(&id, "not mine").await,
-            _ => b.fail(&id, "not mine").await,
+            _ => {
+                b.claim(&id, Duration::from_secs(60)).await.expect("claimed");
+                b.fail(&id, "not mine").await
+            }
         }
         .expect("ended");
         let task = a.get(&id).await.expect("read");

@@ -79,10 +79,11 @@ async fn acquainted(lab: &Lab) -> (Agent, Agent) {
     (a, b)
 }
 
-/// Puts another payload into a pending task, as anybody can on a service that asks nobody who they are.
-async fn rewrite(lab: &Lab, task: &Task, payload: &Value) {
+/// Puts another payload into a pending task of `a`, as anybody can on a service that asks nobody who they
+/// are.
+pub(crate) async fn rewrite(lab: &Lab, task: &Task, payload: &Value) {
     let body = json!({ "payload": payload }).to_string();
-    request(lab, "PATCH", &format!("/tasks/{}", task.id), &body).await;
+    request(lab, "a", "PATCH", &format!("/tasks/{}", task.id), &body).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::rewrite;
 use crate::lab::{Lab, PATIENCE, content};
 use crate::peer::{LEASE, Peer, Recipient, dial, look_for, met, offered, p2p, say, signed, try_dial, until};
 
@@ -33,12 +34,20 @@ async fn complete(b: &Recipient, task: &Task, hash: &Value, keys: &KeyPair) {
     b.client.complete(&task.id, vec![output]).await.unwrap();
 }
 
+/// Has the service let everybody claim an offer, as one does that is laxer than a hub.
+async fn open_to_all(lab: &Lab, task: &Task) {
+    let mut payload = task.payload.clone();
+    payload.as_object_mut().unwrap().remove("recipient_id");
+    rewrite(lab, task, &payload).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_by_another_ends_the_offer() {
     let lab = Lab::new().await;
     let (a, c) = (lab.agent("a", |_| {}), lab.client("c"));
     let sending = a.sending(lab.file("f", 10), "b");
     let task = offered(&a, &c).await;
+    open_to_all(&lab, &task).await;
     c.claim(&task.id, LEASE).await.unwrap();
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::WrongClaimant);
     assert_eq!(c.get(&task.id).await.unwrap().status, Status::Failed);
@@ -53,6 +62,7 @@ async fn a_completion_by_another_than_the_recipient_is_no_success() {
     let task = offered(&a, &b).await;
     b.claim(&task.id, Duration::from_millis(200)).await.unwrap();
     until(&b, &task.id, Status::Pending).await;
+    open_to_all(&lab, &task).await;
     c.claim(&task.id, LEASE).await.unwrap();
     let _ = c.complete(&task.id, vec![json!({ "hash": task.payload["hash"] })]).await;
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::WrongClaimant);
@@ -296,7 +306,7 @@ async fn a_third_party_that_cancels_the_task_is_the_cause() {
     b.take(&task, p2p(&b.keys, 1)).await;
     let mut peer = dial(&b.dht, &task, &b.keys).await;
     peer.take_until(FrameType::Meta).await;
-    lab.client("c").cancel(&task.id).await.unwrap();
+    lab.client("a").cancel(&task.id).await.unwrap();
     // The peer's own leaving comes first, and is not the cause.
     peer.say(FrameType::Error, b"ABORTED: the transfer was cancelled").await;
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Cancelled);

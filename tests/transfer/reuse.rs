@@ -343,7 +343,7 @@ async fn a_sender_offers_the_connection_that_is_up_and_sends_on_it() {
     let sending = a.sending(lab.file("third", CONTENT.len()), "c");
     let third = offered(&a, &b.client).await;
     assert_ne!(key_of(&third), key_of(&second));
-    b.client.reject(&third.id, "not here").await.unwrap();
+    lab.client("c").reject(&third.id, "not here").await.unwrap();
     assert_eq!(sending.await.unwrap().unwrap_err().code, Code::Rejected);
     lab.close([a]).await;
 }

@@ -224,7 +224,7 @@ async fn a_claim_that_lapsed_is_made_again_to_complete_the_task() {
     let mut peer = dialled(&mut a.server).await;
     peer.announce(&task.payload).await;
     b.event_named("transfer_start").await;
-    request(&lab, "PATCH", &format!("/tasks/{}", task.id), r#"{"status":"pending"}"#).await;
+    request(&lab, "b", "PATCH", &format!("/tasks/{}", task.id), r#"{"status":"pending"}"#).await;
     peer.hand_over(b"content").await;
     peer.finish().await;
     peer.take_until(FrameType::Ack).await;
@@ -350,7 +350,7 @@ async fn a_third_party_that_cancels_the_task_is_the_cause() {
         peer.announce(&task.payload).await;
         peer.hand_over(&content[..SOME / 2]).await;
         b.event_named("transfer_start").await;
-        lab.client("c").cancel(&task.id).await.unwrap();
+        lab.client("a").cancel(&task.id).await.unwrap();
         if sender_leaves {
             peer.say(FrameType::Error, b"ABORTED: the transfer was cancelled").await;
         } else {
@@ -518,7 +518,7 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
         if changed {
             std::fs::write(lab.path("f"), vec![0; SOME]).unwrap();
         }
-        request(&lab, "POST", &format!("/tasks/{}/reopen", task.id), "{}").await;
+        request(&lab, "a", "POST", &format!("/tasks/{}/reopen", task.id), "{}").await;
         let b = lab.agent("b", |options| options.timeout = 2 * SECOND);
         b.watch(None);
         let (offer, _) = b.offer().await;
@@ -529,12 +529,12 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
     lab.close([]).await;
 }
 
-/// What agents have no call for.
-pub(crate) async fn request(lab: &Lab, method: &str, path: &str, body: &str) {
+/// What agents have no call for, in the name of an actor.
+pub(crate) async fn request(lab: &Lab, actor: &str, method: &str, path: &str, body: &str) {
     let address = lab.address();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nX-Actor-ID: a\r\nConnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nX-Actor-ID: {actor}\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -2,7 +2,7 @@
 //! machine or a team.
 //!
 //! # Layout
-//! - `task`: tasks and their states; pure.
+//! - `task`: tasks and their states, and who may change them; pure.
 //! - `writer`: the one task that changes anything, and ends claims in time.
 //! - `store`, `migrations`, `rows`, `list`, `orgs`: the database.
 //! - `bus`: subscribers.

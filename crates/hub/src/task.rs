@@ -1,5 +1,7 @@
 //! Tasks and their states. Pure: the time and the actor are passed in, nothing is stored or sent here.
 
+mod permissions;
+
 use std::time::Duration;
 
 use protocol::offer;
@@ -121,7 +123,7 @@ pub(crate) enum Action {
     Edit(Box<Edit>),
 }
 
-/// The fields of a task that anybody may change; `None` leaves one as it is.
+/// The fields of a task that its source may change; `None` leaves one as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Edit {
     pub(crate) title: Option<String>,
@@ -162,16 +164,18 @@ impl Task {
     /// is over have ended.
     ///
     /// # Errors
-    /// A conflict, with the task unchanged, where its state does not allow the action.
+    /// With the task unchanged: a conflict where its state does not allow the action, and else a refusal
+    /// where it is not this actor's to take.
     pub(crate) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
+        self.check_state(&action, by)?;
+        permissions::check(self, &action, by)?;
         let event = match action {
-            Action::Claim { lease } => self.claim(lease, by, now)?,
-            Action::Complete { outputs } => self.complete(outputs, by, now)?,
-            Action::Cancel { reason } => self.end(Status::Cancelled, reason, EventKind::Cancelled)?,
-            Action::Fail { reason } => self.end(Status::Failed, reason, EventKind::Failed)?,
-            Action::Reject { reason } => self.end(Status::Rejected, reason, EventKind::Rejected)?,
-            Action::Reopen { reason } if !self.status.is_open() => self.reopen(reason),
-            Action::Reopen { .. } => return Err(self.conflict("open already")),
+            Action::Claim { lease } => self.claim(lease, by, now),
+            Action::Complete { outputs } => self.complete(outputs, now),
+            Action::Cancel { reason } => self.end(Status::Cancelled, reason, EventKind::Cancelled),
+            Action::Fail { reason } => self.end(Status::Failed, reason, EventKind::Failed),
+            Action::Reject { reason } => self.end(Status::Rejected, reason, EventKind::Rejected),
+            Action::Reopen { reason } => self.reopen(reason),
             Action::MakePending if !self.status.is_open() => self.reopen(None),
             Action::MakePending => {
                 self.release();
@@ -181,6 +185,11 @@ impl Task {
         };
         self.updated_at = now;
         Ok(event)
+    }
+
+    /// Whom the task is meant for, if it is for one actor alone: only offers are.
+    pub(crate) fn recipient(&self) -> Option<String> {
+        (self.kind == offer::TASK_TYPE).then(|| offer::recipient_id(&self.payload)).flatten()
     }
 
     /// When the task changes without a request: [`Task::elapse`] does nothing before, and something from then
@@ -245,53 +254,54 @@ impl Task {
         Some(if was_touched { expiry.max(self.updated_at.plus(OFFER_RETURN_TIME)) } else { expiry })
     }
 
-    fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
-        let event = match (&self.status, &self.assignee) {
-            (Status::Pending, _) => EventKind::Claimed,
-            // A worker keeps a task by claiming it again.
-            (Status::InProgress, Some(assignee)) if assignee.id == by.id => EventKind::Updated,
-            (Status::InProgress, Some(assignee)) => {
-                return Err(self.conflict(&format!("already claimed by {} (in_progress)", assignee.id)));
+    /// Refuses what nobody may do to a task in this state.
+    fn check_state(&self, action: &Action, by: &Actor) -> Result<(), Refusal> {
+        let is_pending = self.status == Status::Pending;
+        match action {
+            Action::Claim { .. } if self.status == Status::InProgress => match &self.assignee {
+                // A worker keeps a task by claiming it again.
+                Some(assignee) if assignee.id == by.id => Ok(()),
+                assignee => {
+                    let who = assignee.as_ref().map_or("somebody", |assignee| &assignee.id);
+                    Err(self.conflict(&format!("already claimed by {who} (in_progress)")))
+                }
+            },
+            Action::Reopen { .. } if self.status.is_open() => Err(self.conflict("open already")),
+            Action::Reopen { .. } | Action::MakePending => Ok(()),
+            _ if !self.status.is_open() => Err(self.conflict(self.status.name())),
+            Action::Complete { .. } if is_pending => Err(self.conflict("pending: claim it first")),
+            Action::Edit(_) if !is_pending => {
+                Err(self.conflict("in_progress: only a pending task is changed"))
             }
-            _ => return Err(self.conflict(self.status.name())),
+            _ => Ok(()),
+        }
+    }
+
+    fn claim(&mut self, lease: Duration, by: &Actor, now: Millis) -> EventKind {
+        let event = match self.status {
+            Status::InProgress => EventKind::Updated,
+            _ => EventKind::Claimed,
         };
         self.status = Status::InProgress;
         self.assignee = Some(by.clone());
         self.lease_expires = Some(now.plus(lease.min(LONGEST_LEASE)));
         self.reason = None;
-        Ok(event)
+        event
     }
 
-    /// Only the assignee may complete a task: a worker whose claim lapsed must not end another's work.
-    fn complete(&mut self, outputs: Vec<Value>, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
-        match (&self.status, &self.assignee) {
-            (Status::InProgress, Some(assignee)) if assignee.id == by.id => {}
-            (Status::InProgress, Some(assignee)) => {
-                return Err(self.conflict(&format!("claimed by {}, who alone may complete it", assignee.id)));
-            }
-            (Status::Pending, _) => return Err(self.conflict("pending: claim it first")),
-            _ => return Err(self.conflict(self.status.name())),
-        }
+    fn complete(&mut self, outputs: Vec<Value>, now: Millis) -> EventKind {
         self.status = Status::Completed;
         self.lease_expires = None;
         self.outputs = outputs;
         self.completed_at = Some(now);
-        Ok(EventKind::Completed)
+        EventKind::Completed
     }
 
-    fn end(
-        &mut self,
-        status: Status,
-        reason: Option<String>,
-        as_what: EventKind,
-    ) -> Result<EventKind, Refusal> {
-        if !self.status.is_open() {
-            return Err(self.conflict(self.status.name()));
-        }
+    fn end(&mut self, status: Status, reason: Option<String>, as_what: EventKind) -> EventKind {
         self.status = status;
         self.lease_expires = None;
         self.reason = reason;
-        Ok(as_what)
+        as_what
     }
 
     fn reopen(&mut self, reason: Option<String>) -> EventKind {
@@ -468,17 +478,19 @@ mod tests {
     #[test]
     fn open_tasks_can_be_cancelled_failed_and_rejected_and_ended_ones_cannot() {
         let ends = [
-            (Action::Cancel { reason: None }, Status::Cancelled, EventKind::Cancelled),
-            (fail(), Status::Failed, EventKind::Failed),
-            (Action::Reject { reason: None }, Status::Rejected, EventKind::Rejected),
+            ("a", Action::Cancel { reason: None }, Status::Cancelled, EventKind::Cancelled),
+            ("a", fail(), Status::Failed, EventKind::Failed),
+            ("b", Action::Reject { reason: None }, Status::Rejected, EventKind::Rejected),
         ];
-        for (action, status, event) in ends {
+        for (by, action, status, event) in ends {
             for mut task in [pending(), claimed()] {
                 let assignee = task.assignee.clone();
-                assert_eq!(task.apply(action.clone(), &actor("x"), Millis(20)), Ok(event));
+                assert_eq!(task.apply(action.clone(), &actor(by), Millis(20)), Ok(event));
                 assert_eq!((task.status, task.lease_expires, &task.assignee), (status, None, &assignee));
-                assert!(task.apply(action.clone(), &actor("x"), Millis(30)).is_err());
-                assert!(task.apply(claim(1), &actor("x"), Millis(30)).is_err());
+                for again in [action.clone(), claim(1)] {
+                    let refusal = task.apply(again, &actor(by), Millis(30)).expect_err("over");
+                    assert_eq!(refusal.status, StatusCode::CONFLICT, "{refusal:?}");
+                }
             }
         }
     }
@@ -492,6 +504,33 @@ mod tests {
         let reopened = task.apply(Action::Reopen { reason: None }, &actor("a"), Millis(30));
         assert_eq!(reopened, Ok(EventKind::Reopened));
         assert_eq!((task.status, &task.assignee, &task.reason), (Status::Pending, &None, &None));
+    }
+
+    #[test]
+    fn a_refusal_names_who_may() {
+        let for_b = Task { payload: json!({ "recipientId": "b" }), ..offer("2100-01-01T00:00:00Z") };
+        let cancel = || Action::Cancel { reason: None };
+        for (mut task, action, who) in [
+            (for_b.clone(), claim(1), "claim: only b, whom it is meant for, may"),
+            (for_b, cancel(), "cancel: only a, who made it, may"),
+            (claimed(), fail(), "fail: only a, who made it, or b, who has claimed it, may"),
+            (claimed(), Action::MakePending, "make pending: only b, who has claimed it, may"),
+        ] {
+            let refusal = task.apply(action, &actor("c"), Millis(20)).expect_err("not c's");
+            let expected = format!("task 5 is not for c to {who}");
+            assert_eq!((refusal.status, refusal.message), (StatusCode::FORBIDDEN, expected));
+        }
+    }
+
+    #[test]
+    fn only_an_offer_is_for_one_actor_alone() {
+        let payload = json!({ "recipient_id": "b" });
+        let offer = Task { payload: payload.clone(), ..offer("") };
+        assert_eq!(offer.recipient().as_deref(), Some("b"));
+        assert_eq!(Task { payload, ..pending() }.recipient(), None);
+        for nobody in [json!({}), json!({ "recipient_id": null }), json!({ "recipient_id": "" })] {
+            assert_eq!(Task { payload: nobody, ..offer.clone() }.recipient(), None);
+        }
     }
 
     #[test]

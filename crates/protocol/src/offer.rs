@@ -222,6 +222,12 @@ pub fn expires_at(payload: &Value) -> Option<OffsetDateTime> {
     expiry_field(payload.as_object()?).ok().flatten().map(|expiry| expiry.at)
 }
 
+/// Whom an offer is for, read from a payload whose other fields may be anything; `None` where it is for
+/// whoever claims it.
+pub fn recipient_id(payload: &Value) -> Option<String> {
+    id_field(payload.as_object()?, RECIPIENT_ID, "recipient id").ok().flatten()
+}
+
 /// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the
 /// prefix and the transfer's id. The original leaves the derivation unsaid; this is the one place that
 /// settles it.

@@ -3,5 +3,6 @@
 mod events;
 mod http;
 mod life;
+mod permissions;
 mod relay;
 mod support;
