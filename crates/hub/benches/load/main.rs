@@ -1,0 +1,69 @@
+//! Measures a hub on loopback, with the load on the same cores:
+//!
+//! ```text
+//! cargo bench -p hub --bench load -- [creates|million]... [--seconds S] [--connections N] [--tasks N] \
+//!     [--data DIR]
+//! ```
+//!
+//! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
+//!   the disk takes for one sync.
+//! - `million`: how long lists and claims take with that many tasks stored.
+//!
+//! Run by `cargo test`, it does a little of each, and measures nothing worth telling.
+
+mod client;
+mod creates;
+mod disk;
+mod figures;
+mod million;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to do.
+#[derive(Debug)]
+struct Plan {
+    creates: bool,
+    million: bool,
+    time: Duration,
+    connections: usize,
+    tasks: u64,
+    /// Below which folder the data are kept.
+    data: PathBuf,
+}
+
+impl Plan {
+    /// Reads the command line; all is measured where nothing is named.
+    fn read(args: &[String]) -> Self {
+        // `cargo bench` says so, and `cargo test` doesn't.
+        let is_bench = args.iter().any(|arg| arg == "--bench");
+        let (seconds, connections, tasks) = if is_bench { (10.0, 64, 1_000_000) } else { (0.3, 8, 2000) };
+        let value = |name: &str| {
+            let at = args.iter().position(|arg| arg == name)?;
+            Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")))
+        };
+        let number = |name: &str| value(name).map(|text| text.parse::<f64>().expect("a number"));
+        let is_named = |name: &str| args.iter().any(|arg| arg == name);
+        let all = !is_named("creates") && !is_named("million");
+        Self {
+            creates: all || is_named("creates"),
+            million: all || is_named("million"),
+            time: Duration::from_secs_f64(number("--seconds").unwrap_or(seconds)),
+            connections: number("--connections").map_or(connections, |number| number as usize),
+            tasks: number("--tasks").map_or(tasks, |number| number as u64),
+            data: value("--data").map_or_else(std::env::temp_dir, PathBuf::from),
+        }
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let plan = Plan::read(&args);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if plan.creates {
+        runtime.block_on(creates::run(&plan));
+    }
+    if plan.million {
+        runtime.block_on(million::run(&plan));
+    }
+}

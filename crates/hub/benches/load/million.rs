@@ -1,0 +1,109 @@
+//! How long lists and claims take in a hub that holds many tasks.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use hub::{Hub, HubConfig};
+use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use crate::Plan;
+use crate::client::Client;
+use crate::creates::offer;
+use crate::figures::Times;
+
+/// How long the slowest of a hundred may take, milliseconds; only `cargo bench` is held to it.
+const TARGET: f64 = 20.0;
+
+/// What clients ask for: this package's, the public command line's, and one of each filter.
+const LISTS: [&str; 11] = [
+    "channel=p2p-transfer&type=file_offer&status=pending&limit=100",
+    "limit=100",
+    "status=pending",
+    "status=completed&channel=channel-7",
+    "status=completed&type=task&limit=50",
+    "assignee_id=worker-7",
+    "channel=channel-3&sort_by=updated_at",
+    "sort_by=priority&sort_dir=desc",
+    "sort_by=title",
+    "created_after=2026-01-01T00:00:00Z&status=in_progress",
+    "updated_after=2026-01-01T00:00:00Z&limit=20",
+];
+
+pub(crate) async fn run(plan: &Plan) {
+    let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = HubConfig { listen, dht: false, ..HubConfig::new(dir.path().join("hub")) };
+    Hub::start(config.clone()).await.expect("a hub").shutdown().await;
+    let started = Instant::now();
+    fill(&dir.path().join("hub/hub.sqlite"), plan.tasks).await;
+    println!("{} tasks stored in {:.0} s", plan.tasks, started.elapsed().as_secs_f64());
+    let started = Instant::now();
+    let hub = Hub::start(config).await.expect("a hub");
+    println!("started on them in {:.0} ms", started.elapsed().as_secs_f64() * 1000.0);
+
+    let mut slow = Vec::new();
+    let rounds = if plan.tasks < 100_000 { 3 } else { 200 };
+    let mut client = Client::connect(hub.local_addr(), "b").await;
+    for query in LISTS {
+        let mut times = Times::default();
+        for _ in 0..rounds {
+            let started = Instant::now();
+            client.json("GET", &format!("/tasks?{query}"), "").await;
+            times.add(started.elapsed());
+        }
+        println!("list ?{query}: {}", times.summary());
+        if times.quantile(0.99) > TARGET {
+            slow.push(query);
+        }
+    }
+    let mut times = Times::default();
+    for count in 0..rounds {
+        let made = client.json("POST", "/tasks", &offer("b", 0, count)).await;
+        let path = format!("/tasks/{}/claim", made["task"]["id"]);
+        let started = Instant::now();
+        client.json("POST", &path, "{}").await;
+        times.add(started.elapsed());
+    }
+    println!("claim: {}", times.summary());
+    if times.quantile(0.99) > TARGET {
+        slow.push("claim");
+    }
+    hub.shutdown().await;
+    if rounds > 100 && !slow.is_empty() {
+        println!("above {TARGET} ms: {}", slow.join(", "));
+    }
+}
+
+/// Puts tasks into a database: most of them over, some open, over a few channels, types and workers.
+async fn fill(database: &Path, tasks: u64) {
+    let options = SqliteConnectOptions::new().filename(database);
+    let mut connection = options.connect().await.expect("opened");
+    let payload =
+        serde_json::from_str::<serde_json::Value>(&offer("a", 1, 1)).expect("JSON")["payload"].clone();
+    let payload = json!(payload).to_string();
+    let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1000;
+    let statements = format!(
+        "INSERT INTO organizations (slug, name, created_at) VALUES ('default', 'default', 0);
+         INSERT INTO projects (organization_id, slug, name, created_at) VALUES (1, 'main', 'main', 0);
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {tasks})
+         INSERT INTO tasks (project_id, title, type, channel, priority, status, payload, outputs, source_type,
+             source_id, source_name, assignee_type, assignee_id, assignee_name, lease_expires, created_at,
+             updated_at, completed_at, due)
+         SELECT 1, 'task ' || (n * 7919) % 1000003, iif(n % 2, 'task', 'file_offer'),
+             iif(n % 3, 'p2p-transfer', 'channel-' || n % 10), 1 + n % 10,
+             CASE WHEN n % 500 = 0 THEN 'pending' WHEN n % 501 = 0 THEN 'in_progress'
+                 WHEN n % 10 = 0 THEN 'failed' ELSE 'completed' END,
+             '{payload}', '[]', 'agent', 'agent-' || n % 200, 'A',
+             iif(n % 500, 'agent', NULL), iif(n % 500, 'worker-' || n % 200, NULL), iif(n % 500, 'W', NULL),
+             iif(n % 500 AND n % 501 = 0, {now} + 3600000, NULL), {now} - ({tasks} - n) * 100,
+             {now} - ({tasks} - n) * 90,
+             iif(n % 500 AND n % 501 AND n % 10, {now} - ({tasks} - n) * 90, NULL),
+             iif(n % 501 = 0 AND n % 500, {now} + 3600000, NULL)
+         FROM n;"
+    );
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("filled");
+    connection.close().await.expect("closed");
+}
