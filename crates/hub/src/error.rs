@@ -60,6 +60,20 @@ pub enum Error {
         /// The newest version that this hub knows.
         known: i64,
     },
+    /// There is such a file already.
+    #[error("there is a file {} already; --force replaces it", file.display())]
+    BackupExists {
+        /// The backup's file.
+        file: PathBuf,
+    },
+    /// The backup can't be written.
+    #[error("the backup {} cannot be written: {source}", file.display())]
+    Backup {
+        /// The backup's file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The DHT or the relay beside the hub does not start; the text says why.
     #[error("the hub's DHT cannot start: {0}")]
     Dht(String),
@@ -95,6 +109,36 @@ impl Refusal {
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
+    }
+}
+
+/// Why something was not read or changed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The caller is told.
+    Refused(Refusal),
+    /// The database failed.
+    Database(sqlx::Error),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => refusal,
+            Failure::Database(error) => error.into(),
+        }
     }
 }
 

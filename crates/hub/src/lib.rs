@@ -4,7 +4,7 @@
 //! # Layout
 //! - `task`: tasks and their states, and who may change them; pure.
 //! - `writer`: the one task that changes anything, and ends claims in time.
-//! - `store`, `migrations`, `rows`, `list`, `orgs`: the database.
+//! - `store`, `migrations`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
 //! - `bus`: subscribers.
 //! - `http`: connections, requests, answers; `input`: what is read from them.
 //! - `dht`: the private DHT beside it.
@@ -13,6 +13,8 @@
 //! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
 //! replaces. So it listens on the loopback address unless told otherwise.
 
+mod announced;
+mod backup;
 mod bus;
 mod dht;
 mod error;
@@ -40,12 +42,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use backup::backup;
 pub use error::Error;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 
 /// Where a hub listens when nobody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+/// How long tasks that are over are kept.
+const DEFAULT_KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How long connections may take to end when the hub does.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -57,6 +62,9 @@ pub struct HubConfig {
     /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
     /// alone, and serves one hub at a time.
     pub data: PathBuf,
+    /// How long a task is kept once it is over, counted from its last change, with its messages and its
+    /// trail; `None` keeps all for ever. An offer that nobody touched for so long is ended. Default: 90 days.
+    pub keep: Option<Duration>,
     /// Whether to run a private DHT beside it.
     pub dht: bool,
     /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
@@ -74,6 +82,7 @@ impl HubConfig {
         Self {
             listen: DEFAULT_LISTEN,
             data: data.into(),
+            keep: Some(DEFAULT_KEEP),
             dht: true,
             dht_port: hyperdht::DEFAULT_PORT,
             relay: RelayAccess::default(),
@@ -104,8 +113,10 @@ impl Hub {
         let folder = store::Folder::take(&config.data)?;
         let kept_ports = folder.file("dht.json");
         let relay_seed = folder.file("relay.seed");
-        let database = folder.file("hub.sqlite");
-        let store::Store { writer: connection, readers } = store::Store::open(&database).await?;
+        let path = folder.file(store::DATABASE);
+        let unusable = |error: sqlx::Error| Error::Database { path: path.clone(), reason: error.to_string() };
+        let (database, connection) = store::Database::open(&path).await?;
+        let readers = database.readers().await.map_err(unusable)?;
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
@@ -128,9 +139,8 @@ impl Hub {
         };
 
         let bus = bus::Bus::default();
-        let (writer, task) = writer::writer(connection, folder, bus.clone())
-            .await
-            .map_err(|error| Error::Database { path: database, reason: error.to_string() })?;
+        let (writer, task) =
+            writer::writer(database, connection, folder, config.keep, bus.clone()).await.map_err(unusable)?;
         let app = Arc::new(http::App {
             writer,
             readers,

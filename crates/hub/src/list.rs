@@ -56,8 +56,9 @@ enum Sort {
 pub(crate) struct Page {
     /// The tasks, without their messages.
     pub(crate) tasks: Vec<Value>,
-    /// Whether the list goes on behind them: the page is full, or has as many bytes as one may have.
-    pub(crate) has_more: bool,
+    /// The offset at which the list goes on behind them, where it does: the page is full, or has as many
+    /// bytes as one may have.
+    pub(crate) next: Option<i64>,
 }
 
 impl TaskQuery {
@@ -120,19 +121,22 @@ impl TaskQuery {
         let mut builder = self.statement(scope);
         let mut rows = builder.build().fetch(connection);
         let mut page = Page::default();
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        let mut bytes = 0;
+        let (mut bytes, mut count) = (0, 0);
         while let Some(row) = rows.try_next().await? {
             let long = ["description", "payload", "outputs"]
                 .iter()
                 .map(|column| row.try_get::<Option<&str>, _>(*column).ok().flatten().map_or(0, str::len));
             bytes += long.sum::<usize>();
-            let is_full = page.tasks.len() == limit || bytes > MAX_BYTES && !page.tasks.is_empty();
-            if is_full {
-                page.has_more = true;
+            if count == self.limit || bytes > MAX_BYTES && !page.tasks.is_empty() {
+                page.next = Some(self.offset.saturating_add(count));
                 break;
             }
-            page.tasks.push(task(&row)?.to_value());
+            count += 1;
+            match task(&row) {
+                Ok(task) => page.tasks.push(task.to_value()),
+                // One row that can't be read costs itself alone.
+                Err(error) => tracing::error!("a task in the hub's database cannot be read: {error}"),
+            }
         }
         Ok(page)
     }
@@ -185,7 +189,7 @@ impl TaskQuery {
             Sort::CreatedAt => " ORDER BY tasks.created_at",
             Sort::UpdatedAt => " ORDER BY tasks.updated_at",
             Sort::Priority => " ORDER BY priority",
-            Sort::Title => " ORDER BY tasks.title COLLATE NOCASE",
+            Sort::Title => " ORDER BY lower(tasks.title)",
         });
         // The id makes the order total, so that pages neither overlap nor leave gaps.
         sql.push(direction).push(", tasks.id").push(direction);

@@ -5,7 +5,12 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 /// The steps in order; the number of the last is the version that this hub knows.
-const STEPS: [&str; 2] = [include_str!("../migrations/1.sql"), include_str!("../migrations/2.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("../migrations/1.sql"),
+    include_str!("../migrations/2.sql"),
+    include_str!("../migrations/3.sql"),
+    include_str!("../migrations/4.sql"),
+];
 
 /// The newest version that this hub knows.
 pub(crate) const NEWEST: i64 = STEPS.len() as i64;

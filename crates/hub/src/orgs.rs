@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::input::Profile;
 use crate::rows::{insert_project, or_taken};
 use crate::time::Millis;
@@ -16,7 +16,7 @@ pub(crate) async fn organizations(connection: &mut SqliteConnection) -> sqlx::Re
 }
 
 /// One organization.
-pub(crate) async fn organization(connection: &mut SqliteConnection, slug: &str) -> Result<Value, Refusal> {
+pub(crate) async fn organization(connection: &mut SqliteConnection, slug: &str) -> Result<Value, Failure> {
     let row = sqlx::query("SELECT * FROM organizations WHERE slug = ?")
         .bind(slug)
         .fetch_optional(connection)
@@ -30,7 +30,7 @@ pub(crate) async fn make_organization(
     connection: &mut SqliteConnection,
     profile: Profile,
     now: Millis,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let slug = profile.slug.ok_or_else(no_slug)?;
     sqlx::query("INSERT INTO organizations (slug, name, created_at) VALUES (?, ?, ?)")
         .bind(&slug)
@@ -47,7 +47,7 @@ pub(crate) async fn change_organization(
     connection: &mut SqliteConnection,
     slug: &str,
     profile: Profile,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let new_slug = profile.slug.as_deref().unwrap_or(slug);
     sqlx::query("UPDATE organizations SET slug = ?, name = COALESCE(?, name) WHERE slug = ?")
         .bind(new_slug)
@@ -64,7 +64,7 @@ pub(crate) async fn projects(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     with_counts: bool,
-) -> Result<Vec<Value>, Refusal> {
+) -> Result<Vec<Value>, Failure> {
     organization(connection, organization_slug).await?;
     let rows = sqlx::query(
         "SELECT projects.*, organizations.slug AS organization_slug FROM projects \
@@ -99,7 +99,7 @@ pub(crate) async fn project(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     slug: &str,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let row = sqlx::query(
         "SELECT projects.*, organizations.slug AS organization_slug FROM projects \
          JOIN organizations ON organizations.id = projects.organization_id \
@@ -119,7 +119,7 @@ pub(crate) async fn make_project(
     organization_slug: &str,
     profile: Profile,
     now: Millis,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let slug = profile.slug.ok_or_else(no_slug)?;
     let name = profile.name.as_ref().unwrap_or(&slug);
     insert_project(connection, organization_slug, &slug, name, profile.description.as_deref(), now).await?;
@@ -132,7 +132,7 @@ pub(crate) async fn change_project(
     organization_slug: &str,
     slug: &str,
     profile: Profile,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let new_slug = profile.slug.as_deref().unwrap_or(slug);
     sqlx::query(
         "UPDATE projects SET slug = ?, name = COALESCE(?, name), description = COALESCE(?, description) \

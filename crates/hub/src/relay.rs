@@ -10,8 +10,8 @@ use hyperdht::Dht;
 use hyperdht::relay::{AdmitHook, Relay, RelayLimits, RelayOptions};
 use secret_stream::{KeyPair, PublicKey};
 use sqlx::SqlitePool;
-use tokio::sync::Semaphore;
 
+use crate::announced;
 use crate::error::Error;
 use crate::relay_allowlist::RelayAllowlist;
 use crate::store;
@@ -55,16 +55,13 @@ pub(crate) async fn start(
 
 /// Admits the keys on the allowlist, and those that open tasks name.
 fn admit_known(Admission { readers, allowlist, .. }: Admission) -> AdmitHook {
-    // Anybody may ask, and each question costs a search of the tasks: there is one search at a time.
-    let turn = Arc::new(Semaphore::new(1));
     Arc::new(move |key| {
-        let (readers, turn) = (readers.clone(), turn.clone());
+        let readers = readers.clone();
         let is_allowed = allowlist.contains(Instant::now(), &key);
         Box::pin(async move {
             if is_allowed {
                 return true;
             }
-            let Ok(_turn) = turn.acquire().await else { return false };
             is_announced(&readers, &key).await.unwrap_or_else(|error| {
                 tracing::warn!("whom the relay serves cannot be read: {error}");
                 false
@@ -73,17 +70,8 @@ fn admit_known(Admission { readers, allowlist, .. }: Admission) -> AdmitHook {
     })
 }
 
-/// Whether the payload or a message of an open task holds the key, as those of our peers do under `p2p`.
 async fn is_announced(readers: &SqlitePool, key: &PublicKey) -> sqlx::Result<bool> {
-    const ANNOUNCED: &str = "
-        SELECT EXISTS (
-            SELECT 1 FROM tasks
-            WHERE status IN ('pending', 'in_progress') AND instr(payload, ?1) > 0
-        ) OR EXISTS (
-            SELECT 1 FROM tasks JOIN messages ON messages.task_id = tasks.id
-            WHERE status IN ('pending', 'in_progress') AND instr(parts, ?1) > 0
-        )";
-    sqlx::query_scalar(ANNOUNCED).bind(hex::encode(key)).fetch_one(readers).await
+    announced::is_announced(&mut *readers.acquire().await?, key).await
 }
 
 /// The relay's key pair. Its seed is kept in the file, so that the relay has the same key after a restart.

@@ -1,11 +1,10 @@
 //! The tables' rows: one function a statement.
 
-use axum::http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::input::NewTask;
 use crate::task::{Actor, Status, Task};
 use crate::time::Millis;
@@ -92,7 +91,7 @@ pub(crate) async fn find_task(
     connection: &mut SqliteConnection,
     scope: &Scope,
     id: &str,
-) -> Result<Task, Refusal> {
+) -> Result<Task, Failure> {
     let missing =
         || Refusal::not_found(format!("there is no task {id:?} in {}/{}", scope.organization, scope.project));
     // A request may name any id; those that exist are numbers.
@@ -107,13 +106,29 @@ pub(crate) async fn find_task(
     Ok(task(&row.ok_or_else(missing)?)?)
 }
 
-/// Tasks that are due by now (see [`Task::due`]), the longest due first; 100 at most.
-pub(crate) async fn due_tasks(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<Vec<Task>> {
+/// Tasks that are due by now (see [`Task::due`]), with their ids, the longest due first; 100 at most. A row
+/// that can't be read costs itself alone.
+pub(crate) async fn due_tasks(
+    connection: &mut SqliteConnection,
+    now: Millis,
+) -> sqlx::Result<Vec<(i64, sqlx::Result<Task>)>> {
     let rows = sqlx::query(select_tasks!("WHERE due <= ? ORDER BY due LIMIT 100"))
         .bind(now.0)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(task).collect()
+    rows.iter().map(|row| Ok((row.try_get("id")?, task(row)))).collect()
+}
+
+/// Leaves a task to itself, whatever time does to it.
+pub(crate) async fn forget_due(connection: &mut SqliteConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE tasks SET due = NULL WHERE id = ?").bind(id).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes something that nobody reads, to find out whether anything can be written.
+pub(crate) async fn write_probe(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<()> {
+    sqlx::query("UPDATE write_probe SET written_at = ? WHERE id = 1").bind(now.0).execute(connection).await?;
+    Ok(())
 }
 
 /// When the next task is due.
@@ -129,7 +144,7 @@ pub(crate) async fn insert_task(
     new: NewTask,
     by: &Actor,
     now: Millis,
-) -> Result<Task, Refusal> {
+) -> Result<Task, Failure> {
     let project_id = project_to_fill(connection, scope, now).await?;
     let mut task = Task {
         id: 0,
@@ -234,7 +249,7 @@ pub(crate) async fn insert_message(
     parts: Vec<Value>,
     by: &Actor,
     now: Millis,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     let parts = Value::Array(parts);
     let text = parts.to_string();
     let held =
@@ -245,7 +260,8 @@ pub(crate) async fn insert_message(
     let (count, bytes): (i64, i64) = (held.try_get(0)?, held.try_get(1)?);
     let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
     if count >= MAX_MESSAGES || bytes.saturating_add(length) > MAX_MESSAGE_BYTES {
-        return Err(Refusal::too_large(format!("task {task_id} holds as many messages as a task can")));
+        let message = format!("task {task_id} holds as many messages as a task can");
+        return Err(Refusal::too_large(message).into());
     }
     let done = sqlx::query(
         "INSERT INTO messages (task_id, actor_type, actor_id, actor_name, parts, created_at) \
@@ -276,7 +292,7 @@ async fn project_to_fill(
     connection: &mut SqliteConnection,
     scope: &Scope,
     now: Millis,
-) -> Result<i64, Refusal> {
+) -> Result<i64, Failure> {
     let found = sqlx::query(
         "SELECT projects.id FROM projects JOIN organizations ON organizations.id = projects.organization_id \
          WHERE organizations.slug = ? AND projects.slug = ?",
@@ -306,13 +322,12 @@ pub(crate) async fn insert_project(
     name: &str,
     description: Option<&str>,
     now: Millis,
-) -> Result<i64, Refusal> {
+) -> Result<i64, Failure> {
     let count: i64 =
         sqlx::query("SELECT COUNT(*) FROM projects").fetch_one(&mut *connection).await?.try_get(0)?;
     if count >= MAX_PROJECTS {
-        return Err(Refusal::conflict(format!(
-            "the hub holds {MAX_PROJECTS} projects, which is the most it can"
-        )));
+        let message = format!("the hub holds {MAX_PROJECTS} projects, which is the most it can");
+        return Err(Refusal::conflict(message).into());
     }
     let done = sqlx::query(
         "INSERT INTO projects (organization_id, slug, name, description, created_at) \
@@ -327,7 +342,7 @@ pub(crate) async fn insert_project(
     .await;
     match done {
         Ok(done) if done.rows_affected() == 0 => {
-            Err(Refusal::not_found(format!("there is no organization {organization:?}")))
+            Err(Refusal::not_found(format!("there is no organization {organization:?}")).into())
         }
         Ok(done) => Ok(done.last_insert_rowid()),
         Err(error) => Err(or_taken(error, "a project", slug)),
@@ -335,10 +350,10 @@ pub(crate) async fn insert_project(
 }
 
 /// The refusal for an insertion or a change of a slug that failed: a conflict if the slug is taken.
-pub(crate) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Refusal {
+pub(crate) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Failure {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => {
-            Refusal { status: StatusCode::CONFLICT, message: format!("there is {what} {slug:?} already") }
+            Refusal::conflict(format!("there is {what} {slug:?} already")).into()
         }
         _ => error.into(),
     }

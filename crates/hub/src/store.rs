@@ -1,5 +1,5 @@
-//! The hub's database: SQLite with a write-ahead log, so that a process killed at any moment loses nothing
-//! that it has acknowledged.
+//! The hub's database: SQLite with a write-ahead log that is synced with each commit, so that neither a
+//! process killed at any moment nor a power cut loses what was acknowledged.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,14 @@ use sqlx::{ConnectOptions as _, SqliteConnection};
 use crate::error::Error;
 use crate::migrations;
 
+/// The name of the database in its folder.
+pub(crate) const DATABASE: &str = "hub.sqlite";
 /// How many reads are served at once; each holds a connection with a thread of its own.
 const READERS: u32 = 4;
 /// How long SQLite waits for its own locks: only a checkpoint ever holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many bytes the write-ahead log keeps once its content is in the database.
+const JOURNAL_SIZE_LIMIT: &str = "67108864";
 
 /// A folder that this hub alone uses, for as long as this is alive.
 #[derive(Debug)]
@@ -50,39 +54,43 @@ impl Folder {
     }
 }
 
-/// The two ways into the database: one connection that writes, several that read.
-#[derive(Debug)]
-pub(crate) struct Store {
-    pub(crate) writer: SqliteConnection,
-    pub(crate) readers: SqlitePool,
-}
+/// The database of a hub.
+#[derive(Debug, Clone)]
+pub(crate) struct Database(SqliteConnectOptions);
 
-impl Store {
-    /// Opens the database, making it if there is none.
-    pub(crate) async fn open(path: &Path) -> Result<Self, Error> {
+impl Database {
+    /// Opens the database, making it if there is none; gives the connection that writes with it.
+    pub(crate) async fn open(path: &Path) -> Result<(Self, SqliteConnection), Error> {
         let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
         // SQLite gives the files beside it the same permissions.
         private_file(path).map_err(|error| failed(error.to_string()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
-            // In WAL mode a power cut may lose the last commits but damages nothing; a killed process
-            // loses none.
-            .synchronous(SqliteSynchronous::Normal)
+            // In WAL mode each commit is synced before it is acknowledged: a power cut loses none.
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let mut writer = options.connect().await.map_err(|error| failed(error.to_string()))?;
+        let database = Self(options);
+        let mut writer = database.writer().await.map_err(|error| failed(error.to_string()))?;
         let version = migrations::run(&mut writer).await.map_err(|error| failed(error.to_string()))?;
         if version > migrations::NEWEST {
             let known = migrations::NEWEST;
             return Err(Error::NewerDatabase { path: path.to_owned(), found: version, known });
         }
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { writer, readers })
+        Ok((database, writer))
+    }
+
+    /// Another connection that writes.
+    pub(crate) async fn writer(&self) -> sqlx::Result<SqliteConnection> {
+        self.0.connect().await
+    }
+
+    /// Connections that read.
+    pub(crate) async fn readers(&self) -> sqlx::Result<SqlitePool> {
+        let options = self.0.clone().read_only(true);
+        SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await
     }
 }
 
@@ -119,10 +127,10 @@ mod tests {
     async fn a_newer_database_is_left_alone() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("hub.sqlite");
-        let mut store = Store::open(&path).await.expect("opened");
-        sqlx::raw_sql("PRAGMA user_version = 1000").execute(&mut store.writer).await.expect("set");
-        drop(store);
-        let error = Store::open(&path).await.expect_err("newer");
+        let (_, mut writer) = Database::open(&path).await.expect("opened");
+        sqlx::raw_sql("PRAGMA user_version = 1000").execute(&mut writer).await.expect("set");
+        drop(writer);
+        let error = Database::open(&path).await.expect_err("newer");
         let known = migrations::NEWEST;
         assert!(matches!(error, Error::NewerDatabase { found: 1000, known: k, .. } if k == known), "{error}");
     }
@@ -132,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("hub.sqlite");
         std::fs::write(&path, "not a database, but long enough to be looked at".repeat(10)).expect("written");
-        let error = Store::open(&path).await.expect_err("no database");
+        let error = Database::open(&path).await.expect_err("no database");
         assert!(matches!(error, Error::Database { .. }), "{error}");
     }
 }

@@ -60,7 +60,7 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    fn is_open(self) -> bool {
+    pub(crate) fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::InProgress)
     }
 }
@@ -215,6 +215,14 @@ impl Task {
         self.status = Status::Cancelled;
         self.reason = Some("the offer expired: nobody took it in time".into());
         Some(EventKind::Cancelled)
+    }
+
+    /// Ends an offer that nobody touched for as long as the hub keeps what is over.
+    pub(crate) fn abandon(&mut self, now: Millis) -> EventKind {
+        self.status = Status::Cancelled;
+        self.updated_at = now;
+        self.reason = Some("the offer was abandoned: nobody took it or changed it for too long".into());
+        EventKind::Cancelled
     }
 
     /// The task as it is sent, without its messages.

@@ -1,30 +1,38 @@
 //! The one task that changes anything. It owns the connection that writes, ends claims and offers when their
-//! time is over, and tells subscribers in the order in which things happened. A caller that goes away stops
-//! nothing half-way.
+//! time is over, and tells subscribers in the order in which things happened. Changes that wait are committed
+//! together; none is answered or told before it is on the disk. A caller that goes away stops nothing
+//! half-way.
+//!
+//! - `batch`: one transaction.
+//! - `audit`: the trail of what happened.
+//! - `retention`: what is deleted for its age.
+//! - `work`: what the task does all day.
+
+mod audit;
+mod batch;
+mod retention;
+mod work;
 
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
+use sqlx::SqliteConnection;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::announced;
 use crate::bus::Bus;
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::input::{NewTask, Profile};
 use crate::orgs;
 use crate::rows::{self, Scope};
-use crate::store::Folder;
-use crate::task::{Action, Actor, EventKind, Task};
+use crate::store::{Database, Folder};
+use crate::task::{Action, Actor, EventKind, Status, Task};
 use crate::time::Millis;
 
+pub(crate) use work::WriterTask;
+
 /// How many changes may wait; callers with more wait until there is room.
-const WAITING: usize = 64;
-/// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
-/// How long to wait after the database failed while due tasks were changed.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const WAITING: usize = 256;
 
 /// A change that somebody wants.
 #[derive(Debug)]
@@ -64,7 +72,20 @@ pub(crate) enum Change {
 
 /// The way to the writer.
 #[derive(Debug, Clone)]
-pub(crate) struct Writer(mpsc::Sender<ChangeRequest>);
+pub(crate) struct Writer {
+    requests: mpsc::Sender<ChangeRequest>,
+    state: watch::Receiver<WriterState>,
+}
+
+/// Whether changes can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WriterState {
+    Ready,
+    /// The database cannot be written, for a reason that callers may read; it is tried again until it can.
+    Failing {
+        reason: String,
+    },
+}
 
 #[derive(Debug)]
 struct ChangeRequest {
@@ -77,153 +98,103 @@ impl Writer {
     /// Makes a change; gives the changed thing as it is sent.
     ///
     /// # Errors
-    /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends.
+    /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends or
+    /// cannot write.
     pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
-        self.0.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
+        self.requests.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
-}
 
-/// The writer's own side; [`WriterTask::run`] does the work.
-#[derive(Debug)]
-pub(crate) struct WriterTask {
-    connection: SqliteConnection,
-    bus: Bus,
-    requests: mpsc::Receiver<ChangeRequest>,
-    /// No task is due before this.
-    next_due: Option<Millis>,
-    /// Held until the database is closed, so that no other hub opens it before.
-    _folder: Folder,
+    /// Whether changes can be made at this moment.
+    pub(crate) fn state(&self) -> WriterState {
+        self.state.borrow().clone()
+    }
 }
 
 /// A writer on a connection to the database in a folder, telling a bus. Claims and offers whose time ran out
-/// while no hub was running are ended at once.
+/// while no hub was running are ended at once; what is over is deleted once it was kept for so long.
 pub(crate) async fn writer(
-    mut connection: SqliteConnection,
+    database: Database,
+    connection: SqliteConnection,
     folder: Folder,
+    keep: Option<Duration>,
     bus: Bus,
 ) -> sqlx::Result<(Writer, WriterTask)> {
     let (sender, requests) = mpsc::channel(WAITING);
-    let next_due = rows::next_due(&mut connection).await?;
-    let mut task = WriterTask { connection, bus, requests, next_due, _folder: folder };
-    task.change_what_is_due().await?;
-    Ok((Writer(sender), task))
+    let (state_sender, state) = watch::channel(WriterState::Ready);
+    let task = WriterTask::new(database, connection, folder, keep, bus, requests, state_sender).await?;
+    Ok((Writer { requests: sender, state }, task))
 }
 
-impl WriterTask {
-    /// Works until `stop` is cancelled, then closes the database.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let pause = match self.change_what_is_due().await {
-                Ok(()) => self.until_next_due(),
-                Err(error) => {
-                    tracing::error!("hub database: {error}");
-                    AFTER_FAILURE
-                }
-            };
-            let request = tokio::select! {
-                request = self.requests.recv() => request,
-                () = sleep(pause) => continue,
-                () = stop.cancelled() => break,
-            };
-            let Some(ChangeRequest { change, by, reply }) = request else { break };
-            // A caller that has gone away misses the answer alone: the change is made.
-            let _ = reply.send(self.carry_out(change, &by).await);
-        }
-        if let Err(error) = self.connection.close().await {
-            tracing::error!("hub database: {error}");
-        }
-    }
+/// What happened to a task: it is told, and kept in the audit trail, with the change itself.
+#[derive(Debug)]
+pub(crate) struct PendingEvent {
+    pub(crate) event: EventKind,
+    /// The status before; none of a task that was made.
+    pub(crate) from: Option<Status>,
+    /// The task as it is now.
+    pub(crate) task: Task,
+    /// Who caused it; nobody where a claim's or an offer's time was over.
+    pub(crate) by: Option<Actor>,
+    /// The message that was posted.
+    pub(crate) message: Option<Value>,
+}
 
-    fn until_next_due(&self) -> Duration {
-        self.next_due.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()).min(LONGEST_SLEEP))
-    }
-
-    /// Ends claims and offers whose time is over.
-    async fn change_what_is_due(&mut self) -> sqlx::Result<()> {
-        loop {
-            let now = Millis::now();
-            if self.next_due.is_none_or(|next| next > now) {
-                return Ok(());
-            }
-            let due = rows::due_tasks(&mut self.connection, now).await?;
-            if due.is_empty() {
-                self.next_due = rows::next_due(&mut self.connection).await?;
-                continue;
-            }
-            let mut events = Vec::new();
-            let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-            for mut task in due {
-                let event = task.elapse(now);
-                // Written back even if nothing changed: the row may have named a wrong time.
-                rows::update_task(&mut transaction, &task).await?;
-                events.extend(event.map(|event| (event, task)));
-            }
-            transaction.commit().await?;
-            for (event, task) in events {
-                self.bus.publish(event, &task, None, None);
-            }
-        }
-    }
-
-    async fn carry_out(&mut self, change: Change, by: &Actor) -> Result<Value, Refusal> {
-        let now = Millis::now();
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let mut events = Vec::new();
-        let result = apply(&mut transaction, change, by, now, &mut events).await?;
-        transaction.commit().await?;
-        for PendingEvent { event, task, is_ours, extra } in events {
-            self.next_due = [self.next_due, task.due()].into_iter().flatten().min();
-            let name = is_ours.then_some(by.name.as_str());
-            self.bus.publish(event, &task, name, extra.map(|message| ("message", message)));
-        }
-        Ok(result)
+impl PendingEvent {
+    /// What time alone did.
+    fn of_time(event: EventKind, from: Status, task: Task) -> Self {
+        Self { event, from: Some(from), task, by: None, message: None }
     }
 }
 
-/// An event that is published once the change is in the database.
-struct PendingEvent {
-    event: EventKind,
-    task: Task,
-    /// Whether the actor of the request caused it, and not a claim or an offer whose time was over.
-    is_ours: bool,
-    extra: Option<Value>,
-}
-
+/// Makes a change, adding what happened to `events`. What fails must be rolled back by the caller.
 async fn apply(
     connection: &mut SqliteConnection,
     change: Change,
     by: &Actor,
     now: Millis,
     events: &mut Vec<PendingEvent>,
-) -> Result<Value, Refusal> {
+) -> Result<Value, Failure> {
     match change {
         Change::MakeTask { scope, new } => {
             let task = rows::insert_task(connection, &scope, new, by, now).await?;
+            announced::add_of_task(connection, &task).await?;
             let value = task.to_value();
-            events.push(PendingEvent { event: EventKind::Created, task, is_ours: true, extra: None });
+            let (event, by) = (EventKind::Created, Some(by.clone()));
+            events.push(PendingEvent { event, from: None, task, by, message: None });
             Ok(value)
         }
         Change::EditTask { scope, id, actions } => {
             let mut task = rows::find_task(connection, &scope, &id).await?;
+            let was_open = task.status.is_open();
+            let edits_payload =
+                |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
+            let is_edited = actions.iter().any(edits_payload);
             // The timer may be a moment late.
+            let from = task.status;
             if let Some(event) = task.elapse(now) {
-                events.push(PendingEvent { event, task: task.clone(), is_ours: false, extra: None });
+                events.push(PendingEvent::of_time(event, from, task.clone()));
             }
             for action in actions {
+                let from = Some(task.status);
                 let event = task.apply(action, by, now)?;
-                events.push(PendingEvent { event, task: task.clone(), is_ours: true, extra: None });
+                let (task, by) = (task.clone(), Some(by.clone()));
+                events.push(PendingEvent { event, from, task, by, message: None });
             }
             rows::update_task(connection, &task).await?;
+            if is_edited || was_open != task.status.is_open() {
+                announced::update(connection, &task).await?;
+            }
             Ok(task.to_value())
         }
         Change::AddMessage { scope, id, parts } => {
             let task = rows::find_task(connection, &scope, &id).await?;
             let message = rows::insert_message(connection, task.id, parts, by, now).await?;
-            let extra = Some(message.clone());
-            events.push(PendingEvent { event: EventKind::Message, task, is_ours: true, extra });
+            announced::add_of_message(connection, &task, &message["parts"]).await?;
+            let (event, from, by) = (EventKind::Message, Some(task.status), Some(by.clone()));
+            events.push(PendingEvent { event, from, task, by, message: Some(message.clone()) });
             Ok(message)
         }
         Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await,

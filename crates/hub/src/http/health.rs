@@ -1,19 +1,26 @@
 //! How the hub is.
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::{ReachedAt, Shared, origin};
 use crate::time::Millis;
+use crate::writer::WriterState;
 
 pub(super) async fn health(
     State(app): Shared,
     Extension(at): Extension<ReachedAt>,
     headers: HeaderMap,
-) -> Json<Value> {
+) -> (StatusCode, Json<Value>) {
     let mut health = json!({ "status": "ok", "timestamp": Millis::now().to_text() });
+    let mut status = StatusCode::OK;
+    if let WriterState::Failing { reason } = app.writer.state() {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        health["status"] = json!("cannot write");
+        health["reason"] = json!(reason);
+    }
     let bootstrap = app.nodes.bootstrap(origin::host(&headers).as_deref(), at.0.ip());
     if !bootstrap.is_empty() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
@@ -21,5 +28,5 @@ pub(super) async fn health(
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
         }
     }
-    Json(health)
+    (status, Json(health))
 }

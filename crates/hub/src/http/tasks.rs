@@ -15,8 +15,12 @@ use crate::writer::Change;
 
 pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let Page { tasks, has_more } = query.run(&mut *app.reader().await?, &caller.scope).await?;
-    Ok(Json(json!({ "count": tasks.len(), "has_more": has_more, "tasks": tasks })))
+    let Page { tasks, next } = query.run(&mut *app.reader().await?, &caller.scope).await?;
+    let mut page = json!({ "count": tasks.len(), "has_more": next.is_some(), "tasks": tasks });
+    if let Some(next) = next {
+        page["next"] = json!(next);
+    }
+    Ok(Json(page))
 }
 
 pub(super) async fn make_task(

@@ -199,14 +199,17 @@ async fn a_page_that_ends_early_for_its_size_says_so_and_the_next_one_goes_on() 
         a.make_task(json!({"title": n.to_string(), "payload": payload})).await;
     }
     let mut titles = Vec::new();
+    let mut offset = json!(0);
     loop {
-        let page = a.get(&format!("/tasks?sort_dir=asc&offset={}", titles.len())).await;
+        let page = a.get(&format!("/tasks?sort_dir=asc&offset={offset}")).await;
         let tasks = page["tasks"].as_array().expect("tasks");
         titles.extend(tasks.iter().map(|task| task["title"].as_str().expect("a title").to_owned()));
         assert!(!tasks.is_empty() && tasks.len() < 80, "{} tasks", tasks.len());
         if page["has_more"] == false {
+            assert_eq!(page.get("next"), None);
             break;
         }
+        offset = page["next"].clone();
     }
     assert_eq!(titles, Vec::from_iter((0..80).map(|n: usize| n.to_string())));
 }

@@ -75,6 +75,7 @@ async fn the_open_tasks_of_a_database_of_version_1_end_in_time_too() {
                  '{\"expires_at\":\"2000-01-01T00:00:00Z\"}', '[]', 'agent', 'a', 'A', 0, 0),
              (1, 'claimed', 'file_offer', 'c', 5, 'in_progress', 1, '{}', '[]', 'agent', 'a', 'A', 0, 0),
              (1, 'work', 'file_offer', 'c', 5, 'pending', NULL, '{}', '[]', 'agent', 'a', 'A', 0, 0);
+         UPDATE tasks SET created_at = unixepoch() * 1000, updated_at = unixepoch() * 1000;
          PRAGMA user_version = 1;"
     );
     edit_database(dir.path(), version_1).await;

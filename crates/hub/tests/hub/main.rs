@@ -1,8 +1,10 @@
 //! The hub over real sockets.
 
 mod events;
+mod full_disk;
 mod http;
 mod life;
 mod permissions;
 mod relay;
+mod store;
 mod support;

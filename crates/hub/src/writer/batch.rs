@@ -1,0 +1,125 @@
+//! Changes of several callers in one transaction, so that one sync of the disk serves them all.
+
+use serde_json::Value;
+use sqlx::SqliteConnection;
+
+use super::{Change, PendingEvent, apply, audit, retention};
+use crate::announced;
+use crate::error::{Failure, Refusal};
+use crate::rows;
+use crate::task::Actor;
+use crate::time::Millis;
+
+/// A transaction that is open on the writer's connection. Where a call fails or this is dropped before its
+/// [`Batch::commit`], the transaction is in no known state, and the connection must not be used again.
+#[derive(Debug)]
+pub(super) struct Batch<'c> {
+    connection: &'c mut SqliteConnection,
+    now: Millis,
+    /// What the changes so far did, in order.
+    events: Vec<PendingEvent>,
+}
+
+impl<'c> Batch<'c> {
+    pub(super) async fn begin(connection: &'c mut SqliteConnection, now: Millis) -> sqlx::Result<Self> {
+        let mut batch = Self { connection, now, events: Vec::new() };
+        batch.run("BEGIN IMMEDIATE").await?;
+        Ok(batch)
+    }
+
+    /// Makes a change, whole or not at all; gives what its caller is answered once the batch is committed,
+    /// and how many events it added.
+    ///
+    /// # Errors
+    /// The database failed so that the whole batch is lost.
+    pub(super) async fn make(&mut self, change: Change, by: &Actor) -> sqlx::Result<Result<Value, Refusal>> {
+        let before = self.events.len();
+        self.run("SAVEPOINT change").await?;
+        let refusal = match apply(self.connection, change, by, self.now, &mut self.events).await {
+            Ok(value) => {
+                self.run("RELEASE change").await?;
+                return Ok(Ok(value));
+            }
+            Err(Failure::Database(error)) if ends_transaction(&error) => return Err(error),
+            Err(failure) => failure.into(),
+        };
+        self.events.truncate(before);
+        self.run("ROLLBACK TO change; RELEASE change").await?;
+        Ok(Err(refusal))
+    }
+
+    /// How many events there are so far.
+    pub(super) fn events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Ends claims and offers whose time is over, a hundred at most; says whether there were any.
+    pub(super) async fn end_what_is_due(&mut self) -> sqlx::Result<bool> {
+        let due = rows::due_tasks(self.connection, self.now).await?;
+        let found = !due.is_empty();
+        for (id, task) in due {
+            let mut task = match task {
+                Ok(task) => task,
+                Err(error) => {
+                    // One row that can't be read must not hold the others up.
+                    tracing::error!("task {id} in the hub's database cannot be read: {error}");
+                    rows::forget_due(self.connection, id).await?;
+                    continue;
+                }
+            };
+            let from = task.status;
+            let event = task.elapse(self.now);
+            // Written back even if nothing changed: the row may have named a wrong time.
+            rows::update_task(self.connection, &task).await?;
+            announced::update(self.connection, &task).await?;
+            self.events.extend(event.map(|event| PendingEvent::of_time(event, from, task)));
+        }
+        Ok(found)
+    }
+
+    /// Deletes what has been over since before a time, and ends offers that nobody touched since; a few at
+    /// once. Says whether there were any.
+    pub(super) async fn clean_up(&mut self, before: Millis) -> sqlx::Result<bool> {
+        let offers = retention::stale_offers(self.connection, before).await?;
+        let mut found = !offers.is_empty();
+        for mut task in offers {
+            let from = task.status;
+            let event = task.abandon(self.now);
+            rows::update_task(self.connection, &task).await?;
+            announced::update(self.connection, &task).await?;
+            self.events.push(PendingEvent::of_time(event, from, task));
+        }
+        found |= retention::delete_ended(self.connection, before).await? > 0;
+        Ok(found)
+    }
+
+    /// Has all of it kept; gives what happened, to be told now that it is on the disk.
+    pub(super) async fn commit(mut self) -> sqlx::Result<Vec<PendingEvent>> {
+        audit::insert(self.connection, &self.events, self.now).await?;
+        self.run("COMMIT").await?;
+        Ok(self.events)
+    }
+
+    async fn run(&mut self, statement: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(statement).execute(&mut *self.connection).await.map(|_| ())
+    }
+}
+
+/// Whether the database has lost the whole transaction with an error, or may have; others concern the one
+/// statement that met them.
+fn ends_transaction(error: &sqlx::Error) -> bool {
+    // SQLite's result codes: ERROR, TOOBIG, CONSTRAINT, MISMATCH and RANGE.
+    const OF_THE_STATEMENT: [i32; 5] = [1, 18, 19, 20, 25];
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<i32>().ok());
+            // The lowest byte is the kind; what is above it tells more of the cause.
+            !code.is_some_and(|code| OF_THE_STATEMENT.contains(&(code & 0xff)))
+        }
+        sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::RowNotFound => false,
+        _ => true,
+    }
+}

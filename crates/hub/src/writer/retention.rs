@@ -1,0 +1,64 @@
+//! What is deleted for its age: tasks that are over, with all that belongs to them.
+
+use std::time::Duration;
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::rows::{select_tasks, task};
+use crate::task::{Status, Task};
+use crate::time::Millis;
+
+/// How long it rests once nothing old is left, and where tasks are kept for less than that.
+pub(super) const EVERY: Duration = Duration::from_secs(60);
+pub(super) const OFTEN: Duration = Duration::from_millis(100);
+/// How many tasks go in one transaction, few enough that callers hardly wait for it.
+const AT_ONCE: i64 = 50;
+
+/// Deletes tasks that ended and were last changed before a time, with their messages and their trail; gives
+/// how many there were, up to a batch.
+pub(super) async fn delete_ended(connection: &mut SqliteConnection, before: Millis) -> sqlx::Result<usize> {
+    let mut ids: Vec<i64> = Vec::new();
+    for status in Status::ALL.into_iter().filter(|status| !status.is_open()) {
+        let room = AT_ONCE - i64::try_from(ids.len()).unwrap_or(AT_ONCE);
+        let found: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM tasks WHERE status = $1 AND updated_at < $2 LIMIT $3")
+                .bind(status.name())
+                .bind(before.0)
+                .bind(room)
+                .fetch_all(&mut *connection)
+                .await?;
+        ids.extend(found);
+    }
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    for (table, column) in
+        [("messages", "task_id"), ("audit", "task_id"), ("announced_keys", "task_id"), ("tasks", "id")]
+    {
+        let mut sql = QueryBuilder::<Sqlite>::new("DELETE FROM ");
+        sql.push(table).push(" WHERE ").push(column).push(" IN (");
+        let mut list = sql.separated(", ");
+        for id in &ids {
+            list.push_bind(*id);
+        }
+        sql.push(")").build().execute(&mut *connection).await?;
+    }
+    Ok(ids.len())
+}
+
+/// Pending offers that nobody touched since before a time, a batch at most: those of originals name no
+/// expiry, and others may name one that never comes.
+pub(super) async fn stale_offers(
+    connection: &mut SqliteConnection,
+    before: Millis,
+) -> sqlx::Result<Vec<Task>> {
+    let rows = sqlx::query(select_tasks!(
+        "WHERE status = 'pending' AND type = $1 AND tasks.updated_at < $2 LIMIT $3"
+    ))
+    .bind(protocol::offer::TASK_TYPE)
+    .bind(before.0)
+    .bind(AT_ONCE)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(task).collect()
+}

@@ -1,0 +1,270 @@
+//! The writer's own side: what waits is committed together, what is due is ended in time, and a database that
+//! fails is opened anew until it works again.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::Batch;
+use super::{ChangeRequest, PendingEvent, WriterState, retention};
+use crate::bus::Bus;
+use crate::error::Refusal;
+use crate::rows;
+use crate::store::{Database, Folder};
+use crate::time::Millis;
+
+/// The most changes in one transaction: few enough that the first of them does not wait long for the last.
+const MAX_BATCH: usize = 128;
+/// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// How often a database that failed is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long the end of a connection may take after its database failed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What does the writing; [`WriterTask::run`] is all of it.
+#[derive(Debug)]
+pub(crate) struct WriterTask {
+    database: Database,
+    /// None while the database fails.
+    connection: Option<SqliteConnection>,
+    state: watch::Sender<WriterState>,
+    bus: Bus,
+    requests: mpsc::Receiver<ChangeRequest>,
+    /// No task is due before this.
+    next_due: Option<Millis>,
+    /// How long what is over is kept; for ever without.
+    keep: Option<Duration>,
+    next_clean_up: Instant,
+    /// Held until the database is closed, so that no other hub opens it before.
+    _folder: Folder,
+}
+
+impl WriterTask {
+    /// A writer on a connection to the database. Claims and offers whose time ran out while no hub was
+    /// running are ended at once.
+    pub(super) async fn new(
+        database: Database,
+        mut connection: SqliteConnection,
+        folder: Folder,
+        keep: Option<Duration>,
+        bus: Bus,
+        requests: mpsc::Receiver<ChangeRequest>,
+        state: watch::Sender<WriterState>,
+    ) -> sqlx::Result<Self> {
+        let next_due = rows::next_due(&mut connection).await?;
+        let mut task = Self {
+            database,
+            connection: Some(connection),
+            state,
+            bus,
+            requests,
+            next_due,
+            keep,
+            next_clean_up: Instant::now(),
+            _folder: folder,
+        };
+        task.end_what_is_due().await?;
+        Ok(task)
+    }
+
+    /// Works until `stop` is cancelled, then closes the database.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while let Some((doing, result)) = self.turn(&stop).await {
+            if let Err(error) = result {
+                self.fail(doing, &error).await;
+            }
+        }
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.close().await
+        {
+            tracing::error!("the hub's database cannot be closed: {error}");
+        }
+    }
+
+    /// Does what is next, and says what that was; nothing once the hub ends.
+    async fn turn(&mut self, stop: &CancellationToken) -> Option<(&'static str, sqlx::Result<()>)> {
+        if self.connection.is_none() {
+            return self.wait_for_database(stop).await.then_some(("starting to write again", Ok(())));
+        }
+        if let Err(error) = self.end_what_is_due().await {
+            return Some(("ending what is over", Err(error)));
+        }
+        if let Err(error) = self.clean_up().await {
+            return Some(("deleting what is old", Err(error)));
+        }
+        let until_due = self.next_due.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()));
+        let until_clean_up = self.next_clean_up.saturating_duration_since(Instant::now());
+        let until_clean_up = self.keep.map_or(LONGEST_SLEEP, |_| until_clean_up);
+        let pause = until_due.min(until_clean_up).min(LONGEST_SLEEP);
+        let first = tokio::select! {
+            request = self.requests.recv() => request?,
+            () = sleep(pause) => return Some(("waiting", Ok(()))),
+            () = stop.cancelled() => return None,
+        };
+        let requests = self.gather(first);
+        Some(("making changes", self.carry_out(requests).await))
+    }
+
+    /// The changes that wait, as many as go into one transaction.
+    fn gather(&mut self, first: ChangeRequest) -> Vec<ChangeRequest> {
+        let mut requests = vec![first];
+        while requests.len() < MAX_BATCH
+            && let Ok(request) = self.requests.try_recv()
+        {
+            requests.push(request);
+        }
+        requests
+    }
+
+    /// Makes changes and answers each, once all of them are on the disk. A caller that has gone away misses
+    /// the answer alone.
+    async fn carry_out(&mut self, requests: Vec<ChangeRequest>) -> sqlx::Result<()> {
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let mut replies = Vec::with_capacity(requests.len());
+        let mut changes = Vec::with_capacity(requests.len());
+        for ChangeRequest { change, by, reply } in requests {
+            replies.push(reply);
+            changes.push((change, by));
+        }
+        let committed = async {
+            let mut batch = Batch::begin(connection, Millis::now()).await?;
+            let mut answers = Vec::with_capacity(changes.len());
+            for (change, by) in changes {
+                let answer = batch.make(change, &by).await?;
+                answers.push((answer, batch.events()));
+            }
+            Ok((answers, batch.commit().await?))
+        };
+        match committed.await {
+            Ok((answers, events)) => {
+                let mut events = events.into_iter();
+                let mut told = 0;
+                for (reply, (answer, until)) in replies.into_iter().zip(answers) {
+                    self.tell(events.by_ref().take(until - told));
+                    told = until;
+                    let _ = reply.send(answer);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let refusal = unwritable(&reason(&error));
+                for reply in replies {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends claims and offers whose time is over.
+    async fn end_what_is_due(&mut self) -> sqlx::Result<()> {
+        loop {
+            let now = Millis::now();
+            let Some(connection) = &mut self.connection else { return Ok(()) };
+            if self.next_due.is_none_or(|next| next > now) {
+                return Ok(());
+            }
+            let mut batch = Batch::begin(connection, now).await?;
+            let found = batch.end_what_is_due().await?;
+            let events = batch.commit().await?;
+            if !found {
+                self.next_due = rows::next_due(connection).await?;
+            }
+            self.tell(events);
+        }
+    }
+
+    /// Deletes a few of the tasks that were kept for long enough, if it is time for that. Whoever waits for a
+    /// change comes between any two calls.
+    async fn clean_up(&mut self) -> sqlx::Result<()> {
+        let (Some(connection), Some(keep)) = (&mut self.connection, self.keep) else { return Ok(()) };
+        if self.next_clean_up > Instant::now() {
+            return Ok(());
+        }
+        let now = Millis::now();
+        let mut batch = Batch::begin(connection, now).await?;
+        let found = batch.clean_up(now.minus(keep)).await?;
+        let events = batch.commit().await?;
+        if !found {
+            self.next_clean_up = Instant::now() + keep.clamp(retention::OFTEN, retention::EVERY);
+        }
+        self.tell(events);
+        Ok(())
+    }
+
+    /// Tells subscribers what is on the disk now.
+    fn tell(&mut self, events: impl IntoIterator<Item = PendingEvent>) {
+        for PendingEvent { event, task, by, message, .. } in events {
+            self.next_due = [self.next_due, task.due()].into_iter().flatten().min();
+            let name = by.as_ref().map(|actor| actor.name.as_str());
+            self.bus.publish(event, &task, name, message.map(|message| ("message", message)));
+        }
+    }
+
+    /// Gives up the connection, which is in no known state: SQLite ends a transaction by itself on some
+    /// errors and not on others.
+    async fn fail(&mut self, doing: &str, error: &sqlx::Error) {
+        let reason = reason(error);
+        tracing::error!("the hub cannot write, {doing}: {error}; it tries again until it can");
+        self.state.send_replace(WriterState::Failing { reason });
+        if let Some(connection) = self.connection.take() {
+            // Whether it ends well does not matter any more.
+            let _ = timeout(CLOSE_TIMEOUT, connection.close_hard()).await;
+        }
+    }
+
+    /// Refuses changes until the database can be written again; false if the hub ends before.
+    async fn wait_for_database(&mut self, stop: &CancellationToken) -> bool {
+        let reason = match &*self.state.borrow() {
+            WriterState::Failing { reason } => reason.clone(),
+            WriterState::Ready => String::new(),
+        };
+        let mut next_try = tokio::time::interval(RETRY);
+        next_try.reset();
+        loop {
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => drop(request.reply.send(Err(unwritable(&reason)))),
+                    None => return false,
+                },
+                _ = next_try.tick() => match self.open_again().await {
+                    Ok(connection) => {
+                        self.connection = Some(connection);
+                        self.state.send_replace(WriterState::Ready);
+                        tracing::info!("the hub can write again");
+                        return true;
+                    }
+                    Err(error) => tracing::debug!("the hub still cannot write: {error}"),
+                },
+                () = stop.cancelled() => return false,
+            }
+        }
+    }
+
+    /// A connection on which something has been written.
+    async fn open_again(&mut self) -> sqlx::Result<SqliteConnection> {
+        let mut connection = self.database.writer().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        rows::write_probe(&mut transaction, Millis::now()).await?;
+        transaction.commit().await?;
+        self.next_due = rows::next_due(&mut connection).await?;
+        Ok(connection)
+    }
+}
+
+/// Why the database cannot be written, for those who ask the hub; its log says more.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        // What SQLite itself says names no path and no value.
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        _ => "the database cannot be reached".to_owned(),
+    }
+}
+
+fn unwritable(reason: &str) -> Refusal {
+    Refusal::unavailable(format!("the hub cannot write: {reason}; try again later"))
+}
