@@ -388,6 +388,11 @@ export interface SendResult extends Peer {
   hash: string
   /** Bytes. */
   size: number
+  /**
+   * The byte of the file that was the first to go, counted from 0: more than that where an earlier process had sent
+   * what is before it, and `size` where the recipient had the whole file already.
+   */
+  resumedFrom: number
   /** The connection that the bytes went by; absent where none was needed. */
   connection?: PeerConnection
 }
@@ -432,6 +437,11 @@ export interface AcceptResult extends Peer {
   size: number
   transferId: string
   taskId: TaskId
+  /**
+   * The byte of the file that was the first to come, counted from 0: more than that where an earlier process had
+   * received what is before it, and `size` where the file had arrived before.
+   */
+  resumedFrom: number
   /** The connection that the bytes came by; absent where the file had arrived before. */
   connection?: PeerConnection
 }
@@ -483,8 +493,11 @@ export interface NodeEvents {
   offer_resumed: [TransferInfo & { recipientId: string }]
   /** A connection to the peer came about; another one where the first was lost on the way. */
   peer_connected: [TransferInfo & PeerConnection]
-  /** The peers are connected. */
-  transfer_start: [TransferInfo]
+  /**
+   * The peers are connected, and bytes are due from `resumedFrom` on: the first, 0, unless earlier processes had moved
+   * some. Told once a transfer; after a connection that was lost it goes on where it was.
+   */
+  transfer_start: [TransferInfo & { resumedFrom: number }]
   /** Bytes moved; at most ten times a second. */
   transfer_progress: [TransferInfo & { bytes: number, totalBytes: number }]
   /** The file is whole, verified and in its place; `filePath` on the receiving side. */

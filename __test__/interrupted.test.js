@@ -46,6 +46,14 @@ test('interrupted at 90 %', { ...LIMIT, skip }, async (t) => {
     })
   })
 
+  await t.test('by killing the sender', LIMIT, async (t) => {
+    await transfer(t, FLOWS_AFTER_START_MS, async (lab) => {
+      lab.sender.kill('SIGKILL')
+      await lab.sender.ended
+      lab.sender = lab.startSender('resume')
+    })
+  })
+
   await t.test('by killing the hub', LIMIT, async (t) => {
     await transfer(t, FLOWS_AFTER_START_MS, async (lab) => {
       lab.hub.kill('SIGKILL')
@@ -69,20 +77,21 @@ async function transfer (t, flowsAfter, interrupt) {
   const lab = {
     network,
     startHub: () => on('hub', ['hub', '--listen', address, '--data', path.join(folder, 'data'), '--json']),
-    startReceiver: () => on('b', ['listen', '--actor-id', 'b', '--save-dir', saveDir, ...common])
+    startReceiver: () => on('b', ['listen', '--actor-id', 'b', '--save-dir', saveDir, ...common]),
+    startSender: (...command) => on('a', [...command, '--actor-id', 'a', ...common])
   }
   lab.hub = lab.startHub()
   await lab.hub.line('listening')
   lab.receiver = lab.startReceiver()
   await lab.receiver.line('connected')
-  lab.sender = on('a', ['send', file, '--to', 'b', '--actor-id', 'a', ...common])
+  lab.sender = lab.startSender('send', file, '--to', 'b')
 
   await moved(lab.receiver, SIZE * INTERRUPTED_AT)
-  const receiver = lab.receiver
+  const { receiver, sender } = lab
   await interrupt(lab)
   const interrupted = performance.now()
   const from = lab.receiver === receiver ? receiver.lines() : 0
-  const stood = await moved(lab.receiver, 0, from)
+  const stood = lab.sender === sender ? await moved(lab.receiver, 0, from) : (await lab.sender.line('transfer_start')).resumedFrom
   await moved(lab.receiver, stood + 1, from)
   const flowed = performance.now() - interrupted
   t.diagnostic(`bytes flowed again after ${(flowed / 1000).toFixed(2)} s`)
@@ -92,7 +101,8 @@ async function transfer (t, flowsAfter, interrupt) {
   const { filePath } = await lab.receiver.line('transfer_complete')
   assert.equal(await hashOf(filePath), hash)
   assert.deepEqual(contents(saveDir), ['file'])
-  const share = bytesSent(stdout) / SIZE
+  const before = lab.sender === sender ? '' : (await sender.ended).stdout
+  const share = bytesSent([before, stdout].join('\n')) / SIZE
   t.diagnostic(`sent: ${share.toFixed(4)} of its size`)
   assert.ok(share <= MOST_SENT, `${share} of its size was sent`)
   if (IS_LARGE) assert.ok(flowed <= flowsAfter, `bytes flowed again after ${flowed} ms`)
@@ -123,13 +133,18 @@ async function moved (child, least, from) {
   return (await child.lineWhere(has, `progress of ${least} bytes`, from)).bytes
 }
 
-/** The bytes of the file that a sender told of as sent, those that were sent twice included. */
+/** The bytes of the file that senders told of as sent, one after the other, those that were sent twice included. */
 function bytesSent (stdout) {
   let [sent, last] = [0, 0]
-  for (const { event, bytesSent: bytes } of stdout.split('\n').map(line => JSON.parse(line))) {
-    if (event !== 'transfer_progress') continue
-    sent += Math.max(bytes - last, 0)
-    last = bytes
+  for (const { event, bytesSent: bytes, resumedFrom } of stdout.split('\n').filter(Boolean).map(line => JSON.parse(line))) {
+    if (event === 'transfer_start') {
+      // Who was killed told of its last bytes no more; what has arrived of them was sent in any case.
+      sent = Math.max(sent, resumedFrom)
+      last = resumedFrom
+    } else if (event === 'transfer_progress') {
+      sent += Math.max(bytes - last, 0)
+      last = bytes
+    }
   }
   return sent
 }

@@ -26,7 +26,14 @@ test('resume delivers what a killed process was sending', LIMIT, async (t) => {
   const { code, stdout, stderr } = await cli(t, ['resume', '--actor-id', 'a', '--ats-url', url, '--json'], { env }).ended
   assert.equal(code, 0, stderr)
   const lines = stdout.trim().split('\n').map(line => JSON.parse(line))
-  assert.deepEqual(lines.map(({ event, transferId }) => [event, transferId]), [['offer_resumed', transferId], ['transfer_complete', transferId]])
+  const progress = lines.filter(({ event }) => event === 'transfer_progress')
+  const others = lines.filter(line => !progress.includes(line))
+  assert.deepEqual(others.map(({ event }) => event), ['offer_resumed', 'peer_connected', 'transfer_start', 'transfer_complete'])
+  assert.ok(lines.every(line => line.transferId === transferId))
+  const [, , start, complete] = others
+  assert.ok(start.resumedFrom > 0 && start.resumedFrom <= file.bytes.length, `from ${start.resumedFrom}`)
+  assert.equal(complete.resumedFrom, start.resumedFrom)
+  assert.ok(progress.every(({ bytesSent, totalBytes }) => bytesSent >= start.resumedFrom && totalBytes === file.bytes.length))
   assert.equal(sha256(fs.readFileSync(path.join(folder, 'incoming', 'x'))), file.hash)
   assert.deepEqual(contents(path.join(folder, 'incoming')), ['x'])
   const again = await cli(t, ['resume', '--actor-id', 'a', '--ats-url', url], { env }).ended

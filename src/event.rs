@@ -35,6 +35,8 @@ pub enum Event {
     TransferStart {
         /// Which transfer.
         transfer: Transfer,
+        /// Which byte of the file is the first: 0, unless earlier processes had moved some.
+        resumed_from: u64,
     },
     /// A part of the file moved; at most ten times a second.
     TransferProgress {

@@ -68,7 +68,7 @@ pub(crate) fn event(event: &Event) {
     match event {
         Event::OfferSent { transfer, .. }
         | Event::OfferResumed { transfer, .. }
-        | Event::TransferStart { transfer }
+        | Event::TransferStart { transfer, .. }
         | Event::TransferComplete { transfer, .. }
         | Event::File { transfer, .. } => step(event, transfer),
         Event::PeerConnected { transfer, connection } => {

@@ -1,7 +1,6 @@
 //! What one transfer tells its owner while it runs.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hyperdht::connect::Link;
 
@@ -15,7 +14,8 @@ use crate::sync::lock;
 pub(crate) struct TransferEvents {
     context: Arc<Context>,
     transfer: Transfer,
-    started: AtomicBool,
+    /// The byte of the file from which on bytes moved here at first.
+    resumed_from: OnceLock<u64>,
     link: Mutex<Option<Link>>,
 }
 
@@ -24,7 +24,7 @@ impl TransferEvents {
         Self {
             context: context.clone(),
             transfer: transfer.clone(),
-            started: AtomicBool::new(false),
+            resumed_from: OnceLock::new(),
             link: Mutex::default(),
         }
     }
@@ -46,16 +46,26 @@ impl TransferEvents {
         *lock(&self.link) = Some(link.clone());
     }
 
-    /// Bytes are due: told once, since another connection begins nothing new.
-    pub(crate) fn started(&self) {
-        if !self.started.swap(true, Ordering::Relaxed) {
-            self.context.emit(Event::TransferStart { transfer: self.transfer.clone() });
+    /// Bytes are due from this one on: told once, since another connection begins nothing new.
+    fn started(&self, from: u64) {
+        if self.resumed_from.set(from).is_ok() {
+            self.context.emit(Event::TransferStart { transfer: self.transfer.clone(), resumed_from: from });
         }
+    }
+
+    /// Tells of the start, as [`Self::started`].
+    pub(crate) fn tells_start(self: Arc<Self>) -> impl Fn(u64) + Send + Sync + 'static {
+        move |from| self.started(from)
     }
 
     /// Whether bytes were ever due.
     pub(crate) fn has_started(&self) -> bool {
-        self.started.load(Ordering::Relaxed)
+        self.resumed_from.get().is_some()
+    }
+
+    /// The byte of the file from which on bytes moved here; its size, where it had all moved before.
+    pub(crate) fn resumed_from(&self) -> u64 {
+        self.resumed_from.get().copied().unwrap_or(self.transfer.size)
     }
 
     /// The connection in use, or the last one.

@@ -42,7 +42,7 @@ async function documented (): Promise<void> {
   node.on('peer_connected', ({ transferId, connectMs, rttMs = 0 }) => { const ms: number = connectMs + rttMs; void [transferId, ms, path] })
   node.on('offer_resumed', ({ transferId, taskId, recipientId }) => { void [transferId, taskId, recipientId] })
   node.on('offer_sent', ({ transferId, taskId, fileName, recipientId }) => { void [transferId, taskId, fileName, recipientId] })
-  node.once('transfer_start', ({ transferId, taskId }) => { void [transferId, taskId] })
+  node.once('transfer_start', ({ transferId, taskId, resumedFrom }) => { const moved: number = resumedFrom + result.resumedFrom; void [transferId, taskId, moved] })
   node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
   node.on('transfer_failed', ({ reason, code }) => { const known: ErrorCode = code; void [reason, known] })
   node.on('error', (error) => {

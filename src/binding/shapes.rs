@@ -46,6 +46,8 @@ struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sender_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    resumed_from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total_bytes: Option<u64>,
@@ -83,7 +85,9 @@ impl<'a> From<&'a Event> for Payload<'a> {
             Event::PeerConnected { transfer, connection } => {
                 Self { connection: Some(connection.into()), ..of(transfer) }
             }
-            Event::TransferStart { transfer } => of(transfer),
+            Event::TransferStart { transfer, resumed_from } => {
+                Self { resumed_from: Some(*resumed_from), ..of(transfer) }
+            }
             Event::TransferProgress { transfer, bytes } => {
                 Self { bytes: Some(*bytes), total_bytes: Some(transfer.size), ..of(transfer) }
             }
@@ -247,6 +251,7 @@ pub(super) struct SentShape {
     size: u64,
     #[serde(flatten)]
     peer: PeerShape,
+    resumed_from: u64,
     connection: Option<ConnectionShape>,
 }
 
@@ -260,6 +265,7 @@ impl From<Sent> for SentShape {
             hash: sent.hash,
             size: sent.size,
             peer: sent.peer.into(),
+            resumed_from: sent.resumed_from,
         }
     }
 }
@@ -282,6 +288,7 @@ pub(super) struct ReceivedShape {
     size: u64,
     #[serde(flatten)]
     peer: PeerShape,
+    resumed_from: u64,
     connection: Option<ConnectionShape>,
     transfer_id: String,
     task_id: Value,
@@ -296,6 +303,7 @@ impl From<Received> for ReceivedShape {
             hash: received.hash,
             size: received.size,
             peer: received.peer.into(),
+            resumed_from: received.resumed_from,
             transfer_id: received.transfer_id,
             task_id: received.task_id,
         }
@@ -451,14 +459,14 @@ mod tests {
         let of_transfer = json!({
             "transferId": "t", "taskId": 7, "direction": "receive", "fileName": "f", "originalName": "f\\n",
             "fileSize": 3, "fileHash": "h", "peerId": "a", "peerIdentity": "0a".repeat(32), "verified": true,
-            "firstUse": true,
+            "firstUse": true, "resumedFrom": 2,
         });
-        let start = told(&Event::TransferStart { transfer: transfer() });
+        let start = told(&Event::TransferStart { transfer: transfer(), resumed_from: 2 });
         assert_eq!(start, json!({ "name": "transfer_start", "payload": of_transfer }));
         let mut unknown = transfer();
         unknown.task_id = None;
         unknown.peer = PeerIdentity::UNKNOWN;
-        let told = told(&Event::TransferStart { transfer: unknown });
+        let told = told(&Event::TransferStart { transfer: unknown, resumed_from: 0 });
         assert_eq!(
             (&told["payload"]["taskId"], &told["payload"]["peerIdentity"]),
             (&json!(null), &json!(null))

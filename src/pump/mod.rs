@@ -24,6 +24,7 @@ mod stream;
 mod writer;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -52,7 +53,12 @@ pub struct Control {
     pub idle: Duration,
     /// The byte from which on the run moves the file; [`NOT_YET`] until that is known.
     begun: Arc<AtomicU64>,
+    on_begin: OnBegin,
 }
+
+/// Told the byte from which on each run moves the file.
+#[derive(Clone, Default)]
+struct OnBegin(Option<Arc<dyn Fn(u64) + Send + Sync>>);
 
 /// No byte of a file.
 const NOT_YET: u64 = u64::MAX;
@@ -60,7 +66,14 @@ const NOT_YET: u64 = u64::MAX;
 impl Control {
     /// What watches over one transfer, on one connection after another.
     pub fn new(progress: watch::Sender<u64>, cancel: CancellationToken, idle: Duration) -> Self {
-        Self { progress, cancel, idle, begun: Arc::new(AtomicU64::new(NOT_YET)) }
+        let begun = Arc::new(AtomicU64::new(NOT_YET));
+        Self { progress, cancel, idle, begun, on_begin: OnBegin::default() }
+    }
+
+    /// Has `told` called by each run before it moves the file, with the byte from which on it will.
+    pub(crate) fn on_begin(mut self, told: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        self.on_begin = OnBegin(Some(Arc::new(told)));
+        self
     }
 
     /// Whether bytes of the file have moved since this was asked last.
@@ -70,7 +83,16 @@ impl Control {
 
     /// A run moves the file from this byte on.
     fn begin(&self, offset: u64) {
+        if let OnBegin(Some(told)) = &self.on_begin {
+            told(offset);
+        }
         self.begun.store(offset, Ordering::Relaxed);
         self.progress.send_if_modified(|progress| std::mem::replace(progress, offset) != offset);
+    }
+}
+
+impl fmt::Debug for OnBegin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnBegin").finish_non_exhaustive()
     }
 }

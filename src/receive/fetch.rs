@@ -127,7 +127,6 @@ impl Fetch<'_> {
         may_reuse: bool,
     ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), FetchError> {
         self.or_cancelled(self.held.begin()).await.map_err(FetchError::Final)?;
-        self.events.started();
         let partial = self.take_partial().await.map_err(FetchError::Final)?;
         let verified = match reception.body(partial, self.control).await {
             Ok(verified) => verified,

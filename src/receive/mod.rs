@@ -63,6 +63,9 @@ pub struct Received {
     pub size: u64,
     /// Who sent it.
     pub peer: PeerIdentity,
+    /// The byte of the file that was the first to come: 0, unless earlier processes had received some; the
+    /// size, if the file was there already.
+    pub resumed_from: u64,
     /// The connection that they came by; none if the file was there already.
     pub connection: Option<ConnectionInfo>,
 }
@@ -143,7 +146,7 @@ async fn receive(
         target: &acceptance.target,
         cancel: &acceptance.cancel,
         id: record_id(context, open),
-        events: TransferEvents::new(context, &transfer),
+        events: Arc::new(TransferEvents::new(context, &transfer)),
         claim: Claim::new(context, open, &acceptance.cancel),
         instance,
         key_pair,
@@ -199,7 +202,7 @@ struct IncomingTransfer<'a> {
     target: &'a Target,
     cancel: &'a CancellationToken,
     id: RecordId,
-    events: TransferEvents,
+    events: Arc<TransferEvents>,
     claim: Claim<'a>,
     /// Names this side's part in the transfer.
     instance: [u8; 16],
@@ -410,6 +413,7 @@ impl IncomingTransfer<'_> {
         held.watch(progress.sender().subscribe());
         let stop = self.cancel.child_token();
         let control = Control::new(progress.sender(), stop.clone(), self.context.options.timeout);
+        let control = control.on_begin(self.events.clone().tells_start());
         let name = self.name();
         let fetch = Fetch {
             context: self.context,
@@ -504,6 +508,7 @@ impl IncomingTransfer<'_> {
             hash: self.open.offer.hash.clone(),
             size: self.open.offer.size,
             peer: self.open.peer,
+            resumed_from: self.events.resumed_from(),
             connection: self.events.connection(),
         };
         let OpenOffer { task, offer, .. } = self.open;

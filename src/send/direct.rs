@@ -102,7 +102,6 @@ impl Delivery<'_> {
                 continue;
             }
             self.events.connected(&connection.link);
-            self.events.started();
             self.control.take_moved();
             machine.connected();
             let outcome = self.on_connection(connection, rendezvous, &mut known, listener).await;

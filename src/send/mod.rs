@@ -81,6 +81,9 @@ pub struct Sent {
     pub size: u64,
     /// Who has it.
     pub peer: PeerIdentity,
+    /// The byte of the file that was the first to go: 0, unless earlier processes had sent some; the size, if
+    /// the recipient had all of them already.
+    pub resumed_from: u64,
     /// The connection that they went by; none if the recipient had them already.
     pub connection: Option<ConnectionInfo>,
 }
@@ -303,8 +306,9 @@ impl OutgoingTransfer {
         }
         let progress = self.progress();
         self.place.watch(progress.sender().subscribe());
+        let events = Arc::new(TransferEvents::new(&context, &self.transfer));
         let control = Control::new(progress.sender(), cancel, self.limit);
-        let events = TransferEvents::new(&context, &self.transfer);
+        let control = control.on_begin(events.clone().tells_start());
         let delivery = Delivery {
             context: &context,
             task: &reader,
@@ -334,6 +338,7 @@ impl OutgoingTransfer {
             hash: transfer.hash.clone(),
             size: transfer.size,
             peer: self.transfer.peer,
+            resumed_from: events.resumed_from(),
             connection: events.connection(),
         };
         Ok((sent, connection))

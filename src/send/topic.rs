@@ -109,7 +109,6 @@ impl Delivery<'_> {
                 DeliveryEvent::Connection(connection) => {
                     let link = connection.link();
                     self.events.connected(&link);
-                    self.events.started();
                     search.machine.connected();
                     let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
                     candidates.push(async move { sent.await.map(|stream| Box::new((stream, link))) });

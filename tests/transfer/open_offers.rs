@@ -88,6 +88,10 @@ async fn a_transfer_whose_sender_died_on_the_way_goes_on_with_the_next() {
     assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
     b.event_named("transfer_complete").await;
     assert_eq!(lab.listing("in"), ["f"]);
+    assert!((1..=sent.size).contains(&sent.resumed_from), "from {}", sent.resumed_from);
+    let start = a.event_named("transfer_start").await;
+    let Event::TransferStart { resumed_from, .. } = start else { panic!("{start:?}") };
+    assert_eq!(resumed_from, sent.resumed_from);
     lab.close([a, b]).await;
 }
 

@@ -42,7 +42,7 @@ async fn send_honestly(lab: &Lab, a: &Agent, b: &Agent, beside: &str) {
     let sending = a.sending(file.clone(), "b");
     let mine = |transfer: &ats_p2p::event::Transfer| transfer.peer_id == "a";
     b.event(|event| match event {
-        Event::TransferStart { transfer } if mine(&transfer) => Some(()),
+        Event::TransferStart { transfer, .. } if mine(&transfer) => Some(()),
         Event::TransferFailed { transfer, error } if mine(&transfer) => panic!("{error}"),
         _ => None,
     })

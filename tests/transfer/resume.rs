@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ats_p2p::ats::{Part, Status, Task};
 use ats_p2p::error::Code;
+use ats_p2p::event::Event;
 use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
@@ -158,7 +159,7 @@ impl Mortal {
     async fn die_after(self, bytes: u64) {
         self.agent
             .event(|event| match event {
-                ats_p2p::event::Event::TransferProgress { bytes: moved, .. } if moved >= bytes => Some(()),
+                Event::TransferProgress { bytes: moved, .. } if moved >= bytes => Some(()),
                 _ => None,
             })
             .await;
@@ -203,6 +204,8 @@ async fn a_recipient_that_died_goes_on_with_its_own_claim_at_once() {
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
     finish(&mut a, &task, &file, 200_000).await;
+    let start = b.event_named("transfer_start").await;
+    assert!(matches!(start, Event::TransferStart { resumed_from: 200_000, .. }), "{start:?}");
     b.event_named("transfer_complete").await;
     assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
     assert_eq!(lab.listing("in"), ["f"]);
