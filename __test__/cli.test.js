@@ -180,6 +180,20 @@ test('listen takes files from those it is told to, and no larger than told', LIM
   assert.deepEqual(contents(path.join(folder, 'incoming')), ['small'])
 })
 
+test('listen says in a word who sends', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const { filePath } = makeFile(folder, 'x', 100)
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--ats-url', url], { cwd: folder })
+  const [a, unknown] = [await node(t, url, 'a'), await node(t, url, 'c', { identity: false })]
+  // They wait for a recipient that is just starting.
+  for (const sender of [a, a, unknown]) await sender.send({ filePath, recipientId: 'b' })
+  listener.kill('SIGINT')
+  const { stdout } = await listener.ended
+  const said = stdout.split('\n').filter(line => line.startsWith('Receiving '))
+  assert.deepEqual(said, ['a, first use', 'a, verified', 'c, unverified'].map(who => `Receiving x (100 B) from ${who}`))
+})
+
 test('demo delivers a file and leaves nothing behind', LIMIT, async (t) => {
   const folder = tempFolder(t)
   const temp = path.join(folder, 'tmp')

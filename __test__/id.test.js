@@ -6,7 +6,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
-const { createNode, identity, peers, verify } = require('..')
+const { createNode, doctor, identity, peers, verify } = require('..')
 const { cli, contents, defer, failure, hub, makeFile, tempFolder } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 60_000 }
@@ -82,6 +82,41 @@ test('peers accept a seed that was rotated by the word of the old one, and no ne
   await assert.rejects(send(), failure('IDENTITY', ({ message }) => assert.match(message, new RegExp(`peers accept b ${made.identity}`))))
   await peers.accept('b', undefined, a)
   await send()
+})
+
+test('a seed that is gone is made anew with a warning where its identities were known', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const [a, b] = [user(t, { atsUrl: url }), user(t, { atsUrl: url, actorId: 'b' })]
+  const { filePath } = makeFile(tempFolder(t), 'x', 10)
+  const receiver = await createNode(b)
+  defer(t, () => receiver.destroy())
+  receiver.watch({ saveDir: path.join(tempFolder(t), 'in') })
+  const sends = async () => {
+    const sender = await createNode({ ...a, timeout: 2000 })
+    try {
+      await sender.send({ filePath, recipientId: 'b' })
+    } finally {
+      await sender.destroy()
+    }
+  }
+  const warnings = []
+  const warned = warning => warnings.push(warning)
+  process.on('warning', warned)
+  t.after(() => process.off('warning', warned))
+  await sends()
+  const { seed } = await identity.show(a)
+  const kept = fs.readFileSync(seed, 'utf8')
+  assert.deepEqual(warnings, [])
+  fs.rmSync(seed)
+  await assert.rejects(sends(), failure('REJECTED'))
+  assert.deepEqual(warnings.map(({ name }) => name), ['AtsP2pWarning'])
+  assert.match(warnings[0].message, /seed before was gone.*ats-p2p id import/s)
+  const { checks } = await doctor(a)
+  const found = checks.find(({ check }) => check === 'identity')
+  assert.deepEqual([found.status, /was somebody else before/.test(found.found)], ['warning', true])
+  await identity.import(kept, { ...a, replace: true })
+  await sends()
+  assert.equal(warnings.length, 1)
 })
 
 test('a node has the identity of the seed that it is given, or none', LIMIT, async (t) => {

@@ -77,6 +77,8 @@ pub(crate) struct Context {
     channels: Mutex<HashMap<String, Channel>>,
     originals: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     last_seq: AtomicU64,
+    /// The owner was told what is wrong with the seed.
+    told_of_seed: AtomicBool,
     /// What earlier processes left behind was looked at.
     pub(crate) has_begun: AtomicBool,
 }
@@ -122,6 +124,7 @@ impl Context {
             channels: Mutex::default(),
             originals: Mutex::default(),
             last_seq: AtomicU64::new(0),
+            told_of_seed: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
         })
     }
@@ -145,7 +148,11 @@ impl Context {
     /// The key that this node signs with.
     pub(crate) async fn identity(&self) -> Result<Option<IdentityKey>> {
         let trust = self.trust.clone();
-        blocking(move || trust.identity()).await
+        let (identity, trouble) = blocking(move || Ok((trust.identity()?, trust.seed_trouble()))).await?;
+        if let Some(message) = trouble.filter(|_| !self.told_of_seed.swap(true, Ordering::Relaxed)) {
+            self.emit(Event::Warning { message });
+        }
+        Ok(identity)
     }
 
     /// Notes that a transfer with this peer was verified: the first one pins its identity, or one that the

@@ -38,7 +38,7 @@ module.exports = {
         output.say(`Path to ${quoted(peer.peerId)}: ${connection(peer)}`, 'peer_connected', peer)
       })
       node.on('transfer_start', (transfer) => {
-        output.say(`Receiving ${describe(transfer)}`, 'transfer_start', transfer)
+        output.say(`Receiving ${describe(transfer)}, ${standing(transfer)}`, 'transfer_start', transfer)
       })
       node.on('transfer_progress', (transfer) => {
         output.progress(transfer.bytes, transfer.totalBytes)
@@ -57,6 +57,12 @@ module.exports = {
       await node.destroy()
     }
   }
+}
+
+/** What is known of who sends, in a word. */
+function standing ({ verified, firstUse }) {
+  if (!verified) return 'unverified'
+  return firstUse ? 'first use' : 'verified'
 }
 
 function describe ({ fileName, fileSize, peerId }) {

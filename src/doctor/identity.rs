@@ -24,6 +24,9 @@ pub(super) fn check(trust: &Trust) -> Finding {
                      {identity}"
                 );
                 Finding::warning(CHECK, found).advise("give this agent an id of its own: ATS_ACTOR_ID")
+            } else if let Some(trouble) = trust.seed_trouble() {
+                let found = format!("{actor} is {identity}, and was somebody else before: {trouble}");
+                Finding::warning(CHECK, found).advise("restore the old seed, if there is a copy of it")
             } else {
                 Finding::ok(CHECK, format!("{actor} is {identity}, and knows {peers} other agents here"))
             };
@@ -50,6 +53,14 @@ mod tests {
         assert_eq!(of("a", SeedChoice::Home).verdict, Verdict::Ok);
         assert_eq!(of("a", SeedChoice::Nobody).verdict, Verdict::Ok);
         assert_eq!(of(UNNAMED_ACTOR, SeedChoice::Home).verdict, Verdict::Warning);
+        let scope = Scope::new("http://localhost", "o", "p");
+        let trust = Trust::new(home.path().to_owned(), SeedChoice::Home, scope, "a".into());
+        trust.pin("b", &[1; 32], &[]).unwrap();
+        assert_eq!(of("a", SeedChoice::Home).verdict, Verdict::Ok);
+        std::fs::remove_file(home.path().join("seed")).unwrap();
+        let finding = of("a", SeedChoice::Home);
+        assert_eq!(finding.verdict, Verdict::Warning);
+        assert!(finding.found.contains("id import"), "{}", finding.found);
         std::fs::write(home.path().join("seed"), "damaged").unwrap();
         assert_eq!(of("a", SeedChoice::Home).verdict, Verdict::Failed);
         std::fs::remove_file(home.path().join("seed")).unwrap();

@@ -69,6 +69,11 @@ impl KnownPeers {
         Ok(self.read()?.iter().find(|peer| peer.is(scope, actor)).cloned())
     }
 
+    /// Whether anybody was ever met, other than by hand; so it seems, too, where that can't be read.
+    pub(super) fn has_met_any(&self) -> bool {
+        self.read().map_or(true, |peers| peers.iter().any(|peer| !peer.accepted))
+    }
+
     /// All that are known in a scope, by their ids.
     pub(super) fn of(&self, scope: &Scope) -> Result<Vec<KnownPeer>> {
         let mut peers: Vec<_> = self.read()?.iter().filter(|peer| peer.is_in(scope)).cloned().collect();

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
 use protocol::scope::Scope;
+use protocol::text::display;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -88,8 +89,7 @@ impl Trust {
     /// # Errors
     /// `STATE` for a seed that is damaged, missing where it was said to be, or open to other users.
     pub fn identity(&self) -> Result<Option<IdentityKey>> {
-        let seed = self.seed.as_ref().map(SeedFile::load).transpose()?;
-        Ok(seed.map(|seed| seed.key(&self.scope, &self.actor)))
+        Ok(self.load_seed()?.map(|seed| seed.key(&self.scope, &self.actor)))
     }
 
     /// What the identities that this node had before say for the one that it signs with now.
@@ -97,8 +97,21 @@ impl Trust {
     /// # Errors
     /// Those of [`Self::identity`].
     pub fn handovers(&self, to: &[u8; 32]) -> Result<Vec<Handover>> {
-        let seed = self.seed.as_ref().map(SeedFile::load).transpose()?;
+        let seed = self.load_seed()?;
         Ok(seed.map(|seed| seed.handovers(&self.scope, &self.actor, to)).unwrap_or_default())
+    }
+
+    /// What the owner should know of the seed: that the one before was gone, so that peers which knew its
+    /// identities refuse the new ones.
+    pub fn seed_trouble(&self) -> Option<String> {
+        let file = self.seed.as_ref().filter(|file| file.is_lost())?;
+        let path = display(&file.path().to_string_lossy());
+        Some(format!(
+            "the seed before was gone, and a new one was made, {path}: peers that knew this agent by an \
+             earlier identity refuse it; restore the old seed from a copy (`ats-p2p id import FILE \
+             --force`), or have each of them accept the new identity (`ats-p2p peers accept`), and then \
+             remove {path}.lost"
+        ))
     }
 
     /// Where the seed is; `None` where there is none.
@@ -112,7 +125,7 @@ impl Trust {
     /// # Errors
     /// Those of [`Self::identity`]; `INVALID_ARGUMENT` where there is to be no identity.
     pub fn export_seed(&self) -> Result<Zeroizing<String>> {
-        Ok(self.seed_file()?.load()?.to_text())
+        Ok(self.seed_file()?.load(|| self.known.has_met_any())?.to_text())
     }
 
     /// Takes over a seed that was exported elsewhere. Returns where the one before is kept, if it was
@@ -255,6 +268,10 @@ impl Trust {
     /// `STATE` where it can't be written down.
     pub fn forget(&self, actor: &str) -> Result<Option<KnownPeer>> {
         self.known.forget(&self.scope, actor)
+    }
+
+    fn load_seed(&self) -> Result<Option<Seed>> {
+        self.seed.as_ref().map(|file| file.load(|| self.known.has_met_any())).transpose()
     }
 
     fn seed_file(&self) -> Result<&SeedFile> {

@@ -45,11 +45,12 @@ impl SeedFile {
     }
 
     /// Reads the seed, each time: it may have been imported or replaced. Makes the one of a home where it is
-    /// missing; of several processes that do so at once, one makes it.
-    pub(super) fn load(&self) -> Result<Seed> {
+    /// missing; of several processes that do so at once, one makes it. `has_met_others` says whether there
+    /// must have been one before.
+    pub(super) fn load(&self, has_met_others: impl FnOnce() -> bool) -> Result<Seed> {
         match (self.read()?, &self.home) {
             (Some(seed), _) => Ok(seed),
-            (None, Some(home)) => self.make(home),
+            (None, Some(home)) => self.make(home, has_met_others),
             (None, None) => Err(self.trouble(
                 "does not exist",
                 "name an existing one, which `ats-p2p id export FILE` writes, or leave `identity` out to use \
@@ -93,13 +94,15 @@ impl SeedFile {
             None => None,
         };
         disk::replace(&self.path, seed.to_text().as_bytes()).map_err(failed)?;
+        // Whoever puts one there knows which.
+        let _ = std::fs::remove_file(self.note_of_loss());
         Ok(kept)
     }
 
     /// Puts a new seed in place of the present one, whose identities hand over to those of the new one.
     pub(super) fn rotate(&self) -> Result<()> {
         let failed = |error: io::Error| self.not_written(&error);
-        let old = self.load()?;
+        let old = self.load(|| false)?;
         let _lock = self.lock().map_err(failed)?;
         // Another process may have been first.
         let old = self.read()?.unwrap_or(old);
@@ -107,11 +110,24 @@ impl SeedFile {
         disk::replace(&self.path, new.to_text().as_bytes()).map_err(failed)
     }
 
+    /// Whether the one before was gone when this one was made, and nobody has put another in its place.
+    pub(super) fn is_lost(&self) -> bool {
+        self.note_of_loss().exists()
+    }
+
+    fn note_of_loss(&self) -> PathBuf {
+        disk::beside(&self.path, ".lost")
+    }
+
+    fn kept(&self, number: u32) -> PathBuf {
+        disk::beside(&self.path, &format!(".{number}.old"))
+    }
+
     /// Copies an old seed to the next free name beside it.
     fn keep(&self, old: &[u8]) -> io::Result<PathBuf> {
         let mut number = 1;
         loop {
-            let path = disk::beside(&self.path, &format!(".{number}.old"));
+            let path = self.kept(number);
             if disk::state(&path)?.is_none() {
                 disk::replace(&path, old)?;
                 return Ok(path);
@@ -149,7 +165,7 @@ impl SeedFile {
         Ok(Some(seed))
     }
 
-    fn make(&self, home: &Path) -> Result<Seed> {
+    fn make(&self, home: &Path, has_met_others: impl FnOnce() -> bool) -> Result<Seed> {
         let failed = |error: io::Error| self.not_written(&error);
         private_dir(home).map_err(failed)?;
         let _lock = self.lock().map_err(failed)?;
@@ -157,6 +173,9 @@ impl SeedFile {
             return Ok(seed);
         }
         let seed = self.new_seed()?;
+        if self.kept(1).exists() || has_met_others() {
+            disk::replace(&self.note_of_loss(), b"the seed before was gone\n").map_err(failed)?;
+        }
         disk::replace(&self.path, seed.to_text().as_bytes()).map_err(failed)?;
         Ok(seed)
     }
@@ -188,8 +207,8 @@ mod tests {
     fn a_seed_is_made_once_and_is_its_owners_alone() {
         let place = tempfile::tempdir().unwrap();
         let home = place.path().join("new/home");
-        let seed = in_home(&home).load().unwrap();
-        assert_eq!(in_home(&home).load().unwrap(), seed);
+        let seed = in_home(&home).load(|| false).unwrap();
+        assert_eq!(in_home(&home).load(|| false).unwrap(), seed);
         #[cfg(unix)]
         for (path, mode) in [(home.join("seed"), 0o600), (home.clone(), 0o700)] {
             use std::os::unix::fs::PermissionsExt as _;
@@ -198,11 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_that_is_made_where_there_was_one_before_is_noted_until_another_is_put_there() {
+        let place = tempfile::tempdir().unwrap();
+        let file = in_home(place.path());
+        let first = file.load(|| false).unwrap();
+        assert!(!file.is_lost());
+        file.load(|| true).unwrap();
+        assert!(!file.is_lost(), "it is there");
+        fs::remove_file(file.path()).unwrap();
+        assert_ne!(file.load(|| true).unwrap(), first);
+        assert!(file.is_lost());
+        assert!(file.put(&first, true).unwrap().is_some());
+        assert!(!file.is_lost());
+        fs::remove_file(file.path()).unwrap();
+        file.load(|| false).unwrap();
+        assert!(file.is_lost(), "one before is kept");
+    }
+
+    #[test]
     fn of_many_that_start_at_once_all_have_the_same() {
         let place = tempfile::tempdir().unwrap();
         let home = place.path().join("home");
         let seeds: Vec<Seed> = std::thread::scope(|scope| {
-            let starting: Vec<_> = (0..8).map(|_| scope.spawn(|| in_home(&home).load().unwrap())).collect();
+            let starting: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| in_home(&home).load(|| false).unwrap())).collect();
             starting.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(seeds.iter().all(|seed| *seed == seeds[0]));
@@ -212,13 +250,13 @@ mod tests {
     fn a_damaged_seed_is_an_error_and_stays_as_it_is() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("seed");
-        in_home(place.path()).load().unwrap();
+        in_home(place.path()).load(|| false).unwrap();
         let whole = fs::read(&path).unwrap();
         let mut damaged = whole.clone();
         damaged[20] ^= 1;
         for content in [damaged.as_slice(), &[], &whole[..40], &[0; 5000]] {
             fs::write(&path, content).unwrap();
-            let error = in_home(place.path()).load().unwrap_err();
+            let error = in_home(place.path()).load(|| false).unwrap_err();
             assert_eq!(error.code, Code::State);
             assert!(error.message.contains("seed") && !error.message.contains(&hex::encode(&whole[15..20])));
             assert_eq!(fs::read(&path).unwrap(), content);
@@ -230,10 +268,10 @@ mod tests {
     fn a_seed_that_others_can_read_is_an_error_that_says_what_to_do() {
         use std::os::unix::fs::PermissionsExt as _;
         let place = tempfile::tempdir().unwrap();
-        in_home(place.path()).load().unwrap();
+        in_home(place.path()).load(|| false).unwrap();
         let path = place.path().join("seed");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = in_home(place.path()).load().unwrap_err();
+        let error = in_home(place.path()).load(|| false).unwrap_err();
         assert_eq!(error.code, Code::State);
         assert!(error.message.contains("0644") && error.message.contains("chmod 600"), "{error}");
     }
@@ -249,12 +287,12 @@ mod tests {
         let error = file.put(&second, false).unwrap_err();
         assert_eq!(error.code, Code::AlreadyExists);
         assert!(error.message.contains("--force"), "{error}");
-        assert_eq!(file.load().unwrap(), first);
+        assert_eq!(file.load(|| false).unwrap(), first);
         let kept = [file.put(&second, true), file.put(&first, true)].map(|kept| kept.unwrap().unwrap());
         assert_eq!(kept, [place.path().join("seed.1.old"), place.path().join("seed.2.old")]);
         assert_eq!(Seed::from_text(&fs::read(&kept[0]).unwrap()).as_ref(), Some(&first));
         assert_eq!(Seed::from_text(&fs::read(&kept[1]).unwrap()).as_ref(), Some(&second));
-        assert_eq!(file.load().unwrap(), first);
+        assert_eq!(file.load(|| false).unwrap(), first);
         // A damaged one is one that exists.
         fs::write(file.path(), "damaged").unwrap();
         assert_eq!(file.put(&second, false).unwrap_err().code, Code::AlreadyExists);
@@ -265,12 +303,12 @@ mod tests {
     fn a_seed_that_was_rotated_elsewhere_needs_no_force_to_follow() {
         let places = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [here, there] = [0, 1].map(|at: usize| in_home(places[at].path()));
-        there.put(&here.load().unwrap(), false).unwrap();
+        there.put(&here.load(|| false).unwrap(), false).unwrap();
         here.rotate().unwrap();
         here.rotate().unwrap();
-        let old = there.load().unwrap();
-        assert_eq!(there.put(&here.load().unwrap(), false).unwrap(), None);
-        assert_eq!(there.load().unwrap(), here.load().unwrap());
+        let old = there.load(|| false).unwrap();
+        assert_eq!(there.put(&here.load(|| false).unwrap(), false).unwrap(), None);
+        assert_eq!(there.load(|| false).unwrap(), here.load(|| false).unwrap());
         assert_eq!(there.put(&old, false).unwrap_err().code, Code::AlreadyExists, "there is no way back");
     }
 
@@ -279,11 +317,11 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("elsewhere");
         let named = SeedFile::new(place.path(), SeedChoice::File(path.clone())).unwrap();
-        assert_eq!(named.load().unwrap_err().code, Code::State);
+        assert_eq!(named.load(|| false).unwrap_err().code, Code::State);
         assert!(!path.exists());
-        let seed = in_home(place.path()).load().unwrap();
+        let seed = in_home(place.path()).load(|| false).unwrap();
         fs::rename(place.path().join("seed"), &path).unwrap();
-        assert_eq!(named.load().unwrap(), seed);
+        assert_eq!(named.load(|| false).unwrap(), seed);
         assert!(SeedFile::new(place.path(), SeedChoice::Nobody).is_none());
     }
 }
