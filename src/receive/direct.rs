@@ -53,10 +53,12 @@ impl Fetch<'_> {
         key_pair: KeyPair,
         pooled: Option<PeerConnection>,
     ) -> Result<PathBuf> {
-        let sender = self.sender()?;
+        let mut sender = self.sender()?;
+        let events = self.context.events(&self.open.task.channel);
+        let mut listener = events.listen_for_transfer();
         if let Some(pooled) = pooled {
             let limit = REUSE_LIMIT.min(self.context.options.timeout);
-            match self.over(dht, &key_pair, pooled, limit).await {
+            match self.over(dht, &key_pair, pooled, limit, &mut sender, &mut listener).await {
                 // An idle connection may have gone without a word: another one is dialled.
                 Err(FetchError::Lost(_)) => {}
                 done => return done.map_err(Error::from),
@@ -65,17 +67,20 @@ impl Fetch<'_> {
         let (limit, relay) = (self.context.options.timeout, self.context.network.relay());
         let machine = Reconnect::dialing(limit, relay.is_some(), Instant::now());
         let mut dialler = Dialler { dht, key_pair, sender, machine, last: None };
-        let events = self.context.events(&self.open.task.channel);
-        let mut listener = events.listen_for_transfer();
         loop {
             let connection = self.dialled(&mut dialler, &mut listener).await?;
             self.control.take_moved();
             dialler.machine.connected();
-            match self.over(dht, &dialler.key_pair, connection, limit).await {
+            let Dialler { key_pair, sender, .. } = &mut dialler;
+            let said = sender.seq;
+            match self.over(dht, key_pair, connection, limit, sender, &mut listener).await {
                 Err(FetchError::Lost(error)) => dialler.last = Some((FailedStep::Transfer, error.message)),
                 done => return done.map_err(Error::from),
             }
             dialler.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
+            if dialler.sender.seq != said {
+                dialler.machine.wake(Instant::now());
+            }
             self.follow(&mut dialler).await?;
         }
     }
@@ -99,7 +104,7 @@ impl Fetch<'_> {
                     if self.is_called(dialler.dht, listener, until).await? {
                         dialler.machine.wake(Instant::now());
                     }
-                    self.read_sender(dialler).await;
+                    self.read_sender(dialler).await?;
                     continue;
                 }
                 Action::GiveUp | Action::DialFound | Action::LookUp => {
@@ -132,16 +137,17 @@ impl Fetch<'_> {
             ..Default::default()
         };
         let dial = async {
-            tokio::select! {
+            let dialled = tokio::select! {
                 dialled = timeout_at(until, dht.connect(sender.key, options)) => match dialled {
                     Ok(Ok(connection)) => Dialled::Connected(Box::new(connection.into())),
                     Ok(Err(error)) => Dialled::Failed(error.into(), error.to_string()),
                     Err(_) => Dialled::Late,
                 },
-                newer = self.newer_sender(sender, listener) => Dialled::Moved(newer),
-            }
+                newer = self.newer_sender(sender, listener) => Dialled::Moved(newer?),
+            };
+            Ok(dialled)
         };
-        self.or_cancelled(dial).await
+        self.or_cancelled(dial).await?
     }
 
     /// Waits for a sign that a dial may succeed now; `false` if none comes until then.
@@ -159,25 +165,35 @@ impl Fetch<'_> {
     }
 
     /// Waits until the sender says on the task that it is elsewhere, or there anew.
-    async fn newer_sender(&self, known: &P2p, listener: &mut Listener) -> P2p {
+    async fn newer_sender(&self, known: &P2p, listener: &mut Listener) -> Result<P2p> {
         loop {
             listener.called(&self.open.task.id).await;
-            if let Some(newer) = self.said_since(known).await {
-                return newer;
+            if let Some(newer) = self.said_since(known).await? {
+                return Ok(newer);
             }
         }
     }
 
-    async fn read_sender(&self, dialler: &mut Dialler<'_>) {
-        if let Ok(Some(newer)) = self.or_cancelled(self.said_since(&dialler.sender)).await {
+    async fn read_sender(&self, dialler: &mut Dialler<'_>) -> Result<()> {
+        if let Some(newer) = self.or_cancelled(self.said_since(&dialler.sender)).await?? {
             dialler.sender = newer;
         }
+        Ok(())
     }
 
     /// What the sender says of itself on the task, if that is newer than what is known.
-    async fn said_since(&self, known: &P2p) -> Option<P2p> {
-        let task = self.context.client.get(&self.open.task.id).await.ok()?;
-        self.context.judge().newer_sender(&task, &self.open.offer, known)
+    ///
+    /// # Errors
+    /// `ALREADY_CLAIMED` where another process of this actor, which knows nothing of this one, has spoken
+    /// later before anything came here: the sender goes by the latest word.
+    async fn said_since(&self, known: &P2p) -> Result<Option<P2p>> {
+        let Ok(task) = self.context.client.get(&self.open.task.id).await else { return Ok(None) };
+        let (judge, offer, me) = (self.context.judge(), &self.open.offer, self.context.actor_id());
+        let is_outbid = |ours: &P2p| judge.newer_claimant(&task, me, offer, &ours.instance, ours).is_some();
+        if !self.events.has_started() && self.ours.is_some_and(is_outbid) {
+            return Err(self.taken());
+        }
+        Ok(judge.newer_sender(&task, offer, known))
     }
 
     /// Waits while this node is away from the network, and dials at once when it is back; says whether it
@@ -192,13 +208,15 @@ impl Fetch<'_> {
     }
 
     /// Takes the file from the peer at the other end, which has `limit` to begin; lets the connection wait
-    /// for the sender's next offer, if the sender may use it again.
+    /// for the sender's next offer, if the sender may use it again. `sender` follows what it says of itself.
     async fn over(
         &self,
         dht: &Dht,
         key_pair: &KeyPair,
         connection: PeerConnection,
         limit: Duration,
+        sender: &mut P2p,
+        listener: &mut Listener,
     ) -> Result<PathBuf, FetchError> {
         let PeerConnection { stream, link, peer_key } = connection;
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
@@ -216,6 +234,7 @@ impl Fetch<'_> {
         let (path, stream) = tokio::select! {
             taken = taken => taken?,
             never = give_up_when_moved(dht, &link) => match never {},
+            never = self.give_up_when_called(&link, sender, listener) => match never {},
         };
         if let Some(stream) = stream {
             let connection = PeerConnection { stream, link, peer_key };
@@ -224,6 +243,23 @@ impl Fetch<'_> {
             self.context.incoming.keep(spawner, sender_id, peer_key, KEPT, pooled);
         }
         Ok(path)
+    }
+
+    /// Ends a connection once the sender speaks anew on the task: it does so when it has started again, or
+    /// has come back to the network, and of the connections before it knows nothing then.
+    async fn give_up_when_called(
+        &self,
+        link: &Link,
+        sender: &mut P2p,
+        listener: &mut Listener,
+    ) -> Infallible {
+        loop {
+            // Whatever others say: who is connected was admitted.
+            if let Ok(newer) = self.newer_sender(sender, listener).await {
+                *sender = newer;
+                link.destroy();
+            }
+        }
     }
 
     fn sender(&self) -> Result<P2p> {

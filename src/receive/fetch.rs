@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::{self, Partial, Target};
+use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
 use crate::pump::{Control, Interrupted, PumpError, Reception, Stream};
@@ -27,6 +28,8 @@ type BeforeAck<'a> =
 pub(super) struct Fetch<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) open: &'a OpenOffer,
+    /// What this side says of itself on the task, if it says anything.
+    pub(super) ours: Option<&'a P2p>,
     pub(super) place: &'a PartialPlace,
     pub(super) events: &'a TransferEvents,
     pub(super) control: &'a Control,
@@ -229,6 +232,12 @@ impl Fetch<'_> {
             ),
         )
         .in_step(step)
+    }
+
+    /// Another process of this actor has it.
+    pub(super) fn taken(&self) -> Error {
+        let message = format!("another process of this actor takes {}", self.name());
+        Error::new(Code::AlreadyClaimed, message)
     }
 
     /// Others wait for their senders, and this one does not come.

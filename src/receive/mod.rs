@@ -418,6 +418,7 @@ impl IncomingTransfer<'_> {
         let fetch = Fetch {
             context: self.context,
             open: self.open,
+            ours: p2p.as_ref(),
             place,
             events: &self.events,
             control: &control,

@@ -9,11 +9,15 @@ use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
-use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, until};
+use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, say, until};
 
 const LEN: usize = 300_000;
+
+/// The bytes that have come when a recipient dies.
+const SOME: usize = 200_000;
 
 /// The `p2p` object of a peer that can resume.
 fn resuming(key_pair: &KeyPair, seq: u64) -> Value {
@@ -138,6 +142,29 @@ async fn what_was_spoilt_on_the_way_comes_once_more_and_not_for_ever() {
     lab.close([b]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_speaks_anew_is_dialled_at_once_whatever_becomes_of_the_connection_before() {
+    let lab = Lab::new().await;
+    let (mut a, b) = (Sender::new(&lab).await, lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let file = content(LEN);
+    let task = a.offer(&file, resuming(&a.keys, 1)).await;
+    // Nothing tells that nobody is at its other end any more.
+    let mut hanging = dialled(&mut a.server).await;
+    hanging.ask(&task.payload).await;
+    hanging.hand_over(&file[..SOME]).await;
+    hanging.flush().await;
+    say(&a.client, &task, resuming(&a.keys, 2)).await;
+    let mut peer = timeout(PATIENCE / 10, dialled(&mut a.server)).await.expect("at once");
+    assert_eq!(peer.ask(&task.payload).await, SOME);
+    peer.hand_over(&file[SOME..]).await;
+    peer.finish().await;
+    peer.take_until(FrameType::Ack).await;
+    until(&a.client, &task.id, Status::Completed).await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    lab.close([b]).await;
+}
+
 /// An agent `b` that can die: what it does ends in the middle, and nobody is told.
 struct Mortal {
     agent: Agent,
@@ -155,17 +182,26 @@ impl Mortal {
         Self { agent, runtime }
     }
 
-    /// Dies once so many bytes have come.
-    async fn die_after(self, bytes: u64) {
-        self.agent
+    /// Receives a file, to this path if it was told to ask, and dies when some of it has come. Comes back
+    /// when nothing of it is left.
+    async fn dies_receiving(self, a: &mut Sender, file: &[u8], path: Option<PathBuf>) -> Task {
+        let Self { agent, runtime } = self;
+        let task = a.offer(file, resuming(&a.keys, 1)).await;
+        if let Some(path) = path {
+            let (b, offer) = (agent.clone(), agent.offer().await.0);
+            runtime.spawn(async move { b.accept(offer, path).await });
+        }
+        let mut peer = dialled(&mut a.server).await;
+        peer.ask(&task.payload).await;
+        peer.hand_over(&file[..SOME]).await;
+        agent
             .event(|event| match event {
-                Event::TransferProgress { bytes: moved, .. } if moved >= bytes => Some(()),
+                Event::TransferProgress { bytes, .. } if bytes >= SOME as u64 => Some(()),
                 _ => None,
             })
             .await;
-        // Until all that a process holds is let go of, as it is when one dies.
-        let runtime = self.runtime;
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+        task
     }
 }
 
@@ -194,16 +230,12 @@ async fn a_recipient_that_died_goes_on_with_its_own_claim_at_once() {
     let mut a = Sender::new(&lab).await;
     let b = Mortal::new(&lab, Some(lab.path("in")));
     let file = content(LEN);
-    let task = a.offer(&file, resuming(&a.keys, 1)).await;
-    let mut peer = dialled(&mut a.server).await;
-    peer.ask(&task.payload).await;
-    peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000).await;
+    let task = b.dies_receiving(&mut a, &file, None).await;
     assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
 
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
-    finish(&mut a, &task, &file, 200_000).await;
+    finish(&mut a, &task, &file, SOME).await;
     let start = b.event_named("transfer_start").await;
     assert!(matches!(start, Event::TransferStart { resumed_from: 200_000, .. }), "{start:?}");
     b.event_named("transfer_complete").await;
@@ -221,21 +253,11 @@ async fn a_file_goes_to_where_it_was_accepted_before_its_recipient_died() {
     let mut a = Sender::new(&lab).await;
     let b = Mortal::new(&lab, None);
     let file = content(LEN);
-    let task = a.offer(&file, resuming(&a.keys, 1)).await;
-    let offer = b.agent.offer().await.0;
-    let accepting = b.runtime.spawn({
-        let (b, path) = (b.agent.clone(), lab.path("taken"));
-        async move { b.accept(offer, path).await }
-    });
-    let mut peer = dialled(&mut a.server).await;
-    peer.ask(&task.payload).await;
-    peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000).await;
-    drop(accepting);
+    let task = b.dies_receiving(&mut a, &file, Some(lab.path("taken"))).await;
 
     let b = lab.agent("b", |_| {});
     b.watch(None);
-    finish(&mut a, &task, &file, 200_000).await;
+    finish(&mut a, &task, &file, SOME).await;
     b.event_named("transfer_complete").await;
     assert_eq!(sha256(&lab.path("taken")), task.payload["hash"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
@@ -248,11 +270,7 @@ async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
     let mut a = Sender::new(&lab).await;
     let b = Mortal::new(&lab, Some(lab.path("in")));
     let file = content(LEN);
-    let task = a.offer(&file, resuming(&a.keys, 1)).await;
-    let mut peer = dialled(&mut a.server).await;
-    peer.ask(&task.payload).await;
-    peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000).await;
+    let task = b.dies_receiving(&mut a, &file, None).await;
     assert_eq!(lab.listing("in").len(), 1);
     a.client.fail(&task.id, "no more").await.unwrap();
 
@@ -268,19 +286,8 @@ async fn what_is_left_for_longer_than_the_owner_wants_goes() {
     let lab = Lab::new().await;
     let mut a = Sender::new(&lab).await;
     let b = Mortal::new(&lab, None);
-    let file = content(LEN);
-    let task = a.offer(&file, resuming(&a.keys, 1)).await;
-    let offer = b.agent.offer().await.0;
     std::fs::create_dir(lab.path("there")).unwrap();
-    let accepting = b.runtime.spawn({
-        let (b, path) = (b.agent.clone(), lab.path("there/taken"));
-        async move { b.accept(offer, path).await }
-    });
-    let mut peer = dialled(&mut a.server).await;
-    peer.ask(&task.payload).await;
-    peer.hand_over(&file[..200_000]).await;
-    b.die_after(200_000).await;
-    drop(accepting);
+    b.dies_receiving(&mut a, &content(LEN), Some(lab.path("there/taken"))).await;
 
     // Another actor of the same user, which has nothing to do with it.
     let c = lab.agent("c", |options| {
@@ -301,7 +308,7 @@ async fn what_came_of_a_sender_that_vanished_is_kept_and_its_task_left_to_lapse(
     let mut a = Sender::new(&lab).await;
     let file = content(LEN);
     let task = a.offer(&file, resuming(&a.keys, 1)).await;
-    lose_after(&mut a, &task, &file[..200_000]).await;
+    lose_after(&mut a, &task, &file[..SOME]).await;
     a.server.close().await;
     assert_eq!(b.failure().await, Code::PeerUnreachable);
     b.node.destroy().await;
