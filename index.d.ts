@@ -311,8 +311,8 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
   /**
    * Goes on with the offers that earlier processes of this agent made, from the same `home`, and did not see the
    * end of: those whose file is unchanged are sent, what others do about them is told by the events of a transfer.
-   * Resolves once all have ended. Offers whose time was over are withdrawn and not among the results. An offer that
-   * another process goes on with is left to it.
+   * One that has ended meanwhile is told by what it came to. Resolves once all have ended. Offers whose time was over
+   * are withdrawn and not among the results. An offer that another process goes on with is left to it.
    */
   resumeOffers(): Promise<ResumedOffer[]>
 
@@ -489,7 +489,7 @@ export interface FileOffer extends TransferInfo {
 export interface NodeEvents {
   /** The task that offers a file was made. */
   offer_sent: [TransferInfo & { recipientId: string }]
-  /** An offer that an earlier process of this agent made is gone on with. */
+  /** An offer that an earlier process of this agent made is gone on with, or its end is told now. */
   offer_resumed: [TransferInfo & { recipientId: string }]
   /** A connection to the peer came about; another one where the first was lost on the way. */
   peer_connected: [TransferInfo & PeerConnection]

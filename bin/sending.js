@@ -24,14 +24,11 @@ function sayTransfers (node, output) {
     },
 
     sent (fileName, result) {
-      const { started, ended } = times.get(result.transferId) ?? { started: 0, ended: 0 }
-      const durationMs = Math.round(ended - started)
+      const time = times.get(result.transferId)
+      const durationMs = time ? Math.round(time.ended - time.started) : 0
       const speed = rate(result.size - result.resumedFrom, durationMs)
-      output.say(
-        `Sent ${quoted(fileName)} in ${(durationMs / 1000).toFixed(2)} s (${speed})\nSHA-256 ${result.hash}, verified by the recipient`,
-        'transfer_complete',
-        { ...result, durationMs }
-      )
+      const what = time ? `Sent ${quoted(fileName)} in ${(durationMs / 1000).toFixed(2)} s (${speed})` : `${quoted(fileName)} had arrived before`
+      output.say(`${what}\nSHA-256 ${result.hash}, verified by the recipient`, 'transfer_complete', { ...result, durationMs })
     }
   }
 }

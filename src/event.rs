@@ -17,7 +17,8 @@ pub enum Event {
         /// For whom the file is.
         recipient_id: String,
     },
-    /// An offer that an earlier process of this agent made is gone on with.
+    /// An offer that an earlier process of this agent made is gone on with, or its end, which came
+    /// meanwhile, is told.
     OfferResumed {
         /// Which transfer.
         transfer: Transfer,

@@ -84,7 +84,8 @@ impl Node {
     }
 
     /// Goes on with the offers that earlier processes of this agent made and did not see the end of. Resolves
-    /// with what became of each; those whose time was over are withdrawn and not among them.
+    /// with what became of each, those that ended meanwhile included; those whose time was over are
+    /// withdrawn and not among them.
     ///
     /// # Errors
     /// `DESTROYED`.

@@ -51,8 +51,8 @@ pub(crate) struct Rendezvous {
     relay: Option<RelayThrough>,
 }
 
-/// Whose handshake the key's server answers.
-#[derive(Debug)]
+/// Whose handshake the key's server answers; nobody's as it is made.
+#[derive(Debug, Default)]
 pub(crate) struct Admission {
     admitted: watch::Sender<Admitted>,
     /// Somebody knocks whose key is not known yet: the task should be read now.
@@ -84,7 +84,7 @@ impl Rendezvous {
     ) -> Result<Self> {
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
-        let admission = Arc::new(Admission { admitted: watch::Sender::default(), knock: Notify::new() });
+        let admission = Arc::new(Admission::default());
         let keys = key_pair.clone();
         let listen = async {
             let gate = admission.clone();

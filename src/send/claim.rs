@@ -172,6 +172,20 @@ impl OfferTask<'_> {
         Ok(claimant)
     }
 
+    /// What became of a task that has ended: who has the file.
+    ///
+    /// # Errors
+    /// Why nobody has it, or nobody is known to.
+    pub(super) fn end(&self, task: &Task) -> Result<PeerIdentity> {
+        if task.status != Status::Completed {
+            return Err(self.ended_unclaimed(task, task.status.clone()));
+        }
+        match self.claimant(task)? {
+            Claimant::Ours(known, peer) => self.check_completion(&task.outputs, &known).map(|()| peer),
+            Claimant::Original => self.check_outputs(&task.outputs).map(|()| PeerIdentity::UNKNOWN),
+        }
+    }
+
     /// What the claimant, who was `known` as this, says of itself by now.
     fn newer(&self, task: &Task, known: Option<&P2p>) -> Result<Option<P2p>> {
         let claimant = self.check_claimant(task)?;

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claimant, OfferTask};
 use self::delivery::Delivery;
-use self::record::{OfferRecord, OfferRecords, OpenRecord};
-use crate::ats::{Events, NewTask, Part, Status, Task, TaskId};
+use self::record::{EndedRecord, OfferRecord, OfferRecords, OpenRecord};
+use crate::ats::{Client, Events, NewTask, Part, Status, Task, TaskId};
 use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnection, Rendezvous, Topic};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -86,6 +86,9 @@ pub struct Sent {
     pub resumed_from: u64,
     /// The connection that they went by; none if the recipient had them already.
     pub connection: Option<ConnectionInfo>,
+    /// The offer on disk: it goes once whoever asked for this is told, and has dropped it.
+    #[expect(dead_code, reason = "it is dropped")]
+    record: Option<Arc<EndedRecord>>,
 }
 
 /// An offer of an earlier process that this one goes on with.
@@ -146,8 +149,8 @@ async fn run_offer(
     match result {
         Ok(sent) => {
             context.emit(Event::TransferComplete { transfer, file_path: None });
-            outgoing.settle(true);
-            Ok(sent)
+            let record = outgoing.record.take().map(|(open, _)| Arc::new(open.ended()));
+            Ok(Sent { record, ..sent })
         }
         Err(error) => {
             let task_id = transfer.task_id.as_ref().map(TaskId::to_string);
@@ -340,6 +343,7 @@ impl OutgoingTransfer {
             peer: self.transfer.peer,
             resumed_from: events.resumed_from(),
             connection: events.connection(),
+            record: None,
         };
         Ok((sent, connection))
     }

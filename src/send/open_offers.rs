@@ -1,6 +1,6 @@
 //! Offers that an earlier process of this agent made and did not see the end of.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::claim::OfferTask;
 use super::record::{OfferRecord, OfferRecords, OpenRecord};
 use super::{SendRequest, Sent, TakenUp, open, run_offer};
 use crate::ats::{Status, Task};
@@ -32,39 +33,115 @@ pub struct ResumedOffer {
     pub result: Result<Sent>,
 }
 
+/// What became of the task of an offer while nobody went on with it.
+enum Aftermath {
+    /// Nothing yet, and there is time.
+    Open,
+    /// It is past its time, or its end was told.
+    Expired,
+    /// It has ended, and nobody was told.
+    Ended(Box<(Task, Offer)>),
+}
+
 /// Takes up every offer of this agent that no process goes on with, and waits for all their ends. Those whose
-/// time is over are withdrawn.
+/// time is over are withdrawn; of those that have ended since it is told how.
 pub(crate) async fn resume_all(context: &Arc<Context>) -> Vec<ResumedOffer> {
     let offers = left_behind(context, |_| true).await.into_iter().map(|(open, record)| async {
-        if record.is_over_at(now(context)) && !is_claimed(context, &record).await {
-            withdraw(context, open, record).await;
-            return None;
-        }
+        let aftermath = aftermath(context, &record).await;
         let (transfer_id, recipient_id) = (record.transfer_id.clone(), record.recipient_id.clone());
         let file_name = told(&record).file_name;
-        let transfer = context.cancel().child_token();
-        let taking_up = resume(context.clone(), open, record, transfer.clone());
-        let run = cancelled_by(CancellationToken::new(), transfer, taking_up);
-        let result = joined(context.spawn(run)).await;
+        let result = match aftermath {
+            Aftermath::Expired => {
+                withdraw(context, open, record).await;
+                return None;
+            }
+            Aftermath::Ended(ended) => tell_end(context, open, &record, *ended).await,
+            Aftermath::Open => {
+                let transfer = context.cancel().child_token();
+                let taking_up = resume(context.clone(), open, record, transfer.clone());
+                let run = cancelled_by(CancellationToken::new(), transfer, taking_up);
+                joined(context.spawn(run)).await
+            }
+        };
         Some(ResumedOffer { transfer_id, file_name, recipient_id, result })
     });
     join_all(offers).await.into_iter().flatten().collect()
 }
 
-/// Withdraws the offers of this agent whose time is over and that no process goes on with.
+/// Withdraws the offers of this agent whose time is over and that no process goes on with. Those that have
+/// ended are left for a while to whoever takes them up, and tells.
 pub(crate) async fn withdraw_expired(context: &Arc<Context>) {
     let now = now(context);
+    let kept = i64::try_from(context.options.max_partial_age.as_secs()).unwrap_or(i64::MAX);
     for (open, record) in left_behind(context, move |record| record.is_over_at(now)).await {
-        if !is_claimed(context, &record).await {
-            withdraw(context, open, record).await;
+        match aftermath(context, &record).await {
+            Aftermath::Expired => withdraw(context, open, record).await,
+            Aftermath::Ended(_) if record.is_over_at(now.saturating_sub(kept)) => open.forget(),
+            Aftermath::Ended(_) | Aftermath::Open => {}
         }
     }
 }
 
-/// Whether the recipient has claimed an offer and waits for its sender, whatever the time.
-async fn is_claimed(context: &Context, record: &OfferRecord) -> bool {
+/// How an offer stands. One that the recipient has claimed waits for its sender, whatever the time.
+async fn aftermath(context: &Context, record: &OfferRecord) -> Aftermath {
     let found = find_own(context, record).await;
-    !record.is_over && matches!(found, Ok(Some((task, _))) if task.status == Status::InProgress)
+    let is_expired = record.is_over_at(now(context));
+    match found {
+        _ if record.is_over => Aftermath::Expired,
+        Ok(Some((task, _))) if task.status == Status::InProgress => Aftermath::Open,
+        Ok(Some((task, offer))) if task.status != Status::Pending => {
+            Aftermath::Ended(Box::new((task, offer)))
+        }
+        _ if is_expired => Aftermath::Expired,
+        // What is wrong with it, or with the service, is told when it is gone on with.
+        _ => Aftermath::Open,
+    }
+}
+
+/// Tells how the transfer of a task ended that nobody went on with. The file may be gone by now.
+async fn tell_end(
+    context: &Arc<Context>,
+    open: OpenRecord,
+    record: &OfferRecord,
+    (task, offer): (Task, Offer),
+) -> Result<Sent> {
+    let mut transfer = Transfer { task_id: Some(task.id.clone()), ..told(record) };
+    let recipient_id = record.recipient_id.clone();
+    context.emit(Event::OfferResumed { transfer: transfer.clone(), recipient_id });
+    let reader = OfferTask {
+        context,
+        id: &task.id,
+        channel: &record.channel,
+        offer: &offer,
+        key: None,
+        taker: Mutex::default(),
+        transfer: &transfer,
+        admission: Arc::default(),
+    };
+    let (ended, (identity, handover)) = (reader.end(&task), reader.taker());
+    match ended {
+        Ok(peer) => {
+            context.pin(&record.recipient_id, identity, handover).await;
+            transfer.peer = peer;
+            context.emit(Event::TransferComplete { transfer, file_path: None });
+            Ok(Sent {
+                transfer_id: record.transfer_id.clone(),
+                task_id: task.id.to_value(),
+                hash: record.hash.clone(),
+                size: record.size,
+                peer,
+                resumed_from: record.size,
+                connection: None,
+                record: Some(Arc::new(open.ended())),
+            })
+        }
+        Err(error) => {
+            let error = error.of(&record.transfer_id, Some(&task.id.to_string()));
+            context.emit(Event::TransferFailed { transfer, error: error.clone() });
+            open.forget();
+            Err(error)
+        }
+    }
 }
 
 /// Forgets the offer of a transfer that was ended.
@@ -160,6 +237,8 @@ async fn withdraw(context: &Arc<Context>, open: OpenRecord, record: OfferRecord)
     });
     match ended.await {
         Ok(Ok(())) => open.forget(),
+        // What the task says is another's: there is nothing to withdraw.
+        Ok(Err(error)) if error.code == Code::Identity => open.forget(),
         Ok(Err(error)) => tracing::debug!("an offer of an earlier process could not be withdrawn: {error}"),
         Err(_) => tracing::debug!("an offer of an earlier process could not be withdrawn in time"),
     }

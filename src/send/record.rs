@@ -56,6 +56,11 @@ impl OfferRecord {
     }
 }
 
+/// The record of an offer that has come to its end. It stays until this is dropped, by whoever was told of
+/// the end: a process that dies before leaves it to the next, which tells.
+#[derive(Debug)]
+pub(crate) struct EndedRecord(Option<OpenRecord>);
+
 /// The folder of records.
 #[derive(Clone, Debug)]
 pub(crate) struct OfferRecords {
@@ -152,10 +157,23 @@ impl OpenRecord {
         self.file.write_all(&text)
     }
 
+    /// The record of an offer that has ended, until that was told.
+    pub(crate) fn ended(self) -> EndedRecord {
+        EndedRecord(Some(self))
+    }
+
     /// Removes the record: the offer has come to its end.
     pub(crate) fn forget(self) {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!("the record of an offer stays behind: {error}");
+        }
+    }
+}
+
+impl Drop for EndedRecord {
+    fn drop(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.forget();
         }
     }
 }

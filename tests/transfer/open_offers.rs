@@ -1,16 +1,22 @@
 //! Offers whose sender died: taken up by the next process, or withdrawn.
 
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use ats_p2p::ats::{Status, TaskId};
+use ats_p2p::ats::{ListQuery, Status, TaskId};
 use ats_p2p::error::Code;
 use ats_p2p::event::Event;
+use ats_p2p::node::{Node, Options};
+use ats_p2p::send::SendRequest;
+use ats_p2p::wire::FrameType;
 use serde_json::json;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
-use crate::peer::until;
+use crate::peer::{Recipient, dial, p2p, until};
 
 /// A process that sends, as far as it can be one within this.
 struct Process {
@@ -68,6 +74,7 @@ async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
     assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
     a.event_named("offer_resumed").await;
     a.event_named("transfer_complete").await;
+    drop(offers);
     assert!(records(&lab).is_empty());
     assert!(a.node.resume_offers().await.unwrap().is_empty());
     lab.close([a, b]).await;
@@ -151,7 +158,132 @@ async fn what_became_of_an_offer_while_its_sender_was_dead_is_told_as_what_it_is
             _ => Some(Code::Rejected),
         };
         assert_eq!(code, expected);
+        assert!(offers[0].result.as_ref().ok().is_none_or(|sent| sent.resumed_from == sent.size));
+        a.event_named("offer_resumed").await;
+        drop(offers);
         assert!(records(&lab).is_empty());
+        a.node.destroy().await;
+    }
+    lab.close([]).await;
+}
+
+/// How long a process of [`Killable`] waits for others, and its offer for an answer.
+const BRIEF: Duration = Duration::from_secs(4);
+
+/// What [`sends_and_keeps_to_itself`] is told by.
+const SENDER_ENV: [&str; 3] = ["ATS_P2P_TEST_URL", "ATS_P2P_TEST_HOME", "ATS_P2P_TEST_FILE"];
+
+/// A process of its own that sends, to be killed.
+struct Killable {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Killable {
+    fn start(lab: &Lab, file: &Path) -> Self {
+        let program = std::env::current_exe().unwrap();
+        let values = [lab.url().into(), lab.path("home-a"), file.to_owned()];
+        let mut child = Command::new(program)
+            .args(["--exact", "open_offers::sends_and_keeps_to_itself", "--ignored", "--nocapture"])
+            .envs(SENDER_ENV.into_iter().zip(values))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    /// Waits until it has sent the file.
+    async fn sent(self) -> Self {
+        let Self { child, said } = self;
+        let said = tokio::task::spawn_blocking(move || {
+            let mut said = said;
+            let mut line = String::new();
+            while !line.contains(SENT) {
+                line.clear();
+                assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended before");
+            }
+            said
+        });
+        Self { child, said: said.await.unwrap() }
+    }
+
+    async fn kill(mut self) {
+        self.child.kill().unwrap();
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap();
+    }
+}
+
+const SENT: &str = "the file is sent";
+
+/// Sends a file, and tells nobody but the test what came of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a part of other tests, in a process of its own"]
+async fn sends_and_keeps_to_itself() {
+    let [url, home, file] = SENDER_ENV.map(|name| std::env::var(name).unwrap());
+    let mut options = Options::new(home.into());
+    options.timeout = BRIEF;
+    (options.ats.url, options.ats.actor_id) = (Some(url), Some("a".into()));
+    let node = Node::new(options, |_| {}).unwrap();
+    let request = SendRequest {
+        file_path: file.into(),
+        recipient_id: "b".into(),
+        channel: None,
+        timeout: None,
+        progress: None,
+        cancel: CancellationToken::new(),
+    };
+    let _sent = node.send(request).await.unwrap();
+    println!("{SENT}");
+    std::future::pending().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_transfer_is_told_by_the_next_process_where_the_sender_was_killed_before_it_told() {
+    let lab = Lab::new().await;
+    let b = Recipient::new(&lab).await;
+    for is_acknowledged in [false, true] {
+        let file = lab.file("f", 100_000);
+        let sender = Killable::start(&lab, &file);
+        let task = loop {
+            let open = ListQuery { status: Some(Status::Pending), ..Default::default() };
+            match b.client.list(&open).await.unwrap().pop() {
+                Some(task) => break task,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        b.take(&task, p2p(&b.keys, 1)).await;
+        let mut peer = dial(&b.dht, &task, &b.keys).await;
+        peer.take_until(FrameType::Done).await;
+        if is_acknowledged {
+            peer.say(FrameType::Ack, b"").await;
+            sender.sent().await.kill().await;
+        } else {
+            sender.kill().await;
+        }
+        let output = json!({ "hash": task.payload["hash"], "p2p": p2p(&b.keys, 1) });
+        b.client.complete(&task.id, vec![output]).await.unwrap();
+        assert_eq!(records(&lab).len(), 1);
+        // Whoever was told of the end may have put the file away; and the offer's time may be over.
+        std::fs::remove_file(&file).unwrap();
+        if is_acknowledged {
+            tokio::time::sleep(BRIEF + Duration::from_secs(2)).await;
+            // One that takes up nothing leaves it to the next.
+            let another = lab.agent("a", |_| {});
+            another.watch(None);
+            another.event_named("connected").await;
+            another.node.destroy().await;
+        }
+        let a = lab.agent("a", |_| {});
+        let offers = a.node.resume_offers().await.unwrap();
+        let sent = offers[0].result.as_ref().unwrap();
+        assert_eq!((&json!(sent.hash), sent.resumed_from), (&task.payload["hash"], 100_000));
+        for name in ["offer_resumed", "transfer_complete"] {
+            a.event_named(name).await;
+        }
+        drop(offers);
+        assert!(records(&lab).is_empty());
+        assert!(a.node.resume_offers().await.unwrap().is_empty());
         a.node.destroy().await;
     }
     lab.close([]).await;
