@@ -168,6 +168,10 @@ impl Code {
             Self::RemoteError => "the other side reported an error",
             Self::Protocol => "the other side broke the transfer protocol",
             Self::Cancelled | Self::Aborted | Self::Destroyed => "cancelled",
+            Self::AtsUnreachable | Self::AtsError | Self::AtsProtocol => {
+                "the other side could not use the task service"
+            }
+            Self::Network => "the other side could not use the peer network",
             _ => "the transfer failed",
         }
     }
@@ -303,6 +307,12 @@ impl Error {
     /// An error that concerns no transfer yet.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), transfer_id: None, task_id: None, step: code.step() }
+    }
+
+    /// What came of a call of the task service: what was being done, and what kept it from that.
+    pub(crate) fn of_service(doing: impl fmt::Display, error: ats::AtsError) -> Self {
+        let error = Self::from(error);
+        Self { message: format!("{doing}: {}", error.message), ..error }
     }
 
     /// The same error, in this step rather than its code's usual one.

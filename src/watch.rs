@@ -18,7 +18,7 @@ use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
-use crate::receive::{self, Acceptance, ReceiveTurn};
+use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
 
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
@@ -358,14 +358,21 @@ fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
         let Ok(open) = context.inbox.take(handle) else { return };
         let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
         let acceptance = Acceptance { target, cancel: context.cancel().child_token() };
-        if let Err(failure) = receive::run(context.clone(), handle, open, acceptance, Some(turn)).await
-            && !failure.claimed
-            && !matches!(failure.error.code, Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired)
-        {
-            // Nobody is asked who could answer better: the sender is told now rather than left waiting.
-            context.inbox.declined(&task);
-            if declinable {
-                let _ = context.client.reject(&task, failure.error.code.public_reason()).await;
+        let Err(Failure { error, claimed: false }) =
+            receive::run(context.clone(), handle, open, acceptance, Some(turn)).await
+        else {
+            return;
+        };
+        match error.code {
+            Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired => {}
+            // It still stands, and is found again once the service is back.
+            Code::AtsUnreachable | Code::AtsError | Code::AtsProtocol => context.inbox.ended(&task, false),
+            code => {
+                // Nobody is asked who could answer better: the sender is told now rather than left waiting.
+                context.inbox.declined(&task);
+                if declinable {
+                    let _ = context.client.reject(&task, code.public_reason()).await;
+                }
             }
         }
     });

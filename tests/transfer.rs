@@ -1,5 +1,9 @@
 //! Whole transfers, signalled by a hub on loopback, over its own DHT.
 
+#[path = "transfer/absence.rs"]
+mod absence;
+#[path = "transfer/gate.rs"]
+mod gate;
 #[path = "transfer/identity.rs"]
 mod identity;
 #[path = "transfer/lab.rs"]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::error::{AtsError, AtsResult};
 use super::health::Health;
 use super::http::{Http, Request};
 use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
-use super::policy::{Attempts, Policy};
+use super::policy::{Attempts, Patience, Policy};
 use super::settings::Settings;
 
 /// How many tasks are looked at to find one that may have been made.
@@ -21,6 +22,7 @@ const MAX_KEPT: usize = 500;
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: Arc<ClientInner>,
+    patience: Option<Patience>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,14 @@ impl Client {
     /// As [`Client::new`].
     pub fn with_policy(settings: Settings, policy: Policy) -> AtsResult<Self> {
         let http = Http::new(&settings, policy.timeout)?;
-        Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }) })
+        Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }), patience: None })
+    }
+
+    /// The same client, each of whose calls waits so long for a service that is away, and no longer than
+    /// until `given_up`: for what must not come to nothing because the service is just being restarted. The
+    /// error is then that of the last attempt.
+    pub fn patient(&self, limit: Duration, given_up: CancellationToken) -> Self {
+        Self { inner: self.inner.clone(), patience: Some(Patience { limit, given_up }) }
     }
 
     /// The settings it was made with.
@@ -69,7 +78,7 @@ impl Client {
     /// `dedupe`, which must stand in the description and be unique to this task.
     pub async fn create(&self, new: &NewTask, dedupe: &str) -> AtsResult<Task> {
         let request = Request::post(self.path(&[]), new.to_value());
-        let mut attempts = Attempts::new(&self.inner.policy);
+        let mut attempts = self.attempts();
         let mut looks_needed = false;
         loop {
             let result = async {
@@ -118,7 +127,7 @@ impl Client {
         query: &ListQuery,
         keep: impl Fn(Task) -> Option<T>,
     ) -> AtsResult<TaskPage<T>> {
-        let mut attempts = Attempts::new(&self.inner.policy);
+        let mut attempts = self.attempts();
         loop {
             match self.list_once(query, &keep).await {
                 Err(error) => attempts.pause_after(error).await?,
@@ -178,7 +187,7 @@ impl Client {
         let is_it = |message: &Message| {
             message.parts == parts && message.actor.as_ref().is_none_or(|actor| actor.id == *me)
         };
-        let mut attempts = Attempts::new(&self.inner.policy);
+        let mut attempts = self.attempts();
         let mut looks_needed = false;
         loop {
             let result = async {
@@ -217,6 +226,10 @@ impl Client {
     pub async fn visit_relay(&self, key: &[u8; 32]) -> AtsResult<()> {
         let body = json!({ "key": hex::encode(key) });
         self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)
+    }
+
+    fn attempts(&self) -> Attempts<'_> {
+        Attempts::new(&self.inner.policy, self.patience.as_ref())
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -289,7 +302,7 @@ impl Client {
         is_reached: impl Fn(&Task) -> bool,
     ) -> AtsResult<Task> {
         let request = Request::post(self.path(&[id.as_str(), verb]), body);
-        let mut attempts = Attempts::new(&self.inner.policy);
+        let mut attempts = self.attempts();
         let mut may_have_happened = false;
         loop {
             let error = match self.inner.http.send(&request).await {
@@ -312,7 +325,7 @@ impl Client {
 
     /// Sends a request that does no harm when it is sent twice.
     async fn repeat<'a>(&self, request: impl Fn() -> Request<'a>) -> AtsResult<Value> {
-        let mut attempts = Attempts::new(&self.inner.policy);
+        let mut attempts = self.attempts();
         loop {
             match self.inner.http.send(&request()).await {
                 Err(error) => attempts.pause_after(error).await?,

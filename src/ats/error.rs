@@ -104,6 +104,15 @@ impl AtsError {
         }
     }
 
+    /// Whether the service is away, as it is while it is restarted or the network is gone: it was not
+    /// reached, or has no time.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 502..=504),
+            other => other.is_retryable(),
+        }
+    }
+
     /// Whether the service may have done what was asked all the same.
     pub fn may_have_happened(&self) -> bool {
         match self {
@@ -183,6 +192,18 @@ mod tests {
             assert!(!status(code, "").is_retryable(), "{code}");
         }
         assert!(!AtsError::Settings("no".into()).is_retryable());
+    }
+
+    #[test]
+    fn who_is_away_may_come_back_and_a_fault_of_the_service_stays() {
+        for code in [408, 425, 429, 502, 503, 504] {
+            assert!(status(code, "").is_away(), "{code}");
+        }
+        for code in [400, 403, 404, 409, 500, 501, 599] {
+            assert!(!status(code, "").is_away(), "{code}");
+        }
+        assert!(AtsError::Unreachable { url: String::new(), reason: String::new() }.is_away());
+        assert!(!AtsError::Settings("no".into()).is_away());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::backoff::Backoff;
 use super::error::{AtsError, AtsResult};
 
@@ -31,7 +34,7 @@ impl Default for Policy {
             timeout: Duration::from_secs(10),
             attempts: 4,
             first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(4),
+            longest_pause: Duration::from_secs(2),
             longest_retry_after: Duration::from_secs(20),
             first_reconnect: Duration::from_secs(2),
             longest_reconnect: Duration::from_secs(60),
@@ -39,18 +42,30 @@ impl Default for Policy {
     }
 }
 
+/// How much longer than by its policy a client tries to reach a service that is away.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    /// How long each call waits for the service.
+    pub(super) limit: Duration,
+    /// Ends all waiting, with the error that was met last.
+    pub(super) given_up: CancellationToken,
+}
+
 /// The attempts of one call.
 pub(super) struct Attempts<'a> {
     policy: &'a Policy,
     left: u32,
     backoff: Backoff,
+    /// Until when the service is waited for, and what ends that.
+    awaited: Option<(Instant, CancellationToken)>,
 }
 
 impl<'a> Attempts<'a> {
     /// The first of them comes at once.
-    pub(super) fn new(policy: &'a Policy) -> Self {
+    pub(super) fn new(policy: &'a Policy, patience: Option<&Patience>) -> Self {
         let backoff = Backoff::new(policy.first_pause, policy.longest_pause);
-        Self { policy, left: policy.attempts.saturating_sub(1), backoff }
+        let awaited = patience.map(|patience| (Instant::now() + patience.limit, patience.given_up.clone()));
+        Self { policy, left: policy.attempts.saturating_sub(1), backoff, awaited }
     }
 
     /// Waits before the next attempt, or gives the error back if there is none.
@@ -58,29 +73,37 @@ impl<'a> Attempts<'a> {
         &mut self,
         error: AtsError,
     ) -> impl Future<Output = AtsResult<()>> + Send + use<> {
-        let pause = self.next_pause(&error);
+        let pause = self.next_pause(&error, Instant::now());
+        let given_up = self.awaited.as_ref().map(|(_, given_up)| given_up.clone());
         async move {
-            match pause {
-                Some(pause) => {
-                    tracing::debug!("trying again in {pause:?}: {error}");
-                    tokio::time::sleep(pause).await;
+            let Some(pause) = pause else { return Err(error) };
+            tracing::debug!("trying again in {pause:?}: {error}");
+            let pause = tokio::time::sleep(pause);
+            match given_up {
+                Some(given_up) => given_up.run_until_cancelled(pause).await.ok_or(error),
+                None => {
+                    pause.await;
                     Ok(())
                 }
-                None => Err(error),
             }
         }
     }
 
-    fn next_pause(&mut self, error: &AtsError) -> Option<Duration> {
-        if !error.is_retryable() || self.left == 0 {
+    fn next_pause(&mut self, error: &AtsError, now: Instant) -> Option<Duration> {
+        let awaited = self.awaited.as_ref().filter(|_| error.is_away());
+        let left =
+            awaited.map(|(until, _)| until.saturating_duration_since(now)).filter(|left| !left.is_zero());
+        if !error.is_retryable() || self.left == 0 && left.is_none() {
             return None;
         }
-        self.left -= 1;
+        self.left = self.left.saturating_sub(1);
         let pause = self.backoff.pause(rand::random());
-        match error.retry_after() {
-            Some(asked) if asked > self.policy.longest_retry_after => None,
-            Some(asked) => Some(asked.max(pause)),
-            None => Some(pause),
+        let asked = error.retry_after().unwrap_or_default();
+        match left {
+            // The last attempt comes when the time is over.
+            Some(left) => Some(asked.max(pause).min(left)),
+            None if asked > self.policy.longest_retry_after => None,
+            None => Some(asked.max(pause)),
         }
     }
 }
@@ -97,11 +120,44 @@ mod tests {
     #[test]
     fn attempts_end_and_follow_what_the_service_asks() {
         let policy = Policy::default();
-        let mut attempts = Attempts::new(&policy);
-        assert!(attempts.next_pause(&status(500, None)).is_some_and(|p| p <= policy.first_pause));
-        assert_eq!(attempts.next_pause(&status(429, Some(3))), Some(Duration::from_secs(3)));
-        assert_eq!(attempts.next_pause(&status(400, None)), None);
-        assert_eq!(attempts.next_pause(&status(429, Some(600))), None);
-        assert_eq!(attempts.next_pause(&status(500, None)), None);
+        let mut attempts = Attempts::new(&policy, None);
+        let mut next_pause = |error| attempts.next_pause(&error, Instant::now());
+        assert!(next_pause(status(500, None)).is_some_and(|p| p <= policy.first_pause));
+        assert_eq!(next_pause(status(429, Some(3))), Some(Duration::from_secs(3)));
+        assert_eq!(next_pause(status(400, None)), None);
+        assert_eq!(next_pause(status(429, Some(600))), None);
+        assert_eq!(next_pause(status(500, None)), None);
+    }
+
+    #[test]
+    fn a_service_that_is_away_is_waited_for_and_its_faults_are_not() {
+        let policy = Policy::default();
+        let limit = Duration::from_secs(60);
+        let patience = Patience { limit, given_up: CancellationToken::new() };
+        let began = Instant::now();
+        let mut attempts = Attempts::new(&policy, Some(&patience));
+        let mut next_pause = |error, after| attempts.next_pause(&error, began + Duration::from_secs(after));
+        for after in 0..20 {
+            assert!(
+                next_pause(status(503, None), after).is_some_and(|p| p <= policy.longest_pause),
+                "{after}"
+            );
+        }
+        assert_eq!(next_pause(status(500, None), 20), None, "all attempts of the policy are used up");
+        assert_eq!(next_pause(status(429, Some(30)), 20), Some(Duration::from_secs(30)));
+        let last = next_pause(status(429, Some(30)), 50).expect("one more");
+        assert!((9..=10).contains(&last.as_secs()), "{last:?}");
+        assert_eq!(next_pause(status(503, None), 61), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_waits_no_longer() {
+        let policy = Policy::default();
+        let patience = Patience { limit: Duration::from_secs(60), given_up: CancellationToken::new() };
+        let mut attempts = Attempts::new(&policy, Some(&patience));
+        patience.given_up.cancel();
+        let began = Instant::now();
+        let error = attempts.pause_after(status(503, Some(30))).await.expect_err("given up");
+        assert_eq!((error, began.elapsed()), (status(503, Some(30)), Duration::ZERO));
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! A lease is short, so that a task whose worker died is soon free again, and is renewed by claiming again.
 //! A refusal means little: some services refuse every renewal. What counts is whether the task still reads
-//! as ours; if its lease ran out in between, it is claimed anew.
+//! as ours; if its lease ran out in between, it is claimed anew. A service that is away is asked again as
+//! soon as it is back.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::error::AtsError;
@@ -37,7 +39,7 @@ impl Renewal {
     /// Keeps the claim of a task alive by claiming again at a third of its time, until it is dropped; must be
     /// called within a tokio runtime.
     pub fn start(client: &Client, id: TaskId, lease: Duration) -> Self {
-        let client = client.clone();
+        let client = client.patient(lease / RENEWED_AT, CancellationToken::new());
         let (sender, lost) = oneshot::channel();
         let renewing = tokio::spawn(async move {
             let reason = renew(&client, &id, lease).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{Lost, Renewal, Status, Task};
+use crate::ats::{AtsError, Client, Lost, Renewal, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::files;
@@ -25,14 +25,22 @@ const END_LIMIT: Duration = CLOSE_LIMIT.saturating_add(Duration::from_secs(1));
 pub(super) struct Claim<'a> {
     context: &'a Arc<Context>,
     open: &'a OpenOffer,
+    /// The task service, waited for where it is away for a while.
+    client: Client,
     cancel: &'a CancellationToken,
     held: bool,
 }
 
 impl<'a> Claim<'a> {
-    /// The claim, not made yet. `cancel` ends what is waited for here.
-    pub(super) fn new(context: &'a Arc<Context>, open: &'a OpenOffer, cancel: &'a CancellationToken) -> Self {
-        Self { context, open, cancel, held: false }
+    /// The claim, not made yet, with the task service of this transfer. `cancel` ends what is waited for
+    /// here.
+    pub(super) fn new(
+        context: &'a Arc<Context>,
+        open: &'a OpenOffer,
+        client: Client,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self { context, open, client, cancel, held: false }
     }
 
     /// Whether it was made.
@@ -46,13 +54,13 @@ impl<'a> Claim<'a> {
     /// # Errors
     /// `ALREADY_CLAIMED`, `OFFER_EXPIRED`, or that of the service.
     pub(super) async fn check_pending(&self) -> Result<()> {
-        let read = async { Ok(self.context.client.get(&self.open.task.id).await) };
+        let read = async { Ok(self.client.get(&self.open.task.id).await) };
         match or_cancelled(self.cancel, read).await? {
             Ok(task) if task.status == Status::Pending => Ok(()),
             Ok(task) if task.status == Status::InProgress => Err(self.taken()),
             Ok(task) => Err(self.expired(&format!("is {}", task.status))),
             Err(error) if error.is_not_found() => Err(self.expired("is gone")),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.not_claimed(error)),
         }
     }
 
@@ -62,7 +70,7 @@ impl<'a> Claim<'a> {
     /// As [`Self::check_pending`].
     pub(super) async fn make(&mut self) -> Result<()> {
         let context = self.context;
-        let mut claim = pin!(context.client.claim(&self.open.task.id, LEASE));
+        let mut claim = pin!(self.client.claim(&self.open.task.id, LEASE));
         let answer = match or_cancelled(self.cancel, async { Ok((&mut claim).await) }).await {
             Ok(answer) => answer,
             // What was asked for may be granted all the same, and would have to be given back.
@@ -78,9 +86,9 @@ impl<'a> Claim<'a> {
             Err(refused) => match context.client.get(&self.open.task.id).await {
                 Ok(task) if task.is_held_by(context.actor_id()) => {}
                 Ok(task) if task.status == Status::InProgress => return Err(self.taken()),
-                Ok(_) if refused.is_retryable() => return Err(refused.into()),
+                Ok(_) if refused.is_retryable() => return Err(self.not_claimed(refused)),
                 Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
-                Err(_) => return Err(refused.into()),
+                Err(_) => return Err(self.not_claimed(refused)),
             },
         }
         self.held = true;
@@ -186,6 +194,12 @@ impl<'a> Claim<'a> {
             return self.taken();
         }
         Error::new(Code::Cancelled, format!("the task of {} was {}", self.name(), task.status))
+    }
+
+    /// The service kept the claim from being made.
+    pub(super) fn not_claimed(&self, error: AtsError) -> Error {
+        let doing = format_args!("the offer of {} could not be claimed, and still stands", self.name());
+        Error::of_service(doing, error)
     }
 
     fn taken(&self) -> Error {

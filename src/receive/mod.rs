@@ -33,10 +33,10 @@ pub(crate) use self::left::{expire, take_up};
 use self::record::{Done, Open, OpenPlace, RecordId, RecordLock, Records};
 pub(crate) use self::report::report_missed;
 use self::topic::TopicPresence;
-use crate::ats::Part;
+use crate::ats::{Client, Part};
 use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, Partial, Source, Target};
 use crate::limits::CLEAN_UP;
@@ -140,19 +140,22 @@ async fn receive(
         Some(left) => (left.instance, KeyPair::from_seed(&left.seed)),
         None => (rand::random(), KeyPair::generate()),
     };
+    let client = context.client.patient(context.options.timeout, acceptance.cancel.clone());
     let mut incoming = IncomingTransfer {
         context,
         open,
+        client: client.clone(),
         target: &acceptance.target,
         cancel: &acceptance.cancel,
         id: record_id(context, open),
         events: Arc::new(TransferEvents::new(context, &transfer)),
-        claim: Claim::new(context, open, &acceptance.cancel),
+        claim: Claim::new(context, open, client, &acceptance.cancel),
         instance,
         key_pair,
         key: None,
         began: Instant::now(),
         is_left: left.is_some(),
+        has_some: false,
         hold: None,
         output: OnceLock::new(),
     };
@@ -199,6 +202,8 @@ fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
 struct IncomingTransfer<'a> {
     context: &'a Arc<Context>,
     open: &'a OpenOffer,
+    /// The task service, waited for where it is away for a while.
+    client: Client,
     target: &'a Target,
     cancel: &'a CancellationToken,
     id: RecordId,
@@ -213,6 +218,8 @@ struct IncomingTransfer<'a> {
     began: Instant,
     /// A process that died had begun it.
     is_left: bool,
+    /// Bytes of it were here before.
+    has_some: bool,
     hold: Option<Hold>,
     /// What the task is completed with, once the file is here.
     output: OnceLock<Value>,
@@ -272,10 +279,9 @@ impl IncomingTransfer<'_> {
             self.claim.check_pending().await?;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let (partial, dht) = tokio::try_join!(
-            self.partial(),
-            or_cancelled(self.cancel, context.network.dht(&context.client))
-        )?;
+        let (partial, dht) =
+            tokio::try_join!(self.partial(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
+        self.has_some = partial.written() > 0;
         place.set_working(false);
         let meeting = self.prepare(&dht).await?;
         if let Meeting::Direct(direct) = &meeting {
@@ -353,13 +359,16 @@ impl IncomingTransfer<'_> {
     async fn clear(&self, error: &Error) {
         let can_go_on = match self.claim.is_held() {
             true => self.claim.can_go_on(error, self.events.has_started()),
-            // It was not even asked whether the task is ours yet.
-            false => self.is_left && error.retryable(),
+            // It was not even asked whether the task is ours yet, or may be.
+            false => {
+                let is_service = error.step == Some(Step::Service);
+                self.is_left && error.retryable() || self.has_some && is_service
+            }
         };
         if can_go_on {
             // Whoever asked for it knows that it failed; what was asked for by a process that died still
             // stands.
-            self.note(self.claim.is_held()).await;
+            self.note(self.claim.is_held() || !self.is_left).await;
         } else if let Some(Hold { records, place, .. }) = &self.hold {
             place.discard().await;
             report::forget(records, &self.id).await;
@@ -390,8 +399,10 @@ impl IncomingTransfer<'_> {
         };
         let p2p = self.sign(Role::Receiver, p2p);
         let part = Part::data(&p2p.to_message(&offer.transfer_id));
-        let post =
-            async { context.client.add_message(&self.open.task.id, vec![part]).await.map_err(Error::from) };
+        let post = async {
+            let posted = self.client.add_message(&self.open.task.id, vec![part]).await;
+            posted.map_err(|error| self.claim.not_claimed(error))
+        };
         or_cancelled(self.cancel, post).await?;
         Ok(Meeting::Direct(Box::new(DirectMeeting { key_pair, pooled, p2p })))
     }

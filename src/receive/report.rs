@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::claim::LEASE;
 use super::record::{Done, RecordId, Records};
-use crate::ats::{Status, TaskId};
+use crate::ats::{Client, Status, TaskId};
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::files;
@@ -90,30 +90,30 @@ pub(crate) async fn report_missed(context: &Context) {
 /// Completes one task, trying again until the service takes it or says that it never will.
 async fn report(context: &Context, records: Records, id: RecordId, done: Done) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
+    let client = context.client.patient(LEASE, context.cancel().clone());
     let mut pause = REPORT_PAUSE.0;
-    let mut claimed_again = false;
-    loop {
-        let settled = match context.client.complete(&task_id, done.outputs.clone()).await {
-            Ok(_) => true,
-            Err(error) if error.is_retryable() => false,
-            // The lease lapsed while nobody reported: claimed again, the task can be completed.
-            Err(_) => match context.client.get(&task_id).await {
-                Ok(task) if task.status == Status::Pending => {
-                    let is_taken = context.client.claim(&task_id, LEASE).await.is_err();
-                    if !is_taken && !std::mem::replace(&mut claimed_again, true) {
-                        continue;
-                    }
-                    is_taken
-                }
-                Ok(_) => true,
-                Err(error) => !error.is_retryable(),
-            },
-        };
-        if settled {
-            settle(&records, &id).await;
-            return;
-        }
+    while !is_settled(&client, &task_id, &done).await {
         sleep(pause).await;
         pause = (pause * 2).min(REPORT_PAUSE.1);
+    }
+    settle(&records, &id).await;
+}
+
+/// Completes one task. Whether that is done, or will never be.
+async fn is_settled(client: &Client, task_id: &TaskId, done: &Done) -> bool {
+    match client.complete(task_id, done.outputs.clone()).await {
+        Ok(_) => return true,
+        Err(error) if error.is_retryable() => return false,
+        Err(refused) => tracing::debug!("the completion of task {task_id} was refused: {refused}"),
+    }
+    match client.get(task_id).await {
+        // The lease lapsed while nobody reported: claimed again, the task can be completed.
+        Ok(task) if task.status == Status::Pending => match client.claim(task_id, LEASE).await {
+            Ok(_) => client.complete(task_id, done.outputs.clone()).await.is_ok(),
+            Err(error) => !error.is_retryable(),
+        },
+        // It is this actor's yet: what keeps the service from taking it may pass.
+        Ok(task) => !task.is_held_by(&client.settings().actor.id),
+        Err(error) => !error.is_retryable(),
     }
 }

@@ -8,6 +8,7 @@ use protocol::identity::IdentityKey;
 use protocol::statement::Role;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::ats::{Listener, Status, Task, TaskId};
 use crate::connection::Admission;
@@ -87,7 +88,11 @@ impl OfferTask<'_> {
             }
             // Read once more when the time is over: no event is certain to come.
             let is_last = Instant::now() >= deadline;
-            let read = self.context.client.get(self.id).await;
+            let read = match is_last {
+                false => self.context.client.get(self.id).await,
+                // What happened while the service was away counts.
+                true => self.context.client.patient(limit, CancellationToken::new()).get(self.id).await,
+            };
             read_at = Instant::now();
             let last_error = match read {
                 Ok(task) => match task.status.clone() {
@@ -101,6 +106,8 @@ impl OfferTask<'_> {
                         listener.unsee();
                         return Ok(task);
                     }
+                    // Its time was over while the service was away.
+                    Status::Cancelled if is_last => return Err(self.unclaimed(limit)),
                     status => return Err(self.ended_unclaimed(&task, status)),
                 },
                 Err(error) if error.is_retryable() => Some(error),
@@ -108,7 +115,17 @@ impl OfferTask<'_> {
             };
             listener.seen();
             if is_last {
-                return Err(last_error.map_or_else(|| self.unclaimed(limit), Error::from));
+                return Err(match last_error {
+                    Some(error) => Error::of_service(
+                        format_args!(
+                            "whether {} accepts {} is not known",
+                            self.recipient(),
+                            self.transfer.original_name
+                        ),
+                        error,
+                    ),
+                    None => self.unclaimed(limit),
+                });
             }
         }
     }
@@ -311,7 +328,7 @@ impl OfferTask<'_> {
                 "{} did not accept {} within {} s; is it listening on channel {}?",
                 self.recipient(),
                 self.transfer.original_name,
-                limit.as_secs_f64(),
+                tenths(limit),
                 files::display(self.channel),
             ),
         )
@@ -338,6 +355,11 @@ impl OfferTask<'_> {
             format!("the transfer of {name} to {recipient} was {status}{}", why.unwrap_or_default());
         Error::new(code, message)
     }
+}
+
+/// A time in seconds, as exact as anybody wants to read it.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// All that looks like the hash of a file in a completed task's outputs, whatever it is called there.

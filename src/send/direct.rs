@@ -299,8 +299,8 @@ impl Delivery<'_> {
         let seq = self.context.next_seq();
         let p2p = self.task.sign(P2p { nodes, seq, ..ours.clone() });
         let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
-        let (client, task) = (self.context.client.clone(), self.task.id.clone());
-        let cancel = self.control.cancel.clone();
+        let (task, cancel) = (self.task.id.clone(), self.control.cancel.clone());
+        let client = self.context.client.patient(self.limit, cancel.clone());
         self.context.spawn(cancel.run_until_cancelled_owned(async move {
             if let Err(error) = client.add_message(&task, vec![part]).await {
                 tracing::debug!("the recipient of task {task} could not be called: {error}");

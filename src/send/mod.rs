@@ -24,7 +24,7 @@ use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claimant, OfferTask};
@@ -280,13 +280,15 @@ impl OutgoingTransfer {
             }
             None => {
                 let offer = or_cancelled(&cancel, self.offer(&ours)).await?;
+                let made = Instant::now();
                 self.remember(&offer, rendezvous).await;
                 let task_id = self.post_unless_cancelled(&offer).await?.id;
                 context.emit(Event::OfferSent {
                     transfer: self.transfer.clone(),
                     recipient_id: self.transfer.peer_id.clone(),
                 });
-                (task_id, offer, self.limit)
+                // It ends when it says so, however long the service was away.
+                (task_id, offer, self.limit.saturating_sub(made.elapsed()))
             }
         };
         let (transfer, channel, source) = (self.transfer.clone(), self.channel.clone(), self.source.clone());
@@ -414,7 +416,17 @@ impl OutgoingTransfer {
             )),
             payload: Some(offer.to_payload()),
         };
-        Ok(self.context.client.create(&task, &offer.transfer_id).await?)
+        // Its recipient needs some of the offer's time, too.
+        let client = self.patient(self.limit / 2);
+        client.create(&task, &offer.transfer_id).await.map_err(|error| {
+            let (name, recipient) = (&self.transfer.original_name, files::display(&self.transfer.peer_id));
+            Error::of_service(format_args!("{name} could not be offered to {recipient}"), error)
+        })
+    }
+
+    /// The task service, waited for where it is away for a while.
+    fn patient(&self, limit: Duration) -> Client {
+        self.context.client.patient(limit, self.request.cancel.clone())
     }
 
     /// How the recipient reaches this side.
@@ -448,9 +460,14 @@ impl OutgoingTransfer {
         let key = self.key.as_ref();
         let ours = self.context.judge().sign(key, Role::Sender, &task_id.to_string(), offer, ours.clone());
         let part = Part::data(&ours.to_message(&offer.transfer_id));
-        let posted = async { Ok(self.context.client.add_message(task_id, vec![part]).await) };
+        let client = self.patient(self.limit);
+        let posted = async { Ok(client.add_message(task_id, vec![part]).await) };
         match or_cancelled(&self.request.cancel, posted).await? {
-            Err(error) if error.is_retryable() => return Err(error.into()),
+            Err(error) if error.is_retryable() => {
+                let recipient = files::display(&self.transfer.peer_id);
+                let doing = format_args!("{recipient} could not be called on the task of the offer");
+                return Err(Error::of_service(doing, error));
+            }
             // A task that has ended takes no messages; how it ended is read next.
             Err(error) => tracing::debug!("the recipient of task {task_id} could not be called: {error}"),
             Ok(_) => {}

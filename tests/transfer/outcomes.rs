@@ -14,7 +14,8 @@ use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Lab, content};
+use crate::gate::Gate;
+use crate::lab::{Lab, content, sha256};
 use crate::peer::{Recipient, Sender, dial, dialled, offered, p2p, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -183,5 +184,118 @@ async fn a_folder_that_is_replaced_on_the_way_fails_the_transfer_for_both() {
     assert_eq!(b.failure().await, Code::NotWritable);
     until(&a.client, &task.id, Status::Failed).await;
     assert!(lab.listing("in").is_empty());
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_arrived_has_arrived_though_its_completion_is_refused_and_that_is_made_up_for() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let new_b = || {
+        lab.agent("b", |options| {
+            options.ats.url = Some(gate.url());
+            options.bootstrap = Some(lab.bootstrap());
+        })
+    };
+    let a = lab.agent("a", |_| {});
+    // By the process itself, and by the next one.
+    for is_destroyed in [false, true] {
+        let mut b = new_b();
+        b.watch(None);
+        gate.refuse("/complete");
+        let sending = a.sending(lab.file("f", SOME), "b");
+        let (offer, transfer) = b.offer().await;
+        let received = b.accept(offer, lab.path("received")).await.unwrap();
+        assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+        let task_id = transfer.task_id.unwrap();
+        assert_eq!(status_of(&lab, &task_id).await, Status::InProgress);
+        assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+        if is_destroyed {
+            b.node.destroy().await;
+            b = new_b();
+            b.watch(None);
+        }
+        gate.open();
+        until(&lab.client("reader"), &task_id, Status::Completed).await;
+        b.node.destroy().await;
+    }
+    assert_eq!(a.seen(), ["transfer_start", "transfer_complete"].repeat(2));
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_its_sender_can_not_withdraw_is_left_to_its_time() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let a = lab.agent("a", |options| {
+        options.ats.url = Some(gate.url());
+        options.bootstrap = Some(lab.bootstrap());
+        options.timeout = SECOND;
+    });
+    gate.refuse("/cancel");
+    let sending = a.sending(lab.file("f", 10), "nobody");
+    let task = offered(&a, &lab.client("reader")).await;
+    assert_eq!(code(sending.await.unwrap()), Code::OfferExpired);
+    // A hub lets its recipient alone reject it; soon after, its time is over there.
+    assert_eq!(status_of(&lab, &task.id).await, Status::Pending);
+    until(&lab.client("reader"), &task.id, Status::Cancelled).await;
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_vanishes_on_the_way_is_unreachable_in_the_end_and_the_task_fails() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |options| options.timeout = SECOND), Recipient::new(&lab).await);
+    let sending = a.sending(lab.file("f", SOME), "b");
+    let task = offered(&a, &b.client).await;
+    b.take(&task, p2p(&b.keys, 1)).await;
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    peer.take_until(FrameType::Meta).await;
+    drop(peer);
+    assert_eq!(code(sending.await.unwrap()), Code::PeerUnreachable);
+    assert_eq!(status_of(&lab, &task.id).await, Status::Failed);
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_says_why_it_does_not_take_the_file_is_understood() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
+    for (reason, expected) in [
+        (&b"INTEGRITY: the hash is another"[..], Code::Integrity),
+        (b"DISK_FULL: there is no room for the file", Code::RemoteError),
+        (b"NOT_WRITABLE: the file can't be written", Code::RemoteError),
+    ] {
+        let sending = a.sending(lab.file("f", SOME), "b");
+        let task = offered(&a, &b.client).await;
+        b.take(&task, p2p(&b.keys, 1)).await;
+        let mut peer = dial(&b.dht, &task, &b.keys).await;
+        peer.take_until(FrameType::Done).await;
+        peer.say(FrameType::Nack, reason).await;
+        assert_eq!(code(sending.await.unwrap()), expected);
+        // The recipient is to fail it; where it does not, its sender has.
+        assert_eq!(status_of(&lab, &task.id).await, Status::Failed);
+    }
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_is_gone_before_the_ack_has_delivered_all_the_same() {
+    let lab = Lab::new().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(Some(lab.path("in")));
+    let mut a = Sender::new(&lab).await;
+    let file = content(SOME);
+    let task = a.offer(&file, p2p(&a.keys, 1)).await;
+    let mut peer = dialled(&mut a.server).await;
+    peer.announce(&task.payload).await;
+    peer.hand_over(&file).await;
+    peer.finish().await;
+    peer.flush().await;
+    drop(peer);
+    let done = until(&a.client, &task.id, Status::Completed).await;
+    assert_eq!(done.outputs[0]["hash"], task.payload["hash"]);
+    b.event_named("transfer_complete").await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"].as_str().unwrap());
     lab.close([b]).await;
 }

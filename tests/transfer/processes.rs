@@ -12,6 +12,7 @@ use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 
+use crate::gate::Gate;
 use crate::lab::Lab;
 use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, say, signed, try_dial};
 
@@ -106,4 +107,39 @@ async fn a_process_that_is_turned_away_leaves_the_task_alone() {
     assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
     assert!(lab.listing("in").is_empty());
     lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_another_one_spoke_later_than_learns_it_soon_and_frees_its_place() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let b = lab.agent("b", |options| {
+        options.ats.url = Some(gate.url());
+        options.bootstrap = Some(lab.bootstrap());
+        options.max_concurrent = 1;
+    });
+    b.watch(Some(lab.path("in")));
+    b.event_named("connected").await;
+    let (a, other) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
+    gate.close_after("/messages");
+    let sending = a.sending(lab.file("f", 10), "b");
+    let task = offered(&a, &other.client).await;
+    while other.client.get(&task.id).await.unwrap().messages.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Both have found the offer free, and the other one's word is the later.
+    let key = b.node.trust().identity().unwrap().unwrap();
+    let mut later = p2p(&other.keys, u64::MAX);
+    later["instance"] = json!(hex::encode([8; 16]));
+    other.take(&task, signed(&lab, later, Role::Receiver, &task, &key)).await;
+    gate.open();
+    assert_eq!(b.failure().await, Code::AlreadyClaimed);
+    assert!(other.client.get(&task.id).await.unwrap().is_held_by("b"), "it is the other one's to end");
+    a.send(&lab.file("g", 10), "b").await.unwrap();
+    assert_eq!(lab.listing("in"), ["g"]);
+    let mut peer = dial(&other.dht, &task, &other.keys).await;
+    peer.take_until(FrameType::Done).await;
+    peer.say(FrameType::Ack, b"").await;
+    sending.await.unwrap().unwrap();
+    lab.close([a, b]).await;
 }

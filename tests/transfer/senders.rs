@@ -338,26 +338,31 @@ async fn a_sender_that_falls_silent_or_vanishes_ends_the_transfer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_third_party_that_cancels_the_task_is_the_cause() {
+async fn a_third_party_that_cancels_or_fails_the_task_is_the_cause() {
     let lab = Lab::new().await;
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
     let mut a = Sender::new(&lab).await;
     let content = content(SOME);
-    for sender_leaves in [false, true] {
+    for (end, sender_leaves) in
+        [(Status::Cancelled, false), (Status::Cancelled, true), (Status::Failed, false)]
+    {
         let task = a.offer(&content, p2p(&a.keys, 1)).await;
         let mut peer = dialled(&mut a.server).await;
         peer.announce(&task.payload).await;
         peer.hand_over(&content[..SOME / 2]).await;
         b.event_named("transfer_start").await;
-        lab.client("a").cancel(&task.id).await.unwrap();
+        match end {
+            Status::Failed => drop(lab.client("a").fail(&task.id, "no more").await.unwrap()),
+            _ => drop(lab.client("a").cancel(&task.id).await.unwrap()),
+        }
         if sender_leaves {
             peer.say(FrameType::Error, b"ABORTED: the transfer was cancelled").await;
         } else {
             peer.take_until(FrameType::Error).await;
         }
         assert_eq!(b.failure().await, Code::Cancelled);
-        assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::Cancelled);
+        assert_eq!(a.client.get(&task.id).await.unwrap().status, end);
         assert!(lab.listing("in").is_empty());
     }
     lab.close([b]).await;

@@ -1,16 +1,15 @@
 //! Transfers while the task service, or the node itself, goes away.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
 use ats_p2p::event::Event;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::Gate;
 use crate::lab::{Lab, PATIENCE, sha256};
 use crate::peer::{offer_payload, post, until};
 
@@ -96,7 +95,7 @@ async fn a_service_that_is_not_there_is_said_to_be_unreachable() {
 async fn an_offer_that_is_on_its_way_when_it_is_aborted_is_withdrawn() {
     let lab = Lab::new().await;
     let gate = Gate::start(lab.address()).await;
-    let through = format!("http://{}", gate.address);
+    let through = gate.url();
     let bootstrap = lab.bootstrap();
     let a = lab.agent("a", |options| {
         options.ats.url = Some(through);
@@ -129,7 +128,7 @@ async fn an_offer_that_is_on_its_way_when_it_is_aborted_is_withdrawn() {
 async fn a_claim_that_is_on_its_way_when_it_is_aborted_is_given_back() {
     let lab = Lab::new().await;
     let gate = Gate::start(lab.address()).await;
-    let through = format!("http://{}", gate.address);
+    let through = gate.url();
     let bootstrap = lab.bootstrap();
     let b = lab.agent("b", |options| {
         options.ats.url = Some(through);
@@ -244,79 +243,4 @@ async fn what_can_not_be_sent_is_refused_before_there_is_a_task() {
     a.node.destroy().await;
     assert_eq!(a.send(&lab.path("f"), "b").await.unwrap_err().code, Code::Destroyed);
     lab.close([]).await;
-}
-
-/// A way to the hub on which answers can be held up.
-struct Gate {
-    address: SocketAddr,
-    state: watch::Sender<State>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    Open,
-    Closed,
-    /// Closes when a request says this.
-    ClosesAfter(&'static str),
-}
-
-impl Gate {
-    async fn start(hub: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = watch::Sender::new(State::Open);
-        let gate = state.clone();
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let far = TcpStream::connect(hub).await.unwrap();
-                tokio::spawn(pass(near, far, gate.clone()));
-            }
-        });
-        Self { address, state }
-    }
-
-    fn open(&self) {
-        self.state.send_replace(State::Open);
-    }
-
-    fn close(&self) {
-        self.state.send_replace(State::Closed);
-    }
-
-    fn close_after(&self, word: &'static str) {
-        self.state.send_replace(State::ClosesAfter(word));
-    }
-}
-
-async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
-    let (mut from_near, mut to_near) = near.into_split();
-    let (mut from_far, mut to_far) = far.into_split();
-    let mut state = gate.subscribe();
-    let requests = async {
-        let mut buffer = vec![0; 65536];
-        while let Ok(len @ 1..) = from_near.read(&mut buffer).await {
-            let word = *gate.borrow();
-            if let State::ClosesAfter(word) = word
-                && buffer[..len].windows(word.len()).any(|window| window == word.as_bytes())
-            {
-                gate.send_replace(State::Closed);
-            }
-            if to_far.write_all(&buffer[..len]).await.is_err() {
-                break;
-            }
-        }
-    };
-    let answers = async {
-        let mut buffer = vec![0; 65536];
-        while let Ok(len @ 1..) = from_far.read(&mut buffer).await {
-            let _ = state.wait_for(|state| *state != State::Closed).await;
-            if to_near.write_all(&buffer[..len]).await.is_err() {
-                break;
-            }
-        }
-    };
-    tokio::select! {
-        () = requests => {}
-        () = answers => {}
-    }
 }

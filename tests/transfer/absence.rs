@@ -1,0 +1,185 @@
+//! Transfers whose task service is away for a while, and comes back or does not.
+
+use std::time::Duration;
+
+use ats_p2p::ats::{ListQuery, Status};
+use ats_p2p::error::Code;
+use ats_p2p::event::Event;
+use ats_p2p::files::Target;
+use ats_p2p::receive::Acceptance;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::{Gate, StandIn};
+use crate::lab::{Agent, Lab, sha256};
+use crate::peer::{offered, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Once more than a command tries to reach the service at first.
+const TRIES: usize = 5;
+
+/// Takes the hub away from an agent that has spoken with it.
+async fn away(lab: &mut Lab, agent: &Agent, actor_id: &str) -> StandIn {
+    assert_eq!(agent.node.status("x").await.unwrap_err().code, Code::UnknownTransfer);
+    lab.stop_hub().await;
+    StandIn::start(lab.address(), actor_id).await
+}
+
+async fn back(lab: &mut Lab, stand_in: StandIn) {
+    stand_in.leave().await;
+    lab.start_hub().await;
+}
+
+/// Two agents whose network is up.
+async fn acquainted(lab: &Lab) -> (Agent, Agent) {
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(None);
+    let sending = a.sending(lab.file("first", 10), "b");
+    let (offer, _) = b.offer().await;
+    b.accept(offer, lab.path("first of a")).await.unwrap();
+    sending.await.unwrap().unwrap();
+    (a, b)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_is_made_once_the_service_is_back() {
+    let mut lab = Lab::new().await;
+    let (a, b) = acquainted(&lab).await;
+    let mut stand_in = away(&mut lab, &a, "a").await;
+    let sending = a.sending(lab.file("f", 10), "b");
+    stand_in.tried(TRIES).await;
+    back(&mut lab, stand_in).await;
+    let (offer, _) = b.offer().await;
+    let received = b.accept(offer, lab.path("received")).await.unwrap();
+    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+    assert_eq!(lab.client("a").list(&ListQuery::default()).await.unwrap().len(), 2, "each is offered once");
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_accepted_while_the_service_is_away_is_claimed_once_it_is_back() {
+    let mut lab = Lab::new().await;
+    let (a, b) = acquainted(&lab).await;
+    let sending = a.sending(lab.file("f", 10), "b");
+    let (offer, _) = b.offer().await;
+    let mut stand_in = away(&mut lab, &b, "b").await;
+    let accepting = {
+        let (b, path) = (b.clone(), lab.path("received"));
+        tokio::spawn(async move { b.accept(offer, path).await })
+    };
+    stand_in.tried(TRIES).await;
+    back(&mut lab, stand_in).await;
+    let received = accepting.await.unwrap().unwrap();
+    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_could_not_be_claimed_is_left_and_taken_later() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let a = lab.agent("a", |_| {});
+    let b = lab.agent("b", |options| {
+        options.ats.url = Some(gate.url());
+        options.bootstrap = Some(lab.bootstrap());
+        options.timeout = SECOND;
+    });
+    b.watch(Some(lab.path("in")));
+    b.event_named("connected").await;
+    for word in ["/messages", "/claim"] {
+        gate.cut_before(word);
+        let sending = a.sending(lab.file(&word[1..], 10), "b");
+        let task = offered(&a, &lab.client("a")).await;
+        let error = b
+            .event(|event| match event {
+                Event::TransferFailed { error, .. } => Some(error),
+                _ => None,
+            })
+            .await;
+        assert_eq!(error.code, Code::AtsUnreachable);
+        assert!(error.message.contains("could not be claimed, and still stands"), "{error}");
+        assert!(error.message.contains(&gate.url()), "{error}");
+        assert_eq!(lab.client("a").get(&task.id).await.unwrap().status, Status::Pending);
+        gate.open();
+        sending.await.unwrap().unwrap();
+        until(&lab.client("a"), &task.id, Status::Completed).await;
+    }
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_the_service_is_told_in_the_end_what_it_was_for() {
+    let mut lab = Lab::new().await;
+    let a = lab.agent("a", |options| options.timeout = 2 * SECOND);
+    let b = lab.agent("b", |options| options.timeout = SECOND);
+    b.watch(None);
+    let _sending = a.sending(lab.file("f", 10), "b");
+    let (offer, _) = b.offer().await;
+    let stand_in = away(&mut lab, &b, "b").await;
+    let error = b.accept(offer, lab.path("received")).await.unwrap_err();
+    assert_eq!(error.code, Code::AtsUnreachable);
+    assert!(error.message.contains("f could not be claimed, and still stands"), "{error}");
+    assert!(error.message.contains(&lab.url()), "{error}");
+    let error = a.send(&lab.path("f"), "b").await.unwrap_err();
+    assert_eq!(error.code, Code::AtsUnreachable);
+    assert!(error.message.contains("f could not be offered to b"), "{error}");
+    assert!(error.message.contains(&lab.url()), "{error}");
+    stand_in.leave().await;
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cancels_or_destroys_waits_for_no_service() {
+    let mut lab = Lab::new().await;
+    let (a, b) = acquainted(&lab).await;
+    let _sending = a.sending(lab.file("f", 10), "b");
+    let (offer, _) = b.offer().await;
+    let mut stand_in = away(&mut lab, &b, "b").await;
+    let cancel = CancellationToken::new();
+    let target = Target::Exact { path: lab.path("received"), overwrite: true };
+    let acceptance = Acceptance { target, cancel: cancel.clone() };
+    let accepting = {
+        let node = b.node.clone();
+        tokio::spawn(async move { node.accept(offer, acceptance).await })
+    };
+    stand_in.tried(TRIES).await;
+    cancel.cancel();
+    let error = timeout(SECOND * 2, accepting).await.expect("at once").unwrap().unwrap_err();
+    assert_eq!(error.code, Code::Aborted);
+    stand_in.leave().await;
+
+    let mut stand_in = StandIn::start(lab.address(), "a").await;
+    let cancel = CancellationToken::new();
+    let sending = {
+        let (a, file, cancel) = (a.clone(), lab.file("g", 10), cancel.clone());
+        tokio::spawn(async move { a.send_until(&file, "b", cancel).await })
+    };
+    stand_in.tried(TRIES).await;
+    cancel.cancel();
+    let error = timeout(SECOND * 2, sending).await.expect("at once").unwrap().unwrap_err();
+    assert_eq!(error.code, Code::Aborted);
+
+    let another = a.sending(lab.file("h", 10), "b");
+    stand_in.tried(2 * TRIES).await;
+    timeout(SECOND * 8, a.node.destroy()).await.expect("soon");
+    assert_eq!(another.await.unwrap().unwrap_err().code, Code::Aborted);
+    stand_in.leave().await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happened_to_an_offer_while_the_service_was_away_counts() {
+    let mut lab = Lab::new().await;
+    // Less than the pause between two readings of the task.
+    let a = lab.agent("a", |options| options.timeout = 4 * SECOND);
+    let sending = a.sending(lab.file("f", 10), "nobody");
+    offered(&a, &lab.client("a")).await;
+    let mut stand_in = away(&mut lab, &a, "a").await;
+    // The first is when the offer's time is over.
+    stand_in.tried(2).await;
+    back(&mut lab, stand_in).await;
+    let error = sending.await.unwrap().unwrap_err();
+    assert_eq!(error.code, Code::OfferExpired, "{error}");
+    lab.close([a]).await;
+}
