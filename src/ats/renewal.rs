@@ -39,7 +39,7 @@ impl Renewal {
     /// Keeps the claim of a task alive by claiming again at a third of its time, until it is dropped; must be
     /// called within a tokio runtime.
     pub fn start(client: &Client, id: TaskId, lease: Duration) -> Self {
-        let client = client.patient(lease / RENEWED_AT, CancellationToken::new());
+        let client = client.patient(lease, CancellationToken::new());
         let (sender, lost) = oneshot::channel();
         let renewing = tokio::spawn(async move {
             let reason = renew(&client, &id, lease).await;

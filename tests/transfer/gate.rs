@@ -68,12 +68,6 @@ impl Gate {
         self.state.send_replace(State::CutsBefore(word));
     }
 
-    /// Waits until it is cut.
-    pub(crate) async fn cut(&self) {
-        let mut state = self.state.subscribe();
-        timeout(PATIENCE, state.wait_for(|state| *state == State::Cut)).await.expect("a request").unwrap();
-    }
-
     /// Has requests that say this refused, until it is opened.
     pub(crate) fn refuse(&self, word: &'static str) {
         self.state.send_replace(State::Refuses(word));
