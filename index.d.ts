@@ -593,10 +593,25 @@ export type ErrorCode =
   | (string & {})
 
 export interface HubOptions {
-  /** Address and port of the service; port 0 takes a free one. Default: `127.0.0.1:8787`. */
+  /**
+   * Address and port of the service; port 0 takes a free one, and `:8787` is that port of all addresses.
+   * Default: `127.0.0.1:8787`.
+   */
   listen?: string
   /** Folder of the hub's database. Default: `hub` in the user's state folder. */
   data?: string | URL
+  /** What others call it, where that is not the address it listens on, as `https://hub.example`. Default: none. */
+  publicUrl?: string
+  /**
+   * More names that it goes by, besides its addresses, `localhost`, the machine's name and that of `publicUrl`.
+   * A request for any other name is refused. Default: none.
+   */
+  allowedHosts?: readonly string[]
+  /**
+   * Proxies in front of it, as addresses or networks (`10.0.0.0/8`), whose word on a client's address is taken
+   * (`X-Forwarded-For`, `Forwarded`). Default: none.
+   */
+  trustedProxies?: readonly string[]
   /**
    * Whom its relay serves: pairs of peers one of whom has an open task here, everybody, or nobody.
    * Default: `'tasks'`.
@@ -614,6 +629,8 @@ export interface HubOptions {
 export interface Hub extends AsyncDisposable {
   /** What agents set as `atsUrl` or `ATS_URL`. */
   readonly url: string
+  /** All that lead to it where it listens on all addresses, `url` first. */
+  readonly urls: readonly string[]
   /** Nodes of the private DHT, each `host:port`. */
   readonly bootstrap: readonly string[]
   /** Public key of its relay in hex; `null` without one. */

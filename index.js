@@ -212,7 +212,8 @@ class Running {
 class Hub extends Running {
   constructor (native) {
     super(native)
-    this.url = `http://${native.address()}`
+    this.urls = native.urls()
+    this.url = this.urls[0]
     this.bootstrap = native.bootstrap()
     this.relay = native.relay() ?? null
   }
@@ -388,6 +389,9 @@ const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSi
 const HUB_OPTIONS = {
   listen: text,
   data: localPath,
+  publicUrl: text,
+  allowedHosts: texts,
+  trustedProxies: texts,
   relay: text,
   relayPairs: count,
   relayRate: count,

@@ -1,6 +1,5 @@
 //! The hub.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,6 +21,9 @@ use crate::error::{Code, Error, Result};
 struct HubOptions {
     listen: Option<String>,
     data: Option<PathBuf>,
+    public_url: Option<String>,
+    allowed_hosts: Option<Vec<String>>,
+    trusted_proxies: Option<Vec<String>>,
     dht_port: Option<u16>,
     relay: Option<String>,
     relay_pairs: Option<usize>,
@@ -32,7 +34,7 @@ struct HubOptions {
 /// A hub that runs.
 #[napi]
 pub struct NativeHub {
-    address: SocketAddr,
+    urls: Vec<String>,
     bootstrap: Vec<String>,
     relay: Option<String>,
     hub: Arc<Mutex<Option<Hub>>>,
@@ -46,17 +48,17 @@ impl NativeHub {
         let options: HubOptions =
             crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
         promise(env, start(options), |hub| Self {
-            address: hub.local_addr(),
+            urls: hub.urls().to_vec(),
             bootstrap: hub.bootstrap(),
             relay: hub.relay().map(hex::encode),
             hub: Arc::new(Mutex::new(Some(hub))),
         })
     }
 
-    /// Where it listens, `host:port`.
+    /// The URLs that lead to it, the one that serves most callers first.
     #[napi]
-    pub fn address(&self) -> String {
-        self.address.to_string()
+    pub fn urls(&self) -> Vec<String> {
+        self.urls.clone()
     }
 
     /// The nodes of its DHT, `host:port` each.
@@ -91,13 +93,19 @@ async fn start(options: HubOptions) -> Result<Hub> {
     })?;
     let mut config = HubConfig::new(data);
     if let Some(listen) = &options.listen {
-        config.listen = listen.parse().map_err(|_| {
-            Error::new(
-                Code::InvalidArgument,
-                format!("{listen:?} is no address to listen on: 127.0.0.1:8787 is"),
-            )
-        })?;
+        let or = "no address to listen on: 127.0.0.1:8787, localhost:8787 and :8787 are";
+        config.listen = parsed(listen, hub::parse_listen, or)?;
     }
+    if let Some(url) = &options.public_url {
+        config.public_url =
+            Some(parsed(url, hub::parse_public_url, "no public URL: https://hub.example is")?);
+    }
+    config.allowed_hosts = options.allowed_hosts.unwrap_or_default();
+    let proxies = options.trusted_proxies.unwrap_or_default();
+    config.trusted_proxies = proxies
+        .iter()
+        .map(|text| parsed(text, hub::parse_network, "no address of a proxy: 10.0.0.1 and 10.0.0.0/8 are"))
+        .collect::<Result<_>>()?;
     if let Some(port) = options.dht_port {
         config.dht_port = port;
     }
@@ -119,4 +127,8 @@ async fn start(options: HubOptions) -> Result<Hub> {
         limits.bytes_per_pair = bytes("relayBytes", most)?;
     }
     Hub::start(config).await.map_err(|error| Error::new(Code::State, format!("the hub can't start: {error}")))
+}
+
+fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>, or: &str) -> Result<T> {
+    parse(text).ok_or_else(|| Error::new(Code::InvalidArgument, format!("{text:?} is {or}")))
 }

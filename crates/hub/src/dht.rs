@@ -83,9 +83,15 @@ impl Nodes {
         Ok(started)
     }
 
-    /// Where the nodes are for a caller that named the hub `host` and reached it at `at`.
-    pub(crate) fn bootstrap(&self, host: Option<&str>, at: IpAddr) -> Vec<String> {
+    /// Where the nodes are for a caller that named the hub `host` and reached it at `at`; `public` is the name
+    /// that the hub goes by elsewhere, if it has one.
+    pub(crate) fn bootstrap(&self, public: Option<&str>, host: Option<&str>, at: IpAddr) -> Vec<String> {
+        let elsewhere =
+            public.and_then(reachable_name).filter(|name| *name != Ipv4Addr::LOCALHOST.to_string());
         let host = match self.bound {
+            // Nothing but this machine reaches nodes that are bound to the loopback address.
+            Some(bound) if bound.is_loopback() => bound.to_string(),
+            _ if elsewhere.is_some() => elsewhere.unwrap_or_default(),
             Some(bound) => bound.to_string(),
             None => host.and_then(reachable_name).unwrap_or_else(|| {
                 ipv4(at).filter(|ip| !ip.is_unspecified()).unwrap_or_else(primary_address).to_string()
@@ -209,7 +215,7 @@ mod tests {
     fn callers_are_told_the_address_that_led_them_here() {
         let local: IpAddr = Ipv4Addr::LOCALHOST.into();
         let bound = nodes(Some(Ipv4Addr::LOCALHOST));
-        assert_eq!(bound.bootstrap(Some("hub.example"), local), ["127.0.0.1:1", "127.0.0.1:2"]);
+        assert_eq!(bound.bootstrap(None, Some("hub.example"), local), ["127.0.0.1:1", "127.0.0.1:2"]);
 
         let everywhere = nodes(None);
         for (host, at, told) in [
@@ -223,8 +229,15 @@ mod tests {
             (None, "10.0.0.1", "10.0.0.1:1"),
         ] {
             let at = at.parse().expect("an address");
-            assert_eq!(everywhere.bootstrap(host, at)[0], told, "{host:?} at {at}");
+            assert_eq!(everywhere.bootstrap(None, host, at)[0], told, "{host:?} at {at}");
         }
+
+        let public = Some("hub.example");
+        assert_eq!(everywhere.bootstrap(public, Some("10.0.0.9"), local)[0], "hub.example:1");
+        assert_eq!(everywhere.bootstrap(Some("localhost"), Some("10.0.0.9"), local)[0], "10.0.0.9:1");
+        let inside = nodes(Some(Ipv4Addr::new(10, 0, 0, 9)));
+        assert_eq!(inside.bootstrap(public, None, local)[0], "hub.example:1");
+        assert_eq!(bound.bootstrap(public, Some("hub.example"), local)[0], "127.0.0.1:1");
     }
 
     #[test]

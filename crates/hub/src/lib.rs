@@ -6,6 +6,7 @@
 //! - `writer`: the one task that changes anything, and ends claims in time.
 //! - `store`, `migrations`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
 //! - `bus`: subscribers.
+//! - `config`: how it is set up.
 //! - `http`: connections, requests, answers; `input`: what is read from them.
 //! - `dht`: the private DHT beside it.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
@@ -16,6 +17,7 @@
 mod announced;
 mod backup;
 mod bus;
+mod config;
 mod dht;
 mod error;
 mod http;
@@ -32,7 +34,6 @@ mod time;
 mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,58 +44,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use backup::backup;
+pub use config::{HubConfig, parse_listen, parse_network, parse_public_url};
 pub use error::Error;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 
-/// Where a hub listens when nobody says otherwise.
-const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
-/// How long tasks that are over are kept.
-const DEFAULT_KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How long connections may take to end when the hub does.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How a hub is set up.
-#[derive(Debug, Clone)]
-pub struct HubConfig {
-    /// The TCP address to serve; port 0 takes any that is free. Default: 127.0.0.1:8787.
-    pub listen: SocketAddr,
-    /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
-    /// alone, and serves one hub at a time.
-    pub data: PathBuf,
-    /// How long a task is kept once it is over, counted from its last change, with its messages and its
-    /// trail; `None` keeps all for ever. An offer that nobody touched for so long is ended. Default: 90 days.
-    pub keep: Option<Duration>,
-    /// Whether to run a private DHT beside it.
-    pub dht: bool,
-    /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
-    /// free. What a hub had before a restart counts first.
-    pub dht_port: u16,
-    /// Whom a relay on the DHT serves.
-    pub relay: RelayAccess,
-    /// What it does at most.
-    pub relay_limits: RelayLimits,
-}
-
-impl HubConfig {
-    /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
-    pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self {
-            listen: DEFAULT_LISTEN,
-            data: data.into(),
-            keep: Some(DEFAULT_KEEP),
-            dht: true,
-            dht_port: hyperdht::DEFAULT_PORT,
-            relay: RelayAccess::default(),
-            relay_limits: RelayLimits::default(),
-        }
-    }
-}
 
 /// A running hub. Dropping it ends it at once, without waiting for answers under way.
 #[derive(Debug)]
 pub struct Hub {
     local_addr: SocketAddr,
+    urls: Vec<String>,
     app: Arc<http::App>,
     connections: TaskTracker,
     /// Its end; taken when it is waited for.
@@ -141,6 +103,10 @@ impl Hub {
         let bus = bus::Bus::default();
         let (writer, task) =
             writer::writer(database, connection, folder, config.keep, bus.clone()).await.map_err(unusable)?;
+        let machine = gethostname::gethostname();
+        let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
+            .with_machine(&machine.to_string_lossy());
+        let urls = config::urls(local_addr, config.public_url.as_ref());
         let app = Arc::new(http::App {
             writer,
             readers,
@@ -148,7 +114,8 @@ impl Hub {
             nodes,
             relay,
             allowlist,
-            is_loopback: local_addr.ip().is_loopback(),
+            whence: http::Whence::new(config.trusted_proxies, &hosts),
+            hosts,
             shutdown: CancellationToken::new(),
             sockets: TaskTracker::new(),
         });
@@ -157,7 +124,7 @@ impl Hub {
         let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
         let router = http::router(app.clone());
         connections.spawn(http::server::serve(listener, router, connections.clone(), app.shutdown.clone()));
-        Ok(Self { local_addr, app, connections, writing, stop_writing })
+        Ok(Self { local_addr, urls, app, connections, writing, stop_writing })
     }
 
     /// The TCP address it serves.
@@ -165,10 +132,15 @@ impl Hub {
         self.local_addr
     }
 
+    /// The URLs by which it can be called, the one that serves most callers first.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
     /// The nodes of its DHT as `host:port`, as a caller on this machine sees them; none without a DHT.
     pub fn bootstrap(&self) -> Vec<String> {
         let here = Ipv4Addr::LOCALHOST.to_string();
-        self.app.nodes.bootstrap(Some(&here), self.local_addr.ip())
+        self.app.nodes.bootstrap(None, Some(&here), self.local_addr.ip())
     }
 
     /// The key of its relay, if there is one.

@@ -5,13 +5,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::{ReachedAt, Shared, origin};
+use super::hosts::requested_host;
+use super::{Ends, Shared};
 use crate::time::Millis;
 use crate::writer::WriterState;
 
 pub(super) async fn health(
     State(app): Shared,
-    Extension(at): Extension<ReachedAt>,
+    Extension(ends): Extension<Ends>,
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let mut health = json!({ "status": "ok", "timestamp": Millis::now().to_text() });
@@ -21,7 +22,8 @@ pub(super) async fn health(
         health["status"] = json!("cannot write");
         health["reason"] = json!(reason);
     }
-    let bootstrap = app.nodes.bootstrap(origin::host(&headers).as_deref(), at.0.ip());
+    let bootstrap =
+        app.nodes.bootstrap(app.hosts.public_host(), requested_host(&headers).as_deref(), ends.local.ip());
     if !bootstrap.is_empty() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
         if let Some(relay) = &app.relay {

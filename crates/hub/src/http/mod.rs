@@ -1,8 +1,9 @@
 //! The HTTP API: paths, methods, and what they are answered with.
 
+mod client;
 mod health;
+mod hosts;
 mod orgs;
-mod origin;
 mod request;
 pub(crate) mod server;
 mod socket;
@@ -35,6 +36,9 @@ use crate::writer::Writer;
 
 use request::{Body, MAX_BODY, fields};
 
+pub(crate) use client::{ClientAddress, Reach, Whence};
+pub(crate) use hosts::Hosts;
+
 /// How long a request may take, its body's arrival included.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -48,15 +52,20 @@ pub(crate) struct App {
     pub(crate) relay: Option<Relay>,
     /// The keys that the relay serves although no task names them.
     pub(crate) allowlist: Arc<RelayAllowlist>,
-    /// Whether only this machine can reach the hub.
-    pub(crate) is_loopback: bool,
+    /// The names that requests may be for.
+    pub(crate) hosts: Hosts,
+    pub(crate) whence: Whence,
     pub(crate) shutdown: CancellationToken,
     pub(crate) sockets: TaskTracker,
 }
 
-/// The address at which a connection reached the hub.
+/// The two ends of the connection that a request came over, an extension of every request. Who sent it is
+/// in [`ClientAddress`] and [`Reach`], extensions too.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ReachedAt(pub SocketAddr);
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
 
 type Shared = State<Arc<App>>;
 type Answer = Result<Json<Value>, Refusal>;
@@ -97,20 +106,29 @@ impl App {
     }
 }
 
-async fn watch_over(State(app): Shared, request: Request, next: Next) -> Response {
+async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Response {
+    if let Some(Ends { peer, .. }) = request.extensions().get().copied() {
+        let (client, reach): (ClientAddress, Reach) = app.whence.of(peer.ip(), request.headers());
+        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(reach);
+    }
     // Of the query and the body nothing is logged, nor of the headers, which hold keys.
-    let asked = enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let asked = enabled!(Level::DEBUG).then(|| {
+        let client = request.extensions().get().map(|client: &ClientAddress| client.0);
+        (request.method().clone(), request.uri().path().to_owned(), client)
+    });
     let started = Instant::now();
     let response = answer(&app, request, next).await;
-    if let Some((method, path)) = asked {
+    if let Some((method, path, client)) = asked {
         let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
-        debug!(%method, path, status, ms, "request");
+        let client = client.map(tracing::field::display);
+        debug!(%method, path, status, ms, client, "request");
     }
     response
 }
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {
-    if let Err(refusal) = origin::check(request.headers(), app.is_loopback) {
+    if let Err(refusal) = app.hosts.check(request.uri(), request.headers()) {
         return refusal.into_response();
     }
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ReachedAt;
+use super::Ends;
 
 /// The most connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -40,10 +41,10 @@ pub(crate) async fn serve(
             () = shutdown.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (router, shutdown) = (router.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection(stream, router, shutdown).await {
+                    if let Err(error) = connection(stream, peer, router, shutdown).await {
                         tracing::debug!("hub connection: {error}");
                     }
                     drop(slot);
@@ -57,12 +58,17 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let at = ReachedAt(stream.local_addr()?);
+    let ends = Ends { peer, local: stream.local_addr()? };
     let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(at);
+        request.extensions_mut().insert(ends);
         let response = router.call(request);
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });

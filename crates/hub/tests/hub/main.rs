@@ -5,6 +5,7 @@ mod full_disk;
 mod http;
 mod life;
 mod permissions;
+mod names;
 mod relay;
 mod store;
 mod support;

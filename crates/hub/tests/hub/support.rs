@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -33,6 +34,14 @@ impl TestHub {
         Self { hub, dir }
     }
 
+    /// A hub that is set up otherwise than usual.
+    pub(crate) async fn start_with(set_up: impl FnOnce(&mut HubConfig)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut config = config(dir.path(), 0);
+        set_up(&mut config);
+        Self { hub: Hub::start(config).await.expect("a hub"), dir }
+    }
+
     pub(crate) fn caller(&self, actor: &str) -> Caller {
         Caller::new(self.hub.local_addr(), actor)
     }
@@ -46,8 +55,12 @@ impl TestHub {
 }
 
 pub(crate) async fn start_in(dir: &Path, port: u16) -> Hub {
+    Hub::start(config(dir, port)).await.expect("a hub")
+}
+
+fn config(dir: &Path, port: u16) -> HubConfig {
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }).await.expect("a hub")
+    HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }
 }
 
 /// A time as offers carry it.
@@ -159,4 +172,32 @@ impl Listener {
         let id = event["data"]["task"]["id"].as_i64().expect("a task's id");
         (event["type"].as_str().expect("a type").to_owned(), id)
     }
+}
+
+/// Somebody who speaks to a hub byte by byte.
+pub(crate) struct RawCaller(pub TcpStream);
+
+impl RawCaller {
+    pub(crate) async fn connect(hub: SocketAddr) -> Self {
+        Self(TcpStream::connect(hub).await.expect("a connection"))
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.expect("sent");
+    }
+
+    /// All that comes until the end of the connection, or of the patience.
+    pub(crate) async fn rest(mut self) -> String {
+        let mut answer = Vec::new();
+        // A connection that was reset has said all that it had to say.
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut answer)).await.expect("an end in time");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+/// The answer to a request that is sent as it stands, without the line that ends its head.
+pub(crate) async fn ask(hub: SocketAddr, head: &str) -> String {
+    let mut caller = RawCaller::connect(hub).await;
+    caller.send(&format!("{head}\r\nConnection: close\r\n\r\n")).await;
+    caller.rest().await
 }

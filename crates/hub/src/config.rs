@@ -1,0 +1,192 @@
+//! How a hub is set up, and how the texts of a command line become that.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyperdht::relay::RelayLimits;
+use ipnet::IpNet;
+use url::Url;
+
+use crate::relay::RelayAccess;
+
+/// The TCP port of a hub when nobody says otherwise.
+const DEFAULT_PORT: u16 = 8787;
+
+/// How long tasks that are over are kept.
+const DEFAULT_KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How a hub is set up.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// The TCP address to serve; port 0 takes any that is free. Default: 127.0.0.1:8787.
+    pub listen: SocketAddr,
+    /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
+    /// alone, and serves one hub at a time.
+    pub data: PathBuf,
+    /// What others call it, where that is not the address it listens on: `http` or `https`, as
+    /// [`parse_public_url`] reads it. A hub with one that does not lead to the loopback address takes every
+    /// request for one from elsewhere. Default: none.
+    pub public_url: Option<Url>,
+    /// More names that it goes by. It answers for its addresses, `localhost`, the name of the machine and
+    /// that of the public URL; requests for other names are refused, for any site may point a name of its
+    /// own at the hub. Default: none.
+    pub allowed_hosts: Vec<String>,
+    /// The proxies in front of it, whose word on a client's address is taken (`X-Forwarded-For`,
+    /// `Forwarded`). Default: none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long a task is kept once it is over, counted from its last change, with its messages and its
+    /// trail; `None` keeps all for ever. An offer that nobody touched for so long is ended. Default: 90 days.
+    pub keep: Option<Duration>,
+    /// Whether to run a private DHT beside it.
+    pub dht: bool,
+    /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
+    /// free. What a hub had before a restart counts first.
+    pub dht_port: u16,
+    /// Whom a relay on the DHT serves.
+    pub relay: RelayAccess,
+    /// What it does at most.
+    pub relay_limits: RelayLimits,
+}
+
+impl HubConfig {
+    /// The usual hub, with its data in a folder: on the loopback address, with a DHT.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT),
+            data: data.into(),
+            public_url: None,
+            allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            keep: Some(DEFAULT_KEEP),
+            dht: true,
+            dht_port: hyperdht::DEFAULT_PORT,
+            relay: RelayAccess::default(),
+            relay_limits: RelayLimits::default(),
+        }
+    }
+}
+
+/// Reads an address to listen on: `127.0.0.1:8787`, `localhost:8787`, an address or a port without the
+/// other, or `:8787` for that port of all addresses. `None` for anything else.
+pub fn parse_listen(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if is_port(text) {
+        return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), text.parse().ok()?));
+    }
+    if let Some(host) = host(text) {
+        return Some(SocketAddr::new(host, DEFAULT_PORT));
+    }
+    let (named, port) = text.rsplit_once(':').filter(|(_, port)| is_port(port))?;
+    let host = if named.is_empty() { Ipv4Addr::UNSPECIFIED.into() } else { host(named)? };
+    Some(SocketAddr::new(host, port.parse().ok()?))
+}
+
+fn host(text: &str) -> Option<IpAddr> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
+}
+
+/// Reads a public URL: `http` or `https`, a host, perhaps a port and a path. `None` for anything else.
+pub fn parse_public_url(text: &str) -> Option<Url> {
+    let url: Url = text.parse().ok()?;
+    let is_plain = url.username().is_empty() && url.password().is_none();
+    let is_whole = url.query().is_none() && url.fragment().is_none();
+    let fits = matches!(url.scheme(), "http" | "https") && url.has_host() && is_plain && is_whole;
+    fits.then_some(url)
+}
+
+/// Reads an address, or a network of addresses as in `10.0.0.0/8`. `None` for anything else.
+pub fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// The URLs by which a hub that listens on `address` can be called, the one that serves most callers first.
+pub(crate) fn urls(address: SocketAddr, public_url: Option<&Url>) -> Vec<String> {
+    if let Some(url) = public_url {
+        return vec![url.as_str().trim_end_matches('/').to_owned()];
+    }
+    if !address.ip().is_unspecified() {
+        return vec![format!("http://{address}")];
+    }
+    // Machines elsewhere have no use for 0.0.0.0.
+    let mut hosts = vec![IpAddr::V4(hyperdht::primary_address())];
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let is_usual = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
+    };
+    hosts.extend(interfaces.iter().map(if_addrs::Interface::ip).filter(|ip| is_usual(*ip)));
+    hosts.sort_by_key(IpAddr::is_loopback);
+    hosts.push(Ipv4Addr::LOCALHOST.into());
+    let mut urls: Vec<String> =
+        hosts.iter().map(|host| format!("http://{}", SocketAddr::new(*host, address.port()))).collect();
+    let mut seen = std::collections::HashSet::new();
+    urls.retain(|url| seen.insert(url.clone()));
+    urls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_is_understood_as_people_write_it() {
+        for (text, expected) in [
+            ("127.0.0.1:1", "127.0.0.1:1"),
+            ("[::1]:1", "[::1]:1"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("localhost:1", "127.0.0.1:1"),
+            ("LocalHost", "127.0.0.1:8787"),
+            (":9000", "0.0.0.0:9000"),
+            ("9000", "127.0.0.1:9000"),
+            ("10.0.0.1", "10.0.0.1:8787"),
+            ("::1", "[::1]:8787"),
+            ("[::]", "[::]:8787"),
+            ("::", "[::]:8787"),
+        ] {
+            assert_eq!(parse_listen(text), Some(expected.parse().expect("an address")), "{text}");
+        }
+        for text in
+            ["", ":", "x", "x:1", "localhost:", "localhost:x", ":70000", "70000", "1.2.3.4:-1", "http://x"]
+        {
+            assert_eq!(parse_listen(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_names_a_host_and_nothing_secret() {
+        for text in ["https://hub.example", "http://10.0.0.1:8787/", "https://x.example/hub"] {
+            assert!(parse_public_url(text).is_some(), "{text}");
+        }
+        for text in
+            ["hub.example", "ftp://x", "https://a:b@x", "https://a@x", "https://x/?y", "https://x/#y", ""]
+        {
+            assert_eq!(parse_public_url(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        assert_eq!(parse_network("10.0.0.1"), "10.0.0.1/32".parse().ok());
+        assert_eq!(parse_network("2001:db8::/32"), "2001:db8::/32".parse().ok());
+        assert_eq!((parse_network("10.0.0.0/33"), parse_network("x")), (None, None));
+    }
+
+    #[test]
+    fn the_urls_of_a_hub_lead_to_it() {
+        let listen = "0.0.0.0:8787".parse().expect("an address");
+        let found = urls(listen, None);
+        assert!(found.iter().all(|url| !url.contains("0.0.0.0")), "{found:?}");
+        assert_eq!(found.last().map(String::as_str), Some("http://127.0.0.1:8787"));
+        let public = parse_public_url("https://hub.example/");
+        assert_eq!(urls(listen, public.as_ref()), ["https://hub.example"]);
+        let one = "[2001:db8::1]:1".parse().expect("an address");
+        assert_eq!(urls(one, None), ["http://[2001:db8::1]:1"]);
+    }
+}
