@@ -612,6 +612,8 @@ export interface HubOptions {
    * (`X-Forwarded-For`, `Forwarded`). Default: none.
    */
   trustedProxies?: readonly string[]
+  /** Most requests a second of one address; this machine may make a hundred times as many. Default: 200. */
+  requestRate?: number
   /**
    * Whom its relay serves: pairs of peers one of whom has an open task here, everybody, or nobody.
    * Default: `'tasks'`.

@@ -392,6 +392,7 @@ const HUB_OPTIONS = {
   publicUrl: text,
   allowedHosts: texts,
   trustedProxies: texts,
+  requestRate: count,
   relay: text,
   relayPairs: count,
   relayRate: count,

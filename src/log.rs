@@ -18,6 +18,9 @@ use crate::sync::lock;
 /// The environment variable that turns it on: a filter as of the crate tracing-subscriber.
 const VARIABLE: &str = "ATS_P2P_LOG";
 
+/// The environment variable that says how a line is written: `text` unless it says `json`.
+const FORMAT: &str = "ATS_P2P_LOG_FORMAT";
+
 /// What only a filter that names it lets through: a hub's every query of its database.
 const QUIET: &str = "sqlx=warn";
 
@@ -28,7 +31,7 @@ const MAX_LINE: usize = 4096;
 /// succeeded, further calls do nothing.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` where the variable holds no filter.
+/// `INVALID_ARGUMENT` where the variable holds no filter, or the other one no format.
 pub fn start() -> Result<()> {
     static STARTED: Mutex<bool> = Mutex::new(false);
     let mut started = lock(&STARTED);
@@ -36,12 +39,30 @@ pub fn start() -> Result<()> {
         return Ok(());
     }
     if let Some(filter) = wanted(std::env::var_os(VARIABLE).as_deref().map(|text| text.to_string_lossy()))? {
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).finish();
+        let builder = tracing_subscriber::fmt().with_env_filter(filter);
         // It fails where a program that links this crate has a log of its own, which then gets it all.
-        let _ = tracing::subscriber::set_global_default(subscriber);
+        let _ = match is_json(std::env::var_os(FORMAT).as_deref().map(|text| text.to_string_lossy()))? {
+            true => {
+                let json = builder.json().flatten_event(true).with_writer(|| JsonStderr).finish();
+                tracing::subscriber::set_global_default(json)
+            }
+            false => tracing::subscriber::set_global_default(builder.with_writer(|| Stderr).finish()),
+        };
     }
     *started = true;
     Ok(())
+}
+
+/// Whether lines are JSON.
+fn is_json(text: Option<impl AsRef<str>>) -> Result<bool> {
+    match text.as_ref().map(|text| text.as_ref().trim()) {
+        None | Some("" | "text") => Ok(false),
+        Some("json") => Ok(true),
+        Some(other) => {
+            let message = format!("{FORMAT} is text or json, not {:?}", one_line(other, 100));
+            Err(Error::new(Code::InvalidArgument, message))
+        }
+    }
 }
 
 /// The filter that `text` describes; `None` where nothing passes it.
@@ -134,6 +155,20 @@ impl Write for Stderr {
     }
 }
 
+/// Standard error for events in JSON, which has no raw control character in it as it is.
+struct JsonStderr;
+
+impl Write for JsonStderr {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().lock().write_all(event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn line(event: &[u8]) -> String {
     let text = String::from_utf8_lossy(event);
     one_line(&text, MAX_LINE) + "\n"
@@ -170,6 +205,13 @@ mod tests {
             assert!(error.message.starts_with("ATS_P2P_LOG is no filter"), "{}", error.message);
             assert!(!error.message.contains(['\n', '\x1b']), "{:?}", error.message);
         }
+    }
+
+    #[test]
+    fn a_line_is_text_or_json() {
+        assert!(!is_json(None::<&str>).expect("text") && !is_json(Some(" text ")).expect("text"));
+        assert!(is_json(Some("json")).expect("json"));
+        assert!(is_json(Some("xml")).expect_err("no format").message.starts_with(FORMAT));
     }
 
     #[test]

@@ -25,6 +25,7 @@ struct HubOptions {
     allowed_hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<String>>,
     dht_port: Option<u16>,
+    request_rate: Option<u32>,
     relay: Option<String>,
     relay_pairs: Option<usize>,
     relay_rate: Option<f64>,
@@ -106,6 +107,7 @@ async fn start(options: HubOptions) -> Result<Hub> {
         .iter()
         .map(|text| parsed(text, hub::parse_network, "no address of a proxy: 10.0.0.1 and 10.0.0.0/8 are"))
         .collect::<Result<_>>()?;
+    config.requests_per_second = options.request_rate.unwrap_or(config.requests_per_second);
     if let Some(port) = options.dht_port {
         config.dht_port = port;
     }

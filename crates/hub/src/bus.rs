@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::extract::ws::Utf8Bytes;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,9 @@ const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// The most subscriptions of one connection.
 const MAX_FILTERS: usize = 16;
 
+/// The most names in all of them together. Each event is compared with them.
+const MAX_NAMES: usize = 256;
+
 /// What a subscription asks for; an empty list stands for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -28,6 +33,10 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    fn names(&self) -> usize {
+        self.channels.len() + self.task_types.len() + self.event_types.len()
+    }
+
     fn wants(&self, event: EventKind, task: &Task) -> bool {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
         among(&self.channels, &task.channel)
@@ -44,12 +53,15 @@ pub(crate) struct Bus(Arc<Mutex<Members>>);
 struct Members {
     next: u64,
     by_id: HashMap<u64, Member>,
+    /// Events that were published, and subscribers that did not keep up.
+    published: Counter,
+    left_behind: Counter,
 }
 
 #[derive(Debug)]
 struct Member {
     filters: HashMap<String, Filter>,
-    queue: mpsc::Sender<Arc<str>>,
+    queue: mpsc::Sender<Utf8Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
     too_slow: CancellationToken,
 }
@@ -59,12 +71,17 @@ struct Member {
 pub(crate) struct Subscriber {
     bus: Bus,
     id: u64,
-    queue: mpsc::Receiver<Arc<str>>,
+    queue: mpsc::Receiver<Utf8Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
     too_slow: CancellationToken,
 }
 
 impl Bus {
+    /// A bus that counts the events it publishes, and the subscribers that do not keep up.
+    pub(crate) fn new((published, left_behind): (Counter, Counter)) -> Self {
+        Self(Arc::new(Mutex::new(Members { published, left_behind, ..Members::default() })))
+    }
+
     /// Adds a subscriber that has no subscription yet.
     pub(crate) fn join(&self) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
@@ -92,14 +109,18 @@ impl Bus {
         actor_name: Option<&str>,
         extra: Option<(&str, Value)>,
     ) {
-        let mut text: Option<Arc<str>> = None;
-        self.members().by_id.retain(|_, member| {
+        let mut text: Option<Utf8Bytes> = None;
+        let mut members = self.members();
+        members.published.inc();
+        let before = members.by_id.len();
+        members.by_id.retain(|_, member| {
             if !member.filters.values().any(|filter| filter.wants(event, task)) {
                 return true;
             }
             let text = text.get_or_insert_with(|| event_text(event, task, actor_name, extra.as_ref()).into());
             member.tell(text.clone())
         });
+        members.left_behind.inc_by(u64::try_from(before - members.by_id.len()).unwrap_or(u64::MAX));
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -109,7 +130,7 @@ impl Bus {
 
 impl Member {
     /// Queues an event; false if the subscriber does not keep up, and then its connection is told to end.
-    fn tell(&self, text: Arc<str>) -> bool {
+    fn tell(&self, text: Utf8Bytes) -> bool {
         let length = text.len();
         let before = self.waiting_bytes.fetch_add(length, Ordering::Relaxed);
         // A single event is let through, however long.
@@ -123,15 +144,25 @@ impl Member {
 }
 
 impl Subscriber {
-    /// Adds a subscription, or changes the one of that id; false if there are too many.
-    pub(crate) fn subscribe(&self, id: String, filter: Filter) -> bool {
+    /// Adds a subscription, or changes the one of that id.
+    ///
+    /// # Errors
+    /// A sentence that says what there is too much of.
+    pub(crate) fn subscribe(&self, id: String, filter: Filter) -> Result<(), String> {
         let mut members = self.bus.members();
-        let Some(member) = members.by_id.get_mut(&self.id) else { return true };
+        let Some(member) = members.by_id.get_mut(&self.id) else { return Ok(()) };
         if member.filters.len() >= MAX_FILTERS && !member.filters.contains_key(&id) {
-            return false;
+            return Err(format!("too many subscriptions: a connection has {MAX_FILTERS} at most"));
+        }
+        let others = member.filters.iter().filter(|(other, _)| **other != id);
+        let names = others.map(|(_, filter)| filter.names()).sum::<usize>() + filter.names();
+        if names > MAX_NAMES {
+            return Err(format!(
+                "too many names: the subscriptions of a connection have {MAX_NAMES} at most"
+            ));
         }
         member.filters.insert(id, filter);
-        true
+        Ok(())
     }
 
     /// Ends a subscription.
@@ -143,14 +174,21 @@ impl Subscriber {
 
     /// The next event as JSON text. Once this subscriber was too slow, it waits for ever. May be cancelled
     /// and called again.
-    pub(crate) async fn next(&mut self) -> Arc<str> {
+    pub(crate) async fn next(&mut self) -> Utf8Bytes {
         match self.queue.recv().await {
-            Some(text) => {
-                self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
-                text
-            }
+            Some(text) => self.taken(text),
             None => std::future::pending().await,
         }
+    }
+
+    /// The next event, if one waits.
+    pub(crate) fn next_waiting(&mut self) -> Option<Utf8Bytes> {
+        self.queue.try_recv().ok().map(|text| self.taken(text))
+    }
+
+    fn taken(&self, text: Utf8Bytes) -> Utf8Bytes {
+        self.waiting_bytes.fetch_sub(text.len(), Ordering::Relaxed);
+        text
     }
 
     /// Cancelled once this subscriber did not keep up.
@@ -217,8 +255,8 @@ mod tests {
         let bus = Bus::default();
         let mut subscriber = bus.join();
         bus.publish(EventKind::Created, &task("c", "before"), None, None);
-        assert!(subscriber.subscribe("1".into(), of_channel("c")));
-        assert!(subscriber.subscribe("2".into(), Filter::default()));
+        assert_eq!(subscriber.subscribe("1".into(), of_channel("c")), Ok(()));
+        assert_eq!(subscriber.subscribe("2".into(), Filter::default()), Ok(()));
         bus.publish(EventKind::Created, &task("c", "both"), Some("A"), None);
         subscriber.unsubscribe("2");
         bus.publish(EventKind::Created, &task("d", "neither"), None, None);
@@ -237,8 +275,8 @@ mod tests {
         let bus = Bus::default();
         let slow = bus.join();
         let mut fast = bus.join();
-        assert!(slow.subscribe("s".into(), Filter::default()));
-        assert!(fast.subscribe("f".into(), Filter::default()));
+        assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
+        assert_eq!(fast.subscribe("f".into(), Filter::default()), Ok(()));
         for _ in 0..=MAX_WAITING {
             assert!(!slow.too_slow().is_cancelled());
             bus.publish(EventKind::Created, &task("c", "t"), None, None);
@@ -255,7 +293,7 @@ mod tests {
     async fn long_events_count_by_their_bytes() {
         let bus = Bus::default();
         let slow = bus.join();
-        assert!(slow.subscribe("s".into(), Filter::default()));
+        assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
         let long = task("c", &"x".repeat(MAX_WAITING_BYTES / 3));
         bus.publish(EventKind::Created, &long, None, None);
         bus.publish(EventKind::Created, &long, None, None);
@@ -269,9 +307,14 @@ mod tests {
         let bus = Bus::default();
         let subscriber = bus.join();
         for id in 0..MAX_FILTERS {
-            assert!(subscriber.subscribe(id.to_string(), Filter::default()));
+            assert_eq!(subscriber.subscribe(id.to_string(), Filter::default()), Ok(()));
         }
-        assert!(!subscriber.subscribe("more".into(), Filter::default()));
-        assert!(subscriber.subscribe("0".into(), of_channel("c")));
+        assert!(subscriber.subscribe("more".into(), Filter::default()).is_err());
+        let names = |count| Filter { channels: vec!["c".into(); count], ..Filter::default() };
+        assert_eq!(subscriber.subscribe("1".into(), names(MAX_NAMES - 1)), Ok(()));
+        assert_eq!(subscriber.subscribe("1".into(), names(MAX_NAMES)), Ok(()));
+        assert!(subscriber.subscribe("2".into(), names(1)).is_err());
+        assert_eq!(subscriber.subscribe("1".into(), names(1)), Ok(()));
+        assert_eq!(subscriber.subscribe("0".into(), of_channel("c")), Ok(()));
     }
 }

@@ -12,6 +12,11 @@ use crate::relay::RelayAccess;
 
 /// The TCP port of a hub when nobody says otherwise.
 const DEFAULT_PORT: u16 = 8787;
+/// The most connections at once, for what they need of memory, and what there are of them at least.
+const MAX_CONNECTIONS: usize = 4096;
+const MIN_CONNECTIONS: usize = 64;
+/// The files that the rest of the process may have open: its database, its DHT, and what else runs in it.
+const OTHER_FILES: usize = 256;
 
 /// How long tasks that are over are kept.
 const DEFAULT_KEEP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -38,6 +43,15 @@ pub struct HubConfig {
     /// How long a task is kept once it is over, counted from its last change, with its messages and its
     /// trail; `None` keeps all for ever. An offer that nobody touched for so long is ended. Default: 90 days.
     pub keep: Option<Duration>,
+    /// The most connections at once. One address has a sixteenth of them at most, this machine and trusted
+    /// proxies three quarters. Default: 4096, or fewer where the system lets the process open fewer files.
+    pub max_connections: usize,
+    /// The most requests a second of one address off this machine, which may have five seconds' worth in hand.
+    /// This machine may make a hundred times as many. Default: 200.
+    pub requests_per_second: u32,
+    /// The most bytes a second that one address off this machine sends in requests, four seconds' worth in
+    /// hand. This machine may send 16 times as many. Default: 2 MiB.
+    pub bytes_per_second: u32,
     /// Whether to run a private DHT beside it.
     pub dht: bool,
     /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
@@ -59,6 +73,9 @@ impl HubConfig {
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             keep: Some(DEFAULT_KEEP),
+            max_connections: most_connections(),
+            requests_per_second: 200,
+            bytes_per_second: 2 * 1024 * 1024,
             dht: true,
             dht_port: hyperdht::DEFAULT_PORT,
             relay: RelayAccess::default(),
@@ -104,6 +121,16 @@ pub fn parse_public_url(text: &str) -> Option<Url> {
 /// Reads an address, or a network of addresses as in `10.0.0.0/8`. `None` for anything else.
 pub fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// How many connections a hub can have: what the system lets this process open, apart from what else it needs.
+fn most_connections() -> usize {
+    #[cfg(unix)]
+    let most_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let most_files = None;
+    let files = most_files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 /// The URLs by which a hub that listens on `address` can be called, the one that serves most callers first.

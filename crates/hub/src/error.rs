@@ -107,6 +107,10 @@ impl Refusal {
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, message: message.into() }
     }
 
+    pub(crate) fn too_many(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, message: message.into() }
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
     }

@@ -8,6 +8,7 @@
 //! - `bus`: subscribers.
 //! - `config`: how it is set up.
 //! - `http`: connections, requests, answers; `input`: what is read from them.
+//! - `metrics`: what it counts about itself.
 //! - `dht`: the private DHT beside it.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
@@ -24,6 +25,7 @@ mod http;
 mod input;
 mod list;
 mod migrations;
+mod metrics;
 mod orgs;
 mod relay;
 mod relay_allowlist;
@@ -77,7 +79,7 @@ impl Hub {
         let relay_seed = folder.file("relay.seed");
         let path = folder.file(store::DATABASE);
         let unusable = |error: sqlx::Error| Error::Database { path: path.clone(), reason: error.to_string() };
-        let (database, connection) = store::Database::open(&path).await?;
+        let (database, mut connection) = store::Database::open(&path).await?;
         let readers = database.readers().await.map_err(unusable)?;
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
@@ -100,12 +102,18 @@ impl Hub {
             None => None,
         };
 
-        let bus = bus::Bus::default();
+        // What a newcomer asks for need not be the first task.
+        rows::project_to_fill(&mut connection, &rows::Scope::default_one(), time::Millis::now())
+            .await
+            .map_err(|refusal| Error::Database { path: path.clone(), reason: refusal.message })?;
+        let metrics = metrics::Metrics::default();
+        let bus = bus::Bus::new(metrics.of_events());
         let (writer, task) =
             writer::writer(database, connection, folder, config.keep, bus.clone()).await.map_err(unusable)?;
         let machine = gethostname::gethostname();
         let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
             .with_machine(&machine.to_string_lossy());
+        let shares = http::Shares::of(config.max_connections);
         let urls = config::urls(local_addr, config.public_url.as_ref());
         let app = Arc::new(http::App {
             writer,
@@ -116,14 +124,22 @@ impl Hub {
             allowlist,
             whence: http::Whence::new(config.trusted_proxies, &hosts),
             hosts,
+            places: http::Places::new(shares),
+            // A request now and then needs a place besides those of subscribers.
+            socket_places: http::Places::new(http::Shares::of(shares.large)),
+            metrics,
+            rates: http::Rates::new(http::Rate {
+                requests: config.requests_per_second,
+                bytes: config.bytes_per_second,
+            }),
             shutdown: CancellationToken::new(),
+            abort: CancellationToken::new(),
             sockets: TaskTracker::new(),
         });
         let connections = TaskTracker::new();
         let stop_writing = CancellationToken::new();
         let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
-        let router = http::router(app.clone());
-        connections.spawn(http::server::serve(listener, router, connections.clone(), app.shutdown.clone()));
+        connections.spawn(http::server::serve(listener, app.clone(), connections.clone()));
         Ok(Self { local_addr, urls, app, connections, writing, stop_writing })
     }
 
@@ -157,8 +173,11 @@ impl Hub {
             self.connections.wait().await;
             self.app.sockets.wait().await;
         };
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
+        tokio::pin!(ended);
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended.as_mut()).await.is_err() {
             tracing::debug!("the hub ends with connections still open");
+            self.app.abort.cancel();
+            ended.await;
         }
         self.app.nodes.stop().await;
         self.app.readers.close().await;
@@ -173,6 +192,7 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         self.app.shutdown.cancel();
+        self.app.abort.cancel();
         self.stop_writing.cancel();
     }
 }

@@ -199,6 +199,16 @@ impl TaskQuery {
     }
 }
 
+/// How many tasks of the whole hub there are of each status.
+pub(crate) async fn count_by_status(connection: &mut SqliteConnection) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows =
+        sqlx::query("SELECT status, COUNT(*) FROM tasks GROUP BY status").fetch_all(connection).await?;
+    let counts: Vec<(String, i64)> =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
+    let count = |name: &str| counts.iter().find(|(status, _)| status == name).map_or(0, |(_, count)| *count);
+    Ok(Status::ALL.iter().map(|status| (status.name().to_owned(), count(status.name()))).collect())
+}
+
 /// What the tasks of a scope, or of the whole hub, add up to.
 pub(crate) async fn stats(
     connection: &mut SqliteConnection,

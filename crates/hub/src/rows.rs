@@ -288,7 +288,7 @@ pub(crate) async fn insert_message(
 
 /// The id of a scope's project, which is made if there is none: an agent that is configured for a project of
 /// another service can use it here at once.
-async fn project_to_fill(
+pub(crate) async fn project_to_fill(
     connection: &mut SqliteConnection,
     scope: &Scope,
     now: Millis,

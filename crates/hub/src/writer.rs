@@ -95,6 +95,11 @@ struct ChangeRequest {
 }
 
 impl Writer {
+    /// How many changes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Makes a change; gives the changed thing as it is sent.
     ///
     /// # Errors

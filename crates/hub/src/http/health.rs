@@ -1,34 +1,84 @@
 //! How the hub is.
 
+use std::time::Duration;
+
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::hosts::requested_host;
-use super::{Ends, Shared};
+use super::{App, Ends, Shared};
+use crate::error::Refusal;
+use crate::list;
+use crate::metrics::{Levels, MEDIA_TYPE};
 use crate::time::Millis;
 use crate::writer::WriterState;
 
+/// How long the database may take to answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Says whether the hub can do its work.
 pub(super) async fn health(
     State(app): Shared,
     Extension(ends): Extension<Ends>,
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
-    let mut health = json!({ "status": "ok", "timestamp": Millis::now().to_text() });
-    let mut status = StatusCode::OK;
-    if let WriterState::Failing { reason } = app.writer.state() {
-        status = StatusCode::SERVICE_UNAVAILABLE;
-        health["status"] = json!("cannot write");
-        health["reason"] = json!(reason);
-    }
-    let bootstrap =
-        app.nodes.bootstrap(app.hosts.public_host(), requested_host(&headers).as_deref(), ends.local.ip());
+    let mut health = well();
+    let host = requested_host(&headers);
+    let bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
     if !bootstrap.is_empty() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
         if let Some(relay) = &app.relay {
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
         }
     }
-    (status, Json(health))
+    match trouble(&app).await {
+        None => (StatusCode::OK, Json(health)),
+        Some((what, why)) => {
+            health["status"] = json!(what);
+            health["reason"] = json!(why);
+            (StatusCode::SERVICE_UNAVAILABLE, Json(health))
+        }
+    }
+}
+
+/// What the hub cannot do, and why, if anything.
+async fn trouble(app: &App) -> Option<(&'static str, String)> {
+    if app.shutdown.is_cancelled() {
+        return Some(("unavailable", "the hub is shutting down".into()));
+    }
+    if let WriterState::Failing { reason } = app.writer.state() {
+        return Some(("cannot write", reason));
+    }
+    let asked =
+        async { sqlx::query("SELECT 1").execute(&mut *app.reader().await?).await.map_err(Refusal::from) };
+    let reason = match tokio::time::timeout(DATABASE_TIMEOUT, asked).await {
+        Ok(Ok(_)) => return None,
+        Ok(Err(_)) => "its database cannot be read",
+        Err(_) => "its database does not answer",
+    };
+    Some(("cannot read", reason.into()))
+}
+
+/// Says that the process runs and answers, whatever else is the matter.
+pub(super) async fn live() -> Json<Value> {
+    Json(well())
+}
+
+fn well() -> Value {
+    json!({ "status": "ok", "timestamp": Millis::now().to_text() })
+}
+
+/// Tells Prometheus what was counted.
+pub(super) async fn metrics(State(app): Shared) -> Result<impl IntoResponse, Refusal> {
+    let levels = Levels {
+        connections: app.places.taken(),
+        watchers: app.sockets.len(),
+        waiting: app.writer.waiting(),
+        tasks: list::count_by_status(&mut *app.reader().await?).await?,
+    };
+    Ok(([(CONTENT_TYPE, MEDIA_TYPE)], app.metrics.to_text(&levels)))
 }

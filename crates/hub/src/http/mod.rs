@@ -1,20 +1,25 @@
 //! The HTTP API: paths, methods, and what they are answered with.
 
 mod client;
+pub(crate) mod connections;
 mod health;
 mod hosts;
 mod orgs;
+mod rates;
 mod request;
 pub(crate) mod server;
 mod socket;
+mod stream;
 mod tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::HttpBody as _;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,21 +31,34 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqlitePool};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Level, debug, enabled};
+use tracing::{debug, info};
 
 use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
+use crate::metrics::{Limit, Metrics};
 use crate::relay_allowlist::RelayAllowlist;
 use crate::writer::Writer;
 
+use connections::Network;
 use request::{Body, MAX_BODY, fields};
 
 pub(crate) use client::{ClientAddress, Reach, Whence};
+pub(crate) use connections::{Places, Shares};
 pub(crate) use hosts::Hosts;
+pub(crate) use rates::{Rate, Rates};
 
 /// How long a request may take, its body's arrival included.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The answers to requests that are not served whatever they ask: an operator may want to know of them.
+const REFUSALS: [StatusCode; 5] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::MISDIRECTED_REQUEST,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::SERVICE_UNAVAILABLE,
+];
 
 /// What all requests are served from.
 #[derive(Debug)]
@@ -55,7 +73,14 @@ pub(crate) struct App {
     /// The names that requests may be for.
     pub(crate) hosts: Hosts,
     pub(crate) whence: Whence,
+    /// Those of connections, and of the WebSockets among them by the client's network.
+    pub(crate) places: Places,
+    pub(crate) socket_places: Places,
+    pub(crate) rates: Rates,
+    pub(crate) metrics: Metrics,
     pub(crate) shutdown: CancellationToken,
+    /// Cancelled after `shutdown` for who is left then.
+    pub(crate) abort: CancellationToken,
     pub(crate) sockets: TaskTracker,
 }
 
@@ -82,6 +107,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     };
     Router::new()
         .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/metrics", get(health::metrics))
         .route("/ws", get(socket::subscribe))
         .route("/p2p/guests", post(allow_on_relay))
         .nest("/tasks", tasks(get(tasks::all_stats)))
@@ -113,15 +140,19 @@ async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Res
         request.extensions_mut().insert(reach);
     }
     // Of the query and the body nothing is logged, nor of the headers, which hold keys.
-    let asked = enabled!(Level::DEBUG).then(|| {
-        let client = request.extensions().get().map(|client: &ClientAddress| client.0);
-        (request.method().clone(), request.uri().path().to_owned(), client)
-    });
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let call = request.extensions().get().map(|matched: &MatchedPath| matched.as_str().to_owned());
+    let client = request.extensions().get().map(|client: &ClientAddress| client.0);
     let started = Instant::now();
     let response = answer(&app, request, next).await;
-    if let Some((method, path, client)) = asked {
-        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
-        let client = client.map(tracing::field::display);
+    let (status, took) = (response.status(), started.elapsed());
+    // A method that a client made up is counted with those of paths that it made up.
+    let (counted_as, call) = call.as_deref().map_or(("", "other"), |call| (method.as_str(), call));
+    app.metrics.answered(counted_as, call, status.as_u16(), took);
+    let (status, ms, client) = (status.as_u16(), took.as_millis(), client.map(tracing::field::display));
+    if REFUSALS.contains(&response.status()) {
+        info!(%method, path, status, ms, client, "request refused");
+    } else {
         debug!(%method, path, status, ms, client, "request");
     }
     response
@@ -129,7 +160,14 @@ async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Res
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {
     if let Err(refusal) = app.hosts.check(request.uri(), request.headers()) {
+        app.metrics.refused(Limit::Host);
         return refusal.into_response();
+    }
+    if let Err(wait) = count(app, &request) {
+        app.metrics.refused(Limit::Rate);
+        let seconds = wait.as_secs().saturating_add(1).to_string();
+        let refusal = Refusal::too_many("your address asks for more than its share: wait, then go on");
+        return ([(RETRY_AFTER, seconds)], refusal).into_response();
     }
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
         Ok(response) => response,
@@ -138,6 +176,15 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
             Refusal { status: StatusCode::REQUEST_TIMEOUT, message }.into_response()
         }
     }
+}
+
+/// Counts a request as its client's, by the length that its body has or may have; says how long to wait where
+/// that is too much.
+fn count(app: &App, request: &Request) -> Result<(), Duration> {
+    let Some(ClientAddress(client)) = request.extensions().get() else { return Ok(()) };
+    let hint = request.body().size_hint();
+    let length = hint.exact().unwrap_or(u64::try_from(MAX_BODY).unwrap_or(u64::MAX));
+    app.rates.count(Instant::now(), Network::from(*client), length)
 }
 
 /// Makes the relay serve a key that no task names.

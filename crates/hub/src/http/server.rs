@@ -12,47 +12,64 @@ use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::Ends;
+use super::connections::{Network, NoPlace, Place};
+use super::stream::PatientStream;
+use super::{App, Ends, router};
+use crate::metrics::Limit;
 
-/// The most connections at once; more wait in the system's queue.
-const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may take to send the head of a request, the wait for the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most bytes of a request's head, and of what is read ahead of a body.
+const MAX_HEAD: usize = 64 * 1024;
 /// How long to wait after a connection could not be accepted: the system lacks files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections that have no place are told so at once, and how long each of them may take to hear it;
+/// more are closed without a word.
+const MAX_TURNED_AWAY: usize = 32;
+const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts and serves connections until `shutdown`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    connections: TaskTracker,
-    shutdown: CancellationToken,
-) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+/// Accepts and serves connections until the hub shuts down.
+pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, connections: TaskTracker) {
+    let router = router(app.clone());
+    let turning_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
+            () = app.shutdown.cancelled() => return,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    if let Err(error) = connection(stream, peer, router, shutdown).await {
-                        tracing::debug!("hub connection: {error}");
-                    }
-                    drop(slot);
-                });
-            }
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("the hub cannot accept connections: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let address = peer.ip().to_canonical();
+        match app.places.take(Network::from(address), app.whence.is_proxy(address)) {
+            Ok(place) => {
+                let (router, app) = (router.clone(), app.clone());
+                connections.spawn(async move {
+                    if let Err(error) = connection(stream, peer, router, &app, place).await {
+                        tracing::debug!(%peer, "hub connection: {error}");
+                    }
+                });
+            }
+            Err(why) => {
+                app.metrics.refused(Limit::Connections);
+                tracing::info!(%peer, ?why, "a connection is turned away");
+                if let Ok(permit) = turning_away.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        let _ = timeout(TURN_AWAY_TIMEOUT, turn_away(stream, why)).await;
+                        drop(permit);
+                    });
+                }
             }
         }
     }
@@ -62,28 +79,67 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    shutdown: CancellationToken,
+    app: &App,
+    place: Arc<Place>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let ends = Ends { peer, local: stream.local_addr()? };
+    tokio::select! {
+        done = converse(stream, ends, router, app, &place) => done,
+        () = place.lost().cancelled() => Ok(()),
+        () = app.abort.cancelled() => Ok(()),
+    }
+}
+
+/// Speaks HTTP over a stream.
+async fn converse<S>(stream: S, ends: Ends, router: Router, app: &App, place: &Arc<Place>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let router = TowerToHyperService::new(router);
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = hyper::service::service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(place.clone());
+        let in_use = place.in_use();
         let response = router.call(request);
-        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
+        async move {
+            let response = response.await.unwrap_or_else(|never| match never {});
+            drop(in_use);
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(PatientStream::new(stream)), service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
     let done = tokio::select! {
         done = serving.as_mut() => done,
-        () = shutdown.cancelled() => {
+        () = app.shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
     };
     done.map_err(io::Error::other)
+}
+
+/// Says that there is no place, and waits until that was read: a close at once might destroy the answer.
+async fn turn_away(mut stream: TcpStream, why: NoPlace) -> io::Result<()> {
+    let (status, message) = match why {
+        NoPlace::Share => ("429 Too Many Requests", "your address holds as many connections as it may"),
+        NoPlace::Full => ("503 Service Unavailable", "the hub holds as many connections as it can"),
+    };
+    let body = serde_json::json!({ "error": message }).to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 5\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }

@@ -1,32 +1,44 @@
-//! One subscriber's WebSocket.
+//! One subscriber's WebSocket. What waits to be sent to it is bounded, and so is what it may say: messages that
+//! come faster than they are answered wait in the network, where they slow their sender down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
+use super::connections::{Network, NoPlace, Place};
+use super::{ClientAddress, Shared};
 use crate::bus::Subscriber;
 use crate::error::Refusal;
 use crate::input::Fields;
+use crate::metrics::Limit;
 
 /// The most bytes of a message from a subscriber.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// How many bytes are read at once, and gathered before they are sent.
+const BUFFER: usize = 8 * 1024;
+/// The most bytes that wait for a subscriber in its connection: several of the longest events.
+const MAX_UNSENT: usize = 4 * 1024 * 1024;
+/// How often a subscriber may send something, pings included, and how many of these it may have in hand.
+const MESSAGE_EVERY: Duration = Duration::from_millis(50);
+const MESSAGES_IN_HAND: u32 = 100;
+/// How many events are sent together where more than one waits.
+const EVENTS_AT_ONCE: usize = 64;
 /// How often a subscriber is pinged, and how long it may send nothing, pongs included.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 /// How long sending one message may take.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long sending the last message of a connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The most subscribers at once: each may hold its connection for ever.
-const MAX_SUBSCRIBERS: usize = 1024;
 
 /// Why a connection ends.
 enum End {
@@ -35,21 +47,34 @@ enum End {
     Closed(CloseFrame),
 }
 
+/// Makes a connection a subscriber's.
 pub(super) async fn subscribe(
     State(app): Shared,
+    Extension(client): Extension<ClientAddress>,
+    Extension(connection): Extension<Arc<Place>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
-    if app.sockets.len() >= MAX_SUBSCRIBERS {
-        return Err(Refusal::unavailable(format!(
-            "the hub has {MAX_SUBSCRIBERS} subscribers, as many as it can"
-        )));
-    }
-    let token = app.sockets.token();
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let place = app.socket_places.take(Network::from(client.0), false).map_err(|why| {
+        app.metrics.refused(Limit::Sockets);
+        match why {
+            NoPlace::Share => Refusal::too_many("your address holds as many WebSockets as it may"),
+            NoPlace::Full => Refusal::unavailable("the hub has as many subscribers as it can"),
+        }
+    })?;
+    let (token, held) = (app.sockets.token(), (place.in_use(), connection.in_use()));
+    let upgrade = upgrade
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(MAX_UNSENT)
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        serve(socket, app.bus.join(), &app.shutdown).await;
-        drop(token);
+        tokio::select! {
+            () = serve(socket, app.bus.join(), &app.shutdown) => {}
+            () = app.abort.cancelled() => {}
+        }
+        drop((held, token));
     }))
 }
 
@@ -74,30 +99,53 @@ async fn converse(socket: &mut WebSocket, subscriber: &mut Subscriber) -> End {
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
+    // When all messages so far would have come, had each kept its distance.
+    let mut paid = Instant::now();
     loop {
+        let readable = paid.checked_sub(MESSAGE_EVERY * MESSAGES_IN_HAND).unwrap_or(paid);
+        let message = async {
+            sleep_until(readable).await;
+            socket.recv().await
+        };
         let done = tokio::select! {
-            message = socket.recv() => {
+            message = message => {
                 heard = Instant::now();
-                let reply = match message {
-                    Some(Ok(Message::Text(text))) => reply(&text, subscriber),
-                    Some(Ok(Message::Binary(_))) => complaint("messages must be text"),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                paid = paid.max(heard) + MESSAGE_EVERY;
+                match message {
+                    Some(Ok(Message::Text(text))) => send(socket, &reply(&text, subscriber)).await,
+                    Some(Ok(Message::Binary(_))) => send(socket, &complaint("messages must be text")).await,
+                    // The pong stands in the buffer. Nothing more is read before it has gone out, so that one
+                    // who sends pings and reads no pongs waits for itself.
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => in_time(socket.flush()).await,
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return End::Gone,
-                };
-                send(socket, &reply).await
+                }
             }
-            event = subscriber.next() => send_text(socket, Utf8Bytes::from(&*event)).await,
+            event = subscriber.next() => in_time(send_events(socket, event, subscriber)).await,
             _ = ping.tick() => {
                 if heard.elapsed() >= SILENCE_LIMIT {
                     return End::Closed(frame(close_code::POLICY, "no sign of life"));
                 }
-                deliver(socket, Message::Ping(Vec::new().into())).await
+                in_time(socket.send(Message::Ping(Vec::new().into()))).await
             }
         };
         if let Err(end) = done {
             return end;
         }
     }
+}
+
+/// Sends an event and those that wait behind it.
+async fn send_events(
+    socket: &mut WebSocket,
+    first: Utf8Bytes,
+    subscriber: &mut Subscriber,
+) -> Result<(), axum::Error> {
+    socket.feed(Message::Text(first)).await?;
+    for _ in 1..EVENTS_AT_ONCE {
+        let Some(event) = subscriber.next_waiting() else { break };
+        socket.feed(Message::Text(event)).await?;
+    }
+    socket.flush().await
 }
 
 /// The answer to a message.
@@ -113,10 +161,8 @@ fn understand(text: &str, subscriber: &Subscriber) -> Result<Value, Refusal> {
     match fields.text("type", 64)?.as_deref() {
         Some("subscribe") => {
             let (id, filter) = fields.subscription()?;
-            match subscriber.subscribe(id.clone(), filter) {
-                true => Ok(json!({ "type": "subscribed", "id": id })),
-                false => Err(Refusal::bad_request("too many subscriptions")),
-            }
+            subscriber.subscribe(id.clone(), filter).map_err(Refusal::bad_request)?;
+            Ok(json!({ "type": "subscribed", "id": id }))
         }
         Some("unsubscribe") => {
             let id = fields.subscription_id()?;
@@ -133,15 +179,11 @@ fn complaint(message: &str) -> Value {
 }
 
 async fn send(socket: &mut WebSocket, message: &Value) -> Result<(), End> {
-    send_text(socket, message.to_string().into()).await
+    in_time(socket.send(Message::Text(message.to_string().into()))).await
 }
 
-async fn send_text(socket: &mut WebSocket, text: Utf8Bytes) -> Result<(), End> {
-    deliver(socket, Message::Text(text)).await
-}
-
-async fn deliver(socket: &mut WebSocket, message: Message) -> Result<(), End> {
-    match timeout(SEND_TIMEOUT, socket.send(message)).await {
+async fn in_time(sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), End> {
+    match timeout(SEND_TIMEOUT, sending).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Gone),
         Err(_) => Err(End::Closed(frame(close_code::AGAIN, "too slow"))),

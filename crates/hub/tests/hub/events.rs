@@ -149,6 +149,12 @@ async fn nonsense_is_answered_and_survived() {
     }
     listener.send(json!({"type": "subscribe", "id": "one too many"})).await;
     assert_eq!(listener.next().await["type"], "error");
+    for id in 0..6 {
+        let names = Vec::from_iter((0..50).map(|n| n.to_string()));
+        listener.send(json!({"type": "subscribe", "id": id, "channels": names})).await;
+        let expected = if id < 5 { "subscribed" } else { "error" };
+        assert_eq!(listener.next().await["type"], expected, "{id}");
+    }
 }
 
 #[tokio::test]

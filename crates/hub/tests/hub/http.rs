@@ -321,7 +321,7 @@ async fn organizations_and_projects_are_made_shown_and_renamed() {
         .iter()
         .map(|organization| organization["slug"].clone())
         .collect();
-    assert_eq!(slugs, ["ajax"]);
+    assert_eq!(slugs, ["ajax", "default"]);
 }
 
 #[tokio::test]
@@ -388,4 +388,34 @@ async fn a_body_that_breaks_off_changes_nothing() {
     let a = hub.caller("a");
     assert_eq!(a.make_task(json!({"title": "t"})).await, 1);
     assert_eq!(a.get("/tasks").await["count"], 1);
+}
+
+#[tokio::test]
+async fn prometheus_is_told_what_happened() {
+    let hub = TestHub::start_with(|config| config.requests_per_second = 1).await;
+    let a = hub.caller("a");
+    let _listener = a.subscribe(json!({"type": "subscribe"})).await;
+    let id = a.make_task(json!({"title": "t"})).await;
+    a.get(&format!("/tasks/{id}")).await;
+    a.call(Method::GET, "/made/up", None).await;
+    let metrics = || async {
+        let answer = a.http.get(format!("{}/metrics", a.base)).send().await.expect("an answer");
+        answer.text().await.expect("a text")
+    };
+    let text = metrics().await;
+    for line in [
+        r#"ats_hub_requests_total{method="POST",call="/tasks",status="201"} 1"#,
+        r#"ats_hub_requests_total{method="GET",call="/tasks/{id}",status="200"} 1"#,
+        r#"ats_hub_requests_total{method="",call="other",status="404"} 1"#,
+        "ats_hub_events_total 1",
+        "ats_hub_watchers 1",
+        r#"ats_hub_tasks{status="pending"} 1"#,
+        r#"ats_hub_tasks{status="failed"} 0"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+    // This machine has a hundred requests a second, five hundred in hand.
+    while a.call(Method::GET, "/tasks", None).await.0 != 429 {}
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(metrics().await.contains(r#"ats_hub_refused_total{limit="rate"} 1"#));
 }

@@ -1,11 +1,14 @@
 //! The hub over real sockets.
 
+mod attacks;
+mod commands;
 mod events;
 mod full_disk;
+mod hostile;
 mod http;
 mod life;
-mod permissions;
 mod names;
+mod permissions;
 mod relay;
 mod store;
 mod support;

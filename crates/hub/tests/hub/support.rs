@@ -186,6 +186,13 @@ impl RawCaller {
         self.0.write_all(text.as_bytes()).await.expect("sent");
     }
 
+    /// How an answer begins: the version and the status.
+    pub(crate) async fn begin(&mut self) -> String {
+        let mut begun = [0; 12];
+        timeout(PATIENCE, self.0.read_exact(&mut begun)).await.expect("in time").expect("read");
+        String::from_utf8_lossy(&begun).into_owned()
+    }
+
     /// All that comes until the end of the connection, or of the patience.
     pub(crate) async fn rest(mut self) -> String {
         let mut answer = Vec::new();

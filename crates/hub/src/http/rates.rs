@@ -1,0 +1,159 @@
+//! How much each client may ask for: requests and bytes a second, counted for each network of addresses. Who asks
+//! for more is told when to come again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connections::Network;
+
+/// How many clients are counted at once. Those that were quiet for longest are forgotten first.
+const MAX_COUNTED: usize = 8192;
+/// How many times the requests and bytes of an address elsewhere this machine may ask for.
+const LOOPBACK_REQUESTS: u32 = 100;
+const LOOPBACK_BYTES: u32 = 16;
+/// For how long a client may save up what it does not ask for.
+const REQUEST_SAVINGS: Duration = Duration::from_secs(5);
+const BYTE_SAVINGS: Duration = Duration::from_secs(4);
+/// How many bytes of memory a request takes besides its body, about.
+const REQUEST_BYTES: u64 = 1024;
+
+/// What one client may ask for in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    pub(crate) requests: u32,
+    pub(crate) bytes: u32,
+}
+
+/// The counters.
+#[derive(Debug)]
+pub(crate) struct Rates {
+    rate: Rate,
+    recent: Mutex<Recent>,
+}
+
+/// What one client has asked for: when it would have been done, had it kept to the rates.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    requests: Instant,
+    bytes: Instant,
+}
+
+/// What clients asked for, with those that were quiet for longest forgotten: what is looked up moves to the
+/// newer of two maps, and when that is full, it takes the place of the older one.
+#[derive(Debug, Default)]
+struct Recent {
+    newer: HashMap<Network, Account>,
+    older: HashMap<Network, Account>,
+}
+
+impl Rates {
+    /// Counters for what an address off this machine may ask for.
+    pub(crate) fn new(rate: Rate) -> Self {
+        Self { rate, recent: Mutex::default() }
+    }
+
+    /// Counts a request with a body of `bytes`.
+    ///
+    /// # Errors
+    /// Where that is too much, how long to wait; it is not counted then.
+    pub(crate) fn count(&self, now: Instant, network: Network, bytes: u64) -> Result<(), Duration> {
+        let (requests, volume) = match network {
+            Network::Loopback => (LOOPBACK_REQUESTS, LOOPBACK_BYTES),
+            _ => (1, 1),
+        };
+        let rate = Rate {
+            requests: self.rate.requests.saturating_mul(requests),
+            bytes: self.rate.bytes.saturating_mul(volume),
+        };
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = recent.account(network, now);
+        *account = account.after(now, rate, bytes.saturating_add(REQUEST_BYTES))?;
+        Ok(())
+    }
+}
+
+impl Account {
+    /// The account once a request is on it, too.
+    fn after(self, now: Instant, rate: Rate, bytes: u64) -> Result<Self, Duration> {
+        let took =
+            |count: u64, a_second: u32| Duration::from_secs_f64(count as f64 / f64::from(a_second.max(1)));
+        let step = |done: Instant, cost: Duration, savings: Duration| {
+            let done = done.max(now) + cost;
+            // A request may cost more than anybody can have saved; it may be made by one who saved all of it.
+            let ahead = done.saturating_duration_since(now + savings.max(cost));
+            if ahead.is_zero() { Ok(done) } else { Err(ahead) }
+        };
+        Ok(Self {
+            requests: step(self.requests, took(1, rate.requests), REQUEST_SAVINGS)?,
+            bytes: step(self.bytes, took(bytes, rate.bytes), BYTE_SAVINGS)?,
+        })
+    }
+}
+
+impl Recent {
+    fn account(&mut self, key: Network, now: Instant) -> &mut Account {
+        if !self.newer.contains_key(&key) && self.newer.len() >= MAX_COUNTED {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        let known = self.older.remove(&key);
+        self.newer.entry(key).or_insert_with(|| known.unwrap_or(Account { requests: now, bytes: now }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    const RATE: Rate = Rate { requests: 10, bytes: 100_000 };
+
+    fn network(last: u8) -> Network {
+        IpAddr::from([192, 0, 2, last]).into()
+    }
+
+    /// How many requests in a row are served.
+    fn served(rates: &Rates, now: Instant, network: Network, bytes: u64) -> usize {
+        (0..1_000_000).take_while(|_| rates.count(now, network, bytes).is_ok()).count()
+    }
+
+    #[test]
+    fn who_saved_up_may_spend_it_and_then_keeps_the_rate() {
+        let (rates, now) = (Rates::new(RATE), Instant::now());
+        assert_eq!(served(&rates, now, network(1), 0), 50);
+        assert_eq!(rates.count(now, network(1), 0), Err(Duration::from_millis(100)));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(served(&rates, later, network(1), 0), 10);
+        assert_eq!(served(&rates, later, network(2), 0), 50);
+        let much_later = later + Duration::from_secs(3600);
+        assert_eq!(served(&rates, much_later, network(1), 0), 50);
+    }
+
+    #[test]
+    fn bytes_count_and_the_longest_body_passes_now_and_then() {
+        let (rates, now) = (Rates::new(Rate { requests: 1000, ..RATE }), Instant::now());
+        assert_eq!(served(&rates, now, network(1), 98_976), 4);
+        assert_eq!(rates.count(now, network(1), 98_976), Err(Duration::from_secs(1)));
+        assert_eq!(served(&rates, now, network(2), 10_000_000), 1);
+    }
+
+    #[test]
+    fn this_machine_may_do_more() {
+        let (rates, now) = (Rates::new(RATE), Instant::now());
+        assert_eq!(served(&rates, now, Network::Loopback, 0), 5000);
+    }
+
+    #[test]
+    fn no_number_of_clients_makes_the_counters_grow_for_ever() {
+        let (rates, now) = (Rates::new(RATE), Instant::now());
+        let busy = network(1);
+        served(&rates, now, busy, 0);
+        for n in 0..30_000_u64 {
+            rates.count(now, Network::V6(n), 0).expect("served");
+            // One that goes on asking is not forgotten.
+            assert!(rates.count(now, busy, 0).is_err());
+        }
+        let recent = rates.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(recent.newer.len() + recent.older.len() <= 2 * MAX_COUNTED);
+    }
+}
