@@ -46,8 +46,8 @@ pub struct HubConfig {
     /// The most connections at once. One address has a sixteenth of them at most, this machine and trusted
     /// proxies three quarters. Default: 4096, or fewer where the system lets the process open fewer files.
     pub max_connections: usize,
-    /// The most requests a second of one address off this machine, which may have five seconds' worth in hand.
-    /// This machine may make a hundred times as many. Default: 200.
+    /// The most requests a second of one address off this machine, which may have five seconds' worth in
+    /// hand. This machine may make a hundred times as many. Default: 200.
     pub requests_per_second: u32,
     /// The most bytes a second that one address off this machine sends in requests, four seconds' worth in
     /// hand. This machine may send 16 times as many. Default: 2 MiB.
@@ -123,7 +123,8 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// How many connections a hub can have: what the system lets this process open, apart from what else it needs.
+/// How many connections a hub can have: what the system lets this process open, apart from what else it
+/// needs.
 fn most_connections() -> usize {
     #[cfg(unix)]
     let most_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;

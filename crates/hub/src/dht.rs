@@ -83,8 +83,8 @@ impl Nodes {
         Ok(started)
     }
 
-    /// Where the nodes are for a caller that named the hub `host` and reached it at `at`; `public` is the name
-    /// that the hub goes by elsewhere, if it has one.
+    /// Where the nodes are for a caller that named the hub `host` and reached it at `at`; `public` is the
+    /// name that the hub goes by elsewhere, if it has one.
     pub(crate) fn bootstrap(&self, public: Option<&str>, host: Option<&str>, at: IpAddr) -> Vec<String> {
         let elsewhere =
             public.and_then(reachable_name).filter(|name| *name != Ipv4Addr::LOCALHOST.to_string());

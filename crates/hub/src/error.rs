@@ -137,6 +137,15 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
+impl From<Failure> for sqlx::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::Protocol(refusal.message),
+            Failure::Database(error) => error,
+        }
+    }
+}
+
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         match failure {

@@ -20,8 +20,13 @@ const MAX_DESCRIPTION: usize = 64 * 1024;
 const MAX_REASON: usize = 4 * 1024;
 /// The most bytes of the slug of an organization or a project.
 const MAX_SLUG: usize = 64;
-/// The most parts of a message.
+/// The most parts of a message, and the most outputs of a task.
 const MAX_PARTS: usize = 32;
+const MAX_OUTPUTS: usize = 1024;
+/// How deep a payload, an output or a part may be nested: what other JSON readers take without a thought.
+const MAX_DEPTH: usize = 64;
+/// The most bytes of what is searched for: SQLite takes no pattern above 50,000.
+const MAX_SEARCH: usize = 1024;
 /// The most names in one list of a subscription.
 const MAX_FILTER_NAMES: usize = 64;
 
@@ -53,11 +58,22 @@ impl Fields {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Map::new()));
         }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(Refusal::bad_request("the body must be a JSON object")),
-            Err(error) => Err(Refusal::bad_request(format!("the body is not JSON: {error}"))),
+        // Half a surrogate pair, which other languages write, is no text: it is an error here already.
+        let fields = match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(Refusal::bad_request("the body must be a JSON object")),
+            Err(error) => return Err(Refusal::bad_request(format!("the body is not JSON: {error}"))),
+        };
+        for (name, value) in &fields {
+            if holds_nul(name) {
+                return Err(Refusal::bad_request("the name of a field holds a NUL character"));
+            }
+            check_value(value, MAX_DEPTH).map_err(|problem| {
+                let name: String = name.chars().take(MAX_NAME).collect();
+                Refusal::bad_request(format!("{name} {problem}"))
+            })?;
         }
+        Ok(Self(fields))
     }
 
     /// A task to be made, with the service's defaults.
@@ -127,9 +143,11 @@ impl Fields {
         if parts.is_empty() || parts.len() > MAX_PARTS {
             return Err(Refusal::bad_request(format!("parts must hold 1 to {MAX_PARTS} parts")));
         }
-        let is_part = |part: &Value| part.is_object() && part.get("type").is_some_and(Value::is_string);
-        if !parts.iter().all(is_part) {
-            return Err(Refusal::bad_request("each part must be an object with a type"));
+        let is_type = |kind: &Value| kind.as_str().is_some_and(|kind| kind.len() <= MAX_NAME);
+        if !parts.iter().all(|part| part.is_object() && part.get("type").is_some_and(is_type)) {
+            let message =
+                format!("each of the parts must be an object with a type of at most {MAX_NAME} bytes");
+            return Err(Refusal::bad_request(message));
         }
         Ok(parts)
     }
@@ -245,14 +263,54 @@ impl Fields {
     fn outputs(&mut self) -> Result<Vec<Value>, Refusal> {
         match self.take("outputs") {
             None => Ok(Vec::new()),
-            Some(Value::Array(outputs)) => Ok(outputs),
-            Some(_) => Err(Refusal::bad_request("outputs must be an array")),
+            Some(Value::Array(outputs)) if outputs.len() <= MAX_OUTPUTS => Ok(outputs),
+            Some(_) => {
+                Err(Refusal::bad_request(format!("outputs must be an array of at most {MAX_OUTPUTS} items")))
+            }
         }
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
+}
+
+/// Checks the query of a URL or the names in its path: how long each is, and what it holds.
+pub(crate) fn check_pairs<'a>(
+    pairs: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<(), Refusal> {
+    for (name, value) in pairs {
+        let limit = if name == "search" { MAX_SEARCH } else { MAX_NAME };
+        let shown: String = name.chars().take(MAX_NAME).collect();
+        if name.len() > MAX_NAME || value.len() > limit {
+            return Err(Refusal::bad_request(format!("{shown} is longer than {limit} bytes")));
+        }
+        if holds_nul(name) || holds_nul(value) {
+            return Err(Refusal::bad_request(format!("{shown} holds a NUL character")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the texts and the nesting of a value; says what is wrong with it.
+fn check_value(value: &Value, depth_left: usize) -> Result<(), String> {
+    let Some(inside) = depth_left.checked_sub(1) else {
+        return Err(format!("is nested more than {MAX_DEPTH} levels deep"));
+    };
+    match value {
+        Value::String(text) if holds_nul(text) => Err("holds a NUL character".into()),
+        Value::Object(fields) if fields.keys().any(|name| holds_nul(name)) => {
+            Err("holds a NUL character".into())
+        }
+        Value::Object(fields) => fields.values().try_for_each(|value| check_value(value, inside)),
+        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, inside)),
+        _ => Ok(()),
+    }
+}
+
+/// No database holds this character in a text for sure.
+fn holds_nul(text: &str) -> bool {
+    text.contains('\0')
 }
 
 /// Reads the name of a state.
@@ -402,27 +460,113 @@ mod tests {
         assert!(actor(&headers).is_err());
     }
 
+    #[test]
+    fn text_that_cannot_be_kept_is_refused_where_it_is_made() {
+        for (body, said) in [
+            (r#"{"title": "t\ud800"}"#, "not JSON"),
+            (r#"{"title": "t", "payload": {"x": "\udc00\ud800"}}"#, "not JSON"),
+            (r#"{"title": "t", "payload": {"x": ["a\u0000b"]}}"#, "payload holds a NUL"),
+            (r#"{"title": "t", "payload": {"a\u0000b": 1}}"#, "payload holds a NUL"),
+            (r#"{"title": "t", "description": "\u0000"}"#, "description holds a NUL"),
+            (r#"{"title": "t", "x\u0000": 1}"#, "name of a field"),
+            (r#"{"title": "t", "payload": {"x": 1e999}}"#, "not JSON"),
+        ] {
+            let message = refused(Fields::parse(body.as_bytes()).and_then(Fields::new_task));
+            assert!(message.contains(said), "{body}: {message}");
+        }
+        assert!(Fields::parse(b"{\"title\": \"\xff\"}").is_err());
+        let pair = Fields::parse(br#"{"title": "\ud83d\ude00"}"#).and_then(Fields::new_task);
+        assert_eq!(pair.expect("a task").title, "\u{1f600}");
+    }
+
+    #[test]
+    fn nesting_is_bounded_where_it_is_made() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let payload = |depth: usize| format!(r#"{{"title": "t", "payload": {{"x": {}}}}}"#, nested(depth));
+        let read = |body: String| Fields::parse(body.as_bytes()).and_then(Fields::new_task);
+        assert!(read(payload(63)).is_ok());
+        assert!(refused(read(payload(64))).contains("payload is nested more than 64"));
+        for depth in [65, 100_000] {
+            for name in ["outputs", "parts"] {
+                assert!(Fields::parse(format!(r#"{{"{name}": {}}}"#, nested(depth)).as_bytes()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_query_may_hold_is_bounded() {
+        let check = |name: &str, value: &str| check_pairs([(&name.to_owned(), &value.to_owned())]);
+        assert_eq!(check("search", &"x".repeat(1024)), Ok(()));
+        assert_eq!(refused(check("search", &"x".repeat(60_000))), "search is longer than 1024 bytes");
+        assert_eq!(refused(check("channel", &"x".repeat(257))), "channel is longer than 256 bytes");
+        assert_eq!(refused(check("type", "a\0b")), "type holds a NUL character");
+        assert!(refused(check(&"n".repeat(5000), "")).len() < 400);
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,30}".prop_map(Value::from),
+            ".{0,4}".prop_map(Value::from),
+            (0_usize..2000).prop_map(|length| Value::from("x".repeat(length))),
+        ];
+        leaf.prop_recursive(80, 200, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z\0]{1,5}", inner, 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn depth(value: &Value) -> usize {
+        1 + match value {
+            Value::Array(items) => items.iter().map(depth).max().unwrap_or(0),
+            Value::Object(fields) => fields.values().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_bytes_make_reading_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(fields) = Fields::parse(&body) {
-                let _ = fields.new_task();
+        fn what_is_taken_keeps_to_the_bounds(
+            title in any_json(),
+            channel in any_json(),
+            payload in any_json(),
+        ) {
+            let body = json!({"title": title, "channel": channel, "payload": payload}).to_string();
+            if let Ok(task) = Fields::parse(body.as_bytes()).and_then(Fields::new_task) {
+                prop_assert!(task.title.len() <= MAX_TITLE && !task.title.contains(char::is_control));
+                prop_assert!(task.channel.len() <= MAX_NAME && !task.channel.trim().is_empty());
+                prop_assert!(depth(&task.payload) <= MAX_DEPTH);
+                prop_assert!(!task.payload.to_string().contains("\\u0000"));
             }
         }
 
         #[test]
-        fn no_values_make_reading_panic(text in ".{0,20}", number in any::<f64>(), is_text in any::<bool>()) {
-            let value = if is_text { json!(text) } else { json!(number) };
+        fn no_value_of_any_field_makes_reading_panic(value in any_json()) {
             let names = ["title", "priority", "payload", "lease_duration", "outputs", "reason", "parts", "id",
-                "channels", "status", "slug"];
-            let body = || fields(names.iter().map(|name| ((*name).to_owned(), value.clone())).collect());
-            let _ = body().new_task();
-            let _ = body().changes();
-            let _ = body().parts();
-            let _ = body().profile();
-            let _ = body().subscription();
-            for verb in ["claim", "complete", "fail"] {
-                let _ = body().action(verb);
+                "channels", "status", "slug", "name", "description", "key", "type", "channel"];
+            let body: Value = names.iter().map(|name| ((*name).to_owned(), value.clone())).collect();
+            let read = || Fields::parse(body.to_string().as_bytes());
+            let _ = read().and_then(Fields::new_task);
+            let _ = read().and_then(Fields::changes);
+            let _ = read().and_then(Fields::parts);
+            let _ = read().and_then(Fields::profile);
+            let _ = read().and_then(Fields::subscription);
+            let _ = read().and_then(Fields::public_key);
+            for verb in ["claim", "complete", "fail", "reject", "cancel", "reopen"] {
+                let _ = read().map(|fields| fields.action(verb));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_reading_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(fields) = Fields::parse(&body) {
+                let _ = fields.new_task();
             }
         }
     }

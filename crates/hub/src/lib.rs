@@ -24,8 +24,8 @@ mod error;
 mod http;
 mod input;
 mod list;
-mod migrations;
 mod metrics;
+mod migrations;
 mod orgs;
 mod relay;
 mod relay_allowlist;
@@ -105,7 +105,7 @@ impl Hub {
         // What a newcomer asks for need not be the first task.
         rows::project_to_fill(&mut connection, &rows::Scope::default_one(), time::Millis::now())
             .await
-            .map_err(|refusal| Error::Database { path: path.clone(), reason: refusal.message })?;
+            .map_err(|failure| unusable(failure.into()))?;
         let metrics = metrics::Metrics::default();
         let bus = bus::Bus::new(metrics.of_events());
         let (writer, task) =

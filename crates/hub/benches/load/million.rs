@@ -86,9 +86,7 @@ async fn fill(database: &Path, tasks: u64) {
     let payload = json!(payload).to_string();
     let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1000;
     let statements = format!(
-        "INSERT INTO organizations (slug, name, created_at) VALUES ('default', 'default', 0);
-         INSERT INTO projects (organization_id, slug, name, created_at) VALUES (1, 'main', 'main', 0);
-         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {tasks})
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {tasks})
          INSERT INTO tasks (project_id, title, type, channel, priority, status, payload, outputs, source_type,
              source_id, source_name, assignee_type, assignee_id, assignee_name, lease_expires, created_at,
              updated_at, completed_at, due)

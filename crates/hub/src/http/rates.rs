@@ -1,5 +1,5 @@
-//! How much each client may ask for: requests and bytes a second, counted for each network of addresses. Who asks
-//! for more is told when to come again.
+//! How much each client may ask for: requests and bytes a second, counted for each network of addresses. Who
+//! asks for more is told when to come again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

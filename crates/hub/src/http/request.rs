@@ -43,6 +43,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let by = input::actor(&parts.headers)?;
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
         let Path(path) = path.map_err(|error| Refusal::bad_request(error.body_text()))?;
+        input::check_pairs(&path)?;
         let default = Scope::default_one();
         let scope = Scope {
             organization: path.get("org").cloned().unwrap_or(default.organization),
@@ -69,5 +70,7 @@ pub(super) fn fields(body: Body) -> Result<Fields, Refusal> {
 }
 
 pub(super) fn pairs(query: PairsOrRejection) -> Result<HashMap<String, String>, Refusal> {
-    query.map(|Query(pairs)| pairs).map_err(|error| Refusal::bad_request(error.body_text()))
+    let Query(pairs) = query.map_err(|error| Refusal::bad_request(error.body_text()))?;
+    input::check_pairs(&pairs)?;
+    Ok(pairs)
 }

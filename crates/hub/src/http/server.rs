@@ -29,8 +29,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 * 1024;
 /// How long to wait after a connection could not be accepted: the system lacks files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many connections that have no place are told so at once, and how long each of them may take to hear it;
-/// more are closed without a word.
+/// How many connections that have no place are told so at once, and how long each of them may take to hear
+/// it; more are closed without a word.
 const MAX_TURNED_AWAY: usize = 32;
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,5 @@
-//! One subscriber's WebSocket. What waits to be sent to it is bounded, and so is what it may say: messages that
-//! come faster than they are answered wait in the network, where they slow their sender down.
+//! One subscriber's WebSocket. What waits to be sent to it is bounded, and so is what it may say: messages
+//! that come faster than they are answered wait in the network, where they slow their sender down.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A connection whose other side has to take what it is sent. Without that, a client that asks and never reads
-//! holds its answer in memory for as long as it likes.
+//! A connection whose other side has to take what it is sent. Without that, a client that asks and never
+//! reads holds its answer in memory for as long as it likes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

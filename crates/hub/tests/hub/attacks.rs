@@ -94,7 +94,10 @@ async fn one_client_that_keeps_all_its_places_busy_leaves_some_to_others() {
     for _ in 0..24 {
         let mut caller = RawCaller::connect(here).await;
         caller
-            .send("POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+            .send(
+                "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-Actor-ID: a\r\nContent-Length: 9\r\n\
+                 Expect: 100-continue\r\n\r\n",
+            )
             .await;
         // It is at work once it waits for the body.
         assert_eq!(caller.begin().await, "HTTP/1.1 100");
