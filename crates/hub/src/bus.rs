@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::task::{EventKind, Task};
+use crate::task::{EventKind, Task, View};
 
 /// The most events that may wait for one subscriber.
 const MAX_WAITING: usize = 1024;
@@ -60,6 +60,7 @@ struct Members {
 
 #[derive(Debug)]
 struct Member {
+    view: View,
     filters: HashMap<String, Filter>,
     queue: mpsc::Sender<Utf8Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -82,12 +83,13 @@ impl Bus {
         Self(Arc::new(Mutex::new(Members { published, left_behind, ..Members::default() })))
     }
 
-    /// Adds a subscriber that has no subscription yet.
-    pub(crate) fn join(&self) -> Subscriber {
+    /// Adds a subscriber that has no subscription yet, and is told of what the view shows.
+    pub(crate) fn join(&self, view: View) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let too_slow = CancellationToken::new();
         let member = Member {
+            view,
             filters: HashMap::new(),
             queue: sender,
             waiting_bytes: waiting_bytes.clone(),
@@ -114,7 +116,8 @@ impl Bus {
         members.published.inc();
         let before = members.by_id.len();
         members.by_id.retain(|_, member| {
-            if !member.filters.values().any(|filter| filter.wants(event, task)) {
+            let is_wanted = member.filters.values().any(|filter| filter.wants(event, task));
+            if !is_wanted || !member.view.shows(task) {
                 return true;
             }
             let text = text.get_or_insert_with(|| event_text(event, task, actor_name, extra.as_ref()).into());
@@ -253,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn subscribers_hear_what_they_asked_for_once() {
         let bus = Bus::default();
-        let mut subscriber = bus.join();
+        let mut subscriber = bus.join(View::All);
         bus.publish(EventKind::Created, &task("c", "before"), None, None);
         assert_eq!(subscriber.subscribe("1".into(), of_channel("c")), Ok(()));
         assert_eq!(subscriber.subscribe("2".into(), Filter::default()), Ok(()));
@@ -273,8 +276,8 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_keep_up_is_dropped_and_others_are_not() {
         let bus = Bus::default();
-        let slow = bus.join();
-        let mut fast = bus.join();
+        let slow = bus.join(View::All);
+        let mut fast = bus.join(View::All);
         assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
         assert_eq!(fast.subscribe("f".into(), Filter::default()), Ok(()));
         for _ in 0..=MAX_WAITING {
@@ -292,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn long_events_count_by_their_bytes() {
         let bus = Bus::default();
-        let slow = bus.join();
+        let slow = bus.join(View::All);
         assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
         let long = task("c", &"x".repeat(MAX_WAITING_BYTES / 3));
         bus.publish(EventKind::Created, &long, None, None);
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn subscriptions_are_bounded() {
         let bus = Bus::default();
-        let subscriber = bus.join();
+        let subscriber = bus.join(View::All);
         for id in 0..MAX_FILTERS {
             assert_eq!(subscriber.subscribe(id.to_string(), Filter::default()), Ok(()));
         }

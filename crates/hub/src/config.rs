@@ -8,7 +8,9 @@ use hyperdht::relay::RelayLimits;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::access::AccessConfig;
 use crate::relay::RelayAccess;
+use crate::tls::TlsFiles;
 
 /// The TCP port of a hub when nobody says otherwise.
 const DEFAULT_PORT: u16 = 8787;
@@ -40,6 +42,10 @@ pub struct HubConfig {
     /// The proxies in front of it, whose word on a client's address is taken (`X-Forwarded-For`,
     /// `Forwarded`). Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Who is let in without a key, besides this machine itself. Default: nobody.
+    pub access: AccessConfig,
+    /// The certificate by which it speaks TLS. Default: none, and plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// How long a task is kept once it is over, counted from its last change, with its messages and its
     /// trail; `None` keeps all for ever. An offer that nobody touched for so long is ended. Default: 90 days.
     pub keep: Option<Duration>,
@@ -72,6 +78,8 @@ impl HubConfig {
             public_url: None,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            access: AccessConfig::default(),
+            tls: None,
             keep: Some(DEFAULT_KEEP),
             max_connections: most_connections(),
             requests_per_second: 200,
@@ -135,12 +143,13 @@ fn most_connections() -> usize {
 }
 
 /// The URLs by which a hub that listens on `address` can be called, the one that serves most callers first.
-pub(crate) fn urls(address: SocketAddr, public_url: Option<&Url>) -> Vec<String> {
+pub(crate) fn urls(address: SocketAddr, has_tls: bool, public_url: Option<&Url>) -> Vec<String> {
+    let scheme = if has_tls { "https" } else { "http" };
     if let Some(url) = public_url {
         return vec![url.as_str().trim_end_matches('/').to_owned()];
     }
     if !address.ip().is_unspecified() {
-        return vec![format!("http://{address}")];
+        return vec![format!("{scheme}://{address}")];
     }
     // Machines elsewhere have no use for 0.0.0.0.
     let mut hosts = vec![IpAddr::V4(hyperdht::primary_address())];
@@ -153,7 +162,7 @@ pub(crate) fn urls(address: SocketAddr, public_url: Option<&Url>) -> Vec<String>
     hosts.sort_by_key(IpAddr::is_loopback);
     hosts.push(Ipv4Addr::LOCALHOST.into());
     let mut urls: Vec<String> =
-        hosts.iter().map(|host| format!("http://{}", SocketAddr::new(*host, address.port()))).collect();
+        hosts.iter().map(|host| format!("{scheme}://{}", SocketAddr::new(*host, address.port()))).collect();
     let mut seen = std::collections::HashSet::new();
     urls.retain(|url| seen.insert(url.clone()));
     urls
@@ -209,12 +218,12 @@ mod tests {
     #[test]
     fn the_urls_of_a_hub_lead_to_it() {
         let listen = "0.0.0.0:8787".parse().expect("an address");
-        let found = urls(listen, None);
+        let found = urls(listen, false, None);
         assert!(found.iter().all(|url| !url.contains("0.0.0.0")), "{found:?}");
         assert_eq!(found.last().map(String::as_str), Some("http://127.0.0.1:8787"));
         let public = parse_public_url("https://hub.example/");
-        assert_eq!(urls(listen, public.as_ref()), ["https://hub.example"]);
+        assert_eq!(urls(listen, true, public.as_ref()), ["https://hub.example"]);
         let one = "[2001:db8::1]:1".parse().expect("an address");
-        assert_eq!(urls(one, None), ["http://[2001:db8::1]:1"]);
+        assert_eq!(urls(one, true, None), ["https://[2001:db8::1]:1"]);
     }
 }

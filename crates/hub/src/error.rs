@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -74,6 +75,20 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The certificate or its key can't be used.
+    #[error("the certificate {} cannot be used: {reason}", certificate.display())]
+    Tls {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// Which file is wrong, and how; nothing of what is in it.
+        reason: String,
+    },
+    /// No key can be made for such an actor.
+    #[error("no key can be made for that actor: {0}")]
+    Actor(String),
+    /// The system gives no random bytes to make a key from.
+    #[error("no key can be made: {0}")]
+    Random(String),
     /// The DHT or the relay beside the hub does not start; the text says why.
     #[error("the hub's DHT cannot start: {0}")]
     Dht(String),
@@ -166,6 +181,10 @@ impl From<sqlx::Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.message }))).into_response()
+        let mut response = (self.status, Json(json!({ "error": self.message }))).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }

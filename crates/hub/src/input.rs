@@ -333,6 +333,21 @@ pub(crate) fn check_slug(slug: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Checks the id of an actor: what a header can carry as it is.
+pub(crate) fn actor_id(id: &str) -> Result<String, Refusal> {
+    let id = id.trim();
+    match id {
+        "" => Err(Refusal::bad_request("an actor's id is empty")),
+        id if id.len() > MAX_NAME => {
+            Err(Refusal::bad_request(format!("an actor's id is longer than {MAX_NAME} bytes")))
+        }
+        id if id.chars().any(char::is_control) => {
+            Err(Refusal::bad_request("an actor's id holds a control character"))
+        }
+        id => Ok(id.to_owned()),
+    }
+}
+
 /// Who a request claims to come from; `None` if it does not say.
 pub(crate) fn actor(headers: &HeaderMap) -> Result<Option<Actor>, Refusal> {
     let header = |name: &str| -> Result<Option<String>, Refusal> {

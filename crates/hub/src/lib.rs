@@ -2,7 +2,8 @@
 //! machine or a team.
 //!
 //! # Layout
-//! - `task`: tasks and their states, and who may change them; pure.
+//! - `task`: tasks and their states, and who sees and changes them; pure.
+//! - `access`: keys, and who is let in without; `tls`: the certificate.
 //! - `writer`: the one task that changes anything, and ends claims in time.
 //! - `store`, `migrations`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
 //! - `bus`: subscribers.
@@ -12,9 +13,10 @@
 //! - `dht`: the private DHT beside it.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
-//! It asks nobody for a key: the headers that say who sends a request are claims, as on the service that it
-//! replaces. So it listens on the loopback address unless told otherwise.
+//! On its own machine it asks nobody for a key: the headers that say who sends a request are claims there, as
+//! on the service that it replaces. Others need one, which is bound to its actor.
 
+mod access;
 mod announced;
 mod backup;
 mod bus;
@@ -33,6 +35,7 @@ mod rows;
 mod store;
 mod task;
 mod time;
+mod tls;
 mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,11 +48,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use access::AccessConfig;
+pub use access::admin::{HubKeys, Invitation, KeyInfo, NewKey};
 pub use backup::backup;
 pub use config::{HubConfig, parse_listen, parse_network, parse_public_url};
 pub use error::Error;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
+pub use tls::TlsFiles;
 
 /// How long connections may take to end when the hub does.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,6 +70,8 @@ pub struct Hub {
     /// Its end; taken when it is waited for.
     writing: Option<JoinHandle<()>>,
     stop_writing: CancellationToken,
+    /// What keeps an eye on the keys in use; taken when its end is waited for.
+    guarding: Option<JoinHandle<()>>,
 }
 
 impl Hub {
@@ -81,6 +89,7 @@ impl Hub {
         let unusable = |error: sqlx::Error| Error::Database { path: path.clone(), reason: error.to_string() };
         let (database, mut connection) = store::Database::open(&path).await?;
         let readers = database.readers().await.map_err(unusable)?;
+        let tls = config.tls.map(tls::Tls::new).transpose()?;
         let failed = |source| Error::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
@@ -114,7 +123,10 @@ impl Hub {
         let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
             .with_machine(&machine.to_string_lossy());
         let shares = http::Shares::of(config.max_connections);
-        let urls = config::urls(local_addr, config.public_url.as_ref());
+        let urls = config::urls(local_addr, tls.is_some(), config.public_url.as_ref());
+        if let Some(url) = urls.first() {
+            access::admin::keep_url(&config.data, url);
+        }
         let app = Arc::new(http::App {
             writer,
             readers,
@@ -128,6 +140,8 @@ impl Hub {
             // A request now and then needs a place besides those of subscribers.
             socket_places: http::Places::new(http::Shares::of(shares.large)),
             metrics,
+            access: config.access,
+            guard: access::guard::KeyGuard::default(),
             rates: http::Rates::new(http::Rate {
                 requests: config.requests_per_second,
                 bytes: config.bytes_per_second,
@@ -139,8 +153,13 @@ impl Hub {
         let connections = TaskTracker::new();
         let stop_writing = CancellationToken::new();
         let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
-        connections.spawn(http::server::serve(listener, app.clone(), connections.clone()));
-        Ok(Self { local_addr, urls, app, connections, writing, stop_writing })
+        let guard = app.guard.clone().run(app.readers.clone(), app.writer.clone(), app.shutdown.clone());
+        let guarding = Some(tokio::spawn(guard));
+        if let Some(tls) = &tls {
+            tokio::spawn(tls.clone().watch(app.shutdown.clone()));
+        }
+        connections.spawn(http::server::serve(listener, tls, app.clone(), connections.clone()));
+        Ok(Self { local_addr, urls, app, connections, writing, stop_writing, guarding })
     }
 
     /// The TCP address it serves.
@@ -180,6 +199,10 @@ impl Hub {
             ended.await;
         }
         self.app.nodes.stop().await;
+        if let Some(guarding) = self.guarding.take() {
+            // As with the writer.
+            let _ = guarding.await;
+        }
         self.app.readers.close().await;
         self.stop_writing.cancel();
         if let Some(writing) = self.writing.take() {

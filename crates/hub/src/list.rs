@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use crate::error::Refusal;
 use crate::input::status;
 use crate::rows::{Scope, select_tasks, task};
-use crate::task::Status;
+use crate::task::{Status, View};
 use crate::time::Millis;
 
 /// How many tasks a page holds by default, and at most.
@@ -117,8 +117,13 @@ impl TaskQuery {
     }
 
     /// The page that was asked for.
-    pub(crate) async fn run(&self, connection: &mut SqliteConnection, scope: &Scope) -> sqlx::Result<Page> {
-        let mut builder = self.statement(scope);
+    pub(crate) async fn run(
+        &self,
+        connection: &mut SqliteConnection,
+        scope: &Scope,
+        view: &View,
+    ) -> sqlx::Result<Page> {
+        let mut builder = self.statement(scope, view);
         let mut rows = builder.build().fetch(connection);
         let mut page = Page::default();
         let (mut bytes, mut count) = (0, 0);
@@ -141,7 +146,7 @@ impl TaskQuery {
         Ok(page)
     }
 
-    fn statement(&self, scope: &Scope) -> QueryBuilder<Sqlite> {
+    fn statement(&self, scope: &Scope, view: &View) -> QueryBuilder<Sqlite> {
         let mut sql = QueryBuilder::new(select_tasks!("WHERE "));
         match self.project_id {
             // No two projects of a hub have the same number: the path does not matter then.
@@ -151,6 +156,7 @@ impl TaskQuery {
                 sql.push(" AND projects.slug = ").push_bind(scope.project.clone())
             }
         };
+        narrow(&mut sql, view);
         if !self.statuses.is_empty() {
             sql.push(" AND status IN (");
             let mut list = sql.separated(", ");
@@ -209,16 +215,29 @@ pub(crate) async fn count_by_status(connection: &mut SqliteConnection) -> sqlx::
     Ok(Status::ALL.iter().map(|status| (status.name().to_owned(), count(status.name()))).collect())
 }
 
-/// What the tasks of a scope, or of the whole hub, add up to.
+/// Leaves out what a view does not show, after a condition.
+pub(crate) fn narrow(sql: &mut QueryBuilder<Sqlite>, view: &View) {
+    if let View::Of(id) = view {
+        sql.push(" AND (tasks.recipient_id IS NULL");
+        for column in ["recipient_id", "source_id", "assignee_id"] {
+            sql.push(" OR tasks.").push(column).push(" = ").push_bind(id.clone());
+        }
+        sql.push(")");
+    }
+}
+
+/// What the tasks of a scope, or of the whole hub, add up to; those that the view shows.
 pub(crate) async fn stats(
     connection: &mut SqliteConnection,
     scope: Option<&Scope>,
+    view: &View,
     now: Millis,
 ) -> sqlx::Result<Value> {
     let day = Duration::from_secs(24 * 60 * 60);
     let mut sql = tally(
         "status, COUNT(*), AVG(CASE WHEN completed_at IS NOT NULL THEN completed_at - tasks.created_at END)",
         scope,
+        view,
         |sql| {
             for (column, days) in
                 [("tasks.created_at", 1), ("completed_at", 1), ("tasks.created_at", 7), ("completed_at", 7)]
@@ -248,7 +267,7 @@ pub(crate) async fn stats(
             *sum += row.try_get::<i64, _>(3 + at)?;
         }
     }
-    let mut sql = tally("channel, COUNT(*)", scope, |_| {});
+    let mut sql = tally("channel, COUNT(*)", scope, view, |_| {});
     sql.push(" GROUP BY channel ORDER BY COUNT(*) DESC, channel LIMIT ").push_bind(MAX_CHANNELS);
     let mut by_channel = Map::new();
     for row in sql.build().fetch_all(connection).await? {
@@ -274,20 +293,25 @@ pub(crate) async fn stats(
 fn tally(
     columns: &'static str,
     scope: Option<&Scope>,
+    view: &View,
     more: impl FnOnce(&mut QueryBuilder<Sqlite>),
 ) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(columns);
     more(&mut sql);
     sql.push(" FROM tasks");
-    if let Some(scope) = scope {
+    if scope.is_some() {
         sql.push(
             " JOIN projects ON projects.id = tasks.project_id \
-             JOIN organizations ON organizations.id = projects.organization_id WHERE organizations.slug = ",
+             JOIN organizations ON organizations.id = projects.organization_id",
         );
-        sql.push_bind(scope.organization.clone()).push(" AND projects.slug = ");
-        sql.push_bind(scope.project.clone());
     }
+    sql.push(" WHERE 1 = 1");
+    if let Some(scope) = scope {
+        sql.push(" AND organizations.slug = ").push_bind(scope.organization.clone());
+        sql.push(" AND projects.slug = ").push_bind(scope.project.clone());
+    }
+    narrow(&mut sql, view);
     sql
 }
 

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use crate::error::{Failure, Refusal};
 use crate::input::Profile;
+use crate::list::narrow;
 use crate::rows::{insert_project, or_taken};
+use crate::task::View;
 use crate::time::Millis;
 
 /// All organizations.
@@ -59,11 +61,13 @@ pub(crate) async fn change_organization(
     organization(connection, new_slug).await
 }
 
-/// The projects of an organization, with how many tasks each has.
+/// The projects of an organization; with how many tasks of those that the view shows each has, if that is
+/// asked for.
 pub(crate) async fn projects(
     connection: &mut SqliteConnection,
     organization_slug: &str,
     with_counts: bool,
+    view: &View,
 ) -> Result<Vec<Value>, Failure> {
     organization(connection, organization_slug).await?;
     let rows = sqlx::query(
@@ -78,13 +82,13 @@ pub(crate) async fn projects(
     for row in &rows {
         let mut project = project_value(row)?;
         if with_counts {
-            let counts = sqlx::query(
+            let mut sql = QueryBuilder::new(
                 "SELECT COUNT(*), COALESCE(SUM(status = 'pending'), 0), \
-                 COALESCE(SUM(status = 'in_progress'), 0) FROM tasks WHERE project_id = ?",
-            )
-            .bind(row.try_get::<i64, _>("id")?)
-            .fetch_one(&mut *connection)
-            .await?;
+                 COALESCE(SUM(status = 'in_progress'), 0) FROM tasks WHERE project_id = ",
+            );
+            sql.push_bind(row.try_get::<i64, _>("id")?);
+            narrow(&mut sql, view);
+            let counts = sql.build().fetch_one(&mut *connection).await?;
             project["total_count"] = json!(counts.try_get::<i64, _>(0)?);
             project["pending_count"] = json!(counts.try_get::<i64, _>(1)?);
             project["in_progress_count"] = json!(counts.try_get::<i64, _>(2)?);

@@ -6,7 +6,7 @@ use sqlx::{Row as _, SqliteConnection};
 
 use crate::error::{Failure, Refusal};
 use crate::input::NewTask;
-use crate::task::{Actor, Status, Task};
+use crate::task::{Actor, Status, Task, View};
 use crate::time::Millis;
 
 /// The most projects of a hub. A request makes a project by naming it, so this keeps the disk from being
@@ -86,11 +86,12 @@ pub(crate) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
     })
 }
 
-/// The task of an id, in a scope.
+/// The task of an id, in a scope. Of one that the view does not show nothing is told, nor that it exists.
 pub(crate) async fn find_task(
     connection: &mut SqliteConnection,
     scope: &Scope,
     id: &str,
+    view: &View,
 ) -> Result<Task, Failure> {
     let missing =
         || Refusal::not_found(format!("there is no task {id:?} in {}/{}", scope.organization, scope.project));
@@ -103,7 +104,8 @@ pub(crate) async fn find_task(
             .bind(&scope.project)
             .fetch_optional(connection)
             .await?;
-    Ok(task(&row.ok_or_else(missing)?)?)
+    let task = task(&row.ok_or_else(missing)?)?;
+    if view.shows(&task) { Ok(task) } else { Err(missing().into()) }
 }
 
 /// Tasks that are due by now (see [`Task::due`]), with their ids, the longest due first; 100 at most. A row
@@ -169,8 +171,8 @@ pub(crate) async fn insert_task(
     };
     let done = sqlx::query(
         "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
-         outputs, source_type, source_id, source_name, created_at, updated_at, due) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?)",
+         outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(project_id)
     .bind(&task.title)
@@ -186,6 +188,7 @@ pub(crate) async fn insert_task(
     .bind(now.0)
     .bind(now.0)
     .bind(task.due().map(|at| at.0))
+    .bind(task.recipient())
     .execute(connection)
     .await?;
     task.id = done.last_insert_rowid();
@@ -198,7 +201,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     sqlx::query(
         "UPDATE tasks SET title = ?, description = ?, type = ?, channel = ?, priority = ?, status = ?, \
          payload = ?, outputs = ?, reason = ?, assignee_type = ?, assignee_id = ?, assignee_name = ?, \
-         lease_expires = ?, updated_at = ?, completed_at = ?, due = ? WHERE id = ?",
+         lease_expires = ?, updated_at = ?, completed_at = ?, due = ?, recipient_id = ? WHERE id = ?",
     )
     .bind(&task.title)
     .bind(&task.description)
@@ -216,6 +219,7 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
     .bind(task.updated_at.0)
     .bind(task.completed_at.map(|at| at.0))
     .bind(task.due().map(|at| at.0))
+    .bind(task.recipient())
     .bind(task.id)
     .execute(connection)
     .await?;

@@ -30,16 +30,22 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder, readable by its owner alone, and takes it.
+    /// Makes the folder, readable by its owner alone, if there is none.
+    pub(crate) fn make(path: &Path) -> Result<(), Error> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path).map_err(|source| Error::Folder { path: path.to_owned(), source })
+    }
+
+    /// Makes the folder if need be, and takes it.
     pub(crate) fn take(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Folder { path: path.to_owned(), source };
-        if !path.is_dir() {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true);
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.create(path).map_err(failed)?;
-        }
+        Self::make(path)?;
         let lock = private_file(&path.join("hub.lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use crate::error::Refusal;
 use crate::time::Millis;
 
+pub(crate) use permissions::{By, Rights, View};
+
 /// How long a claim holds by default.
 pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// The longest claim: a worker that dies must not keep a task for ever.
@@ -166,11 +168,11 @@ impl Task {
     /// # Errors
     /// With the task unchanged: a conflict where its state does not allow the action, and else a refusal
     /// where it is not this actor's to take.
-    pub(crate) fn apply(&mut self, action: Action, by: &Actor, now: Millis) -> Result<EventKind, Refusal> {
-        self.check_state(&action, by)?;
+    pub(crate) fn apply(&mut self, action: Action, by: &By, now: Millis) -> Result<EventKind, Refusal> {
+        self.check_state(&action, &by.actor)?;
         permissions::check(self, &action, by)?;
         let event = match action {
-            Action::Claim { lease } => self.claim(lease, by, now),
+            Action::Claim { lease } => self.claim(lease, &by.actor, now),
             Action::Complete { outputs } => self.complete(outputs, now),
             Action::Cancel { reason } => self.end(Status::Cancelled, reason, EventKind::Cancelled),
             Action::Fail { reason } => self.end(Status::Failed, reason, EventKind::Failed),
@@ -364,6 +366,10 @@ mod tests {
         Actor { kind: "agent".into(), id: id.into(), name: id.to_uppercase() }
     }
 
+    fn by(id: &str) -> By {
+        By { actor: actor(id), rights: Rights::Unproven }
+    }
+
     fn pending() -> Task {
         Task {
             id: 5,
@@ -390,7 +396,7 @@ mod tests {
 
     fn claimed() -> Task {
         let mut task = pending();
-        task.apply(claim(1000), &actor("b"), Millis(10)).expect("claimed");
+        task.apply(claim(1000), &by("b"), Millis(10)).expect("claimed");
         task
     }
 
@@ -442,12 +448,12 @@ mod tests {
     #[test]
     fn an_offer_whose_claim_lapsed_stays_for_the_claimant_to_come_back() {
         let mut task = offer("1970-01-01T00:00:10Z");
-        task.apply(claim(60_000), &actor("b"), Millis(9_000)).expect("claimed");
+        task.apply(claim(60_000), &by("b"), Millis(9_000)).expect("claimed");
         assert_eq!(task.elapse(Millis(30_000)), None);
         assert_eq!(task.elapse(Millis(69_000)), Some(EventKind::LeaseExpired));
         assert_eq!(task.due(), Some(Millis(69_000).plus(OFFER_RETURN_TIME)));
-        task.apply(claim(60_000), &actor("b"), Millis(200_000)).expect("claimed again");
-        task.apply(Action::MakePending, &actor("b"), Millis(210_000)).expect("given back");
+        task.apply(claim(60_000), &by("b"), Millis(200_000)).expect("claimed again");
+        task.apply(Action::MakePending, &by("b"), Millis(210_000)).expect("given back");
         let end = Millis(210_000).plus(OFFER_RETURN_TIME);
         assert_eq!((task.due(), task.elapse(end)), (Some(end), Some(EventKind::Cancelled)));
     }
@@ -455,9 +461,9 @@ mod tests {
     #[test]
     fn claiming_again_extends_and_another_is_refused() {
         let mut task = claimed();
-        assert_eq!(task.apply(claim(1000), &actor("b"), Millis(500)), Ok(EventKind::Updated));
+        assert_eq!(task.apply(claim(1000), &by("b"), Millis(500)), Ok(EventKind::Updated));
         assert_eq!(task.lease_expires, Some(Millis(1500)));
-        let refusal = task.apply(claim(1000), &actor("c"), Millis(600)).expect_err("another's");
+        let refusal = task.apply(claim(1000), &by("c"), Millis(600)).expect_err("another's");
         assert_eq!(refusal.status, StatusCode::CONFLICT);
         assert_eq!(refusal.message, "task 5 is already claimed by b (in_progress)");
         assert_eq!(task.lease_expires, Some(Millis(1500)));
@@ -466,7 +472,7 @@ mod tests {
     #[test]
     fn a_claim_is_never_for_ever() {
         let mut task = pending();
-        task.apply(Action::Claim { lease: Duration::MAX }, &actor("b"), Millis(0)).expect("claimed");
+        task.apply(Action::Claim { lease: Duration::MAX }, &by("b"), Millis(0)).expect("claimed");
         assert_eq!(task.lease_expires, Some(Millis(0).plus(LONGEST_LEASE)));
     }
 
@@ -474,13 +480,13 @@ mod tests {
     fn only_the_claimant_completes() {
         let complete = || Action::Complete { outputs: vec![json!({"ok": true})] };
         let mut task = pending();
-        assert!(task.apply(complete(), &actor("b"), Millis(1)).is_err());
+        assert!(task.apply(complete(), &by("b"), Millis(1)).is_err());
         let mut task = claimed();
-        assert!(task.apply(complete(), &actor("a"), Millis(20)).is_err());
-        assert_eq!(task.apply(complete(), &actor("b"), Millis(20)), Ok(EventKind::Completed));
+        assert!(task.apply(complete(), &by("a"), Millis(20)).is_err());
+        assert_eq!(task.apply(complete(), &by("b"), Millis(20)), Ok(EventKind::Completed));
         assert_eq!((task.completed_at, task.lease_expires), (Some(Millis(20)), None));
         assert_eq!(task.outputs, [json!({"ok": true})]);
-        assert!(task.apply(complete(), &actor("b"), Millis(30)).is_err());
+        assert!(task.apply(complete(), &by("b"), Millis(30)).is_err());
     }
 
     #[test]
@@ -490,13 +496,13 @@ mod tests {
             ("a", fail(), Status::Failed, EventKind::Failed),
             ("b", Action::Reject { reason: None }, Status::Rejected, EventKind::Rejected),
         ];
-        for (by, action, status, event) in ends {
+        for (who, action, status, event) in ends {
             for mut task in [pending(), claimed()] {
                 let assignee = task.assignee.clone();
-                assert_eq!(task.apply(action.clone(), &actor(by), Millis(20)), Ok(event));
+                assert_eq!(task.apply(action.clone(), &by(who), Millis(20)), Ok(event));
                 assert_eq!((task.status, task.lease_expires, &task.assignee), (status, None, &assignee));
                 for again in [action.clone(), claim(1)] {
-                    let refusal = task.apply(again, &actor(by), Millis(30)).expect_err("over");
+                    let refusal = task.apply(again, &by(who), Millis(30)).expect_err("over");
                     assert_eq!(refusal.status, StatusCode::CONFLICT, "{refusal:?}");
                 }
             }
@@ -506,10 +512,10 @@ mod tests {
     #[test]
     fn an_ended_task_reopens_clean() {
         let mut task = claimed();
-        assert!(task.apply(Action::Reopen { reason: None }, &actor("a"), Millis(20)).is_err());
-        task.apply(fail(), &actor("a"), Millis(20)).expect("failed");
+        assert!(task.apply(Action::Reopen { reason: None }, &by("a"), Millis(20)).is_err());
+        task.apply(fail(), &by("a"), Millis(20)).expect("failed");
         assert_eq!(task.reason.as_deref(), Some("why"));
-        let reopened = task.apply(Action::Reopen { reason: None }, &actor("a"), Millis(30));
+        let reopened = task.apply(Action::Reopen { reason: None }, &by("a"), Millis(30));
         assert_eq!(reopened, Ok(EventKind::Reopened));
         assert_eq!((task.status, &task.assignee, &task.reason), (Status::Pending, &None, &None));
     }
@@ -524,7 +530,7 @@ mod tests {
             (claimed(), fail(), "fail: only a, who made it, or b, who has claimed it, may"),
             (claimed(), Action::MakePending, "make pending: only b, who has claimed it, may"),
         ] {
-            let refusal = task.apply(action, &actor("c"), Millis(20)).expect_err("not c's");
+            let refusal = task.apply(action, &by("c"), Millis(20)).expect_err("not c's");
             let expected = format!("task 5 is not for c to {who}");
             assert_eq!((refusal.status, refusal.message), (StatusCode::FORBIDDEN, expected));
         }
@@ -544,7 +550,7 @@ mod tests {
     #[test]
     fn a_claim_can_be_given_back() {
         let mut task = claimed();
-        assert_eq!(task.apply(Action::MakePending, &actor("b"), Millis(20)), Ok(EventKind::Updated));
+        assert_eq!(task.apply(Action::MakePending, &by("b"), Millis(20)), Ok(EventKind::Updated));
         assert_eq!((task.status, task.lease_expires), (Status::Pending, None));
     }
 
@@ -552,7 +558,7 @@ mod tests {
     fn an_edit_changes_what_it_names() {
         let mut task = pending();
         let edit = Edit { title: Some("new".into()), priority: Some(9), ..Edit::default() };
-        assert_eq!(task.apply(Action::Edit(Box::new(edit)), &actor("a"), Millis(7)), Ok(EventKind::Updated));
+        assert_eq!(task.apply(Action::Edit(Box::new(edit)), &by("a"), Millis(7)), Ok(EventKind::Updated));
         assert_eq!((task.title.as_str(), task.priority, task.updated_at), ("new", 9, Millis(7)));
         assert_eq!(task.channel, "default");
     }
@@ -584,12 +590,12 @@ mod tests {
             mut task in prop_oneof![Just(pending()), Just(offer("1970-01-01T00:00:10Z"))],
         ) {
             let mut now = Millis(0);
-            for (action, by, passed) in steps {
+            for (action, who, passed) in steps {
                 now = now.plus(Duration::from_millis(passed));
                 task.elapse(now);
                 prop_assert!(task.due().is_none_or(|due| due > now));
                 let before = task.clone();
-                match task.apply(action.clone(), &actor(by), now) {
+                match task.apply(action.clone(), &by(who), now) {
                     Ok(_) => prop_assert_eq!(task.updated_at, now),
                     Err(_) => prop_assert_eq!(&task, &before),
                 }

@@ -13,12 +13,15 @@ mod batch;
 mod retention;
 mod work;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::access::keys::{self, Grant};
+use crate::access::secret::Secret;
 use crate::announced;
 use crate::bus::Bus;
 use crate::error::{Failure, Refusal};
@@ -26,7 +29,7 @@ use crate::input::{NewTask, Profile};
 use crate::orgs;
 use crate::rows::{self, Scope};
 use crate::store::{Database, Folder};
-use crate::task::{Action, Actor, EventKind, Status, Task};
+use crate::task::{Action, Actor, By, EventKind, Status, Task};
 use crate::time::Millis;
 
 pub(crate) use work::WriterTask;
@@ -68,6 +71,17 @@ pub(crate) enum Change {
         project: String,
         profile: Profile,
     },
+    /// Takes an invitation; the key is kept for its actor.
+    Redeem {
+        invitation: Secret,
+        key: Secret,
+        /// Of who takes it.
+        address: IpAddr,
+    },
+    /// When keys, by their ids, were last used.
+    NoteUses {
+        uses: Vec<(i64, Millis)>,
+    },
 }
 
 /// The way to the writer.
@@ -90,7 +104,7 @@ pub(crate) enum WriterState {
 #[derive(Debug)]
 struct ChangeRequest {
     change: Change,
-    by: Actor,
+    by: By,
     reply: oneshot::Sender<Result<Value, Refusal>>,
 }
 
@@ -105,7 +119,7 @@ impl Writer {
     /// # Errors
     /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends or
     /// cannot write.
-    pub(crate) async fn change(&self, change: Change, by: Actor) -> Result<Value, Refusal> {
+    pub(crate) async fn change(&self, change: Change, by: By) -> Result<Value, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
         self.requests.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
@@ -158,21 +172,21 @@ impl PendingEvent {
 async fn apply(
     connection: &mut SqliteConnection,
     change: Change,
-    by: &Actor,
+    by: &By,
     now: Millis,
     events: &mut Vec<PendingEvent>,
 ) -> Result<Value, Failure> {
     match change {
         Change::MakeTask { scope, new } => {
-            let task = rows::insert_task(connection, &scope, new, by, now).await?;
+            let task = rows::insert_task(connection, &scope, new, &by.actor, now).await?;
             announced::add_of_task(connection, &task).await?;
             let value = task.to_value();
-            let (event, by) = (EventKind::Created, Some(by.clone()));
+            let (event, by) = (EventKind::Created, Some(by.actor.clone()));
             events.push(PendingEvent { event, from: None, task, by, message: None });
             Ok(value)
         }
         Change::EditTask { scope, id, actions } => {
-            let mut task = rows::find_task(connection, &scope, &id).await?;
+            let mut task = rows::find_task(connection, &scope, &id, &by.view()).await?;
             let was_open = task.status.is_open();
             let edits_payload =
                 |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
@@ -185,7 +199,7 @@ async fn apply(
             for action in actions {
                 let from = Some(task.status);
                 let event = task.apply(action, by, now)?;
-                let (task, by) = (task.clone(), Some(by.clone()));
+                let (task, by) = (task.clone(), Some(by.actor.clone()));
                 events.push(PendingEvent { event, from, task, by, message: None });
             }
             rows::update_task(connection, &task).await?;
@@ -195,10 +209,10 @@ async fn apply(
             Ok(task.to_value())
         }
         Change::AddMessage { scope, id, parts } => {
-            let task = rows::find_task(connection, &scope, &id).await?;
-            let message = rows::insert_message(connection, task.id, parts, by, now).await?;
+            let task = rows::find_task(connection, &scope, &id, &by.view()).await?;
+            let message = rows::insert_message(connection, task.id, parts, &by.actor, now).await?;
             announced::add_of_message(connection, &task, &message["parts"]).await?;
-            let (event, from, by) = (EventKind::Message, Some(task.status), Some(by.clone()));
+            let (event, from, by) = (EventKind::Message, Some(task.status), Some(by.actor.clone()));
             events.push(PendingEvent { event, from, task, by, message: Some(message.clone()) });
             Ok(message)
         }
@@ -211,6 +225,19 @@ async fn apply(
         }
         Change::EditProject { organization, project, profile } => {
             orgs::change_project(connection, &organization, &project, profile).await
+        }
+        Change::Redeem { invitation, key, address } => {
+            let taken = keys::redeem(connection, &invitation, &key, address, now).await?;
+            let Grant { actor, is_admin, .. } = taken.ok_or_else(|| {
+                Refusal::forbidden(
+                    "this invitation is unknown here, was taken or is over: ask for another one",
+                )
+            })?;
+            Ok(json!({ "actor": actor, "admin": is_admin }))
+        }
+        Change::NoteUses { uses } => {
+            keys::note_uses(connection, &uses).await?;
+            Ok(Value::Null)
         }
     }
 }

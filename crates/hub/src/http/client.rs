@@ -72,6 +72,16 @@ impl Whence {
         (ClientAddress(address), if is_here { Reach::Loopback } else { Reach::OffLoopback })
     }
 
+    /// Whether a request came over TLS to a trusted proxy, which says so, and nothing says otherwise.
+    pub(crate) fn was_encrypted(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let by_habit = values(headers, "x-forwarded-proto").map(str::trim);
+        let by_standard = values(headers, "forwarded").filter_map(|item| parameter(item, "proto"));
+        let mut said = by_habit.chain(by_standard).peekable();
+        self.is_proxy(peer.to_canonical())
+            && said.peek().is_some()
+            && said.all(|proto| proto.eq_ignore_ascii_case("https"))
+    }
+
     /// The client that proxies name. Each adds the address that it was reached from on the right, so that
     /// what stands left of the last one which is not trusted is no more than a claim.
     fn client_behind(&self, proxy: IpAddr, headers: &HeaderMap) -> IpAddr {
@@ -110,9 +120,14 @@ fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item 
 
 /// The address in an item of the header `Forwarded`, as RFC 7239 has it.
 fn forwarded_for(item: &str) -> Option<IpAddr> {
-    let pairs = item.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    address(value.trim().trim_matches('"'))
+    address(parameter(item, "for")?)
+}
+
+/// A parameter of an item of the header `Forwarded`.
+fn parameter<'a>(item: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = item.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(found, _)| found.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches('"'))
 }
 
 /// An address, with or without a port.
@@ -186,6 +201,28 @@ mod tests {
         assert_eq!(client(&whence, "10.0.0.1", &lines), "203.0.113.9");
         let both = [("x-forwarded-for", "198.51.100.1"), ("forwarded", "for=203.0.113.9")];
         assert_eq!(client(&whence, "10.0.0.1", &both), "10.0.0.1");
+    }
+
+    #[test]
+    fn tls_before_a_trusted_proxy_is_believed_where_nothing_says_otherwise() {
+        let one = whence(&["10.0.0.0/8"], None);
+        let was_encrypted = |peer: &str, pairs: &[(&'static str, &str)]| {
+            one.was_encrypted(peer.parse().expect("an address"), &headers(pairs))
+        };
+        for (pairs, expected) in [
+            (&[("x-forwarded-proto", "https")][..], true),
+            (&[("x-forwarded-proto", "HTTPS, https")], true),
+            (&[("x-forwarded-proto", "https, http")], false),
+            (&[("x-forwarded-proto", "http"), ("x-forwarded-proto", "https")], false),
+            (&[("forwarded", "for=203.0.113.9;proto=https")], true),
+            (&[("forwarded", "for=203.0.113.9"), ("x-forwarded-proto", "https")], true),
+            (&[("forwarded", "proto=http"), ("x-forwarded-proto", "https")], false),
+            (&[("x-forwarded-for", "203.0.113.9")], false),
+            (&[], false),
+        ] {
+            assert_eq!(was_encrypted("10.0.0.1", pairs), expected, "{pairs:?}");
+            assert!(!was_encrypted("192.0.2.1", pairs), "{pairs:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::hosts::requested_host;
 use super::{App, Ends, Shared};
+use crate::access::Requester;
 use crate::error::Refusal;
 use crate::list;
 use crate::metrics::{Levels, MEDIA_TYPE};
@@ -24,12 +25,14 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) async fn health(
     State(app): Shared,
     Extension(ends): Extension<Ends>,
+    Extension(requester): Extension<Requester>,
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let mut health = well();
     let host = requested_host(&headers);
     let bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
-    if !bootstrap.is_empty() {
+    // The private network is named to those who may use it.
+    if !bootstrap.is_empty() && requester.rights.is_some() {
         health["p2p"] = json!({ "bootstrap": bootstrap });
         if let Some(relay) = &app.relay {
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
@@ -72,8 +75,12 @@ fn well() -> Value {
     json!({ "status": "ok", "timestamp": Millis::now().to_text() })
 }
 
-/// Tells Prometheus what was counted.
-pub(super) async fn metrics(State(app): Shared) -> Result<impl IntoResponse, Refusal> {
+/// Tells Prometheus what was counted, which is everybody's.
+pub(super) async fn metrics(
+    State(app): Shared,
+    Extension(requester): Extension<Requester>,
+) -> Result<impl IntoResponse, Refusal> {
+    requester.check_sees_all()?;
     let levels = Levels {
         connections: app.places.taken(),
         watchers: app.sockets.len(),

@@ -1,5 +1,6 @@
 //! The HTTP API: paths, methods, and what they are answered with.
 
+mod access;
 mod client;
 pub(crate) mod connections;
 mod health;
@@ -33,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
+use crate::access::guard::KeyGuard;
+use crate::access::{AccessConfig, Arrival};
 use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
@@ -78,6 +81,9 @@ pub(crate) struct App {
     pub(crate) socket_places: Places,
     pub(crate) rates: Rates,
     pub(crate) metrics: Metrics,
+    /// Who is let in, and the keys in use.
+    pub(crate) access: AccessConfig,
+    pub(crate) guard: KeyGuard,
     pub(crate) shutdown: CancellationToken,
     /// Cancelled after `shutdown` for who is left then.
     pub(crate) abort: CancellationToken,
@@ -90,6 +96,8 @@ pub(crate) struct App {
 pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// Whether it is one of TLS.
+    pub(crate) is_encrypted: bool,
 }
 
 type Shared = State<Arc<App>>;
@@ -111,6 +119,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/ws", get(socket::subscribe))
         .route("/p2p/guests", post(allow_on_relay))
+        .route("/p2p/join", post(access::join))
         .nest("/tasks", tasks(get(tasks::all_stats)))
         .nest("/orgs/{org}/projects/{project}/tasks", tasks(get(tasks::project_stats)))
         .route("/orgs", get(orgs::list_organizations).post(orgs::make_organization))
@@ -123,6 +132,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             Refusal { status: StatusCode::METHOD_NOT_ALLOWED, message }
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app.clone(), access::let_in))
         .layer(middleware::from_fn_with_state(app.clone(), watch_over))
         .with_state(app)
 }
@@ -134,8 +144,11 @@ impl App {
 }
 
 async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Response {
-    if let Some(Ends { peer, .. }) = request.extensions().get().copied() {
+    if let Some(Ends { peer, is_encrypted, .. }) = request.extensions().get().copied() {
         let (client, reach): (ClientAddress, Reach) = app.whence.of(peer.ip(), request.headers());
+        let is_encrypted = is_encrypted || app.whence.was_encrypted(peer.ip(), request.headers());
+        let arrival = Arrival { client: client.0, is_remote: reach == Reach::OffLoopback, is_encrypted };
+        request.extensions_mut().insert(arrival);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(reach);
     }

@@ -22,7 +22,7 @@ pub(super) async fn make_organization(
     mut caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let profile = fields(body)?.profile()?;
     let organization = app.writer.change(Change::MakeOrganization { profile }, by).await?;
     Ok((StatusCode::CREATED, Json(json!({ "organization": organization }))))
@@ -34,7 +34,7 @@ pub(super) async fn read_organization(State(app): Shared, caller: Caller) -> Ans
 }
 
 pub(super) async fn change_organization(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
-    let by = caller.actor()?;
+    let by = caller.by_admin()?;
     let profile = fields(body)?.profile()?;
     let change = Change::EditOrganization { organization: caller.scope.organization, profile };
     Ok(Json(json!({ "organization": app.writer.change(change, by).await? })))
@@ -43,7 +43,8 @@ pub(super) async fn change_organization(State(app): Shared, mut caller: Caller, 
 pub(super) async fn list_projects(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let with_counts = pairs(query)?.get("counts").is_some_and(|value| value == "true" || value == "1");
     let mut reader = app.reader().await?;
-    let projects = orgs::projects(&mut reader, &caller.scope.organization, with_counts).await?;
+    let projects =
+        orgs::projects(&mut reader, &caller.scope.organization, with_counts, &caller.view()).await?;
     Ok(Json(json!({ "projects": projects })))
 }
 
@@ -52,7 +53,7 @@ pub(super) async fn make_project(
     mut caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let profile = fields(body)?.profile()?;
     let change = Change::MakeProject { organization: caller.scope.organization, profile };
     let project = app.writer.change(change, by).await?;
@@ -66,7 +67,7 @@ pub(super) async fn read_project(State(app): Shared, caller: Caller) -> Answer {
 }
 
 pub(super) async fn change_project(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
-    let by = caller.actor()?;
+    let by = caller.by_admin()?;
     let profile = fields(body)?.profile()?;
     let Scope { organization, project } = caller.scope;
     let change = Change::EditProject { organization, project, profile };

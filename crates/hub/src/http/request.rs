@@ -10,10 +10,12 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::App;
+use super::access::requester;
+use crate::access::{Requester, key_needed};
 use crate::error::Refusal;
 use crate::input::{self, Fields};
 use crate::rows::Scope;
-use crate::task::Actor;
+use crate::task::{By, Rights, View};
 
 /// The most bytes of a request's body. An offer has a thousand or so.
 pub(super) const MAX_BODY: usize = 256 * 1024;
@@ -21,14 +23,33 @@ pub(super) const MAX_BODY: usize = 256 * 1024;
 /// Who asks, and about which project.
 pub(super) struct Caller {
     pub(super) scope: Scope,
-    pub(super) by: Option<Actor>,
+    requester: Requester,
     pub(super) path: HashMap<String, String>,
 }
 
 impl Caller {
-    /// The actor, without whom nothing is changed.
-    pub(super) fn actor(&mut self) -> Result<Actor, Refusal> {
-        self.by.take().ok_or_else(|| Refusal::bad_request("the header X-Actor-ID is missing: who is asking?"))
+    /// Who changes something: an actor, without whom nothing is changed.
+    pub(super) fn by(&mut self) -> Result<By, Refusal> {
+        let rights = self.requester.rights.ok_or_else(key_needed)?;
+        let actor = self.requester.actor.take();
+        let actor =
+            actor.ok_or_else(|| Refusal::bad_request("the header X-Actor-ID is missing: who is asking?"))?;
+        Ok(By { actor, rights })
+    }
+
+    /// [`Self::by`] for what is everybody's, so that no single actor's key will do.
+    pub(super) fn by_admin(&mut self) -> Result<By, Refusal> {
+        match self.by()? {
+            By { rights: Rights::Key, .. } => {
+                Err(Refusal::forbidden("organizations and projects are renamed with an admin's key alone"))
+            }
+            by => Ok(by),
+        }
+    }
+
+    /// Which tasks there are for whoever asks.
+    pub(super) fn view(&self) -> View {
+        self.requester.view()
     }
 
     pub(super) fn segment(&self, name: &str) -> String {
@@ -40,7 +61,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        let by = input::actor(&parts.headers)?;
+        let requester = requester(&parts.extensions)?;
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
         let Path(path) = path.map_err(|error| Refusal::bad_request(error.body_text()))?;
         input::check_pairs(&path)?;
@@ -51,7 +72,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         };
         input::check_slug(&scope.organization)?;
         input::check_slug(&scope.project)?;
-        Ok(Self { scope, by, path })
+        Ok(Self { scope, requester, path })
     }
 }
 

@@ -16,17 +16,21 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::connections::{Network, NoPlace, Place};
 use super::stream::PatientStream;
 use super::{App, Ends, router};
 use crate::metrics::Limit;
+use crate::tls::Tls;
 
 /// How long a connection may take to send the head of a request, the wait for the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request's head, and of what is read ahead of a body.
 const MAX_HEAD: usize = 64 * 1024;
+/// How long a connection may take to begin TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted: the system lacks files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many connections that have no place are told so at once, and how long each of them may take to hear
@@ -35,7 +39,7 @@ const MAX_TURNED_AWAY: usize = 32;
 const TURN_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts and serves connections until the hub shuts down.
-pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, connections: TaskTracker) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, connections: TaskTracker) {
     let router = router(app.clone());
     let turning_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     loop {
@@ -54,9 +58,9 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, connections: Tas
         let address = peer.ip().to_canonical();
         match app.places.take(Network::from(address), app.whence.is_proxy(address)) {
             Ok(place) => {
-                let (router, app) = (router.clone(), app.clone());
+                let (tls, router, app) = (tls.clone(), router.clone(), app.clone());
                 connections.spawn(async move {
-                    if let Err(error) = connection(stream, peer, router, &app, place).await {
+                    if let Err(error) = connection(stream, peer, tls, router, &app, place).await {
                         tracing::debug!(%peer, "hub connection: {error}");
                     }
                 });
@@ -78,17 +82,38 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, connections: Tas
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: Option<Tls>,
     router: Router,
     app: &App,
     place: Arc<Place>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let ends = Ends { peer, local: stream.local_addr()? };
+    let ends = Ends { peer, local: stream.local_addr()?, is_encrypted: tls.is_some() };
+    let served = async {
+        match tls {
+            None => converse(stream, ends, router, app, &place).await,
+            Some(tls) => {
+                let stream = timeout(HANDSHAKE_TIMEOUT, encrypt(stream, &tls)).await??;
+                converse(stream, ends, router, app, &place).await
+            }
+        }
+    };
     tokio::select! {
-        done = converse(stream, ends, router, app, &place) => done,
+        done = served => done,
         () = place.lost().cancelled() => Ok(()),
         () = app.abort.cancelled() => Ok(()),
     }
+}
+
+/// Begins TLS. Who speaks plain HTTP is told.
+async fn encrypt(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if first[0].is_ascii_uppercase() {
+        refuse(&mut stream, "400 Bad Request", "this hub speaks TLS: its URL is an https:// one").await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP"));
+    }
+    tls.acceptor().accept(stream).await
 }
 
 /// Speaks HTTP over a stream.
@@ -125,12 +150,18 @@ where
     done.map_err(io::Error::other)
 }
 
-/// Says that there is no place, and waits until that was read: a close at once might destroy the answer.
+/// Says that there is no place.
 async fn turn_away(mut stream: TcpStream, why: NoPlace) -> io::Result<()> {
     let (status, message) = match why {
         NoPlace::Share => ("429 Too Many Requests", "your address holds as many connections as it may"),
         NoPlace::Full => ("503 Service Unavailable", "the hub holds as many connections as it can"),
     };
+    refuse(&mut stream, status, message).await
+}
+
+/// Answers without having read what was asked, and waits until that was read: a close at once might destroy
+/// the answer.
+async fn refuse(stream: &mut TcpStream, status: &str, message: &str) -> io::Result<()> {
     let body = serde_json::json!({ "error": message }).to_string();
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 5\r\n\

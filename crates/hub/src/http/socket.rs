@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::{Network, NoPlace, Place};
 use super::{ClientAddress, Shared};
+use crate::access::Requester;
+use crate::access::guard::HeldKey;
 use crate::bus::Subscriber;
 use crate::error::Refusal;
 use crate::input::Fields;
@@ -52,6 +54,7 @@ pub(super) async fn subscribe(
     State(app): Shared,
     Extension(client): Extension<ClientAddress>,
     Extension(connection): Extension<Arc<Place>>,
+    Extension(requester): Extension<Requester>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
@@ -62,6 +65,7 @@ pub(super) async fn subscribe(
             NoPlace::Full => Refusal::unavailable("the hub has as many subscribers as it can"),
         }
     })?;
+    let key = requester.key.map(|key| app.guard.hold(key));
     let (token, held) = (app.sockets.token(), (place.in_use(), connection.in_use()));
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
@@ -71,24 +75,38 @@ pub(super) async fn subscribe(
         .max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
         tokio::select! {
-            () = serve(socket, app.bus.join(), &app.shutdown) => {}
+            () = serve(socket, app.bus.join(requester.view()), key.as_ref(), &app.shutdown) => {}
             () = app.abort.cancelled() => {}
         }
         drop((held, token));
     }))
 }
 
-/// Serves one connection to its end.
-async fn serve(mut socket: WebSocket, mut subscriber: Subscriber, shutdown: &CancellationToken) {
+/// Serves one connection to its end; `key` is the one that it was opened with.
+async fn serve(
+    mut socket: WebSocket,
+    mut subscriber: Subscriber,
+    key: Option<&HeldKey>,
+    shutdown: &CancellationToken,
+) {
     let too_slow = subscriber.too_slow().clone();
     let end = tokio::select! {
         end = converse(&mut socket, &mut subscriber) => end,
         () = too_slow.cancelled() => End::Closed(frame(close_code::AGAIN, "too slow: events were lost")),
+        () = key_over(key) => End::Closed(frame(close_code::POLICY, "the key was revoked or has expired")),
         () = shutdown.cancelled() => End::Closed(frame(close_code::AWAY, "the hub is shutting down")),
     };
     if let End::Closed(frame) = end {
         // A subscriber that does not read this in time notices that the connection ends.
         let _ = timeout(CLOSE_TIMEOUT, socket.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// Waits until a key no longer holds; for ever without one.
+async fn key_over(key: Option<&HeldKey>) {
+    match key {
+        Some(key) => key.over().cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::writer::Change;
 
 pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let Page { tasks, next } = query.run(&mut *app.reader().await?, &caller.scope).await?;
+    let Page { tasks, next } = query.run(&mut *app.reader().await?, &caller.scope, &caller.view()).await?;
     let mut page = json!({ "count": tasks.len(), "has_more": next.is_some(), "tasks": tasks });
     if let Some(next) = next {
         page["next"] = json!(next);
@@ -28,7 +28,7 @@ pub(super) async fn make_task(
     mut caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let new = fields(body)?.new_task()?;
     let task = app.writer.change(Change::MakeTask { scope: caller.scope, new }, by).await?;
     Ok((StatusCode::CREATED, Json(json!({ "task": task }))))
@@ -36,7 +36,7 @@ pub(super) async fn make_task(
 
 pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
     let mut reader = app.reader().await?;
-    let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
+    let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id"), &caller.view()).await?;
     // The timer may be a moment late; nobody is shown a claim or an offer that is over.
     task.elapse(Millis::now());
     let messages = rows::messages(&mut reader, task.id).await?;
@@ -46,14 +46,14 @@ pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
 }
 
 pub(super) async fn change_task(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let (id, actions) = (caller.segment("id"), fields(body)?.changes()?);
     let task = app.writer.change(Change::EditTask { scope: caller.scope, id, actions }, by).await?;
     Ok(Json(json!({ "task": task })))
 }
 
 pub(super) async fn act(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let (id, verb) = (caller.segment("id"), caller.segment("verb"));
     let action = fields(body)?.action(&verb);
     let action = action.ok_or_else(|| Refusal::not_found(format!("tasks have no {verb:?}")))??;
@@ -64,7 +64,7 @@ pub(super) async fn act(State(app): Shared, mut caller: Caller, body: Body) -> A
 
 pub(super) async fn list_messages(State(app): Shared, caller: Caller) -> Answer {
     let mut reader = app.reader().await?;
-    let task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id")).await?;
+    let task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id"), &caller.view()).await?;
     let messages = rows::messages(&mut reader, task.id).await?;
     Ok(Json(json!({ "count": messages.len(), "messages": messages })))
 }
@@ -74,18 +74,19 @@ pub(super) async fn add_message(
     mut caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let by = caller.actor()?;
+    let by = caller.by()?;
     let (id, parts) = (caller.segment("id"), fields(body)?.parts()?);
     let message = app.writer.change(Change::AddMessage { scope: caller.scope, id, parts }, by).await?;
     Ok((StatusCode::CREATED, Json(json!({ "message": message }))))
 }
 
-pub(super) async fn all_stats(State(app): Shared) -> Answer {
-    let stats = list::stats(&mut *app.reader().await?, None, Millis::now()).await?;
+pub(super) async fn all_stats(State(app): Shared, caller: Caller) -> Answer {
+    let stats = list::stats(&mut *app.reader().await?, None, &caller.view(), Millis::now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }
 
 pub(super) async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
-    let stats = list::stats(&mut *app.reader().await?, Some(&caller.scope), Millis::now()).await?;
+    let (scope, view) = (Some(&caller.scope), caller.view());
+    let stats = list::stats(&mut *app.reader().await?, scope, &view, Millis::now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }

@@ -1,8 +1,67 @@
-//! Who may change a task in which way. Pure; docs/permissions.md has it as a table, and a test holds every
-//! cell of that against a hub.
+//! Who sees a task, and who may change it in which way. Pure; docs/permissions.md has it as a table, and a
+//! test holds every cell of that against a hub.
 
 use super::{Action, Actor, Status, Task};
 use crate::error::Refusal;
+
+/// What a request may see and do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// No key was needed and none was shown, so that the actor is a claim: it sees all, and changes what is
+    /// that actor's.
+    Unproven,
+    /// With the key of the actor: it sees what that has to do with, and changes what is that actor's.
+    Key,
+    /// With a key that sees and changes all.
+    Admin,
+}
+
+/// Who changes something, and with what right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct By {
+    pub(crate) actor: Actor,
+    pub(crate) rights: Rights,
+}
+
+/// Which tasks somebody sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum View {
+    All,
+    /// Those that the actor of this id made, has claimed or is meant to have, and those for anybody.
+    Of(String),
+}
+
+impl View {
+    /// What an actor of this id sees with a right.
+    pub(crate) fn of(id: &str, rights: Rights) -> Self {
+        match rights {
+            Rights::Key => Self::Of(id.to_owned()),
+            Rights::Unproven | Rights::Admin => Self::All,
+        }
+    }
+
+    /// Whether a task is among them. [`crate::list`] says the same in SQL.
+    pub(crate) fn shows(&self, task: &Task) -> bool {
+        let Self::Of(id) = self else { return true };
+        let is_theirs = |actor: &Actor| actor.id == *id;
+        is_theirs(&task.source)
+            || task.assignee.as_ref().is_some_and(is_theirs)
+            || task.recipient().is_none_or(|recipient| recipient == *id)
+    }
+}
+
+impl By {
+    /// The hub itself, for what no request asks for.
+    pub(crate) fn hub() -> Self {
+        let actor = Actor { kind: "system".into(), id: "hub".into(), name: "hub".into() };
+        Self { actor, rights: Rights::Admin }
+    }
+
+    /// Which tasks there are for them.
+    pub(crate) fn view(&self) -> View {
+        View::of(&self.actor.id, self.rights)
+    }
+}
 
 /// Somebody's part in a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,18 +75,19 @@ enum Party {
     Anybody,
 }
 
-/// Refuses an action that the task's state allows but that is not this actor's to take.
+/// Refuses an action that the task's state allows but that is not theirs to take.
 ///
 /// # Errors
 /// A refusal that names who may.
-pub(super) fn check(task: &Task, action: &Action, by: &Actor) -> Result<(), Refusal> {
+pub(super) fn check(task: &Task, action: &Action, by: &By) -> Result<(), Refusal> {
     let allowed = allowed(task, action);
-    if allowed.iter().any(|party| is(task, *party, &by.id)) {
+    let by_id = &by.actor.id;
+    if by.rights == Rights::Admin || allowed.iter().any(|party| is(task, *party, by_id)) {
         return Ok(());
     }
     let named: Vec<String> = allowed.iter().filter_map(|party| name(task, *party)).collect();
-    let (id, by, verb, who) = (task.id, &by.id, verb(action), named.join(" or "));
-    Err(Refusal::forbidden(format!("task {id} is not for {by} to {verb}: only {who} may")))
+    let (id, verb, who) = (task.id, verb(action), named.join(" or "));
+    Err(Refusal::forbidden(format!("task {id} is not for {by_id} to {verb}: only {who} may")))
 }
 
 /// Who may take an action on a task whose state allows it.

@@ -7,7 +7,7 @@ use super::{Change, PendingEvent, apply, audit, retention};
 use crate::announced;
 use crate::error::{Failure, Refusal};
 use crate::rows;
-use crate::task::Actor;
+use crate::task::By;
 use crate::time::Millis;
 
 /// A transaction that is open on the writer's connection. Where a call fails or this is dropped before its
@@ -32,7 +32,7 @@ impl<'c> Batch<'c> {
     ///
     /// # Errors
     /// The database failed so that the whole batch is lost.
-    pub(super) async fn make(&mut self, change: Change, by: &Actor) -> sqlx::Result<Result<Value, Refusal>> {
+    pub(super) async fn make(&mut self, change: Change, by: &By) -> sqlx::Result<Result<Value, Refusal>> {
         let before = self.events.len();
         self.run("SAVEPOINT change").await?;
         let refusal = match apply(self.connection, change, by, self.now, &mut self.events).await {

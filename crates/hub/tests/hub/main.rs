@@ -1,5 +1,6 @@
 //! The hub over real sockets.
 
+mod access;
 mod attacks;
 mod commands;
 mod events;
@@ -12,3 +13,4 @@ mod permissions;
 mod relay;
 mod store;
 mod support;
+mod tls;

@@ -14,6 +14,7 @@ async fn open_hub(public_url: Option<&str>) -> (TestHub, SocketAddr) {
         config.public_url = public_url;
         config.allowed_hosts = vec!["other.example".into()];
         config.trusted_proxies = parse_network("127.0.0.1").into_iter().collect();
+        config.access.open = true;
     })
     .await;
     let address = SocketAddr::from(([127, 0, 0, 1], hub.hub.local_addr().port()));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hub::{Hub, HubConfig};
+use hub::{Hub, HubConfig, HubKeys};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 /// How long anything on this machine may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,9 +30,17 @@ pub(crate) struct TestHub {
 
 impl TestHub {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let hub = start_in(dir.path(), 0).await;
-        Self { hub, dir }
+        Self::start_with(|_| {}).await
+    }
+
+    /// The hub's keys, as another process has them.
+    pub(crate) async fn keys(&self) -> HubKeys {
+        HubKeys::open(&self.dir.path().join("hub")).await.expect("keys")
+    }
+
+    /// Makes a key for an actor.
+    pub(crate) async fn key(&self, actor: &str, is_admin: bool) -> String {
+        self.keys().await.create(actor, is_admin, None).await.expect("a key").expose().to_owned()
     }
 
     /// A hub that is set up otherwise than usual.
@@ -76,11 +85,23 @@ pub(crate) async fn edit_database(dir: &Path, statements: &'static str) {
     connection.close().await.expect("closed");
 }
 
+/// Reads a column of texts from the database of a hub that has ended.
+pub(crate) async fn read_texts(dir: &Path, query: &'static str) -> Vec<String> {
+    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
+    let mut connection = options.connect().await.expect("opened");
+    let found = sqlx::query_scalar(query).fetch_all(&mut connection).await.expect("read");
+    connection.close().await.expect("closed");
+    found
+}
+
 /// Somebody who speaks HTTP to a hub.
 pub(crate) struct Caller {
     pub http: reqwest::Client,
     pub base: String,
     pub actor: String,
+    pub key: Option<String>,
+    /// What it sends besides.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Caller {
@@ -93,14 +114,34 @@ impl Caller {
             .with_no_client_auth();
         let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).timeout(PATIENCE);
         let http = http.build().expect("an HTTP client");
-        Self { http, base: format!("http://{hub}"), actor: actor.into() }
+        let (base, actor) = (format!("http://{hub}"), actor.into());
+        Self { http, base, actor, key: None, headers: Vec::new() }
+    }
+
+    /// One that shows a key.
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// One whose requests seem to come from another machine, by way of a proxy on this one.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.headers.push(("x-forwarded-for", "203.0.113.9".into()));
+        self
+    }
+
+    /// One whose requests came to that proxy over TLS.
+    pub(crate) fn encrypted(mut self) -> Self {
+        self.headers.push(("x-forwarded-proto", "https".into()));
+        self
     }
 
     /// Sends a request; gives the status and the JSON of the answer.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
-        request = request.header("x-actor-type", "agent").header("x-actor-id", &self.actor);
-        request = request.header("x-actor-name", self.actor.to_uppercase());
+        for (name, value) in self.sent_headers() {
+            request = request.header(name, value);
+        }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
@@ -109,6 +150,17 @@ impl Caller {
         let body = answer.bytes().await.expect("a body");
         let value = serde_json::from_slice(&body);
         (status, value.unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&body))))
+    }
+
+    fn sent_headers(&self) -> Vec<(&'static str, String)> {
+        let mut headers = self.headers.clone();
+        if !self.actor.is_empty() {
+            headers.push(("x-actor-type", "agent".into()));
+            headers.push(("x-actor-id", self.actor.clone()));
+            headers.push(("x-actor-name", self.actor.to_uppercase()));
+        }
+        headers.extend(self.key.as_ref().map(|key| ("authorization", format!("Bearer {key}"))));
+        headers
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {
@@ -140,7 +192,11 @@ impl Caller {
         let host = self.base.trim_start_matches("http://");
         let stream = TcpStream::connect(host).await.expect("a connection");
         let url = format!("ws://{host}/ws?actor_type=agent&actor_id={}", self.actor);
-        let (socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("a WebSocket");
+        let mut request = url.into_client_request().expect("a request");
+        for (name, value) in self.sent_headers() {
+            request.headers_mut().insert(name, value.parse().expect("a header value"));
+        }
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a WebSocket");
         let mut listener = Listener(socket);
         assert_eq!(listener.next().await, json!({"type": "connected"}));
         listener
