@@ -85,6 +85,77 @@ export declare const peers: {
 }
 
 /**
+ * Who may use a hub of this machine from elsewhere. The hub may run or not; one that runs, in whichever process,
+ * knows of each change at once.
+ */
+export declare const hubKeys: {
+  /** Makes a key for an actor. It is in what this resolves with, and kept nowhere: the hub keeps its hash. */
+  create(actorId: string, options?: HubKeyOptions): Promise<{ id: number, key: string, actorId: string }>
+
+  /** The keys that were made, the revoked ones too, without what they are. */
+  list(options?: HubDataOptions): Promise<HubKey[]>
+
+  /** Ends a key at once: requests with it are refused, and its event streams cut. Null if there is none of that id. */
+  revoke(id: number, options?: HubDataOptions): Promise<HubKey | null>
+
+  /**
+   * Invites an actor: what this resolves with can be taken once within an hour, by `ats-p2p join` or {@link join}, and
+   * gives a key. `url` is where the hub was called when it was last started, if it ever was.
+   */
+  invite(actorId: string, options?: HubKeyOptions): Promise<{ invitation: string, actorId: string, expiresAt: string, url: string | null }>
+}
+
+/**
+ * Takes a hub's invitation, and keeps the URL, the key and the actor id in `~/.ats/config`, for this user alone to
+ * read. All else in there stays; where another service is configured, only `replace` puts the hub in its place.
+ */
+export declare function join(url: string | URL, invitation: string, options?: JoinOptions): Promise<Joined>
+
+export interface HubDataOptions {
+  /** Folder of the hub's database. Default: `hub` in the user's state folder. */
+  data?: string | URL
+}
+
+export interface HubKeyOptions extends HubDataOptions {
+  /** Whether the key sees and changes the tasks of all. Default: false. */
+  admin?: boolean
+  /** How long the key holds, in milliseconds. Default: for ever. */
+  expiresIn?: number
+}
+
+/** What a hub knows of a key. Times are in RFC 3339. */
+export interface HubKey {
+  /** By which it is revoked. */
+  id: number
+  /** The one actor that it speaks for. */
+  actorId: string
+  admin: boolean
+  createdAt: string
+  expiresAt: string | null
+  revokedAt: string | null
+  /** Within ten seconds. */
+  lastUsed: string | null
+}
+
+export interface JoinOptions {
+  /** A file of certificate authorities that are trusted besides the system's, in PEM; it is kept too. */
+  ca?: string | URL
+  /** Send the invitation, and later the key, over plain HTTP to another machine. Default: false. */
+  insecure?: boolean
+  /** Put the hub in the place of another service, actor or key. Default: false. */
+  replace?: boolean
+}
+
+export interface Joined {
+  url: string
+  actorId: string
+  /** The file that has the key now. */
+  file: string
+  /** Settings elsewhere that come first, a sentence each. */
+  notes: string[]
+}
+
+/**
  * Checks the receipt of a transfer: the offer as its sender signed it, and the completion as its receiver did, by the
  * identities that are known here. With `file`, that file is compared with it too.
  *
@@ -224,6 +295,16 @@ export interface NodeOptions {
   actorName?: string
   /** Key for a task service that asks for one. Environment: `ATS_API_KEY`. */
   apiKey?: string
+  /**
+   * A file of certificate authorities that are trusted besides the system's, in PEM. Environment: `ATS_P2P_CA`; in
+   * `~/.ats/config`, not in a project's, `p2p.ca`.
+   */
+  ca?: string | URL
+  /**
+   * Send the key over plain HTTP to another machine too, where anybody on the way can read it. Without, that is
+   * refused. Environment: `ATS_P2P_INSECURE=1`; in `~/.ats/config`, not in a project's, `p2p.insecure`. Default: false.
+   */
+  insecure?: boolean
   /**
    * The only actors from whom files are taken, each an actor id or `actor=identity` with the 64 hex digits that
    * `ats-p2p id` shows there; an empty list takes from nobody. An actor whose identity is named may show no other,
@@ -614,6 +695,19 @@ export interface HubOptions {
   trustedProxies?: readonly string[]
   /** Most requests a second of one address; this machine may make a hundred times as many. Default: 200. */
   requestRate?: number
+  /**
+   * Let everybody in without a key who can reach it. By default that is only this machine, over the loopback address:
+   * all others need a key ({@link hubKeys}). Default: false.
+   */
+  open?: boolean
+  /** Networks, as `10.0.0.0/8`, or addresses whose clients need no key. Default: none. */
+  trust?: string[]
+  /** Take keys over plain HTTP from other machines, where anybody on the way can read them. Default: false. */
+  insecure?: boolean
+  /** File of the certificate, and those between it and the authority, in PEM: the hub speaks TLS. Read anew when it changes. */
+  cert?: string | URL
+  /** File of the certificate's private key, in PEM. Read anew when it changes. */
+  keyFile?: string | URL
   /**
    * Whom its relay serves: pairs of peers one of whom has an open task here, everybody, or nobody.
    * Default: `'tasks'`.

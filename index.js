@@ -322,6 +322,40 @@ const peers = {
     addon.forgetPeer(checked, text(actorId, 'peers.forget: the actor id')))
 }
 
+/** Who may use a hub of this machine from elsewhere. */
+const hubKeys = {
+  create: (actorId, options) => ofHub('hubKeys.create', options, GRANT_OPTIONS, checked =>
+    addon.createHubKey(checked, text(actorId, 'hubKeys.create: the actor id'))),
+
+  list: options => ofHub('hubKeys.list', options, {}, checked => addon.listHubKeys(checked)),
+
+  revoke: (id, options) => ofHub('hubKeys.revoke', options, {}, checked =>
+    addon.revokeHubKey(checked, count(id, 'hubKeys.revoke: the id'))),
+
+  invite: (actorId, options) => ofHub('hubKeys.invite', options, GRANT_OPTIONS, checked =>
+    addon.inviteToHub(checked, text(actorId, 'hubKeys.invite: the actor id')))
+}
+
+/** Takes a hub's invitation, and keeps the key that it gives in the settings of this user. */
+async function join (hubUrl, invitation, options) {
+  const checked = checkOptions('join', options, JOIN_OPTIONS)
+  try {
+    return await addon.joinHub(url(hubUrl, 'join: the URL'), text(invitation, 'join: the invitation').trim(), checked)
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
+/** What the addon tells of a hub's keys. */
+async function ofHub (call, options, table, ask) {
+  const checked = checkOptions(call, options, { data: localPath, ...table })
+  try {
+    return await ask(checked)
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
 /** Checks what both ends of a transfer signed, and a file against it. */
 async function verify (options) {
   return told('verify', options, VERIFY_OPTIONS, (checked) => {
@@ -342,7 +376,7 @@ async function told (call, options, table, ask) {
   }
 }
 
-module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, verify, AtsP2pError, version }
+module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, hubKeys, join, verify, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -355,6 +389,8 @@ const NODE_OPTIONS = {
   actorId: text,
   actorName: text,
   apiKey: text,
+  ca: localPath,
+  insecure: boolean,
   allowedPeers: texts,
   requireVerified: boolean,
   maxFileSize: bytes,
@@ -392,12 +428,21 @@ const HUB_OPTIONS = {
   publicUrl: text,
   allowedHosts: texts,
   trustedProxies: texts,
+  open: boolean,
+  trust: texts,
+  insecure: boolean,
+  cert: localPath,
+  keyFile: localPath,
   requestRate: count,
   relay: text,
   relayPairs: count,
   relayRate: count,
   relayBytes: count
 }
+
+const GRANT_OPTIONS = { admin: boolean, expiresIn: count }
+
+const JOIN_OPTIONS = { ca: localPath, insecure: boolean, replace: boolean }
 
 const DHT_OPTIONS = { host: text, port, bootstrap: addresses }
 

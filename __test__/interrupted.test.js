@@ -76,7 +76,7 @@ async function transfer (t, flowsAfter, interrupt) {
   const on = (host, args) => cli(t, args, { prefix: network.on(host), env: { ATS_P2P_HOME: path.join(folder, host) } })
   const lab = {
     network,
-    startHub: () => on('hub', ['hub', '--listen', address, '--data', path.join(folder, 'data'), '--json']),
+    startHub: () => on('hub', ['hub', '--open', '--listen', address, '--data', path.join(folder, 'data'), '--json']),
     startReceiver: () => on('b', ['listen', '--actor-id', 'b', '--save-dir', saveDir, ...common]),
     startSender: (...command) => on('a', [...command, '--actor-id', 'a', ...common])
   }

@@ -78,7 +78,7 @@ async function transfer (t, change) {
   const file = makeFile(folder, 'file', SIZE)
   const url = `http://${network.address('hub')}:8787`
   const on = (host, args) => cli(t, [...args, '--json'], { prefix: network.on(host) })
-  const hub = on('hub', ['hub', '--listen', `${network.address('hub')}:8787`, '--data', path.join(folder, 'hub')])
+  const hub = on('hub', ['hub', '--open', '--listen', `${network.address('hub')}:8787`, '--data', path.join(folder, 'hub')])
   await hub.line('listening')
   const receiver = on('b', ['listen', '--ats-url', url, '--actor-id', 'b', '--save-dir', path.join(folder, 'in')])
   await receiver.line('connected')

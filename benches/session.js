@@ -73,7 +73,7 @@ class Session {
   /** A hub in a process of its own: `{ url, bootstrap }`. */
   async hub ({ listen = '127.0.0.1', namespace } = {}) {
     const folder = this.newFolder('hub')
-    const args = [PROGRAM, 'hub', '--listen', `${listen}:0`, '--data', path.join(folder, 'data'), '--json']
+    const args = [PROGRAM, 'hub', '--open', '--listen', `${listen}:0`, '--data', path.join(folder, 'data'), '--json']
     const hub = this.run(process.execPath, args, { home: folder, namespace })
     const { url, bootstrap } = JSON.parse(await hub.line(/"listening"/))
     return { url, bootstrap, stop: hub.stop }

@@ -19,6 +19,7 @@ const COMMANDS = {
   peers: () => require('./commands/peers'),
   doctor: () => require('./commands/doctor'),
   hub: () => require('./commands/hub'),
+  join: () => require('./commands/join'),
   dht: () => require('./commands/dht'),
   demo: () => require('./commands/demo')
 }

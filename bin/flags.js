@@ -7,6 +7,8 @@ const CONNECTION = {
   'actor-id': { value: 'ID', help: "this node's actor id (ATS_ACTOR_ID; p2p-node)" },
   bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' },
   'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' },
+  ca: { value: 'FILE', help: 'trust the certificate authorities in this file too (ATS_P2P_CA)' },
+  insecure: { help: 'send the key over plain HTTP too (ATS_P2P_INSECURE=1)' },
   identity: { value: 'PATH', help: 'seed that the identity is derived from (that of this user)' },
   'no-identity': { help: 'be nobody in particular, and sign nothing' }
 }
@@ -26,6 +28,8 @@ function nodeOptions (values) {
   return {
     atsUrl: values['ats-url'],
     actorId: values['actor-id'],
+    ca: values.ca,
+    insecure: values.insecure,
     channel: values.channel,
     bootstrap: values.bootstrap?.split(','),
     relayThrough: values['relay-through'],

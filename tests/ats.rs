@@ -2,6 +2,8 @@
 
 #[path = "ats/fake.rs"]
 mod fake;
+#[path = "ats/joining.rs"]
+mod joining;
 #[path = "ats/misbehaviour.rs"]
 mod misbehaviour;
 #[path = "ats/sockets.rs"]

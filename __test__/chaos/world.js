@@ -57,7 +57,7 @@ class World {
       port = await freePort()
     }
     this.#url = `http://${host}:${port}`
-    this.#add('hub', 'hub', { args: [HUB], env: { FIXTURE_HUB: JSON.stringify({ listen: `${host}:${port}`, data: path.join(this.#folder, 'hub') }) } }, hear, crashed)
+    this.#add('hub', 'hub', { args: [HUB], env: { FIXTURE_HUB: JSON.stringify({ listen: `${host}:${port}`, open: true, data: path.join(this.#folder, 'hub') }) } }, hear, crashed)
     this.#add('observer', 'hub', { args: [OBSERVER], env: { CHAOS_OBSERVER: JSON.stringify({ url: this.#url }) }, said: 'open' }, hear, crashed)
     this.#add('sender', 'sender', { args: [AGENT], env: this.#agent('sender', { resume: true }) }, hear, crashed)
     this.#add('receiver', 'receiver', { args: [AGENT], env: this.#agent('receiver', {}, this.saveDir) }, hear, crashed)

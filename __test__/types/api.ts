@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, doctor, identity, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, createNode, doctor, hubKeys, identity, join, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -93,6 +93,15 @@ async function known (): Promise<void> {
   void [actorId, seed, kept, forgotten, await createNode({ identity: false })]
 }
 
+async function admitted (): Promise<void> {
+  const { id, key } = await hubKeys.create('b', { admin: true, expiresIn: 86_400_000, data: 'hub' })
+  const lastUsed: string | null | undefined = (await hubKeys.list())[0]?.lastUsed
+  const { invitation, url } = await hubKeys.invite('b')
+  const { file, notes } = await join(url ?? 'https://hub.example', invitation, { ca: 'ca.pem', replace: true })
+  void [key, lastUsed, file, notes, await hubKeys.revoke(id), await createNode({ ca: 'ca.pem', insecure: true })]
+  await startHub({ open: true, trust: ['10.0.0.0/8'], insecure: true, cert: 'cert.pem', keyFile: 'key.pem' })
+}
+
 async function proven (): Promise<void> {
   const { sender, receiver, completedAt, fileChecked } = await verify({ id: 7, file: 'x', atsUrl: 'http://127.0.0.1:8787' })
   const by: [string, boolean, string | null] = [sender.identity, receiver.own, completedAt]
@@ -115,4 +124,4 @@ async function refused (): Promise<void> {
   })
 }
 
-void [documented, examined, hub, refused]
+void [documented, examined, hub, refused, admitted]

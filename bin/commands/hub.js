@@ -1,7 +1,16 @@
 'use strict'
 
+const keys = require('./hub-keys')
+
 module.exports = {
   summary: 'Run a task service and a private network on this machine',
+  positionals: ['[ACTION]', '[CALL]', '[ID]'],
+  actions: {
+    'key create': 'make a key for --actor, which is shown once',
+    'key list': 'whose keys there are, and when each was last used',
+    'key revoke ID': 'end a key at once',
+    invite: 'make an invitation for --actor, which `ats-p2p join` takes elsewhere'
+  },
   flags: {
     listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses (127.0.0.1:8787)' },
     data: { value: 'DIR', help: 'where its database is kept (hub in ATS_P2P_HOME, ~/.ats-p2p)' },
@@ -9,13 +18,29 @@ module.exports = {
     'allow-host': { value: 'NAME', help: 'another name that it goes by; may be repeated', multiple: true },
     'trust-proxy': { value: 'ADDRESS,…', help: 'proxies whose word on a client\'s address is taken, as 10.0.0.0/8' },
     'request-rate': { value: 'N', help: 'most requests a second of one address elsewhere (200)' },
+    cert: { value: 'FILE', help: 'speak TLS: the certificate, and those between it and its authority, in PEM' },
+    'key-file': { value: 'FILE', help: "the certificate's private key, in PEM" },
+    open: { help: 'let everybody in without a key, not this machine alone' },
+    trust: { value: 'NETWORK,…', help: 'let clients of these networks in without a key, as 10.0.0.0/8' },
+    insecure: { help: 'take keys over plain HTTP, where others can read them' },
+    actor: { value: 'ID', help: 'of key create and invite: the one actor that the key speaks for' },
+    admin: { help: 'of key create and invite: the key sees and changes the tasks of all' },
+    expires: { value: 'TIME', help: 'of key create and invite: how long the key holds, as 90d or 12h (for ever)' },
     relay: { value: 'WHOM', help: 'whom the relay serves: tasks, open or off (tasks)' },
     'relay-pairs': { value: 'N', help: 'most pairs relayed at once (64)' },
     'relay-rate': { value: 'BYTES', help: 'most bytes a second for a pair (33554432)' },
     'relay-bytes': { value: 'BYTES', help: 'most bytes for a pair (274877906944)' }
   },
 
-  async run ({ values, output, interrupts }) {
+  check (values, positionals) {
+    const [action] = positionals
+    if (action === 'key' || action === 'invite') return keys.problem(values, positionals)
+    if (action !== undefined) return `there is nothing called "${action}" to do with a hub`
+    return (values.cert === undefined) === (values['key-file'] === undefined) ? null : '--cert and --key-file go together'
+  },
+
+  async run ({ values, positionals, output, interrupts }) {
+    if (positionals.length > 0) return keys.run(values, positionals, output)
     const { startHub } = require('../..')
     const hub = await startHub({
       listen: values.listen,
@@ -24,6 +49,11 @@ module.exports = {
       allowedHosts: values['allow-host'],
       trustedProxies: values['trust-proxy']?.split(','),
       requestRate: number(values['request-rate']),
+      open: values.open,
+      trust: values.trust?.split(','),
+      insecure: values.insecure,
+      cert: values.cert,
+      keyFile: values['key-file'],
       relay: values.relay,
       relayPairs: number(values['relay-pairs']),
       relayRate: number(values['relay-rate']),
@@ -36,11 +66,21 @@ module.exports = {
         'listening',
         { url: hub.url, urls: hub.urls, bootstrap: hub.bootstrap }
       )
+      if (isShut(hub.url, values)) {
+        output.problem('other machines need a key, and keys are not taken over plain HTTP: give it a certificate (--cert), let a proxy speak TLS (--trust-proxy), or let others in without keys (--open, --trust)')
+      }
       await interrupts.wait()
     } finally {
       await hub.close()
     }
   }
+}
+
+/** Whether a hub that listens for other machines lets none of them in. */
+function isShut (url, values) {
+  const { protocol, hostname } = new URL(url)
+  const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')
+  return !isHere && protocol === 'http:' && !['open', 'trust', 'insecure', 'trust-proxy'].some(flag => values[flag])
 }
 
 function number (text) {

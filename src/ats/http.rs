@@ -1,5 +1,6 @@
 //! One request to the service and its answer; nothing is repeated here.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Certificate, Method, Response, StatusCode, Url};
 use serde_json::Value;
 use tracing::debug;
 
@@ -76,9 +77,10 @@ impl Http {
         if is_loopback(&base) {
             builder = builder.no_proxy();
         }
+        check_way(settings, &base)?;
         builder = if base.scheme() == "https" {
             install_crypto();
-            builder
+            builder.tls_certs_merge(authorities(settings.ca.as_deref())?)
         } else {
             // Without TLS no certificates are needed, and there may be none on this machine.
             builder.tls_backend_preconfigured(no_certificates()?)
@@ -342,6 +344,35 @@ fn base(url: &str) -> AtsResult<Url> {
         return Err(wrong("it must end before any ? or #"));
     }
     Ok(base)
+}
+
+/// Refuses to send the key where others can read it on its way.
+fn check_way(settings: &Settings, base: &Url) -> AtsResult<()> {
+    if settings.api_key.is_none() || settings.insecure || base.scheme() == "https" || is_loopback(base) {
+        return Ok(());
+    }
+    Err(AtsError::Settings(format!(
+        "the key (ATS_API_KEY) is not sent to {}, because anybody on the way can read plain HTTP: use an \
+         https address, or allow it with --insecure (ATS_P2P_INSECURE=1)",
+        printable(base.as_str(), SHOWN)
+    )))
+}
+
+/// The certificate authorities in a file.
+fn authorities(file: Option<&Path>) -> AtsResult<Vec<Certificate>> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let wrong = |why: String| {
+        AtsError::Settings(format!(
+            "no certificate authority is read from {} (ATS_P2P_CA): {why}",
+            file.display()
+        ))
+    };
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(found) if found.is_empty() => Err(wrong("it holds none in PEM".to_owned())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(wrong(causes(&error))),
+    }
 }
 
 /// The headers that every request carries.

@@ -9,6 +9,7 @@
 //!   at most; `clock`: the service's time, read off its answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
 //! - [`renewal`](Renewal): keeps a claim alive.
+//! - [`join`]: takes a hub's invitation, and keeps the key in the user's settings.
 //! - [`error`](AtsError): what can go wrong, in words that help.
 //!
 //! Nothing here knows what is transferred: payloads and messages are JSON to it.
@@ -21,6 +22,7 @@ mod error;
 mod events;
 mod health;
 mod http;
+mod join;
 mod model;
 mod moment;
 mod policy;
@@ -34,6 +36,7 @@ pub use error::AtsError;
 pub(crate) use events::POLL_INTERVAL;
 pub use events::{AtsEvent, EventKind, Events, Listener, Subscribed, Subscription};
 pub use health::{Health, P2pHealth};
+pub use join::{Joined, Joining, join};
 pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};

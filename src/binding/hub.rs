@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hub::{Hub, HubConfig, RelayAccess};
+use hub::{AccessConfig, Hub, HubConfig, RelayAccess, TlsFiles};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
@@ -24,6 +24,11 @@ struct HubOptions {
     public_url: Option<String>,
     allowed_hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<String>>,
+    open: bool,
+    trust: Vec<String>,
+    insecure: bool,
+    cert: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     dht_port: Option<u16>,
     request_rate: Option<u32>,
     relay: Option<String>,
@@ -88,11 +93,15 @@ impl NativeHub {
     }
 }
 
-async fn start(options: HubOptions) -> Result<Hub> {
-    let data = options.data.or_else(|| default_home().map(|home| home.join("hub"))).ok_or_else(|| {
+/// Where a hub's data is.
+pub(super) fn data_folder(named: Option<PathBuf>) -> Result<PathBuf> {
+    named.or_else(|| default_home().map(|home| home.join("hub"))).ok_or_else(|| {
         Error::new(Code::State, "no home folder is known: name a data folder, or set HOME or ATS_P2P_HOME")
-    })?;
-    let mut config = HubConfig::new(data);
+    })
+}
+
+async fn start(options: HubOptions) -> Result<Hub> {
+    let mut config = HubConfig::new(data_folder(options.data)?);
     if let Some(listen) = &options.listen {
         let or = "no address to listen on: 127.0.0.1:8787, localhost:8787 and :8787 are";
         config.listen = parsed(listen, hub::parse_listen, or)?;
@@ -108,6 +117,15 @@ async fn start(options: HubOptions) -> Result<Hub> {
         .map(|text| parsed(text, hub::parse_network, "no address of a proxy: 10.0.0.1 and 10.0.0.0/8 are"))
         .collect::<Result<_>>()?;
     config.requests_per_second = options.request_rate.unwrap_or(config.requests_per_second);
+    config.access = access(options.open, &options.trust, options.insecure)?;
+    config.tls = match (options.cert, options.key_file) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+        (None, None) => None,
+        _ => {
+            let message = "a certificate goes with its key: cert and keyFile (--cert, --key-file)";
+            return Err(Error::new(Code::InvalidArgument, message));
+        }
+    };
     if let Some(port) = options.dht_port {
         config.dht_port = port;
     }
@@ -129,6 +147,11 @@ async fn start(options: HubOptions) -> Result<Hub> {
         limits.bytes_per_pair = bytes("relayBytes", most)?;
     }
     Hub::start(config).await.map_err(|error| Error::new(Code::State, format!("the hub can't start: {error}")))
+}
+
+fn access(open: bool, trust: &[String], insecure: bool) -> Result<AccessConfig> {
+    let network = |text: &String| parsed(text, hub::parse_network, "no network: 10.0.0.1 and 10.0.0.0/8 are");
+    Ok(AccessConfig { open, trust: trust.iter().map(network).collect::<Result<_>>()?, insecure })
 }
 
 fn parsed<T>(text: &str, parse: impl Fn(&str) -> Option<T>, or: &str) -> Result<T> {

@@ -2,7 +2,7 @@
 //! objects in, plain objects out; `index.js` makes an `EventEmitter` and functions of them.
 //!
 //! # Layout
-//! - `node`, `hub`, `dht`, `doctor`, `trust`, `verify`: the classes and functions
+//! - `node`, `hub`, `hub_keys`, `join`, `dht`, `doctor`, `trust`, `verify`: the classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
 //! - `error`: how an error becomes a rejection
 
@@ -13,6 +13,10 @@ mod doctor;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;
+#[cfg(all(feature = "hub", not(test)))]
+mod hub_keys;
+#[cfg(not(test))]
+mod join;
 mod node;
 mod options;
 mod shapes;

@@ -29,6 +29,8 @@ pub(super) struct NodeOptions {
     actor_name: Option<String>,
     actor_type: Option<String>,
     api_key: Option<String>,
+    ca: Option<PathBuf>,
+    insecure: Option<bool>,
     allowed_peers: Option<Vec<String>>,
     require_verified: Option<bool>,
     max_file_size: Option<f64>,
@@ -118,6 +120,8 @@ impl NodeOptions {
             actor_id: self.actor_id,
             actor_name: self.actor_name,
             api_key: self.api_key.map(ats::Secret::new),
+            ca: self.ca,
+            insecure: self.insecure,
         };
         let peers = self.allowed_peers.map(|peers| peers.iter().map(|peer| peer.parse()).collect());
         options.allowed_peers = peers.transpose()?;

@@ -103,6 +103,8 @@ pub(crate) fn settings(url: &str) -> Settings {
         channel: "c".into(),
         actor: Actor { kind: "agent".into(), id: "me".into(), name: "Käthe".into() },
         api_key: Some(Secret::new("hush-hush")),
+        ca: None,
+        insecure: false,
     }
 }
 

@@ -305,6 +305,13 @@ async fn settings_that_allow_no_request_are_refused_before_one() {
         let found = Client::new(settings(url)).expect_err(url);
         assert!(matches!(&found, AtsError::Settings(text) if !text.contains("hush")), "{found}");
     }
+    let found = Client::new(settings("http://h")).expect_err("a key over plain HTTP").to_string();
+    assert!(found.contains("https") && found.contains("--insecure") && !found.contains("hush"), "{found}");
+    for fine in ["https://h", "http://localhost:1", "http://127.9.9.9", "http://[::1]"] {
+        Client::new(settings(fine)).expect(fine);
+    }
+    Client::new(Settings { insecure: true, ..settings("http://h") }).expect("allowed");
+    Client::new(Settings { api_key: None, ..settings("http://h") }).expect("no key");
     let mut wrong = settings("http://h");
     wrong.actor.id = "a\nb".into();
     assert!(Client::new(wrong).expect_err("a line end").to_string().contains("x-actor-id"));

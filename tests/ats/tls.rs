@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 
-use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Subscription};
+use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Settings, Subscription};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -105,6 +105,23 @@ fn a_trusted_service_is_spoken_to() {
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}{complaint}");
+}
+
+#[tokio::test]
+async fn an_authority_in_a_file_of_ones_own_is_trusted_too() {
+    let (address, authority) = start();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let settings = Settings { ca: Some(file.path().to_owned()), ..settings(&format!("https://{address}")) };
+    for (content, said) in [("", "none in PEM"), ("-----BEGIN CERTIFICATE-----\n=\n", "ATS_P2P_CA")] {
+        std::fs::write(file.path(), content).expect("written");
+        let error = Client::new(settings.clone()).expect_err("no authority").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    std::fs::write(file.path(), authority).expect("written");
+    let client = Client::with_policy(settings.clone(), policy()).expect("a client");
+    assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
+    let missing = Settings { ca: Some("/nowhere.pem".into()), ..settings };
+    assert!(Client::new(missing).expect_err("missing").to_string().contains("/nowhere.pem"));
 }
 
 #[tokio::test]

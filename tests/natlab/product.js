@@ -22,7 +22,7 @@ async function deliver (lab, { bytes, patience = PATIENCE }) {
   try {
     const file = path.join(folder, 'file')
     fs.writeFileSync(file, crypto.randomBytes(bytes))
-    const service = start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`])
+    const service = start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`, '--open'])
     await expect(service, 'listening')
     const listener = start(lab, 'pb', folder, ['listen', '--actor-id', 'b', '--save-dir', path.join(folder, 'in')])
     await expect(listener, 'connected')
@@ -58,7 +58,7 @@ function mostMemory ({ child }) {
 async function examine (lab) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-natlab-'))
   try {
-    await expect(start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`]), 'listening')
+    await expect(start(lab, 'inet', folder, ['hub', '--listen', `${NODES[0]}:8787`, '--open']), 'listening')
     const { key } = await expect(start(lab, 'pa', folder, ['doctor', '--wait']), 'waiting')
     const doctor = start(lab, 'pb', folder, ['doctor', '--peer', key])
     for (const checks = {}; ;) {

@@ -8,12 +8,14 @@ mod places;
 mod secret;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use reqwest::Url;
 
 use places::{FILE, Key, Layers, PROJECT, USER, VARIABLES};
 
 pub use places::Environment;
+pub(super) use places::{read as read_file, user_file};
 pub use secret::Secret;
 pub(super) use secret::without_credentials;
 
@@ -53,6 +55,10 @@ pub struct Settings {
     pub actor: Actor,
     /// The key for a service that asks for one.
     pub api_key: Option<Secret>,
+    /// A file of certificate authorities that are trusted besides the system's, in PEM.
+    pub ca: Option<PathBuf>,
+    /// Whether the key is sent over plain HTTP to other machines, where others can read it on its way.
+    pub insecure: bool,
 }
 
 /// What the caller set by options or flags. An empty text counts as not set.
@@ -74,6 +80,10 @@ pub struct Overrides {
     pub actor_name: Option<String>,
     /// For [`Settings::api_key`].
     pub api_key: Option<Secret>,
+    /// For [`Settings::ca`].
+    pub ca: Option<PathBuf>,
+    /// For [`Settings::insecure`].
+    pub insecure: Option<bool>,
 }
 
 /// Where one setting comes from.
@@ -113,6 +123,8 @@ impl Settings {
             channel: or(Key::Channel, DEFAULT_CHANNEL),
             actor: Actor { kind: or(Key::ActorType, DEFAULT_ACTOR_TYPE), name: or(Key::ActorName, &id), id },
             api_key: api_key(&layers, &mut warnings),
+            ca: layers.first_of_user(Key::Ca).map(PathBuf::from),
+            insecure: matches!(layers.first_of_user(Key::Insecure), Some("1" | "true" | "yes")),
         };
         (settings, warnings)
     }
@@ -140,6 +152,11 @@ impl Settings {
         [work_channel(&layers), other_project(&layers, environment)].into_iter().flatten().collect()
     }
 
+    /// Whether two texts are one address of a service.
+    pub(super) fn is_same_url(one: &str, other: &str) -> bool {
+        normal(one) == normal(other)
+    }
+
     /// The scope that identities and records belong to: base URL, organization, project, with the
     /// service's defaults where none is configured.
     pub fn scope(&self) -> (&str, &str, &str) {
@@ -160,6 +177,8 @@ impl fmt::Debug for Settings {
             .field("channel", &self.channel)
             .field("actor", &self.actor)
             .field("api_key", &self.api_key)
+            .field("ca", &self.ca)
+            .field("insecure", &self.insecure)
             .finish()
     }
 }
@@ -175,6 +194,8 @@ impl fmt::Debug for Overrides {
             .field("actor_id", &self.actor_id)
             .field("actor_name", &self.actor_name)
             .field("api_key", &self.api_key)
+            .field("ca", &self.ca)
+            .field("insecure", &self.insecure)
             .finish()
     }
 }
@@ -418,6 +439,23 @@ mod tests {
         let (settings, _) = Folders::new().load("work", &[], overrides);
         assert_eq!(settings.api_key, Some(Secret::new("hush")));
         assert!(!format!("{settings:?}").contains("hush"));
+    }
+
+    #[test]
+    fn whom_the_user_trusts_is_not_left_to_a_project_file() {
+        let place = Folders::new();
+        place.write("work", r#"{"p2p":{"ca":"/work.pem","insecure":true}}"#);
+        let (settings, _) = place.load("work", &[], Overrides::default());
+        assert_eq!((settings.ca, settings.insecure), (None, false));
+        place.write("home", r#"{"p2p":{"ca":"/home.pem","insecure":true}}"#);
+        let (settings, _) = place.load("work", &[], Overrides::default());
+        assert_eq!((settings.ca, settings.insecure), (Some("/home.pem".into()), true));
+        let vars = [("ATS_P2P_CA", "/env.pem"), ("ATS_P2P_INSECURE", "0")];
+        let (settings, _) = place.load("work", &vars, Overrides::default());
+        assert_eq!((settings.ca, settings.insecure), (Some("/env.pem".into()), false));
+        let overrides = Overrides { insecure: Some(true), ca: Some("/o.pem".into()), ..Overrides::default() };
+        let (settings, _) = place.load("work", &vars, overrides);
+        assert_eq!((settings.ca, settings.insecure), (Some("/o.pem".into()), true));
     }
 
     #[test]

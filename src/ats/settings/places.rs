@@ -42,10 +42,14 @@ pub(super) enum Key {
     ActorName,
     /// The API key.
     Secret,
+    /// Certificate authorities to trust besides the system's.
+    Ca,
+    /// Whether the API key is sent over plain HTTP to other machines.
+    Insecure,
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Url,
         Self::Organization,
         Self::Project,
@@ -55,6 +59,8 @@ impl Key {
         Self::ActorId,
         Self::ActorName,
         Self::Secret,
+        Self::Ca,
+        Self::Insecure,
     ];
 
     /// Its environment variable.
@@ -69,6 +75,8 @@ impl Key {
             Self::ActorId => "ATS_ACTOR_ID",
             Self::ActorName => "ATS_ACTOR_NAME",
             Self::Secret => "ATS_API_KEY",
+            Self::Ca => "ATS_P2P_CA",
+            Self::Insecure => "ATS_P2P_INSECURE",
         }
     }
 
@@ -84,6 +92,8 @@ impl Key {
             Self::ActorId => "actor.id",
             Self::ActorName => "actor.name",
             Self::Secret => "apiKey",
+            Self::Ca => "p2p.ca",
+            Self::Insecure => "p2p.insecure",
         }
     }
 }
@@ -114,6 +124,12 @@ impl Layers {
     /// What holds for `key`; `None` where no place says anything.
     pub(super) fn first(&self, key: Key) -> Option<&str> {
         self.layers.iter().find_map(|layer| layer.get(key))
+    }
+
+    /// What holds for a key that is not left to a project file: a stranger's folder must not say whom the
+    /// user trusts.
+    pub(super) fn first_of_user(&self, key: Key) -> Option<&str> {
+        [OPTIONS, VARIABLES, USER].into_iter().find_map(|place| self.at(place, key))
     }
 
     /// The place that decides `key`.
@@ -157,12 +173,17 @@ pub(super) struct Files {
 
 impl Files {
     fn of(environment: &Environment) -> Self {
-        let user = environment.home.as_ref().map(|home| home.join(FILE));
+        let user = user_file(environment);
         let project = environment.cwd.ancestors().map(|dir| dir.join(FILE)).find(|path| path.is_file());
         // In a home without projects the two are one file: the user's.
         let project = project.filter(|path| Some(path) != user.as_ref());
         Self { project, user }
     }
+}
+
+/// The place of the user's own settings, whether there are any or not.
+pub(in crate::ats) fn user_file(environment: &Environment) -> Option<PathBuf> {
+    environment.home.as_ref().map(|home| home.join(FILE))
 }
 
 /// What one place says.
@@ -192,6 +213,8 @@ impl Layer {
             Key::ActorId => overrides.actor_id.clone(),
             Key::ActorName => overrides.actor_name.clone(),
             Key::Secret => overrides.api_key.as_ref().map(Secret::expose).map(str::to_owned),
+            Key::Ca => overrides.ca.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            Key::Insecure => overrides.insecure.map(|insecure| insecure.to_string()),
         })
     }
 
@@ -219,6 +242,7 @@ impl Layer {
                 Value::String(text) => Some(text.clone()),
                 // An id may well have been written without quotes.
                 Value::Number(number) => Some(number.to_string()),
+                Value::Bool(value) if key == Key::Insecure => Some(value.to_string()),
                 // What is none of ours is none of our business.
                 _ if key == Key::WorkChannel => None,
                 _ => {
@@ -230,8 +254,9 @@ impl Layer {
     }
 }
 
-/// The fields of a settings file; `None` if there is no such file.
-fn read(path: &Path) -> Result<Option<Map<String, Value>>, String> {
+/// The fields of a settings file; `None` if there is no such file. What it says of a failure repeats nothing
+/// of the file.
+pub(in crate::ats) fn read(path: &Path) -> Result<Option<Map<String, Value>>, String> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -1,0 +1,42 @@
+//! Taking a hub's invitation.
+
+use std::path::PathBuf;
+
+use napi::Env;
+use napi::bindgen_prelude::PromiseRaw;
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::{promise, thrown};
+use super::options::read;
+use crate::ats::{self, Environment, Joining, Secret};
+
+/// Options of `join`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct JoinOptions {
+    ca: Option<PathBuf>,
+    insecure: bool,
+    replace: bool,
+}
+
+/// Takes an invitation; see `join` in `index.d.ts`.
+#[napi(ts_args_type = "url: string, invitation: string, options: object", ts_return_type = "Promise<any>")]
+pub(super) fn join_hub<'env>(
+    env: &'env Env,
+    url: String,
+    invitation: String,
+    options: Value,
+) -> napi::Result<PromiseRaw<'env, Value>> {
+    let options = crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
+    let JoinOptions { ca, insecure, replace } = options;
+    let joining = async move {
+        let joining = Joining { url, ca, insecure, replace };
+        let joined = ats::join(joining, &Secret::new(invitation), &Environment::current()).await?;
+        Ok(json!({
+            "url": joined.url, "actorId": joined.actor_id, "file": joined.file, "notes": joined.notes,
+        }))
+    };
+    promise(env, joining, |joined| joined)
+}
