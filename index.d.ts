@@ -321,7 +321,8 @@ export interface NodeOptions {
   /**
    * Longest wait for the other side, in milliseconds: for the offer to be accepted, for the connection, for
    * the next byte. It never ends a slow transfer that moves: one that moved less than 4 KiB in this time, while more
-   * remained, has stalled (`ATS_P2P_STALLED`). Default: 120000.
+   * remained, has stalled (`ATS_P2P_STALLED`). A task service that goes away in the midst of a transfer is waited for as
+   * long, or half as long before there is an offer. Default: 120000.
    */
   timeout?: number
   /**
