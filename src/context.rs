@@ -147,6 +147,9 @@ impl Context {
 
     /// The key that this node signs with.
     pub(crate) async fn identity(&self) -> Result<Option<IdentityKey>> {
+        if let Some(key) = self.trust.identity_at_hand() {
+            return Ok(Some(key));
+        }
         let trust = self.trust.clone();
         let (identity, trouble) = blocking(move || Ok((trust.identity()?, trust.seed_trouble()))).await?;
         if let Some(message) = trouble.filter(|_| !self.told_of_seed.swap(true, Ordering::Relaxed)) {
@@ -159,6 +162,9 @@ impl Context {
     /// pinned one handed over to.
     pub(crate) async fn pin(&self, actor_id: &str, identity: Option<[u8; 32]>, handover: Vec<Handover>) {
         let Some(identity) = identity else { return };
+        if self.trust.is_pinned(actor_id, &identity) {
+            return;
+        }
         let (trust, actor) = (self.trust.clone(), actor_id.to_owned());
         if let Err(error) = blocking(move || trust.pin(&actor, &identity, &handover)).await {
             // The file has arrived all the same.

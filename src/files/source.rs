@@ -180,7 +180,8 @@ impl Source {
         let mut hasher = Sha256::new();
         let mut blocks = Vec::new();
         let mut block = BlockHasher::default();
-        let mut buffer = vec![0; CHUNK_LEN];
+        let whole = usize::try_from(self.size()).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; whole.min(CHUNK_LEN)];
         let mut offset = 0;
         while offset < self.size() {
             if cancel.is_cancelled() {

@@ -51,6 +51,23 @@ impl<'a> Judge<'a> {
     /// `IDENTITY` where it is not by whom it says, or by another than the one who is known; `NOT_ALLOWED`;
     /// `STATE` where it can't be read who is known.
     pub(crate) fn sender(self, task: &Task, offer: &Offer) -> Result<PeerIdentity> {
+        self.judge_sender(task, offer, |p2p| self.statement(Role::Sender, "", offer).is_signed(p2p))
+    }
+
+    /// Who makes an offer whose signature was checked before: who is known may have changed since.
+    ///
+    /// # Errors
+    /// Those of [`Self::sender`].
+    pub(crate) fn sender_again(self, task: &Task, offer: &Offer) -> Result<PeerIdentity> {
+        self.judge_sender(task, offer, |_| true)
+    }
+
+    fn judge_sender(
+        self,
+        task: &Task,
+        offer: &Offer,
+        is_signed: impl FnOnce(&P2p) -> bool,
+    ) -> Result<PeerIdentity> {
         let sender = || files::display(&offer.sender_id);
         if let Some(flaw) = offer.flaw {
             return Err(refused(format!("the offer of {} is not taken: {flaw}", sender())));
@@ -68,7 +85,7 @@ impl<'a> Judge<'a> {
             self.peer(source, None, &[])?;
             return self.peer(&offer.sender_id, None, &[]);
         };
-        if p2p.proof.is_some() && !self.statement(Role::Sender, "", offer).is_signed(p2p) {
+        if p2p.proof.is_some() && !is_signed(p2p) {
             return Err(refused(format!(
                 "the offer in the name of {} is not what its identity signed: somebody has changed it",
                 sender()

@@ -265,18 +265,23 @@ impl IncomingTransfer<'_> {
             return Err(self.claim.expired("has expired"));
         }
         // Who is known may have changed since the offer came.
-        context.judge().sender(&self.open.task, &self.open.offer)?;
+        context.judge().sender_again(&self.open.task, &self.open.offer)?;
         self.key = context.identity().await?;
-        let records = self.take_hold(left.map(|left| left.lock)).await?;
-        if let Some(done) = self.arrived_before(&records).await {
+        // What a dead process held may be pending or not: the claim will tell.
+        let is_left = self.is_left;
+        let is_pending = async { if is_left { Ok(()) } else { self.claim.check_pending().await } };
+        let (is_pending, hold) = tokio::join!(is_pending, self.take_hold(left.map(|left| left.lock)));
+        let (hold, arrived) = hold?;
+        let records = hold.records.clone();
+        self.hold = Some(hold);
+        if let Some(done) = arrived {
             self.claim.make().await?;
             return Ok(self.complete(&records, done).await);
         }
+        is_pending?;
         if self.is_left {
             // It is ours already, or was. To read what is here can take longer than the lease lasts.
             self.claim.make().await?;
-        } else {
-            self.claim.check_pending().await?;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
         let (partial, dht) =
@@ -311,21 +316,22 @@ impl IncomingTransfer<'_> {
         Ok(self.complete(&records, self.done(&path, &p2p)).await)
     }
 
-    /// Keeps other processes of this user off this transfer, until it is over.
-    async fn take_hold(&mut self, lock: Option<RecordLock>) -> Result<Records> {
+    /// Keeps other processes of this user off this transfer, until it is over, and looks whether the file is
+    /// here already.
+    async fn take_hold(&self, lock: Option<RecordLock>) -> Result<(Hold, Option<Done>)> {
         let records = records(self.context)?;
         let lock = match lock {
             Some(lock) => lock,
             None => self.lock(&records).await?,
         };
+        let arrived = self.arrived_before(&records).await;
         let place = PartialPlace {
             target: self.target.clone(),
             id: self.id.clone(),
             size: self.open.offer.size,
             memory: records.sums(&self.id),
         };
-        self.hold = Some(Hold { records: records.clone(), _lock: lock, place });
-        Ok(records)
+        Ok((Hold { records, _lock: lock, place }, arrived))
     }
 
     /// The file that the bytes go to, with what stands of it.

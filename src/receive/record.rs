@@ -199,6 +199,10 @@ impl Records {
             let _ = fs::remove_file(self.path(id));
         }
         let _ = fs::remove_file(self.sums(id));
+        // One in eight looks after the others: to look through the folder costs more than the record.
+        if !id.as_hex().starts_with(['0', '1']) {
+            return;
+        }
         let mut settled: Vec<(SystemTime, PathBuf)> = self
             .paths()
             .filter(|path| has_extension(path, "done"))
@@ -520,6 +524,7 @@ mod tests {
             records.write(&id, &done("here")).unwrap();
             records.settle(&id);
         }
-        assert_eq!(names(&records).len(), MAX_SETTLED);
+        let left = names(&records).len();
+        assert!((MAX_SETTLED..MAX_SETTLED + 16).contains(&left), "{left}");
     }
 }

@@ -18,12 +18,13 @@ pub(super) const OTHERS_WRITE: u32 = 0o022;
 /// What a file holds; wiped from memory when it is dropped.
 pub(super) type Wiped = Zeroizing<Vec<u8>>;
 
-/// Tells the states of a file apart: every way of writing here makes another file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tells the states of a file apart: every way of writing here makes another file. Who may use it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FileState {
     modified: Option<SystemTime>,
     len: u64,
     file: u64,
+    mode: u32,
 }
 
 /// Waits until no other process changes anything beside this file, and keeps others from it until the lock
@@ -45,6 +46,10 @@ pub(super) fn state(path: &Path) -> io::Result<Option<FileState>> {
             file: std::os::unix::fs::MetadataExt::ino(&metadata),
             #[cfg(not(unix))]
             file: 0,
+            #[cfg(unix)]
+            mode: std::os::unix::fs::MetadataExt::mode(&metadata),
+            #[cfg(not(unix))]
+            mode: 0,
         })),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

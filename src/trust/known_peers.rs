@@ -81,6 +81,20 @@ impl KnownPeers {
         Ok(peers)
     }
 
+    /// Whether an identity is pinned, and the time of its last transfer exact enough.
+    pub(super) fn was_seen_lately(
+        &self,
+        scope: &Scope,
+        actor: &str,
+        identity: &[u8; 32],
+        now: OffsetDateTime,
+    ) -> Result<bool> {
+        let peers = self.read()?;
+        let peer = peers.iter().find(|peer| peer.is(scope, actor));
+        Ok(peer
+            .is_some_and(|peer| peer.identity == *identity && (now - peer.last_seen).abs() < LAST_SEEN_STEP))
+    }
+
     /// Pins an identity, notes that it was seen again, or that it takes the place of the one before.
     pub(super) fn pin(
         &self,
@@ -90,9 +104,7 @@ impl KnownPeers {
         handovers: &[Handover],
         now: OffsetDateTime,
     ) -> Result<()> {
-        let seen_lately =
-            |peer: &KnownPeer| peer.identity == *identity && (now - peer.last_seen).abs() < LAST_SEEN_STEP;
-        if self.find(scope, actor)?.is_some_and(|peer| seen_lately(&peer)) {
+        if self.was_seen_lately(scope, actor, identity, now)? {
             return Ok(());
         }
         self.change(|peers| {

@@ -17,6 +17,7 @@ mod seed;
 mod seed_file;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
@@ -26,6 +27,8 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::error::{Code, Error, Result};
+use crate::sync::lock;
+use disk::FileState;
 use known_peers::KnownPeers;
 use seed::Seed;
 use seed_file::SeedFile;
@@ -42,7 +45,18 @@ pub struct Trust {
     scope: Scope,
     actor: String,
     seed: Option<SeedFile>,
+    own: Mutex<Option<Own>>,
     known: KnownPeers,
+}
+
+/// What an actor signs with.
+#[derive(Debug)]
+struct Own {
+    /// That of the seed's file when it was read.
+    state: FileState,
+    key: IdentityKey,
+    /// What the identities before say for it.
+    handovers: Vec<Handover>,
 }
 
 /// What an actor's identity is to this node.
@@ -70,7 +84,13 @@ pub enum Voucher {
 impl Trust {
     /// What `actor` is and knows in this scope, with state in `home`. Touches no disk.
     pub fn new(home: PathBuf, seed: SeedChoice, scope: Scope, actor: String) -> Self {
-        Self { scope, actor, seed: SeedFile::new(&home, seed), known: KnownPeers::new(home) }
+        Self {
+            scope,
+            actor,
+            seed: SeedFile::new(&home, seed),
+            own: Mutex::default(),
+            known: KnownPeers::new(home),
+        }
     }
 
     /// Within which bounds all of this holds.
@@ -89,7 +109,13 @@ impl Trust {
     /// # Errors
     /// `STATE` for a seed that is damaged, missing where it was said to be, or open to other users.
     pub fn identity(&self) -> Result<Option<IdentityKey>> {
-        Ok(self.load_seed()?.map(|seed| seed.key(&self.scope, &self.actor)))
+        self.own(|own| own.key.clone())
+    }
+
+    /// The same, where nothing has to be read for it; `None` as well where there is none.
+    pub fn identity_at_hand(&self) -> Option<IdentityKey> {
+        let state = self.seed.as_ref()?.state()?;
+        lock(&self.own).as_ref().filter(|own| own.state == state).map(|own| own.key.clone())
     }
 
     /// What the identities that this node had before say for the one that it signs with now.
@@ -97,8 +123,8 @@ impl Trust {
     /// # Errors
     /// Those of [`Self::identity`].
     pub fn handovers(&self, to: &[u8; 32]) -> Result<Vec<Handover>> {
-        let seed = self.load_seed()?;
-        Ok(seed.map(|seed| seed.handovers(&self.scope, &self.actor, to)).unwrap_or_default())
+        let own = self.own(|own| (own.key.public_key() == *to).then(|| own.handovers.clone()))?;
+        Ok(own.flatten().unwrap_or_default())
     }
 
     /// What the owner should know of the seed: that the one before was gone, so that peers which knew its
@@ -196,6 +222,12 @@ impl Trust {
         }
     }
 
+    /// Whether there is nothing to [`pin`](Self::pin): this identity was, and was seen within the hour.
+    pub fn is_pinned(&self, actor: &str, identity: &[u8; 32]) -> bool {
+        actor == UNNAMED_ACTOR
+            || self.known.was_seen_lately(&self.scope, actor, identity, now()).unwrap_or(false)
+    }
+
     /// Notes that a transfer with this identity was verified: the first one pins it, and one that the pinned
     /// one handed over to takes its place.
     ///
@@ -270,8 +302,21 @@ impl Trust {
         self.known.forget(&self.scope, actor)
     }
 
-    fn load_seed(&self) -> Result<Option<Seed>> {
-        self.seed.as_ref().map(|file| file.load(|| self.known.has_met_any())).transpose()
+    /// Shows what this actor signs with; the seed is read where it was changed.
+    fn own<T>(&self, see: impl FnOnce(&Own) -> T) -> Result<Option<T>> {
+        let Some(file) = &self.seed else { return Ok(None) };
+        let mut own = lock(&self.own);
+        // Before the content, so that a change in between is read the next time.
+        let state = file.state();
+        if let Some(own) = own.as_ref().filter(|own| Some(own.state) == state) {
+            return Ok(Some(see(own)));
+        }
+        let seed = file.load(|| self.known.has_met_any())?;
+        let key = seed.key(&self.scope, &self.actor);
+        let handovers = seed.handovers(&self.scope, &self.actor, &key.public_key());
+        // A seed that was only just made is read once more the next time.
+        let read = Own { state: state.unwrap_or_default(), key, handovers };
+        Ok(Some(see(own.insert(read))))
     }
 
     fn seed_file(&self) -> Result<&SeedFile> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::text::display;
 
-use super::disk::{self, OTHERS};
+use super::disk::{self, FileState, OTHERS};
 use super::seed::Seed;
 use crate::error::{Code, Error, Result};
 use crate::private::private_dir;
@@ -57,6 +57,11 @@ impl SeedFile {
                  this user's own",
             )),
         }
+    }
+
+    /// The state of the file; `None` where there is none that can be looked at.
+    pub(super) fn state(&self) -> Option<FileState> {
+        disk::state(&self.path).ok().flatten()
     }
 
     /// Where it is.

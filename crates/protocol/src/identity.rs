@@ -5,6 +5,7 @@ use std::fmt;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
 /// The secret half of an actor's identity. It is wiped from memory when it is dropped.
+#[derive(Clone)]
 pub struct IdentityKey(SigningKey);
 
 /// An identity beside its signature over something.

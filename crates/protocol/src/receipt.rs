@@ -75,10 +75,13 @@ impl Receipt {
         })
     }
 
-    /// The receipt as it stands in a file; `None` where no output is about the offer.
+    /// The receipt as it stands in a file, of a transfer whose offer is known to be what its sender signed: with
+    /// the output that the receiver signed, whatever else stands there. `None` where one of the two is not
+    /// signed.
     pub fn to_value(&self) -> Option<Value> {
         let offer = Offer::from_payload(&self.payload).ok()?;
-        let output = self.outputs.iter().find(|output| Completion::from_output(output, &offer).is_some())?;
+        offer.p2p.as_ref()?.identity()?;
+        let (output, _) = self.completion(&offer).ok()?;
         Some(json!({
             "version": VERSION,
             "url": self.scope.url(),
@@ -175,6 +178,12 @@ mod tests {
         assert_eq!((signed.receiver_id.as_str(), signed.completion.completed_at), ("b", 9));
         let kept = Receipt::from_value(&receipt().to_value().unwrap()).unwrap();
         assert_eq!(kept.check().unwrap(), signed);
+        // Somebody else may have said something of the same file.
+        let mut others = receipt();
+        let mut unsigned = others.outputs[1].clone();
+        unsigned["p2p"] = p2p(5).to_value();
+        others.outputs.insert(0, unsigned);
+        assert_eq!(Receipt::from_value(&others.to_value().unwrap()).unwrap().check().unwrap(), signed);
     }
 
     #[test]
