@@ -289,10 +289,6 @@ impl IncomingTransfer<'_> {
         self.has_some = partial.written() > 0;
         place.set_working(false);
         let meeting = self.prepare(&dht).await?;
-        if let Meeting::Direct(direct) = &meeting {
-            self.key_pair = direct.key_pair.clone();
-        }
-        self.note(false).await;
         let claimed = match self.claim.is_held() {
             true => Ok(()),
             false => self.claim.make().await,
@@ -381,20 +377,23 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// Makes ready to meet the sender, and says so where it reads it, before the claim.
-    async fn prepare(&self, dht: &Dht) -> Result<Meeting> {
+    /// Makes ready to meet the sender, and says so where it reads it, before the claim; writes down what is
+    /// under way.
+    async fn prepare(&mut self, dht: &Dht) -> Result<Meeting> {
         let (context, offer) = (self.context, &self.open.offer);
         if offer.p2p.is_none() {
             let topic = context.topic(&offer.transfer_id);
             let presence = TopicPresence::begin(dht.clone(), &context.network, self.key_pair.clone(), topic);
-            return Ok(Meeting::Topic(or_cancelled(self.cancel, async { Ok(presence.await) }).await?));
+            let presence = or_cancelled(self.cancel, async { Ok(presence.await) }).await?;
+            self.note(false).await;
+            return Ok(Meeting::Topic(presence));
         }
-        let (key_pair, pooled) = match self.pooled().await {
-            Some(PooledConnection { connection, end: key_pair }) => (key_pair, Some(connection)),
-            None => (self.key_pair.clone(), None),
-        };
+        let pooled = self.pooled().await.map(|PooledConnection { connection, end }| {
+            self.key_pair = end;
+            connection
+        });
         let p2p = P2p {
-            key: key_pair.public_key(),
+            key: self.key_pair.public_key(),
             nodes: Nodes::default(),
             instance: self.instance,
             seq: context.next_seq(),
@@ -409,7 +408,9 @@ impl IncomingTransfer<'_> {
             let posted = self.client.add_message(&self.open.task.id, vec![part]).await;
             posted.map_err(|error| self.claim.not_claimed(error))
         };
-        or_cancelled(self.cancel, post).await?;
+        let (posted, ()) = tokio::join!(or_cancelled(self.cancel, post), self.note(false));
+        posted?;
+        let key_pair = self.key_pair.clone();
         Ok(Meeting::Direct(Box::new(DirectMeeting { key_pair, pooled, p2p })))
     }
 

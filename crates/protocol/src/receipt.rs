@@ -75,9 +75,9 @@ impl Receipt {
         })
     }
 
-    /// The receipt as it stands in a file, of a transfer whose offer is known to be what its sender signed: with
-    /// the output that the receiver signed, whatever else stands there. `None` where one of the two is not
-    /// signed.
+    /// The receipt as it stands in a file, of a transfer whose offer is known to be what its sender signed:
+    /// with the output that the receiver signed, whatever else stands there. `None` where one of the two is
+    /// not signed.
     pub fn to_value(&self) -> Option<Value> {
         let offer = Offer::from_payload(&self.payload).ok()?;
         offer.p2p.as_ref()?.identity()?;
