@@ -1,5 +1,6 @@
 //! A client that costs little beside what it measures: one connection, one request at a time.
 
+use std::io;
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -15,33 +16,43 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(hub: SocketAddr, actor: &str) -> Self {
-        let stream = TcpStream::connect(hub).await.expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        Self { stream, actor: actor.into(), received: Vec::new() }
+        Self::try_connect(hub, actor).await.expect("a connection")
+    }
+
+    pub(crate) async fn try_connect(hub: SocketAddr, actor: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(hub).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, actor: actor.into(), received: Vec::new() })
     }
 
     /// Sends a request; gives the status and the body.
-    pub(crate) async fn call(&mut self, method: &str, path: &str, body: &str) -> (u16, Vec<u8>) {
+    pub(crate) async fn try_call(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Actor-Type: agent\r\nX-Actor-ID: {}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.actor,
             body.len()
         );
-        self.stream.write_all(request.as_bytes()).await.expect("sent");
+        self.stream.write_all(request.as_bytes()).await?;
         self.received.clear();
         loop {
             if let Some((status, body)) = parse(&self.received) {
-                return (status, body.to_vec());
+                return Ok((status, body.to_vec()));
             }
-            let read = self.stream.read_buf(&mut self.received).await.expect("an answer");
-            assert!(read > 0, "the hub closed the connection");
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
     }
 
-    /// [`Client::call`], whose answer must be JSON and well.
+    /// [`Client::try_call`], whose answer must be JSON and well.
     pub(crate) async fn json(&mut self, method: &str, path: &str, body: &str) -> Value {
-        let (status, body) = self.call(method, path, body).await;
+        let (status, body) = self.try_call(method, path, body).await.expect("an answer");
         assert!((200..300).contains(&status), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
         serde_json::from_slice(&body).expect("JSON")
     }
