@@ -18,11 +18,20 @@ pub(super) struct Batch<'c> {
     now: Millis,
     /// What the changes so far did, in order.
     events: Vec<PendingEvent>,
+    /// Whether there is a savepoint, and whether anything was written since.
+    savepoint: Savepoint,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Savepoint {
+    None,
+    Fresh,
+    Behind,
 }
 
 impl<'c> Batch<'c> {
     pub(super) async fn begin(connection: &'c mut SqliteConnection, now: Millis) -> sqlx::Result<Self> {
-        let mut batch = Self { connection, now, events: Vec::new() };
+        let mut batch = Self { connection, now, events: Vec::new(), savepoint: Savepoint::None };
         batch.run("BEGIN IMMEDIATE").await?;
         Ok(batch)
     }
@@ -34,17 +43,21 @@ impl<'c> Batch<'c> {
     /// The database failed so that the whole batch is lost.
     pub(super) async fn make(&mut self, change: Change, by: &By) -> sqlx::Result<Result<Value, Refusal>> {
         let before = self.events.len();
-        self.run("SAVEPOINT change").await?;
+        match self.savepoint {
+            Savepoint::None => self.run("SAVEPOINT change").await?,
+            Savepoint::Fresh => {}
+            // In one go: each statement is a turn with the thread of the database.
+            Savepoint::Behind => self.run("RELEASE change; SAVEPOINT change").await?,
+        }
+        self.savepoint = Savepoint::Behind;
         let refusal = match apply(self.connection, change, by, self.now, &mut self.events).await {
-            Ok(value) => {
-                self.run("RELEASE change").await?;
-                return Ok(Ok(value));
-            }
+            Ok(value) => return Ok(Ok(value)),
             Err(Failure::Database(error)) if ends_transaction(&error) => return Err(error),
             Err(failure) => failure.into(),
         };
         self.events.truncate(before);
-        self.run("ROLLBACK TO change; RELEASE change").await?;
+        self.run("ROLLBACK TO change").await?;
+        self.savepoint = Savepoint::Fresh;
         Ok(Err(refusal))
     }
 

@@ -13,4 +13,5 @@ mod permissions;
 mod relay;
 mod store;
 mod support;
+mod synced;
 mod tls;
