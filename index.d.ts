@@ -18,6 +18,13 @@ export declare function createNode(options?: NodeOptions): Promise<AtsP2pNode>
 export declare function startHub(options?: HubOptions): Promise<Hub>
 
 /**
+ * Copies a hub's database to a file, while the hub runs or not: whole or not at all, readable by its owner alone. As
+ * `hub.sqlite` in a data folder it serves as that hub's data. Rejects with `ATS_P2P_STATE` where there is such a file,
+ * unless `replace` is true.
+ */
+export declare function backupHub(file: string | URL, options?: { data?: string | URL, replace?: boolean }): Promise<void>
+
+/**
  * Runs a node of the DHT for others in this process: without `bootstrap` the first one of a private network.
  * Resolves once it has looked around.
  */
@@ -321,8 +328,7 @@ export interface NodeOptions {
   /**
    * Longest wait for the other side, in milliseconds: for the offer to be accepted, for the connection, for
    * the next byte. It never ends a slow transfer that moves: one that moved less than 4 KiB in this time, while more
-   * remained, has stalled (`ATS_P2P_STALLED`). A task service that goes away in the midst of a transfer is waited for as
-   * long, or half as long before there is an offer. Default: 120000.
+   * remained, has stalled (`ATS_P2P_STALLED`). Default: 120000.
    */
   timeout?: number
   /**
@@ -709,6 +715,11 @@ export interface HubOptions {
   cert?: string | URL
   /** File of the certificate's private key, in PEM. Read anew when it changes. */
   keyFile?: string | URL
+  /**
+   * How long a task is kept once it is over, milliseconds from its last change, with its messages and its trail. An
+   * offer that nobody touched for so long is ended. `Infinity` keeps all. Default: 90 days.
+   */
+  keep?: number
   /**
    * Whom its relay serves: pairs of peers one of whom has an open task here, everybody, or nobody.
    * Default: `'tasks'`.

@@ -253,6 +253,16 @@ async function startHub (options) {
   }
 }
 
+/** Copies a hub's database to a file, while the hub runs or not. */
+async function backupHub (file, options) {
+  const checked = checkOptions('backupHub', options, { data: localPath, replace: boolean })
+  try {
+    await addon.backupHub(localPath(file, 'backupHub: the file'), checked)
+  } catch (error) {
+    throw wrap(error)
+  }
+}
+
 async function startDht (options) {
   const checked = checkOptions('startDht', options, DHT_OPTIONS)
   try {
@@ -376,7 +386,7 @@ async function told (call, options, table, ask) {
   }
 }
 
-module.exports = { createNode, startHub, startDht, doctor, waitForDoctor, identity, peers, hubKeys, join, verify, AtsP2pError, version }
+module.exports = { createNode, startHub, backupHub, startDht, doctor, waitForDoctor, identity, peers, hubKeys, join, verify, AtsP2pError, version }
 
 // What each option must be. A check returns the value in the form that the addon takes.
 
@@ -434,6 +444,7 @@ const HUB_OPTIONS = {
   cert: localPath,
   keyFile: localPath,
   requestRate: count,
+  keep: retention,
   relay: text,
   relayPairs: count,
   relayRate: count,
@@ -550,6 +561,15 @@ function bytes (value, what) {
 function milliseconds (value, what) {
   if (typeof value !== 'number' || !(value > 0 && value <= LONGEST_TIMER_MS)) {
     throw invalid(`${what} must be a number of milliseconds above 0 and up to ${LONGEST_TIMER_MS}`, value)
+  }
+  return Math.ceil(value)
+}
+
+/** How long a hub keeps what is over; the addon takes 0 for ever. */
+function retention (value, what) {
+  if (value === Infinity) return 0
+  if (typeof value !== 'number' || !(value > 0 && value <= Number.MAX_SAFE_INTEGER)) {
+    throw invalid(`${what} must be a number of milliseconds above 0, or Infinity`, value)
   }
   return Math.ceil(value)
 }

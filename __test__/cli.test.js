@@ -46,6 +46,35 @@ test('hub, listen, send and status, as in the documentation', LIMIT, async (t) =
   assert.equal((await service.ended).code, 143)
 })
 
+test('hub backup copies the database of a hub that runs, and another hub serves it', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const service = cli(t, ['hub', '--listen', '127.0.0.1:0', '--data', path.join(folder, 'hub'), '--keep', 'forever', '--json'])
+  const { url } = await service.line('listening')
+  const headers = { 'X-Actor-ID': 'a', 'Content-Type': 'application/json' }
+  await fetch(`${url}/tasks`, { method: 'POST', headers, body: JSON.stringify({ title: 'kept' }) })
+
+  fs.mkdirSync(path.join(folder, 'copy'))
+  const file = path.join(folder, 'copy', 'hub.sqlite')
+  const backup = (...more) => cli(t, ['hub', 'backup', file, '--data', path.join(folder, 'hub'), ...more]).ended
+  assert.deepEqual(await backup().then(({ code, stdout }) => ({ code, stdout })), { code: 0, stdout: `The database is copied to ${file}\n` })
+  const again = await backup()
+  assert.notEqual(again.code, 0)
+  assert.match(again.stderr, /--force/)
+  assert.equal((await backup('--force')).code, 0)
+
+  const copy = cli(t, ['hub', '--listen', '127.0.0.1:0', '--data', path.join(folder, 'copy'), '--json'])
+  const { tasks } = await fetch(`${(await copy.line('listening')).url}/tasks`).then(answer => answer.json())
+  assert.deepEqual(tasks.map(({ title }) => title), ['kept'])
+})
+
+test('a hub says what is wrong with its arguments', LIMIT, async (t) => {
+  for (const [args, message] of [[['start'], /start/], [['backup'], /which file/], [['backup', 'a', 'b'], /too many/], [['--keep', 'long'], /90d/]]) {
+    const { code, stderr } = await cli(t, ['hub', ...args]).ended
+    assert.equal(code, 2, stderr)
+    assert.match(stderr, message)
+  }
+})
+
 test('send --json says each step on a line', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)

@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, createNode, doctor, hubKeys, identity, join, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, backupHub, createNode, doctor, hubKeys, identity, join, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -61,7 +61,8 @@ async function documented (): Promise<void> {
 }
 
 async function hub (): Promise<void> {
-  const started: Hub = await startHub({ listen: '127.0.0.1:0', data: 'hub' })
+  const started: Hub = await startHub({ listen: '127.0.0.1:0', data: 'hub', keep: Infinity })
+  await backupHub('copy', { data: 'hub', replace: true })
   const url: string = started.url
   const nodes: readonly string[] = started.bootstrap
   void [url, nodes, version.length]

@@ -71,4 +71,4 @@ function describe ({ id, actorId, admin, createdAt, expiresAt, revokedAt, lastUs
   return `${id}  ${quoted(actorId)}: ${facts.filter(Boolean).join(', ')}`
 }
 
-module.exports = { problem, run }
+module.exports = { problem, run, lifetime }

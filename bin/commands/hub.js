@@ -9,7 +9,8 @@ module.exports = {
     'key create': 'make a key for --actor, which is shown once',
     'key list': 'whose keys there are, and when each was last used',
     'key revoke ID': 'end a key at once',
-    invite: 'make an invitation for --actor, which `ats-p2p join` takes elsewhere'
+    invite: 'make an invitation for --actor, which `ats-p2p join` takes elsewhere',
+    'backup FILE': 'copy the database, while the hub runs or not; the copy serves as hub.sqlite of a data folder'
   },
   flags: {
     listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses (127.0.0.1:8787)' },
@@ -18,6 +19,8 @@ module.exports = {
     'allow-host': { value: 'NAME', help: 'another name that it goes by; may be repeated', multiple: true },
     'trust-proxy': { value: 'ADDRESS,…', help: 'proxies whose word on a client\'s address is taken, as 10.0.0.0/8' },
     'request-rate': { value: 'N', help: 'most requests a second of one address elsewhere (200)' },
+    keep: { value: 'TIME', help: 'how long tasks that are over are kept: 90d, 12h, 30m, or forever (90d)' },
+    force: { help: 'let backup replace a file' },
     cert: { value: 'FILE', help: 'speak TLS: the certificate, and those between it and its authority, in PEM' },
     'key-file': { value: 'FILE', help: "the certificate's private key, in PEM" },
     open: { help: 'let everybody in without a key, not this machine alone' },
@@ -33,15 +36,24 @@ module.exports = {
   },
 
   check (values, positionals) {
-    const [action] = positionals
+    const [action, file, surplus] = positionals
     if (action === 'key' || action === 'invite') return keys.problem(values, positionals)
-    if (action !== undefined) return `there is nothing called "${action}" to do with a hub`
+    if (action !== undefined && action !== 'backup') return `there is nothing called "${action}" to do with a hub`
+    if (action === 'backup' && file === undefined) return 'backup: to which file?'
+    if (surplus !== undefined) return `"${surplus}" is one argument too many`
+    if (values.keep !== undefined && retention(values.keep) === null) return '--keep must be a time such as 90d, 12h or 30m, or forever'
     return (values.cert === undefined) === (values['key-file'] === undefined) ? null : '--cert and --key-file go together'
   },
 
   async run ({ values, positionals, output, interrupts }) {
-    if (positionals.length > 0) return keys.run(values, positionals, output)
-    const { startHub } = require('../..')
+    const [action, file] = positionals
+    const { startHub, backupHub } = require('../..')
+    if (action === 'backup') {
+      await backupHub(file, { data: values.data, replace: values.force })
+      output.say(`The database is copied to ${file}`, 'backup', { file })
+      return
+    }
+    if (action !== undefined) return keys.run(values, positionals, output)
     const hub = await startHub({
       listen: values.listen,
       data: values.data,
@@ -54,6 +66,7 @@ module.exports = {
       insecure: values.insecure,
       cert: values.cert,
       keyFile: values['key-file'],
+      keep: values.keep === undefined ? undefined : retention(values.keep),
       relay: values.relay,
       relayPairs: number(values['relay-pairs']),
       relayRate: number(values['relay-rate']),
@@ -81,6 +94,11 @@ function isShut (url, values) {
   const { protocol, hostname } = new URL(url)
   const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')
   return !isHere && protocol === 'http:' && !['open', 'trust', 'insecure', 'trust-proxy'].some(flag => values[flag])
+}
+
+/** How long what is over is kept, milliseconds; null for what is no time. */
+function retention (text) {
+  return text === 'forever' ? Infinity : keys.lifetime(text)
 }
 
 function number (text) {

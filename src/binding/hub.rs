@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub::{AccessConfig, Hub, HubConfig, RelayAccess, TlsFiles};
 use napi::Env;
@@ -29,6 +30,8 @@ struct HubOptions {
     insecure: bool,
     cert: Option<PathBuf>,
     key_file: Option<PathBuf>,
+    /// Milliseconds; 0 for ever.
+    keep: Option<f64>,
     dht_port: Option<u16>,
     request_rate: Option<u32>,
     relay: Option<String>,
@@ -93,6 +96,30 @@ impl NativeHub {
     }
 }
 
+/// Options of a backup.
+#[cfg(not(test))]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct BackupOptions {
+    data: Option<PathBuf>,
+    replace: bool,
+}
+
+/// Copies a hub's database to a file.
+#[cfg(not(test))]
+#[napi(ts_args_type = "file: string, options: object", ts_return_type = "Promise<void>")]
+pub(super) fn backup_hub(env: &Env, file: String, options: Value) -> napi::Result<PromiseRaw<'_, Undefined>> {
+    let options: BackupOptions =
+        crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
+    let backup = async move {
+        let data = data_folder(options.data)?;
+        hub::backup(&data, std::path::Path::new(&file), options.replace)
+            .await
+            .map_err(|error| Error::new(Code::State, error.to_string()))
+    };
+    promise(env, backup, |()| ())
+}
+
 /// Where a hub's data is.
 pub(super) fn data_folder(named: Option<PathBuf>) -> Result<PathBuf> {
     named.or_else(|| default_home().map(|home| home.join("hub"))).ok_or_else(|| {
@@ -102,6 +129,10 @@ pub(super) fn data_folder(named: Option<PathBuf>) -> Result<PathBuf> {
 
 async fn start(options: HubOptions) -> Result<Hub> {
     let mut config = HubConfig::new(data_folder(options.data)?);
+    if let Some(keep) = options.keep {
+        // A float that is too large becomes the largest number, and none is below 0.
+        config.keep = Some(keep as u64).filter(|keep| *keep > 0).map(Duration::from_millis);
+    }
     if let Some(listen) = &options.listen {
         let or = "no address to listen on: 127.0.0.1:8787, localhost:8787 and :8787 are";
         config.listen = parsed(listen, hub::parse_listen, or)?;
