@@ -13,6 +13,8 @@ use crate::private::{private_dir, private_file, write_private};
 
 /// How long the hub may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// The environment variables that hold for whichever service.
+const OF_TRUST: [&str; 2] = ["ATS_P2P_CA", "ATS_P2P_INSECURE"];
 /// The longest key and actor id that are taken from a hub, in bytes.
 const MAX_TEXT: usize = 512;
 
@@ -49,16 +51,16 @@ pub struct Joined {
 /// [`AtsError::Settings`] if the URL is none, the invitation would be sent where others can read it, or the
 /// settings can't be written or hold another service; those of the call otherwise.
 pub async fn join(joining: Joining, token: &Secret, environment: &Environment) -> AtsResult<Joined> {
-    let (mut settings, _) = Settings::load(
-        super::Overrides {
-            url: Some(joining.url.clone()),
-            ca: joining.ca.clone(),
-            insecure: Some(joining.insecure),
-            ..super::Overrides::default()
-        },
-        // What is configured so far is for another service.
-        &Environment { vars: Default::default(), cwd: PathBuf::new(), home: None },
-    );
+    let overrides = super::Overrides {
+        url: Some(joining.url.clone()),
+        ca: joining.ca.clone(),
+        insecure: joining.insecure.then_some(true),
+        ..super::Overrides::default()
+    };
+    // What is configured so far is for another service, apart from whom the user trusts.
+    let mut of_user = Environment { cwd: PathBuf::new(), home: None, ..environment.clone() };
+    of_user.vars.retain(|name, _| OF_TRUST.contains(&name.as_str()));
+    let (mut settings, _) = Settings::load(overrides, &of_user);
     // It goes the way of a key, in its place, and like one is never shown.
     settings.api_key = Some(token.clone());
     let http = Http::new(&settings, TIMEOUT)?;

@@ -85,6 +85,17 @@ async fn a_link_to_the_settings_stays_one_and_they_are_for_their_user_alone() {
 }
 
 #[tokio::test]
+async fn whom_the_user_trusts_by_the_environment_holds_for_an_invitation_too() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut user = user(dir.path());
+    user.vars.insert("ATS_P2P_CA".into(), "/nowhere.pem".into());
+    user.vars.insert("ATS_URL".into(), "http://127.0.0.1:1".into());
+    let joining = Joining { url: "https://192.0.2.1".into(), ..Joining::default() };
+    let error = join(joining, &Secret::new("hush-hush"), &user).await.expect_err("no authority").to_string();
+    assert!(error.contains("/nowhere.pem") && error.contains("ATS_P2P_CA"), "{error}");
+}
+
+#[tokio::test]
 async fn an_invitation_is_not_sent_where_others_can_read_it() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let url = "http://192.0.2.1:8787".to_owned();
