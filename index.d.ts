@@ -702,6 +702,8 @@ export interface HubOptions {
   trustedProxies?: readonly string[]
   /** Most requests a second of one address; this machine may make a hundred times as many. Default: 200. */
   requestRate?: number
+  /** Most bytes that one address has kept in a day; this machine may have eight times as many. Default: 1073741824. */
+  dailyQuota?: number
   /**
    * Let everybody in without a key who can reach it. By default that is only this machine, over the loopback address:
    * all others need a key ({@link hubKeys}). Default: false.

@@ -445,6 +445,7 @@ const HUB_OPTIONS = {
   keyFile: localPath,
   requestRate: count,
   keep: retention,
+  dailyQuota: count,
   relay: text,
   relayPairs: count,
   relayRate: count,

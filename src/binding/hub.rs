@@ -34,6 +34,7 @@ struct HubOptions {
     keep: Option<f64>,
     dht_port: Option<u16>,
     request_rate: Option<u32>,
+    daily_quota: Option<f64>,
     relay: Option<String>,
     relay_pairs: Option<usize>,
     relay_rate: Option<f64>,
@@ -157,6 +158,9 @@ async fn start(options: HubOptions) -> Result<Hub> {
             return Err(Error::new(Code::InvalidArgument, message));
         }
     };
+    if let Some(quota) = options.daily_quota {
+        config.stored_bytes_per_day = bytes("dailyQuota", quota)?;
+    }
     if let Some(port) = options.dht_port {
         config.dht_port = port;
     }

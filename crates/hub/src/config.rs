@@ -58,6 +58,9 @@ pub struct HubConfig {
     /// The most bytes a second that one address off this machine sends in requests, four seconds' worth in
     /// hand. This machine may send 16 times as many. Default: 2 MiB.
     pub bytes_per_second: u32,
+    /// The most bytes that one address off this machine has kept in a day, in requests that change something.
+    /// This machine may have eight times as many. Default: 1 GiB.
+    pub stored_bytes_per_day: u64,
     /// Whether to run a private DHT beside it.
     pub dht: bool,
     /// The first UDP port of the DHT's nodes; those that are taken are passed over. 0 takes any that are
@@ -84,6 +87,7 @@ impl HubConfig {
             max_connections: most_connections(),
             requests_per_second: 200,
             bytes_per_second: 2 * 1024 * 1024,
+            stored_bytes_per_day: 1024 * 1024 * 1024,
             dht: true,
             dht_port: hyperdht::DEFAULT_PORT,
             relay: RelayAccess::default(),
@@ -135,9 +139,9 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
 /// needs.
 fn most_connections() -> usize {
     #[cfg(unix)]
-    let most_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most_files: Option<u64> = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
-    let most_files = None;
+    let most_files: Option<u64> = None;
     let files = most_files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     files.saturating_sub(OTHER_FILES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }

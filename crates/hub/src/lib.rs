@@ -145,6 +145,7 @@ impl Hub {
             rates: http::Rates::new(http::Rate {
                 requests: config.requests_per_second,
                 bytes: config.bytes_per_second,
+                stored_a_day: config.stored_bytes_per_day,
             }),
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),

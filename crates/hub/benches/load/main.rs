@@ -1,13 +1,14 @@
 //! Measures a hub on loopback, with the load on the same cores:
 //!
 //! ```text
-//! cargo bench -p hub --bench load -- [creates|million]... [--seconds S] [--connections N] [--tasks N] \
-//!     [--data DIR]
+//! cargo bench -p hub --bench load -- [creates|million|watchers]... [--seconds S] [--connections N] \
+//!     [--tasks N] [--watchers N] [--data DIR]
 //! ```
 //!
 //! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
 //!   the disk takes for one sync.
 //! - `million`: how long lists and claims take with that many tasks stored.
+//! - `watchers`: how long events take to reach a thousand watchers, at a hundred a second.
 //!
 //! Run by `cargo test`, it does a little of each, and measures nothing worth telling.
 
@@ -16,6 +17,7 @@ mod creates;
 mod disk;
 mod figures;
 mod million;
+mod watchers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,9 +27,11 @@ use std::time::Duration;
 struct Plan {
     creates: bool,
     million: bool,
+    events: bool,
     time: Duration,
     connections: usize,
     tasks: u64,
+    watchers: usize,
     /// Below which folder the data are kept.
     data: PathBuf,
 }
@@ -37,20 +41,23 @@ impl Plan {
     fn read(args: &[String]) -> Self {
         // `cargo bench` says so, and `cargo test` doesn't.
         let is_bench = args.iter().any(|arg| arg == "--bench");
-        let (seconds, connections, tasks) = if is_bench { (10.0, 64, 1_000_000) } else { (0.3, 8, 2000) };
+        let (seconds, connections, tasks, watchers) =
+            if is_bench { (10.0, 64, 1_000_000, 1000) } else { (0.3, 8, 2000, 20) };
         let value = |name: &str| {
             let at = args.iter().position(|arg| arg == name)?;
             Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")))
         };
         let number = |name: &str| value(name).map(|text| text.parse::<f64>().expect("a number"));
         let is_named = |name: &str| args.iter().any(|arg| arg == name);
-        let all = !is_named("creates") && !is_named("million");
+        let all = !["creates", "million", "watchers"].into_iter().any(is_named);
         Self {
             creates: all || is_named("creates"),
             million: all || is_named("million"),
+            events: all || is_named("watchers"),
             time: Duration::from_secs_f64(number("--seconds").unwrap_or(seconds)),
             connections: number("--connections").map_or(connections, |number| number as usize),
             tasks: number("--tasks").map_or(tasks, |number| number as u64),
+            watchers: number("--watchers").map_or(watchers, |number| number as usize),
             data: value("--data").map_or_else(std::env::temp_dir, PathBuf::from),
         }
     }
@@ -65,5 +72,8 @@ fn main() {
     }
     if plan.million {
         runtime.block_on(million::run(&plan));
+    }
+    if plan.events {
+        runtime.block_on(watchers::run(&plan));
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -62,6 +62,9 @@ const REFUSALS: [StatusCode; 5] = [
     StatusCode::TOO_MANY_REQUESTS,
     StatusCode::SERVICE_UNAVAILABLE,
 ];
+
+/// What the API is, as OpenAPI has it.
+const DESCRIPTION: &str = include_str!("openapi.json");
 
 /// What all requests are served from.
 #[derive(Debug)]
@@ -117,6 +120,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(describe))
         .route("/ws", get(socket::subscribe))
         .route("/p2p/guests", post(allow_on_relay))
         .route("/p2p/join", post(access::join))
@@ -197,7 +201,12 @@ fn count(app: &App, request: &Request) -> Result<(), Duration> {
     let Some(ClientAddress(client)) = request.extensions().get() else { return Ok(()) };
     let hint = request.body().size_hint();
     let length = hint.exact().unwrap_or(u64::try_from(MAX_BODY).unwrap_or(u64::MAX));
-    app.rates.count(Instant::now(), Network::from(*client), length)
+    let are_kept = !request.method().is_safe();
+    app.rates.count(Instant::now(), Network::from(*client), length, are_kept)
+}
+
+async fn describe() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], DESCRIPTION)
 }
 
 /// Makes the relay serve a key that no task names.

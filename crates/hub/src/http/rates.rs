@@ -1,5 +1,5 @@
-//! How much each client may ask for: requests and bytes a second, counted for each network of addresses. Who
-//! asks for more is told when to come again.
+//! How much each client may ask for: requests and bytes a second, and bytes to keep in a day, counted for
+//! each network of addresses. Who asks for more is told when to come again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,17 +12,21 @@ const MAX_COUNTED: usize = 8192;
 /// How many times the requests and bytes of an address elsewhere this machine may ask for.
 const LOOPBACK_REQUESTS: u32 = 100;
 const LOOPBACK_BYTES: u32 = 16;
+/// How many times the bytes to keep: its own disk is not its friends'.
+const LOOPBACK_STORED: u64 = 8;
 /// For how long a client may save up what it does not ask for.
 const REQUEST_SAVINGS: Duration = Duration::from_secs(5);
 const BYTE_SAVINGS: Duration = Duration::from_secs(4);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many bytes of memory a request takes besides its body, about.
 const REQUEST_BYTES: u64 = 1024;
 
-/// What one client may ask for in a second.
+/// What one client may ask for in a second, and have kept in a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) requests: u32,
     pub(crate) bytes: u32,
+    pub(crate) stored_a_day: u64,
 }
 
 /// The counters.
@@ -37,6 +41,7 @@ pub(crate) struct Rates {
 struct Account {
     requests: Instant,
     bytes: Instant,
+    stored: Instant,
 }
 
 /// What clients asked for, with those that were quiet for longest forgotten: what is looked up moves to the
@@ -53,31 +58,39 @@ impl Rates {
         Self { rate, recent: Mutex::default() }
     }
 
-    /// Counts a request with a body of `bytes`.
+    /// Counts a request with a body of `bytes`, which are kept or only read.
     ///
     /// # Errors
     /// Where that is too much, how long to wait; it is not counted then.
-    pub(crate) fn count(&self, now: Instant, network: Network, bytes: u64) -> Result<(), Duration> {
-        let (requests, volume) = match network {
-            Network::Loopback => (LOOPBACK_REQUESTS, LOOPBACK_BYTES),
-            _ => (1, 1),
+    pub(crate) fn count(
+        &self,
+        now: Instant,
+        network: Network,
+        bytes: u64,
+        are_kept: bool,
+    ) -> Result<(), Duration> {
+        let (requests, volume, stored) = match network {
+            Network::Loopback => (LOOPBACK_REQUESTS, LOOPBACK_BYTES, LOOPBACK_STORED),
+            _ => (1, 1, 1),
         };
         let rate = Rate {
             requests: self.rate.requests.saturating_mul(requests),
             bytes: self.rate.bytes.saturating_mul(volume),
+            stored_a_day: self.rate.stored_a_day.saturating_mul(stored),
         };
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let account = recent.account(network, now);
-        *account = account.after(now, rate, bytes.saturating_add(REQUEST_BYTES))?;
+        *account = account.after(now, rate, bytes.saturating_add(REQUEST_BYTES), are_kept)?;
         Ok(())
     }
 }
 
 impl Account {
     /// The account once a request is on it, too.
-    fn after(self, now: Instant, rate: Rate, bytes: u64) -> Result<Self, Duration> {
+    fn after(self, now: Instant, rate: Rate, bytes: u64, are_kept: bool) -> Result<Self, Duration> {
         let took =
             |count: u64, a_second: u32| Duration::from_secs_f64(count as f64 / f64::from(a_second.max(1)));
+        let kept = if are_kept { bytes as f64 / rate.stored_a_day.max(1) as f64 } else { 0.0 };
         let step = |done: Instant, cost: Duration, savings: Duration| {
             let done = done.max(now) + cost;
             // A request may cost more than anybody can have saved; it may be made by one who saved all of it.
@@ -87,6 +100,8 @@ impl Account {
         Ok(Self {
             requests: step(self.requests, took(1, rate.requests), REQUEST_SAVINGS)?,
             bytes: step(self.bytes, took(bytes, rate.bytes), BYTE_SAVINGS)?,
+            // More than a day's worth at once is refused by the bounds of a body long before.
+            stored: step(self.stored, DAY.mul_f64(kept.min(1.0)), DAY)?,
         })
     }
 }
@@ -97,7 +112,9 @@ impl Recent {
             self.older = std::mem::take(&mut self.newer);
         }
         let known = self.older.remove(&key);
-        self.newer.entry(key).or_insert_with(|| known.unwrap_or(Account { requests: now, bytes: now }))
+        self.newer
+            .entry(key)
+            .or_insert_with(|| known.unwrap_or(Account { requests: now, bytes: now, stored: now }))
     }
 }
 
@@ -106,7 +123,7 @@ mod tests {
     use super::*;
     use std::net::IpAddr;
 
-    const RATE: Rate = Rate { requests: 10, bytes: 100_000 };
+    const RATE: Rate = Rate { requests: 10, bytes: 100_000, stored_a_day: 1_000_000_000 };
 
     fn network(last: u8) -> Network {
         IpAddr::from([192, 0, 2, last]).into()
@@ -114,14 +131,14 @@ mod tests {
 
     /// How many requests in a row are served.
     fn served(rates: &Rates, now: Instant, network: Network, bytes: u64) -> usize {
-        (0..1_000_000).take_while(|_| rates.count(now, network, bytes).is_ok()).count()
+        (0..1_000_000).take_while(|_| rates.count(now, network, bytes, true).is_ok()).count()
     }
 
     #[test]
     fn who_saved_up_may_spend_it_and_then_keeps_the_rate() {
         let (rates, now) = (Rates::new(RATE), Instant::now());
         assert_eq!(served(&rates, now, network(1), 0), 50);
-        assert_eq!(rates.count(now, network(1), 0), Err(Duration::from_millis(100)));
+        assert_eq!(rates.count(now, network(1), 0, true), Err(Duration::from_millis(100)));
         let later = now + Duration::from_secs(1);
         assert_eq!(served(&rates, later, network(1), 0), 10);
         assert_eq!(served(&rates, later, network(2), 0), 50);
@@ -133,8 +150,19 @@ mod tests {
     fn bytes_count_and_the_longest_body_passes_now_and_then() {
         let (rates, now) = (Rates::new(Rate { requests: 1000, ..RATE }), Instant::now());
         assert_eq!(served(&rates, now, network(1), 98_976), 4);
-        assert_eq!(rates.count(now, network(1), 98_976), Err(Duration::from_secs(1)));
+        assert_eq!(rates.count(now, network(1), 98_976, true), Err(Duration::from_secs(1)));
         assert_eq!(served(&rates, now, network(2), 10_000_000), 1);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_the_day() {
+        let rate = Rate { requests: 1000, bytes: 1_000_000_000, stored_a_day: 1_000_000 };
+        let (rates, now) = (Rates::new(rate), Instant::now());
+        assert_eq!(served(&rates, now, network(1), 98_976), 10);
+        let wait = rates.count(now, network(1), 98_976, true).expect_err("too much");
+        assert_eq!(wait.as_secs(), DAY.as_secs() / 10);
+        assert_eq!(rates.count(now, network(1), 98_976, false), Ok(()));
+        assert_eq!(served(&rates, now + DAY / 2, network(1), 98_976), 5);
     }
 
     #[test]
@@ -149,9 +177,9 @@ mod tests {
         let busy = network(1);
         served(&rates, now, busy, 0);
         for n in 0..30_000_u64 {
-            rates.count(now, Network::V6(n), 0).expect("served");
+            rates.count(now, Network::V6(n), 0, true).expect("served");
             // One that goes on asking is not forgotten.
-            assert!(rates.count(now, busy, 0).is_err());
+            assert!(rates.count(now, busy, 0, true).is_err());
         }
         let recent = rates.recent.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(recent.newer.len() + recent.older.len() <= 2 * MAX_COUNTED);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
@@ -171,6 +172,20 @@ async fn one_client_that_writes_as_fast_as_it_can_is_told_to_wait() {
     assert!(answer.text().await.expect("a body").contains("share"));
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     a.make_task(json!({"title": "t"})).await;
+}
+
+#[tokio::test]
+async fn one_client_does_not_fill_the_disk_however_slowly_it_writes() {
+    let hub = TestHub::start_with(|config| config.stored_bytes_per_day = 128 * 1024).await;
+    let a = hub.caller("a");
+    let body = json!({"title": "t", "payload": {"x": "x".repeat(200 * 1024)}});
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        statuses.push(a.call(Method::POST, "/tasks", Some(body.clone())).await.0);
+    }
+    assert_eq!(statuses, [201, 201, 201, 201, 201, 429, 429, 429]);
+    // It still sees what there is.
+    assert_eq!(a.get("/tasks").await["count"], 5);
 }
 
 /// Four thousand requests a second of one machine are no attack.

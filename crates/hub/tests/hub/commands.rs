@@ -8,10 +8,10 @@ use crate::support::TestHub;
 
 /// A command, the request that it sends below the task path or elsewhere, the status, and where in the answer
 /// it looks.
-type Command = (&'static str, Method, &'static str, Option<Value>, u16, &'static str);
+pub(crate) type Command = (&'static str, Method, &'static str, Option<Value>, u16, &'static str);
 
 /// Commands that make, list and change tasks.
-fn made_and_listed() -> Vec<Command> {
+pub(crate) fn made_and_listed() -> Vec<Command> {
     let full = json!({"title": "t", "type": "build", "channel": "ci", "priority": 7, "description": "d",
         "payload": {"x": [1]}});
     let defaults = json!({"title": "t", "type": "task", "channel": "default", "priority": 5});
@@ -44,7 +44,7 @@ fn made_and_listed() -> Vec<Command> {
 }
 
 /// Those of somebody who works on the first of them.
-fn worked_on() -> Vec<Command> {
+pub(crate) fn worked_on() -> Vec<Command> {
     let text = |text: &str| json!({"parts": [{"type": "text", "content": text}]});
     vec![
         ("ats claim", Method::POST, "/1/claim", Some(json!({})), 200, "/task/lease_expires"),
@@ -85,7 +85,7 @@ fn worked_on() -> Vec<Command> {
 }
 
 /// Those that end the tasks.
-fn ended() -> Vec<Command> {
+pub(crate) fn ended() -> Vec<Command> {
     vec![
         (
             "ats complete",
@@ -104,7 +104,7 @@ fn ended() -> Vec<Command> {
 }
 
 /// Those that are not about one project's tasks.
-fn elsewhere() -> Vec<Command> {
+pub(crate) fn elsewhere() -> Vec<Command> {
     vec![
         ("ats stats", Method::GET, "/tasks/stats", None, 200, "/stats/recent/completed_7d"),
         ("ats health", Method::GET, "/health", None, 200, "/timestamp"),

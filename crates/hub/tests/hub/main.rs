@@ -9,6 +9,7 @@ mod hostile;
 mod http;
 mod life;
 mod names;
+mod openapi;
 mod permissions;
 mod relay;
 mod store;
