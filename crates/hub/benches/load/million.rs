@@ -18,9 +18,10 @@ use crate::figures::Times;
 const TARGET: f64 = 20.0;
 
 /// What clients ask for: this package's, the public command line's, and one of each filter.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 12] = [
     "channel=p2p-transfer&type=file_offer&status=pending&limit=100",
     "limit=100",
+    "status=pending,in_progress",
     "status=pending",
     "status=completed&channel=channel-7",
     "status=completed&type=task&limit=50",
@@ -90,12 +91,12 @@ async fn fill(database: &Path, tasks: u64) {
          INSERT INTO tasks (project_id, title, type, channel, priority, status, payload, outputs, source_type,
              source_id, source_name, assignee_type, assignee_id, assignee_name, lease_expires, created_at,
              updated_at, completed_at, due)
-         SELECT 1, 'task ' || (n * 7919) % 1000003, iif(n % 2, 'task', 'file_offer'),
-             iif(n % 3, 'p2p-transfer', 'channel-' || n % 10), 1 + n % 10,
+         SELECT 1, 'task ' || ((n * 7919) % 1000003), iif(n % 2, 'task', 'file_offer'),
+             iif(n % 3, 'p2p-transfer', 'channel-' || (n % 10)), 1 + n % 10,
              CASE WHEN n % 500 = 0 THEN 'pending' WHEN n % 501 = 0 THEN 'in_progress'
                  WHEN n % 10 = 0 THEN 'failed' ELSE 'completed' END,
-             '{payload}', '[]', 'agent', 'agent-' || n % 200, 'A',
-             iif(n % 500, 'agent', NULL), iif(n % 500, 'worker-' || n % 200, NULL), iif(n % 500, 'W', NULL),
+             '{payload}', '[]', 'agent', 'agent-' || (n % 200), 'A',
+             iif(n % 500, 'agent', NULL), iif(n % 500, 'worker-' || (n % 200), NULL), iif(n % 500, 'W', NULL),
              iif(n % 500 AND n % 501 = 0, {now} + 3600000, NULL), {now} - ({tasks} - n) * 100,
              {now} - ({tasks} - n) * 90,
              iif(n % 500 AND n % 501 AND n % 10, {now} - ({tasks} - n) * 90, NULL),
