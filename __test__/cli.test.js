@@ -56,7 +56,7 @@ test('hub backup copies the database of a hub that runs, and another hub serves 
   fs.mkdirSync(path.join(folder, 'copy'))
   const file = path.join(folder, 'copy', 'hub.sqlite')
   const backup = (...more) => cli(t, ['hub', 'backup', file, '--data', path.join(folder, 'hub'), ...more]).ended
-  assert.deepEqual(await backup().then(({ code, stdout }) => ({ code, stdout })), { code: 0, stdout: `The database is copied to ${file}\n` })
+  assert.deepEqual(await backup().then(({ code, stdout }) => ({ code, stdout })), { code: 0, stdout: `The database is copied to ${file}` })
   const again = await backup()
   assert.notEqual(again.code, 0)
   assert.match(again.stderr, /--force/)
