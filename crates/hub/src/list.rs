@@ -19,6 +19,8 @@ const MAX_LIMIT: i64 = 500;
 /// The most bytes of descriptions, payloads and outputs in one page; it ends early at that, but holds at
 /// least one task if there is one.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Within which time a hub changes few of its tasks.
+const LATELY: Duration = Duration::from_secs(60 * 60);
 /// How many channels the statistics name, the fullest first.
 const MAX_CHANNELS: i64 = 50;
 
@@ -192,6 +194,8 @@ impl TaskQuery {
         }
         let direction = if self.is_ascending { " ASC" } else { " DESC" };
         sql.push(match self.sort {
+            // With a plus, SQLite finds the tasks and sorts them, instead of looking through all in order.
+            Sort::CreatedAt if self.finds_few() => " ORDER BY +tasks.created_at",
             Sort::CreatedAt => " ORDER BY tasks.created_at",
             Sort::UpdatedAt => " ORDER BY tasks.updated_at",
             Sort::Priority => " ORDER BY priority",
@@ -202,6 +206,13 @@ impl TaskQuery {
         // One more than the page holds shows whether there is a next one.
         sql.push(" LIMIT ").push_bind(self.limit + 1).push(" OFFSET ").push_bind(self.offset);
         sql
+    }
+
+    /// Whether an index finds few tasks among many: those that were changed lately, or all that are open.
+    fn finds_few(&self) -> bool {
+        let lately = Millis::now().minus(LATELY);
+        let is_of_open = !self.statuses.is_empty() && self.statuses.iter().all(|status| status.is_open());
+        self.updated_after.is_some_and(|after| after > lately) || is_of_open && self.statuses.len() > 1
     }
 }
 
