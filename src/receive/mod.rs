@@ -163,8 +163,6 @@ async fn receive(
     match Box::pin(incoming.receive(left, turn)).await {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
-            let handover = open.offer.p2p.as_ref().map(|p2p| p2p.handover.clone()).unwrap_or_default();
-            context.pin(&open.offer.sender_id, open.peer.identity, handover).await;
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
             context.emit(Event::TransferComplete { transfer, file_path });
             Ok(received)
@@ -276,6 +274,7 @@ impl IncomingTransfer<'_> {
         self.hold = Some(hold);
         if let Some(done) = arrived {
             self.claim.make().await?;
+            self.pin_sender().await;
             return Ok(self.complete(&records, done).await);
         }
         is_pending?;
@@ -446,8 +445,9 @@ impl IncomingTransfer<'_> {
                 // The sender has the receipt by this, whatever becomes of the task.
                 let word = done.outputs.first().filter(|_| p2p.is_some()).map(Value::to_string);
                 let remembered = report::remember(records, &self.id, done, &name);
+                // The sender's next offer may come as soon as it has the ACK.
                 Box::pin(async move {
-                    remembered.await;
+                    tokio::join!(remembered, self.pin_sender());
                     word.unwrap_or_default()
                 })
             }),
@@ -509,6 +509,13 @@ impl IncomingTransfer<'_> {
             Ok(there.is_ok_and(|there| there == hash).then_some(done))
         });
         found.await.ok().flatten()
+    }
+
+    /// Notes that the file is what the sender offered: from now on it is known by its identity.
+    async fn pin_sender(&self) {
+        let OpenOffer { offer, peer, .. } = self.open;
+        let handover = offer.p2p.as_ref().map(|p2p| p2p.handover.clone()).unwrap_or_default();
+        self.context.pin(&offer.sender_id, peer.identity, handover).await;
     }
 
     fn progress(&self) -> Progress {
