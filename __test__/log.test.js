@@ -38,7 +38,7 @@ test('the log tells on stderr what happens, and neither keys nor the contents of
     /DEBUG ats_p2p::log: transfer_complete/)
   told(received.stderr, /event connection open url=http/, /DEBUG hyperdht::connect.*: connected peer=[0-9a-f]{64} path="\w+"/,
     /DEBUG ats_p2p::log: transfer_complete/)
-  told(served.stderr, /DEBUG hub::api: request method=POST path="\/(orgs\/.*\/)?tasks\/?" status=201 ms=\d+/)
+  told(served.stderr, /DEBUG hub::http: request method=POST path="\/(orgs\/.*\/)?tasks\/?" status=201 ms=\d+/)
 
   const seed = fs.readFileSync(path.join(data, 'relay.seed'))
   const secrets = [KEY, CONTENT, seed.toString('utf8').trim(), seed.toString('hex'), seed.toString('base64'), String([...seed])]
@@ -61,7 +61,7 @@ test('--verbose turns it on for any command, and leaves stdout as it is', LIMIT,
   service.kill('SIGTERM')
   const { stdout, stderr } = await service.ended
   assert.equal(stdout.split('\n').length, 1)
-  assert.match(stderr, /DEBUG hub::api: request method=GET path="\/.*" status=\d+ ms=\d+/)
+  assert.match(stderr, /DEBUG hub::http: request method=GET path="\/.*" status=\d+ ms=\d+/)
 })
 
 test('a filter that is none is an error of one line that names the variable', LIMIT, async (t) => {
