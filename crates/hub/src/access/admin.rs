@@ -96,14 +96,8 @@ impl HubKeys {
     ) -> Result<NewKey, Error> {
         let grant = grant(actor, is_admin, lifetime)?;
         let secret = generate(Purpose::Key)?;
-        let made = async {
-            let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-            let id = keys::create(&mut transaction, &secret, &grant, Millis::now()).await?;
-            transaction.commit().await?;
-            Ok(id)
-        };
-        let made: sqlx::Result<i64> = made.await;
-        let id = made.map_err(|error| self.failed(&error))?;
+        let id =
+            self.change(async |connection, now| keys::create(connection, &secret, &grant, now).await).await?;
         Ok(NewKey { id, secret })
     }
 
@@ -121,14 +115,8 @@ impl HubKeys {
     /// # Errors
     /// Those of the database.
     pub async fn revoke(&mut self, id: i64) -> Result<Option<KeyInfo>, Error> {
-        let revoked = async {
-            let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-            let key = keys::revoke(&mut transaction, id, Millis::now()).await?;
-            transaction.commit().await?;
-            Ok(key)
-        };
-        let revoked: sqlx::Result<Option<Key>> = revoked.await;
-        Ok(revoked.map_err(|error| self.failed(&error))?.map(KeyInfo::from))
+        let revoked = self.change(async |connection, now| keys::revoke(connection, id, now).await).await?;
+        Ok(revoked.map(KeyInfo::from))
     }
 
     /// Invites an actor to get a key of its own; `lifetime` is how long that key will hold.
@@ -143,14 +131,8 @@ impl HubKeys {
     ) -> Result<Invitation, Error> {
         let grant = grant(actor, is_admin, lifetime)?;
         let token = generate(Purpose::Invitation)?;
-        let made = async {
-            let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-            let until = keys::invite(&mut transaction, &token, &grant, Millis::now()).await?;
-            transaction.commit().await?;
-            Ok(until)
-        };
-        let made: sqlx::Result<Millis> = made.await;
-        let until = made.map_err(|error| self.failed(&error))?;
+        let until =
+            self.change(async |connection, now| keys::invite(connection, &token, &grant, now).await).await?;
         Ok(Invitation { expires_at: until.to_text(), token })
     }
 
@@ -168,6 +150,22 @@ impl HubKeys {
         let database = self.database;
         let failed = |error: sqlx::Error| Error::Database { path: database, reason: error.to_string() };
         self.connection.close().await.map_err(failed)
+    }
+
+    /// Makes a change, whole or not at all, at this moment.
+    async fn change<T>(
+        &mut self,
+        make: impl AsyncFnOnce(&mut SqliteConnection, Millis) -> sqlx::Result<T>,
+    ) -> Result<T, Error> {
+        let Self { connection, .. } = self;
+        let made = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let made = make(&mut transaction, Millis::now()).await?;
+            transaction.commit().await?;
+            Ok(made)
+        };
+        let made: sqlx::Result<T> = made.await;
+        made.map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
