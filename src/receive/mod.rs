@@ -209,7 +209,7 @@ struct IncomingTransfer<'a> {
     claim: Claim<'a>,
     /// Names this side's part in the transfer.
     instance: [u8; 16],
-    /// What this side dials with, unless a connection is at hand that was made with another.
+    /// What this side dials with, or made the connection with that is at hand.
     key_pair: KeyPair,
     /// What it signs with.
     key: Option<IdentityKey>,
@@ -241,8 +241,7 @@ enum Meeting {
 
 /// How this side meets a sender by its key.
 struct DirectMeeting {
-    /// What it dials with, or has a connection made with.
-    key_pair: KeyPair,
+    /// A connection that is there already.
     pooled: Option<PeerConnection>,
     /// What it says of itself on the task.
     p2p: P2p,
@@ -409,8 +408,7 @@ impl IncomingTransfer<'_> {
         };
         let (posted, ()) = tokio::join!(or_cancelled(self.cancel, post), self.note(false));
         posted?;
-        let key_pair = self.key_pair.clone();
-        Ok(Meeting::Direct(Box::new(DirectMeeting { key_pair, pooled, p2p })))
+        Ok(Meeting::Direct(Box::new(DirectMeeting { pooled, p2p })))
     }
 
     /// Gets the file while the claim is kept; returns where it is.
@@ -456,7 +454,7 @@ impl IncomingTransfer<'_> {
         let bytes = async {
             match meeting {
                 Meeting::Direct(direct) => {
-                    let DirectMeeting { key_pair, pooled, .. } = *direct;
+                    let (key_pair, pooled) = (self.key_pair.clone(), direct.pooled);
                     self.claim.while_held(Box::pin(fetch.direct(dht, key_pair, pooled)), &stop).await
                 }
                 Meeting::Topic(presence) => {
