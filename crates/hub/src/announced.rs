@@ -3,8 +3,8 @@
 //! one look-up, however many tasks there are.
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use crate::sql::{Connection, query};
 use crate::task::Task;
 
 /// The digits of a public key in lower-case hex, as offers carry it.
@@ -13,7 +13,7 @@ const DIGITS: usize = 64;
 const MAX_KEYS: usize = 64;
 
 /// Adds the keys that a new task names.
-pub(crate) async fn add_of_task(connection: &mut SqliteConnection, task: &Task) -> sqlx::Result<()> {
+pub(crate) async fn add_of_task(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
     match task.payload.get("p2p") {
         Some(p2p) => add(connection, task.id, keys_in([p2p])).await,
         None => Ok(()),
@@ -22,7 +22,7 @@ pub(crate) async fn add_of_task(connection: &mut SqliteConnection, task: &Task) 
 
 /// Adds the keys that a new message on a task names.
 pub(crate) async fn add_of_message(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     task: &Task,
     parts: &Value,
 ) -> sqlx::Result<()> {
@@ -30,28 +30,24 @@ pub(crate) async fn add_of_message(
     if keys.is_empty() || !task.status.is_open() {
         return Ok(());
     }
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM announced_keys WHERE task_id = $1")
+    let count: i64 = query("SELECT COUNT(*) FROM announced_keys WHERE task_id = $1")
         .bind(task.id)
-        .fetch_one(&mut *connection)
+        .fetch_value(connection)
         .await?;
     let room = MAX_KEYS.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
     add(connection, task.id, keys.into_iter().take(room).collect()).await
 }
 
 /// Brings the keys of a task up to date with its state and its payload.
-pub(crate) async fn update(connection: &mut SqliteConnection, task: &Task) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM announced_keys WHERE task_id = $1")
-        .bind(task.id)
-        .execute(&mut *connection)
-        .await?;
+pub(crate) async fn update(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
+    query("DELETE FROM announced_keys WHERE task_id = $1").bind(task.id).execute(connection).await?;
     if !task.status.is_open() {
         return Ok(());
     }
-    let messages: Vec<String> =
-        sqlx::query_scalar("SELECT parts FROM messages WHERE task_id = $1 ORDER BY id")
-            .bind(task.id)
-            .fetch_all(&mut *connection)
-            .await?;
+    let messages: Vec<String> = query("SELECT parts FROM messages WHERE task_id = $1 ORDER BY id")
+        .bind(task.id)
+        .fetch_values(connection)
+        .await?;
     let mut keys = task.payload.get("p2p").map_or_else(Vec::new, |p2p| keys_in([p2p]));
     for parts in &messages {
         collect(parts, &mut keys);
@@ -60,23 +56,22 @@ pub(crate) async fn update(connection: &mut SqliteConnection, task: &Task) -> sq
 }
 
 /// Whether an open task, or a message on one, names the key.
-pub(crate) async fn is_announced(connection: &mut SqliteConnection, key: &[u8; 32]) -> sqlx::Result<bool> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT task_id FROM announced_keys WHERE key = $1 LIMIT 1")
+pub(crate) async fn is_announced(connection: &mut Connection, key: &[u8; 32]) -> sqlx::Result<bool> {
+    let found = query("SELECT task_id FROM announced_keys WHERE key = $1 LIMIT 1")
         .bind(hex::encode(key))
         .fetch_optional(connection)
         .await?;
     Ok(found.is_some())
 }
 
-async fn add(connection: &mut SqliteConnection, task_id: i64, keys: Vec<String>) -> sqlx::Result<()> {
+async fn add(connection: &mut Connection, task_id: i64, keys: Vec<String>) -> sqlx::Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
-    let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO announced_keys (key, task_id) ");
-    sql.push_values(keys, |mut row, key| {
-        row.push_bind(key).push_bind(task_id);
-    });
-    sql.push(" ON CONFLICT DO NOTHING").build().execute(connection).await?;
+    let mut sql = query("INSERT INTO announced_keys (key, task_id) VALUES ");
+    sql.push_rows(keys.into_iter().map(|key| [key.into(), task_id.into()]));
+    sql.push(" ON CONFLICT DO NOTHING");
+    sql.execute(connection).await?;
     Ok(())
 }
 

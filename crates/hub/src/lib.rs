@@ -5,7 +5,7 @@
 //! - `task`: tasks and their states, and who sees and changes them; pure.
 //! - `access`: keys, and who is let in without; `tls`: the certificate.
 //! - `writer`: the one task that changes anything, and ends claims in time.
-//! - `store`, `migrations`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
+//! - `store`, `migrations`, `sql`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
 //! - `bus`: subscribers.
 //! - `config`: how it is set up.
 //! - `http`: connections, requests, answers; `input`: what is read from them.
@@ -32,6 +32,7 @@ mod orgs;
 mod relay;
 mod relay_allowlist;
 mod rows;
+mod sql;
 mod store;
 mod task;
 mod time;

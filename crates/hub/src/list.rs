@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value, json};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use crate::error::Refusal;
 use crate::input::status;
 use crate::rows::{Scope, select_tasks, task};
+use crate::sql::{Connection, Parameter, Query, query};
 use crate::task::{Status, View};
 use crate::time::Millis;
 
@@ -121,18 +121,17 @@ impl TaskQuery {
     /// The page that was asked for.
     pub(crate) async fn run(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         scope: &Scope,
         view: &View,
     ) -> sqlx::Result<Page> {
-        let mut builder = self.statement(scope, view);
-        let mut rows = builder.build().fetch(connection);
+        let mut rows = self.statement(scope, view, connection.like()).fetch(connection);
         let mut page = Page::default();
         let (mut bytes, mut count) = (0, 0);
         while let Some(row) = rows.try_next().await? {
             let long = ["description", "payload", "outputs"]
                 .iter()
-                .map(|column| row.try_get::<Option<&str>, _>(*column).ok().flatten().map_or(0, str::len));
+                .map(|column| row.try_get::<Option<&str>>(*column).ok().flatten().map_or(0, str::len));
             bytes += long.sum::<usize>();
             if count == self.limit || bytes > MAX_BYTES && !page.tasks.is_empty() {
                 page.next = Some(self.offset.saturating_add(count));
@@ -148,8 +147,8 @@ impl TaskQuery {
         Ok(page)
     }
 
-    fn statement(&self, scope: &Scope, view: &View) -> QueryBuilder<Sqlite> {
-        let mut sql = QueryBuilder::new(select_tasks!("WHERE "));
+    fn statement(&self, scope: &Scope, view: &View, like: &'static str) -> Query {
+        let mut sql = query(select_tasks!("WHERE "));
         match self.project_id {
             // No two projects of a hub have the same number: the path does not matter then.
             Some(id) => sql.push("tasks.project_id = ").push_bind(id),
@@ -160,12 +159,8 @@ impl TaskQuery {
         };
         narrow(&mut sql, view);
         if !self.statuses.is_empty() {
-            sql.push(" AND status IN (");
-            let mut list = sql.separated(", ");
-            for status in &self.statuses {
-                list.push_bind(status.name());
-            }
-            sql.push(")");
+            let names = self.statuses.iter().map(|status| Parameter::from(status.name()));
+            sql.push(" AND status IN ").push_list(names);
         }
         for (column, value) in [
             (" AND type = ", &self.kind),
@@ -189,8 +184,8 @@ impl TaskQuery {
         }
         if let Some(search) = &self.search {
             let pattern = like_pattern(search);
-            sql.push(" AND (tasks.title LIKE ").push_bind(pattern.clone()).push(" ESCAPE '\\'");
-            sql.push(" OR tasks.description LIKE ").push_bind(pattern).push(" ESCAPE '\\')");
+            sql.push(" AND (tasks.title").push(like).push_bind(&pattern).push(" ESCAPE '\\'");
+            sql.push(" OR tasks.description").push(like).push_bind(pattern).push(" ESCAPE '\\')");
         }
         let direction = if self.is_ascending { " ASC" } else { " DESC" };
         sql.push(match self.sort {
@@ -217,9 +212,8 @@ impl TaskQuery {
 }
 
 /// How many tasks of the whole hub there are of each status.
-pub(crate) async fn count_by_status(connection: &mut SqliteConnection) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows =
-        sqlx::query("SELECT status, COUNT(*) FROM tasks GROUP BY status").fetch_all(connection).await?;
+pub(crate) async fn count_by_status(connection: &mut Connection) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = query("SELECT status, COUNT(*) FROM tasks GROUP BY status").fetch_all(connection).await?;
     let counts: Vec<(String, i64)> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
     let count = |name: &str| counts.iter().find(|(status, _)| status == name).map_or(0, |(_, count)| *count);
@@ -227,7 +221,7 @@ pub(crate) async fn count_by_status(connection: &mut SqliteConnection) -> sqlx::
 }
 
 /// Leaves out what a view does not show, after a condition.
-pub(crate) fn narrow(sql: &mut QueryBuilder<Sqlite>, view: &View) {
+pub(crate) fn narrow(sql: &mut Query, view: &View) {
     if let View::Of(id) = view {
         sql.push(" AND (tasks.recipient_id IS NULL");
         for column in ["recipient_id", "source_id", "assignee_id"] {
@@ -239,29 +233,27 @@ pub(crate) fn narrow(sql: &mut QueryBuilder<Sqlite>, view: &View) {
 
 /// What the tasks of a scope, or of the whole hub, add up to; those that the view shows.
 pub(crate) async fn stats(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: Option<&Scope>,
     view: &View,
     now: Millis,
 ) -> sqlx::Result<Value> {
     let day = Duration::from_secs(24 * 60 * 60);
     let mut sql = tally(
-        "status, COUNT(*), AVG(CASE WHEN completed_at IS NOT NULL THEN completed_at - tasks.created_at END)",
+        "status, COUNT(*), CAST(AVG(completed_at - tasks.created_at) AS DOUBLE PRECISION)",
         scope,
         view,
         |sql| {
             for (column, days) in
                 [("tasks.created_at", 1), ("completed_at", 1), ("tasks.created_at", 7), ("completed_at", 7)]
             {
-                sql.push(", COALESCE(SUM(")
-                    .push(column)
-                    .push(" > ")
-                    .push_bind(now.minus(day * days).0)
-                    .push("), 0)");
+                let since = now.minus(day * days).0;
+                sql.push(", COUNT(CASE WHEN ").push(column).push(" > ").push_bind(since).push(" THEN 1 END)");
             }
         },
     );
-    let rows = sql.push(" GROUP BY status").build().fetch_all(&mut *connection).await?;
+    sql.push(" GROUP BY status");
+    let rows = sql.fetch_all(connection).await?;
     let mut by_status: Map<String, Value> =
         Status::ALL.iter().map(|status| (status.name().to_owned(), json!(0))).collect();
     let (mut total, mut completed, mut average) = (0, 0, None::<f64>);
@@ -275,14 +267,14 @@ pub(crate) async fn stats(
         }
         by_status.insert(status, json!(count));
         for (at, sum) in recent.iter_mut().enumerate() {
-            *sum += row.try_get::<i64, _>(3 + at)?;
+            *sum += row.try_get::<i64>(3 + at)?;
         }
     }
     let mut sql = tally("channel, COUNT(*)", scope, view, |_| {});
     sql.push(" GROUP BY channel ORDER BY COUNT(*) DESC, channel LIMIT ").push_bind(MAX_CHANNELS);
     let mut by_channel = Map::new();
-    for row in sql.build().fetch_all(connection).await? {
-        by_channel.insert(row.try_get(0)?, json!(row.try_get::<i64, _>(1)?));
+    for row in sql.fetch_all(connection).await? {
+        by_channel.insert(row.try_get(0)?, json!(row.try_get::<i64>(1)?));
     }
     let [created_24h, completed_24h, created_7d, completed_7d] = recent;
     Ok(json!({
@@ -301,13 +293,8 @@ pub(crate) async fn stats(
 }
 
 /// `SELECT {columns}{more} FROM tasks …` within a scope.
-fn tally(
-    columns: &'static str,
-    scope: Option<&Scope>,
-    view: &View,
-    more: impl FnOnce(&mut QueryBuilder<Sqlite>),
-) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("SELECT ");
+fn tally(columns: &'static str, scope: Option<&Scope>, view: &View, more: impl FnOnce(&mut Query)) -> Query {
+    let mut sql = query("SELECT ");
     sql.push(columns);
     more(&mut sql);
     sql.push(" FROM tasks");

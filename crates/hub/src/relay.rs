@@ -9,11 +9,11 @@ use futures_util::future::BoxFuture;
 use hyperdht::Dht;
 use hyperdht::relay::{AdmitHook, Relay, RelayLimits, RelayOptions};
 use secret_stream::{KeyPair, PublicKey};
-use sqlx::SqlitePool;
 
 use crate::announced;
 use crate::error::Error;
 use crate::relay_allowlist::RelayAllowlist;
+use crate::sql::Pool;
 use crate::store;
 
 /// Whom the relay of a hub serves.
@@ -32,7 +32,7 @@ pub enum RelayAccess {
 pub(crate) struct Admission {
     pub(crate) access: RelayAccess,
     /// Of the hub's tasks.
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Pool,
     pub(crate) allowlist: Arc<RelayAllowlist>,
 }
 
@@ -70,8 +70,8 @@ fn admit_known(Admission { readers, allowlist, .. }: Admission) -> AdmitHook {
     })
 }
 
-async fn is_announced(readers: &SqlitePool, key: &PublicKey) -> sqlx::Result<bool> {
-    announced::is_announced(&mut *readers.acquire().await?, key).await
+async fn is_announced(readers: &Pool, key: &PublicKey) -> sqlx::Result<bool> {
+    announced::is_announced(&mut readers.acquire().await?, key).await
 }
 
 /// The relay's key pair. Its seed is kept in the file, so that the relay has the same key after a restart.

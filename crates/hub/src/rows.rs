@@ -1,11 +1,10 @@
 //! The tables' rows: one function a statement.
 
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
 
 use crate::error::{Failure, Refusal};
 use crate::input::NewTask;
+use crate::sql::{Connection, Row, query};
 use crate::task::{Actor, Status, Task, View};
 use crate::time::Millis;
 
@@ -44,7 +43,7 @@ impl Scope {
 }
 
 /// Reads a row of [`select_tasks`].
-pub(crate) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
+pub(crate) fn task(row: &Row) -> sqlx::Result<Task> {
     let status: String = row.try_get("status")?;
     let assignee_id: Option<String> = row.try_get("assignee_id")?;
     let assignee = match assignee_id {
@@ -79,16 +78,16 @@ pub(crate) fn task(row: &SqliteRow) -> sqlx::Result<Task> {
             name: row.try_get("source_name")?,
         },
         assignee,
-        lease_expires: row.try_get::<Option<i64>, _>("lease_expires")?.map(Millis),
+        lease_expires: row.try_get::<Option<i64>>("lease_expires")?.map(Millis),
         created_at: Millis(row.try_get("created_at")?),
         updated_at: Millis(row.try_get("updated_at")?),
-        completed_at: row.try_get::<Option<i64>, _>("completed_at")?.map(Millis),
+        completed_at: row.try_get::<Option<i64>>("completed_at")?.map(Millis),
     })
 }
 
 /// The task of an id, in a scope. Of one that the view does not show nothing is told, nor that it exists.
 pub(crate) async fn find_task(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: &Scope,
     id: &str,
     view: &View,
@@ -97,13 +96,12 @@ pub(crate) async fn find_task(
         || Refusal::not_found(format!("there is no task {id:?} in {}/{}", scope.organization, scope.project));
     // A request may name any id; those that exist are numbers.
     let number: i64 = id.parse().map_err(|_| missing())?;
-    let row =
-        sqlx::query(select_tasks!("WHERE tasks.id = ? AND organizations.slug = ? AND projects.slug = ?"))
-            .bind(number)
-            .bind(&scope.organization)
-            .bind(&scope.project)
-            .fetch_optional(connection)
-            .await?;
+    let row = query(select_tasks!("WHERE tasks.id = $1 AND organizations.slug = $2 AND projects.slug = $3"))
+        .bind(number)
+        .bind(&scope.organization)
+        .bind(&scope.project)
+        .fetch_optional(connection)
+        .await?;
     let task = task(&row.ok_or_else(missing)?)?;
     if view.shows(&task) { Ok(task) } else { Err(missing().into()) }
 }
@@ -111,10 +109,10 @@ pub(crate) async fn find_task(
 /// Tasks that are due by now (see [`Task::due`]), with their ids, the longest due first; 100 at most. A row
 /// that can't be read costs itself alone.
 pub(crate) async fn due_tasks(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     now: Millis,
 ) -> sqlx::Result<Vec<(i64, sqlx::Result<Task>)>> {
-    let rows = sqlx::query(select_tasks!("WHERE due <= ? ORDER BY due LIMIT 100"))
+    let rows = query(select_tasks!("WHERE due <= $1 ORDER BY due LIMIT 100"))
         .bind(now.0)
         .fetch_all(connection)
         .await?;
@@ -122,37 +120,36 @@ pub(crate) async fn due_tasks(
 }
 
 /// Leaves a task to itself, whatever time does to it.
-pub(crate) async fn forget_due(connection: &mut SqliteConnection, id: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE tasks SET due = NULL WHERE id = ?").bind(id).execute(connection).await?;
+pub(crate) async fn forget_due(connection: &mut Connection, id: i64) -> sqlx::Result<()> {
+    query("UPDATE tasks SET due = NULL WHERE id = $1").bind(id).execute(connection).await?;
     Ok(())
 }
 
 /// Writes something that nobody reads, to find out whether anything can be written.
-pub(crate) async fn write_probe(connection: &mut SqliteConnection, now: Millis) -> sqlx::Result<()> {
-    sqlx::query("UPDATE write_probe SET written_at = ? WHERE id = 1").bind(now.0).execute(connection).await?;
+pub(crate) async fn write_probe(connection: &mut Connection, now: Millis) -> sqlx::Result<()> {
+    query("UPDATE write_probe SET written_at = $1 WHERE id = 1").bind(now.0).execute(connection).await?;
     Ok(())
 }
 
 /// When the next task is due.
-pub(crate) async fn next_due(connection: &mut SqliteConnection) -> sqlx::Result<Option<Millis>> {
-    let row = sqlx::query("SELECT MIN(due) FROM tasks WHERE due IS NOT NULL").fetch_one(connection).await?;
-    Ok(row.try_get::<Option<i64>, _>(0)?.map(Millis))
+pub(crate) async fn next_due(connection: &mut Connection) -> sqlx::Result<Option<Millis>> {
+    let row = query("SELECT MIN(due) FROM tasks WHERE due IS NOT NULL").fetch_one(connection).await?;
+    Ok(row.try_get::<Option<i64>>(0)?.map(Millis))
 }
 
 /// Makes a task.
 pub(crate) async fn insert_task(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: &Scope,
     new: NewTask,
     by: &Actor,
     now: Millis,
 ) -> Result<Task, Failure> {
-    let project_id = project_to_fill(connection, scope, now).await?;
     let mut task = Task {
         id: 0,
         organization: scope.organization.clone(),
         project: scope.project.clone(),
-        project_id,
+        project_id: 0,
         title: new.title,
         description: new.description,
         kind: new.kind,
@@ -169,12 +166,28 @@ pub(crate) async fn insert_task(
         updated_at: now,
         completed_at: None,
     };
-    let done = sqlx::query(
+    let made = match insert_in_project(connection, &task).await? {
+        Some(made) => made,
+        None => {
+            make_project(connection, scope, now).await?;
+            insert_in_project(connection, &task).await?.ok_or(sqlx::Error::RowNotFound)?
+        }
+    };
+    (task.id, task.project_id) = made;
+    Ok(task)
+}
+
+/// Adds a task to its project; gives their ids, or nothing if there is no such project.
+async fn insert_in_project(connection: &mut Connection, task: &Task) -> sqlx::Result<Option<(i64, i64)>> {
+    let made = query(
         "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
          outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?, ?)",
+         SELECT projects.id, $3, $4, $5, $6, $7, $8, $9, '[]', $10, $11, $12, $13, $14, $15, $16 \
+         FROM projects JOIN organizations ON organizations.id = projects.organization_id \
+         WHERE organizations.slug = $1 AND projects.slug = $2 RETURNING id, project_id",
     )
-    .bind(project_id)
+    .bind(&task.organization)
+    .bind(&task.project)
     .bind(&task.title)
     .bind(&task.description)
     .bind(&task.kind)
@@ -182,26 +195,26 @@ pub(crate) async fn insert_task(
     .bind(task.priority)
     .bind(task.status.name())
     .bind(task.payload.to_string())
-    .bind(&by.kind)
-    .bind(&by.id)
-    .bind(&by.name)
-    .bind(now.0)
-    .bind(now.0)
+    .bind(&task.source.kind)
+    .bind(&task.source.id)
+    .bind(&task.source.name)
+    .bind(task.created_at.0)
+    .bind(task.updated_at.0)
     .bind(task.due().map(|at| at.0))
     .bind(task.recipient())
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    task.id = done.last_insert_rowid();
-    Ok(task)
+    made.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
 /// Writes back a task that was changed.
-pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) -> sqlx::Result<()> {
+pub(crate) async fn update_task(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
     let assignee = task.assignee.as_ref();
-    sqlx::query(
-        "UPDATE tasks SET title = ?, description = ?, type = ?, channel = ?, priority = ?, status = ?, \
-         payload = ?, outputs = ?, reason = ?, assignee_type = ?, assignee_id = ?, assignee_name = ?, \
-         lease_expires = ?, updated_at = ?, completed_at = ?, due = ?, recipient_id = ? WHERE id = ?",
+    query(
+        "UPDATE tasks SET title = $1, description = $2, type = $3, channel = $4, priority = $5, \
+         status = $6, payload = $7, outputs = $8, reason = $9, assignee_type = $10, assignee_id = $11, \
+         assignee_name = $12, lease_expires = $13, updated_at = $14, completed_at = $15, due = $16, \
+         recipient_id = $17 WHERE id = $18",
     )
     .bind(&task.title)
     .bind(&task.description)
@@ -227,18 +240,18 @@ pub(crate) async fn update_task(connection: &mut SqliteConnection, task: &Task) 
 }
 
 /// The messages on a task, in the order they were posted.
-pub(crate) async fn messages(connection: &mut SqliteConnection, task_id: i64) -> sqlx::Result<Vec<Value>> {
-    let rows = sqlx::query("SELECT * FROM messages WHERE task_id = ? ORDER BY id")
+pub(crate) async fn messages(connection: &mut Connection, task_id: i64) -> sqlx::Result<Vec<Value>> {
+    let rows = query("SELECT * FROM messages WHERE task_id = $1 ORDER BY id")
         .bind(task_id)
         .fetch_all(connection)
         .await?;
-    let message = |row: &SqliteRow| {
+    let message = |row: &Row| {
         Ok(json!({
-            "id": row.try_get::<i64, _>("id")?,
+            "id": row.try_get::<i64>("id")?,
             "task_id": task_id,
-            "actor_type": row.try_get::<String, _>("actor_type")?,
-            "actor_id": row.try_get::<String, _>("actor_id")?,
-            "actor_name": row.try_get::<String, _>("actor_name")?,
+            "actor_type": row.try_get::<String>("actor_type")?,
+            "actor_id": row.try_get::<String>("actor_id")?,
+            "actor_name": row.try_get::<String>("actor_name")?,
             "parts": json_column(row, "parts")?,
             "created_at": Millis(row.try_get("created_at")?).to_text(),
         }))
@@ -248,7 +261,7 @@ pub(crate) async fn messages(connection: &mut SqliteConnection, task_id: i64) ->
 
 /// Posts a message on a task.
 pub(crate) async fn insert_message(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     task_id: i64,
     parts: Vec<Value>,
     by: &Actor,
@@ -256,20 +269,21 @@ pub(crate) async fn insert_message(
 ) -> Result<Value, Failure> {
     let parts = Value::Array(parts);
     let text = parts.to_string();
-    let held =
-        sqlx::query("SELECT COUNT(*), COALESCE(SUM(LENGTH(parts)), 0) FROM messages WHERE task_id = ?")
-            .bind(task_id)
-            .fetch_one(&mut *connection)
-            .await?;
+    let held = query(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(LENGTH(parts)), 0) AS BIGINT) FROM messages WHERE task_id = $1",
+    )
+    .bind(task_id)
+    .fetch_one(connection)
+    .await?;
     let (count, bytes): (i64, i64) = (held.try_get(0)?, held.try_get(1)?);
     let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
     if count >= MAX_MESSAGES || bytes.saturating_add(length) > MAX_MESSAGE_BYTES {
         let message = format!("task {task_id} holds as many messages as a task can");
         return Err(Refusal::too_large(message).into());
     }
-    let done = sqlx::query(
+    let id: i64 = query(
         "INSERT INTO messages (task_id, actor_type, actor_id, actor_name, parts, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
     )
     .bind(task_id)
     .bind(&by.kind)
@@ -277,10 +291,10 @@ pub(crate) async fn insert_message(
     .bind(&by.name)
     .bind(text)
     .bind(now.0)
-    .execute(connection)
+    .fetch_value(connection)
     .await?;
     Ok(json!({
-        "id": done.last_insert_rowid(),
+        "id": id,
         "task_id": task_id,
         "actor_type": by.kind,
         "actor_id": by.id,
@@ -293,62 +307,62 @@ pub(crate) async fn insert_message(
 /// The id of a scope's project, which is made if there is none: an agent that is configured for a project of
 /// another service can use it here at once.
 pub(crate) async fn project_to_fill(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     scope: &Scope,
     now: Millis,
 ) -> Result<i64, Failure> {
-    let found = sqlx::query(
+    let found = query(
         "SELECT projects.id FROM projects JOIN organizations ON organizations.id = projects.organization_id \
-         WHERE organizations.slug = ? AND projects.slug = ?",
+         WHERE organizations.slug = $1 AND projects.slug = $2",
     )
     .bind(&scope.organization)
     .bind(&scope.project)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    if let Some(row) = found {
-        return Ok(row.try_get(0)?);
+    match found {
+        Some(row) => Ok(row.try_get(0)?),
+        None => make_project(connection, scope, now).await,
     }
-    sqlx::query(
-        "INSERT INTO organizations (slug, name, created_at) VALUES (?1, ?1, ?2) ON CONFLICT DO NOTHING",
-    )
-    .bind(&scope.organization)
-    .bind(now.0)
-    .execute(&mut *connection)
-    .await?;
+}
+
+/// Makes a scope's project, and its organization if need be; gives the project's id.
+async fn make_project(connection: &mut Connection, scope: &Scope, now: Millis) -> Result<i64, Failure> {
+    query("INSERT INTO organizations (slug, name, created_at) VALUES ($1, $1, $2) ON CONFLICT DO NOTHING")
+        .bind(&scope.organization)
+        .bind(now.0)
+        .execute(connection)
+        .await?;
     insert_project(connection, &scope.organization, &scope.project, &scope.project, None, now).await
 }
 
 /// Makes a project in an organization that exists; gives its id.
 pub(crate) async fn insert_project(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     organization: &str,
     slug: &str,
     name: &str,
     description: Option<&str>,
     now: Millis,
 ) -> Result<i64, Failure> {
-    let count: i64 =
-        sqlx::query("SELECT COUNT(*) FROM projects").fetch_one(&mut *connection).await?.try_get(0)?;
+    let count: i64 = query("SELECT COUNT(*) FROM projects").fetch_value(connection).await?;
     if count >= MAX_PROJECTS {
         let message = format!("the hub holds {MAX_PROJECTS} projects, which is the most it can");
         return Err(Refusal::conflict(message).into());
     }
-    let done = sqlx::query(
+    let made = query(
         "INSERT INTO projects (organization_id, slug, name, description, created_at) \
-         SELECT id, ?, ?, ?, ? FROM organizations WHERE slug = ?",
+         SELECT id, $1, $2, $3, $4 FROM organizations WHERE slug = $5 RETURNING id",
     )
     .bind(slug)
     .bind(name)
     .bind(description)
     .bind(now.0)
     .bind(organization)
-    .execute(connection)
+    .fetch_optional(connection)
     .await;
-    match done {
-        Ok(done) if done.rows_affected() == 0 => {
-            Err(Refusal::not_found(format!("there is no organization {organization:?}")).into())
-        }
-        Ok(done) => Ok(done.last_insert_rowid()),
+    match made {
+        Ok(None) => Err(Refusal::not_found(format!("there is no organization {organization:?}")).into()),
+        Ok(Some(row)) => Ok(row.try_get(0)?),
         Err(error) => Err(or_taken(error, "a project", slug)),
     }
 }
@@ -364,7 +378,7 @@ pub(crate) fn or_taken(error: sqlx::Error, what: &str, slug: &str) -> Failure {
 }
 
 /// A column that holds JSON.
-fn json_column(row: &SqliteRow, column: &str) -> sqlx::Result<Value> {
+fn json_column(row: &Row, column: &str) -> sqlx::Result<Value> {
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|error| sqlx::Error::Decode(error.into()))
 }

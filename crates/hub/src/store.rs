@@ -5,18 +5,20 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::error::Error;
 use crate::migrations;
+use crate::sql::{Connection, Pool};
 
 /// The name of the database in its folder.
 pub(crate) const DATABASE: &str = "hub.sqlite";
 /// How many reads are served at once; each holds a connection with a thread of its own.
 const READERS: u32 = 4;
+/// How many statements the connection that writes keeps prepared: those that add several rows are one for
+/// each number of rows.
+const STATEMENTS: usize = 512;
 /// How long SQLite waits for its own locks: only a checkpoint ever holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many bytes the write-ahead log keeps once its content is in the database.
@@ -66,7 +68,7 @@ pub(crate) struct Database(SqliteConnectOptions);
 
 impl Database {
     /// Opens the database, making it if there is none; gives the connection that writes with it.
-    pub(crate) async fn open(path: &Path) -> Result<(Self, SqliteConnection), Error> {
+    pub(crate) async fn open(path: &Path) -> Result<(Self, Connection), Error> {
         let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
         // SQLite gives the files beside it the same permissions.
         private_file(path).map_err(|error| failed(error.to_string()))?;
@@ -79,24 +81,29 @@ impl Database {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let database = Self(options);
-        let mut writer = database.writer().await.map_err(|error| failed(error.to_string()))?;
+        let mut writer = database.connect().await.map_err(|error| failed(error.to_string()))?;
         let version = migrations::run(&mut writer).await.map_err(|error| failed(error.to_string()))?;
         if version > migrations::NEWEST {
             let known = migrations::NEWEST;
             return Err(Error::NewerDatabase { path: path.to_owned(), found: version, known });
         }
-        Ok((database, writer))
+        Ok((database, Connection::Sqlite(writer)))
     }
 
     /// Another connection that writes.
-    pub(crate) async fn writer(&self) -> sqlx::Result<SqliteConnection> {
-        self.0.connect().await
+    pub(crate) async fn writer(&self) -> sqlx::Result<Connection> {
+        self.connect().await.map(Connection::Sqlite)
+    }
+
+    async fn connect(&self) -> sqlx::Result<SqliteConnection> {
+        self.0.clone().statement_cache_capacity(STATEMENTS).connect().await
     }
 
     /// Connections that read.
-    pub(crate) async fn readers(&self) -> sqlx::Result<SqlitePool> {
+    pub(crate) async fn readers(&self) -> sqlx::Result<Pool> {
         let options = self.0.clone().read_only(true);
-        SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await
+        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
+        Ok(Pool::Sqlite(pool))
     }
 }
 
@@ -134,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("hub.sqlite");
         let (_, mut writer) = Database::open(&path).await.expect("opened");
-        sqlx::raw_sql("PRAGMA user_version = 1000").execute(&mut writer).await.expect("set");
+        writer.run("PRAGMA user_version = 1000").await.expect("set");
         drop(writer);
         let error = Database::open(&path).await.expect_err("newer");
         let known = migrations::NEWEST;

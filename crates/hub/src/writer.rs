@@ -17,7 +17,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::access::keys::{self, Grant};
@@ -28,6 +27,7 @@ use crate::error::{Failure, Refusal};
 use crate::input::{NewTask, Profile};
 use crate::orgs;
 use crate::rows::{self, Scope};
+use crate::sql::Connection;
 use crate::store::{Database, Folder};
 use crate::task::{Action, Actor, By, EventKind, Status, Task};
 use crate::time::Millis;
@@ -136,7 +136,7 @@ impl Writer {
 /// while no hub was running are ended at once; what is over is deleted once it was kept for so long.
 pub(crate) async fn writer(
     database: Database,
-    connection: SqliteConnection,
+    connection: Connection,
     folder: Folder,
     keep: Option<Duration>,
     bus: Bus,
@@ -170,7 +170,7 @@ impl PendingEvent {
 
 /// Makes a change, adding what happened to `events`. What fails must be rolled back by the caller.
 async fn apply(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     change: Change,
     by: &By,
     now: Millis,

@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
-
 use super::keys::{self, Grant, Key};
 use super::secret::{Purpose, Secret};
 use crate::error::Error;
 use crate::input;
+use crate::sql::Connection;
 use crate::store::{DATABASE, Database, Folder};
 use crate::time::Millis;
 
@@ -19,7 +18,7 @@ const URL_FILE: &str = "url";
 /// The keys of the hub whose data is in a folder.
 #[derive(Debug)]
 pub struct HubKeys {
-    connection: SqliteConnection,
+    connection: Connection,
     database: PathBuf,
 }
 
@@ -155,16 +154,20 @@ impl HubKeys {
     /// Makes a change, whole or not at all, at this moment.
     async fn change<T>(
         &mut self,
-        make: impl AsyncFnOnce(&mut SqliteConnection, Millis) -> sqlx::Result<T>,
+        make: impl AsyncFnOnce(&mut Connection, Millis) -> sqlx::Result<T>,
     ) -> Result<T, Error> {
         let Self { connection, .. } = self;
-        let made = async {
-            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let made = make(&mut transaction, Millis::now()).await?;
-            transaction.commit().await?;
+        let made: sqlx::Result<T> = async {
+            connection.begin().await?;
+            let made = make(connection, Millis::now()).await?;
+            connection.commit().await?;
             Ok(made)
-        };
-        let made: sqlx::Result<T> = made.await;
+        }
+        .await;
+        if made.is_err() {
+            // Where the connection itself is broken, that has ended the transaction.
+            let _ = connection.roll_back().await;
+        }
         made.map_err(|error| self.failed(&error))
     }
 

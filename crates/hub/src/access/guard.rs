@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::keys;
+use crate::sql::Pool;
 use crate::task::By;
 use crate::time::Millis;
 use crate::writer::{Change, Writer};
@@ -54,7 +54,7 @@ impl KeyGuard {
     }
 
     /// Cuts connections whose key is over, and keeps when keys were used, until `stop`.
-    pub(crate) async fn run(self, readers: SqlitePool, writer: Writer, stop: CancellationToken) {
+    pub(crate) async fn run(self, readers: Pool, writer: Writer, stop: CancellationToken) {
         let (mut look, mut keep) = (interval(LOOK_EVERY), interval(KEEP_EVERY));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,12 +68,12 @@ impl KeyGuard {
         self.keep_uses(&writer).await;
     }
 
-    async fn look(&self, readers: &SqlitePool) {
+    async fn look(&self, readers: &Pool) {
         let ids: Vec<i64> = self.inner().connections.keys().copied().collect();
         if ids.is_empty() {
             return;
         }
-        let over = async { keys::over(&mut *readers.acquire().await?, &ids, Millis::now()).await };
+        let over = async { keys::over(&mut readers.acquire().await?, &ids, Millis::now()).await };
         match over.await {
             Ok(over) => self.cut(&over),
             Err(error) => tracing::warn!("the keys of open connections cannot be looked at: {error}"),

@@ -4,10 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
-
 use super::secret::Secret;
+use crate::sql::{Connection, Row, query};
 use crate::time::Millis;
 
 /// How long an invitation can be taken.
@@ -65,7 +63,7 @@ impl Noted {
 
 /// Keeps a new key; gives its id.
 pub(crate) async fn create(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     secret: &Secret,
     grant: &Grant,
     now: Millis,
@@ -76,9 +74,9 @@ pub(crate) async fn create(
 }
 
 /// The key that a secret is, whether it still holds or not.
-pub(crate) async fn find(connection: &mut SqliteConnection, secret: &Secret) -> sqlx::Result<Option<Key>> {
+pub(crate) async fn find(connection: &mut Connection, secret: &Secret) -> sqlx::Result<Option<Key>> {
     let hash = secret.hash();
-    let row = sqlx::query("SELECT * FROM access_keys WHERE hash = $1")
+    let row = query("SELECT * FROM access_keys WHERE hash = $1")
         .bind(hash.as_str())
         .fetch_optional(connection)
         .await?;
@@ -90,23 +88,17 @@ pub(crate) async fn find(connection: &mut SqliteConnection, secret: &Secret) -> 
 }
 
 /// All keys, in the order in which they were made.
-pub(crate) async fn list(connection: &mut SqliteConnection) -> sqlx::Result<Vec<Key>> {
-    let rows = sqlx::query("SELECT * FROM access_keys ORDER BY id").fetch_all(connection).await?;
+pub(crate) async fn list(connection: &mut Connection) -> sqlx::Result<Vec<Key>> {
+    let rows = query("SELECT * FROM access_keys ORDER BY id").fetch_all(connection).await?;
     rows.iter().map(key).collect()
 }
 
 /// Those of some keys that no longer open anything.
-pub(crate) async fn over(
-    connection: &mut SqliteConnection,
-    ids: &[i64],
-    now: Millis,
-) -> sqlx::Result<Vec<i64>> {
+pub(crate) async fn over(connection: &mut Connection, ids: &[i64], now: Millis) -> sqlx::Result<Vec<i64>> {
     let mut over = Vec::new();
     for &id in ids {
-        let row = sqlx::query("SELECT * FROM access_keys WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut *connection)
-            .await?;
+        let row =
+            query("SELECT * FROM access_keys WHERE id = $1").bind(id).fetch_optional(connection).await?;
         let holds = row.as_ref().map(key).transpose()?.is_some_and(|key| key.holds(now));
         if !holds {
             over.push(id);
@@ -116,36 +108,29 @@ pub(crate) async fn over(
 }
 
 /// Ends a key; `None` if there is none of that id. One that was revoked before stays as it is.
-pub(crate) async fn revoke(
-    connection: &mut SqliteConnection,
-    id: i64,
-    now: Millis,
-) -> sqlx::Result<Option<Key>> {
-    let revoked = sqlx::query("UPDATE access_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+pub(crate) async fn revoke(connection: &mut Connection, id: i64, now: Millis) -> sqlx::Result<Option<Key>> {
+    let revoked = query("UPDATE access_keys SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
         .bind(now.0)
         .bind(id)
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    let row = sqlx::query("SELECT * FROM access_keys WHERE id = $1")
-        .bind(id)
-        .fetch_optional(&mut *connection)
-        .await?;
+    let row = query("SELECT * FROM access_keys WHERE id = $1").bind(id).fetch_optional(connection).await?;
     let Some(key) = row.as_ref().map(key).transpose()? else { return Ok(None) };
-    if revoked.rows_affected() > 0 {
+    if revoked > 0 {
         note(connection, Noted::Revoked, Some(id), &key.actor, None, now).await?;
     }
     Ok(Some(key))
 }
 
 /// Notes when keys were last used.
-pub(crate) async fn note_uses(connection: &mut SqliteConnection, uses: &[(i64, Millis)]) -> sqlx::Result<()> {
+pub(crate) async fn note_uses(connection: &mut Connection, uses: &[(i64, Millis)]) -> sqlx::Result<()> {
     for (id, at) in uses {
-        sqlx::query(
+        query(
             "UPDATE access_keys SET last_used = $1 WHERE id = $2 AND (last_used IS NULL OR last_used < $1)",
         )
         .bind(at.0)
-        .bind(id)
-        .execute(&mut *connection)
+        .bind(*id)
+        .execute(connection)
         .await?;
     }
     Ok(())
@@ -153,14 +138,14 @@ pub(crate) async fn note_uses(connection: &mut SqliteConnection, uses: &[(i64, M
 
 /// Keeps a new invitation; gives when it ends.
 pub(crate) async fn invite(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     token: &Secret,
     grant: &Grant,
     now: Millis,
 ) -> sqlx::Result<Millis> {
     let until = now.plus(INVITATION_TIME);
     let lifetime = grant.lifetime.map(|lifetime| i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
-    sqlx::query(
+    query(
         "INSERT INTO invitations (hash, actor_id, is_admin, key_lifetime, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6)",
     )
@@ -170,7 +155,7 @@ pub(crate) async fn invite(
     .bind(lifetime)
     .bind(now.0)
     .bind(until.0)
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
     note(connection, Noted::Invited, None, &grant.actor, None, now).await?;
     Ok(until)
@@ -179,7 +164,7 @@ pub(crate) async fn invite(
 /// Takes an invitation, once, and keeps the key that it is for; gives what the key was made for. `None` if
 /// there is no such invitation, or it was taken before, or its time is over. Must be in a transaction.
 pub(crate) async fn redeem(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     token: &Secret,
     key: &Secret,
     address: IpAddr,
@@ -187,24 +172,22 @@ pub(crate) async fn redeem(
 ) -> sqlx::Result<Option<Grant>> {
     let hash = token.hash();
     // One statement finds and takes it: of two at once, one finds it taken.
-    let taken = sqlx::query(
+    let taken = query(
         "UPDATE invitations SET redeemed_at = $1 WHERE hash = $2 AND redeemed_at IS NULL AND expires_at > $1",
     )
     .bind(now.0)
     .bind(hash.as_str())
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if taken.rows_affected() == 0 {
+    if taken == 0 {
         return Ok(None);
     }
-    let row = sqlx::query("SELECT * FROM invitations WHERE hash = $1")
-        .bind(hash.as_str())
-        .fetch_one(&mut *connection)
-        .await?;
-    let lifetime = row.try_get::<Option<i64>, _>("key_lifetime")?;
+    let row =
+        query("SELECT * FROM invitations WHERE hash = $1").bind(hash.as_str()).fetch_one(connection).await?;
+    let lifetime = row.try_get::<Option<i64>>("key_lifetime")?;
     let grant = Grant {
         actor: row.try_get("actor_id")?,
-        is_admin: row.try_get::<i64, _>("is_admin")? != 0,
+        is_admin: row.try_get::<i64>("is_admin")? != 0,
         lifetime: lifetime.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
     };
     let id = insert(connection, key, &grant, now).await?;
@@ -213,12 +196,12 @@ pub(crate) async fn redeem(
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     secret: &Secret,
     grant: &Grant,
     now: Millis,
 ) -> sqlx::Result<i64> {
-    sqlx::query_scalar(
+    query(
         "INSERT INTO access_keys (hash, actor_id, is_admin, created_at, expires_at) \
          VALUES ($1, $2, $3, $4, $5) RETURNING id",
     )
@@ -227,19 +210,19 @@ async fn insert(
     .bind(i64::from(grant.is_admin))
     .bind(now.0)
     .bind(grant.lifetime.map(|lifetime| now.plus(lifetime).0))
-    .fetch_one(connection)
+    .fetch_value(connection)
     .await
 }
 
 async fn note(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     what: Noted,
     key: Option<i64>,
     actor: &str,
     address: Option<IpAddr>,
     now: Millis,
 ) -> sqlx::Result<()> {
-    sqlx::query("INSERT INTO access_log (at, what, key_id, actor_id, address) VALUES ($1, $2, $3, $4, $5)")
+    query("INSERT INTO access_log (at, what, key_id, actor_id, address) VALUES ($1, $2, $3, $4, $5)")
         .bind(now.0)
         .bind(what.name())
         .bind(key)
@@ -250,12 +233,12 @@ async fn note(
     Ok(())
 }
 
-fn key(row: &SqliteRow) -> sqlx::Result<Key> {
-    let time = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(Millis));
+fn key(row: &Row) -> sqlx::Result<Key> {
+    let time = |column: &str| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>>(column)?.map(Millis));
     Ok(Key {
         id: row.try_get("id")?,
         actor: row.try_get("actor_id")?,
-        is_admin: row.try_get::<i64, _>("is_admin")? != 0,
+        is_admin: row.try_get::<i64>("is_admin")? != 0,
         created_at: Millis(row.try_get("created_at")?),
         expires_at: time("expires_at")?,
         revoked_at: time("revoked_at")?,

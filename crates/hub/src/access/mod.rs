@@ -16,9 +16,9 @@ use std::net::IpAddr;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
-use sqlx::SqlitePool;
 
 use crate::error::Refusal;
+use crate::sql::Pool;
 use crate::task::{Actor, Rights, View};
 use crate::time::Millis;
 use keys::Key;
@@ -87,7 +87,7 @@ impl AccessConfig {
         arrival: Arrival,
         secret: Option<Secret>,
         claimed: Option<Actor>,
-        readers: &SqlitePool,
+        readers: &Pool,
     ) -> Result<Requester, Refusal> {
         let Some(secret) = secret else {
             let needs_none = !arrival.is_remote || self.open || self.trusts(arrival.client);
@@ -95,7 +95,7 @@ impl AccessConfig {
             return Ok(Requester { actor: claimed, rights, key: None });
         };
         self.check_way(arrival, "a key")?;
-        let key = keys::find(&mut *readers.acquire().await?, &secret).await?;
+        let key = keys::find(&mut readers.acquire().await?, &secret).await?;
         let Some(key) = key.filter(|key| key.holds(Millis::now())) else {
             return Err(unauthorized("this key is unknown here, was revoked or has expired"));
         };

@@ -15,6 +15,7 @@ use crate::access::Requester;
 use crate::error::Refusal;
 use crate::list;
 use crate::metrics::{Levels, MEDIA_TYPE};
+use crate::sql::query;
 use crate::time::Millis;
 use crate::writer::WriterState;
 
@@ -56,8 +57,7 @@ async fn trouble(app: &App) -> Option<(&'static str, String)> {
     if let WriterState::Failing { reason } = app.writer.state() {
         return Some(("cannot write", reason));
     }
-    let asked =
-        async { sqlx::query("SELECT 1").execute(&mut *app.reader().await?).await.map_err(Refusal::from) };
+    let asked = async { query("SELECT 1").fetch_one(&mut app.reader().await?).await.map_err(Refusal::from) };
     let reason = match tokio::time::timeout(DATABASE_TIMEOUT, asked).await {
         Ok(Ok(_)) => return None,
         Ok(Err(_)) => "its database cannot be read",
@@ -85,7 +85,7 @@ pub(super) async fn metrics(
         connections: app.places.taken(),
         watchers: app.sockets.len(),
         waiting: app.writer.waiting(),
-        tasks: list::count_by_status(&mut *app.reader().await?).await?,
+        tasks: list::count_by_status(&mut app.reader().await?).await?,
     };
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], app.metrics.to_text(&levels)))
 }

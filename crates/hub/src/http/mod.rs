@@ -28,8 +28,6 @@ use axum::{Json, Router};
 use hyperdht::relay::Relay;
 use protocol::RELAY_ALLOWLIST_TIME;
 use serde_json::{Value, json};
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqlitePool};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -41,6 +39,7 @@ use crate::dht::Nodes;
 use crate::error::Refusal;
 use crate::metrics::{Limit, Metrics};
 use crate::relay_allowlist::RelayAllowlist;
+use crate::sql::{Connection, Pool};
 use crate::writer::Writer;
 
 use connections::Network;
@@ -70,7 +69,7 @@ const DESCRIPTION: &str = include_str!("openapi.json");
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) writer: Writer,
-    pub(crate) readers: SqlitePool,
+    pub(crate) readers: Pool,
     pub(crate) bus: Bus,
     pub(crate) nodes: Nodes,
     pub(crate) relay: Option<Relay>,
@@ -142,7 +141,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 impl App {
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Refusal> {
+    async fn reader(&self) -> Result<Connection, Refusal> {
         Ok(self.readers.acquire().await?)
     }
 }

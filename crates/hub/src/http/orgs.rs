@@ -13,7 +13,7 @@ use crate::rows::Scope;
 use crate::writer::Change;
 
 pub(super) async fn list_organizations(State(app): Shared) -> Answer {
-    let organizations = orgs::organizations(&mut *app.reader().await?).await?;
+    let organizations = orgs::organizations(&mut app.reader().await?).await?;
     Ok(Json(json!({ "organizations": organizations })))
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn make_organization(
 }
 
 pub(super) async fn read_organization(State(app): Shared, caller: Caller) -> Answer {
-    let organization = orgs::organization(&mut *app.reader().await?, &caller.scope.organization).await?;
+    let organization = orgs::organization(&mut app.reader().await?, &caller.scope.organization).await?;
     Ok(Json(json!({ "organization": organization })))
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn make_project(
 
 pub(super) async fn read_project(State(app): Shared, caller: Caller) -> Answer {
     let Scope { organization, project } = &caller.scope;
-    let project = orgs::project(&mut *app.reader().await?, organization, project).await?;
+    let project = orgs::project(&mut app.reader().await?, organization, project).await?;
     Ok(Json(json!({ "project": project })))
 }
 

@@ -15,7 +15,7 @@ use crate::writer::Change;
 
 pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let Page { tasks, next } = query.run(&mut *app.reader().await?, &caller.scope, &caller.view()).await?;
+    let Page { tasks, next } = query.run(&mut app.reader().await?, &caller.scope, &caller.view()).await?;
     let mut page = json!({ "count": tasks.len(), "has_more": next.is_some(), "tasks": tasks });
     if let Some(next) = next {
         page["next"] = json!(next);
@@ -81,12 +81,12 @@ pub(super) async fn add_message(
 }
 
 pub(super) async fn all_stats(State(app): Shared, caller: Caller) -> Answer {
-    let stats = list::stats(&mut *app.reader().await?, None, &caller.view(), Millis::now()).await?;
+    let stats = list::stats(&mut app.reader().await?, None, &caller.view(), Millis::now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }
 
 pub(super) async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
     let (scope, view) = (Some(&caller.scope), caller.view());
-    let stats = list::stats(&mut *app.reader().await?, scope, &view, Millis::now()).await?;
+    let stats = list::stats(&mut app.reader().await?, scope, &view, Millis::now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }

@@ -1,12 +1,12 @@
 //! Changes of several callers in one transaction, so that one sync of the disk serves them all.
 
 use serde_json::Value;
-use sqlx::SqliteConnection;
 
 use super::{Change, PendingEvent, apply, audit, retention};
 use crate::announced;
 use crate::error::{Failure, Refusal};
 use crate::rows;
+use crate::sql::Connection;
 use crate::task::By;
 use crate::time::Millis;
 
@@ -14,26 +14,24 @@ use crate::time::Millis;
 /// [`Batch::commit`], the transaction is in no known state, and the connection must not be used again.
 #[derive(Debug)]
 pub(super) struct Batch<'c> {
-    connection: &'c mut SqliteConnection,
+    connection: &'c mut Connection,
     now: Millis,
     /// What the changes so far did, in order.
     events: Vec<PendingEvent>,
-    /// Whether there is a savepoint, and whether anything was written since.
+    /// Whether anything was written since the savepoint.
     savepoint: Savepoint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Savepoint {
-    None,
     Fresh,
     Behind,
 }
 
 impl<'c> Batch<'c> {
-    pub(super) async fn begin(connection: &'c mut SqliteConnection, now: Millis) -> sqlx::Result<Self> {
-        let mut batch = Self { connection, now, events: Vec::new(), savepoint: Savepoint::None };
-        batch.run("BEGIN IMMEDIATE").await?;
-        Ok(batch)
+    pub(super) async fn begin(connection: &'c mut Connection, now: Millis) -> sqlx::Result<Self> {
+        connection.begin_with_savepoint().await?;
+        Ok(Self { connection, now, events: Vec::new(), savepoint: Savepoint::Fresh })
     }
 
     /// Makes a change, whole or not at all; gives what its caller is answered once the batch is committed,
@@ -44,10 +42,9 @@ impl<'c> Batch<'c> {
     pub(super) async fn make(&mut self, change: Change, by: &By) -> sqlx::Result<Result<Value, Refusal>> {
         let before = self.events.len();
         match self.savepoint {
-            Savepoint::None => self.run("SAVEPOINT change").await?,
             Savepoint::Fresh => {}
             // In one go: each statement is a turn with the thread of the database.
-            Savepoint::Behind => self.run("RELEASE change; SAVEPOINT change").await?,
+            Savepoint::Behind => self.connection.run("RELEASE SAVEPOINT change; SAVEPOINT change").await?,
         }
         self.savepoint = Savepoint::Behind;
         let refusal = match apply(self.connection, change, by, self.now, &mut self.events).await {
@@ -56,7 +53,7 @@ impl<'c> Batch<'c> {
             Err(failure) => failure.into(),
         };
         self.events.truncate(before);
-        self.run("ROLLBACK TO change").await?;
+        self.connection.run("ROLLBACK TO SAVEPOINT change").await?;
         self.savepoint = Savepoint::Fresh;
         Ok(Err(refusal))
     }
@@ -68,6 +65,7 @@ impl<'c> Batch<'c> {
 
     /// Ends claims and offers whose time is over, a hundred at most; says whether there were any.
     pub(super) async fn end_what_is_due(&mut self) -> sqlx::Result<bool> {
+        self.savepoint = Savepoint::Behind;
         let due = rows::due_tasks(self.connection, self.now).await?;
         let found = !due.is_empty();
         for (id, task) in due {
@@ -93,6 +91,7 @@ impl<'c> Batch<'c> {
     /// Deletes what has been over since before a time, and ends offers that nobody touched since; a few at
     /// once. Says whether there were any.
     pub(super) async fn clean_up(&mut self, before: Millis) -> sqlx::Result<bool> {
+        self.savepoint = Savepoint::Behind;
         let offers = retention::stale_offers(self.connection, before).await?;
         let mut found = !offers.is_empty();
         for mut task in offers {
@@ -107,14 +106,10 @@ impl<'c> Batch<'c> {
     }
 
     /// Has all of it kept; gives what happened, to be told now that it is on the disk.
-    pub(super) async fn commit(mut self) -> sqlx::Result<Vec<PendingEvent>> {
+    pub(super) async fn commit(self) -> sqlx::Result<Vec<PendingEvent>> {
         audit::insert(self.connection, &self.events, self.now).await?;
-        self.run("COMMIT").await?;
+        self.connection.commit().await?;
         Ok(self.events)
-    }
-
-    async fn run(&mut self, statement: &'static str) -> sqlx::Result<()> {
-        sqlx::raw_sql(statement).execute(&mut *self.connection).await.map(|_| ())
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
-
 use crate::rows::{select_tasks, task};
+use crate::sql::{Connection, Parameter, query};
 use crate::task::{Status, Task};
 use crate::time::Millis;
 
@@ -16,17 +15,16 @@ const AT_ONCE: i64 = 50;
 
 /// Deletes tasks that ended and were last changed before a time, with their messages and their trail; gives
 /// how many there were, up to a batch.
-pub(super) async fn delete_ended(connection: &mut SqliteConnection, before: Millis) -> sqlx::Result<usize> {
+pub(super) async fn delete_ended(connection: &mut Connection, before: Millis) -> sqlx::Result<usize> {
     let mut ids: Vec<i64> = Vec::new();
     for status in Status::ALL.into_iter().filter(|status| !status.is_open()) {
         let room = AT_ONCE - i64::try_from(ids.len()).unwrap_or(AT_ONCE);
-        let found: Vec<i64> =
-            sqlx::query_scalar("SELECT id FROM tasks WHERE status = $1 AND updated_at < $2 LIMIT $3")
-                .bind(status.name())
-                .bind(before.0)
-                .bind(room)
-                .fetch_all(&mut *connection)
-                .await?;
+        let found: Vec<i64> = query("SELECT id FROM tasks WHERE status = $1 AND updated_at < $2 LIMIT $3")
+            .bind(status.name())
+            .bind(before.0)
+            .bind(room)
+            .fetch_values(connection)
+            .await?;
         ids.extend(found);
     }
     if ids.is_empty() {
@@ -35,30 +33,23 @@ pub(super) async fn delete_ended(connection: &mut SqliteConnection, before: Mill
     for (table, column) in
         [("messages", "task_id"), ("audit", "task_id"), ("announced_keys", "task_id"), ("tasks", "id")]
     {
-        let mut sql = QueryBuilder::<Sqlite>::new("DELETE FROM ");
-        sql.push(table).push(" WHERE ").push(column).push(" IN (");
-        let mut list = sql.separated(", ");
-        for id in &ids {
-            list.push_bind(*id);
-        }
-        sql.push(")").build().execute(&mut *connection).await?;
+        let mut sql = query("DELETE FROM ");
+        sql.push(table).push(" WHERE ").push(column).push(" IN ");
+        sql.push_list(ids.iter().map(|id| Parameter::from(*id)));
+        sql.execute(connection).await?;
     }
     Ok(ids.len())
 }
 
 /// Pending offers that nobody touched since before a time, a batch at most: those of originals name no
 /// expiry, and others may name one that never comes.
-pub(super) async fn stale_offers(
-    connection: &mut SqliteConnection,
-    before: Millis,
-) -> sqlx::Result<Vec<Task>> {
-    let rows = sqlx::query(select_tasks!(
-        "WHERE status = 'pending' AND type = $1 AND tasks.updated_at < $2 LIMIT $3"
-    ))
-    .bind(protocol::offer::TASK_TYPE)
-    .bind(before.0)
-    .bind(AT_ONCE)
-    .fetch_all(connection)
-    .await?;
+pub(super) async fn stale_offers(connection: &mut Connection, before: Millis) -> sqlx::Result<Vec<Task>> {
+    let rows =
+        query(select_tasks!("WHERE status = 'pending' AND type = $1 AND tasks.updated_at < $2 LIMIT $3"))
+            .bind(protocol::offer::TASK_TYPE)
+            .bind(before.0)
+            .bind(AT_ONCE)
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(task).collect()
 }

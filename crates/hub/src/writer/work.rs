@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,7 @@ use super::{ChangeRequest, PendingEvent, WriterState, retention};
 use crate::bus::Bus;
 use crate::error::Refusal;
 use crate::rows;
+use crate::sql::Connection;
 use crate::store::{Database, Folder};
 use crate::time::Millis;
 
@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct WriterTask {
     database: Database,
     /// None while the database fails.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     state: watch::Sender<WriterState>,
     bus: Bus,
     requests: mpsc::Receiver<ChangeRequest>,
@@ -48,7 +48,7 @@ impl WriterTask {
     /// running are ended at once.
     pub(super) async fn new(
         database: Database,
-        mut connection: SqliteConnection,
+        mut connection: Connection,
         folder: Folder,
         keep: Option<Duration>,
         bus: Bus,
@@ -246,11 +246,11 @@ impl WriterTask {
     }
 
     /// A connection on which something has been written.
-    async fn open_again(&mut self) -> sqlx::Result<SqliteConnection> {
+    async fn open_again(&mut self) -> sqlx::Result<Connection> {
         let mut connection = self.database.writer().await?;
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        rows::write_probe(&mut transaction, Millis::now()).await?;
-        transaction.commit().await?;
+        connection.begin().await?;
+        rows::write_probe(&mut connection, Millis::now()).await?;
+        connection.commit().await?;
         self.next_due = rows::next_due(&mut connection).await?;
         Ok(connection)
     }

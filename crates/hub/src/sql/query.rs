@@ -1,0 +1,235 @@
+//! Statements with their values, and the rows that they give.
+
+use std::borrow::Cow;
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments as _, AssertSqlSafe, ColumnIndex, Decode, Row as _, SqlSafeStr as _, Sqlite, Type};
+
+use super::{Connection, Handle};
+
+/// A statement with its values.
+#[derive(Debug)]
+#[must_use = "a statement does nothing until it is run"]
+pub(crate) struct Query {
+    text: Cow<'static, str>,
+    values: Vec<Parameter>,
+}
+
+/// A statement whose values are bound next, in the order of their numbers.
+pub(crate) fn query(text: &'static str) -> Query {
+    Query { text: Cow::Borrowed(text), values: Vec::new() }
+}
+
+/// A value of a statement. What is missing has a type too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Parameter {
+    Integer(Option<i64>),
+    Text(Option<String>),
+}
+
+impl Query {
+    /// Binds the value of the next number that the text names.
+    pub(crate) fn bind(mut self, value: impl Into<Parameter>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Adds to the text.
+    pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.to_mut().push_str(text);
+        self
+    }
+
+    /// Adds a value to the text.
+    pub(crate) fn push_bind(&mut self, value: impl Into<Parameter>) -> &mut Self {
+        self.values.push(value.into());
+        let number = self.values.len();
+        self.text.to_mut().push_str(&format!("${number}"));
+        self
+    }
+
+    /// Adds values in parentheses: what follows `IN`, or one of the rows that follow `VALUES`.
+    pub(crate) fn push_list(&mut self, values: impl IntoIterator<Item = Parameter>) -> &mut Self {
+        self.push("(");
+        for (at, value) in values.into_iter().enumerate() {
+            self.push(if at == 0 { "" } else { ", " }).push_bind(value);
+        }
+        self.push(")")
+    }
+
+    /// Adds rows, each in parentheses, as they follow `VALUES`.
+    pub(crate) fn push_rows<R: IntoIterator<Item = Parameter>>(
+        &mut self,
+        rows: impl IntoIterator<Item = R>,
+    ) -> &mut Self {
+        for (at, row) in rows.into_iter().enumerate() {
+            self.push(if at == 0 { "" } else { ", " }).push_list(row);
+        }
+        self
+    }
+
+    /// Runs it; gives how many rows it changed.
+    pub(crate) async fn execute(self, connection: &mut Connection) -> sqlx::Result<u64> {
+        match connection.handle() {
+            Handle::Sqlite(connection) => Ok(self.sqlite()?.execute(connection).await?.rows_affected()),
+        }
+    }
+
+    /// The one row that it gives.
+    pub(crate) async fn fetch_one(self, connection: &mut Connection) -> sqlx::Result<Row> {
+        self.fetch_optional(connection).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// The row that it gives, if it does.
+    pub(crate) async fn fetch_optional(self, connection: &mut Connection) -> sqlx::Result<Option<Row>> {
+        match connection.handle() {
+            Handle::Sqlite(connection) => {
+                Ok(self.sqlite()?.fetch_optional(connection).await?.map(Row::Sqlite))
+            }
+        }
+    }
+
+    /// The rows that it gives.
+    pub(crate) async fn fetch_all(self, connection: &mut Connection) -> sqlx::Result<Vec<Row>> {
+        self.fetch(connection).try_collect().await
+    }
+
+    /// The rows that it gives, one after the other.
+    pub(crate) fn fetch(self, connection: &mut Connection) -> BoxStream<'_, sqlx::Result<Row>> {
+        match connection.handle() {
+            Handle::Sqlite(connection) => match self.sqlite() {
+                Ok(query) => query.fetch(connection).map_ok(Row::Sqlite).boxed(),
+                Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
+            },
+        }
+    }
+
+    /// The first column of the one row that it gives.
+    pub(crate) async fn fetch_value<T: for<'r> Column<'r>>(
+        self,
+        connection: &mut Connection,
+    ) -> sqlx::Result<T> {
+        self.fetch_one(connection).await?.try_get(0)
+    }
+
+    /// The first column of the rows that it gives.
+    pub(crate) async fn fetch_values<T: for<'r> Column<'r>>(
+        self,
+        connection: &mut Connection,
+    ) -> sqlx::Result<Vec<T>> {
+        self.fetch_all(connection).await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
+    fn sqlite(self) -> sqlx::Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>> {
+        let mut arguments = SqliteArguments::default();
+        for value in self.values {
+            match value {
+                Parameter::Integer(number) => arguments.add(number),
+                Parameter::Text(text) => arguments.add(text),
+            }
+            .map_err(sqlx::Error::Encode)?;
+        }
+        let text = match self.text {
+            Cow::Borrowed(text) => text.into_sql_str(),
+            // Put together of literals alone.
+            Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
+        };
+        Ok(sqlx::query_with(text, arguments))
+    }
+}
+
+/// What a column can be read as.
+pub(crate) trait Column<'r>: Decode<'r, Sqlite> + Type<Sqlite> {}
+impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite>> Column<'r> for T {}
+
+/// What names a column: its place from 0 on, or its name.
+pub(crate) trait ColumnName: ColumnIndex<SqliteRow> {}
+impl<I: ColumnIndex<SqliteRow>> ColumnName for I {}
+
+/// A row of the answer to a statement.
+#[derive(Debug)]
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+}
+
+impl Row {
+    /// A column.
+    ///
+    /// # Errors
+    /// There is no such column, or it can't be read as that.
+    pub(crate) fn try_get<'r, T: Column<'r>>(&'r self, column: impl ColumnName) -> sqlx::Result<T> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+        }
+    }
+}
+
+impl From<i64> for Parameter {
+    fn from(number: i64) -> Self {
+        Self::Integer(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Parameter {
+    fn from(number: Option<i64>) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<String> for Parameter {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text))
+    }
+}
+
+impl From<&str> for Parameter {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<&String> for Parameter {
+    fn from(text: &String) -> Self {
+        Self::Text(Some(text.clone()))
+    }
+}
+
+impl From<Option<String>> for Parameter {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Option<&str>> for Parameter {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(str::to_owned))
+    }
+}
+
+impl From<Option<&String>> for Parameter {
+    fn from(text: Option<&String>) -> Self {
+        Self::Text(text.cloned())
+    }
+}
+
+impl From<&Option<String>> for Parameter {
+    fn from(text: &Option<String>) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_numbered_as_they_are_added() {
+        let mut sql = query("SELECT 1 WHERE a = $1").bind("x");
+        sql.push(" AND b = ").push_bind(2).push(" AND c IN ").push_list(["y", "z"].map(Parameter::from));
+        assert_eq!(sql.text, "SELECT 1 WHERE a = $1 AND b = $2 AND c IN ($3, $4)");
+        let text = |text: &str| Parameter::from(text);
+        assert_eq!(sql.values, [text("x"), Parameter::from(2), text("y"), text("z")]);
+    }
+}
