@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Refusal;
 use crate::input::status;
-use crate::rows::{Scope, select_tasks, task};
+use crate::rows::{Scope, long_bytes, select_tasks, task};
 use crate::sql::{Connection, Parameter, Query, query};
 use crate::task::{Status, View};
 use crate::time::Millis;
@@ -129,10 +129,7 @@ impl TaskQuery {
         let mut page = Page::default();
         let (mut bytes, mut count) = (0, 0);
         while let Some(row) = rows.try_next().await? {
-            let long = ["description", "payload", "outputs"]
-                .iter()
-                .map(|column| row.try_get::<Option<&str>>(*column).ok().flatten().map_or(0, str::len));
-            bytes += long.sum::<usize>();
+            bytes += long_bytes(&row);
             if count == self.limit || bytes > MAX_BYTES && !page.tasks.is_empty() {
                 page.next = Some(self.offset.saturating_add(count));
                 break;

@@ -85,6 +85,14 @@ pub(crate) fn task(row: &Row) -> sqlx::Result<Task> {
     })
 }
 
+/// The bytes of what may be long in a row of [`select_tasks`].
+pub(crate) fn long_bytes(row: &Row) -> usize {
+    let long = ["description", "payload", "outputs"]
+        .iter()
+        .map(|column| row.try_get::<Option<&str>>(*column).ok().flatten().map_or(0, str::len));
+    long.sum()
+}
+
 /// The task of an id, in a scope. Of one that the view does not show nothing is told, nor that it exists.
 pub(crate) async fn find_task(
     connection: &mut Connection,
@@ -181,8 +189,9 @@ pub(crate) async fn insert_task(
 async fn insert_in_project(connection: &mut Connection, task: &Task) -> sqlx::Result<Option<(i64, i64)>> {
     let made = query(
         "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
-         outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id) \
-         SELECT projects.id, $3, $4, $5, $6, $7, $8, $9, '[]', $10, $11, $12, $13, $14, $15, $16 \
+         outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id, \
+         file_size) \
+         SELECT projects.id, $3, $4, $5, $6, $7, $8, $9, '[]', $10, $11, $12, $13, $14, $15, $16, $17 \
          FROM projects JOIN organizations ON organizations.id = projects.organization_id \
          WHERE organizations.slug = $1 AND projects.slug = $2 RETURNING id, project_id",
     )
@@ -202,6 +211,7 @@ async fn insert_in_project(connection: &mut Connection, task: &Task) -> sqlx::Re
     .bind(task.updated_at.0)
     .bind(task.due().map(|at| at.0))
     .bind(task.recipient())
+    .bind(task.file_size())
     .fetch_optional(connection)
     .await?;
     made.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
@@ -214,7 +224,7 @@ pub(crate) async fn update_task(connection: &mut Connection, task: &Task) -> sql
         "UPDATE tasks SET title = $1, description = $2, type = $3, channel = $4, priority = $5, \
          status = $6, payload = $7, outputs = $8, reason = $9, assignee_type = $10, assignee_id = $11, \
          assignee_name = $12, lease_expires = $13, updated_at = $14, completed_at = $15, due = $16, \
-         recipient_id = $17 WHERE id = $18",
+         recipient_id = $17, file_size = $18 WHERE id = $19",
     )
     .bind(&task.title)
     .bind(&task.description)
@@ -233,6 +243,7 @@ pub(crate) async fn update_task(connection: &mut Connection, task: &Task) -> sql
     .bind(task.completed_at.map(|at| at.0))
     .bind(task.due().map(|at| at.0))
     .bind(task.recipient())
+    .bind(task.file_size())
     .bind(task.id)
     .execute(connection)
     .await?;

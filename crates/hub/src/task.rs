@@ -194,6 +194,12 @@ impl Task {
         (self.kind == offer::TASK_TYPE).then(|| offer::recipient_id(&self.payload)).flatten()
     }
 
+    /// The bytes of the file that an offer is of, if it says so.
+    pub(crate) fn file_size(&self) -> Option<i64> {
+        let size = (self.kind == offer::TASK_TYPE).then(|| offer::size(&self.payload)).flatten()?;
+        i64::try_from(size).ok()
+    }
+
     /// When the task changes without a request: [`Task::elapse`] does nothing before, and something from then
     /// on.
     pub(crate) fn due(&self) -> Option<Millis> {

@@ -228,6 +228,12 @@ pub fn recipient_id(payload: &Value) -> Option<String> {
     id_field(payload.as_object()?, RECIPIENT_ID, "recipient id").ok().flatten()
 }
 
+/// The size of the file, bytes, read from a payload whose other fields may be anything; `None` where it names
+/// none.
+pub fn size(payload: &Value) -> Option<u64> {
+    whole_number(find(payload.as_object()?, SIZE)?)
+}
+
 /// The topic that the peers of a transfer meet under where one of them is an original: SHA-256 over the
 /// prefix and the transfer's id. The original leaves the derivation unsaid; this is the one place that
 /// settles it.
@@ -420,6 +426,18 @@ mod tests {
         assert_eq!(expires_at(&json!({ "expiresAt": "2023-11-14T22:13:20Z" })), at);
         for payload in [json!({}), json!(null), json!({ "expires_at": "soon" }), json!({ "expires_at": 1 })] {
             assert_eq!(expires_at(&payload), None, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_read_from_whatever_holds_it() {
+        for payload in
+            [offer().to_payload(), json!({ "fileSize": 42 }), json!({ "file_size": 42, "hash": 1 })]
+        {
+            assert_eq!(size(&payload), Some(42), "{payload}");
+        }
+        for payload in [json!({}), json!(null), json!({ "size": "42" }), json!({ "size": -1 })] {
+            assert_eq!(size(&payload), None, "{payload}");
         }
     }
 
