@@ -1,7 +1,8 @@
 //! Sends events to subscribers. Publishing never waits: a subscriber that does not keep up is dropped. When
 //! it comes back, it lists the tasks to find out what it missed.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::task::{EventKind, Task, View};
+use crate::time::Millis;
 
 /// The most events that may wait for one subscriber.
 const MAX_WAITING: usize = 1024;
@@ -58,9 +60,29 @@ struct Members {
     left_behind: Counter,
 }
 
+/// Who a subscriber is, for those who look at who is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Presence {
+    /// The id of the actor, if it says so.
+    pub(crate) actor: Option<String>,
+    /// Whether it is the hub's own page in a browser.
+    pub(crate) is_page: bool,
+    /// When it came.
+    pub(crate) since: Millis,
+}
+
+/// A subscriber as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connected {
+    pub(crate) presence: Presence,
+    /// The channels that it listens to, sorted; none stands for all.
+    pub(crate) channels: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Member {
     view: View,
+    presence: Presence,
     filters: HashMap<String, Filter>,
     queue: mpsc::Sender<Utf8Bytes>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -84,12 +106,13 @@ impl Bus {
     }
 
     /// Adds a subscriber that has no subscription yet, and is told of what the view shows.
-    pub(crate) fn join(&self, view: View) -> Subscriber {
+    pub(crate) fn join(&self, view: View, presence: Presence) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
         let too_slow = CancellationToken::new();
         let member = Member {
             view,
+            presence,
             filters: HashMap::new(),
             queue: sender,
             waiting_bytes: waiting_bytes.clone(),
@@ -126,12 +149,39 @@ impl Bus {
         members.left_behind.inc_by(u64::try_from(before - members.by_id.len()).unwrap_or(u64::MAX));
     }
 
+    /// Who is subscribed to anything, those that came last first; an actor sees itself alone.
+    pub(crate) fn connected(&self, view: &View) -> Vec<Connected> {
+        let is_shown = |member: &&Member| match view {
+            View::All => true,
+            View::Of(id) => member.presence.actor.as_ref() == Some(id),
+        };
+        let mut connected: Vec<Connected> = self
+            .members()
+            .by_id
+            .values()
+            .filter(|member| !member.filters.is_empty())
+            .filter(is_shown)
+            .map(|member| Connected { presence: member.presence.clone(), channels: member.channels() })
+            .collect();
+        connected.sort_by_key(|connected| Reverse(connected.presence.since));
+        connected
+    }
+
     fn members(&self) -> MutexGuard<'_, Members> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Member {
+    /// The channels of all its subscriptions; none where one of them is to all.
+    fn channels(&self) -> Vec<String> {
+        if self.filters.values().any(|filter| filter.channels.is_empty()) {
+            return Vec::new();
+        }
+        let channels: BTreeSet<&String> = self.filters.values().flat_map(|filter| &filter.channels).collect();
+        channels.into_iter().cloned().collect()
+    }
+
     /// Queues an event; false if the subscriber does not keep up, and then its connection is told to end.
     fn tell(&self, text: Utf8Bytes) -> bool {
         let length = text.len();
@@ -223,7 +273,6 @@ fn event_text(
 mod tests {
     use super::*;
     use crate::task::{Actor, Status};
-    use crate::time::Millis;
 
     fn task(channel: &str, title: &str) -> Task {
         Task {
@@ -249,6 +298,10 @@ mod tests {
         }
     }
 
+    fn presence(actor: &str, since: i64) -> Presence {
+        Presence { actor: Some(actor.into()), is_page: false, since: Millis(since) }
+    }
+
     fn of_channel(channel: &str) -> Filter {
         Filter { channels: vec![channel.into()], ..Filter::default() }
     }
@@ -256,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn subscribers_hear_what_they_asked_for_once() {
         let bus = Bus::default();
-        let mut subscriber = bus.join(View::All);
+        let mut subscriber = bus.join(View::All, presence("a", 0));
         bus.publish(EventKind::Created, &task("c", "before"), None, None);
         assert_eq!(subscriber.subscribe("1".into(), of_channel("c")), Ok(()));
         assert_eq!(subscriber.subscribe("2".into(), Filter::default()), Ok(()));
@@ -276,8 +329,8 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_keep_up_is_dropped_and_others_are_not() {
         let bus = Bus::default();
-        let slow = bus.join(View::All);
-        let mut fast = bus.join(View::All);
+        let slow = bus.join(View::All, presence("a", 0));
+        let mut fast = bus.join(View::All, presence("a", 0));
         assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
         assert_eq!(fast.subscribe("f".into(), Filter::default()), Ok(()));
         for _ in 0..=MAX_WAITING {
@@ -295,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn long_events_count_by_their_bytes() {
         let bus = Bus::default();
-        let slow = bus.join(View::All);
+        let slow = bus.join(View::All, presence("a", 0));
         assert_eq!(slow.subscribe("s".into(), Filter::default()), Ok(()));
         let long = task("c", &"x".repeat(MAX_WAITING_BYTES / 3));
         bus.publish(EventKind::Created, &long, None, None);
@@ -308,7 +361,7 @@ mod tests {
     #[test]
     fn subscriptions_are_bounded() {
         let bus = Bus::default();
-        let subscriber = bus.join(View::All);
+        let subscriber = bus.join(View::All, presence("a", 0));
         for id in 0..MAX_FILTERS {
             assert_eq!(subscriber.subscribe(id.to_string(), Filter::default()), Ok(()));
         }
@@ -319,5 +372,25 @@ mod tests {
         assert!(subscriber.subscribe("2".into(), names(1)).is_err());
         assert_eq!(subscriber.subscribe("1".into(), names(1)), Ok(()));
         assert_eq!(subscriber.subscribe("0".into(), of_channel("c")), Ok(()));
+    }
+
+    #[test]
+    fn who_is_connected_is_told_with_the_channels_and_to_an_actor_of_itself_alone() {
+        let bus = Bus::default();
+        let (a, b) = (bus.join(View::All, presence("a", 1)), bus.join(View::All, presence("b", 2)));
+        let silent = bus.join(View::All, presence("silent", 3));
+        assert_eq!(a.subscribe("1".into(), of_channel("d")), Ok(()));
+        assert_eq!(a.subscribe("2".into(), of_channel("c")), Ok(()));
+        assert_eq!(b.subscribe("1".into(), of_channel("c")), Ok(()));
+        assert_eq!(b.subscribe("2".into(), Filter::default()), Ok(()));
+        let told = |view: View| -> Vec<(String, Vec<String>)> {
+            let connected = bus.connected(&view).into_iter();
+            connected.map(|one| (one.presence.actor.unwrap_or_default(), one.channels)).collect()
+        };
+        let of_a = ("a".to_owned(), vec!["c".to_owned(), "d".to_owned()]);
+        assert_eq!(told(View::All), [("b".to_owned(), vec![]), of_a.clone()]);
+        assert_eq!(told(View::Of("a".into())), [of_a]);
+        drop((a, b, silent));
+        assert_eq!(told(View::All), []);
     }
 }

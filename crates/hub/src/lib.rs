@@ -6,9 +6,10 @@
 //! - `access`: keys, and who is let in without; `tls`: the certificate.
 //! - `writer`: the one task that changes anything, and ends claims in time.
 //! - `store`, `migrations`, `sql`, `rows`, `list`, `orgs`, `announced`, `backup`: the database.
+//! - `transfer`, `transfers`: offers and what became of them, as the page shows them.
 //! - `bus`: subscribers.
 //! - `config`: how it is set up.
-//! - `http`: connections, requests, answers; `input`: what is read from them.
+//! - `http`: connections, requests, answers, and the page for browsers; `input`: what is read from them.
 //! - `metrics`: what it counts about itself.
 //! - `dht`: the private DHT beside it.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
@@ -37,6 +38,8 @@ mod store;
 mod task;
 mod time;
 mod tls;
+mod transfer;
+mod transfers;
 mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -143,6 +146,7 @@ impl Hub {
             metrics,
             access: config.access,
             guard: access::guard::KeyGuard::default(),
+            sessions: access::sessions::Sessions::default(),
             rates: http::Rates::new(http::Rate {
                 requests: config.requests_per_second,
                 bytes: config.bytes_per_second,

@@ -4,12 +4,14 @@
 //! - `secret`: keys and invitations as texts, and their hashes.
 //! - `keys`: their tables.
 //! - `guard`: the keys in use: whose connections are cut when one is revoked.
+//! - `sessions`: who has signed in to the page with a key.
 //! - `admin`: keys and invitations for who runs the hub.
 
 pub(crate) mod admin;
 pub(crate) mod guard;
 pub(crate) mod keys;
 pub(crate) mod secret;
+pub(crate) mod sessions;
 
 use std::net::IpAddr;
 
@@ -23,6 +25,7 @@ use crate::task::{Actor, Rights, View};
 use crate::time::Millis;
 use keys::Key;
 use secret::{Purpose, Secret};
+use sessions::Session;
 
 /// Who is let in without a key, besides this machine itself.
 #[derive(Debug, Clone, Default)]
@@ -94,14 +97,46 @@ impl AccessConfig {
             let rights = needs_none.then_some(Rights::Unproven);
             return Ok(Requester { actor: claimed, rights, key: None });
         };
+        let key = self.key(arrival, &secret, readers).await?;
+        let actor = speaks_for(&key.actor, claimed)?;
+        Ok(Requester { actor: Some(actor), rights: Some(rights_of(key.is_admin)), key: Some(key.id) })
+    }
+
+    /// The key that a secret is, if it holds.
+    ///
+    /// # Errors
+    /// 401 for one that opens nothing, 403 for one that was shown to everybody on the way.
+    pub(crate) async fn key(
+        &self,
+        arrival: Arrival,
+        secret: &Secret,
+        readers: &Pool,
+    ) -> Result<Key, Refusal> {
         self.check_way(arrival, "a key")?;
-        let key = keys::find(&mut readers.acquire().await?, &secret).await?;
-        let Some(key) = key.filter(|key| key.holds(Millis::now())) else {
-            return Err(unauthorized("this key is unknown here, was revoked or has expired"));
-        };
-        let actor = speaks_for(&key, claimed)?;
-        let rights = if key.is_admin { Rights::Admin } else { Rights::Key };
-        Ok(Requester { actor: Some(actor), rights: Some(rights), key: Some(key.id) })
+        let key = keys::find(&mut readers.acquire().await?, secret).await?;
+        key.filter(|key| key.holds(Millis::now()))
+            .ok_or_else(|| unauthorized("this key is unknown here, was revoked or has expired"))
+    }
+
+    /// [`Self::admit`] for a browser that has signed in; `None` where the key of its session no longer holds.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn admit_session(
+        &self,
+        arrival: Arrival,
+        session: &Session,
+        claimed: Option<Actor>,
+        readers: &Pool,
+    ) -> Result<Option<Requester>, Refusal> {
+        self.check_way(arrival, "a session")?;
+        let over = keys::over(&mut readers.acquire().await?, &[session.key], Millis::now()).await?;
+        if !over.is_empty() {
+            return Ok(None);
+        }
+        let actor = speaks_for(&session.actor, claimed)?;
+        let rights = Some(rights_of(session.is_admin));
+        Ok(Some(Requester { actor: Some(actor), rights, key: Some(session.key) }))
     }
 
     /// Refuses a secret that came over a way on which others can read it.
@@ -127,7 +162,7 @@ pub(crate) fn key_needed() -> Refusal {
     unauthorized("this hub asks for a key")
 }
 
-fn unauthorized(why: &str) -> Refusal {
+pub(crate) fn unauthorized(why: &str) -> Refusal {
     let message = format!(
         "{why}: whoever runs it makes one with `ats-p2p hub key create --actor ID`, or invites you with \
          `ats-p2p hub invite --actor ID`; a key is sent as `Authorization: Bearer KEY` (ATS_API_KEY)"
@@ -144,15 +179,19 @@ pub(crate) fn bearer(headers: &HeaderMap, purpose: Purpose) -> Option<Secret> {
     scheme.eq_ignore_ascii_case("bearer").then_some(secret)
 }
 
-/// Whom a key makes of who its request says it is.
-fn speaks_for(key: &Key, claimed: Option<Actor>) -> Result<Actor, Refusal> {
+fn rights_of(is_admin: bool) -> Rights {
+    if is_admin { Rights::Admin } else { Rights::Key }
+}
+
+/// Whom the key of an actor makes of who its request says it is.
+fn speaks_for(holder: &str, claimed: Option<Actor>) -> Result<Actor, Refusal> {
     match claimed {
-        None => Ok(Actor { kind: "agent".into(), name: key.actor.clone(), id: key.actor.clone() }),
-        Some(actor) if actor.id == key.actor => Ok(actor),
+        None => Ok(Actor { kind: "agent".into(), name: holder.to_owned(), id: holder.to_owned() }),
+        Some(actor) if actor.id == holder => Ok(actor),
         Some(actor) => Err(Refusal::forbidden(format!(
-            "the key is that of the actor {}, and the request says it comes from {}: set ATS_ACTOR_ID \
-             (--actor-id) to {}",
-            key.actor, actor.id, key.actor
+            "the key is that of the actor {holder}, and the request says it comes from {}: set ATS_ACTOR_ID \
+             (--actor-id) to {holder}",
+            actor.id
         ))),
     }
 }

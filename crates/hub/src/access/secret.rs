@@ -1,5 +1,5 @@
-//! The secrets that a hub hands out: keys and invitations. The database has their hashes alone. A plain
-//! SHA-256 is enough for that: each is 32 random bytes, so there is nothing to guess.
+//! The secrets that a hub hands out: keys and invitations, and the sessions of its page. It keeps their
+//! hashes alone. A plain SHA-256 is enough for that: each is 32 random bytes, so there is nothing to guess.
 
 use std::fmt;
 
@@ -14,6 +14,7 @@ const LENGTH: usize = 32;
 pub(crate) enum Purpose {
     Key,
     Invitation,
+    Session,
 }
 
 impl Purpose {
@@ -21,6 +22,7 @@ impl Purpose {
         match self {
             Self::Key => "atsp2p_key_",
             Self::Invitation => "atsp2p_invitation_",
+            Self::Session => "atsp2p_session_",
         }
     }
 }
@@ -52,7 +54,7 @@ impl Secret {
         &self.0
     }
 
-    /// What the database keeps of it.
+    /// What is kept of it.
     pub(crate) fn hash(&self) -> Hash {
         Hash(hex::encode(Sha256::digest(&self.0)))
     }
@@ -65,7 +67,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The hash of a secret, in hex.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Hash(String);
 
 impl Hash {

@@ -1,18 +1,22 @@
 //! Who is let in (see [`crate::access`]), and how somebody with an invitation gets a key.
 
+use std::time::Instant;
+
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::json;
 
-use super::{Answer, Shared};
+use super::session::{SignedIn, cookie};
+use super::{Answer, App, Shared, page};
 use crate::access::secret::{Purpose, Secret};
+use crate::access::sessions::Session;
 use crate::access::{Arrival, Requester, bearer, key_needed};
 use crate::error::Refusal;
 use crate::input;
-use crate::task::By;
+use crate::task::{Actor, By};
 use crate::time::Millis;
 use crate::writer::Change;
 
@@ -21,28 +25,57 @@ const OPEN_TO_ALL: [&str; 3] = ["/health", "/health/live", "/p2p/join"];
 
 /// Finds out who asks, for all that comes after; refuses who needs a key and shows none that holds.
 pub(super) async fn let_in(State(app): Shared, mut request: Request, next: Next) -> Response {
-    let arrival = request.extensions().get::<Arrival>().copied();
-    let secret = bearer(request.headers(), Purpose::Key);
-    let claimed = input::actor(request.headers());
-    let is_open = OPEN_TO_ALL.contains(&request.uri().path());
-    let admitted = async {
-        let arrival = arrival.ok_or_else(key_needed)?;
-        let requester = app.access.admit(arrival, secret, claimed?, &app.readers).await?;
-        if requester.rights.is_none() && !is_open {
-            return Err(key_needed());
-        }
-        if let Some(key) = requester.key {
-            app.guard.used(key, Millis::now());
-        }
-        Ok(requester)
-    };
-    match admitted.await {
-        Ok(requester) => {
+    match admitted(&app, request.uri().path(), request.headers(), request.extensions()).await {
+        Ok((requester, signed_in)) => {
             request.extensions_mut().insert(requester);
+            request.extensions_mut().insert(signed_in);
             next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
     }
+}
+
+/// Who asks for what is at a path, and in which session of the page.
+async fn admitted(
+    app: &App,
+    path: &str,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<(Requester, SignedIn), Refusal> {
+    let arrival = *extensions.get::<Arrival>().ok_or_else(key_needed)?;
+    let claimed = input::actor(headers)?;
+    let secret = bearer(headers, Purpose::Key);
+    let in_session = match secret.is_none() && page::takes_cookie(path) {
+        true => by_cookie(app, arrival, headers, claimed.clone()).await?,
+        false => None,
+    };
+    let (requester, signed_in) = match in_session {
+        Some((requester, session)) => (requester, SignedIn(Some(session))),
+        None => (app.access.admit(arrival, secret, claimed, &app.readers).await?, SignedIn(None)),
+    };
+    if requester.rights.is_none() && !OPEN_TO_ALL.contains(&path) && !page::is_open(path) {
+        return Err(key_needed());
+    }
+    if let Some(key) = requester.key {
+        app.guard.used(key, Millis::now());
+    }
+    Ok((requester, signed_in))
+}
+
+/// Who has signed in to the page, if the cookie is that of a session that holds.
+async fn by_cookie(
+    app: &App,
+    arrival: Arrival,
+    headers: &HeaderMap,
+    claimed: Option<Actor>,
+) -> Result<Option<(Requester, Session)>, Refusal> {
+    let Some(secret) = cookie(headers, arrival)? else { return Ok(None) };
+    let Some(session) = app.sessions.find(&secret, Instant::now()) else { return Ok(None) };
+    let requester = app.access.admit_session(arrival, &session, claimed, &app.readers).await?;
+    if requester.is_none() {
+        app.sessions.end(&secret);
+    }
+    Ok(requester.map(|requester| (requester, session)))
 }
 
 /// Takes an invitation: answers with a new key for the actor that it is for.
@@ -68,6 +101,6 @@ pub(super) async fn join(
 }
 
 /// Who asks, as [`let_in`] found out.
-pub(super) fn requester(extensions: &axum::http::Extensions) -> Result<Requester, Refusal> {
+pub(super) fn requester(extensions: &Extensions) -> Result<Requester, Refusal> {
     extensions.get().cloned().ok_or_else(key_needed)
 }

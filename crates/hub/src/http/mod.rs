@@ -6,9 +6,11 @@ pub(crate) mod connections;
 mod health;
 mod hosts;
 mod orgs;
+mod page;
 mod rates;
 mod request;
 pub(crate) mod server;
+mod session;
 mod socket;
 mod stream;
 mod tasks;
@@ -33,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::access::guard::KeyGuard;
+use crate::access::sessions::Sessions;
 use crate::access::{AccessConfig, Arrival};
 use crate::bus::Bus;
 use crate::dht::Nodes;
@@ -86,6 +89,8 @@ pub(crate) struct App {
     /// Who is let in, and the keys in use.
     pub(crate) access: AccessConfig,
     pub(crate) guard: KeyGuard,
+    /// Who has signed in to the page.
+    pub(crate) sessions: Sessions,
     pub(crate) shutdown: CancellationToken,
     /// Cancelled after `shutdown` for who is left then.
     pub(crate) abort: CancellationToken,
@@ -129,6 +134,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/orgs/{org}", get(orgs::read_organization).patch(orgs::change_organization))
         .route("/orgs/{org}/projects", get(orgs::list_projects).post(orgs::make_project))
         .route("/orgs/{org}/projects/{project}", get(orgs::read_project).patch(orgs::change_project))
+        .merge(page::router())
         .fallback(|| async { Refusal::not_found("there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             let message = "this path does not take this method".to_owned();

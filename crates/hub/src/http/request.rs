@@ -79,10 +79,15 @@ impl FromRequestParts<Arc<App>> for Caller {
 pub(super) type Body = Result<Bytes, BytesRejection>;
 pub(super) type PairsOrRejection = Result<Query<HashMap<String, String>>, QueryRejection>;
 
-/// The fields of a body; refuses one that is too long or incomplete.
+/// The fields of a body.
 pub(super) fn fields(body: Body) -> Result<Fields, Refusal> {
+    Fields::parse(&whole(body)?)
+}
+
+/// The bytes of a body; refuses one that is too long or incomplete.
+pub(super) fn whole(body: Body) -> Result<Bytes, Refusal> {
     match body {
-        Ok(body) => Fields::parse(&body),
+        Ok(body) => Ok(body),
         Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(Refusal::too_large(format!("the body is longer than {MAX_BODY} bytes")))
         }

@@ -5,23 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use url::form_urlencoded;
 
 use super::connections::{Network, NoPlace, Place};
+use super::session::SignedIn;
 use super::{ClientAddress, Shared};
 use crate::access::Requester;
 use crate::access::guard::HeldKey;
-use crate::bus::Subscriber;
+use crate::access::sessions::Session;
+use crate::bus::{Presence, Subscriber};
 use crate::error::Refusal;
 use crate::input::Fields;
 use crate::metrics::Limit;
+use crate::task::Rights;
+use crate::time::Millis;
 
 /// The most bytes of a message from a subscriber.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -34,6 +39,8 @@ const MESSAGE_EVERY: Duration = Duration::from_millis(50);
 const MESSAGES_IN_HAND: u32 = 100;
 /// How many events are sent together where more than one waits.
 const EVENTS_AT_ONCE: usize = 64;
+/// The most bytes of an actor's id that a subscriber says in the URL.
+const MAX_CLAIMED_ID: usize = 256;
 /// How often a subscriber is pinged, and how long it may send nothing, pongs included.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
@@ -49,12 +56,42 @@ enum End {
     Closed(CloseFrame),
 }
 
+/// By what a connection is open, while it is.
+struct Right {
+    key: Option<HeldKey>,
+    session: Option<Session>,
+}
+
+impl Right {
+    /// Waits until it no longer holds, and says why; for ever where none was needed.
+    async fn over(&self) -> &'static str {
+        let key = async {
+            match &self.key {
+                Some(key) => key.over().cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let session = async {
+            match &self.session {
+                Some(session) => session.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = key => "the key was revoked or has expired",
+            () = session => "the session is over",
+        }
+    }
+}
+
 /// Makes a connection a subscriber's.
 pub(super) async fn subscribe(
     State(app): Shared,
     Extension(client): Extension<ClientAddress>,
     Extension(connection): Extension<Arc<Place>>,
     Extension(requester): Extension<Requester>,
+    Extension(SignedIn(session)): Extension<SignedIn>,
+    RawQuery(query): RawQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
@@ -65,7 +102,8 @@ pub(super) async fn subscribe(
             NoPlace::Full => Refusal::unavailable("the hub has as many subscribers as it can"),
         }
     })?;
-    let key = requester.key.map(|key| app.guard.hold(key));
+    let right = Right { key: requester.key.map(|key| app.guard.hold(key)), session };
+    let presence = presence(&requester, &query.unwrap_or_default());
     let (token, held) = (app.sockets.token(), (place.in_use(), connection.in_use()));
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
@@ -75,25 +113,25 @@ pub(super) async fn subscribe(
         .max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| async move {
         tokio::select! {
-            () = serve(socket, app.bus.join(requester.view()), key.as_ref(), &app.shutdown) => {}
+            () = serve(socket, app.bus.join(requester.view(), presence), &right, &app.shutdown) => {}
             () = app.abort.cancelled() => {}
         }
         drop((held, token));
     }))
 }
 
-/// Serves one connection to its end; `key` is the one that it was opened with.
+/// Serves one connection to its end.
 async fn serve(
     mut socket: WebSocket,
     mut subscriber: Subscriber,
-    key: Option<&HeldKey>,
+    right: &Right,
     shutdown: &CancellationToken,
 ) {
     let too_slow = subscriber.too_slow().clone();
     let end = tokio::select! {
         end = converse(&mut socket, &mut subscriber) => end,
         () = too_slow.cancelled() => End::Closed(frame(close_code::AGAIN, "too slow: events were lost")),
-        () = key_over(key) => End::Closed(frame(close_code::POLICY, "the key was revoked or has expired")),
+        why = right.over() => End::Closed(frame(close_code::POLICY, why)),
         () = shutdown.cancelled() => End::Closed(frame(close_code::AWAY, "the hub is shutting down")),
     };
     if let End::Closed(frame) = end {
@@ -102,12 +140,19 @@ async fn serve(
     }
 }
 
-/// Waits until a key no longer holds; for ever without one.
-async fn key_over(key: Option<&HeldKey>) {
-    match key {
-        Some(key) => key.over().cancelled().await,
-        None => std::future::pending().await,
-    }
+/// Who a subscriber is for those who look at who is connected. Without a key it may say so in the URL, too:
+/// no browser, and no original, sends headers with a WebSocket.
+fn presence(requester: &Requester, query: &str) -> Presence {
+    let query = |name: &str| {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    };
+    let claimed = || {
+        let may_claim = requester.rights == Some(Rights::Unproven);
+        query("actor_id").filter(|id| may_claim && !id.is_empty() && id.len() <= MAX_CLAIMED_ID)
+    };
+    let actor = requester.actor.as_ref().map(|actor| actor.id.clone()).or_else(claimed);
+    Presence { actor, is_page: query("page").is_some(), since: Millis::now() }
 }
 
 async fn converse(socket: &mut WebSocket, subscriber: &mut Subscriber) -> End {

@@ -10,6 +10,7 @@ mod http;
 mod life;
 mod names;
 mod openapi;
+mod page;
 mod permissions;
 mod relay;
 mod store;
