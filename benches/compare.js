@@ -5,7 +5,9 @@
 // being better, and an interval that holds the true one with a probability of 95 % or more. Ends with status 1 if a
 // whole interval lies below the floor: then this checkout is slower, and not only the machine noisy.
 //
-//   node benches/compare.js --other ../before [--pairs 9] [--size MIB] [--floor 0.95] [--only ROW,…]
+//   node benches/compare.js --other ../before [--pairs 9] [--size MIB] [--floor 0.95] [--only ROW,…] [--one-hub]
+//
+// With --one-hub the peers of both use this checkout's hub: what a hub costs is then left out.
 
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
@@ -33,7 +35,8 @@ const { values } = parseArgs({
     pairs: { type: 'string', default: '9' },
     size: { type: 'string', default: '256' },
     floor: { type: 'string', default: '0.95' },
-    only: { type: 'string', default: Object.keys(FIGURES).join(',') }
+    only: { type: 'string', default: Object.keys(FIGURES).join(',') },
+    'one-hub': { type: 'boolean', default: false }
   }
 })
 if (!values.other) throw new Error('--other names the folder of the other checkout')
@@ -60,7 +63,8 @@ function measure (folder) {
   const out = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-compare-'))
   try {
     const args = ['benches/bench.js', '--only', values.only, '--runs', '1', '--size', values.size, '--out', out]
-    const { status } = spawnSync(process.execPath, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] })
+    const env = values['one-hub'] ? { ...process.env, BENCH_HUB: HERE } : process.env
+    const { status } = spawnSync(process.execPath, args, { cwd: folder, env, stdio: ['ignore', 'ignore', 'inherit'] })
     if (status !== 0) throw new Error(`the benchmark in ${folder} ended with ${status}`)
     const results = JSON.parse(fs.readFileSync(path.join(out, 'results.json'), 'utf8'))
     return Object.assign({}, ...values.only.split(',').map(row => FIGURES[row](results[row])))

@@ -70,10 +70,11 @@ class Session {
     this.#files.delete(size)
   }
 
-  /** A hub in a process of its own: `{ url, bootstrap }`. */
+  /** A hub in a process of its own: `{ url, bootstrap }`. BENCH_HUB names another checkout whose hub it is. */
   async hub ({ listen = '127.0.0.1', namespace } = {}) {
     const folder = this.newFolder('hub')
-    const args = [PROGRAM, 'hub', '--open', '--listen', `${listen}:0`, '--data', path.join(folder, 'data'), '--json']
+    const program = process.env.BENCH_HUB ? path.resolve(process.env.BENCH_HUB, 'bin/ats-p2p.js') : PROGRAM
+    const args = [program, 'hub', '--open', '--listen', `${listen}:0`, '--data', path.join(folder, 'data'), '--json']
     const hub = this.run(process.execPath, args, { home: folder, namespace })
     const { url, bootstrap } = JSON.parse(await hub.line(/"listening"/))
     return { url, bootstrap, stop: hub.stop }

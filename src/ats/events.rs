@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 use super::client::Client;
 use super::error::{AtsError, AtsResult};
 use super::http::said;
-use super::model::{Task, TaskId};
+use super::model::{Message, Task, TaskId};
 use super::socket::Socket;
 use super::text::SHOWN;
 use crate::sync::lock;
@@ -37,6 +37,8 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 /// Messages between two pings of ours that tell nothing, pings and pongs among them: a service that sends
 /// more means harm, or is broken.
 const MAX_IDLE_TALK: u32 = 1_000;
+/// Messages on a task that a listener remembers: a transfer has two or three.
+const MAX_HEARD: usize = 16;
 /// Events held for a slow listener; one that falls behind reads the service's lists instead.
 const BACKLOG: usize = 256;
 /// The name of the one subscription of a connection.
@@ -94,7 +96,8 @@ pub enum AtsEvent {
     Task {
         /// What happened.
         kind: EventKind,
-        /// The task as it was then.
+        /// The task as it was then; of its messages the one that was posted just now, where the service tells
+        /// it.
         task: Arc<Task>,
         /// Who did it, by name, if the service says so.
         actor_name: Option<String>,
@@ -152,6 +155,8 @@ pub struct Listener {
     receiver: broadcast::Receiver<AtsEvent>,
     /// A change was noticed that nobody has looked at yet.
     unseen: bool,
+    /// Messages on the task that is waited for, of which events have told.
+    heard: Vec<Message>,
     /// Whom it is that hurries the subscription.
     _transfer: Option<OpenTransfer>,
 }
@@ -172,14 +177,13 @@ impl Events {
     /// Listens from now on. The state is that of this moment: whatever comes later is an event.
     pub fn listen(&self) -> (Listener, Subscribed) {
         let state = lock(&self.feed.state);
-        (Listener { receiver: self.feed.sender.subscribe(), unseen: false, _transfer: None }, state.clone())
+        (Listener::new(&self.feed.sender, None), state.clone())
     }
 
     /// Listens for an open transfer, to which much may happen in a short time: until the listener is dropped,
     /// a subscription that broke is renewed after the shortest pause.
     pub fn listen_for_transfer(&self) -> Listener {
-        let transfer = OpenTransfer::begin(&self.feed.transfers);
-        Listener { receiver: self.feed.sender.subscribe(), unseen: false, _transfer: Some(transfer) }
+        Listener::new(&self.feed.sender, Some(OpenTransfer::begin(&self.feed.transfers)))
     }
 
     /// How the subscription stands now.
@@ -221,6 +225,10 @@ impl Feed {
 }
 
 impl Listener {
+    fn new(sender: &broadcast::Sender<AtsEvent>, transfer: Option<OpenTransfer>) -> Self {
+        Self { receiver: sender.subscribe(), unseen: false, heard: Vec::new(), _transfer: transfer }
+    }
+
     /// The next event. May be cancelled and called again.
     pub async fn next(&mut self) -> AtsEvent {
         match self.receiver.recv().await {
@@ -238,20 +246,31 @@ impl Listener {
         self.changed_so_that(id, |_| true).await;
     }
 
-    /// As [`Self::changed`], but passes over events whose task `matters` not.
-    pub async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) {
+    /// As [`Self::changed`], but passes over events whose task `matters` not. Where an event told of it
+    /// gives the task as it told it, with the messages on it that this listener has heard of: those
+    /// before it, and such as got lost, are missing.
+    pub async fn changed_so_that(&mut self, id: &TaskId, matters: impl Fn(&Task) -> bool) -> Option<Task> {
         if self.unseen {
-            return;
+            return None;
         }
         let deadline = Instant::now() + POLL_INTERVAL;
-        loop {
+        let told = loop {
             match timeout_at(deadline, self.next()).await {
-                Ok(AtsEvent::Task { task, .. }) if task.id != *id || !matters(&task) => {}
-                Ok(AtsEvent::Disconnected { .. }) => {}
-                Ok(_) | Err(_) => break,
+                Ok(AtsEvent::Task { task, .. }) if task.id == *id => {
+                    let room = MAX_HEARD.saturating_sub(self.heard.len());
+                    self.heard.extend(task.messages.iter().take(room).cloned());
+                    if matters(&task) {
+                        let mut told = Arc::unwrap_or_clone(task);
+                        told.messages.clone_from(&self.heard);
+                        break Some(told);
+                    }
+                }
+                Ok(AtsEvent::Task { .. } | AtsEvent::Disconnected { .. }) => {}
+                Ok(_) | Err(_) => break None,
             }
-        }
+        };
         self.unseen = true;
+        told
     }
 
     /// Waits for a sign that the peer of the task `id` may be reached now: a message on it, or a subscription
@@ -364,8 +383,11 @@ impl ServerMessage {
                 let within = value.pointer_mut("/data/task").map(Value::take);
                 let task = within.or_else(|| value.get_mut("task").map(Value::take));
                 let task = task.or_else(|| value.get_mut("data").map(Value::take));
+                let message = value.pointer_mut("/data/message").map(Value::take);
+                let message = message.or_else(|| value.get_mut("message").map(Value::take));
                 match task.and_then(Task::from_value) {
-                    Some(task) => {
+                    Some(mut task) => {
+                        task.messages.extend(message.and_then(Message::from_value));
                         Self::Task { kind: EventKind::from_name(name), task: Arc::new(task), actor_name }
                     }
                     None => Self::Other,
@@ -485,6 +507,7 @@ async fn connection(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ats::{Part, Status};
 
     fn task(value: Value) -> ServerMessage {
         ServerMessage::from_value(value)
@@ -502,6 +525,52 @@ mod tests {
             assert_eq!((kind, actor_name.as_deref()), (EventKind::Claimed, Some("B")));
             assert_eq!((task.id.as_str(), task.channel.as_str()), ("3", "c"));
         }
+    }
+
+    #[test]
+    fn the_message_of_an_event_is_read_with_its_task() {
+        let message = json!({"id": 8, "actor_id": "b", "parts": [{"type": "text", "content": "hi"}]});
+        for given in [
+            json!({"type": "task.message", "data": {"task": {"id": 3}, "message": message}}),
+            json!({"type": "task.message", "task": {"id": 3}, "message": message}),
+        ] {
+            let ServerMessage::Task { task, .. } = task(given) else { panic!("no task") };
+            let [heard] = &task.messages[..] else { panic!("{:?}", task.messages) };
+            assert_eq!(heard.actor.as_ref().map(|actor| actor.id.as_str()), Some("b"));
+            assert_eq!(heard.parts, [Part::text("hi")]);
+        }
+        for nonsense in [json!("hi"), json!(null), json!([1])] {
+            let given = json!({"type": "task.message", "task": {"id": 3}, "message": nonsense});
+            let ServerMessage::Task { task, .. } = task(given) else { panic!("no task") };
+            assert!(task.messages.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_gives_the_task_with_the_messages_that_it_has_heard_of() {
+        let sender = broadcast::Sender::new(BACKLOG);
+        let mut listener = Listener::new(&sender, None);
+        let tell = |value: Value| {
+            let ServerMessage::Task { kind, task, actor_name } = task(value) else { panic!("no task") };
+            sender.send(AtsEvent::Task { kind, task, actor_name }).expect("a listener");
+        };
+        let posted =
+            |id: u32| json!({"type": "task.message", "task": {"id": id}, "message": {"id": id + 50}});
+        let claimed = json!({"type": "task.claimed", "task": {"id": 1, "status": "in_progress"}});
+        for event in [posted(1), posted(2), claimed] {
+            tell(event);
+        }
+        let id = TaskId::from_value(&json!(1)).expect("an id");
+        let is_claimed = |task: &Task| task.status == Status::InProgress;
+        let told = listener.changed_so_that(&id, is_claimed).await.expect("a task");
+        assert_eq!(told.status, Status::InProgress);
+        let heard = told.messages.iter().filter_map(|message| message.id.as_ref()).map(TaskId::as_str);
+        assert_eq!(heard.collect::<Vec<_>>(), ["51"]);
+        // Until it was seen there is nothing new to tell, and never of what may have been missed.
+        assert_eq!(listener.changed_so_that(&id, |_| true).await, None);
+        listener.seen();
+        sender.send(AtsEvent::Missed).expect("a listener");
+        assert_eq!(listener.changed_so_that(&id, |_| true).await, None);
     }
 
     #[test]

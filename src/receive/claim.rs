@@ -176,7 +176,7 @@ impl<'a> Claim<'a> {
                     Lost::Taken(task) => self.lost_to(&task),
                     Lost::Refused(error) => error.into(),
                 },
-                () = listener.changed_so_that(task_id, |task| !task.is_held_by(context.actor_id())) => {}
+                _ = listener.changed_so_that(task_id, |task| !task.is_held_by(context.actor_id())) => {}
             }
             let read = context.client.get(task_id).await;
             listener.seen();

@@ -71,20 +71,27 @@ pub(super) struct OfferTask<'a> {
 }
 
 impl OfferTask<'_> {
-    /// Waits until the offer is claimed, and returns the task as it was then, in progress or already
-    /// completed.
+    /// Waits until the offer is claimed or already completed, and says by whom.
     ///
     /// # Errors
-    /// `OFFER_EXPIRED` if nobody claims it within `limit`; what ended it otherwise.
-    pub(super) async fn claimed(&self, listener: &mut Listener, limit: Duration) -> Result<Task> {
+    /// `OFFER_EXPIRED` if nobody claims it within `limit`; what ended it otherwise. Within: those of
+    /// [`Self::claimant`].
+    pub(super) async fn claimed(&self, listener: &mut Listener, limit: Duration) -> Result<Result<Claimant>> {
         let mut read_at = Instant::now();
         let deadline = read_at + limit;
         loop {
-            tokio::select! {
+            let told = tokio::select! {
                 // What happens to an offer that stays pending is no answer to it.
-                () = listener.changed_so_that(self.id, |task| task.status != Status::Pending) => {}
-                () = self.admission.knocked_after(read_at) => {}
-                () = sleep_until(deadline) => {}
+                told = listener.changed_so_that(self.id, |task| task.status != Status::Pending) => told,
+                () = self.admission.knocked_after(read_at) => None,
+                () = sleep_until(deadline) => None,
+            };
+            // A peer of ours speaks before it claims: what events told of it saves a request.
+            if let Some(task) = told.filter(|task| task.status == Status::InProgress)
+                && let Ok(claimant @ Claimant::Ours(..)) = self.claimant(&task)
+            {
+                listener.seen();
+                return Ok(Ok(claimant));
             }
             // Read once more when the time is over: no event is certain to come.
             let is_last = Instant::now() >= deadline;
@@ -99,12 +106,12 @@ impl OfferTask<'_> {
                     Status::Pending => None,
                     Status::InProgress => {
                         listener.seen();
-                        return Ok(task);
+                        return Ok(self.claimant(&task));
                     }
                     // It was claimed in between; what that means is seen when it is read again.
                     Status::Completed => {
                         listener.unsee();
-                        return Ok(task);
+                        return Ok(self.claimant(&task));
                     }
                     // Its time was over while the service was away.
                     Status::Cancelled if is_last => return Err(self.unclaimed(limit)),

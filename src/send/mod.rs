@@ -303,9 +303,9 @@ impl OutgoingTransfer {
             transfer: &transfer,
             admission: rendezvous.admission(),
         };
-        let claimed = or_cancelled(&cancel, reader.claimed(&mut listener, limit)).await?;
+        let claimant = or_cancelled(&cancel, reader.claimed(&mut listener, limit)).await?;
         self.claimed = true;
-        let claimant = reader.claimant(&claimed)?;
+        let claimant = claimant?;
         if let Claimant::Ours(_, peer) = &claimant {
             self.transfer.peer = *peer;
         }

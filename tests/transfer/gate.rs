@@ -27,8 +27,8 @@ enum State {
     Cut,
     /// Cuts when a request says this, which does not pass.
     CutsBefore(&'static str),
-    /// A request that says this is refused, and does not pass.
-    Refuses(&'static str),
+    /// A request that says this is answered with this status, and does not pass.
+    Answers(&'static str, &'static str),
 }
 
 impl Gate {
@@ -70,7 +70,12 @@ impl Gate {
 
     /// Has requests that say this refused, until it is opened.
     pub(crate) fn refuse(&self, word: &'static str) {
-        self.state.send_replace(State::Refuses(word));
+        self.state.send_replace(State::Answers(word, "403 Forbidden"));
+    }
+
+    /// Has requests that say this put off, until it is opened.
+    pub(crate) fn put_off(&self, word: &'static str) {
+        self.state.send_replace(State::Answers(word, "503 Service Unavailable"));
     }
 }
 
@@ -91,8 +96,8 @@ async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
                     gate.send_replace(State::Cut);
                     break;
                 }
-                State::Refuses(word) if says(word) => {
-                    let _ = refuse.send(());
+                State::Answers(word, status) if says(word) => {
+                    let _ = refuse.send(status);
                     continue;
                 }
                 _ => {}
@@ -107,9 +112,9 @@ async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
         loop {
             let read = tokio::select! {
                 read = from_far.read(&mut buffer) => read,
-                Some(()) = refusals.recv() => {
-                    let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}";
-                    if to_near.write_all(refusal).await.is_err() {
+                Some(status) = refusals.recv() => {
+                    let refusal = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
+                    if to_near.write_all(refusal.as_bytes()).await.is_err() {
                         break;
                     }
                     continue;

@@ -216,6 +216,29 @@ async fn what_is_no_task_service_is_named_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_hears_events_need_not_read_its_task() {
+    let lab = Lab::new().await;
+    let gate = Gate::start(lab.address()).await;
+    let a = lab.agent("a", |options| {
+        options.ats.url = Some(gate.url());
+        options.bootstrap = Some(lab.bootstrap());
+    });
+    let others = ["b", "c"].map(|actor| lab.agent(actor, |_| {}));
+    for other in &others {
+        other.watch(Some(lab.path("in")));
+    }
+    let file = lab.file("f", 300_000);
+    // By the end of the first one events flow.
+    a.send(&file, "b").await.unwrap();
+    gate.put_off("GET /tasks/");
+    // On the connection that is there, and on a new one.
+    for to in ["b", "c"] {
+        a.send(&file, to).await.unwrap();
+    }
+    lab.close(others.into_iter().chain([a])).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_without_nodes_holds_nobody_for_long() {
     let lab = Lab::new().await;
     let a = lab.agent("a", |options| {
