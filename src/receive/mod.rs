@@ -555,7 +555,7 @@ impl IncomingTransfer<'_> {
     fn new_output(&self, p2p: &Option<P2p>) -> Value {
         let offer = &self.open.offer;
         let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match p2p {
+        let mut output = match p2p {
             Some(p2p) => {
                 let completed_at = self.context.unix_millis();
                 let p2p = self.sign(Role::Done { duration_ms, completed_at }, p2p.clone());
@@ -569,7 +569,12 @@ impl IncomingTransfer<'_> {
                 "receiver_id": self.context.actor_id(),
                 "duration_ms": duration_ms,
             }),
+        };
+        // For whoever looks at the task; no peer goes by it, so that it need not be signed.
+        if let Some(connection) = self.events.connection() {
+            output["path"] = json!(connection.path);
         }
+        output
     }
 
     /// What this side says of itself on the task, signed.
