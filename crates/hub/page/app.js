@@ -24,12 +24,14 @@ let next = null
 let live = null
 let timers = []
 let loading = new AbortController()
+let starts = 0
 
 const trail = trailDialog({
   failed,
   closed (id) {
     if (window.location.hash) window.history.replaceState(null, '', window.location.pathname + window.location.search)
-    rows.focus(id)
+    // The browser has given the focus back at once, and somebody may be elsewhere by now.
+    if (document.activeElement === document.body) rows.focus(id)
   }
 })
 const rows = rowsOf(byId('transfers'), { open: openTrail, choose: actor => choose({ actor }) })
@@ -187,7 +189,7 @@ function failed (error) {
 
 function state (name) {
   const target = byId('live')
-  target.className = `live ${name}`
+  target.className = `stream ${name}`
   setText(target, name === 'live' ? 'Live' : 'No event stream: looking every 5 s')
   byId('trouble').hidden = true
 }
@@ -208,7 +210,10 @@ function stop () {
 /** Finds out who is looking, and shows what is for them. */
 async function start () {
   stop()
+  const count = ++starts
   const session = await read('/page/session')
+  // Of several calls that were refused at once, the last begins anew.
+  if (count !== starts) return
   byId('trouble').hidden = true
   byId('sign-in').hidden = !session.needs_key
   byId('board').hidden = session.needs_key
