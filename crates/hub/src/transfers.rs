@@ -210,7 +210,7 @@ impl TransferQuery {
             sql.push(" AND (created_at, id) < (").push_bind(behind.created_at);
             sql.push(", ").push_bind(behind.id);
             sql.push(") ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
-            sql.push(") AS some");
+            sql.push(") AS part");
         }
         sql.push(") AS all_of_them ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
         sql.push(") AS found ON found.id = tasks.id ORDER BY tasks.created_at DESC, tasks.id DESC");
