@@ -30,5 +30,9 @@ mod reuse;
 mod senders;
 #[path = "transfer/service.rs"]
 mod service;
+#[path = "transfer/trouble.rs"]
+mod trouble;
+#[path = "transfer/troubled.rs"]
+mod troubled;
 #[path = "transfer/whole.rs"]
 mod whole;

@@ -292,7 +292,7 @@ impl Client {
         Ok(TaskPage::new(tasks, &end))
     }
 
-    /// Moves a task to another state. If that is refused after an attempt of unknown outcome, the task
+    /// Moves a task to another state. After two attempts of unknown outcome, or one and a refusal, the task
     /// itself tells whether it is where it should be.
     async fn change(
         &self,
@@ -314,9 +314,16 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if may_have_happened && error.status().is_some_and(|status| (400..500).contains(&status)) {
+            let is_refused = error.status().is_some_and(|status| (400..500).contains(&status));
+            if may_have_happened && is_refused {
                 let task = self.get(id).await?;
                 return if is_reached(&task) { Ok(task) } else { Err(error) };
+            }
+            if may_have_happened && error.may_have_happened() {
+                let read = self.inner.http.send(&Request::get(self.path(&[id.as_str()]))).await;
+                if let Some(task) = read.ok().and_then(Task::from_value).filter(&is_reached) {
+                    return Ok(task);
+                }
             }
             may_have_happened |= error.may_have_happened();
             attempts.pause_after(error).await?;

@@ -86,7 +86,9 @@ impl<'a> Claim<'a> {
             Err(refused) => match context.client.get(&self.open.task.id).await {
                 Ok(task) if task.is_held_by(context.actor_id()) => {}
                 Ok(task) if task.status == Status::InProgress => return Err(self.taken()),
-                Ok(_) if refused.is_retryable() => return Err(self.not_claimed(refused)),
+                Ok(task) if refused.is_retryable() || task.status == Status::Pending => {
+                    return Err(self.not_claimed(refused));
+                }
                 Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
                 Err(_) => return Err(self.not_claimed(refused)),
             },

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{Listener, Status, Task, TaskId};
+use crate::ats::{AtsError, Listener, Status, Task, TaskId};
 use crate::connection::Admission;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -118,21 +118,11 @@ impl OfferTask<'_> {
                     status => return Err(self.ended_unclaimed(&task, status)),
                 },
                 Err(error) if error.is_retryable() => Some(error),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(self.unknown(error)),
             };
             listener.seen();
             if is_last {
-                return Err(match last_error {
-                    Some(error) => Error::of_service(
-                        format_args!(
-                            "whether {} accepts {} is not known",
-                            self.recipient(),
-                            self.transfer.original_name
-                        ),
-                        error,
-                    ),
-                    None => self.unclaimed(limit),
-                });
+                return Err(last_error.map_or_else(|| self.unclaimed(limit), |error| self.unknown(error)));
             }
         }
     }
@@ -339,6 +329,12 @@ impl OfferTask<'_> {
                 files::display(self.channel),
             ),
         )
+    }
+
+    /// The service does not say what became of the offer.
+    fn unknown(&self, error: AtsError) -> Error {
+        let (recipient, name) = (self.recipient(), &self.transfer.original_name);
+        Error::of_service(format_args!("whether {recipient} accepts {name} is not known"), error)
     }
 
     fn ended_unclaimed(&self, task: &Task, status: Status) -> Error {

@@ -207,6 +207,11 @@ async fn a_claim_refused_after_a_lost_answer_may_be_ours() {
     let found = fake.client().claim(&id(), lease).await.expect_err("another's");
     assert!(found.is_already_claimed(), "{found}");
 
+    // Where every answer is lost, the task is read between two attempts.
+    let fake = Fake::start([cut_short(), cut_short(), held("me")]).await;
+    assert!(fake.client().claim(&id(), lease).await.expect("ours").is_held_by("me"));
+    assert_eq!(fake.lines(), ["POST /tasks/7/claim", "POST /tasks/7/claim", "GET /tasks/7"]);
+
     // Without a lost answer a refusal is one.
     let fake = Fake::start([refusal(), held("me")]).await;
     assert!(fake.client().claim(&id(), lease).await.is_err());
