@@ -18,11 +18,11 @@ export declare function createNode(options?: NodeOptions): Promise<AtsP2pNode>
 export declare function startHub(options?: HubOptions): Promise<Hub>
 
 /**
- * Copies a hub's database to a file, while the hub runs or not: whole or not at all, readable by its owner alone. As
- * `hub.sqlite` in a data folder it serves as that hub's data. Rejects with `ATS_P2P_STATE` where there is such a file,
- * unless `replace` is true.
+ * Copies a hub's SQLite database to a file, while the hub runs or not: whole or not at all, readable by its owner
+ * alone. As `hub.sqlite` in a data folder it serves as that hub's data. Rejects with `ATS_P2P_STATE` where there is such
+ * a file, unless `replace` is true, and where the hub has PostgreSQL, of which `pg_dump` makes backups.
  */
-export declare function backupHub(file: string | URL, options?: { data?: string | URL, replace?: boolean }): Promise<void>
+export declare function backupHub(file: string | URL, options?: HubDataOptions & { replace?: boolean }): Promise<void>
 
 /**
  * Runs a node of the DHT for others in this process: without `bootstrap` the first one of a private network.
@@ -119,8 +119,15 @@ export declare const hubKeys: {
 export declare function join(url: string | URL, invitation: string, options?: JoinOptions): Promise<Joined>
 
 export interface HubDataOptions {
-  /** Folder of the hub's database. Default: `hub` in the user's state folder. */
+  /** Folder of the hub's database and all else that lasts. Default: `hub` in the user's state folder. */
   data?: string | URL
+  /**
+   * PostgreSQL database of the hub's tasks and keys, `postgres://USER@HOST/DATABASE`, which several hubs may share.
+   * Default: what `databaseFile` holds, else `ATS_P2P_DATABASE`, else none: a file in `data`.
+   */
+  database?: string
+  /** File that holds that URL, so that its password stands in no argument list. */
+  databaseFile?: string | URL
 }
 
 export interface HubKeyOptions extends HubDataOptions {
@@ -680,14 +687,12 @@ export type ErrorCode =
   | 'ATS_P2P_STATE'
   | (string & {})
 
-export interface HubOptions {
+export interface HubOptions extends HubDataOptions {
   /**
    * Address and port of the service; port 0 takes a free one, and `:8787` is that port of all addresses.
    * Default: `127.0.0.1:8787`.
    */
   listen?: string
-  /** Folder of the hub's database. Default: `hub` in the user's state folder. */
-  data?: string | URL
   /** What others call it, where that is not the address it listens on, as `https://hub.example`. Default: none. */
   publicUrl?: string
   /**

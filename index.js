@@ -255,7 +255,7 @@ async function startHub (options) {
 
 /** Copies a hub's database to a file, while the hub runs or not. */
 async function backupHub (file, options) {
-  const checked = checkOptions('backupHub', options, { data: localPath, replace: boolean })
+  const checked = checkOptions('backupHub', options, { ...HUB_DATA_OPTIONS, replace: boolean })
   try {
     await addon.backupHub(localPath(file, 'backupHub: the file'), checked)
   } catch (error) {
@@ -358,7 +358,7 @@ async function join (hubUrl, invitation, options) {
 
 /** What the addon tells of a hub's keys. */
 async function ofHub (call, options, table, ask) {
-  const checked = checkOptions(call, options, { data: localPath, ...table })
+  const checked = checkOptions(call, options, { ...HUB_DATA_OPTIONS, ...table })
   try {
     return await ask(checked)
   } catch (error) {
@@ -432,9 +432,11 @@ const WATCH_OPTIONS = { channel: text, saveDir: localPath }
 
 const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
 
+const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
+
 const HUB_OPTIONS = {
   listen: text,
-  data: localPath,
+  ...HUB_DATA_OPTIONS,
   publicUrl: text,
   allowedHosts: texts,
   trustedProxies: texts,

@@ -75,6 +75,31 @@ test('a hub says what is wrong with its arguments', LIMIT, async (t) => {
   }
 })
 
+test('the password of a hub\'s database is taken from no argument, and shown nowhere', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const url = 'postgres://hub:s3cret@127.0.0.1:1/tasks'
+  for (const action of [[], ['key', 'list'], ['invite', '--actor', 'a'], ['backup', path.join(folder, 'copy')]]) {
+    for (const text of [url, 'postgres://hub@127.0.0.1:1/tasks?password=s3cret']) {
+      const { code, stderr } = await cli(t, ['hub', ...action, '--database', text, '--data', folder]).ended
+      assert.equal(code, 2, stderr)
+      assert.match(stderr, /ATS_P2P_DATABASE/)
+      assert.doesNotMatch(stderr, /s3cret/)
+    }
+  }
+  const file = path.join(folder, 'url')
+  fs.writeFileSync(file, `${url}\n`)
+  for (const [args, env] of [[['--database-file', file], {}], [[], { ATS_P2P_DATABASE: url }], [['--database', 'postgres://hub@127.0.0.1:1/tasks'], {}]]) {
+    const ask = (...action) => cli(t, ['hub', ...action, '--data', folder, ...args], { env }).ended
+    for (const action of [['--listen', '127.0.0.1:0'], ['key', 'list']]) {
+      const { code, stderr } = await ask(...action)
+      assert.notEqual(code, 0)
+      assert.match(stderr, /postgres:\/\/127\.0\.0\.1:1\/tasks cannot be used/)
+      assert.doesNotMatch(stderr, /s3cret/)
+    }
+    assert.match((await ask('backup', path.join(folder, 'copy'))).stderr, /pg_dump/)
+  }
+})
+
 test('send --json says each step on a line', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)

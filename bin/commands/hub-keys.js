@@ -50,8 +50,13 @@ function run (values, [action, name, id], output) {
   return ACTIONS[action === 'invite' ? 'invite' : name](hubKeys, { values, id, output })
 }
 
-function options ({ data, admin, expires }) {
-  return { data, admin, expiresIn: expires === undefined ? undefined : lifetime(expires) }
+/** Where the hub's data is, as the options of the API. */
+function place ({ data, database, 'database-file': databaseFile }) {
+  return { data, database, databaseFile }
+}
+
+function options ({ admin, expires, ...values }) {
+  return { ...place(values), admin, expiresIn: expires === undefined ? undefined : lifetime(expires) }
 }
 
 /** Milliseconds; null for what is no time. */
@@ -71,4 +76,4 @@ function describe ({ id, actorId, admin, createdAt, expiresAt, revokedAt, lastUs
   return `${id}  ${quoted(actorId)}: ${facts.filter(Boolean).join(', ')}`
 }
 
-module.exports = { problem, run, lifetime }
+module.exports = { problem, run, lifetime, place }

@@ -15,6 +15,8 @@ module.exports = {
   flags: {
     listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses (127.0.0.1:8787)' },
     data: { value: 'DIR', help: 'where its database is kept (hub in ATS_P2P_HOME, ~/.ats-p2p)' },
+    database: { value: 'URL', help: 'the PostgreSQL database of its tasks and keys, without a password (ATS_P2P_DATABASE, or a file in DIR)' },
+    'database-file': { value: 'FILE', help: 'a file that holds that URL, with its password' },
     'public-url': { value: 'URL', help: 'what others call it, as behind a proxy (the address it listens on)' },
     'allow-host': { value: 'NAME', help: 'another name that it goes by; may be repeated', multiple: true },
     'trust-proxy': { value: 'ADDRESS,…', help: 'proxies whose word on a client\'s address is taken, as 10.0.0.0/8' },
@@ -38,6 +40,8 @@ module.exports = {
 
   check (values, positionals) {
     const [action, file, surplus] = positionals
+    if (showsPassword(values.database)) return '--database has a password in it, which others see in the list of processes: put the URL into ATS_P2P_DATABASE, or into a file for --database-file'
+    if (values.database !== undefined && values['database-file'] !== undefined) return '--database and --database-file are too much: one of them says where the database is'
     if (action === 'key' || action === 'invite') return keys.problem(values, positionals)
     if (action !== undefined && action !== 'backup') return `there is nothing called "${action}" to do with a hub`
     if (action === 'backup' && file === undefined) return 'backup: to which file?'
@@ -50,14 +54,14 @@ module.exports = {
     const [action, file] = positionals
     const { startHub, backupHub } = require('../..')
     if (action === 'backup') {
-      await backupHub(file, { data: values.data, replace: values.force })
+      await backupHub(file, { ...keys.place(values), replace: values.force })
       output.say(`The database is copied to ${file}`, 'backup', { file })
       return
     }
     if (action !== undefined) return keys.run(values, positionals, output)
     const hub = await startHub({
       listen: values.listen,
-      data: values.data,
+      ...keys.place(values),
       publicUrl: values['public-url'],
       allowedHosts: values['allow-host'],
       trustedProxies: values['trust-proxy']?.split(','),
@@ -96,6 +100,13 @@ function isShut (url, values) {
   const { protocol, hostname } = new URL(url)
   const isHere = hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.')
   return !isHere && protocol === 'http:' && !['open', 'trust', 'insecure', 'trust-proxy'].some(flag => values[flag])
+}
+
+/** Whether the URL of a database has a password in it. */
+function showsPassword (text) {
+  if (text === undefined || !URL.canParse(text)) return false
+  const url = new URL(text)
+  return url.password !== '' || url.searchParams.has('password')
 }
 
 /** How long what is over is kept, milliseconds; null for what is no time. */

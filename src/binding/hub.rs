@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub::{AccessConfig, Hub, HubConfig, RelayAccess, TlsFiles};
+use hub::{AccessConfig, Hub, HubConfig, PostgresUrl, RelayAccess, TlsFiles};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
@@ -16,12 +16,17 @@ use super::error::{promise, thrown};
 use super::options::{bytes, default_home, read};
 use crate::error::{Code, Error, Result};
 
+/// The environment variable that holds the URL of a hub's PostgreSQL database.
+const DATABASE_VARIABLE: &str = "ATS_P2P_DATABASE";
+
 /// Options of a hub.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct HubOptions {
     listen: Option<String>,
     data: Option<PathBuf>,
+    database: Option<String>,
+    database_file: Option<PathBuf>,
     public_url: Option<String>,
     allowed_hosts: Option<Vec<String>>,
     trusted_proxies: Option<Vec<String>>,
@@ -99,10 +104,12 @@ impl NativeHub {
 
 /// Options of a backup.
 #[cfg(not(test))]
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct BackupOptions {
     data: Option<PathBuf>,
+    database: Option<String>,
+    database_file: Option<PathBuf>,
     replace: bool,
 }
 
@@ -114,6 +121,10 @@ pub(super) fn backup_hub(env: &Env, file: String, options: Value) -> napi::Resul
         crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
     let backup = async move {
         let data = data_folder(options.data)?;
+        if let Some(url) = database(options.database, options.database_file)? {
+            let message = format!("the hub's tasks are in {url}: pg_dump makes a backup of that");
+            return Err(Error::new(Code::State, message));
+        }
         hub::backup(&data, std::path::Path::new(&file), options.replace)
             .await
             .map_err(|error| Error::new(Code::State, error.to_string()))
@@ -128,8 +139,34 @@ pub(super) fn data_folder(named: Option<PathBuf>) -> Result<PathBuf> {
     })
 }
 
+/// The PostgreSQL database of a hub, where it has one: the URL itself, or the file that holds it, or else
+/// `ATS_P2P_DATABASE`. No error shows the URL, which may hold a password.
+pub(super) fn database(url: Option<String>, file: Option<PathBuf>) -> Result<Option<PostgresUrl>> {
+    let invalid = |message: String| Error::new(Code::InvalidArgument, message);
+    let (text, whence) = match (url, file) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("the database's URL and a file of it are too much: give one of them".into()));
+        }
+        (Some(url), None) => (url, "the database's URL".to_owned()),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                let message = format!("the database's URL cannot be read from {}: {error}", file.display());
+                Error::new(Code::State, message)
+            })?;
+            (text, format!("the database's URL in {}", file.display()))
+        }
+        (None, None) => match std::env::var(DATABASE_VARIABLE) {
+            Ok(url) if !url.is_empty() => (url, format!("the database's URL in {DATABASE_VARIABLE}")),
+            _ => return Ok(None),
+        },
+    };
+    let unusable = |problem| invalid(format!("{whence} cannot be used: {problem}"));
+    PostgresUrl::parse(&text).map(Some).map_err(unusable)
+}
+
 async fn start(options: HubOptions) -> Result<Hub> {
     let mut config = HubConfig::new(data_folder(options.data)?);
+    config.database = database(options.database, options.database_file)?;
     if let Some(keep) = options.keep {
         // A float that is too large becomes the largest number, and none is below 0.
         config.keep = Some(keep as u64).filter(|keep| *keep > 0).map(Duration::from_millis);

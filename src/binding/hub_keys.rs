@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{promise, thrown};
-use super::hub::data_folder;
+use super::hub::{data_folder, database};
 use super::options::read;
 use crate::error::{Code, Error, Result};
 
@@ -19,10 +19,12 @@ use crate::error::{Code, Error, Result};
 const MAX_LIFETIME_MS: f64 = 100.0 * 365.0 * 24.0 * 60.0 * 60.0 * 1000.0;
 
 /// Options of the calls on a hub's keys.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct KeyOptions {
     data: Option<PathBuf>,
+    database: Option<String>,
+    database_file: Option<PathBuf>,
     admin: bool,
     expires_in: Option<f64>,
 }
@@ -76,11 +78,12 @@ fn ask<'env>(env: &'env Env, options: Value, call: Call) -> napi::Result<Promise
         crate::log::start()?;
         let options: KeyOptions = read(options)?;
         let lifetime = options.expires_in.map(lifetime).transpose()?;
-        Ok((data_folder(options.data)?, options.admin, lifetime))
+        let url = database(options.database, options.database_file)?;
+        Ok((data_folder(options.data)?, url, options.admin, lifetime))
     };
-    let (data, is_admin, lifetime) = begin().map_err(|error| thrown(env, &error))?;
+    let (data, url, is_admin, lifetime) = begin().map_err(|error| thrown(env, &error))?;
     let asking = async move {
-        let mut keys = HubKeys::open(&data).await.map_err(failed)?;
+        let mut keys = HubKeys::open(&data, url.as_ref()).await.map_err(failed)?;
         let answer = answer(&mut keys, call, is_admin, lifetime).await.map_err(failed);
         keys.close().await.map_err(failed)?;
         answer

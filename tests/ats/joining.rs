@@ -12,7 +12,7 @@ async fn hub(dir: &Path) -> Hub {
 }
 
 async fn invitation(dir: &Path) -> Secret {
-    let mut keys = HubKeys::open(&dir.join("hub")).await.expect("keys");
+    let mut keys = HubKeys::open(&dir.join("hub"), None).await.expect("keys");
     Secret::new(keys.invite("b", false, None).await.expect("an invitation").expose())
 }
 

@@ -10,9 +10,9 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::error::Error;
 use crate::store::DATABASE;
 
-/// Copies the database in a hub's data folder to a file, as it is at one moment: a database of the same kind,
-/// readable by its owner alone, which takes the place of `hub.sqlite` in a data folder as it is. The file is
-/// there whole or not at all.
+/// Copies the SQLite database in a hub's data folder to a file, as it is at one moment: a database of the
+/// same kind, readable by its owner alone, which takes the place of `hub.sqlite` in a data folder as it is.
+/// The file is there whole or not at all.
 ///
 /// # Errors
 /// [`Error`] says what could not be read or written, or that there is such a file already, which is replaced
@@ -47,12 +47,14 @@ pub async fn backup(data: &Path, file: &Path, replace: bool) -> Result<(), Error
 
 /// Has SQLite write what the database holds into an empty file. Readers and the writer go on meanwhile.
 async fn copy(database: &Path, to: &Path) -> Result<(), Error> {
-    let failed =
-        |error: sqlx::Error| Error::Database { path: database.to_owned(), reason: error.to_string() };
+    let failed = |error: sqlx::Error| Error::Database {
+        database: database.display().to_string(),
+        reason: error.to_string(),
+    };
     let options = SqliteConnectOptions::new().filename(database).create_if_missing(false);
     let mut connection = options.connect().await.map_err(failed)?;
     let to = to.to_str().ok_or_else(|| Error::Database {
-        path: database.to_owned(),
+        database: database.display().to_string(),
         reason: "the backup's folder has a name that is no UTF-8".into(),
     })?;
     let copied = sqlx::query("VACUUM INTO $1").bind(to).execute(&mut connection).await;

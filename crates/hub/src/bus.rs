@@ -1,6 +1,8 @@
 //! Sends events to subscribers. Publishing never waits: a subscriber that does not keep up is dropped. When
 //! it comes back, it lists the tasks to find out what it missed.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::task::{EventKind, Task, View};
+use crate::task::{EventKind, Parties, Task, View};
 use crate::time::Millis;
 
 /// The most events that may wait for one subscriber.
@@ -39,11 +41,32 @@ impl Filter {
         self.channels.len() + self.task_types.len() + self.event_types.len()
     }
 
-    fn wants(&self, event: EventKind, task: &Task) -> bool {
+    fn wants(&self, subject: &Subject) -> bool {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
-        among(&self.channels, &task.channel)
-            && among(&self.task_types, &task.kind)
-            && among(&self.event_types, event.name())
+        among(&self.channels, &subject.channel)
+            && among(&self.task_types, &subject.task_type)
+            && among(&self.event_types, &subject.event)
+    }
+}
+
+/// What an event is about, as far as that decides who is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject {
+    /// The name of the event.
+    pub(crate) event: Cow<'static, str>,
+    pub(crate) channel: String,
+    pub(crate) task_type: String,
+    pub(crate) parties: Parties,
+}
+
+impl Subject {
+    pub(crate) fn new(event: EventKind, task: &Task) -> Self {
+        Self {
+            event: event.name().into(),
+            channel: task.channel.clone(),
+            task_type: task.kind.clone(),
+            parties: Parties::of(task),
+        }
     }
 }
 
@@ -134,19 +157,27 @@ impl Bus {
         actor_name: Option<&str>,
         extra: Option<(&str, Value)>,
     ) {
-        let mut text: Option<Utf8Bytes> = None;
+        self.send(&Subject::new(event, task), || event_text(event, task, actor_name, extra.as_ref()));
+    }
+
+    /// Sends an event's text, which is made once somebody wants it.
+    pub(crate) fn send(&self, subject: &Subject, text: impl FnOnce() -> String) {
+        let text = LazyCell::new(|| Utf8Bytes::from(text()));
         let mut members = self.members();
         members.published.inc();
         let before = members.by_id.len();
         members.by_id.retain(|_, member| {
-            let is_wanted = member.filters.values().any(|filter| filter.wants(event, task));
-            if !is_wanted || !member.view.shows(task) {
-                return true;
-            }
-            let text = text.get_or_insert_with(|| event_text(event, task, actor_name, extra.as_ref()).into());
-            member.tell(text.clone())
+            let is_wanted = member.filters.values().any(|filter| filter.wants(subject));
+            !is_wanted || !member.view.shows_to(&subject.parties) || member.tell((*text).clone())
         });
         members.left_behind.inc_by(u64::try_from(before - members.by_id.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Has all connections end, because events were lost: each lists the tasks when it comes back.
+    pub(crate) fn end_all(&self) {
+        for (_, member) in self.members().by_id.drain() {
+            member.too_slow.cancel();
+        }
     }
 
     /// Who is subscribed to anything, those that came last first; an actor sees itself alone.
@@ -256,7 +287,8 @@ impl Drop for Subscriber {
     }
 }
 
-fn event_text(
+/// An event as subscribers are sent it; `extra` stands beside the task.
+pub(crate) fn event_text(
     event: EventKind,
     task: &Task,
     actor_name: Option<&str>,

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::access::AccessConfig;
 use crate::relay::RelayAccess;
+use crate::store::PostgresUrl;
 use crate::tls::TlsFiles;
 
 /// The TCP port of a hub when nobody says otherwise.
@@ -31,6 +32,9 @@ pub struct HubConfig {
     /// The folder of the database and all else that lasts. It is made if need be, readable by its owner
     /// alone, and serves one hub at a time.
     pub data: PathBuf,
+    /// The PostgreSQL database of its tasks and keys, which other hubs may share. The clocks of their
+    /// machines must agree. Default: `None`, and a file of its own in the folder.
+    pub database: Option<PostgresUrl>,
     /// What others call it, where that is not the address it listens on: `http` or `https`, as
     /// [`parse_public_url`] reads it. A hub with one that does not lead to the loopback address takes every
     /// request for one from elsewhere. Default: none.
@@ -78,6 +82,7 @@ impl HubConfig {
         Self {
             listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT),
             data: data.into(),
+            database: None,
             public_url: None,
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),

@@ -40,22 +40,21 @@ pub enum Error {
         path: PathBuf,
     },
     /// The database can't be opened or read, or is none.
-    #[error("the hub's database {} cannot be used: {reason}", path.display())]
+    #[error("the hub's database {database} cannot be used: {reason}")]
     Database {
-        /// The database's file.
-        path: PathBuf,
-        /// What SQLite says.
+        /// The database's file, or its URL without user and password.
+        database: String,
+        /// What the database says.
         reason: String,
     },
     /// The database has tables that this version does not know. It was left as it is.
     #[error(
-        "the hub's database {} was written by a newer version ({found}, this one knows {known}); \
-         update ats-p2p",
-        path.display()
+        "the hub's database {database} was written by a newer version ({found}, this one knows {known}); \
+         update ats-p2p"
     )]
     NewerDatabase {
-        /// The database's file.
-        path: PathBuf,
+        /// The database's file, or its URL without user and password.
+        database: String,
         /// The version of its tables.
         found: i64,
         /// The newest version that this hub knows.
@@ -174,6 +173,9 @@ impl From<Failure> for Refusal {
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
         tracing::error!("hub database: {error}");
+        if crate::sql::is_unreachable(&error) {
+            return Self::unavailable("the hub's database cannot be reached; try again later");
+        }
         let message = "the hub's database failed; its log says why".to_owned();
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message }
     }

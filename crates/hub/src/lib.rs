@@ -1,5 +1,5 @@
-//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file, for one
-//! machine or a team.
+//! The hub, a task service to run oneself: the HTTP and WebSocket API of ATS from a SQLite file or from
+//! PostgreSQL, for one machine or a team.
 //!
 //! # Layout
 //! - `task`: tasks and their states, and who sees and changes them; pure.
@@ -59,6 +59,7 @@ pub use config::{HubConfig, parse_listen, parse_network, parse_public_url};
 pub use error::Error;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
+pub use store::PostgresUrl;
 pub use tls::TlsFiles;
 
 /// How long connections may take to end when the hub does.
@@ -74,6 +75,8 @@ pub struct Hub {
     /// Its end; taken when it is waited for.
     writing: Option<JoinHandle<()>>,
     stop_writing: CancellationToken,
+    /// What tells the changes of other hubs; taken when its end is waited for.
+    following: Option<JoinHandle<()>>,
     /// What keeps an eye on the keys in use; taken when its end is waited for.
     guarding: Option<JoinHandle<()>>,
 }
@@ -87,11 +90,12 @@ impl Hub {
     /// it.
     pub async fn start(config: HubConfig) -> Result<Self, Error> {
         let folder = store::Folder::take(&config.data)?;
-        let kept_ports = folder.file("dht.json");
         let relay_seed = folder.file("relay.seed");
-        let path = folder.file(store::DATABASE);
-        let unusable = |error: sqlx::Error| Error::Database { path: path.clone(), reason: error.to_string() };
-        let (database, mut connection) = store::Database::open(&path).await?;
+        let name = store::name(&config.data, config.database.as_ref());
+        let unusable =
+            |error: sqlx::Error| Error::Database { database: name.clone(), reason: error.to_string() };
+        let (database, mut connection) =
+            store::Database::open(&config.data, config.database.as_ref()).await?;
         let readers = database.readers().await.map_err(unusable)?;
         let tls = config.tls.map(tls::Tls::new).transpose()?;
         let failed = |source| Error::Listen { address: config.listen, source };
@@ -99,7 +103,7 @@ impl Hub {
         let local_addr = listener.local_addr().map_err(failed)?;
 
         let nodes = match config.dht {
-            true => dht::Nodes::start(local_addr.ip(), config.dht_port, &kept_ports).await?,
+            true => dht::Nodes::start(local_addr.ip(), config.dht_port, &folder.file("dht.json")).await?,
             false => dht::Nodes::default(),
         };
         let allowlist = Arc::new(relay_allowlist::RelayAllowlist::default());
@@ -116,11 +120,10 @@ impl Hub {
         };
 
         // What a newcomer asks for need not be the first task.
-        rows::project_to_fill(&mut connection, &rows::Scope::default_one(), time::Millis::now())
-            .await
-            .map_err(|failure| unusable(failure.into()))?;
+        rows::make_default_project(&mut connection).await.map_err(|failure| unusable(failure.into()))?;
         let metrics = metrics::Metrics::default();
         let bus = bus::Bus::new(metrics.of_events());
+        let follower = writer::Follower::start(&database, bus.clone()).await.map_err(unusable)?;
         let (writer, task) =
             writer::writer(database, connection, folder, config.keep, bus.clone()).await.map_err(unusable)?;
         let machine = gethostname::gethostname();
@@ -160,12 +163,13 @@ impl Hub {
         let stop_writing = CancellationToken::new();
         let writing = Some(tokio::spawn(task.run(stop_writing.clone())));
         let guard = app.guard.clone().run(app.readers.clone(), app.writer.clone(), app.shutdown.clone());
+        let following = follower.map(|follower| tokio::spawn(follower.run(stop_writing.clone())));
         let guarding = Some(tokio::spawn(guard));
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().watch(app.shutdown.clone()));
         }
         connections.spawn(http::server::serve(listener, tls, app.clone(), connections.clone()));
-        Ok(Self { local_addr, urls, app, connections, writing, stop_writing, guarding })
+        Ok(Self { local_addr, urls, app, connections, writing, stop_writing, following, guarding })
     }
 
     /// The TCP address it serves.
@@ -214,6 +218,10 @@ impl Hub {
         if let Some(writing) = self.writing.take() {
             // It ends without an error, or with a panic that was printed already.
             let _ = writing.await;
+        }
+        if let Some(following) = self.following.take() {
+            // As with the writer.
+            let _ = following.await;
         }
     }
 }

@@ -315,13 +315,16 @@ pub(crate) async fn insert_message(
     }))
 }
 
+/// Makes the project of those who name none, if need be.
+pub(crate) async fn make_default_project(connection: &mut Connection) -> Result<(), Failure> {
+    connection.begin().await?;
+    project_to_fill(connection, &Scope::default_one(), Millis::now()).await?;
+    Ok(connection.commit().await?)
+}
+
 /// The id of a scope's project, which is made if there is none: an agent that is configured for a project of
 /// another service can use it here at once.
-pub(crate) async fn project_to_fill(
-    connection: &mut Connection,
-    scope: &Scope,
-    now: Millis,
-) -> Result<i64, Failure> {
+async fn project_to_fill(connection: &mut Connection, scope: &Scope, now: Millis) -> Result<i64, Failure> {
     let found = query(
         "SELECT projects.id FROM projects JOIN organizations ON organizations.id = projects.organization_id \
          WHERE organizations.slug = $1 AND projects.slug = $2",

@@ -6,9 +6,23 @@
 mod query;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 
 pub(crate) use query::{Parameter, Query, Row, query};
+
+/// How PostgreSQL begins a transaction that writes. Of all hubs on one database one holds the lock, so that
+/// the numbers of what it adds are in the order of the commits. Each statement behind it has to see what was
+/// committed before, whatever the database is set to.
+const BEGIN_POSTGRES: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7023469801356177410)";
+const BEGIN_POSTGRES_WITH_SAVEPOINT: &str = "
+    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7023469801356177410);
+    SAVEPOINT change";
+/// How PostgreSQL commits what other hubs are to be told of; [`EVENTS`] is the name.
+const COMMIT_AND_NOTIFY: &str = "SELECT pg_notify('ats_p2p_events', ''); COMMIT";
+/// The channel of PostgreSQL on which hubs wake each other.
+pub(crate) const EVENTS: &str = "ats_p2p_events";
 
 /// A connection to the database.
 #[derive(Debug)]
@@ -16,11 +30,15 @@ pub(crate) enum Connection {
     Sqlite(SqliteConnection),
     /// Goes back to its pool when it is dropped.
     PooledSqlite(PoolConnection<Sqlite>),
+    Postgres(PgConnection),
+    /// Goes back to its pool when it is dropped.
+    PooledPostgres(PoolConnection<Postgres>),
 }
 
 /// What statements run on.
 enum Handle<'c> {
     Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
 }
 
 impl Connection {
@@ -28,30 +46,45 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => Handle::Sqlite(connection),
             Self::PooledSqlite(connection) => Handle::Sqlite(connection),
+            Self::Postgres(connection) => Handle::Postgres(connection),
+            Self::PooledPostgres(connection) => Handle::Postgres(connection),
         }
+    }
+
+    /// Whether other hubs may write the same database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_) | Self::PooledPostgres(_))
     }
 
     /// Runs statements without values, in one go.
     pub(crate) async fn run(&mut self, statements: &'static str) -> sqlx::Result<()> {
         match self.handle() {
             Handle::Sqlite(connection) => sqlx::raw_sql(statements).execute(connection).await.map(|_| ()),
+            Handle::Postgres(connection) => sqlx::raw_sql(statements).execute(connection).await.map(|_| ()),
         }
     }
 
     /// Begins a transaction that will write: of all that there are at once, one goes on. Where an error or a
     /// caller that goes away ends it without [`Connection::commit`], the connection must not be used again.
     pub(crate) async fn begin(&mut self) -> sqlx::Result<()> {
-        self.run("BEGIN IMMEDIATE").await
+        self.run(if self.is_shared() { BEGIN_POSTGRES } else { "BEGIN IMMEDIATE" }).await
     }
 
     /// [`Connection::begin`] with the savepoint `change` at its beginning, in one go.
     pub(crate) async fn begin_with_savepoint(&mut self) -> sqlx::Result<()> {
-        self.run("BEGIN IMMEDIATE; SAVEPOINT change").await
+        let is_shared = self.is_shared();
+        self.run(if is_shared { BEGIN_POSTGRES_WITH_SAVEPOINT } else { "BEGIN IMMEDIATE; SAVEPOINT change" })
+            .await
     }
 
     /// Has the transaction kept: it is on the disk once this returns.
     pub(crate) async fn commit(&mut self) -> sqlx::Result<()> {
         self.run("COMMIT").await
+    }
+
+    /// [`Connection::commit`], which wakes the hubs that share the database.
+    pub(crate) async fn commit_and_notify(&mut self) -> sqlx::Result<()> {
+        self.run(if self.is_shared() { COMMIT_AND_NOTIFY } else { "COMMIT" }).await
     }
 
     /// Ends the transaction, as if it had never begun.
@@ -63,6 +96,7 @@ impl Connection {
     pub(crate) fn like(&self) -> &'static str {
         match self {
             Self::Sqlite(_) | Self::PooledSqlite(_) => " LIKE ",
+            Self::Postgres(_) | Self::PooledPostgres(_) => " ILIKE ",
         }
     }
 
@@ -71,6 +105,8 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => connection.close().await,
             Self::PooledSqlite(connection) => connection.close().await,
+            Self::Postgres(connection) => connection.close().await,
+            Self::PooledPostgres(connection) => connection.close().await,
         }
     }
 
@@ -79,6 +115,8 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => connection.close_hard().await,
             Self::PooledSqlite(connection) => connection.detach().close_hard().await,
+            Self::Postgres(connection) => connection.close_hard().await,
+            Self::PooledPostgres(connection) => connection.detach().close_hard().await,
         }
     }
 }
@@ -87,13 +125,20 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
     Sqlite(SqlitePool),
+    Postgres(PgPool),
 }
 
 impl Pool {
+    /// Whether other hubs may write the same database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
     /// One of them, once one is free.
     pub(crate) async fn acquire(&self) -> sqlx::Result<Connection> {
         match self {
             Self::Sqlite(pool) => pool.acquire().await.map(Connection::PooledSqlite),
+            Self::Postgres(pool) => pool.acquire().await.map(Connection::PooledPostgres),
         }
     }
 
@@ -101,6 +146,45 @@ impl Pool {
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// Whether the database could not be reached, or was lost: there is nothing wrong with what was asked of it.
+pub(crate) fn is_unreachable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+            true
+        }
+        // Connections that broke, a server with too much to do, and one that stops or starts.
+        sqlx::Error::Database(error) => error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| ["08", "53", "57"].iter().any(|class| error.code().starts_with(class))),
+        _ => false,
+    }
+}
+
+/// Whether the database has lost the whole transaction with an error, or may have; others concern the one
+/// statement that met them.
+pub(crate) fn ends_transaction(error: &sqlx::Error) -> bool {
+    // SQLite's result codes: ERROR, TOOBIG, CONSTRAINT, MISMATCH and RANGE.
+    const OF_THE_STATEMENT: [i32; 5] = [1, 18, 19, 20, 25];
+    // PostgreSQL's classes: values, constraints, names and syntax, limits of one statement.
+    const CLASSES_OF_THE_STATEMENT: [&str; 4] = ["22", "23", "42", "54"];
+    match error {
+        sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            Some(error) => !CLASSES_OF_THE_STATEMENT.iter().any(|class| error.code().starts_with(class)),
+            None => {
+                let code = error.code().and_then(|code| code.parse::<i32>().ok());
+                // The lowest byte is the kind; what is above it tells more of the cause.
+                !code.is_some_and(|code| OF_THE_STATEMENT.contains(&(code & 0xff)))
+            }
+        },
+        sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::RowNotFound => false,
+        _ => true,
     }
 }

@@ -1,16 +1,20 @@
 //! The hub's database: SQLite with a write-ahead log that is synced with each commit, so that neither a
-//! process killed at any moment nor a power cut loses what was acknowledged.
+//! process killed at any moment nor a power cut loses what was acknowledged; or PostgreSQL.
+
+mod postgres;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, PgPool, SqliteConnection};
 
 use crate::error::Error;
 use crate::migrations;
 use crate::sql::{Connection, Pool};
+
+pub use postgres::PostgresUrl;
 
 /// The name of the database in its folder.
 pub(crate) const DATABASE: &str = "hub.sqlite";
@@ -62,14 +66,37 @@ impl Folder {
     }
 }
 
+/// The database of a hub as errors name it: its file, or its URL without user and password.
+pub(crate) fn name(data: &Path, url: Option<&PostgresUrl>) -> String {
+    url.map_or_else(|| data.join(DATABASE).display().to_string(), ToString::to_string)
+}
+
 /// The database of a hub.
 #[derive(Debug, Clone)]
-pub(crate) struct Database(SqliteConnectOptions);
+pub(crate) enum Database {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PostgresUrl),
+}
 
 impl Database {
-    /// Opens the database, making it if there is none; gives the connection that writes with it.
-    pub(crate) async fn open(path: &Path) -> Result<(Self, Connection), Error> {
-        let failed = |reason: String| Error::Database { path: path.to_owned(), reason };
+    /// Opens the database, making it or its tables if need be; gives the connection that writes with it.
+    pub(crate) async fn open(data: &Path, url: Option<&PostgresUrl>) -> Result<(Self, Connection), Error> {
+        match url {
+            None => Self::open_file(&data.join(DATABASE)).await,
+            Some(url) => {
+                let failed = |error: sqlx::Error| Error::Database {
+                    database: url.to_string(),
+                    reason: error.to_string(),
+                };
+                let mut writer = url.connect().await.map_err(failed)?;
+                url.migrate(&mut writer).await?;
+                Ok((Self::Postgres(url.clone()), Connection::Postgres(writer)))
+            }
+        }
+    }
+
+    async fn open_file(path: &Path) -> Result<(Self, Connection), Error> {
+        let failed = |reason: String| Error::Database { database: path.display().to_string(), reason };
         // SQLite gives the files beside it the same permissions.
         private_file(path).map_err(|error| failed(error.to_string()))?;
         let options = SqliteConnectOptions::new()
@@ -80,31 +107,51 @@ impl Database {
             .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let database = Self(options);
-        let mut writer = database.connect().await.map_err(|error| failed(error.to_string()))?;
+        let mut writer = connect(&options).await.map_err(|error| failed(error.to_string()))?;
         let version = migrations::run(&mut writer).await.map_err(|error| failed(error.to_string()))?;
         if version > migrations::NEWEST {
-            let known = migrations::NEWEST;
-            return Err(Error::NewerDatabase { path: path.to_owned(), found: version, known });
+            let (database, known) = (path.display().to_string(), migrations::NEWEST);
+            return Err(Error::NewerDatabase { database, found: version, known });
         }
-        Ok((database, Connection::Sqlite(writer)))
+        Ok((Self::Sqlite(options), Connection::Sqlite(writer)))
     }
 
     /// Another connection that writes.
     pub(crate) async fn writer(&self) -> sqlx::Result<Connection> {
-        self.connect().await.map(Connection::Sqlite)
-    }
-
-    async fn connect(&self) -> sqlx::Result<SqliteConnection> {
-        self.0.clone().statement_cache_capacity(STATEMENTS).connect().await
+        match self {
+            Self::Sqlite(options) => connect(options).await.map(Connection::Sqlite),
+            Self::Postgres(url) => url.connect().await.map(Connection::Postgres),
+        }
     }
 
     /// Connections that read.
     pub(crate) async fn readers(&self) -> sqlx::Result<Pool> {
-        let options = self.0.clone().read_only(true);
-        let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
-        Ok(Pool::Sqlite(pool))
+        match self {
+            Self::Sqlite(options) => {
+                let options = options.clone().read_only(true);
+                let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
+                Ok(Pool::Sqlite(pool))
+            }
+            Self::Postgres(url) => Ok(Pool::Postgres(url.readers())),
+        }
     }
+
+    /// Whether other hubs may write it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    /// So many connections to a database that other hubs may write too; `None` to one that none can.
+    pub(crate) fn shared(&self, connections: u32) -> Option<PgPool> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(url) => Some(url.pool(connections)),
+        }
+    }
+}
+
+async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+    options.clone().statement_cache_capacity(STATEMENTS).connect().await
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.
@@ -139,11 +186,10 @@ mod tests {
     #[tokio::test]
     async fn a_newer_database_is_left_alone() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = dir.path().join("hub.sqlite");
-        let (_, mut writer) = Database::open(&path).await.expect("opened");
+        let (_, mut writer) = Database::open(dir.path(), None).await.expect("opened");
         writer.run("PRAGMA user_version = 1000").await.expect("set");
         drop(writer);
-        let error = Database::open(&path).await.expect_err("newer");
+        let error = Database::open(dir.path(), None).await.expect_err("newer");
         let known = migrations::NEWEST;
         assert!(matches!(error, Error::NewerDatabase { found: 1000, known: k, .. } if k == known), "{error}");
     }
@@ -153,7 +199,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("hub.sqlite");
         std::fs::write(&path, "not a database, but long enough to be looked at".repeat(10)).expect("written");
-        let error = Database::open(&path).await.expect_err("no database");
+        let error = Database::open(dir.path(), None).await.expect_err("no database");
         assert!(matches!(error, Error::Database { .. }), "{error}");
     }
 }

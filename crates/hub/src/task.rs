@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::Refusal;
 use crate::time::Millis;
 
-pub(crate) use permissions::{By, Rights, View};
+pub(crate) use permissions::{By, Parties, Rights, View};
 
 /// How long a claim holds by default.
 pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);

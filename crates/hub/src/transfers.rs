@@ -402,8 +402,7 @@ mod tests {
     #[tokio::test]
     async fn no_list_and_no_total_reads_through_the_tasks() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (_, mut connection) =
-            crate::store::Database::open(&dir.path().join("hub.sqlite")).await.expect("opened");
+        let (_, mut connection) = crate::store::Database::open(dir.path(), None).await.expect("opened");
         let of_b = View::Of("b".into());
         let first = Position { created_at: i64::MAX, id: i64::MAX };
         for pairs in [

@@ -5,11 +5,13 @@
 //!
 //! - `batch`: one transaction.
 //! - `audit`: the trail of what happened.
+//! - `event_log`: what the hubs that share a database tell each other.
 //! - `retention`: what is deleted for its age.
 //! - `work`: what the task does all day.
 
 mod audit;
 mod batch;
+mod event_log;
 mod retention;
 mod work;
 
@@ -32,6 +34,7 @@ use crate::store::{Database, Folder};
 use crate::task::{Action, Actor, By, EventKind, Status, Task};
 use crate::time::Millis;
 
+pub(crate) use event_log::Follower;
 pub(crate) use work::WriterTask;
 
 /// How many changes may wait; callers with more wait until there is room.

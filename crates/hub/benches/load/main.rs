@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! cargo bench -p hub --bench load -- [creates|million|watchers]... [--seconds S] [--connections N] \
-//!     [--tasks N] [--watchers N] [--data DIR]
+//!     [--tasks N] [--watchers N] [--data DIR] [--database URL]
 //! ```
 //!
 //! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
 //!   the disk takes for one sync.
 //! - `million`: how long lists and claims take with that many tasks stored.
 //! - `watchers`: how long events take to reach a thousand watchers, at a hundred a second.
+//!
+//! With `--database`, creates and watchers are those of a hub on that PostgreSQL database.
 //!
 //! Run by `cargo test`, it does a little of each, and measures nothing worth telling.
 
@@ -22,6 +24,8 @@ mod watchers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hub::PostgresUrl;
+
 /// What to do.
 #[derive(Debug)]
 struct Plan {
@@ -34,6 +38,8 @@ struct Plan {
     watchers: usize,
     /// Below which folder the data are kept.
     data: PathBuf,
+    /// Where the tasks are instead of a file.
+    database: Option<PostgresUrl>,
 }
 
 impl Plan {
@@ -59,6 +65,7 @@ impl Plan {
             tasks: number("--tasks").map_or(tasks, |number| number as u64),
             watchers: number("--watchers").map_or(watchers, |number| number as usize),
             data: value("--data").map_or_else(std::env::temp_dir, PathBuf::from),
+            database: value("--database").map(|url| PostgresUrl::parse(url).expect("a database's URL")),
         }
     }
 }

@@ -25,7 +25,8 @@ const MARK: &str = "made at ";
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = HubConfig { listen, dht: false, ..HubConfig::new(dir.path().join("hub")) };
+    let database = plan.database.clone();
+    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
     let hub = Hub::start(config).await.expect("a hub");
     let events = plan.time.as_millis() / EVERY.as_millis();
     let events = usize::try_from(events).expect("a few");

@@ -9,7 +9,7 @@ use super::secret::{Purpose, Secret};
 use crate::error::Error;
 use crate::input;
 use crate::sql::Connection;
-use crate::store::{DATABASE, Database, Folder};
+use crate::store::{self, Database, Folder, PostgresUrl};
 use crate::time::Millis;
 
 /// The file beside the database that names the URL of the hub.
@@ -19,7 +19,9 @@ const URL_FILE: &str = "url";
 #[derive(Debug)]
 pub struct HubKeys {
     connection: Connection,
-    database: PathBuf,
+    /// As errors name it.
+    database: String,
+    data: PathBuf,
 }
 
 /// A key that was just made. Its text is kept nowhere else. `Debug` does not show it.
@@ -72,15 +74,15 @@ impl Invitation {
 }
 
 impl HubKeys {
-    /// Opens the hub's database, making it if there is none yet.
+    /// Opens the hub's database, which is the one of the URL, else a file in the folder; makes it if there is
+    /// none yet.
     ///
     /// # Errors
     /// [`Error`] says what could not be had: the folder or the database.
-    pub async fn open(data: &Path) -> Result<Self, Error> {
+    pub async fn open(data: &Path, url: Option<&PostgresUrl>) -> Result<Self, Error> {
         Folder::make(data)?;
-        let database = data.join(DATABASE);
-        let (_, connection) = Database::open(&database).await?;
-        Ok(Self { connection, database })
+        let (_, connection) = Database::open(data, url).await?;
+        Ok(Self { connection, database: store::name(data, url), data: data.to_owned() })
     }
 
     /// Makes a key for an actor; `lifetime` is how long it holds, for ever if `None`.
@@ -137,7 +139,7 @@ impl HubKeys {
 
     /// Where the hub could be called when it was last started.
     pub fn url(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.database.with_file_name(URL_FILE)).ok()?;
+        let text = std::fs::read_to_string(self.data.join(URL_FILE)).ok()?;
         Some(text.trim().to_owned()).filter(|url| !url.is_empty())
     }
 
@@ -147,7 +149,7 @@ impl HubKeys {
     /// Those of the database.
     pub async fn close(self) -> Result<(), Error> {
         let database = self.database;
-        let failed = |error: sqlx::Error| Error::Database { path: database, reason: error.to_string() };
+        let failed = |error: sqlx::Error| Error::Database { database, reason: error.to_string() };
         self.connection.close().await.map_err(failed)
     }
 
@@ -172,7 +174,7 @@ impl HubKeys {
     }
 
     fn failed(&self, error: &sqlx::Error) -> Error {
-        Error::Database { path: self.database.clone(), reason: error.to_string() }
+        Error::Database { database: self.database.clone(), reason: error.to_string() }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::error::Refusal;
 use crate::metrics::{Limit, Metrics};
 use crate::relay_allowlist::RelayAllowlist;
 use crate::sql::{Connection, Pool};
-use crate::writer::Writer;
+use crate::writer::{Writer, WriterState};
 
 use connections::Network;
 use request::{Body, MAX_BODY, fields};
@@ -148,6 +148,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 impl App {
     async fn reader(&self) -> Result<Connection, Refusal> {
+        if self.readers.is_shared() && self.writer.state() != WriterState::Ready {
+            // The same server: whoever waited for it would only be refused later.
+            return Err(Refusal::unavailable("the hub's database cannot be reached; try again later"));
+        }
         Ok(self.readers.acquire().await?)
     }
 }

@@ -4,8 +4,12 @@ use std::borrow::Cow;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, ColumnIndex, Decode, Row as _, SqlSafeStr as _, Sqlite, Type};
+use sqlx::{
+    Arguments, AssertSqlSafe, ColumnIndex, Decode, Encode, Postgres, Row as _, SqlSafeStr as _, SqlStr,
+    Sqlite, Type,
+};
 
 use super::{Connection, Handle};
 
@@ -74,6 +78,7 @@ impl Query {
     pub(crate) async fn execute(self, connection: &mut Connection) -> sqlx::Result<u64> {
         match connection.handle() {
             Handle::Sqlite(connection) => Ok(self.sqlite()?.execute(connection).await?.rows_affected()),
+            Handle::Postgres(connection) => Ok(self.postgres()?.execute(connection).await?.rows_affected()),
         }
     }
 
@@ -88,6 +93,9 @@ impl Query {
             Handle::Sqlite(connection) => {
                 Ok(self.sqlite()?.fetch_optional(connection).await?.map(Row::Sqlite))
             }
+            Handle::Postgres(connection) => {
+                Ok(self.postgres()?.fetch_optional(connection).await?.map(Row::Postgres))
+            }
         }
     }
 
@@ -99,10 +107,10 @@ impl Query {
     /// The rows that it gives, one after the other.
     pub(crate) fn fetch(self, connection: &mut Connection) -> BoxStream<'_, sqlx::Result<Row>> {
         match connection.handle() {
-            Handle::Sqlite(connection) => match self.sqlite() {
-                Ok(query) => query.fetch(connection).map_ok(Row::Sqlite).boxed(),
-                Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
-            },
+            Handle::Sqlite(connection) => rows(self.sqlite(), |query| query.fetch(connection), Row::Sqlite),
+            Handle::Postgres(connection) => {
+                rows(self.postgres(), |query| query.fetch(connection), Row::Postgres)
+            }
         }
     }
 
@@ -124,34 +132,74 @@ impl Query {
 
     fn sqlite(self) -> sqlx::Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>> {
         let mut arguments = SqliteArguments::default();
-        for value in self.values {
-            match value {
-                Parameter::Integer(number) => arguments.add(number),
-                Parameter::Text(text) => arguments.add(text),
-            }
-            .map_err(sqlx::Error::Encode)?;
+        fill(&mut arguments, self.values)?;
+        Ok(sqlx::query_with(text(self.text), arguments))
+    }
+
+    fn postgres(self) -> sqlx::Result<sqlx::query::Query<'static, Postgres, PgArguments>> {
+        let mut arguments = PgArguments::default();
+        fill(&mut arguments, self.values)?;
+        Ok(sqlx::query_with(text(self.text), arguments))
+    }
+}
+
+fn fill<A: Arguments>(arguments: &mut A, values: Vec<Parameter>) -> sqlx::Result<()>
+where
+    Option<i64>: for<'t> Encode<'t, A::Database> + Type<A::Database>,
+    Option<String>: for<'t> Encode<'t, A::Database> + Type<A::Database>,
+{
+    for value in values {
+        match value {
+            Parameter::Integer(number) => arguments.add(number),
+            Parameter::Text(text) => arguments.add(text),
         }
-        let text = match self.text {
-            Cow::Borrowed(text) => text.into_sql_str(),
-            // Put together of literals alone.
-            Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
-        };
-        Ok(sqlx::query_with(text, arguments))
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(())
+}
+
+fn text(text: Cow<'static, str>) -> SqlStr {
+    match text {
+        Cow::Borrowed(text) => text.into_sql_str(),
+        // Put together of literals alone.
+        Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
+    }
+}
+
+/// A stream that fails at once where the statement's values can't be sent.
+fn rows<'c, Q, R>(
+    query: sqlx::Result<Q>,
+    fetch: impl FnOnce(Q) -> BoxStream<'c, sqlx::Result<R>>,
+    wrap: fn(R) -> Row,
+) -> BoxStream<'c, sqlx::Result<Row>>
+where
+    R: 'c,
+{
+    match query {
+        Ok(query) => fetch(query).map_ok(wrap).boxed(),
+        Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
     }
 }
 
 /// What a column can be read as.
-pub(crate) trait Column<'r>: Decode<'r, Sqlite> + Type<Sqlite> {}
-impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite>> Column<'r> for T {}
+pub(crate) trait Column<'r>: OfSqlite<'r> + OfPostgres<'r> {}
+impl<'r, T: OfSqlite<'r> + OfPostgres<'r>> Column<'r> for T {}
+
+pub(crate) trait OfSqlite<'r>: Decode<'r, Sqlite> + Type<Sqlite> {}
+impl<'r, T: Decode<'r, Sqlite> + Type<Sqlite>> OfSqlite<'r> for T {}
+
+pub(crate) trait OfPostgres<'r>: Decode<'r, Postgres> + Type<Postgres> {}
+impl<'r, T: Decode<'r, Postgres> + Type<Postgres>> OfPostgres<'r> for T {}
 
 /// What names a column: its place from 0 on, or its name.
-pub(crate) trait ColumnName: ColumnIndex<SqliteRow> {}
-impl<I: ColumnIndex<SqliteRow>> ColumnName for I {}
+pub(crate) trait ColumnName: ColumnIndex<SqliteRow> + ColumnIndex<PgRow> {}
+impl<I: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>> ColumnName for I {}
 
 /// A row of the answer to a statement.
 #[derive(Debug)]
 pub(crate) enum Row {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 impl Row {
@@ -162,6 +210,7 @@ impl Row {
     pub(crate) fn try_get<'r, T: Column<'r>>(&'r self, column: impl ColumnName) -> sqlx::Result<T> {
         match self {
             Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
         }
     }
 }

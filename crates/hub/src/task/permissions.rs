@@ -42,11 +42,34 @@ impl View {
 
     /// Whether a task is among them. [`crate::list`] says the same in SQL.
     pub(crate) fn shows(&self, task: &Task) -> bool {
+        *self == Self::All || self.shows_to(&Parties::of(task))
+    }
+
+    /// Whether a task of these is among them.
+    pub(crate) fn shows_to(&self, parties: &Parties) -> bool {
         let Self::Of(id) = self else { return true };
-        let is_theirs = |actor: &Actor| actor.id == *id;
-        is_theirs(&task.source)
-            || task.assignee.as_ref().is_some_and(is_theirs)
-            || task.recipient().is_none_or(|recipient| recipient == *id)
+        parties.source == *id
+            || parties.assignee.as_ref().is_some_and(|assignee| assignee == id)
+            || parties.recipient.as_ref().is_none_or(|recipient| recipient == id)
+    }
+}
+
+/// The ids of those whom a task is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parties {
+    pub(crate) source: String,
+    pub(crate) assignee: Option<String>,
+    /// None where it is for anybody.
+    pub(crate) recipient: Option<String>,
+}
+
+impl Parties {
+    pub(crate) fn of(task: &Task) -> Self {
+        Self {
+            source: task.source.id.clone(),
+            assignee: task.assignee.as_ref().map(|actor| actor.id.clone()),
+            recipient: task.recipient(),
+        }
     }
 }
 

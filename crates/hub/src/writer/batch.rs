@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Change, PendingEvent, apply, audit, retention};
+use super::{Change, PendingEvent, apply, audit, event_log, retention};
 use crate::announced;
 use crate::error::{Failure, Refusal};
 use crate::rows;
-use crate::sql::Connection;
+use crate::sql::{Connection, ends_transaction};
 use crate::task::By;
 use crate::time::Millis;
 
@@ -108,26 +108,12 @@ impl<'c> Batch<'c> {
     /// Has all of it kept; gives what happened, to be told now that it is on the disk.
     pub(super) async fn commit(self) -> sqlx::Result<Vec<PendingEvent>> {
         audit::insert(self.connection, &self.events, self.now).await?;
-        self.connection.commit().await?;
-        Ok(self.events)
-    }
-}
-
-/// Whether the database has lost the whole transaction with an error, or may have; others concern the one
-/// statement that met them.
-fn ends_transaction(error: &sqlx::Error) -> bool {
-    // SQLite's result codes: ERROR, TOOBIG, CONSTRAINT, MISMATCH and RANGE.
-    const OF_THE_STATEMENT: [i32; 5] = [1, 18, 19, 20, 25];
-    match error {
-        sqlx::Error::Database(error) => {
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            // The lowest byte is the kind; what is above it tells more of the cause.
-            !code.is_some_and(|code| OF_THE_STATEMENT.contains(&(code & 0xff)))
+        if self.events.is_empty() {
+            self.connection.commit().await?;
+        } else {
+            event_log::insert(self.connection, &self.events, self.now).await?;
+            self.connection.commit_and_notify().await?;
         }
-        sqlx::Error::Decode(_)
-        | sqlx::Error::ColumnDecode { .. }
-        | sqlx::Error::ColumnNotFound(_)
-        | sqlx::Error::RowNotFound => false,
-        _ => true,
+        Ok(self.events)
     }
 }

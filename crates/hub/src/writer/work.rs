@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,10 @@ use crate::time::Millis;
 const MAX_BATCH: usize = 128;
 /// The longest sleep: the wall clock may jump, and a machine may sleep, without a timer noticing.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// The same where other hubs write the database too: what they made due, they may not live to end.
+const LONGEST_SHARED_SLEEP: Duration = Duration::from_secs(1);
+/// How long a database on another machine may take for one batch.
+const SHARED_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a database that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the end of a connection may take after its database failed.
@@ -90,23 +95,33 @@ impl WriterTask {
         if self.connection.is_none() {
             return self.wait_for_database(stop).await.then_some(("starting to write again", Ok(())));
         }
-        if let Err(error) = self.end_what_is_due().await {
+        let is_shared = self.connection.as_ref().is_some_and(Connection::is_shared);
+        if let Err(error) = in_time(is_shared, self.end_what_is_due()).await {
             return Some(("ending what is over", Err(error)));
         }
-        if let Err(error) = self.clean_up().await {
+        if let Err(error) = in_time(is_shared, self.clean_up()).await {
             return Some(("deleting what is old", Err(error)));
         }
-        let until_due = self.next_due.map_or(LONGEST_SLEEP, |next| next.since(Millis::now()));
+        let longest = if is_shared { LONGEST_SHARED_SLEEP } else { LONGEST_SLEEP };
+        let until_due = self.next_due.map_or(longest, |next| next.since(Millis::now()));
         let until_clean_up = self.next_clean_up.saturating_duration_since(Instant::now());
         let until_clean_up = self.keep.map_or(LONGEST_SLEEP, |_| until_clean_up);
-        let pause = until_due.min(until_clean_up).min(LONGEST_SLEEP);
+        let pause = until_due.min(until_clean_up).min(longest);
         let first = tokio::select! {
             request = self.requests.recv() => request?,
-            () = sleep(pause) => return Some(("waiting", Ok(()))),
+            () = sleep(pause) => return Some(("waiting", self.look_for_due().await)),
             () = stop.cancelled() => return None,
         };
         let requests = self.gather(first);
         Some(("making changes", self.carry_out(requests).await))
+    }
+
+    /// Finds out when the next task is due, where other hubs change that too.
+    async fn look_for_due(&mut self) -> sqlx::Result<()> {
+        if let Some(connection) = self.connection.as_mut().filter(|connection| connection.is_shared()) {
+            self.next_due = in_time(true, rows::next_due(connection)).await?;
+        }
+        Ok(())
     }
 
     /// The changes that wait, as many as go into one transaction.
@@ -130,6 +145,9 @@ impl WriterTask {
             replies.push(reply);
             changes.push((change, by));
         }
+        let is_shared = connection.is_shared();
+        // Once it is being committed, a change may have been made even where the database is lost.
+        let mut is_uncertain = false;
         let committed = async {
             let mut batch = Batch::begin(connection, Millis::now()).await?;
             let mut answers = Vec::with_capacity(changes.len());
@@ -137,9 +155,10 @@ impl WriterTask {
                 let answer = batch.make(change, &by).await?;
                 answers.push((answer, batch.events()));
             }
+            is_uncertain = is_shared;
             Ok((answers, batch.commit().await?))
         };
-        match committed.await {
+        match in_time(is_shared, committed).await {
             Ok((answers, events)) => {
                 let mut events = events.into_iter();
                 let mut told = 0;
@@ -151,7 +170,10 @@ impl WriterTask {
                 Ok(())
             }
             Err(error) => {
-                let refusal = unwritable(&reason(&error));
+                let refusal = match is_uncertain {
+                    true => uncertain(&reason(&error)),
+                    false => unwritable(&reason(&error)),
+                };
                 for reply in replies {
                     let _ = reply.send(Err(refusal.clone()));
                 }
@@ -200,6 +222,10 @@ impl WriterTask {
     fn tell(&mut self, events: impl IntoIterator<Item = PendingEvent>) {
         for PendingEvent { event, task, by, message, .. } in events {
             self.next_due = [self.next_due, task.due()].into_iter().flatten().min();
+            if self.connection.as_ref().is_some_and(Connection::is_shared) {
+                // The subscribers of all hubs are told from the log.
+                continue;
+            }
             let name = by.as_ref().map(|actor| actor.name.as_str());
             self.bus.publish(event, &task, name, message.map(|message| ("message", message)));
         }
@@ -248,12 +274,25 @@ impl WriterTask {
     /// A connection on which something has been written.
     async fn open_again(&mut self) -> sqlx::Result<Connection> {
         let mut connection = self.database.writer().await?;
-        connection.begin().await?;
-        rows::write_probe(&mut connection, Millis::now()).await?;
-        connection.commit().await?;
-        self.next_due = rows::next_due(&mut connection).await?;
+        let tried = async {
+            connection.begin().await?;
+            rows::write_probe(&mut connection, Millis::now()).await?;
+            connection.commit().await?;
+            rows::next_due(&mut connection).await
+        };
+        self.next_due = in_time(self.database.is_shared(), tried).await?;
         Ok(connection)
     }
+}
+
+/// The end of what is asked of the database, or, where that may be on another machine, the error that it
+/// takes too long.
+async fn in_time<T>(is_shared: bool, asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    if !is_shared {
+        return asked.await;
+    }
+    let too_slow = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(SHARED_TIMEOUT, asked).await.map_err(|_| too_slow())?
 }
 
 /// Why the database cannot be written, for those who ask the hub; its log says more.
@@ -263,6 +302,12 @@ fn reason(error: &sqlx::Error) -> String {
         sqlx::Error::Database(error) => error.message().to_owned(),
         _ => "the database cannot be reached".to_owned(),
     }
+}
+
+fn uncertain(reason: &str) -> Refusal {
+    let message =
+        format!("the database was lost while it kept this, which may have happened or not: {reason}");
+    Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, message }
 }
 
 fn unwritable(reason: &str) -> Refusal {

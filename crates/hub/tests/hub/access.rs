@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Caller, PATIENCE, TestHub, edit_database};
+use crate::database;
+use crate::support::{Caller, PATIENCE, TestHub};
 
 /// A hub behind a proxy on this machine, whose word on addresses and TLS is taken.
 async fn behind_a_proxy(change: impl FnOnce(&mut HubConfig)) -> TestHub {
@@ -289,7 +290,7 @@ async fn an_invitation_is_over_after_an_hour_and_is_not_taken_over_plain_http() 
     assert_eq!(post(elsewhere(&hub, "").with_key(&guessed)).await.0, 403);
     keys.close().await.expect("closed");
     let past = "UPDATE invitations SET expires_at = 1, created_at = 0 WHERE id = 1";
-    edit_database(hub.dir.path(), past).await;
+    database::edit(hub.dir.path(), past).await;
     assert_eq!(post(elsewhere(&hub, "").with_key(late.expose())).await.0, 403);
     assert_eq!(post(elsewhere(&hub, "").with_key(early.expose())).await.0, 200);
 }
@@ -308,8 +309,7 @@ async fn what_became_of_keys_is_noted_and_no_secret_is_in_the_files() {
     let TestHub { hub, dir } = hub;
     hub.shutdown().await;
     let noted =
-        crate::support::read_texts(dir.path(), "SELECT what || ' ' || actor_id FROM access_log ORDER BY id")
-            .await;
+        database::rows(dir.path(), "SELECT what || ' ' || actor_id FROM access_log ORDER BY id").await;
     assert_eq!(noted, ["key.created b", "invitation.created c", "invitation.redeemed c", "key.revoked b"]);
     let secrets = [key.expose(), invitation.expose(), joined["key"].as_str().expect("a key")];
     for entry in std::fs::read_dir(dir.path().join("hub")).expect("the folder") {

@@ -394,8 +394,9 @@ async fn a_body_that_breaks_off_changes_nothing() {
 async fn prometheus_is_told_what_happened() {
     let hub = TestHub::start_with(|config| config.requests_per_second = 1).await;
     let a = hub.caller("a");
-    let _listener = a.subscribe(json!({"type": "subscribe"})).await;
+    let mut listener = a.subscribe(json!({"type": "subscribe"})).await;
     let id = a.make_task(json!({"title": "t"})).await;
+    listener.next_event().await;
     a.get(&format!("/tasks/{id}")).await;
     a.call(Method::GET, "/made/up", None).await;
     let metrics = || async {

@@ -10,7 +10,8 @@ use secret_stream::KeyPair;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{Caller, PATIENCE, TestHub, edit_database, rfc3339, start_in};
+use crate::database;
+use crate::support::{Caller, PATIENCE, TestHub, config, rfc3339, start_in};
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_ends_what_ran_out() {
@@ -51,9 +52,9 @@ async fn an_offer_that_expired_while_no_hub_was_running_has_been_ended_by_the_fi
     // As if the first had been made yesterday.
     let a_day_older = "UPDATE tasks SET created_at = created_at - 86400000, \
          updated_at = updated_at - 86400000, due = due - 86400000, \
-         payload = json_object('expires_at', '2000-01-01T00:00:00Z') \
+         payload = '{\"expires_at\":\"2000-01-01T00:00:00Z\"}' \
          WHERE title = 'expired'";
-    edit_database(dir.path(), a_day_older).await;
+    database::edit(dir.path(), a_day_older).await;
     let hub = start_in(dir.path(), 0).await;
     let a = Caller::new(hub.local_addr(), "a");
     assert_eq!(a.get("/tasks?status=cancelled").await["tasks"][0]["title"], "expired");
@@ -78,7 +79,7 @@ async fn the_open_tasks_of_a_database_of_version_1_end_in_time_too() {
          UPDATE tasks SET created_at = unixepoch() * 1000, updated_at = unixepoch() * 1000;
          PRAGMA user_version = 1;"
     );
-    edit_database(dir.path(), version_1).await;
+    database::edit(dir.path(), version_1).await;
     let hub = start_in(dir.path(), 0).await;
     let a = Caller::new(hub.local_addr(), "a");
     for (id, status) in [(1, "cancelled"), (2, "pending"), (3, "pending")] {
@@ -104,7 +105,7 @@ async fn a_row_with_a_lease_that_is_not_in_progress_holds_nothing_up() {
          UPDATE tasks SET due = 1; \
          UPDATE tasks SET status = 'completed' WHERE title = 'ended'; \
          UPDATE tasks SET status = 'pending' WHERE title = 'pending'";
-    edit_database(dir.path(), contradictory).await;
+    database::edit(dir.path(), contradictory).await;
     let hub = timeout(PATIENCE, start_in(dir.path(), 0)).await.expect("a hub in time");
     let a = Caller::new(hub.local_addr(), "a");
     assert_eq!(a.get("/tasks?status=completed").await["tasks"][0]["title"], "ended");
@@ -120,8 +121,7 @@ async fn a_hub_that_was_dropped_without_a_word_has_lost_nothing() {
     drop(hub);
     // Its folder is free again once its last work is done.
     let hub = loop {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        match Hub::start(HubConfig { listen, dht: false, ..HubConfig::new(dir.path().join("hub")) }).await {
+        match Hub::start(config(dir.path(), 0).await).await {
             Ok(hub) => break hub,
             Err(Error::FolderInUse { .. }) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),

@@ -3,6 +3,7 @@
 mod access;
 mod attacks;
 mod commands;
+mod database;
 mod events;
 mod full_disk;
 mod hostile;
@@ -12,7 +13,9 @@ mod names;
 mod openapi;
 mod page;
 mod permissions;
+mod postgres;
 mod relay;
+mod shared;
 mod store;
 mod support;
 mod synced;

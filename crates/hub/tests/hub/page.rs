@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Caller, Listener, PATIENCE, TestHub, edit_database, start_in};
+use crate::database;
+use crate::support::{Caller, Listener, PATIENCE, TestHub, start_in};
 
 const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -459,7 +460,7 @@ async fn sizes_that_no_sum_can_hold_are_added_up_all_the_same() {
         SELECT project_id, title, type, channel, priority, status, payload, outputs, source_type, source_id,
             source_name, created_at, updated_at, file_size
         FROM tasks, n";
-    edit_database(dir.path(), a_thousand_more).await;
+    database::edit(dir.path(), a_thousand_more).await;
     let hub = TestHub { hub: start_in(dir.path(), port).await, dir };
     let told = hub.caller("a").get("/page/days").await;
     let days = told["days"].as_array().expect("days").iter();

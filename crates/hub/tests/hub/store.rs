@@ -7,21 +7,10 @@ use futures_util::future::join_all;
 use hub::{Error, Hub, HubConfig};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
-use crate::support::{Caller, PATIENCE, TestHub, edit_database, start_in};
-
-/// The rows of a query, each as one text, read beside a hub that may be running.
-async fn rows(dir: &Path, query: &str) -> Vec<String> {
-    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
-    let mut connection = options.connect().await.expect("opened");
-    let query = sqlx::query_scalar(AssertSqlSafe(query.to_owned()));
-    let rows = query.fetch_all(&mut connection).await.expect("read");
-    connection.close().await.expect("closed");
-    rows
-}
+use crate::database::{edit, rows};
+use crate::support::{Caller, PATIENCE, TestHub, config, start_in};
 
 #[tokio::test]
 async fn every_transition_stands_in_the_audit_trail_in_its_order() {
@@ -40,7 +29,7 @@ async fn every_transition_stands_in_the_audit_trail_in_its_order() {
     let trail = rows(
         hub.dir.path(),
         "SELECT event || ' ' || coalesce(from_status, '-') || ' ' || to_status || ' ' \
-         || coalesce(actor_id, '-') || ' ' || coalesce(message_id, '-') FROM audit ORDER BY id",
+         || coalesce(actor_id, '-') || ' ' || coalesce(CAST(message_id AS TEXT), '-') FROM audit ORDER BY id",
     );
     assert_eq!(
         trail.await,
@@ -83,8 +72,7 @@ async fn of_changes_that_are_made_together_each_stands_alone() {
 }
 
 async fn keeping(dir: &Path, keep: Duration) -> Hub {
-    let listen = ([127, 0, 0, 1], 0).into();
-    let config = HubConfig { listen, dht: false, keep: Some(keep), ..HubConfig::new(dir.join("hub")) };
+    let config = HubConfig { keep: Some(keep), ..config(dir, 0).await };
     Hub::start(config).await.expect("a hub")
 }
 
@@ -162,7 +150,7 @@ async fn a_row_that_cannot_be_read_costs_itself_alone() {
     hub.shutdown().await;
     let broken =
         "UPDATE tasks SET payload = '{' WHERE title = 'broken'; UPDATE tasks SET due = 1, lease_expires = 1";
-    edit_database(dir.path(), broken).await;
+    edit(dir.path(), broken).await;
     let hub = timeout(PATIENCE, start_in(dir.path(), 0)).await.expect("a hub in time");
     let a = Caller::new(hub.local_addr(), "a");
     assert_eq!(a.get("/tasks/2").await["task"]["status"], "pending");
@@ -189,8 +177,8 @@ async fn the_keys_of_open_tasks_are_known_and_no_others() {
     let message = json!({"parts": [{"type": "data", "content": said}]});
     a.post(&format!("/tasks/{id}/messages"), message.clone()).await;
     assert_eq!(announced(&dir).await, ["a1", "b2"]);
-    let edit = json!({"payload": {"p2p": {"key": key("c3")}}});
-    a.call(Method::PATCH, &format!("/tasks/{id}"), Some(edit)).await;
+    let change = json!({"payload": {"p2p": {"key": key("c3")}}});
+    a.call(Method::PATCH, &format!("/tasks/{id}"), Some(change)).await;
     assert_eq!(announced(&dir).await, ["b2", "c3"]);
     a.post(&format!("/tasks/{id}/cancel"), json!({})).await;
     a.post(&format!("/tasks/{id}/messages"), message).await;
@@ -201,7 +189,7 @@ async fn the_keys_of_open_tasks_are_known_and_no_others() {
     // A database from before there was such a table.
     let TestHub { hub, dir: folder } = hub;
     hub.shutdown().await;
-    edit_database(&dir, "DELETE FROM announced_keys; UPDATE tasks SET due = 0").await;
+    edit(&dir, "DELETE FROM announced_keys; UPDATE tasks SET due = 0").await;
     let hub = start_in(&dir, 0).await;
     assert_eq!(announced(&dir).await, ["b2", "c3"]);
     hub.shutdown().await;

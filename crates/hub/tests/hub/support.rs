@@ -8,8 +8,6 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hub::{Hub, HubConfig, HubKeys};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,6 +16,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::database;
 
 /// How long anything on this machine may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +35,8 @@ impl TestHub {
 
     /// The hub's keys, as another process has them.
     pub(crate) async fn keys(&self) -> HubKeys {
-        HubKeys::open(&self.dir.path().join("hub")).await.expect("keys")
+        let database = database::of(self.dir.path()).await;
+        HubKeys::open(&self.dir.path().join("hub"), database.as_ref()).await.expect("keys")
     }
 
     /// Makes a key for an actor.
@@ -46,7 +47,7 @@ impl TestHub {
     /// A hub that is set up otherwise than usual.
     pub(crate) async fn start_with(set_up: impl FnOnce(&mut HubConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut config = config(dir.path(), 0);
+        let mut config = config(dir.path(), 0).await;
         set_up(&mut config);
         Self { hub: Hub::start(config).await.expect("a hub"), dir }
     }
@@ -64,34 +65,19 @@ impl TestHub {
 }
 
 pub(crate) async fn start_in(dir: &Path, port: u16) -> Hub {
-    Hub::start(config(dir, port)).await.expect("a hub")
+    Hub::start(config(dir, port).await).await.expect("a hub")
 }
 
-fn config(dir: &Path, port: u16) -> HubConfig {
+/// The hub whose data is in a folder.
+pub(crate) async fn config(dir: &Path, port: u16) -> HubConfig {
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
-    HubConfig { listen, dht: false, ..HubConfig::new(dir.join("hub")) }
+    let database = database::of(dir).await;
+    HubConfig { listen, dht: false, database, ..HubConfig::new(dir.join("hub")) }
 }
 
 /// A time as offers carry it.
 pub(crate) fn rfc3339(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(&Rfc3339).expect("a time")
-}
-
-/// Has statements run on the database of a hub that is not running.
-pub(crate) async fn edit_database(dir: &Path, statements: &'static str) {
-    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite")).create_if_missing(true);
-    let mut connection = options.connect().await.expect("opened");
-    sqlx::raw_sql(statements).execute(&mut connection).await.expect("run");
-    connection.close().await.expect("closed");
-}
-
-/// Reads a column of texts from the database of a hub that has ended.
-pub(crate) async fn read_texts(dir: &Path, query: &'static str) -> Vec<String> {
-    let options = SqliteConnectOptions::new().filename(dir.join("hub/hub.sqlite"));
-    let mut connection = options.connect().await.expect("opened");
-    let found = sqlx::query_scalar(query).fetch_all(&mut connection).await.expect("read");
-    connection.close().await.expect("closed");
-    found
 }
 
 /// Somebody who speaks HTTP to a hub.

@@ -1,0 +1,193 @@
+//! The log of events in a database that several hubs share: whoever makes a change adds what subscribers are
+//! to be told, with the change itself, and each hub tells its own subscribers what it finds there, in order.
+//! A notification only says that there is something new: a hub that missed one finds the event all the same.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::PendingEvent;
+use crate::bus::{Bus, Subject, event_text};
+use crate::sql::{Connection, EVENTS, Pool, Row, query};
+use crate::store::Database;
+use crate::task::Parties;
+use crate::time::Millis;
+
+/// How many rows one statement adds.
+const ROWS: usize = 100;
+/// How long an event is kept for a hub that is cut from the database; one that comes back later has its
+/// subscribers list the tasks.
+const KEEP: Duration = Duration::from_secs(60);
+/// How often the log is read without a notification, and what is old goes from it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many events go at once.
+const FORGET: i64 = 20_000;
+/// How long it waits before it tries again to reach the database.
+const RETRY: Duration = Duration::from_millis(250);
+/// How long the end of its connections may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Adds events, where other hubs may want to know of them.
+pub(super) async fn insert(
+    connection: &mut Connection,
+    events: &[PendingEvent],
+    now: Millis,
+) -> sqlx::Result<()> {
+    if !connection.is_shared() {
+        return Ok(());
+    }
+    for events in events.chunks(ROWS) {
+        let mut sql = query(
+            "INSERT INTO event_log \
+             (at, event, channel, type, source_id, assignee_id, recipient_id, text) VALUES ",
+        );
+        sql.push_rows(events.iter().map(|PendingEvent { event, task, by, message, .. }| {
+            let name = by.as_ref().map(|actor| actor.name.as_str());
+            let message = message.as_ref().map(|message| ("message", message.clone()));
+            let Subject { event: event_name, channel, task_type, parties } = Subject::new(*event, task);
+            [
+                now.0.into(),
+                event_name.as_ref().into(),
+                channel.into(),
+                task_type.into(),
+                parties.source.into(),
+                parties.assignee.into(),
+                parties.recipient.into(),
+                event_text(*event, task, name, message.as_ref()).into(),
+            ]
+        }));
+        sql.execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// Tells the subscribers of one hub what the log says.
+pub(crate) struct Follower {
+    /// One connection that is notified, and one that reads.
+    pool: PgPool,
+    bus: Bus,
+    /// The last event that was told.
+    last: i64,
+}
+
+impl Follower {
+    /// One that tells what happens from now on; `None` for a database that no other hub writes.
+    pub(crate) async fn start(database: &Database, bus: Bus) -> sqlx::Result<Option<Self>> {
+        let Some(pool) = database.shared(2) else { return Ok(None) };
+        let mut connection = Pool::Postgres(pool.clone()).acquire().await?;
+        let last =
+            query("SELECT GREATEST((SELECT MAX(id) FROM event_log), (SELECT gone FROM event_log_end))")
+                .fetch_value(&mut connection)
+                .await?;
+        Ok(Some(Self { pool, bus, last }))
+    }
+
+    /// Follows the log until `stop` is cancelled.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut is_well = true;
+        loop {
+            let pause = async {
+                if let Err(error) = self.follow(&mut is_well).await
+                    && std::mem::take(&mut is_well)
+                {
+                    tracing::warn!(
+                        "the hub cannot read the log of events: {error}; it tries again until it can"
+                    );
+                }
+                sleep(RETRY).await;
+            };
+            tokio::select! {
+                () = pause => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        // Whoever is still at it is cut by the end of the process.
+        let _ = timeout(CLOSE_TIMEOUT, self.pool.close()).await;
+    }
+
+    /// Follows it until the connection breaks.
+    async fn follow(&mut self, is_well: &mut bool) -> sqlx::Result<()> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.ignore_pool_close_event(true);
+        listener.eager_reconnect(false);
+        listener.listen(EVENTS).await?;
+        let mut reader = Pool::Postgres(self.pool.clone()).acquire().await?;
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let notified = listener.try_recv();
+            tokio::pin!(notified);
+            // Read before it waits: what was committed before this connection listened has told nobody.
+            loop {
+                self.catch_up(&mut reader).await?;
+                if !std::mem::replace(is_well, true) {
+                    tracing::info!("the hub can read the log of events again");
+                }
+                tokio::select! {
+                    notification = &mut notified => match notification? {
+                        Some(_) => break,
+                        None => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into())),
+                    },
+                    _ = look.tick() => forget(&mut reader, Millis::now().minus(KEEP)).await?,
+                }
+            }
+        }
+    }
+
+    /// Tells what is new.
+    async fn catch_up(&mut self, reader: &mut Connection) -> sqlx::Result<()> {
+        let before = self.last;
+        let rows = query(
+            "SELECT id, event, channel, type, source_id, assignee_id, recipient_id, text FROM event_log \
+             WHERE id > $1 ORDER BY id",
+        )
+        .bind(before);
+        let mut rows = rows.fetch(reader);
+        while let Some(row) = rows.try_next().await? {
+            let text: &str = row.try_get("text")?;
+            self.bus.send(&subject(&row)?, || text.to_owned());
+            self.last = row.try_get("id")?;
+        }
+        drop(rows);
+        // Looked at after the events were read, so that none goes in between.
+        let gone: i64 = query("SELECT gone FROM event_log_end").fetch_value(reader).await?;
+        if gone > before {
+            tracing::warn!("events of other hubs were lost: subscribers start anew");
+            self.last = self.last.max(gone);
+            self.bus.end_all();
+        }
+        Ok(())
+    }
+}
+
+fn subject(row: &Row) -> sqlx::Result<Subject> {
+    Ok(Subject {
+        event: row.try_get::<String>("event")?.into(),
+        channel: row.try_get("channel")?,
+        task_type: row.try_get("type")?,
+        parties: Parties {
+            source: row.try_get("source_id")?,
+            assignee: row.try_get("assignee_id")?,
+            recipient: row.try_get("recipient_id")?,
+        },
+    })
+}
+
+/// Deletes the oldest events, those from before a time. One hub does so at a time; no writer waits for it.
+async fn forget(connection: &mut Connection, before: Millis) -> sqlx::Result<()> {
+    query(
+        "WITH free AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7023469801356177411) AS is_free), \
+         old AS (SELECT id FROM event_log, free WHERE is_free AND at < $1 ORDER BY id LIMIT $2), \
+         gone AS (DELETE FROM event_log WHERE id <= (SELECT MAX(id) FROM old) RETURNING id) \
+         UPDATE event_log_end SET gone = (SELECT MAX(id) FROM gone) WHERE EXISTS (SELECT 1 FROM gone)",
+    )
+    .bind(before.0)
+    .bind(FORGET)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
