@@ -149,15 +149,15 @@ impl Bus {
         Subscriber { bus: self.clone(), id, queue, waiting_bytes, too_slow }
     }
 
-    /// Sends an event of a task to all who subscribed to it; `extra` stands beside the task in the event.
+    /// Sends an event of a task to all who subscribed to it; with the message, if that is what happened.
     pub(crate) fn publish(
         &self,
         event: EventKind,
         task: &Task,
         actor_name: Option<&str>,
-        extra: Option<(&str, Value)>,
+        message: Option<&Value>,
     ) {
-        self.send(&Subject::new(event, task), || event_text(event, task, actor_name, extra.as_ref()));
+        self.send(&Subject::new(event, task), || event_text(event, task, actor_name, message));
     }
 
     /// Sends an event's text, which is made once somebody wants it.
@@ -287,16 +287,16 @@ impl Drop for Subscriber {
     }
 }
 
-/// An event as subscribers are sent it; `extra` stands beside the task.
+/// An event as subscribers are sent it; the message stands beside the task.
 pub(crate) fn event_text(
     event: EventKind,
     task: &Task,
     actor_name: Option<&str>,
-    extra: Option<&(&str, Value)>,
+    message: Option<&Value>,
 ) -> String {
     let mut data = json!({ "task": task.to_value() });
-    if let Some((name, value)) = extra {
-        data[name] = value.clone();
+    if let Some(message) = message {
+        data["message"] = message.clone();
     }
     json!({ "type": event.name(), "data": data, "actor_name": actor_name }).to_string()
 }
@@ -348,7 +348,7 @@ mod tests {
         bus.publish(EventKind::Created, &task("c", "both"), Some("A"), None);
         subscriber.unsubscribe("2");
         bus.publish(EventKind::Created, &task("d", "neither"), None, None);
-        bus.publish(EventKind::Message, &task("c", "one"), None, Some(("message", json!({"id": 9}))));
+        bus.publish(EventKind::Message, &task("c", "one"), None, Some(&json!({"id": 9})));
 
         let first: Value = serde_json::from_str(&subscriber.next().await).expect("JSON");
         assert_eq!(first["data"]["task"]["title"], "both");

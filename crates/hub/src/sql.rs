@@ -5,20 +5,27 @@
 
 mod query;
 
+use std::time::Duration;
+
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use tokio::time::timeout;
 
-pub(crate) use query::{Parameter, Query, Row, query};
+pub(crate) use query::{Parameter, Query, Row, insert_rows, query};
 
 /// How PostgreSQL begins a transaction that writes. Of all hubs on one database one holds the lock, so that
 /// the numbers of what it adds are in the order of the commits. Each statement behind it has to see what was
 /// committed before, whatever the database is set to.
-const BEGIN_POSTGRES: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7023469801356177410)";
-const BEGIN_POSTGRES_WITH_SAVEPOINT: &str = "
-    BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock(7023469801356177410);
-    SAVEPOINT change";
+macro_rules! begin_postgres {
+    ($rest:literal) => {
+        concat!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+             SELECT pg_advisory_xact_lock(7023469801356177410)",
+            $rest
+        )
+    };
+}
 /// How PostgreSQL commits what other hubs are to be told of; [`EVENTS`] is the name.
 const COMMIT_AND_NOTIFY: &str = "SELECT pg_notify('ats_p2p_events', ''); COMMIT";
 /// The channel of PostgreSQL on which hubs wake each other.
@@ -67,14 +74,16 @@ impl Connection {
     /// Begins a transaction that will write: of all that there are at once, one goes on. Where an error or a
     /// caller that goes away ends it without [`Connection::commit`], the connection must not be used again.
     pub(crate) async fn begin(&mut self) -> sqlx::Result<()> {
-        self.run(if self.is_shared() { BEGIN_POSTGRES } else { "BEGIN IMMEDIATE" }).await
+        self.run(if self.is_shared() { begin_postgres!("") } else { "BEGIN IMMEDIATE" }).await
     }
 
     /// [`Connection::begin`] with the savepoint `change` at its beginning, in one go.
     pub(crate) async fn begin_with_savepoint(&mut self) -> sqlx::Result<()> {
-        let is_shared = self.is_shared();
-        self.run(if is_shared { BEGIN_POSTGRES_WITH_SAVEPOINT } else { "BEGIN IMMEDIATE; SAVEPOINT change" })
-            .await
+        self.run(match self.is_shared() {
+            true => begin_postgres!("; SAVEPOINT change"),
+            false => "BEGIN IMMEDIATE; SAVEPOINT change",
+        })
+        .await
     }
 
     /// Has the transaction kept: it is on the disk once this returns.
@@ -94,10 +103,7 @@ impl Connection {
 
     /// The operator that compares a text with a pattern without regard to the case of ASCII letters.
     pub(crate) fn like(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) | Self::PooledSqlite(_) => " LIKE ",
-            Self::Postgres(_) | Self::PooledPostgres(_) => " ILIKE ",
-        }
+        if self.is_shared() { " ILIKE " } else { " LIKE " }
     }
 
     /// Closes it.
@@ -149,6 +155,15 @@ impl Pool {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// The end of what is asked of a database on another machine, or the error that it takes longer than this.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    asked: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    let too_slow = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(limit, asked).await.map_err(|_| too_slow())?
 }
 
 /// Whether the database could not be reached, or was lost: there is nothing wrong with what was asked of it.

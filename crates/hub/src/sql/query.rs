@@ -26,6 +26,24 @@ pub(crate) fn query(text: &'static str) -> Query {
     Query { text: Cow::Borrowed(text), values: Vec::new() }
 }
 
+/// How many rows one statement adds: SQLite takes 32,766 values in one.
+const ROWS: usize = 100;
+
+/// Adds rows by a statement that ends with `VALUES`: one for each of these, in order.
+pub(crate) async fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
+    connection: &mut Connection,
+    text: &'static str,
+    of: &[T],
+    row: impl Fn(&T) -> R,
+) -> sqlx::Result<()> {
+    for some in of.chunks(ROWS) {
+        let mut sql = query(text);
+        sql.push_rows(some.iter().map(&row));
+        sql.execute(connection).await?;
+    }
+    Ok(())
+}
+
 /// A value of a statement. What is missing has a type too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parameter {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
-use tokio::time::timeout;
 
 use super::STATEMENTS;
 use crate::error::Error;
+use crate::sql::within;
 
 /// The tables, as the steps that made them: see [`crate::migrations`].
 const STEPS: [&str; 1] = [include_str!("../../migrations/postgres/1.sql")];
@@ -76,8 +76,7 @@ impl PostgresUrl {
             sqlx::raw_sql(SESSION).execute(&mut connection).await?;
             Ok(connection)
         };
-        let too_slow = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-        timeout(CONNECT_TIMEOUT, connected).await.map_err(|_| too_slow())?
+        within(CONNECT_TIMEOUT, connected).await
     }
 
     /// So many connections, made when they are needed. One that was not used for a moment is tried before it

@@ -12,13 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::PendingEvent;
 use crate::bus::{Bus, Subject, event_text};
-use crate::sql::{Connection, EVENTS, Pool, Row, query};
+use crate::sql::{Connection, EVENTS, Pool, Row, insert_rows, query};
 use crate::store::Database;
 use crate::task::Parties;
 use crate::time::Millis;
 
-/// How many rows one statement adds.
-const ROWS: usize = 100;
 /// How long an event is kept for a hub that is cut from the database; one that comes back later has its
 /// subscribers list the tasks.
 const KEEP: Duration = Duration::from_secs(60);
@@ -40,29 +38,23 @@ pub(super) async fn insert(
     if !connection.is_shared() {
         return Ok(());
     }
-    for events in events.chunks(ROWS) {
-        let mut sql = query(
-            "INSERT INTO event_log \
-             (at, event, channel, type, source_id, assignee_id, recipient_id, text) VALUES ",
-        );
-        sql.push_rows(events.iter().map(|PendingEvent { event, task, by, message, .. }| {
-            let name = by.as_ref().map(|actor| actor.name.as_str());
-            let message = message.as_ref().map(|message| ("message", message.clone()));
-            let Subject { event: event_name, channel, task_type, parties } = Subject::new(*event, task);
-            [
-                now.0.into(),
-                event_name.as_ref().into(),
-                channel.into(),
-                task_type.into(),
-                parties.source.into(),
-                parties.assignee.into(),
-                parties.recipient.into(),
-                event_text(*event, task, name, message.as_ref()).into(),
-            ]
-        }));
-        sql.execute(connection).await?;
-    }
-    Ok(())
+    let text = "INSERT INTO event_log \
+                (at, event, channel, type, source_id, assignee_id, recipient_id, text) VALUES ";
+    insert_rows(connection, text, events, |PendingEvent { event, task, by, message, .. }| {
+        let name = by.as_ref().map(|actor| actor.name.as_str());
+        let Subject { event: event_name, channel, task_type, parties } = Subject::new(*event, task);
+        [
+            now.0.into(),
+            event_name.as_ref().into(),
+            channel.into(),
+            task_type.into(),
+            parties.source.into(),
+            parties.assignee.into(),
+            parties.recipient.into(),
+            event_text(*event, task, name, message.as_ref()).into(),
+        ]
+    })
+    .await
 }
 
 /// Tells the subscribers of one hub what the log says.

@@ -13,7 +13,7 @@ use super::{ChangeRequest, PendingEvent, WriterState, retention};
 use crate::bus::Bus;
 use crate::error::Refusal;
 use crate::rows;
-use crate::sql::Connection;
+use crate::sql::{Connection, within};
 use crate::store::{Database, Folder};
 use crate::time::Millis;
 
@@ -227,7 +227,7 @@ impl WriterTask {
                 continue;
             }
             let name = by.as_ref().map(|actor| actor.name.as_str());
-            self.bus.publish(event, &task, name, message.map(|message| ("message", message)));
+            self.bus.publish(event, &task, name, message.as_ref());
         }
     }
 
@@ -288,11 +288,7 @@ impl WriterTask {
 /// The end of what is asked of the database, or, where that may be on another machine, the error that it
 /// takes too long.
 async fn in_time<T>(is_shared: bool, asked: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    if !is_shared {
-        return asked.await;
-    }
-    let too_slow = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    timeout(SHARED_TIMEOUT, asked).await.map_err(|_| too_slow())?
+    if is_shared { within(SHARED_TIMEOUT, asked).await } else { asked.await }
 }
 
 /// Why the database cannot be written, for those who ask the hub; its log says more.
