@@ -2,6 +2,8 @@
 
 #[path = "ats/fake.rs"]
 mod fake;
+#[path = "http/mod.rs"]
+mod http;
 #[path = "ats/joining.rs"]
 mod joining;
 #[path = "ats/misbehaviour.rs"]

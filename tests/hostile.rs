@@ -3,11 +3,15 @@
 
 #[path = "hostile/amounts.rs"]
 mod amounts;
+#[path = "http/mod.rs"]
+mod http;
 #[path = "hostile/lists.rs"]
 mod lists;
 #[path = "hostile/sends.rs"]
 mod sends;
 #[path = "hostile/service.rs"]
 mod service;
+#[path = "http/socket.rs"]
+mod socket;
 #[path = "hostile/streams.rs"]
 mod streams;

@@ -4,6 +4,8 @@
 mod absence;
 #[path = "transfer/gate.rs"]
 mod gate;
+#[path = "http/mod.rs"]
+mod http;
 #[path = "transfer/identity.rs"]
 mod identity;
 #[path = "transfer/lab.rs"]
@@ -30,6 +32,8 @@ mod reuse;
 mod senders;
 #[path = "transfer/service.rs"]
 mod service;
+#[path = "http/socket.rs"]
+mod socket;
 #[path = "transfer/trouble.rs"]
 mod trouble;
 #[path = "transfer/troubled.rs"]

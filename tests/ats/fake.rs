@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use ats_p2p::ats::{Actor, Client, Policy, Secret, Settings};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::http::{self, Request};
 
 /// What is done with one request.
 pub(crate) enum Act {
@@ -127,7 +129,7 @@ pub(crate) fn client(url: &str) -> Client {
 
 /// An answer with a body.
 pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Act {
-    Act::Send(answer_bytes(status, &[("Content-Type", content_type)], body))
+    Act::Send(http::answer(status, &[("Content-Type", content_type)], body))
 }
 
 pub(crate) fn json(body: Value) -> Act {
@@ -138,24 +140,9 @@ pub(crate) fn error(status: &str, message: &str) -> Act {
     answer(status, "application/json", &serde_json::json!({ "error": message }).to_string())
 }
 
-pub(crate) fn answer_bytes(status: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-        .into_bytes()
-}
-
-/// Reads a head and as much body as it announces.
+/// Reads a request.
 pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head: String = head.iter().map(|&byte| char::from(byte)).collect();
-    let length = head
-        .lines()
-        .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).await.ok()?;
-    let line = head.lines().next()?.trim_end_matches(" HTTP/1.1").to_owned();
-    Some(Seen { line, head, body: serde_json::from_slice(&body).unwrap_or_default() })
+    let Request { method, target, head, body } = Request::read(stream).await?;
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    Some(Seen { line: format!("{method} {target}"), head, body })
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ats_p2p::ats::{AtsError, Client, ListQuery, NewTask, Part, Policy, Settings, Status, TaskId};
 use serde_json::json;
 
-use crate::fake::{Act, Fake, answer, answer_bytes, client, error, json as ok, policy, settings};
+use crate::fake::{Act, Fake, answer, client, error, json as ok, policy, settings};
+use crate::http;
 
 fn id() -> TaskId {
     TaskId::from_text("7").expect("an id")
@@ -61,7 +62,7 @@ async fn attempts_end_with_the_last_error() {
 #[tokio::test]
 async fn too_many_requests_are_answered_by_waiting() {
     let busy =
-        |after: &str| Act::Send(answer_bytes("429 Too Many Requests", &[("Retry-After", after)], "{}"));
+        |after: &str| Act::Send(http::answer("429 Too Many Requests", &[("Retry-After", after)], "{}"));
     let fake = Fake::start([busy("1"), ok(json!({"tasks": []}))]).await;
     let started = Instant::now();
     assert_eq!(fake.client().list(&ListQuery::default()).await.expect("a list").len(), 0);
@@ -97,7 +98,7 @@ async fn json_of_another_kind_is_said_to_be_so() {
 #[tokio::test]
 async fn a_redirection_is_not_followed_but_told() {
     let to = [("Location", "https://elsewhere.example/tasks")];
-    let fake = Fake::start([Act::Send(answer_bytes("301 Moved Permanently", &to, ""))]).await;
+    let fake = Fake::start([Act::Send(http::answer("301 Moved Permanently", &to, ""))]).await;
     let text = fake.client().get(&id()).await.expect_err("moved").to_string();
     assert!(text.contains("moved to https://elsewhere.example") && text.contains("ATS_URL"), "{text}");
 }
@@ -296,7 +297,7 @@ async fn paths_follow_the_settings_and_hold_any_id() {
 #[tokio::test]
 async fn the_clock_is_the_services() {
     let date = [("Date", "Sun, 06 Nov 2033 08:49:37 GMT")];
-    let fake = Fake::start([Act::Send(answer_bytes("404 Not Found", &date, "{}"))]).await;
+    let fake = Fake::start([Act::Send(http::answer("404 Not Found", &date, "{}"))]).await;
     let client = fake.client();
     let found = client.get(&id()).await.expect_err("not there");
     assert!(found.is_not_found());

@@ -1,6 +1,5 @@
 //! A task service that answers what a test wants, and nodes that use it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -10,14 +9,14 @@ use ats_p2p::ats::Secret;
 use ats_p2p::event::Event;
 use ats_p2p::node::{Node, Options, WatchOptions};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::{http, socket};
 
 /// Far above what anything here takes, far below what a runner waits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,15 +48,12 @@ impl Answer {
     }
 
     pub(crate) fn with_head(status: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
-        let body = body.as_ref();
-        let mut bytes = head(status, headers, &format!("Content-Length: {}\r\n", body.len()));
-        bytes.extend_from_slice(body);
-        Self(vec![(bytes, 1)])
+        Self(vec![(http::answer(status, headers, body), 1)])
     }
 
     /// A success whose body ends with the connection: each piece so many times.
     pub(crate) fn pieces(pieces: &[(&str, usize)]) -> Self {
-        let mut all = vec![(head("200 OK", &[], ""), 1)];
+        let mut all = vec![(http::head("200 OK", &[], ""), 1)];
         all.extend(pieces.iter().map(|(piece, times)| (piece.as_bytes().to_vec(), *times)));
         Self(all)
     }
@@ -66,11 +62,6 @@ impl Answer {
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self(vec![(bytes.into(), 1)])
     }
-}
-
-fn head(status: &str, headers: &[(&str, &str)], length: &str) -> Vec<u8> {
-    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("HTTP/1.1 {status}\r\n{headers}{length}Connection: close\r\n\r\n").into_bytes()
 }
 
 type Script = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
@@ -130,17 +121,17 @@ async fn serve(
     seen: Arc<Mutex<Vec<Request>>>,
     upgraded: mpsc::UnboundedSender<Socket>,
 ) {
-    let Some((request, headers)) = read_request(&mut stream).await else { return };
+    let Some(arrived) = http::Request::read(&mut stream).await else { return };
+    let request = Request {
+        method: arrived.method.clone(),
+        path: arrived.target.split('?').next().unwrap_or_default().to_owned(),
+        body: serde_json::from_slice(&arrived.body).unwrap_or_default(),
+    };
     seen.lock().unwrap().push(request.clone());
     let answer = script(&request);
-    if let (None, Some(key)) = (&answer, headers.get("sec-websocket-key")) {
-        let accept = derive_accept_key(key.as_bytes());
-        let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        if stream.write_all(head.as_bytes()).await.is_ok() {
-            let _ = upgraded.send(WebSocketStream::from_raw_socket(stream, Role::Server, None).await);
+    if let (None, Some(key)) = (&answer, arrived.header("sec-websocket-key")) {
+        if let Some(socket) = socket::accept(stream, key).await {
+            let _ = upgraded.send(socket);
         }
         return;
     }
@@ -157,27 +148,6 @@ async fn serve(
         }
     }
     let _ = stream.shutdown().await;
-}
-
-async fn read_request(stream: &mut TcpStream) -> Option<(Request, HashMap<String, String>)> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = head.lines();
-    let mut first = lines.next()?.split(' ');
-    let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let path = target.split('?').next()?.to_owned();
-    let headers: HashMap<String, String> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-        .collect();
-    let length = headers.get("content-length").and_then(|length| length.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).await.ok()?;
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    Some((Request { method, path, body }, headers))
 }
 
 /// An offer of `a` for `b` in a pending task.

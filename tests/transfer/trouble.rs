@@ -9,12 +9,17 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::http::{Request, answer};
+use crate::socket;
 
 /// How much later a slow answer comes.
 const SLOW: Duration = Duration::from_millis(300);
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const HTML: (&str, &str) = ("Content-Type", "text/html");
+/// When to try again, as a 429 says it.
+const RETRY: (&str, &str) = ("Retry-After", "1");
 
 /// A call of the service.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -101,29 +106,30 @@ impl Drop for TroubledWay {
 impl Trouble {
     /// Serves one request; the next one comes by another connection.
     async fn serve(&self, mut near: TcpStream) -> Option<()> {
-        let (head, body) = read_request(&mut near).await?;
-        let mut first = head.lines().next()?.split(' ');
-        let (method, target) = (first.next()?, first.next()?);
-        if target.starts_with("/ws") {
-            return self.events(near, &head, target).await;
+        let request = Request::read(&mut near).await?;
+        if request.target.starts_with("/ws") {
+            return self.events(near, &request).await;
         }
-        let is_meant = call_of(method, target) == Some(self.call)
+        let is_meant = call_of(&request.method, &request.target) == Some(self.call)
             && (self.lasts || !self.is_over.swap(true, Ordering::Relaxed));
         let answer = match self.fault {
-            _ if !is_meant => self.pass(&head, &body).await?,
+            _ if !is_meant => self.pass(&request).await?,
             Fault::Slow => {
                 tokio::time::sleep(SLOW).await;
-                self.pass(&head, &body).await?
+                self.pass(&request).await?
             }
-            Fault::Status(status) => answer(status, "application/json", "{\"error\":\"trouble\"}"),
-            Fault::Page => answer("200 OK", "text/html", "<!doctype html><title>Sign in</title>"),
+            Fault::Status(status) => {
+                let headers: &[_] = if status.starts_with("429") { &[JSON, RETRY] } else { &[JSON] };
+                answer(status, headers, "{\"error\":\"trouble\"}")
+            }
+            Fault::Page => answer("200 OK", &[HTML], "<!doctype html><title>Sign in</title>"),
             Fault::Json(text) => {
-                self.pass(&head, &body).await?;
-                answer("200 OK", "application/json", text)
+                self.pass(&request).await?;
+                answer("200 OK", &[JSON], text)
             }
             Fault::CutBefore | Fault::Events(_) => return None,
             Fault::CutAfter(len) => {
-                let mut answer = self.pass(&head, &body).await?;
+                let mut answer = self.pass(&request).await?;
                 answer.truncate(len.min(answer.len().saturating_sub(1)));
                 answer
             }
@@ -133,36 +139,31 @@ impl Trouble {
     }
 
     /// The hub's answer, behind which the connection ends.
-    async fn pass(&self, head: &str, body: &[u8]) -> Option<Vec<u8>> {
+    async fn pass(&self, Request { head, body, .. }: &Request) -> Option<Vec<u8>> {
         let mut far = TcpStream::connect(self.hub).await.ok()?;
-        far.write_all(head.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1).as_bytes()).await.ok()?;
+        let head = head.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+        let head: Vec<u8> = head.chars().filter_map(|byte| u8::try_from(byte).ok()).collect();
+        far.write_all(&head).await.ok()?;
         far.write_all(body).await.ok()?;
         let mut answer = Vec::new();
         far.read_to_end(&mut answer).await.ok()?;
         Some(answer)
     }
 
-    async fn events(&self, mut near: TcpStream, head: &str, target: &str) -> Option<()> {
+    async fn events(&self, mut near: TcpStream, request: &Request) -> Option<()> {
         let tunes = match self.fault {
             Fault::Events(tunes) => Some(tunes),
             _ => None,
         };
         if tunes == Some(Tunes::Blocked) {
-            near.write_all(&answer("403 Forbidden", "text/html", "<h1>No upgrades here</h1>")).await.ok()?;
+            near.write_all(&answer("403 Forbidden", &[HTML], "<h1>No upgrades here</h1>")).await.ok()?;
             return near.shutdown().await.ok();
         }
-        let key = header(head, "sec-websocket-key")?;
-        let accept = derive_accept_key(key.as_bytes());
-        let upgraded = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        near.write_all(upgraded.as_bytes()).await.ok()?;
-        let near = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+        let near = socket::accept(near, request.header("sec-websocket-key")?).await?;
         let (mut to_near, mut from_near) = near.split();
         let far = TcpStream::connect(self.hub).await.ok()?;
-        let (far, _) =
-            tokio_tungstenite::client_async(format!("ws://{}{target}", self.hub), far).await.ok()?;
+        let url = format!("ws://{}{}", self.hub, request.target);
+        let (far, _) = tokio_tungstenite::client_async(url, far).await.ok()?;
         let (mut to_far, mut from_far) = far.split();
         loop {
             tokio::select! {
@@ -185,13 +186,6 @@ impl Trouble {
     }
 }
 
-fn header<'h>(head: &'h str, wanted: &str) -> Option<&'h str> {
-    head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case(wanted).then(|| value.trim())
-    })
-}
-
 fn call_of(method: &str, target: &str) -> Option<Call> {
     let path = target.split('?').next()?.strip_prefix("/tasks")?;
     let verb = path.rsplit('/').next().unwrap_or_default();
@@ -204,23 +198,4 @@ fn call_of(method: &str, target: &str) -> Option<Call> {
         ("GET", ..) => Some(Call::Read),
         _ => None,
     }
-}
-
-fn answer(status: &str, kind: &str, body: &str) -> Vec<u8> {
-    let retry = if status.starts_with("429") { "Retry-After: 1\r\n" } else { "" };
-    let len = body.len();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{retry}Content-Length: {len}\r\n");
-    format!("{head}Connection: close\r\n\r\n{body}").into_bytes()
-}
-
-async fn read_request(near: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(near.read_u8().await.ok()?);
-    }
-    let head = String::from_utf8(head).ok()?;
-    let length = header(&head, "content-length").and_then(|length| length.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    near.read_exact(&mut body).await.ok()?;
-    Some((head, body))
 }
