@@ -128,6 +128,10 @@ impl Refusal {
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, message: message.into() }
     }
+
+    pub(crate) fn database_away() -> Self {
+        Self::unavailable("the hub's database cannot be reached; try again later")
+    }
 }
 
 /// Why something was not read or changed.
@@ -174,7 +178,7 @@ impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
         tracing::error!("hub database: {error}");
         if crate::sql::is_unreachable(&error) {
-            return Self::unavailable("the hub's database cannot be reached; try again later");
+            return Self::database_away();
         }
         let message = "the hub's database failed; its log says why".to_owned();
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message }

@@ -150,7 +150,7 @@ impl App {
     async fn reader(&self) -> Result<Connection, Refusal> {
         if self.readers.is_shared() && self.writer.state() != WriterState::Ready {
             // The same server: whoever waited for it would only be refused later.
-            return Err(Refusal::unavailable("the hub's database cannot be reached; try again later"));
+            return Err(Refusal::database_away());
         }
         Ok(self.readers.acquire().await?)
     }

@@ -2,7 +2,6 @@
 //! what whoever looks may see.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use axum::Json;
 use axum::extract::State;
@@ -60,12 +59,8 @@ fn by_actor(connected: Vec<Connected>) -> Value {
             unnamed += 1;
             continue;
         };
-        let one = match actors.entry(actor) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                entry.insert(Presences { since: presence.since.0, ..Presences::default() })
-            }
-        };
+        let first = Presences { since: presence.since.0, ..Presences::default() };
+        let one = actors.entry(actor).or_insert(first);
         one.connections += 1;
         one.is_everywhere |= channels.is_empty();
         one.since = one.since.min(presence.since.0);
