@@ -9,7 +9,7 @@ use ats_p2p::ats::{Actor, Client, Policy, Secret, Settings};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::http::{self, Request};
 
@@ -46,26 +46,34 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut acts: VecDeque<Act> = acts.into_iter().collect();
-        let log = seen.clone();
+        let acts: VecDeque<Act> = acts.into_iter().collect();
+        let (acts, log) = (Arc::new(Mutex::new(acts)), seen.clone());
         let serving = tokio::spawn(async move {
-            let mut open = Vec::new();
+            // A connection on which nothing is asked yet keeps no other one waiting.
+            let mut visits = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let Some(request) = read_request(&mut stream).await else { continue };
-                log.lock().expect("unpoisoned").push(request);
-                match acts.pop_front() {
-                    Some(Act::Send(bytes)) => {
-                        // The client may have hung up on purpose.
-                        let _ = stream.write_all(&bytes).await;
-                        let _ = stream.shutdown().await;
+                let (acts, log) = (acts.clone(), log.clone());
+                visits.spawn(async move {
+                    let Some(request) = read_request(&mut stream).await else { return };
+                    let act = {
+                        let mut acts = acts.lock().expect("unpoisoned");
+                        log.lock().expect("unpoisoned").push(request);
+                        acts.pop_front()
+                    };
+                    match act {
+                        Some(Act::Send(bytes)) => {
+                            // The client may have hung up on purpose.
+                            let _ = stream.write_all(&bytes).await;
+                            let _ = stream.shutdown().await;
+                        }
+                        Some(Act::Close) => {}
+                        Some(Act::SendAndStall(bytes)) => {
+                            let _ = stream.write_all(&bytes).await;
+                            std::future::pending().await
+                        }
+                        Some(Act::Stall) | None => std::future::pending().await,
                     }
-                    Some(Act::Close) => drop(stream),
-                    Some(Act::SendAndStall(bytes)) => {
-                        let _ = stream.write_all(&bytes).await;
-                        open.push(stream);
-                    }
-                    Some(Act::Stall) | None => open.push(stream),
-                }
+                });
             }
         });
         Self { address, seen, serving }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::{Gate, StandIn};
-use crate::lab::{Agent, Lab, sha256};
+use crate::lab::{Agent, Lab, PATIENCE, sha256};
 use crate::peer::{offered, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ async fn who_cancels_or_destroys_waits_for_no_service() {
     };
     stand_in.tried(TRIES).await;
     cancel.cancel();
-    let error = timeout(SECOND * 2, accepting).await.expect("at once").unwrap().unwrap_err();
+    let error = timeout(PATIENCE, accepting).await.expect("sooner").unwrap().unwrap_err();
     assert_eq!(error.code, Code::Aborted);
     stand_in.leave().await;
 
@@ -157,13 +157,16 @@ async fn who_cancels_or_destroys_waits_for_no_service() {
     };
     stand_in.tried(TRIES).await;
     cancel.cancel();
-    let error = timeout(SECOND * 2, sending).await.expect("at once").unwrap().unwrap_err();
+    let error = timeout(PATIENCE, sending).await.expect("sooner").unwrap().unwrap_err();
     assert_eq!(error.code, Code::Aborted);
+    assert_eq!(a.failure().await, Code::Aborted);
 
     let another = a.sending(lab.file("h", 10), "b");
     stand_in.tried(2 * TRIES).await;
-    timeout(SECOND * 8, a.node.destroy()).await.expect("soon");
+    timeout(PATIENCE, a.node.destroy()).await.expect("sooner");
     assert_eq!(another.await.unwrap().unwrap_err().code, Code::Aborted);
+    // Only a transfer that ended by itself tells.
+    assert_eq!(a.failure().await, Code::Aborted);
     stand_in.leave().await;
     lab.close([b]).await;
 }

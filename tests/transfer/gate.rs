@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::lab::PATIENCE;
@@ -147,13 +147,18 @@ impl StandIn {
         let actor = format!("x-actor-id: {actor_id}\r\n");
         let (count, tried) = watch::channel(0);
         let hanging_up = tokio::spawn(async move {
+            // A connection on which nothing is asked yet keeps no other one waiting.
+            let mut visits = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 65536];
-                let len = stream.read(&mut request).await.unwrap_or(0);
-                let request = String::from_utf8_lossy(&request[..len]).to_ascii_lowercase();
-                if request.contains(" /tasks") && request.contains(&actor) {
-                    count.send_modify(|count| *count += 1);
-                }
+                let (actor, count) = (actor.clone(), count.clone());
+                visits.spawn(async move {
+                    let mut request = vec![0; 65536];
+                    let len = stream.read(&mut request).await.unwrap_or(0);
+                    let request = String::from_utf8_lossy(&request[..len]).to_ascii_lowercase();
+                    if request.contains(" /tasks") && request.contains(&actor) {
+                        count.send_modify(|count| *count += 1);
+                    }
+                });
             }
         });
         Self { tried, hanging_up }

@@ -405,7 +405,7 @@ async fn waiting_for_ones_turn_with_an_original_ends_with_the_task() {
         b.fail(id, "no").await.unwrap();
     }
     for sending in [first, second] {
-        let error = timeout(SECOND * 10, sending).await.expect("it ends").unwrap().unwrap_err();
+        let error = timeout(PATIENCE, sending).await.expect("it ends").unwrap().unwrap_err();
         assert_eq!(error.code, Code::RemoteError);
     }
     lab.close([a]).await;

@@ -7,6 +7,7 @@ use ats_p2p::error::Code;
 use ats_p2p::event::Event;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::Gate;
@@ -200,9 +201,12 @@ async fn what_is_no_task_service_is_named_as_such() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
+            let mut visits = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 4096]).await;
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+                visits.spawn(async move {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await;
+                });
             }
         });
         let a = lab.agent("a", |options| options.ats.url = Some(format!("http://{address}")));
