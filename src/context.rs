@@ -208,9 +208,13 @@ impl Context {
         }))
     }
 
-    /// Ends all subscriptions.
-    pub(crate) fn unsubscribe(&self) {
-        lock(&self.channels).clear();
+    /// Leaves the task service: ends all subscriptions, and every connection to it.
+    pub(crate) async fn leave_service(&self) {
+        let channels = std::mem::take(&mut *lock(&self.channels));
+        self.client.close();
+        for channel in channels.into_values() {
+            channel.events.end().await;
+        }
     }
 
     /// The turn to exchange bytes with an original: it may use one swarm for all its transfers, so they

@@ -358,6 +358,7 @@ impl From<ats::AtsError> for Error {
             | ats::AtsError::Interrupted { .. }
             | ats::AtsError::EventsEnded { .. } => Code::AtsUnreachable,
             ats::AtsError::Status { .. } => Code::AtsError,
+            ats::AtsError::Closed => Code::Destroyed,
             _ => Code::AtsProtocol,
         };
         Self::new(code, error.to_string())

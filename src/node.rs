@@ -229,7 +229,7 @@ impl Node {
     pub async fn destroy(&self) {
         let context = &self.0;
         context.spawner.shut_down(FAREWELL, HALT).await;
-        context.unsubscribe();
+        context.leave_service().await;
         context.network.close().await;
     }
 

@@ -1,7 +1,8 @@
 //! Watching a channel: which tasks are offers for this node, and what becomes of each.
 //!
 //! Offers come by events; `ats::events` notices when some were missed. What is pending is listed whenever
-//! events begin to flow or were missed, and every few seconds while they do not.
+//! events begin to flow or were missed, and every few seconds while they do not. A service that does not say
+//! that it tells every event is looked at besides, the more rarely the longer nothing happens.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,8 +24,10 @@ use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// How often a channel is listed while its events flow: a service may lose some without a word.
-const RELIST_INTERVAL: Duration = Duration::from_secs(60);
+/// How long after something happened a channel is listed though its events flow, where the service may lose
+/// some without a word. Each further list comes after twice the time, up to the longest.
+const RELIST_AFTER: Duration = Duration::from_secs(60);
+const LONGEST_RELIST: Duration = Duration::from_secs(3600);
 
 /// Tasks read at a time when a channel is listed.
 const PAGE: u32 = 100;
@@ -99,47 +102,66 @@ async fn follow(context: &Arc<Context>, watch: &Watch) {
     let mut told = Told { tells, ..Told::default() };
     let mut event = match state {
         Subscribed::Pending => None,
-        Subscribed::Yes => Some(ats::AtsEvent::Connected),
+        Subscribed::Yes { .. } => Some(ats::AtsEvent::Connected),
         Subscribed::No(error) => Some(ats::AtsEvent::Disconnected { error }),
     };
-    let mut next_list = Instant::now() + POLL_INTERVAL;
-    let mut listed_at = Instant::now();
+    let mut look = Instant::now() + POLL_INTERVAL;
+    let mut relist = Relist::new();
     loop {
-        let is_connected = matches!(events.state(), Subscribed::Yes);
+        let is_connected = matches!(events.state(), Subscribed::Yes { .. });
+        let lists = matches!(event, Some(ats::AtsEvent::Connected | ats::AtsEvent::Missed));
         match event.take() {
-            Some(ats::AtsEvent::Connected) => {
-                if tells {
-                    context.emit(connected(context, watch));
-                }
-                list(context, watch, &mut told, is_connected).await;
-                listed_at = Instant::now();
-                next_list = listed_at + POLL_INTERVAL;
-            }
-            Some(ats::AtsEvent::Missed) => {
-                list(context, watch, &mut told, is_connected).await;
-                listed_at = Instant::now();
-                next_list = listed_at + POLL_INTERVAL;
-            }
+            Some(ats::AtsEvent::Connected) if tells => context.emit(connected(context, watch)),
             Some(ats::AtsEvent::Disconnected { error }) if tells => {
                 context.emit(Event::Disconnected { reason: error.to_string() });
             }
-            Some(ats::AtsEvent::Task { task, .. }) => consider(context, watch, &task),
-            Some(ats::AtsEvent::Disconnected { .. }) | None => {}
+            Some(ats::AtsEvent::Task { task, .. }) => {
+                relist = Relist::new();
+                consider(context, watch, &task);
+            }
+            _ => {}
         }
-        event = match timeout_at(next_list, listener.next()).await {
+        if lists {
+            list(context, watch, &mut told, is_connected).await;
+            relist = Relist::new();
+            look = Instant::now() + POLL_INTERVAL;
+        }
+        event = match timeout_at(look, listener.next()).await {
             Ok(event) => Some(event),
             Err(_) => {
                 // While events flow there is little to list, unless offers were left for want of room.
-                let is_connected = matches!(events.state(), Subscribed::Yes);
-                let is_late = listed_at.elapsed() >= RELIST_INTERVAL;
+                let state = events.state();
+                let is_connected = matches!(state, Subscribed::Yes { .. });
+                let is_late = !matches!(state, Subscribed::Yes { is_complete: true }) && relist.is_due();
                 if !is_connected || told.failed || is_late || context.inbox.has_room_for_left() {
                     list(context, watch, &mut told, is_connected).await;
-                    listed_at = Instant::now();
+                    relist.listed();
                 }
-                next_list = Instant::now() + POLL_INTERVAL;
+                look = Instant::now() + POLL_INTERVAL;
                 None
             }
         };
+    }
+}
+
+/// When a channel is listed next though its events flow.
+struct Relist {
+    since: Instant,
+    after: Duration,
+}
+
+impl Relist {
+    /// Something happened just now.
+    fn new() -> Self {
+        Self { since: Instant::now(), after: RELIST_AFTER }
+    }
+
+    fn is_due(&self) -> bool {
+        self.since.elapsed() >= self.after
+    }
+
+    fn listed(&mut self) {
+        *self = Self { since: Instant::now(), after: (self.after * 2).min(LONGEST_RELIST) };
     }
 }
 

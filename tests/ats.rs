@@ -1,5 +1,7 @@
 //! The client of the task service, against the hub and against servers that misbehave.
 
+#[path = "ats/connections.rs"]
+mod connections;
 #[path = "ats/fake.rs"]
 mod fake;
 #[path = "http/mod.rs"]
@@ -8,6 +10,8 @@ mod http;
 mod joining;
 #[path = "ats/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "http/socket.rs"]
+mod socket;
 #[path = "ats/sockets.rs"]
 mod sockets;
 #[path = "ats/tls.rs"]

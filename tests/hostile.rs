@@ -5,6 +5,8 @@
 mod amounts;
 #[path = "http/mod.rs"]
 mod http;
+#[path = "hostile/idle.rs"]
+mod idle;
 #[path = "hostile/lists.rs"]
 mod lists;
 #[path = "hostile/sends.rs"]

@@ -46,7 +46,7 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn with_policy(settings: Settings, policy: Policy) -> AtsResult<Self> {
-        let http = Http::new(&settings, policy.timeout)?;
+        let http = Http::new(&settings, &policy)?;
         Ok(Self { inner: Arc::new(ClientInner { http, settings, policy }), patience: None })
     }
 
@@ -55,6 +55,12 @@ impl Client {
     /// error is then that of the last attempt.
     pub fn patient(&self, limit: Duration, given_up: CancellationToken) -> Self {
         Self { inner: self.inner.clone(), patience: Some(Patience { limit, given_up }) }
+    }
+
+    /// Ends its connections, and those of its clones; calls under way and later ones fail with
+    /// [`AtsError::Closed`]. Events that were subscribed to end by themselves.
+    pub fn close(&self) {
+        self.inner.http.close();
     }
 
     /// The settings it was made with.
@@ -104,9 +110,7 @@ impl Client {
 
     /// Reads a task, with its messages.
     pub async fn get(&self, id: &TaskId) -> AtsResult<Task> {
-        let path = [id.as_str()];
-        let answer = self.repeat(|| Request::get(self.path(&path))).await?;
-        Task::from_value(answer).ok_or_else(|| self.unexpected(&path, "no task"))
+        self.read(id, self.attempts()).await
     }
 
     /// Lists tasks: the first 500 of one page. What is no task in the answer is left out.
@@ -175,7 +179,7 @@ impl Client {
     /// The messages on a task.
     pub async fn messages(&self, id: &TaskId) -> AtsResult<Vec<Message>> {
         let path = [id.as_str(), "messages"];
-        Ok(Message::list(self.repeat(|| Request::get(self.path(&path))).await?))
+        Ok(Message::list(self.repeat(self.attempts(), || Request::get(self.path(&path))).await?))
     }
 
     /// Posts a message on a task. One that may have been posted is looked for before it is sent again.
@@ -215,7 +219,7 @@ impl Client {
 
     /// Asks the service about itself.
     pub async fn health(&self) -> AtsResult<Health> {
-        let answer = self.repeat(|| Request::get(vec!["health"])).await?;
+        let answer = self.repeat(self.attempts(), || Request::get(vec!["health"])).await?;
         Health::from_value(&answer).ok_or_else(|| AtsError::Unexpected {
             url: self.inner.http.shown(&["health"]),
             what: "no object".into(),
@@ -225,11 +229,12 @@ impl Client {
     /// Asks a hub's relay to serve a key that no task names, for [`protocol::RELAY_ALLOWLIST_TIME`].
     pub async fn visit_relay(&self, key: &[u8; 32]) -> AtsResult<()> {
         let body = json!({ "key": hex::encode(key) });
-        self.repeat(|| Request::post(vec!["p2p", "guests"], body.clone())).await.map(drop)
+        let request = || Request::post(vec!["p2p", "guests"], body.clone());
+        self.repeat(self.attempts(), request).await.map(drop)
     }
 
     fn attempts(&self) -> Attempts<'_> {
-        Attempts::new(&self.inner.policy, self.patience.as_ref())
+        Attempts::new(&self.inner.policy, self.patience.as_ref(), self.inner.http.closed())
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -292,8 +297,8 @@ impl Client {
         Ok(TaskPage::new(tasks, &end))
     }
 
-    /// Moves a task to another state. After two attempts of unknown outcome, or one and a refusal, the task
-    /// itself tells whether it is where it should be.
+    /// Moves a task to another state. Once an attempt may have done it, the task itself tells whether it is
+    /// where it should be.
     async fn change(
         &self,
         id: &TaskId,
@@ -315,14 +320,13 @@ impl Client {
                 Err(error) => error,
             };
             let is_refused = error.status().is_some_and(|status| (400..500).contains(&status));
-            if may_have_happened && is_refused {
-                let task = self.get(id).await?;
-                return if is_reached(&task) { Ok(task) } else { Err(error) };
-            }
-            if may_have_happened && error.may_have_happened() {
-                let read = self.inner.http.send(&Request::get(self.path(&[id.as_str()]))).await;
-                if let Some(task) = read.ok().and_then(Task::from_value).filter(&is_reached) {
-                    return Ok(task);
+            if may_have_happened && (is_refused || error.may_have_happened()) {
+                // Behind a refusal the task decides; between two attempts it can only save the second.
+                let reads = if is_refused { self.attempts() } else { self.attempts().only_one() };
+                match self.read(id, reads).await {
+                    Ok(task) if is_reached(&task) => return Ok(task),
+                    Err(unread) if is_refused => return Err(unread),
+                    _ => {}
                 }
             }
             may_have_happened |= error.may_have_happened();
@@ -330,9 +334,18 @@ impl Client {
         }
     }
 
+    async fn read(&self, id: &TaskId, attempts: Attempts<'_>) -> AtsResult<Task> {
+        let path = [id.as_str()];
+        let answer = self.repeat(attempts, || Request::get(self.path(&path))).await?;
+        Task::from_value(answer).ok_or_else(|| self.unexpected(&path, "no task"))
+    }
+
     /// Sends a request that does no harm when it is sent twice.
-    async fn repeat<'a>(&self, request: impl Fn() -> Request<'a>) -> AtsResult<Value> {
-        let mut attempts = self.attempts();
+    async fn repeat<'a>(
+        &self,
+        mut attempts: Attempts<'_>,
+        request: impl Fn() -> Request<'a>,
+    ) -> AtsResult<Value> {
         loop {
             match self.inner.http.send(&request()).await {
                 Err(error) => attempts.pause_after(error).await?,

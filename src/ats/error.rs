@@ -81,6 +81,9 @@ pub enum AtsError {
         /// The address, without credentials and query.
         url: String,
     },
+    /// The client was closed, because whoever used it has ended.
+    #[error("nothing more is asked of the task service: this agent has ended")]
+    Closed,
     /// The connection for events ended.
     #[error("the event connection to {url} ended: {reason}")]
     EventsEnded {
@@ -117,7 +120,8 @@ impl AtsError {
     pub fn may_have_happened(&self) -> bool {
         match self {
             Self::Settings(_) | Self::Unreachable { .. } => false,
-            Self::Status { status, .. } => *status >= 500 && *status != 503,
+            // A 503 too: some proxies say so where a service that had the request went away.
+            Self::Status { status, .. } => *status >= 500,
             _ => true,
         }
     }
@@ -209,9 +213,9 @@ mod tests {
     #[test]
     fn only_a_refusal_before_work_is_certain_not_to_have_happened() {
         assert!(!status(429, "").may_have_happened());
-        assert!(!status(503, "").may_have_happened());
-        assert!(status(500, "").may_have_happened());
-        assert!(status(502, "").may_have_happened());
+        for code in [500, 502, 503, 504] {
+            assert!(status(code, "").may_have_happened(), "{code}");
+        }
         let url = String::from("http://h/");
         assert!(!AtsError::Unreachable { url: url.clone(), reason: String::new() }.may_have_happened());
         assert!(AtsError::Timeout { url, after: Duration::from_secs(10) }.may_have_happened());

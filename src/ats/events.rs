@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::answer::{self, LISTED_TASK};
 use super::backoff::Backoff;
@@ -123,7 +124,11 @@ pub enum Subscribed {
     /// Neither confirmed nor refused yet.
     Pending,
     /// Events flow.
-    Yes,
+    Yes {
+        /// The service tells every event or ends the connection, as a hub does: there is no need to look for
+        /// what it may have passed over.
+        is_complete: bool,
+    },
     /// It broke, or never came about, for this reason; it is being renewed.
     No(AtsError),
 }
@@ -133,7 +138,9 @@ pub enum Subscribed {
 #[derive(Debug)]
 pub struct Events {
     feed: Feed,
-    connection: AbortHandle,
+    /// The connection ends when this is cancelled, and is over when nothing is tracked any more.
+    end: CancellationToken,
+    connection: TaskTracker,
 }
 
 /// Where the connection's events go: to all listeners, and to the state that those who come later read.
@@ -170,8 +177,17 @@ impl Events {
             state: Arc::new(Mutex::new(Subscribed::Pending)),
             transfers: watch::Sender::new(0),
         };
-        let connection = tokio::spawn(keep_connected(client.clone(), subscription, feed.clone()));
-        Self { feed, connection: connection.abort_handle() }
+        let (end, connection) = (CancellationToken::new(), TaskTracker::new());
+        let kept = keep_connected(client.clone(), subscription, feed.clone());
+        connection.spawn(end.clone().run_until_cancelled_owned(kept));
+        connection.close();
+        Self { feed, end, connection }
+    }
+
+    /// Ends the subscription; its connection is closed once this returns.
+    pub async fn end(&self) {
+        self.end.cancel();
+        self.connection.wait().await;
     }
 
     /// Listens from now on. The state is that of this moment: whatever comes later is an event.
@@ -194,7 +210,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.connection.abort();
+        self.end.cancel();
     }
 }
 
@@ -214,11 +230,14 @@ impl Drop for OpenTransfer {
 impl Feed {
     /// Tells all listeners. That there is none is no reason to stop: the next one joins this subscription.
     fn tell(&self, event: AtsEvent) {
-        let mut state = lock(&self.state);
-        match &event {
-            AtsEvent::Connected => *state = Subscribed::Yes,
-            AtsEvent::Disconnected { error } => *state = Subscribed::No(error.clone()),
-            AtsEvent::Task { .. } | AtsEvent::Missed => {}
+        self.tell_in_state(None, event);
+    }
+
+    /// Tells that the subscription stands otherwise, and how.
+    fn tell_in_state(&self, state: impl Into<Option<Subscribed>>, event: AtsEvent) {
+        let mut now = lock(&self.state);
+        if let Some(state) = state.into() {
+            *now = state;
         }
         let _ = self.sender.send(event);
     }
@@ -361,7 +380,10 @@ impl Subscription {
 /// A message of the service.
 #[derive(Debug, PartialEq)]
 enum ServerMessage {
-    Subscribed,
+    Subscribed {
+        /// Every event is told, or the connection ends.
+        is_complete: bool,
+    },
     Refused(String),
     Task {
         kind: EventKind,
@@ -376,7 +398,9 @@ impl ServerMessage {
     fn from_value(mut value: Value) -> Self {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
-            "subscribed" => Self::Subscribed,
+            "subscribed" => {
+                Self::Subscribed { is_complete: value.get("complete").and_then(Value::as_bool) == Some(true) }
+            }
             "error" => Self::Refused(said(&value).unwrap_or("it gave no reason").to_owned()),
             name if name.starts_with("task.") => {
                 let actor_name = value.get("actor_name").and_then(Value::as_str).map(str::to_owned);
@@ -415,7 +439,7 @@ async fn keep_connected(client: Client, subscription: Subscription, feed: Feed) 
             backoff.reset();
         }
         if connected_at.is_some() || !is_told {
-            feed.tell(AtsEvent::Disconnected { error });
+            feed.tell_in_state(Subscribed::No(error.clone()), AtsEvent::Disconnected { error });
         }
         is_told = true;
         let usual = backoff.pause(rand::random()).max(asked);
@@ -475,14 +499,15 @@ async fn connection(
                 silent_at = Instant::now() + SILENCE_LIMIT;
                 ServerMessage::from_value(message?)
             }
-            Err(_) if connected_at.is_none() => ServerMessage::Subscribed,
+            Err(_) if connected_at.is_none() => ServerMessage::Subscribed { is_complete: false },
             Err(_) => return Err(socket.ended("the service fell silent")),
         };
-        let is_sign = matches!(message, ServerMessage::Subscribed | ServerMessage::Task { .. });
+        let is_sign = matches!(message, ServerMessage::Subscribed { .. } | ServerMessage::Task { .. });
         if connected_at.is_none() && is_sign {
             tracing::debug!("events of the service are subscribed to");
             *connected_at = Some(Instant::now());
-            feed.tell(AtsEvent::Connected);
+            let is_complete = matches!(message, ServerMessage::Subscribed { is_complete: true });
+            feed.tell_in_state(Subscribed::Yes { is_complete }, AtsEvent::Connected);
         }
         idle_talk = if matches!(message, ServerMessage::Task { .. }) { 0 } else { idle_talk + 1 };
         if idle_talk > MAX_IDLE_TALK {
@@ -499,7 +524,7 @@ async fn connection(
                 tracing::trace!("event {} of task {}", kind.name().escape_debug(), task.id);
                 feed.tell(AtsEvent::Task { kind, task, actor_name });
             }
-            ServerMessage::Task { .. } | ServerMessage::Subscribed | ServerMessage::Other => {}
+            ServerMessage::Task { .. } | ServerMessage::Subscribed { .. } | ServerMessage::Other => {}
         }
     }
 }
@@ -586,7 +611,10 @@ mod tests {
         ] {
             assert_eq!(task(given.clone()), ServerMessage::Other, "{given}");
         }
-        assert_eq!(task(json!({"type": "subscribed", "id": "x"})), ServerMessage::Subscribed);
+        for (complete, is_complete) in [(json!(true), true), (json!(1), false), (Value::Null, false)] {
+            let given = json!({"type": "subscribed", "id": "x", "complete": complete});
+            assert_eq!(task(given), ServerMessage::Subscribed { is_complete });
+        }
         let refused = task(json!({"type": "error", "message": "no"}));
         assert_eq!(refused, ServerMessage::Refused("no".into()));
     }

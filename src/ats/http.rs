@@ -1,22 +1,26 @@
-//! One request to the service and its answer; nothing is repeated here.
+//! One request to the service and its answer. Nothing is repeated here, but where the service says that the
+//! same request belongs to another of its paths.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Certificate, Method, Response, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::answer::{AnswerReader, Budget, ListEnd, ListReader, MAX_ANSWER, NoList, NotJson, read};
 use super::clock::{Clock, parse_http_date};
 use super::error::{AtsError, AtsResult};
+use super::policy::Policy;
 use super::settings::{Secret, Settings, without_credentials};
 use super::text::{SHOWN, printable};
+use crate::sync::lock;
 
 /// The most bytes that are read of an answer that is an error.
 const MAX_ERROR: usize = 64 * 1024;
@@ -26,9 +30,8 @@ const MAX_ERROR_KEPT: Budget = Budget { bytes: 16 * 1024, values: 256 };
 const BEGINNING_SHOWN: usize = 60;
 /// How long a connection may take to come up, within the time of the whole request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an unused connection is kept: less than servers commonly keep theirs, so that few requests
-/// meet one that is just being closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often a request is sent on to another path before that counts as going in circles.
+const MAX_REDIRECTS: usize = 4;
 
 /// What is asked of the service.
 #[derive(Debug)]
@@ -53,7 +56,9 @@ impl<'a> Request<'a> {
 /// The way to one service as one actor.
 #[derive(Debug)]
 pub(super) struct Http {
-    client: reqwest::Client,
+    /// None once it is closed.
+    client: Mutex<Option<reqwest::Client>>,
+    closed: CancellationToken,
     base: Url,
     timeout: Duration,
     secret: Option<Secret>,
@@ -64,15 +69,15 @@ pub(super) struct Http {
 
 impl Http {
     /// Checks the settings; nothing is sent.
-    pub(super) fn new(settings: &Settings, timeout: Duration) -> AtsResult<Self> {
+    pub(super) fn new(settings: &Settings, policy: &Policy) -> AtsResult<Self> {
         let base = base(&settings.url)?;
         let mut builder = reqwest::Client::builder()
             .default_headers(headers(settings)?)
             .user_agent(concat!("ats-p2p/", env!("CARGO_PKG_VERSION")))
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            // A redirected POST arrives as a GET, and the key could go astray: the address is to be set.
+            .pool_idle_timeout(policy.longest_idle)
+            // Where to is looked at here: the key could go astray, and a POST arrive as a GET.
             .redirect(reqwest::redirect::Policy::none());
         if is_loopback(&base) {
             builder = builder.no_proxy();
@@ -93,7 +98,27 @@ impl Http {
             ))
         })?;
         let secret = settings.api_key.clone();
-        Ok(Self { client, base, timeout, secret, left_out: AtomicU64::new(0), clock: Clock::default() })
+        Ok(Self {
+            client: Mutex::new(Some(client)),
+            closed: CancellationToken::new(),
+            base,
+            timeout: policy.timeout,
+            secret,
+            left_out: AtomicU64::new(0),
+            clock: Clock::default(),
+        })
+    }
+
+    /// Ends all connections and what is under way on them; from now on nothing is sent.
+    pub(super) fn close(&self) {
+        self.closed.cancel();
+        // The connections that wait for another request end with the last holder of the client.
+        *lock(&self.client) = None;
+    }
+
+    /// Is cancelled when this is closed.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 
     /// Sends a request and reads the answer as JSON; null if it is empty. What is too large or malformed in
@@ -183,7 +208,8 @@ impl Http {
         exchange: impl Future<Output = AtsResult<(StatusCode, T)>>,
     ) -> AtsResult<T> {
         let started = Instant::now();
-        let result = exchange.await;
+        let ended = self.closed.run_until_cancelled(exchange).await;
+        let result = ended.unwrap_or(Err(AtsError::Closed));
         let (method, ms) = (&request.method, started.elapsed().as_millis());
         // What is asked for by the query, and the body, are not the log's business.
         match &result {
@@ -200,15 +226,16 @@ impl Http {
 
     /// Sends a request; gives the answer, whose body is to be read, if it is a success.
     async fn begin(&self, request: &Request<'_>) -> AtsResult<(Response, String)> {
-        let (builder, shown) = self.prepare(request);
         let body = request.body.as_ref().map(Value::to_string);
-        let builder = match body {
-            Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body),
-            None => builder,
+        let until = Instant::now() + self.timeout;
+        let complete = |builder: RequestBuilder| {
+            let builder = builder.timeout(until.saturating_duration_since(Instant::now()));
+            match &body {
+                Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.clone()),
+                None => builder,
+            }
         };
-        let sent = builder.timeout(self.timeout).send().await;
-        let answer = sent.map_err(|error| self.failure(error, &shown))?;
-        self.heard(&answer);
+        let (answer, shown) = self.follow(request, complete).await?;
         if !answer.status().is_success() {
             return Err(self.refusal(answer, &shown).await);
         }
@@ -217,20 +244,52 @@ impl Http {
 
     /// Asks to turn the connection into a WebSocket; gives the answer, whatever it is.
     pub(super) async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> AtsResult<Response> {
-        let (builder, shown) = self.prepare(request);
-        let sent = tokio::time::timeout(self.timeout, builder.headers(headers).send()).await;
-        let answer = match sent {
-            Ok(answer) => answer.map_err(|error| self.failure(error, &shown))?,
-            Err(_) => return Err(AtsError::Timeout { url: shown, after: self.timeout }),
+        let asked = async {
+            let complete = |builder: RequestBuilder| builder.headers(headers.clone());
+            let (answer, shown) = self.follow(request, complete).await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(answer);
+            }
+            Err(self.refusal(answer, &shown).await)
         };
-        self.heard(&answer);
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(answer);
+        let asked = tokio::time::timeout(self.timeout, asked);
+        match self.closed.run_until_cancelled(asked).await {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(AtsError::Timeout { url: self.shown(&request.path), after: self.timeout }),
+            None => Err(AtsError::Closed),
         }
-        match tokio::time::timeout(self.timeout, self.refusal(answer, &shown)).await {
-            Ok(error) => Err(error),
-            Err(_) => Err(AtsError::Timeout { url: shown, after: self.timeout }),
+    }
+
+    /// Has a request sent, and sent again wherever the service moves it within its own place; gives the last
+    /// answer, with the address that it came from.
+    async fn follow(
+        &self,
+        request: &Request<'_>,
+        complete: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> AtsResult<(Response, String)> {
+        let mut url = self.url(&request.path);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
         }
+        let mut moves = 0;
+        loop {
+            let shown = shown(&url);
+            let sent = complete(self.client()?.request(request.method.clone(), url.clone())).send().await;
+            let answer = sent.map_err(|error| self.failure(error, &shown))?;
+            self.heard(&answer);
+            match moved(&request.method, &url, &answer) {
+                Some(next) if moves < MAX_REDIRECTS => {
+                    moves += 1;
+                    debug!(from = %shown, to = %self.printable(&self::shown(&next), SHOWN), "moved");
+                    url = next;
+                }
+                _ => return Ok((answer, shown)),
+            }
+        }
+    }
+
+    fn client(&self) -> AtsResult<reqwest::Client> {
+        lock(&self.client).clone().ok_or(AtsError::Closed)
     }
 
     /// How long a request may take.
@@ -240,16 +299,7 @@ impl Http {
 
     /// The address below the base URL, fit to be shown.
     pub(super) fn shown(&self, path: &[&str]) -> String {
-        without_credentials(self.url(path).as_str())
-    }
-
-    fn prepare(&self, request: &Request<'_>) -> (reqwest::RequestBuilder, String) {
-        let mut url = self.url(&request.path);
-        let shown = without_credentials(url.as_str());
-        if !request.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&request.query);
-        }
-        (self.client.request(request.method.clone(), url), shown)
+        shown(&self.url(path))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -271,7 +321,7 @@ impl Http {
         let status = answer.status();
         let content_type = self.content_type(&answer);
         let header = |name| answer.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let retry_after = header(RETRY_AFTER).and_then(parse_retry_after);
+        let retry_after = header(RETRY_AFTER).and_then(|text| parse_retry_after(text, self.clock.now()));
         let moved = header(LOCATION).map(|to| format!("moved to {}", self.printable(to, SHOWN)));
         // The status says more than a body that cannot be read.
         let body = beginning(answer, MAX_ERROR).await;
@@ -436,13 +486,36 @@ pub(super) fn said(body: &Value) -> Option<&str> {
     })
 }
 
-/// `Retry-After` in seconds or as a date.
-fn parse_retry_after(value: &str) -> Option<Duration> {
+/// An address without its query, fit to be shown.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    without_credentials(url.as_str())
+}
+
+/// Where an answer sends the very same request: to another path of the same scheme, host and port, where
+/// neither the key nor what is asked can go astray. What would turn a change into a mere look is not
+/// followed.
+fn moved(method: &Method, url: &Url, answer: &Response) -> Option<Url> {
+    let is_kept = match answer.status() {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => method.is_safe(),
+        _ => false,
+    };
+    let location = answer.headers().get(LOCATION).filter(|_| is_kept)?.to_str().ok()?;
+    let mut next = url.join(location).ok()?;
+    next.set_fragment(None);
+    let is_plain = next.username().is_empty() && next.password().is_none();
+    (next.origin() == url.origin() && is_plain).then_some(next)
+}
+
+/// `Retry-After` in seconds or as a date, which is one of the service's clock.
+fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
     let until = parse_http_date(value)?;
-    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(until.duration_since(now).unwrap_or_default())
 }
 
 /// The innermost cause of the error. The URL is left out, since its query must not be shown.
@@ -497,8 +570,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(parse_retry_after(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse_retry_after("soon"), None);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
+        assert_eq!(parse_retry_after(" 7 ", now), Some(Duration::from_secs(7)));
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        assert_eq!(parse_retry_after(date, now), Some(Duration::from_secs(30)));
+        assert_eq!(parse_retry_after(date, now + Duration::from_secs(60)), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon", now), None);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::{AtsError, AtsResult};
 use super::http::{Http, Request};
+use super::policy::Policy;
 use super::settings::{Environment, Secret, Settings, user_file, without_credentials};
 use super::text::{SHOWN, printable};
 use crate::private::{private_dir, private_file, write_private};
@@ -63,7 +64,7 @@ pub async fn join(joining: Joining, token: &Secret, environment: &Environment) -
     let (mut settings, _) = Settings::load(overrides, &of_user);
     // It goes the way of a key, in its place, and like one is never shown.
     settings.api_key = Some(token.clone());
-    let http = Http::new(&settings, TIMEOUT)?;
+    let http = Http::new(&settings, &Policy { timeout: TIMEOUT, ..Policy::default() })?;
     let file = user_file(environment)
         .ok_or_else(|| AtsError::Settings("no home folder is known to keep the key in: set HOME".into()))?;
     let kept = UserFile::read(&file)?;

@@ -14,6 +14,9 @@ use super::error::{AtsError, AtsResult};
 pub struct Policy {
     /// How long one request may take, answer and all.
     pub timeout: Duration,
+    /// How long a connection is kept that no request uses: less than servers commonly keep theirs, so that
+    /// few requests meet one that is just being closed.
+    pub longest_idle: Duration,
     /// How often a request is sent at most, the first time included.
     pub attempts: u32,
     /// The pause before the second attempt; each later one is twice as long.
@@ -32,6 +35,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),
+            longest_idle: Duration::from_secs(4),
             attempts: 4,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(2),
@@ -58,14 +62,25 @@ pub(super) struct Attempts<'a> {
     backoff: Backoff,
     /// Until when the service is waited for, and what ends that.
     awaited: Option<(Instant, CancellationToken)>,
+    /// Ends all waiting, with the client.
+    closed: &'a CancellationToken,
 }
 
 impl<'a> Attempts<'a> {
     /// The first of them comes at once.
-    pub(super) fn new(policy: &'a Policy, patience: Option<&Patience>) -> Self {
+    pub(super) fn new(
+        policy: &'a Policy,
+        patience: Option<&Patience>,
+        closed: &'a CancellationToken,
+    ) -> Self {
         let backoff = Backoff::new(policy.first_pause, policy.longest_pause);
         let awaited = patience.map(|patience| (Instant::now() + patience.limit, patience.given_up.clone()));
-        Self { policy, left: policy.attempts.saturating_sub(1), backoff, awaited }
+        Self { policy, left: policy.attempts.saturating_sub(1), backoff, awaited, closed }
+    }
+
+    /// The first of them alone.
+    pub(super) fn only_one(self) -> Self {
+        Self { left: 0, awaited: None, ..self }
     }
 
     /// Waits before the next attempt, or gives the error back if there is none.
@@ -75,17 +90,16 @@ impl<'a> Attempts<'a> {
     ) -> impl Future<Output = AtsResult<()>> + Send + use<> {
         let pause = self.next_pause(&error, Instant::now());
         let given_up = self.awaited.as_ref().map(|(_, given_up)| given_up.clone());
+        let closed = self.closed.clone();
         async move {
             let Some(pause) = pause else { return Err(error) };
             tracing::debug!("trying again in {pause:?}: {error}");
-            let pause = tokio::time::sleep(pause);
-            match given_up {
-                Some(given_up) => given_up.run_until_cancelled(pause).await.ok_or(error),
-                None => {
-                    pause.await;
-                    Ok(())
-                }
-            }
+            let pause = closed.run_until_cancelled(tokio::time::sleep(pause));
+            let ended = match given_up {
+                Some(given_up) => given_up.run_until_cancelled(pause).await.flatten(),
+                None => pause.await,
+            };
+            ended.ok_or(error)
         }
     }
 
@@ -119,8 +133,8 @@ mod tests {
 
     #[test]
     fn attempts_end_and_follow_what_the_service_asks() {
-        let policy = Policy::default();
-        let mut attempts = Attempts::new(&policy, None);
+        let (policy, open) = (Policy::default(), CancellationToken::new());
+        let mut attempts = Attempts::new(&policy, None, &open);
         let mut next_pause = |error| attempts.next_pause(&error, Instant::now());
         assert!(next_pause(status(500, None)).is_some_and(|p| p <= policy.first_pause));
         assert_eq!(next_pause(status(429, Some(3))), Some(Duration::from_secs(3)));
@@ -131,11 +145,11 @@ mod tests {
 
     #[test]
     fn a_service_that_is_away_is_waited_for_and_its_faults_are_not() {
-        let policy = Policy::default();
+        let (policy, open) = (Policy::default(), CancellationToken::new());
         let limit = Duration::from_secs(60);
         let patience = Patience { limit, given_up: CancellationToken::new() };
         let began = Instant::now();
-        let mut attempts = Attempts::new(&policy, Some(&patience));
+        let mut attempts = Attempts::new(&policy, Some(&patience), &open);
         let mut next_pause = |error, after| attempts.next_pause(&error, began + Duration::from_secs(after));
         for after in 0..20 {
             assert!(
@@ -152,9 +166,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waits_no_longer() {
-        let policy = Policy::default();
+        let (policy, open) = (Policy::default(), CancellationToken::new());
         let patience = Patience { limit: Duration::from_secs(60), given_up: CancellationToken::new() };
-        let mut attempts = Attempts::new(&policy, Some(&patience));
+        let mut attempts = Attempts::new(&policy, Some(&patience), &open);
         patience.given_up.cancel();
         let began = Instant::now();
         let error = attempts.pause_after(status(503, Some(30))).await.expect_err("given up");

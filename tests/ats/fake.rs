@@ -122,6 +122,8 @@ pub(crate) fn settings(url: &str) -> Settings {
 pub(crate) fn policy() -> Policy {
     Policy {
         timeout: Duration::from_secs(2),
+        // So that no connection ends for its age.
+        longest_idle: Duration::from_secs(3600),
         attempts: 4,
         first_pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(20),

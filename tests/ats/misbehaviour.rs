@@ -1,5 +1,6 @@
 //! Services that are slow, broken, or not there.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
 use ats_p2p::ats::{AtsError, Client, ListQuery, NewTask, Part, Policy, Settings, Status, TaskId};
@@ -68,6 +69,13 @@ async fn too_many_requests_are_answered_by_waiting() {
     assert_eq!(fake.client().list(&ListQuery::default()).await.expect("a list").len(), 0);
     assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
 
+    // A date is one of the service's clock, whatever that of this machine says.
+    let headers =
+        [("Date", "Sun, 06 Nov 2033 08:49:37 GMT"), ("Retry-After", "Sun, 06 Nov 2033 08:49:38 GMT")];
+    let dated = Act::Send(http::answer("503 Service Unavailable", &headers, "{}"));
+    let fake = Fake::start([dated, ok(json!({"tasks": []}))]).await;
+    assert_eq!(fake.client().list(&ListQuery::default()).await.expect("a list").len(), 0);
+
     let fake = Fake::start([busy("3600"), ok(json!({"tasks": []}))]).await;
     let found = fake.client().list(&ListQuery::default()).await.expect_err("too long a wait");
     assert_eq!(found.retry_after(), Some(Duration::from_secs(3600)));
@@ -95,12 +103,97 @@ async fn json_of_another_kind_is_said_to_be_so() {
     assert!(matches!(client.health().await, Err(AtsError::Unexpected { .. })));
 }
 
+fn moved(status: &str, to: &str) -> Act {
+    Act::Send(http::answer(status, &[("Location", to)], ""))
+}
+
 #[tokio::test]
-async fn a_redirection_is_not_followed_but_told() {
-    let to = [("Location", "https://elsewhere.example/tasks")];
-    let fake = Fake::start([Act::Send(http::answer("301 Moved Permanently", &to, ""))]).await;
-    let text = fake.client().get(&id()).await.expect_err("moved").to_string();
-    assert!(text.contains("moved to https://elsewhere.example") && text.contains("ATS_URL"), "{text}");
+async fn a_redirection_within_the_host_is_followed_with_all_that_was_asked() {
+    for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect"] {
+        let fake = Fake::start([moved(status, "v2/tasks/7?x=1#y"), ok(made("me"))]).await;
+        assert_eq!(fake.client().get(&id()).await.expect("a task").id, id());
+        let seen = fake.seen();
+        assert_eq!(seen[1].line, "GET /tasks/v2/tasks/7?x=1", "{status}");
+        assert!(seen[1].head.to_lowercase().contains("authorization: bearer hush-hush"));
+    }
+    for status in ["307 Temporary Redirect", "308 Permanent Redirect"] {
+        let fake = Fake::start([moved(status, "/v2/tasks"), ok(made("me"))]).await;
+        let absolute = format!("{}/v2/tasks", fake.url());
+        fake.client().create(&offer(), "T-1").await.expect("made");
+        let seen = fake.seen();
+        assert_eq!((seen[1].line.as_str(), &seen[1].body), ("POST /v2/tasks", &seen[0].body));
+        let fake = Fake::start([moved(status, &absolute)]).await;
+        // That was the address of another service.
+        assert_eq!(
+            fake.client().create(&offer(), "T-1").await.expect_err("moved").status(),
+            Some(status_of(status))
+        );
+    }
+}
+
+fn status_of(line: &str) -> u16 {
+    line[..3].parse().expect("a status")
+}
+
+#[tokio::test]
+async fn a_redirection_elsewhere_or_of_a_change_into_a_look_is_told_and_not_followed() {
+    let other = Fake::start([ok(made("me"))]).await;
+    for to in [
+        "https://elsewhere.example/tasks",
+        "//elsewhere.example/tasks",
+        &format!("{}/tasks", other.url()),
+        "http://me:hush@127.0.0.1/",
+        "ftp://127.0.0.1/",
+    ] {
+        let fake = Fake::start([moved("307 Temporary Redirect", to)]).await;
+        let text = fake.client().get(&id()).await.expect_err("moved").to_string();
+        assert!(text.contains(&format!("moved to {to}")) && text.contains("ATS_URL"), "{text}");
+        assert_eq!(fake.seen().len(), 1, "{to}");
+    }
+    assert!(other.seen().is_empty());
+    for status in ["301 Moved Permanently", "302 Found", "303 See Other"] {
+        let fake = Fake::start([moved(status, "/v2/tasks"), ok(made("me"))]).await;
+        let found = fake.client().create(&offer(), "T-1").await.expect_err("moved");
+        assert_eq!(found.status(), Some(status_of(status)), "{found}");
+        assert_eq!(fake.lines(), ["POST /tasks"]);
+    }
+}
+
+#[tokio::test]
+async fn a_redirection_in_circles_ends() {
+    let fake = Fake::start((0..9).map(|n| moved("302 Found", &format!("/{n}")))).await;
+    let found = fake.client().get(&id()).await.expect_err("moved");
+    assert_eq!(found.status(), Some(302), "{found}");
+    assert_eq!(fake.lines(), ["GET /tasks/7", "GET /0", "GET /1", "GET /2", "GET /3"]);
+}
+
+/// What is packed as gzip.
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).expect("packed");
+    encoder.finish().expect("packed")
+}
+
+#[tokio::test]
+async fn compressed_answers_are_read() {
+    let gzip = [("Content-Encoding", "gzip"), ("Content-Type", "application/json")];
+    let tasks: Vec<_> = (0..100).map(|n| json!({"id": n, "status": "pending", "type": "t"})).collect();
+    let list = packed(&json!({ "tasks": tasks }).to_string());
+    let cut = packed(&made("me").to_string());
+    let fake = Fake::start([
+        Act::Send(http::answer("200 OK", &gzip, list)),
+        Act::Send(http::answer("200 OK", &gzip, &cut[..cut.len() / 2])),
+        Act::Send(http::answer("200 OK", &gzip, packed(&made("me").to_string()))),
+        Act::Send(http::answer("403 Forbidden", &gzip, packed("{\"error\":\"not you\"}"))),
+    ])
+    .await;
+    let client = fake.client();
+    assert_eq!(client.list(&ListQuery::default()).await.expect("a list").len(), 100);
+    // One that breaks off is asked for again.
+    assert_eq!(client.get(&id()).await.expect("a task").id, id());
+    assert!(client.cancel(&id()).await.expect_err("refused").to_string().contains("not you"));
+    assert!(fake.seen()[0].head.to_lowercase().contains("accept-encoding: gzip\r\n"));
+    assert_eq!(fake.seen().len(), 4);
 }
 
 #[tokio::test]
@@ -188,9 +281,19 @@ async fn a_task_that_was_not_made_is_made_after_looking() {
 
 #[tokio::test]
 async fn what_was_certainly_not_done_is_repeated_without_looking() {
-    let fake = Fake::start([error("503 Service Unavailable", "busy"), ok(made("me"))]).await;
+    let fake = Fake::start([error("429 Too Many Requests", "busy"), ok(made("me"))]).await;
     fake.client().create(&offer(), "T-1").await.expect("made");
     assert_eq!(fake.lines(), ["POST /tasks", "POST /tasks"]);
+}
+
+#[tokio::test]
+async fn no_error_of_a_server_or_a_proxy_hides_a_task_that_was_made() {
+    for status in ["500 Oops", "502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"] {
+        let found = ok(json!({"tasks": [made("me")]}));
+        let fake = Fake::start([answer(status, "text/html", "<h1>no"), found]).await;
+        fake.client().create(&offer(), "T-1").await.expect("found");
+        assert_eq!(fake.lines(), ["POST /tasks", "GET /tasks"], "{status}");
+    }
 }
 
 #[tokio::test]

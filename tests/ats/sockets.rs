@@ -127,6 +127,25 @@ async fn whoever_answers_otherwise_is_told_and_tried_again() {
 }
 
 #[tokio::test]
+async fn events_are_subscribed_to_where_the_service_has_moved_them_within_its_place() {
+    let port = Port::open().await;
+    let subscribed = Events::start(&port.client(), Subscription::default());
+    let (mut events, _) = subscribed.listen();
+    let mut stream = port.accept().await;
+    read_request(&mut stream).await.expect("a request");
+    let head = "HTTP/1.1 308 Permanent Redirect\r\nLocation: /v2/events?a=b\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    drop(stream);
+    let mut stream = port.accept().await;
+    let request = read_request(&mut stream).await.expect("a request");
+    assert_eq!(request.line, "GET /v2/events?a=b");
+    let head = request.head.to_lowercase();
+    assert!(head.contains("upgrade: websocket") && head.contains("authorization: bearer"), "{head}");
+    drop(stream);
+    expect_disconnected(&mut events).await;
+}
+
+#[tokio::test]
 async fn events_come_as_sent_and_nonsense_does_not() {
     let port = Port::open().await;
     let subscription = Subscription {
@@ -252,16 +271,25 @@ async fn pauses_between_attempts_grow_to_a_minute() {
 }
 
 #[tokio::test]
-async fn dropping_events_ends_the_connection() {
-    let port = Port::open().await;
-    let subscribed = Events::start(&port.client(), Subscription::default());
-    let (mut events, _) = subscribed.listen();
-    let socket = port.accept_subscriber().await;
-    expect_connected(&mut events).await;
-    drop(subscribed);
-    let mut stream = socket.into_inner();
-    let mut rest = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").ok();
+async fn dropping_or_ending_events_ends_the_connection() {
+    for ends in [false, true] {
+        let port = Port::open().await;
+        let subscribed = Events::start(&port.client(), Subscription::default());
+        let (mut events, _) = subscribed.listen();
+        let socket = port.accept_subscriber().await;
+        expect_connected(&mut events).await;
+        let kept = if ends {
+            timeout(PATIENCE, subscribed.end()).await.expect("an end in time");
+            Some(subscribed)
+        } else {
+            drop(subscribed);
+            None
+        };
+        let mut stream = socket.into_inner();
+        let mut rest = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end in time").ok();
+        drop(kept);
+    }
 }
 
 #[tokio::test]

@@ -120,6 +120,9 @@ async fn an_authority_in_a_file_of_ones_own_is_trusted_too() {
     std::fs::write(file.path(), authority).expect("written");
     let client = Client::with_policy(settings.clone(), policy()).expect("a client");
     assert_eq!(client.health().await.expect("health").status.as_deref(), Some("ok"));
+    let events = Events::start(&client, Subscription::default());
+    let event = events.listen().0.next().await;
+    assert!(matches!(event, AtsEvent::Connected), "{event:?}");
     let missing = Settings { ca: Some("/nowhere.pem".into()), ..settings };
     assert!(Client::new(missing).expect_err("missing").to_string().contains("/nowhere.pem"));
 }

@@ -102,6 +102,12 @@ impl Service {
         timeout(PATIENCE, next).await.expect("an event connection")
     }
 
+    /// `METHOD /path` of the requests so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|request| format!("{} {}", request.method, request.path)).collect()
+    }
+
     /// How many requests with this method and path came so far.
     pub(crate) fn count(&self, method: &str, path: &str) -> usize {
         let seen = self.seen.lock().unwrap();

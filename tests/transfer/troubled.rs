@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
             cases.push(Case { side, call: Call::Events, fault: Fault::Events(tunes), lasts: true });
         }
     }
-    // What is told of to nobody is found by the list of each minute: later than a sender waits here.
+    // The hub says that it tells every event, and none of what is behind it passes over some alone.
     cases.retain(|case| (case.side, case.fault) != (Side::Receiver, Fault::Events(Tunes::Silent)));
     cases
 }

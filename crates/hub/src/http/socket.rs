@@ -225,7 +225,8 @@ fn understand(text: &str, subscriber: &Subscriber) -> Result<Value, Refusal> {
         Some("subscribe") => {
             let (id, filter) = fields.subscription()?;
             subscriber.subscribe(id.clone(), filter).map_err(Refusal::bad_request)?;
-            Ok(json!({ "type": "subscribed", "id": id }))
+            // Who is told this need not look for events that got lost: where one would, the connection ends.
+            Ok(json!({ "type": "subscribed", "id": id, "complete": true }))
         }
         Some("unsubscribe") => {
             let id = fields.subscription_id()?;

@@ -116,7 +116,7 @@ async fn filters_hold_and_subscriptions_can_be_changed() {
     assert_eq!(listener.next_event().await, ("task.created".into(), wanted));
 
     listener.send(json!({"type": "subscribe", "id": "s", "channels": ["d"]})).await;
-    assert_eq!(listener.next().await, json!({"type": "subscribed", "id": "s"}));
+    assert_eq!(listener.next().await, json!({"type": "subscribed", "id": "s", "complete": true}));
     a.make_task(make("c", "file_offer")).await;
     let wanted = a.make_task(make("d", "task")).await;
     assert_eq!(listener.next_event().await, ("task.created".into(), wanted));
