@@ -85,7 +85,7 @@ test('the doctor', { ...LIMIT, concurrency: true }, async (t) => {
       const { of } = await examine(t, { atsUrl, apiKey: 'wrong', bootstrap: [NOBODY] })
       assert.equal(of('service').status, 'failed')
       assert.match(of('service').found, /401: no such key/)
-      assert.match(of('service').advice, /ATS_API_KEY/)
+      assert.match(of('service').advice, /ats-p2p join.*ATS_API_KEY/)
       assert.equal(of('settings').facts.apiKey, true)
       assert.doesNotMatch(JSON.stringify(of('settings')), /wrong/)
     }),

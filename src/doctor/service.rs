@@ -124,7 +124,9 @@ fn advice(error: &ats::AtsError) -> &'static str {
         ats::AtsError::NotJson { .. } | ats::AtsError::Unexpected { .. } | ats::AtsError::TooLarge { .. } => {
             "correct the address: a proxy, a login page or another program answers there"
         }
-        error if error.is_refused() => "get a key for this actor and set ATS_API_KEY",
+        error if error.is_refused() => {
+            "take an invitation with `ats-p2p join`, or get a key for this actor and set ATS_API_KEY"
+        }
         _ => "ask whoever runs the service",
     }
 }
