@@ -705,9 +705,12 @@ export interface HubOptions extends HubDataOptions {
    * (`X-Forwarded-For`, `Forwarded`). Default: none.
    */
   trustedProxies?: readonly string[]
-  /** Most requests a second of one address; this machine may make a hundred times as many. Default: 200. */
+  /**
+   * Most requests a second of one actor that shows its key, else of one address; those of this machine may be a hundred
+   * times as many. Default: 200.
+   */
   requestRate?: number
-  /** Most bytes that one address has kept in a day; this machine may have eight times as many. Default: 1073741824. */
+  /** Most bytes that one of them has kept in a day; this machine may have eight times as many. Default: 1073741824. */
   dailyQuota?: number
   /**
    * Let everybody in without a key who can reach it. By default that is only this machine, over the loopback address:

@@ -56,14 +56,15 @@ pub struct HubConfig {
     /// The most connections at once. One address has a sixteenth of them at most, this machine and trusted
     /// proxies three quarters. Default: 4096, or fewer where the system lets the process open fewer files.
     pub max_connections: usize,
-    /// The most requests a second of one address off this machine, which may have five seconds' worth in
-    /// hand. This machine may make a hundred times as many. Default: 200.
+    /// The most requests a second of one actor that shows its key, else of one address, off this machine,
+    /// which may have five seconds' worth in hand. This machine may make a hundred times as many. Default:
+    /// 200.
     pub requests_per_second: u32,
-    /// The most bytes a second that one address off this machine sends in requests, four seconds' worth in
-    /// hand. This machine may send 16 times as many. Default: 2 MiB.
+    /// The most bytes a second that one of them sends in requests, four seconds' worth in hand. This machine
+    /// may send 16 times as many. Default: 2 MiB.
     pub bytes_per_second: u32,
-    /// The most bytes that one address off this machine has kept in a day, in requests that change something.
-    /// This machine may have eight times as many. Default: 1 GiB.
+    /// The most bytes that one of them has kept in a day, in requests that change something. This machine
+    /// may have eight times as many. Default: 1 GiB.
     pub stored_bytes_per_day: u64,
     /// Whether to run a private DHT beside it.
     pub dht: bool,

@@ -149,6 +149,7 @@ impl Hub {
             metrics,
             access: config.access,
             guard: access::guard::KeyGuard::default(),
+            known_keys: http::KnownKeys::default(),
             sessions: access::sessions::Sessions::default(),
             rates: http::Rates::new(http::Rate {
                 requests: config.requests_per_second,

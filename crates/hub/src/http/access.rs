@@ -51,7 +51,7 @@ async fn admitted(
     };
     let (requester, signed_in) = match in_session {
         Some((requester, session)) => (requester, SignedIn(Some(session))),
-        None => (app.access.admit(arrival, secret, claimed, &app.readers).await?, SignedIn(None)),
+        None => (admitted_with(app, arrival, secret, claimed).await?, SignedIn(None)),
     };
     if requester.rights.is_none() && !OPEN_TO_ALL.contains(&path) && !page::is_open(path) {
         return Err(key_needed());
@@ -60,6 +60,24 @@ async fn admitted(
         app.guard.used(key, Millis::now());
     }
     Ok((requester, signed_in))
+}
+
+/// Who asks with this key or none. Whose key it is, is known from then on.
+async fn admitted_with(
+    app: &App,
+    arrival: Arrival,
+    key: Option<Secret>,
+    claimed: Option<Actor>,
+) -> Result<Requester, Refusal> {
+    let admitted = app.access.admit(arrival, key.clone(), claimed, &app.readers).await;
+    match (&admitted, &key) {
+        (Ok(Requester { actor: Some(actor), key: Some(_), .. }), Some(key)) => {
+            app.known_keys.learn(key, &actor.id);
+        }
+        (Err(Refusal { status: StatusCode::UNAUTHORIZED, .. }), Some(key)) => app.known_keys.forget(key),
+        _ => {}
+    }
+    admitted
 }
 
 /// Who has signed in to the page, if the cookie is that of a session that holds.

@@ -1,6 +1,6 @@
 //! Who holds how many connections. One client never takes all places: each network of addresses has a share,
-//! the last places are kept for those who hold few, and a connection on which nothing happens gives way to
-//! one that has just come.
+//! and so has each actor where a key says who that is; the last places are kept for those who hold few, and
+//! a connection on which nothing happens gives way to one that has just come.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,6 +33,20 @@ fn upper_half(address: Ipv6Addr) -> u64 {
     a << 48 | b << 32 | c << 16 | d
 }
 
+/// Who counts as one: an actor that shows its key, wherever it comes from, or else a network of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Payer {
+    Network(Network),
+    /// By a hash of its id.
+    Actor(u64),
+}
+
+impl From<Network> for Payer {
+    fn from(network: Network) -> Self {
+        Self::Network(network)
+    }
+}
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
@@ -41,9 +55,9 @@ pub(crate) struct Shares {
     /// Of this machine, and of trusted proxies together. Less than all, so that somebody else always has a
     /// place.
     pub(crate) large: usize,
-    /// Of any other network.
+    /// Of any other network, and of an actor.
     pub(crate) usual: usize,
-    /// The last places, for networks that hold few.
+    /// The last places, for those who hold few.
     pub(crate) reserve: usize,
 }
 
@@ -56,15 +70,15 @@ impl Shares {
         Self { total, large: total / 4 * 3, usual: total / 16, reserve: total / 16 }
     }
 
-    fn share(&self, network: Network, is_proxy: bool) -> usize {
-        if is_proxy || network == Network::Loopback { self.large } else { self.usual }
+    fn share(&self, payer: Payer, is_proxy: bool) -> usize {
+        if is_proxy || payer == Payer::Network(Network::Loopback) { self.large } else { self.usual }
     }
 }
 
 /// Why a connection has no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// Its network holds its share, and all of that is in use.
+    /// Whose it is holds its share, and all of that is in use.
     Share,
     /// All places are taken and in use.
     Full,
@@ -81,7 +95,7 @@ pub(crate) struct Places {
 struct Table {
     taken: usize,
     next: u64,
-    holders: HashMap<Network, Holder>,
+    holders: HashMap<Payer, Holder>,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +108,8 @@ struct Holder {
 /// A connection's place; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    network: Network,
+    /// Whose it is; locked behind the table.
+    payer: Mutex<Payer>,
     table: Arc<Mutex<Table>>,
     /// Cancelled, with the table locked, once the place was given to another.
     lost: CancellationToken,
@@ -118,29 +133,30 @@ impl Places {
         Self { shares, table: Arc::default() }
     }
 
-    /// A place for a connection from `network`; if need be that of a connection on which nothing happens,
-    /// which then ends.
-    pub(crate) fn take(&self, network: Network, is_proxy: bool) -> Result<Arc<Place>, NoPlace> {
+    /// A place for a connection of `payer`; if need be that of a connection on which nothing happens, which
+    /// then ends.
+    pub(crate) fn take(&self, payer: impl Into<Payer>, is_proxy: bool) -> Result<Arc<Place>, NoPlace> {
+        let payer = payer.into();
         let mut table = lock(&self.table);
-        let held = table.holders.get(&network).map_or(0, |holder| holder.taken);
-        if held >= self.shares.share(network, is_proxy) {
-            table.evict(network).ok_or(NoPlace::Share)?;
+        let held = table.holders.get(&payer).map_or(0, |holder| holder.taken);
+        if held >= self.shares.share(payer, is_proxy) {
+            table.evict(payer).ok_or(NoPlace::Share)?;
         } else if table.taken >= self.shares.total
             || held >= FEW && table.taken >= self.shares.total - self.shares.reserve
         {
             let largest = table.holders.iter().filter(|(_, holder)| !holder.idle.is_empty());
-            let largest = largest.max_by_key(|(_, holder)| holder.idle.len()).map(|(network, _)| *network);
-            largest.and_then(|network| table.evict(network)).ok_or(NoPlace::Full)?;
+            let largest = largest.max_by_key(|(_, holder)| holder.idle.len()).map(|(payer, _)| *payer);
+            largest.and_then(|payer| table.evict(payer)).ok_or(NoPlace::Full)?;
         }
         let lost = CancellationToken::new();
         let at = table.moment();
         table.taken += 1;
-        let holder = table.holders.entry(network).or_default();
+        let holder = table.holders.entry(payer).or_default();
         holder.taken += 1;
         holder.idle.insert(at, lost.clone());
         drop(table);
-        let use_ = Mutex::new(Use::Idle(at));
-        Ok(Arc::new(Place { network, table: self.table.clone(), lost, use_ }))
+        let (use_, payer) = (Mutex::new(Use::Idle(at)), Mutex::new(payer));
+        Ok(Arc::new(Place { payer, table: self.table.clone(), lost, use_ }))
     }
 
     /// How many are taken.
@@ -155,20 +171,20 @@ impl Table {
         self.next
     }
 
-    /// Ends the connection of a network on which nothing has happened for longest.
-    fn evict(&mut self, network: Network) -> Option<()> {
-        let (_, lost) = self.holders.get_mut(&network)?.idle.pop_first()?;
+    /// Ends the connection of somebody on which nothing has happened for longest.
+    fn evict(&mut self, payer: Payer) -> Option<()> {
+        let (_, lost) = self.holders.get_mut(&payer)?.idle.pop_first()?;
         lost.cancel();
-        self.give_back(network);
+        self.give_back(payer);
         Some(())
     }
 
-    fn give_back(&mut self, network: Network) {
+    fn give_back(&mut self, payer: Payer) {
         self.taken -= 1;
-        if let Some(holder) = self.holders.get_mut(&network) {
+        if let Some(holder) = self.holders.get_mut(&payer) {
             holder.taken -= 1;
             if holder.taken == 0 {
-                self.holders.remove(&network);
+                self.holders.remove(&payer);
             }
         }
     }
@@ -181,7 +197,8 @@ impl Place {
         match &mut *use_ {
             Use::Busy(count) => *count += 1,
             Use::Idle(since) => {
-                if let Some(holder) = lock(&self.table).holders.get_mut(&self.network) {
+                let mut table = lock(&self.table);
+                if let Some(holder) = table.holders.get_mut(&lock(&self.payer)) {
                     holder.idle.remove(since);
                 }
                 *use_ = Use::Busy(1);
@@ -189,6 +206,20 @@ impl Place {
         }
         drop(use_);
         InUse(self.clone())
+    }
+
+    /// Counts the connection, on which something happens, as another's: nobody else's share is smaller for
+    /// it.
+    pub(crate) fn hand_over(&self, to: Payer) {
+        let mut table = lock(&self.table);
+        let mut payer = lock(&self.payer);
+        if self.lost.is_cancelled() || *payer == to {
+            return;
+        }
+        table.give_back(*payer);
+        table.taken += 1;
+        table.holders.entry(to).or_default().taken += 1;
+        *payer = to;
     }
 
     /// Cancelled once the connection has to end, since another needs its place.
@@ -206,7 +237,7 @@ impl Drop for InUse {
                 let mut table = lock(&self.0.table);
                 let at = table.moment();
                 if !self.0.lost.is_cancelled()
-                    && let Some(holder) = table.holders.get_mut(&self.0.network)
+                    && let Some(holder) = table.holders.get_mut(&lock(&self.0.payer))
                 {
                     holder.idle.insert(at, self.0.lost.clone());
                 }
@@ -222,10 +253,11 @@ impl Drop for Place {
         if self.lost.is_cancelled() {
             return;
         }
-        if let (Use::Idle(at), Some(holder)) = (&*lock(&self.use_), table.holders.get_mut(&self.network)) {
+        let payer = *lock(&self.payer);
+        if let (Use::Idle(at), Some(holder)) = (&*lock(&self.use_), table.holders.get_mut(&payer)) {
             holder.idle.remove(at);
         }
-        table.give_back(self.network);
+        table.give_back(payer);
     }
 }
 
@@ -288,6 +320,27 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_an_actors_takes_nothing_from_its_network() {
+        let places = Places::new(SHARES);
+        let actors = [Payer::Actor(1), Payer::Actor(2)];
+        let mut held = Vec::new();
+        for n in 0..8 {
+            let [taken] = fill(&places, network(1), 1).try_into().expect("one");
+            taken.0.hand_over(actors[n % 2]);
+            held.push(taken);
+        }
+        let others = fill(&places, network(1), 6);
+        assert_eq!(places.take(network(1), false).expect_err("refused"), NoPlace::Share);
+        assert_eq!(places.taken(), 14);
+        // Wherever it comes from, its own are counted.
+        let more: Vec<_> = (0..2).map(|_| places.take(actors[0], false).expect("a place")).collect();
+        let in_use: Vec<_> = more.iter().map(Place::in_use).collect();
+        assert_eq!(places.take(actors[0], false).expect_err("refused"), NoPlace::Share);
+        drop((held, others, more, in_use));
+        assert_eq!((places.taken(), lock(&places.table).holders.len()), (0, 0));
+    }
+
+    #[test]
     fn a_connection_on_which_nothing_happens_gives_way() {
         let places = Places::new(SHARES);
         let idle: Vec<_> = (0..6).map(|_| places.take(network(1), false).expect("a place")).collect();
@@ -313,7 +366,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_and_goes_the_counts_are_right(
-            steps in prop::collection::vec((0_u8..6, 1_u8..5, 0_usize..40), 1..200),
+            steps in prop::collection::vec((0_u8..7, 1_u8..5, 0_usize..40), 1..200),
         ) {
             let places = Places::new(SHARES);
             let (mut held, mut used) = (Vec::new(), Vec::new());
@@ -323,6 +376,7 @@ mod tests {
                     3 if !held.is_empty() => drop(held.swap_remove(at % held.len())),
                     4 if !held.is_empty() => used.push(held[at % held.len()].in_use()),
                     5 if !used.is_empty() => drop(used.swap_remove(at % used.len())),
+                    6 if !used.is_empty() => used[at % used.len()].0.hand_over(Payer::Actor(last.into())),
                     _ => {}
                 }
                 prop_assert!(places.taken() <= SHARES.total);

@@ -5,9 +5,11 @@ mod client;
 pub(crate) mod connections;
 mod health;
 mod hosts;
+mod known_keys;
 mod orgs;
 mod page;
 mod rates;
+mod recent;
 mod request;
 pub(crate) mod server;
 mod session;
@@ -35,8 +37,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::access::guard::KeyGuard;
+use crate::access::secret::Purpose;
 use crate::access::sessions::Sessions;
-use crate::access::{AccessConfig, Arrival};
+use crate::access::{AccessConfig, Arrival, bearer};
 use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
@@ -45,12 +48,13 @@ use crate::relay_allowlist::RelayAllowlist;
 use crate::sql::{Connection, Pool};
 use crate::writer::{Writer, WriterState};
 
-use connections::Network;
+use connections::{Network, Payer};
 use request::{Body, MAX_BODY, fields};
 
 pub(crate) use client::{ClientAddress, Reach, Whence};
 pub(crate) use connections::{Places, Shares};
 pub(crate) use hosts::Hosts;
+pub(crate) use known_keys::KnownKeys;
 pub(crate) use rates::{Rate, Rates};
 
 /// How long a request may take, its body's arrival included.
@@ -81,10 +85,12 @@ pub(crate) struct App {
     /// The names that requests may be for.
     pub(crate) hosts: Hosts,
     pub(crate) whence: Whence,
-    /// Those of connections, and of the WebSockets among them by the client's network.
+    /// Those of connections, and of the WebSockets among them.
     pub(crate) places: Places,
     pub(crate) socket_places: Places,
     pub(crate) rates: Rates,
+    /// By whom a request is counted.
+    pub(crate) known_keys: KnownKeys,
     pub(crate) metrics: Metrics,
     /// Who is let in, and the keys in use.
     pub(crate) access: AccessConfig,
@@ -189,10 +195,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
         app.metrics.refused(Limit::Host);
         return refusal.into_response();
     }
-    if let Err(wait) = count(app, &request) {
+    if let Err((payer, wait)) = count(app, &request) {
         app.metrics.refused(Limit::Rate);
         let seconds = wait.as_secs().saturating_add(1).to_string();
-        let refusal = Refusal::too_many("your address asks for more than its share: wait, then go on");
+        let who = if matches!(payer, Payer::Actor(_)) { "this actor" } else { "your address" };
+        let refusal = Refusal::too_many(format!("{who} asks for more than its share: wait, then go on"));
         return ([(RETRY_AFTER, seconds)], refusal).into_response();
     }
     match tokio::time::timeout(TIMEOUT, next.run(request)).await {
@@ -204,14 +211,28 @@ async fn answer(app: &App, request: Request, next: Next) -> Response {
     }
 }
 
-/// Counts a request as its client's, by the length that its body has or may have; says how long to wait where
-/// that is too much.
-fn count(app: &App, request: &Request) -> Result<(), Duration> {
+/// Counts a request as its client's, by the length that its body has or may have; says whose that is and how
+/// long to wait where it is too much.
+fn count(app: &App, request: &Request) -> Result<(), (Payer, Duration)> {
     let Some(ClientAddress(client)) = request.extensions().get() else { return Ok(()) };
+    let network = Network::from(*client);
+    let payer = holder(app, request).unwrap_or(network.into());
     let hint = request.body().size_hint();
     let length = hint.exact().unwrap_or(u64::try_from(MAX_BODY).unwrap_or(u64::MAX));
     let are_kept = !request.method().is_safe();
-    app.rates.count(Instant::now(), Network::from(*client), length, are_kept)
+    app.rates.count(Instant::now(), payer, network, length, are_kept).map_err(|wait| (payer, wait))
+}
+
+/// Whose key or session a request shows, as far as that is known without the database: a key that nobody has
+/// shown here before is an address's attempt.
+fn holder(app: &App, request: &Request) -> Option<Payer> {
+    if let Some(key) = bearer(request.headers(), Purpose::Key) {
+        return app.known_keys.holder(&key);
+    }
+    let arrival =
+        request.extensions().get::<Arrival>().filter(|_| page::takes_cookie(request.uri().path()))?;
+    let session = app.sessions.find(&session::cookie(request.headers(), *arrival).ok()??, Instant::now())?;
+    Some(app.known_keys.payer(&session.actor))
 }
 
 async fn describe() -> impl IntoResponse {

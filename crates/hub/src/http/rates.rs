@@ -1,14 +1,13 @@
 //! How much each client may ask for: requests and bytes a second, and bytes to keep in a day, counted for
-//! each network of addresses. Who asks for more is told when to come again.
+//! each actor that shows its key, and else for each network of addresses. Who asks for more is told when to
+//! come again.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connections::Network;
+use super::connections::{Network, Payer};
+use super::recent::Recent;
 
-/// How many clients are counted at once. Those that were quiet for longest are forgotten first.
-const MAX_COUNTED: usize = 8192;
 /// How many times the requests and bytes of an address elsewhere this machine may ask for.
 const LOOPBACK_REQUESTS: u32 = 100;
 const LOOPBACK_BYTES: u32 = 16;
@@ -33,7 +32,14 @@ pub(crate) struct Rate {
 #[derive(Debug)]
 pub(crate) struct Rates {
     rate: Rate,
-    recent: Mutex<Recent>,
+    accounts: Mutex<Accounts>,
+}
+
+/// What clients asked for. Addresses may be made up by the thousand, and make no actor's account forgotten.
+#[derive(Debug, Default)]
+struct Accounts {
+    networks: Recent<Network, Account>,
+    actors: Recent<u64, Account>,
 }
 
 /// What one client has asked for: when it would have been done, had it kept to the rates.
@@ -44,32 +50,26 @@ struct Account {
     stored: Instant,
 }
 
-/// What clients asked for, with those that were quiet for longest forgotten: what is looked up moves to the
-/// newer of two maps, and when that is full, it takes the place of the older one.
-#[derive(Debug, Default)]
-struct Recent {
-    newer: HashMap<Network, Account>,
-    older: HashMap<Network, Account>,
-}
-
 impl Rates {
     /// Counters for what an address off this machine may ask for.
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, recent: Mutex::default() }
+        Self { rate, accounts: Mutex::default() }
     }
 
-    /// Counts a request with a body of `bytes`, which are kept or only read.
+    /// Counts a request of a payer that comes from this network, with a body of `bytes`, which are kept or
+    /// only read.
     ///
     /// # Errors
     /// Where that is too much, how long to wait; it is not counted then.
     pub(crate) fn count(
         &self,
         now: Instant,
-        network: Network,
+        payer: Payer,
+        from: Network,
         bytes: u64,
         are_kept: bool,
     ) -> Result<(), Duration> {
-        let (requests, volume, stored) = match network {
+        let (requests, volume, stored) = match from {
             Network::Loopback => (LOOPBACK_REQUESTS, LOOPBACK_BYTES, LOOPBACK_STORED),
             _ => (1, 1, 1),
         };
@@ -78,8 +78,12 @@ impl Rates {
             bytes: self.rate.bytes.saturating_mul(volume),
             stored_a_day: self.rate.stored_a_day.saturating_mul(stored),
         };
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = recent.account(network, now);
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = || Account { requests: now, bytes: now, stored: now };
+        let account = match payer {
+            Payer::Network(network) => accounts.networks.get_or_insert(network, first),
+            Payer::Actor(actor) => accounts.actors.get_or_insert(actor, first),
+        };
         *account = account.after(now, rate, bytes.saturating_add(REQUEST_BYTES), are_kept)?;
         Ok(())
     }
@@ -106,20 +110,9 @@ impl Account {
     }
 }
 
-impl Recent {
-    fn account(&mut self, key: Network, now: Instant) -> &mut Account {
-        if !self.newer.contains_key(&key) && self.newer.len() >= MAX_COUNTED {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        let known = self.older.remove(&key);
-        self.newer
-            .entry(key)
-            .or_insert_with(|| known.unwrap_or(Account { requests: now, bytes: now, stored: now }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::recent::MAX_REMEMBERED;
     use super::*;
     use std::net::IpAddr;
 
@@ -129,16 +122,48 @@ mod tests {
         IpAddr::from([192, 0, 2, last]).into()
     }
 
+    fn count(
+        rates: &Rates,
+        now: Instant,
+        network: Network,
+        bytes: u64,
+        are_kept: bool,
+    ) -> Result<(), Duration> {
+        rates.count(now, network.into(), network, bytes, are_kept)
+    }
+
     /// How many requests in a row are served.
     fn served(rates: &Rates, now: Instant, network: Network, bytes: u64) -> usize {
-        (0..1_000_000).take_while(|_| rates.count(now, network, bytes, true).is_ok()).count()
+        served_to(rates, now, network.into(), network, bytes)
+    }
+
+    fn served_to(rates: &Rates, now: Instant, payer: Payer, from: Network, bytes: u64) -> usize {
+        (0..1_000_000).take_while(|_| rates.count(now, payer, from, bytes, true).is_ok()).count()
+    }
+
+    #[test]
+    fn an_actor_has_one_account_wherever_it_comes_from_and_takes_from_no_other() {
+        let rate = Rate { requests: 10, bytes: 100_000, stored_a_day: 10_000 };
+        let (rates, now) = (Rates::new(rate), Instant::now());
+        let (one, other) = (Payer::Actor(1), Payer::Actor(2));
+        assert_eq!(served_to(&rates, now, one, network(1), 0), 9);
+        for last in 1..=9 {
+            assert_eq!(served_to(&rates, now, one, network(last), 0), 0);
+        }
+        assert_eq!(served_to(&rates, now, other, network(1), 0), 9);
+        assert_eq!(served(&rates, now, network(1), 0), 9);
+        // Nor is it forgotten for any number of addresses.
+        for n in 0..30_000 {
+            count(&rates, now, Network::V6(n), 0, false).expect("served");
+        }
+        assert_eq!(served_to(&rates, now, one, network(1), 0), 0);
     }
 
     #[test]
     fn who_saved_up_may_spend_it_and_then_keeps_the_rate() {
         let (rates, now) = (Rates::new(RATE), Instant::now());
         assert_eq!(served(&rates, now, network(1), 0), 50);
-        assert_eq!(rates.count(now, network(1), 0, true), Err(Duration::from_millis(100)));
+        assert_eq!(count(&rates, now, network(1), 0, true), Err(Duration::from_millis(100)));
         let later = now + Duration::from_secs(1);
         assert_eq!(served(&rates, later, network(1), 0), 10);
         assert_eq!(served(&rates, later, network(2), 0), 50);
@@ -150,7 +175,7 @@ mod tests {
     fn bytes_count_and_the_longest_body_passes_now_and_then() {
         let (rates, now) = (Rates::new(Rate { requests: 1000, ..RATE }), Instant::now());
         assert_eq!(served(&rates, now, network(1), 98_976), 4);
-        assert_eq!(rates.count(now, network(1), 98_976, true), Err(Duration::from_secs(1)));
+        assert_eq!(count(&rates, now, network(1), 98_976, true), Err(Duration::from_secs(1)));
         assert_eq!(served(&rates, now, network(2), 10_000_000), 1);
     }
 
@@ -159,9 +184,9 @@ mod tests {
         let rate = Rate { requests: 1000, bytes: 1_000_000_000, stored_a_day: 1_000_000 };
         let (rates, now) = (Rates::new(rate), Instant::now());
         assert_eq!(served(&rates, now, network(1), 98_976), 10);
-        let wait = rates.count(now, network(1), 98_976, true).expect_err("too much");
+        let wait = count(&rates, now, network(1), 98_976, true).expect_err("too much");
         assert_eq!(wait.as_secs(), DAY.as_secs() / 10);
-        assert_eq!(rates.count(now, network(1), 98_976, false), Ok(()));
+        assert_eq!(count(&rates, now, network(1), 98_976, false), Ok(()));
         assert_eq!(served(&rates, now + DAY / 2, network(1), 98_976), 5);
     }
 
@@ -177,11 +202,11 @@ mod tests {
         let busy = network(1);
         served(&rates, now, busy, 0);
         for n in 0..30_000_u64 {
-            rates.count(now, Network::V6(n), 0, true).expect("served");
+            count(&rates, now, Network::V6(n), 0, true).expect("served");
             // One that goes on asking is not forgotten.
-            assert!(rates.count(now, busy, 0, true).is_err());
+            assert!(count(&rates, now, busy, 0, true).is_err());
         }
-        let recent = rates.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(recent.newer.len() + recent.older.len() <= 2 * MAX_COUNTED);
+        let accounts = rates.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(accounts.networks.len() <= 2 * MAX_REMEMBERED);
     }
 }

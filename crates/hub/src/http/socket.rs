@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::sync::CancellationToken;
 use url::form_urlencoded;
 
-use super::connections::{Network, NoPlace, Place};
+use super::connections::{Network, NoPlace, Payer, Place};
 use super::session::SignedIn;
 use super::{ClientAddress, Shared};
 use crate::access::Requester;
@@ -95,13 +95,22 @@ pub(super) async fn subscribe(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade.map_err(|error| Refusal { status: error.status(), message: error.body_text() })?;
-    let place = app.socket_places.take(Network::from(client.0), false).map_err(|why| {
+    let holder = requester.actor.as_ref().filter(|_| requester.key.is_some());
+    let payer = holder.map_or(Network::from(client.0).into(), |actor| app.known_keys.payer(&actor.id));
+    let place = app.socket_places.take(payer, false).map_err(|why| {
         app.metrics.refused(Limit::Sockets);
-        match why {
-            NoPlace::Share => Refusal::too_many("your address holds as many WebSockets as it may"),
-            NoPlace::Full => Refusal::unavailable("the hub has as many subscribers as it can"),
+        match (why, payer) {
+            (NoPlace::Share, Payer::Actor(_)) => {
+                Refusal::too_many("this actor holds as many WebSockets as it may")
+            }
+            (NoPlace::Share, _) => Refusal::too_many("your address holds as many WebSockets as it may"),
+            (NoPlace::Full, _) => Refusal::unavailable("the hub has as many subscribers as it can"),
         }
     })?;
+    if holder.is_some() {
+        // Others at its address have theirs.
+        connection.hand_over(payer);
+    }
     let right = Right { key: requester.key.map(|key| app.guard.hold(key)), session };
     let presence = presence(&requester, &query.unwrap_or_default());
     let (token, held) = (app.sockets.token(), (place.in_use(), connection.in_use()));

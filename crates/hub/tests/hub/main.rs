@@ -1,6 +1,7 @@
 //! The hub over real sockets.
 
 mod access;
+mod actors;
 mod attacks;
 mod commands;
 mod database;
