@@ -317,8 +317,8 @@ pub(crate) async fn insert_message(
 
 /// Makes the project of those who name none, if need be.
 pub(crate) async fn make_default_project(connection: &mut Connection) -> Result<(), Failure> {
-    connection.begin().await?;
-    project_to_fill(connection, &Scope::default_one(), Millis::now()).await?;
+    let now = connection.begin().await?;
+    project_to_fill(connection, &Scope::default_one(), now).await?;
     Ok(connection.commit().await?)
 }
 

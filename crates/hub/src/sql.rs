@@ -9,25 +9,41 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Sqlite, SqliteConnection, SqlitePool};
 use tokio::time::timeout;
 
 pub(crate) use query::{Parameter, Query, Row, insert_rows, query};
 
+use crate::time::{Clock, Millis};
+
+/// PostgreSQL's time in milliseconds, which all hubs on one database go by.
+macro_rules! postgres_now {
+    () => {
+        "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)"
+    };
+}
+pub(crate) use postgres_now;
+
 /// How PostgreSQL begins a transaction that writes. Of all hubs on one database one holds the lock, so that
 /// the numbers of what it adds are in the order of the commits. Each statement behind it has to see what was
-/// committed before, whatever the database is set to.
+/// committed before, whatever the database is set to. The last row is the time, read with the lock held.
 macro_rules! begin_postgres {
     ($rest:literal) => {
         concat!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
              SELECT pg_advisory_xact_lock(7023469801356177410)",
-            $rest
+            $rest,
+            "; SELECT ",
+            postgres_now!()
         )
     };
 }
 /// How PostgreSQL commits what other hubs are to be told of; [`EVENTS`] is the name.
 const COMMIT_AND_NOTIFY: &str = "SELECT pg_notify('ats_p2p_events', ''); COMMIT";
+/// How long a database on another machine may take for a statement that reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to show that a connection may be used again.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The channel of PostgreSQL on which hubs wake each other.
 pub(crate) const EVENTS: &str = "ats_p2p_events";
 
@@ -39,7 +55,20 @@ pub(crate) enum Connection {
     PooledSqlite(PoolConnection<Sqlite>),
     Postgres(PgConnection),
     /// Goes back to its pool when it is dropped.
-    PooledPostgres(PoolConnection<Postgres>),
+    PooledPostgres(Pooled),
+}
+
+/// A connection of a pool, which goes back there when this is dropped if the server answers soon. Where the
+/// network is gone without a word it would be missing there for as long as the system waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Pooled(PoolConnection<Postgres>);
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(timeout(RETURN_TIMEOUT, self.0.return_to_pool()));
+        }
+    }
 }
 
 /// What statements run on.
@@ -54,7 +83,7 @@ impl Connection {
             Self::Sqlite(connection) => Handle::Sqlite(connection),
             Self::PooledSqlite(connection) => Handle::Sqlite(connection),
             Self::Postgres(connection) => Handle::Postgres(connection),
-            Self::PooledPostgres(connection) => Handle::Postgres(connection),
+            Self::PooledPostgres(Pooled(connection)) => Handle::Postgres(connection),
         }
     }
 
@@ -71,19 +100,38 @@ impl Connection {
         }
     }
 
-    /// Begins a transaction that will write: of all that there are at once, one goes on. Where an error or a
-    /// caller that goes away ends it without [`Connection::commit`], the connection must not be used again.
-    pub(crate) async fn begin(&mut self) -> sqlx::Result<()> {
-        self.run(if self.is_shared() { begin_postgres!("") } else { "BEGIN IMMEDIATE" }).await
+    /// Begins a transaction that will write: of all that there are at once, one goes on. Gives the time of
+    /// the database. Where an error or a caller that goes away ends it without [`Connection::commit`], the
+    /// connection must not be used again.
+    pub(crate) async fn begin(&mut self) -> sqlx::Result<Millis> {
+        self.begin_by("BEGIN IMMEDIATE", begin_postgres!("")).await
     }
 
     /// [`Connection::begin`] with the savepoint `change` at its beginning, in one go.
-    pub(crate) async fn begin_with_savepoint(&mut self) -> sqlx::Result<()> {
-        self.run(match self.is_shared() {
-            true => begin_postgres!("; SAVEPOINT change"),
-            false => "BEGIN IMMEDIATE; SAVEPOINT change",
-        })
-        .await
+    pub(crate) async fn begin_with_savepoint(&mut self) -> sqlx::Result<Millis> {
+        let (sqlite, postgres) = ("BEGIN IMMEDIATE; SAVEPOINT change", begin_postgres!("; SAVEPOINT change"));
+        self.begin_by(sqlite, postgres).await
+    }
+
+    async fn begin_by(&mut self, sqlite: &'static str, postgres: &'static str) -> sqlx::Result<Millis> {
+        match self.handle() {
+            Handle::Sqlite(connection) => {
+                sqlx::raw_sql(sqlite).execute(connection).await?;
+                Ok(Millis::now())
+            }
+            Handle::Postgres(connection) => {
+                let rows = sqlx::raw_sql(postgres).fetch_all(connection).await?;
+                rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0).map(Millis)
+            }
+        }
+    }
+
+    /// The time of the database.
+    pub(crate) async fn time(&mut self) -> sqlx::Result<Millis> {
+        match self.is_shared() {
+            true => query(concat!("SELECT ", postgres_now!())).fetch_value(self).await.map(Millis),
+            false => Ok(Millis::now()),
+        }
     }
 
     /// Has the transaction kept: it is on the disk once this returns.
@@ -106,23 +154,28 @@ impl Connection {
         if self.is_shared() { " ILIKE " } else { " LIKE " }
     }
 
-    /// Closes it.
+    /// How long a statement may take: that of a reader alone is bounded by itself.
+    fn patience(&self) -> Option<Duration> {
+        matches!(self, Self::PooledPostgres(_)).then_some(READ_TIMEOUT)
+    }
+
+    /// Closes it, but for one of a pool, which goes back there.
     pub(crate) async fn close(self) -> sqlx::Result<()> {
         match self {
             Self::Sqlite(connection) => connection.close().await,
             Self::PooledSqlite(connection) => connection.close().await,
             Self::Postgres(connection) => connection.close().await,
-            Self::PooledPostgres(connection) => connection.close().await,
+            Self::PooledPostgres(_) => Ok(()),
         }
     }
 
-    /// Closes it without a word to the database, in whatever state it is.
+    /// [`Connection::close`] without a word to the database, in whatever state it is.
     pub(crate) async fn close_hard(self) -> sqlx::Result<()> {
         match self {
             Self::Sqlite(connection) => connection.close_hard().await,
             Self::PooledSqlite(connection) => connection.detach().close_hard().await,
             Self::Postgres(connection) => connection.close_hard().await,
-            Self::PooledPostgres(connection) => connection.detach().close_hard().await,
+            Self::PooledPostgres(_) => Ok(()),
         }
     }
 }
@@ -131,20 +184,29 @@ impl Connection {
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    /// With the clock of its server.
+    Postgres(PgPool, Clock),
 }
 
 impl Pool {
     /// Whether other hubs may write the same database.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres(..))
+    }
+
+    /// The time of the database, as far as it is known.
+    pub(crate) fn now(&self) -> Millis {
+        match self {
+            Self::Sqlite(_) => Millis::now(),
+            Self::Postgres(_, clock) => clock.now(),
+        }
     }
 
     /// One of them, once one is free.
     pub(crate) async fn acquire(&self) -> sqlx::Result<Connection> {
         match self {
             Self::Sqlite(pool) => pool.acquire().await.map(Connection::PooledSqlite),
-            Self::Postgres(pool) => pool.acquire().await.map(Connection::PooledPostgres),
+            Self::Postgres(pool, _) => pool.acquire().await.map(Pooled).map(Connection::PooledPostgres),
         }
     }
 
@@ -152,7 +214,7 @@ impl Pool {
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(pool, _) => pool.close().await,
         }
     }
 }
@@ -164,6 +226,17 @@ pub(crate) async fn within<T>(
 ) -> sqlx::Result<T> {
     let too_slow = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     timeout(limit, asked).await.map_err(|_| too_slow())?
+}
+
+/// [`within`], where there is a limit.
+async fn in_patience<T>(
+    limit: Option<Duration>,
+    asked: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    match limit {
+        Some(limit) => within(limit, asked).await,
+        None => asked.await,
+    }
 }
 
 /// Whether the database could not be reached, or was lost: there is nothing wrong with what was asked of it.

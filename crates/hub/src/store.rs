@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, PgPool, SqliteConnection};
 use crate::error::Error;
 use crate::migrations;
 use crate::sql::{Connection, Pool};
+use crate::time::Clock;
 
 pub use postgres::PostgresUrl;
 
@@ -75,7 +76,8 @@ pub(crate) fn name(data: &Path, url: Option<&PostgresUrl>) -> String {
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
     Sqlite(SqliteConnectOptions),
-    Postgres(PostgresUrl),
+    /// With the clock of its server, which the writer keeps hearing.
+    Postgres(PostgresUrl, Clock),
 }
 
 impl Database {
@@ -90,7 +92,7 @@ impl Database {
                 };
                 let mut writer = url.connect().await.map_err(failed)?;
                 url.migrate(&mut writer).await?;
-                Ok((Self::Postgres(url.clone()), Connection::Postgres(writer)))
+                Ok((Self::Postgres(url.clone(), Clock::default()), Connection::Postgres(writer)))
             }
         }
     }
@@ -120,7 +122,7 @@ impl Database {
     pub(crate) async fn writer(&self) -> sqlx::Result<Connection> {
         match self {
             Self::Sqlite(options) => connect(options).await.map(Connection::Sqlite),
-            Self::Postgres(url) => url.connect().await.map(Connection::Postgres),
+            Self::Postgres(url, _) => url.connect().await.map(Connection::Postgres),
         }
     }
 
@@ -132,20 +134,28 @@ impl Database {
                 let pool = SqlitePoolOptions::new().max_connections(READERS).connect_with(options).await?;
                 Ok(Pool::Sqlite(pool))
             }
-            Self::Postgres(url) => Ok(Pool::Postgres(url.readers())),
+            Self::Postgres(url, clock) => Ok(Pool::Postgres(url.readers(), clock.clone())),
         }
     }
 
     /// Whether other hubs may write it too.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres(..))
     }
 
     /// So many connections to a database that other hubs may write too; `None` to one that none can.
     pub(crate) fn shared(&self, connections: u32) -> Option<PgPool> {
         match self {
             Self::Sqlite(_) => None,
-            Self::Postgres(url) => Some(url.pool(connections)),
+            Self::Postgres(url, _) => Some(url.pool(connections)),
+        }
+    }
+
+    /// The time that claims, offers and keys are judged by.
+    pub(crate) fn clock(&self) -> Clock {
+        match self {
+            Self::Sqlite(_) => Clock::default(),
+            Self::Postgres(_, clock) => clock.clone(),
         }
     }
 }

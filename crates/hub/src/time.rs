@@ -1,6 +1,7 @@
-//! The hub's time: milliseconds since 1970, written as RFC 3339.
+//! The hub's time: milliseconds since 1970, written as RFC 3339; and whose time that is.
 
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -25,6 +26,15 @@ impl Millis {
     pub(crate) fn to_text(self) -> String {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
         time.ok().and_then(|time| time.format(FORMAT).ok()).unwrap_or_default()
+    }
+
+    /// The time as the header `Date` has it.
+    pub(crate) fn to_http_date(self) -> String {
+        const DATE: &[BorrowedFormatItem<'_>] = format_description!(
+            "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        );
+        let time = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000));
+        time.ok().and_then(|time| time.format(DATE).ok()).unwrap_or_default()
     }
 
     /// Reads RFC 3339, a date alone (its beginning in UTC), or a number of milliseconds.
@@ -56,6 +66,31 @@ impl Millis {
     }
 }
 
+/// The clock that claims, offers and keys are judged by: this machine's, or that of the database's server
+/// once it was heard. Hubs that share a database agree on what is over however wrong their own clocks are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Clock(Arc<Mutex<Option<Heard>>>);
+
+/// What the server said, and when.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    said: Millis,
+    at: Instant,
+}
+
+impl Clock {
+    /// The time.
+    pub(crate) fn now(&self) -> Millis {
+        let heard = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map_or_else(Millis::now, |heard| heard.said.plus(heard.at.elapsed()))
+    }
+
+    /// Notes what the server has just said that the time is.
+    pub(crate) fn hear(&self, said: Millis) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard { said, at: Instant::now() });
+    }
+}
+
 impl From<OffsetDateTime> for Millis {
     fn from(time: OffsetDateTime) -> Self {
         let millis = time.unix_timestamp_nanos().div_euclid(1_000_000);
@@ -78,6 +113,16 @@ mod tests {
         assert_eq!(Millis::from_text("2023-11-14"), Some(Millis(1_699_920_000_000)));
         assert_eq!(Millis::from_text("yesterday"), None);
         assert_eq!(Millis(i64::MAX).to_text(), "");
+        assert_eq!(Millis(784_111_777_999).to_http_date(), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn a_clock_that_heard_of_another_goes_on_from_there() {
+        let clock = Clock::default();
+        assert!(clock.now() >= Millis(1_700_000_000_000));
+        clock.hear(Millis(5_000));
+        let now = clock.clone().now();
+        assert!(now >= Millis(5_000) && now < Millis(1_700_000_000_000), "{now:?}");
     }
 
     #[test]

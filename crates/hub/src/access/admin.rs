@@ -160,8 +160,8 @@ impl HubKeys {
     ) -> Result<T, Error> {
         let Self { connection, .. } = self;
         let made: sqlx::Result<T> = async {
-            connection.begin().await?;
-            let made = make(connection, Millis::now()).await?;
+            let now = connection.begin().await?;
+            let made = make(connection, now).await?;
             connection.commit().await?;
             Ok(made)
         }

@@ -73,7 +73,7 @@ impl KeyGuard {
         if ids.is_empty() {
             return;
         }
-        let over = async { keys::over(&mut readers.acquire().await?, &ids, Millis::now()).await };
+        let over = async { keys::over(&mut readers.acquire().await?, &ids, readers.now()).await };
         match over.await {
             Ok(over) => self.cut(&over),
             Err(error) => tracing::warn!("the keys of open connections cannot be looked at: {error}"),

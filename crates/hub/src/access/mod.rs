@@ -22,7 +22,6 @@ use ipnet::IpNet;
 use crate::error::Refusal;
 use crate::sql::Pool;
 use crate::task::{Actor, Rights, View};
-use crate::time::Millis;
 use keys::Key;
 use secret::{Purpose, Secret};
 use sessions::Session;
@@ -114,7 +113,7 @@ impl AccessConfig {
     ) -> Result<Key, Refusal> {
         self.check_way(arrival, "a key")?;
         let key = keys::find(&mut readers.acquire().await?, secret).await?;
-        key.filter(|key| key.holds(Millis::now()))
+        key.filter(|key| key.holds(readers.now()))
             .ok_or_else(|| unauthorized("this key is unknown here, was revoked or has expired"))
     }
 
@@ -130,7 +129,7 @@ impl AccessConfig {
         readers: &Pool,
     ) -> Result<Option<Requester>, Refusal> {
         self.check_way(arrival, "a session")?;
-        let over = keys::over(&mut readers.acquire().await?, &[session.key], Millis::now()).await?;
+        let over = keys::over(&mut readers.acquire().await?, &[session.key], readers.now()).await?;
         if !over.is_empty() {
             return Ok(None);
         }

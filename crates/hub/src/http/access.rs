@@ -17,7 +17,6 @@ use crate::access::{Arrival, Requester, bearer, key_needed};
 use crate::error::Refusal;
 use crate::input;
 use crate::task::{Actor, By};
-use crate::time::Millis;
 use crate::writer::Change;
 
 /// What is open to whoever asks, key or none.
@@ -57,7 +56,7 @@ async fn admitted(
         return Err(key_needed());
     }
     if let Some(key) = requester.key {
-        app.guard.used(key, Millis::now());
+        app.guard.used(key, app.readers.now());
     }
     Ok((requester, signed_in))
 }

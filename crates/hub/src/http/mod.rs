@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -176,8 +176,14 @@ async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Res
     let call = request.extensions().get().map(|matched: &MatchedPath| matched.as_str().to_owned());
     let client = request.extensions().get().map(|client: &ClientAddress| client.0);
     let started = Instant::now();
-    let response = answer(&app, request, next).await;
+    let mut response = answer(&app, request, next).await;
     let (status, took) = (response.status(), started.elapsed());
+    if app.readers.is_shared()
+        && let Ok(date) = HeaderValue::from_str(&app.readers.now().to_http_date())
+    {
+        // Whoever reckons by it what is over should be right at each of the hubs.
+        response.headers_mut().insert(DATE, date);
+    }
     // A method that a client made up is counted with those of paths that it made up.
     let (counted_as, call) = call.as_deref().map_or(("", "other"), |call| (method.as_str(), call));
     app.metrics.answered(counted_as, call, status.as_u16(), took);

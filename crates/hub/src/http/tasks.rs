@@ -10,7 +10,6 @@ use super::{Answer, Shared};
 use crate::error::Refusal;
 use crate::list::{self, Page, TaskQuery};
 use crate::rows;
-use crate::time::Millis;
 use crate::writer::Change;
 
 pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
@@ -38,7 +37,7 @@ pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
     let mut reader = app.reader().await?;
     let mut task = rows::find_task(&mut reader, &caller.scope, &caller.segment("id"), &caller.view()).await?;
     // The timer may be a moment late; nobody is shown a claim or an offer that is over.
-    task.elapse(Millis::now());
+    task.elapse(app.readers.now());
     let messages = rows::messages(&mut reader, task.id).await?;
     let mut task = task.to_value();
     task["messages"] = Value::Array(messages);
@@ -81,12 +80,12 @@ pub(super) async fn add_message(
 }
 
 pub(super) async fn all_stats(State(app): Shared, caller: Caller) -> Answer {
-    let stats = list::stats(&mut app.reader().await?, None, &caller.view(), Millis::now()).await?;
+    let stats = list::stats(&mut app.reader().await?, None, &caller.view(), app.readers.now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }
 
 pub(super) async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
     let (scope, view) = (Some(&caller.scope), caller.view());
-    let stats = list::stats(&mut app.reader().await?, scope, &view, Millis::now()).await?;
+    let stats = list::stats(&mut app.reader().await?, scope, &view, app.readers.now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }

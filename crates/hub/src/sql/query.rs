@@ -1,6 +1,7 @@
 //! Statements with their values, and the rows that they give.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -11,7 +12,7 @@ use sqlx::{
     Sqlite, Type,
 };
 
-use super::{Connection, Handle};
+use super::{Connection, Handle, in_patience};
 
 /// A statement with its values.
 #[derive(Debug)]
@@ -94,9 +95,13 @@ impl Query {
 
     /// Runs it; gives how many rows it changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> sqlx::Result<u64> {
+        let limit = connection.patience();
         match connection.handle() {
             Handle::Sqlite(connection) => Ok(self.sqlite()?.execute(connection).await?.rows_affected()),
-            Handle::Postgres(connection) => Ok(self.postgres()?.execute(connection).await?.rows_affected()),
+            Handle::Postgres(connection) => {
+                let asked = self.postgres()?.execute(connection);
+                Ok(in_patience(limit, asked).await?.rows_affected())
+            }
         }
     }
 
@@ -107,12 +112,14 @@ impl Query {
 
     /// The row that it gives, if it does.
     pub(crate) async fn fetch_optional(self, connection: &mut Connection) -> sqlx::Result<Option<Row>> {
+        let limit = connection.patience();
         match connection.handle() {
             Handle::Sqlite(connection) => {
                 Ok(self.sqlite()?.fetch_optional(connection).await?.map(Row::Sqlite))
             }
             Handle::Postgres(connection) => {
-                Ok(self.postgres()?.fetch_optional(connection).await?.map(Row::Postgres))
+                let asked = self.postgres()?.fetch_optional(connection);
+                Ok(in_patience(limit, asked).await?.map(Row::Postgres))
             }
         }
     }
@@ -124,10 +131,12 @@ impl Query {
 
     /// The rows that it gives, one after the other.
     pub(crate) fn fetch(self, connection: &mut Connection) -> BoxStream<'_, sqlx::Result<Row>> {
+        let limit = connection.patience();
         match connection.handle() {
             Handle::Sqlite(connection) => rows(self.sqlite(), |query| query.fetch(connection), Row::Sqlite),
             Handle::Postgres(connection) => {
-                rows(self.postgres(), |query| query.fetch(connection), Row::Postgres)
+                let rows = rows(self.postgres(), |query| query.fetch(connection), Row::Postgres);
+                patient(rows, limit)
             }
         }
     }
@@ -197,6 +206,18 @@ where
         Ok(query) => fetch(query).map_ok(wrap).boxed(),
         Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
     }
+}
+
+/// The same rows, each of which comes within the limit.
+fn patient<'c>(
+    rows: BoxStream<'c, sqlx::Result<Row>>,
+    limit: Option<Duration>,
+) -> BoxStream<'c, sqlx::Result<Row>> {
+    let next = move |mut rows: BoxStream<'c, sqlx::Result<Row>>| async move {
+        let row = in_patience(limit, rows.try_next()).await.transpose()?;
+        Some((row, rows))
+    };
+    futures_util::stream::unfold(rows, next).boxed()
 }
 
 /// What a column can be read as.

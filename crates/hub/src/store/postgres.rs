@@ -20,12 +20,21 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7023469801356177409)";
 const READERS: u32 = 8;
 /// How long a connection may take to be made, and a reader to wait for one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// For how long a connection that nobody used is taken for sound.
+/// For how long a connection that nobody used is taken for sound, and how long it may take to show that it
+/// is.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// What each connection that writes begins with. A hub that stops with the lock in its hands is cut from the
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// What each connection begins with: a hub that the network has lost is soon forgotten, whatever the server
+/// is set to.
+const KEEPALIVE: &str = "
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 25000;";
+/// What one that reads begins with besides: what the hub no longer waits for does not go on for long.
+const READER: &str = "SET statement_timeout = '15s';";
+/// What one that writes begins with besides. A hub that stops with the lock in its hands is cut from the
 /// database, and none waits for it without end; what is acknowledged is on the disk, whatever the database is
 /// set to.
-const SESSION: &str = "
+const WRITER: &str = "
     SET idle_in_transaction_session_timeout = '10s';
     SET lock_timeout = '15s';
     SELECT set_config('synchronous_commit', 'on', false)
@@ -66,7 +75,8 @@ impl PostgresUrl {
     pub(super) async fn connect(&self) -> sqlx::Result<PgConnection> {
         let connected = async {
             let mut connection = self.options.connect().await?;
-            sqlx::raw_sql(SESSION).execute(&mut connection).await?;
+            sqlx::raw_sql(KEEPALIVE).execute(&mut connection).await?;
+            sqlx::raw_sql(WRITER).execute(&mut connection).await?;
             Ok(connection)
         };
         within(CONNECT_TIMEOUT, connected).await
@@ -81,10 +91,18 @@ impl PostgresUrl {
             .test_before_acquire(false)
             .before_acquire(|connection, used| {
                 Box::pin(async move {
-                    if used.idle_for >= TRUSTED {
-                        connection.ping().await?;
+                    if used.idle_for < TRUSTED {
+                        return Ok(true);
                     }
-                    Ok(true)
+                    // A network that is gone says nothing: the next one may be sound.
+                    Ok(within(PING_TIMEOUT, connection.ping()).await.is_ok())
+                })
+            })
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    sqlx::raw_sql(KEEPALIVE).execute(&mut *connection).await?;
+                    sqlx::raw_sql(READER).execute(connection).await?;
+                    Ok(())
                 })
             })
             .connect_lazy_with(self.options.clone())

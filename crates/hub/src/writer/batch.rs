@@ -1,5 +1,7 @@
 //! Changes of several callers in one transaction, so that one sync of the disk serves them all.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Change, PendingEvent, apply, audit, event_log, retention};
@@ -8,7 +10,7 @@ use crate::error::{Failure, Refusal};
 use crate::rows;
 use crate::sql::{Connection, ends_transaction};
 use crate::task::By;
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 
 /// A transaction that is open on the writer's connection. Where a call fails or this is dropped before its
 /// [`Batch::commit`], the transaction is in no known state, and the connection must not be used again.
@@ -29,8 +31,12 @@ enum Savepoint {
 }
 
 impl<'c> Batch<'c> {
-    pub(super) async fn begin(connection: &'c mut Connection, now: Millis) -> sqlx::Result<Self> {
-        connection.begin_with_savepoint().await?;
+    /// One at the time of the database, which the clock hears.
+    pub(super) async fn begin(connection: &'c mut Connection, clock: &Clock) -> sqlx::Result<Self> {
+        let now = connection.begin_with_savepoint().await?;
+        if connection.is_shared() {
+            clock.hear(now);
+        }
         Ok(Self { connection, now, events: Vec::new(), savepoint: Savepoint::Fresh })
     }
 
@@ -88,9 +94,10 @@ impl<'c> Batch<'c> {
         Ok(found)
     }
 
-    /// Deletes what has been over since before a time, and ends offers that nobody touched since; a few at
+    /// Deletes what has been over for so long, and ends offers that nobody touched since; a few at
     /// once. Says whether there were any.
-    pub(super) async fn clean_up(&mut self, before: Millis) -> sqlx::Result<bool> {
+    pub(super) async fn clean_up(&mut self, keep: Duration) -> sqlx::Result<bool> {
+        let before = self.now.minus(keep);
         self.savepoint = Savepoint::Behind;
         let offers = retention::stale_offers(self.connection, before).await?;
         let mut found = !offers.is_empty();

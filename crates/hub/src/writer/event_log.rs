@@ -7,21 +7,27 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::PendingEvent;
 use crate::bus::{Bus, Subject, event_text};
-use crate::sql::{Connection, EVENTS, Pool, Row, insert_rows, query};
+use crate::sql::{Connection, EVENTS, Pool, Row, insert_rows, postgres_now, query, within};
 use crate::store::Database;
 use crate::task::Parties;
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 
 /// How long an event is kept for a hub that is cut from the database; one that comes back later has its
 /// subscribers list the tasks.
 const KEEP: Duration = Duration::from_secs(60);
-/// How often the log is read without a notification, and what is old goes from it.
+/// How often the log is read without a notification, what is old goes from it, and all hubs are woken.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// After how long without being woken a connection counts as lost: each hub wakes itself, too.
+const DEAF_AFTER: Duration = Duration::from_secs(16);
+/// How long a connection that is notified may take to be made.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many connections it has: see [`Follower`].
+const CONNECTIONS: u32 = 2;
 /// How many events go at once.
 const FORGET: i64 = 20_000;
 /// How long it waits before it tries again to reach the database.
@@ -59,6 +65,7 @@ pub(super) async fn insert(
 
 /// Tells the subscribers of one hub what the log says.
 pub(crate) struct Follower {
+    database: Database,
     /// One connection that is notified, and one that reads.
     pool: PgPool,
     bus: Bus,
@@ -69,13 +76,13 @@ pub(crate) struct Follower {
 impl Follower {
     /// One that tells what happens from now on; `None` for a database that no other hub writes.
     pub(crate) async fn start(database: &Database, bus: Bus) -> sqlx::Result<Option<Self>> {
-        let Some(pool) = database.shared(2) else { return Ok(None) };
-        let mut connection = Pool::Postgres(pool.clone()).acquire().await?;
+        let Some(pool) = database.shared(CONNECTIONS) else { return Ok(None) };
+        let mut connection = reader(&pool).await?;
         let last =
             query("SELECT GREATEST((SELECT MAX(id) FROM event_log), (SELECT gone FROM event_log_end))")
                 .fetch_value(&mut connection)
                 .await?;
-        Ok(Some(Self { pool, bus, last }))
+        Ok(Some(Self { database: database.clone(), pool, bus, last }))
     }
 
     /// Follows the log until `stop` is cancelled.
@@ -90,6 +97,8 @@ impl Follower {
                         "the hub cannot read the log of events: {error}; it tries again until it can"
                     );
                 }
+                // Connections that the network has lost without a word may keep their places for long.
+                self.pool = self.database.shared(CONNECTIONS).unwrap_or_else(|| self.pool.clone());
                 sleep(RETRY).await;
             };
             tokio::select! {
@@ -103,11 +112,12 @@ impl Follower {
 
     /// Follows it until the connection breaks.
     async fn follow(&mut self, is_well: &mut bool) -> sqlx::Result<()> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        let mut listener = within(LISTEN_TIMEOUT, PgListener::connect_with(&self.pool)).await?;
         listener.ignore_pool_close_event(true);
         listener.eager_reconnect(false);
-        listener.listen(EVENTS).await?;
-        let mut reader = Pool::Postgres(self.pool.clone()).acquire().await?;
+        within(LISTEN_TIMEOUT, listener.listen(EVENTS)).await?;
+        let mut reader = reader(&self.pool).await?;
+        let mut heard = Instant::now();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -121,10 +131,19 @@ impl Follower {
                 }
                 tokio::select! {
                     notification = &mut notified => match notification? {
-                        Some(_) => break,
+                        Some(_) => {
+                            heard = Instant::now();
+                            break;
+                        }
                         None => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into())),
                     },
-                    _ = look.tick() => forget(&mut reader, Millis::now().minus(KEEP)).await?,
+                    _ = look.tick() => {
+                        if heard.elapsed() >= DEAF_AFTER {
+                            return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+                        }
+                        forget(&mut reader).await?;
+                        query("SELECT pg_notify($1, '')").bind(EVENTS).execute(&mut reader).await?;
+                    }
                 }
             }
         }
@@ -169,17 +188,26 @@ fn subject(row: &Row) -> sqlx::Result<Subject> {
     })
 }
 
-/// Deletes the oldest events, those from before a time. One hub does so at a time; no writer waits for it.
-async fn forget(connection: &mut Connection, before: Millis) -> sqlx::Result<()> {
-    query(
+/// Deletes the oldest events, by the clock of the database. One hub does so at a time; no writer waits for
+/// it.
+async fn forget(connection: &mut Connection) -> sqlx::Result<()> {
+    query(concat!(
         "WITH free AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7023469801356177411) AS is_free), \
-         old AS (SELECT id FROM event_log, free WHERE is_free AND at < $1 ORDER BY id LIMIT $2), \
+         old AS (SELECT id FROM event_log, free WHERE is_free AND at < ",
+        postgres_now!(),
+        " - $1 ORDER BY id LIMIT $2), \
          gone AS (DELETE FROM event_log WHERE id <= (SELECT MAX(id) FROM old) RETURNING id) \
          UPDATE event_log_end SET gone = (SELECT MAX(id) FROM gone) WHERE EXISTS (SELECT 1 FROM gone)",
-    )
-    .bind(before.0)
+    ))
+    .bind(i64::try_from(KEEP.as_millis()).unwrap_or(i64::MAX))
     .bind(FORGET)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A connection that reads.
+async fn reader(pool: &PgPool) -> sqlx::Result<Connection> {
+    // Its clock is of no use here.
+    Pool::Postgres(pool.clone(), Clock::default()).acquire().await
 }

@@ -15,7 +15,7 @@ use crate::error::Refusal;
 use crate::rows;
 use crate::sql::{Connection, within};
 use crate::store::{Database, Folder};
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 
 /// The most changes in one transaction: few enough that the first of them does not wait long for the last.
 const MAX_BATCH: usize = 128;
@@ -25,6 +25,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const LONGEST_SHARED_SLEEP: Duration = Duration::from_secs(1);
 /// How long a database on another machine may take for one batch.
 const SHARED_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long it may take to say what the time is and what is due next: a network that loses everything without
+/// a word shows here first.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a database that failed is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long the end of a connection may take after its database failed.
@@ -34,6 +37,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct WriterTask {
     database: Database,
+    /// What is judged by: see [`Database::clock`].
+    clock: Clock,
     /// None while the database fails.
     connection: Option<Connection>,
     state: watch::Sender<WriterState>,
@@ -60,9 +65,11 @@ impl WriterTask {
         requests: mpsc::Receiver<ChangeRequest>,
         state: watch::Sender<WriterState>,
     ) -> sqlx::Result<Self> {
-        let next_due = rows::next_due(&mut connection).await?;
+        let clock = database.clock();
+        let next_due = next_due(&mut connection, &clock).await?;
         let mut task = Self {
             database,
+            clock,
             connection: Some(connection),
             state,
             bus,
@@ -103,7 +110,7 @@ impl WriterTask {
             return Some(("deleting what is old", Err(error)));
         }
         let longest = if is_shared { LONGEST_SHARED_SLEEP } else { LONGEST_SLEEP };
-        let until_due = self.next_due.map_or(longest, |next| next.since(Millis::now()));
+        let until_due = self.next_due.map_or(longest, |next| next.since(self.clock.now()));
         let until_clean_up = self.next_clean_up.saturating_duration_since(Instant::now());
         let until_clean_up = self.keep.map_or(LONGEST_SLEEP, |_| until_clean_up);
         let pause = until_due.min(until_clean_up).min(longest);
@@ -119,7 +126,7 @@ impl WriterTask {
     /// Finds out when the next task is due, where other hubs change that too.
     async fn look_for_due(&mut self) -> sqlx::Result<()> {
         if let Some(connection) = self.connection.as_mut().filter(|connection| connection.is_shared()) {
-            self.next_due = in_time(true, rows::next_due(connection)).await?;
+            self.next_due = within(LOOK_TIMEOUT, next_due(connection, &self.clock)).await?;
         }
         Ok(())
     }
@@ -149,7 +156,7 @@ impl WriterTask {
         // Once it is being committed, a change may have been made even where the database is lost.
         let mut is_uncertain = false;
         let committed = async {
-            let mut batch = Batch::begin(connection, Millis::now()).await?;
+            let mut batch = Batch::begin(connection, &self.clock).await?;
             let mut answers = Vec::with_capacity(changes.len());
             for (change, by) in changes {
                 let answer = batch.make(change, &by).await?;
@@ -185,16 +192,15 @@ impl WriterTask {
     /// Ends claims and offers whose time is over.
     async fn end_what_is_due(&mut self) -> sqlx::Result<()> {
         loop {
-            let now = Millis::now();
             let Some(connection) = &mut self.connection else { return Ok(()) };
-            if self.next_due.is_none_or(|next| next > now) {
+            if self.next_due.is_none_or(|next| next > self.clock.now()) {
                 return Ok(());
             }
-            let mut batch = Batch::begin(connection, now).await?;
+            let mut batch = Batch::begin(connection, &self.clock).await?;
             let found = batch.end_what_is_due().await?;
             let events = batch.commit().await?;
             if !found {
-                self.next_due = rows::next_due(connection).await?;
+                self.next_due = next_due(connection, &self.clock).await?;
             }
             self.tell(events);
         }
@@ -207,9 +213,8 @@ impl WriterTask {
         if self.next_clean_up > Instant::now() {
             return Ok(());
         }
-        let now = Millis::now();
-        let mut batch = Batch::begin(connection, now).await?;
-        let found = batch.clean_up(now.minus(keep)).await?;
+        let mut batch = Batch::begin(connection, &self.clock).await?;
+        let found = batch.clean_up(keep).await?;
         let events = batch.commit().await?;
         if !found {
             self.next_clean_up = Instant::now() + keep.clamp(retention::OFTEN, retention::EVERY);
@@ -275,14 +280,22 @@ impl WriterTask {
     async fn open_again(&mut self) -> sqlx::Result<Connection> {
         let mut connection = self.database.writer().await?;
         let tried = async {
-            connection.begin().await?;
-            rows::write_probe(&mut connection, Millis::now()).await?;
+            let now = connection.begin().await?;
+            rows::write_probe(&mut connection, now).await?;
             connection.commit().await?;
-            rows::next_due(&mut connection).await
+            next_due(&mut connection, &self.clock).await
         };
         self.next_due = in_time(self.database.is_shared(), tried).await?;
         Ok(connection)
     }
+}
+
+/// When the next task is due by the database's clock, which is heard for that.
+async fn next_due(connection: &mut Connection, clock: &Clock) -> sqlx::Result<Option<Millis>> {
+    if connection.is_shared() {
+        clock.hear(connection.time().await?);
+    }
+    rows::next_due(connection).await
 }
 
 /// The end of what is asked of the database, or, where that may be on another machine, the error that it

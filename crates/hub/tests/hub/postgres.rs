@@ -1,8 +1,10 @@
 //! A PostgreSQL server of the tests' own, and the hub's API from it.
 
+use std::fs::Permissions;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -26,6 +28,36 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one; `None`, which is said, where it is not installed or can't be run by this user.
     pub(crate) fn start() -> Option<Self> {
+        let mut server = Self::make()?;
+        server.start_again();
+        Some(server)
+    }
+
+    /// [`Server::start`] for one that speaks TLS with this certificate and its key, both in PEM.
+    pub(crate) fn start_with_tls(certificate: &str, key: &str) -> Option<Self> {
+        let mut server = Self::make()?;
+        let settings = server.data().join("postgresql.conf");
+        let own = std::fs::read_to_string(&settings).expect("settings");
+        let tls = "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n";
+        std::fs::write(&settings, format!("{own}\n{tls}")).expect("written");
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = server.data().join(name);
+            std::fs::write(&file, content).expect("written");
+            // It reads no key that others could.
+            std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+            server.give(&file);
+        }
+        server.start_again();
+        Some(server)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// One with its files made, which does not run yet.
+    fn make() -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL is not installed");
             return None;
@@ -41,12 +73,9 @@ impl Server {
             },
         };
         let dir = tempfile::tempdir().expect("a temporary folder");
-        if let Some(user) = user {
-            let owned = Command::new("chown").arg(user).arg(dir.path()).status().expect("chown");
-            assert!(owned.success());
-        }
         let port = free_port();
-        let mut server = Self { programs, user, dir, port, process: None };
+        let server = Self { programs, user, dir, port, process: None };
+        server.give(server.dir.path());
         let made = server
             .command("initdb", &[])
             .args([
@@ -61,8 +90,14 @@ impl Server {
             .output()
             .expect("initdb");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        server.start_again();
         Some(server)
+    }
+
+    /// Makes a file or folder that of the user who runs it.
+    fn give(&self, path: &Path) {
+        if let Some(user) = self.user {
+            assert!(Command::new("chown").arg(user).arg(path).status().expect("chown").success());
+        }
     }
 
     /// Where it is, without a database.

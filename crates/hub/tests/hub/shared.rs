@@ -26,12 +26,13 @@ const RECOVERY: Duration = Duration::from_secs(2);
 const DATABASE: &str = "HUB_SHARED_DATABASE";
 const FOLDER: &str = "HUB_SHARED_FOLDER";
 
-async fn database_of(server: &Server) -> String {
+/// The URL of a database that hubs share, made if there is none.
+pub(crate) async fn database_of(server: &Server) -> String {
     database::make(&server.url(), "shared").await;
     format!("{}/shared", server.url())
 }
 
-async fn start(folder: &Path, url: &str) -> Result<Hub, Error> {
+pub(crate) async fn start(folder: &Path, url: &str) -> Result<Hub, Error> {
     let database = Some(PostgresUrl::parse(url).expect("a URL"));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     Hub::start(HubConfig { listen, dht: false, database, ..HubConfig::new(folder) }).await
@@ -47,7 +48,7 @@ async fn two_hubs(server: &Server) -> (Hub, Hub, tempfile::TempDir) {
     (a.expect("a hub"), b.expect("a hub"), dir)
 }
 
-async fn watch_all(caller: &Caller) -> Listener {
+pub(crate) async fn watch_all(caller: &Caller) -> Listener {
     caller.subscribe(json!({"type": "subscribe"})).await
 }
 

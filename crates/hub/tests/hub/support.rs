@@ -208,6 +208,11 @@ impl Listener {
         }
     }
 
+    /// The next message; `None` once the connection is over.
+    pub(crate) async fn try_next(&mut self) -> Option<Message> {
+        self.0.next().await?.ok().filter(|message| !message.is_close())
+    }
+
     /// The type of the next event and the id of its task.
     pub(crate) async fn next_event(&mut self) -> (String, i64) {
         let event = self.next().await;

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::super::request::{Caller, PairsOrRejection, pairs};
 use super::super::{Answer, Shared};
 use crate::bus::Connected;
-use crate::time::Millis;
 use crate::transfer::named;
 use crate::transfers::{self, TransferQuery};
 
@@ -21,16 +20,16 @@ const MAX_CHANNELS: usize = 16;
 
 pub(super) async fn transfers(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TransferQuery::parse(&pairs(query)?)?;
-    Ok(Json(query.run(&mut app.reader().await?, &caller.view(), Millis::now()).await?))
+    Ok(Json(query.run(&mut app.reader().await?, &caller.view(), app.readers.now()).await?))
 }
 
 pub(super) async fn trail(State(app): Shared, caller: Caller) -> Answer {
     let (id, view) = (caller.segment("id"), caller.view());
-    Ok(Json(transfers::find(&mut app.reader().await?, &id, &view, Millis::now()).await?))
+    Ok(Json(transfers::find(&mut app.reader().await?, &id, &view, app.readers.now()).await?))
 }
 
 pub(super) async fn days(State(app): Shared, caller: Caller) -> Answer {
-    Ok(Json(transfers::days(&mut app.reader().await?, &caller.view(), Millis::now()).await?))
+    Ok(Json(transfers::days(&mut app.reader().await?, &caller.view(), app.readers.now()).await?))
 }
 
 pub(super) async fn connected(State(app): Shared, caller: Caller) -> Json<Value> {
@@ -88,6 +87,7 @@ fn by_actor(connected: Vec<Connected>) -> Value {
 mod tests {
     use super::*;
     use crate::bus::Presence;
+    use crate::time::Millis;
 
     fn connected(actor: Option<&str>, is_page: bool, since: i64, channels: &[&str]) -> Connected {
         let presence = Presence { actor: actor.map(str::to_owned), is_page, since: Millis(since) };

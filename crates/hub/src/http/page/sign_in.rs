@@ -18,7 +18,6 @@ use crate::access::secret::{Purpose, Secret};
 use crate::access::{Arrival, Requester, unauthorized};
 use crate::error::Refusal;
 use crate::task::View;
-use crate::time::Millis;
 
 /// Says who the browser is for the hub, and whether it needs a key.
 pub(super) async fn session(
@@ -47,7 +46,7 @@ pub(super) async fn sign_in(
     let secret = Secret::parse(typed.trim(), Purpose::Key)
         .ok_or_else(|| unauthorized("this is no key of a hub, which begins with atsp2p_key_"))?;
     let key = app.access.key(arrival, &secret, &app.readers).await?;
-    app.guard.used(key.id, Millis::now());
+    app.guard.used(key.id, app.readers.now());
     if let Some(before) = cookie(&headers, arrival)? {
         app.sessions.end(&before);
     }
