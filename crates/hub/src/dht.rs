@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use hyperdht::{Bootstrap, Config, Dht, primary_address};
+use futures_util::future::join_all;
+use hyperdht::{Bootstrap, Config, Dht, node_id, primary_address};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -15,8 +16,8 @@ const NODES: usize = 4;
 /// How many ports are tried, upwards from the first; after them any free port is taken.
 const TRIED_PORTS: u16 = 100;
 
-/// The nodes of the DHT beside the hub.
-#[derive(Debug, Default)]
+/// The nodes of the DHT beside the hub. Clones are the same nodes.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Nodes {
     nodes: Vec<Dht>,
     /// Their ports, all on one address.
@@ -103,6 +104,23 @@ impl Nodes {
     /// The node that others joined through.
     pub(crate) fn first(&self) -> Option<&Dht> {
         self.nodes.first()
+    }
+
+    /// Whether they are bound to the loopback address, and reach nothing but this machine.
+    pub(crate) fn are_at_loopback(&self) -> bool {
+        self.bound.is_some_and(|bound| bound.is_loopback())
+    }
+
+    /// Has these nodes, and those at `others`, know each other.
+    pub(crate) async fn meet(&self, others: Vec<SocketAddrV4>) {
+        let meeting = self.nodes.iter().map(|node| async {
+            node.add_nodes(others.clone());
+            // Whoever is asked on the way knows who asked.
+            if let Some(SocketAddr::V4(own)) = node.local_addr() {
+                let _ = node.find_node(node_id(own)).finish().await;
+            }
+        });
+        join_all(meeting).await;
     }
 
     /// Ends the nodes.

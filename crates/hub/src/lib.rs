@@ -11,7 +11,7 @@
 //! - `config`: how it is set up.
 //! - `http`: connections, requests, answers, and the page for browsers; `input`: what is read from them.
 //! - `metrics`: what it counts about itself.
-//! - `dht`: the private DHT beside it.
+//! - `dht`: the private DHT beside it; `other_hubs`: those of hubs on the same database.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
 //! On its own machine it asks nobody for a key: the headers that say who sends a request are claims there, as
@@ -30,6 +30,7 @@ mod list;
 mod metrics;
 mod migrations;
 mod orgs;
+mod other_hubs;
 mod relay;
 mod relay_allowlist;
 mod rows;
@@ -79,6 +80,8 @@ pub struct Hub {
     following: Option<JoinHandle<()>>,
     /// What keeps an eye on the keys in use; taken when its end is waited for.
     guarding: Option<JoinHandle<()>>,
+    /// What tells other hubs of this one; taken when its end is waited for.
+    beating: Option<JoinHandle<()>>,
 }
 
 impl Hub {
@@ -90,6 +93,7 @@ impl Hub {
     /// it.
     pub async fn start(config: HubConfig) -> Result<Self, Error> {
         let folder = store::Folder::take(&config.data)?;
+        let rates = http::Rates::new(rate(&config));
         let relay_seed = folder.file("relay.seed");
         let name = store::name(&config.data, config.database.as_ref());
         let unusable =
@@ -98,9 +102,7 @@ impl Hub {
             store::Database::open(&config.data, config.database.as_ref()).await?;
         let readers = database.readers().await.map_err(unusable)?;
         let tls = config.tls.map(tls::Tls::new).transpose()?;
-        let failed = |source| Error::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let local_addr = listener.local_addr().map_err(failed)?;
+        let (listener, local_addr) = listen(config.listen).await?;
 
         let nodes = match config.dht {
             true => dht::Nodes::start(local_addr.ip(), config.dht_port, &folder.file("dht.json")).await?,
@@ -129,6 +131,8 @@ impl Hub {
         let machine = gethostname::gethostname();
         let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
             .with_machine(&machine.to_string_lossy());
+        let (others, heartbeat) =
+            other_hubs::join(&readers, &nodes, hosts.public_host()).await.map_err(&unusable)?;
         let shares = http::Shares::of(config.max_connections);
         let urls = config::urls(local_addr, tls.is_some(), config.public_url.as_ref());
         if let Some(url) = urls.first() {
@@ -139,6 +143,7 @@ impl Hub {
             readers,
             bus,
             nodes,
+            others,
             relay,
             allowlist,
             whence: http::Whence::new(config.trusted_proxies, &hosts),
@@ -151,11 +156,7 @@ impl Hub {
             guard: access::guard::KeyGuard::default(),
             known_keys: http::KnownKeys::default(),
             sessions: access::sessions::Sessions::default(),
-            rates: http::Rates::new(http::Rate {
-                requests: config.requests_per_second,
-                bytes: config.bytes_per_second,
-                stored_a_day: config.stored_bytes_per_day,
-            }),
+            rates,
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),
             sockets: TaskTracker::new(),
@@ -166,11 +167,12 @@ impl Hub {
         let guard = app.guard.clone().run(app.readers.clone(), app.writer.clone(), app.shutdown.clone());
         let following = follower.map(|follower| tokio::spawn(follower.run(stop_writing.clone())));
         let guarding = Some(tokio::spawn(guard));
+        let beating = heartbeat.map(|heartbeat| tokio::spawn(heartbeat.run(app.shutdown.clone())));
         if let Some(tls) = &tls {
             tokio::spawn(tls.clone().watch(app.shutdown.clone()));
         }
         connections.spawn(http::server::serve(listener, tls, app.clone(), connections.clone()));
-        Ok(Self { local_addr, urls, app, connections, writing, stop_writing, following, guarding })
+        Ok(Self { local_addr, urls, app, connections, writing, stop_writing, following, guarding, beating })
     }
 
     /// The TCP address it serves.
@@ -209,6 +211,10 @@ impl Hub {
             self.app.abort.cancel();
             ended.await;
         }
+        if let Some(beating) = self.beating.take() {
+            // As with the writer.
+            let _ = beating.await;
+        }
         self.app.nodes.stop().await;
         if let Some(guarding) = self.guarding.take() {
             // As with the writer.
@@ -224,6 +230,23 @@ impl Hub {
             // As with the writer.
             let _ = following.await;
         }
+    }
+}
+
+/// Takes the address; gives it with its port.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local_addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, local_addr))
+}
+
+/// What one client may ask for.
+fn rate(config: &HubConfig) -> http::Rate {
+    http::Rate {
+        requests: config.requests_per_second,
+        bytes: config.bytes_per_second,
+        stored_a_day: config.stored_bytes_per_day,
     }
 }
 

@@ -31,9 +31,11 @@ pub(super) async fn health(
 ) -> (StatusCode, Json<Value>) {
     let mut health = well(app.readers.now());
     let host = requested_host(&headers);
-    let bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
+    let mut bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
     // The private network is named to those who may use it.
     if !bootstrap.is_empty() && requester.rights.is_some() {
+        let others = app.others.nodes().into_iter().filter(|node| !bootstrap.contains(node));
+        bootstrap.extend(others.collect::<Vec<_>>());
         health["p2p"] = json!({ "bootstrap": bootstrap });
         if let Some(relay) = &app.relay {
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));

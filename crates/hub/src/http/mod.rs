@@ -44,6 +44,7 @@ use crate::bus::Bus;
 use crate::dht::Nodes;
 use crate::error::Refusal;
 use crate::metrics::{Limit, Metrics};
+use crate::other_hubs::OtherHubs;
 use crate::relay_allowlist::RelayAllowlist;
 use crate::sql::{Connection, Pool};
 use crate::writer::{Writer, WriterState};
@@ -79,6 +80,8 @@ pub(crate) struct App {
     pub(crate) readers: Pool,
     pub(crate) bus: Bus,
     pub(crate) nodes: Nodes,
+    /// Those on the same database.
+    pub(crate) others: OtherHubs,
     pub(crate) relay: Option<Relay>,
     /// The keys that the relay serves although no task names them.
     pub(crate) allowlist: Arc<RelayAllowlist>,

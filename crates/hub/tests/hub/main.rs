@@ -15,6 +15,7 @@ mod http;
 mod life;
 mod names;
 mod openapi;
+mod other_hubs;
 mod page;
 mod permissions;
 mod postgres;
