@@ -30,7 +30,7 @@ use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
 use crate::receipts::Receipts;
 use crate::running::RunningTransfers;
-use crate::sync::{Spawner, blocking, lock};
+use crate::sync::{Spawner, blocking, lock, spawn_blocking};
 use crate::trust::Trust;
 
 /// Files that are received beside those that move: each has a claim that is renewed, and may have a
@@ -238,7 +238,7 @@ impl Context {
         };
         let (receipts, name) = (self.receipts.clone(), files::display(&offer.name));
         self.spawn(async move {
-            let kept = tokio::task::spawn_blocking(move || receipts.keep(&receipt));
+            let kept = spawn_blocking(move || receipts.keep(&receipt));
             if let Ok(Err(error)) = kept.await {
                 tracing::warn!("the receipt of {name} can't be kept: {error}");
             }

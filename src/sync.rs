@@ -45,14 +45,28 @@ pub(crate) async fn cancelled_by<T>(
     run.await
 }
 
-/// Runs what blocks on a thread where that is allowed.
+tokio::task_local! {
+    /// The tasks of the node whose task it is that runs.
+    static OF_NODE: TaskTracker;
+}
+
+/// Runs what blocks on a thread where that is allowed. It can't be stopped: a node ends no sooner than what
+/// its tasks have begun so, whether they still wait for it or not.
+pub(crate) fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    match OF_NODE.try_with(TaskTracker::clone) {
+        Ok(tasks) => tasks.spawn_blocking(work),
+        Err(_) => tokio::task::spawn_blocking(work),
+    }
+}
+
+/// [`spawn_blocking`], and waits for it.
 ///
 /// # Errors
 /// Those of `work`; `STATE` if it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ended_unexpectedly()))
+    spawn_blocking(work).await.unwrap_or_else(|_| Err(ended_unexpectedly()))
 }
 
 /// Waits for a task of [`Spawner::spawn`].
@@ -95,7 +109,8 @@ impl Spawner {
         // That of a transfer is tens of kilobytes. Each layer around it would have copies on a thread's
         // stack, which without optimization do not fit.
         let future = Box::pin(future);
-        self.tasks.spawn(async move { halt.run_until_cancelled(future).await })
+        let task = async move { halt.run_until_cancelled(future).await };
+        self.tasks.spawn(OF_NODE.scope(self.tasks.clone(), task))
     }
 
     /// Is cancelled when the node is to end.
@@ -128,6 +143,33 @@ mod tests {
         spawner.shut_down(SECOND, SECOND).await;
         assert_eq!(good.await.unwrap(), Some(()));
         assert_eq!(bad.await.unwrap(), None);
+    }
+
+    /// It went on in the node's folders while others took those for theirs.
+    #[tokio::test]
+    async fn work_on_a_thread_is_waited_for_though_its_task_has_ended() {
+        let spawner = Spawner::default();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let cancel = spawner.cancel().clone();
+        let work = blocking(move || {
+            let _ = begin.send(());
+            let _ = held.recv();
+            Ok(())
+        });
+        let task = spawner.spawn(async move { cancel.run_until_cancelled(work).await.is_none() });
+        begun.await.unwrap();
+        let ending = tokio::spawn({
+            let spawner = spawner.clone();
+            async move { spawner.shut_down(60 * SECOND, SECOND).await }
+        });
+        assert_eq!(task.await.unwrap(), Some(true));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            assert!(!ending.is_finished());
+        }
+        drop(let_go);
+        ending.await.unwrap();
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
 use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
+use crate::sync::spawn_blocking;
 
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
@@ -85,7 +86,7 @@ async fn expire(context: &Arc<Context>, watch: &Watch) {
     let interval = (age / 2).clamp(EXPIRY_INTERVAL.0, EXPIRY_INTERVAL.1);
     loop {
         let (context, dir) = (context.clone(), watch.save_dir.clone());
-        let expired = tokio::task::spawn_blocking(move || {
+        let expired = spawn_blocking(move || {
             receive::expire(&context);
             dir.map(|dir| files::sweep(&dir, age))
         });

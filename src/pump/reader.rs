@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::budget::{Share, portion};
 use crate::{
     files::{Proof, Source, SourceError},
+    sync::spawn_blocking,
     wire::{FrameType, HEADER_LEN, MAX_DATA, header},
 };
 
@@ -75,7 +76,7 @@ impl Chunk {
 pub(super) fn start(source: Source, hash: String, offset: u64) -> mpsc::Receiver<Result<Chunk, SourceError>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     // Nobody joins the thread: the channel's end shows that it has ended.
-    tokio::task::spawn_blocking(move || {
+    spawn_blocking(move || {
         if let Err(error) = read(&source, &hash, offset, &sender) {
             let _ = sender.blocking_send(Err(error));
         }

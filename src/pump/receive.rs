@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     files::Partial,
+    sync::spawn_blocking,
     wire::{self, FrameType, Meta, Receiving, encode},
 };
 
@@ -205,14 +206,14 @@ impl Verified {
     /// # Errors
     /// `Target`; nothing is left of the file then.
     pub async fn commit(self) -> Result<PathBuf, PumpError> {
-        let committed = tokio::task::spawn_blocking(move || self.partial.commit());
+        let committed = spawn_blocking(move || self.partial.commit());
         Ok(committed.await.map_err(|_| PumpError::Thread)??)
     }
 }
 
 /// Gives up what a partial file holds, off the runtime.
 async fn cleared(mut partial: Partial) -> Result<Partial, PumpError> {
-    let cleared = tokio::task::spawn_blocking(move || partial.clear().map(|()| partial));
+    let cleared = spawn_blocking(move || partial.clear().map(|()| partial));
     Ok(cleared.await.map_err(|_| PumpError::Thread)??)
 }
 

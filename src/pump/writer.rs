@@ -7,6 +7,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::budget::{Share, portion};
 use crate::files::{Partial, TargetError};
+use crate::sync::spawn_blocking;
 
 /// Bytes handed to the thread at a time, at least, while more are coming: enough that a hand-over costs
 /// nothing beside its bytes.
@@ -79,7 +80,7 @@ pub(super) type Written = Result<Partial, TargetError>;
 /// The thread owns the file, so that a run given up can write nothing into another's.
 pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Written>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (sender, tokio::task::spawn_blocking(move || write(partial, receiver)))
+    (sender, spawn_blocking(move || write(partial, receiver)))
 }
 
 fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {

@@ -14,7 +14,7 @@ use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
 use crate::pump::{Control, Interrupted, PumpError, Reception, Stream};
-use crate::sync::{blocking, lock, or_cancelled};
+use crate::sync::{blocking, lock, or_cancelled, spawn_blocking};
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
 
@@ -104,7 +104,7 @@ impl PartialPlace {
     pub(super) async fn discard(&self) {
         let Self { target, id, memory, .. } = self.clone();
         // To remove a large file can take the disk a while.
-        let _ = tokio::task::spawn_blocking(move || Partial::discard(&target, id.short(), &memory)).await;
+        let _ = spawn_blocking(move || Partial::discard(&target, id.short(), &memory)).await;
     }
 }
 

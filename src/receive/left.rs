@@ -11,6 +11,7 @@ use crate::ats::{Status, TaskId};
 use crate::context::Context;
 use crate::files::Partial;
 use crate::offer::{Offer, inbox::OpenOffer};
+use crate::sync::spawn_blocking;
 
 /// How long is waited before the service is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ pub(crate) async fn take_up(
         });
         free.collect::<Vec<_>>()
     };
-    for (open, id, lock) in tokio::task::spawn_blocking(find).await.unwrap_or_default() {
+    for (open, id, lock) in spawn_blocking(find).await.unwrap_or_default() {
         if let Some((instance, seed)) = open.keys()
             && let Some(task_id) = TaskId::from_value(&open.task_id)
             && context.inbox.begin(&task_id)
@@ -70,7 +71,7 @@ async fn go_on(
         }
         Some(State::Open(_) | State::Over) => {
             let context = context.clone();
-            let _ = tokio::task::spawn_blocking(move || discard(&context, &id, &record, left.lock)).await;
+            let _ = spawn_blocking(move || discard(&context, &id, &record, left.lock)).await;
         }
         Some(State::Unknown) | None => {}
     }

@@ -12,7 +12,7 @@ use crate::ats::{Client, Status, TaskId};
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::files;
-use crate::sync::blocking;
+use crate::sync::{blocking, spawn_blocking};
 
 /// Completions that are made up for at once.
 const MAX_REPORTING: usize = 16;
@@ -59,13 +59,13 @@ pub(super) async fn remember(records: &Records, id: &RecordId, done: Done, name:
 /// Notes that the service knows of a file that has arrived.
 async fn settle(records: &Records, id: &RecordId) {
     let (records, id) = (records.clone(), id.clone());
-    let _ = tokio::task::spawn_blocking(move || records.settle(&id)).await;
+    let _ = spawn_blocking(move || records.settle(&id)).await;
 }
 
 /// Forgets a transfer that came to nothing.
 pub(super) async fn forget(records: &Records, id: &RecordId) {
     let (records, id) = (records.clone(), id.clone());
-    let _ = tokio::task::spawn_blocking(move || records.forget(&id)).await;
+    let _ = spawn_blocking(move || records.forget(&id)).await;
 }
 
 /// Completes the tasks of files that arrived earlier, and whose completion the service missed.
@@ -80,7 +80,7 @@ pub(crate) async fn report_missed(context: &Context) {
     };
     let missed = {
         let records = records.clone();
-        tokio::task::spawn_blocking(move || records.unreported(&scope)).await.unwrap_or_default()
+        spawn_blocking(move || records.unreported(&scope)).await.unwrap_or_default()
     };
     // One that the service does not get done must not hold up the others.
     let reports = missed.into_iter().map(|(id, done)| report(context, records.clone(), id, done));

@@ -18,7 +18,7 @@ use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Offer};
-use crate::sync::{cancelled_by, joined};
+use crate::sync::{cancelled_by, joined, spawn_blocking};
 
 /// What became of an offer that was taken up again.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ async fn left_behind(
     let (scope, actor) = (context.scope(), context.actor_id().to_owned());
     let is_mine = move |record: &OfferRecord| record.scope == scope && record.actor_id == actor;
     let found = move || records.left_behind(|record| is_mine(record) && wanted(record));
-    tokio::task::spawn_blocking(found).await.unwrap_or_default()
+    spawn_blocking(found).await.unwrap_or_default()
 }
 
 /// The service's time, Unix seconds.
