@@ -1,11 +1,15 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { once } = require('node:events')
 const fs = require('node:fs')
+const net = require('node:net')
 const path = require('node:path')
+const { performance } = require('node:perf_hooks')
 const { test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { exitCode } = require('../bin/exit-codes')
+const { defer } = require('./fixtures/cleanup')
 const { AtsP2pError, createNode, startHub, version } = require('..')
 const { child, failure, hub, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
 
@@ -200,6 +204,78 @@ test('nothing of a node is left once it is destroyed', LIMIT, async (t) => {
     })`
   const { code, stderr } = await child(t, ['--expose-gc', '-e', program, url, tempFolder(t)]).ended
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+})
+
+test('the connections of a node to the service end with it', LIMIT, async (t) => {
+  // Less than the node keeps a connection that nothing uses.
+  const AT_ONCE_MS = 4000
+  const { url } = await hub(t)
+  const { hostname, port } = new URL(url)
+  const open = new Set()
+  const way = net.createServer((near) => {
+    const far = net.connect(Number(port), hostname)
+    open.add(near)
+    near.once('close', () => open.delete(near))
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on('error', () => {})
+      from.once('close', () => to.destroy())
+      from.pipe(to)
+    }
+  })
+  way.listen(0, '127.0.0.1')
+  await once(way, 'listening')
+  defer(t, () => way.close())
+  let elapsed
+  do {
+    const made = await node(t, `http://127.0.0.1:${way.address().port}`, 'a')
+    made.watch()
+    await once(made, 'connected')
+    await assert.rejects(made.status('nothing'), failure('UNKNOWN_TRANSFER'))
+    const began = performance.now()
+    assert.ok(open.size >= 2, 'one for events and one for requests')
+    await made.destroy()
+    await Promise.all([...open].map(socket => once(socket, 'close')))
+    elapsed = performance.now() - began
+    // After longer than that it shows nothing: whoever was busy meanwhile tries again.
+  } while (elapsed >= AT_ONCE_MS)
+  assert.equal(open.size, 0)
+})
+
+test('nothing of a destroyed node is at work in its process', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const { filePath } = makeFile(folder, 'x', 1)
+  const program = `${SENDING}
+    const fs = require('node:fs')
+    // Linux lists what a process has open.
+    const sockets = () => {
+      if (process.platform !== 'linux') return []
+      const opened = fs.readdirSync('/proc/self/fd').map((fd) => {
+        try {
+          return fs.readlinkSync('/proc/self/fd/' + fd)
+        } catch {
+          return ''
+        }
+      })
+      return opened.filter(name => name.startsWith('socket:')).sort()
+    }
+    // What leads to the parent process is at work all the time.
+    const resources = process.getActiveResourcesInfo()
+    const before = sockets()
+    createNode({ atsUrl, home }).then(async (node) => {
+      node.watch()
+      await once(node, 'connected')
+      await to(node, { timeout: 500 }).catch(error => assert.equal(error.code, 'ATS_P2P_OFFER_EXPIRED'))
+      if (process.platform === 'linux') assert.ok(sockets().length > before.length)
+      await node.destroy()
+      assert.deepEqual(process.getActiveResourcesInfo(), resources)
+      // The system ends them; that they stay open would show in a test above.
+      while (sockets().join() !== before.join()) await turn()
+    })`
+  const start = "const assert = require('node:assert/strict'); const { once } = require('node:events');" +
+    "const { setImmediate: turn } = require('node:timers/promises');"
+  const ended = await child(t, ['-e', start + program, url, path.join(folder, 'home'), filePath]).ended
+  assert.deepEqual({ code: ended.code, stderr: ended.stderr }, { code: 0, stderr: '' })
 })
 
 test('a watching process stays until it is told to end', LIMIT, async (t) => {
