@@ -7,23 +7,30 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, before, describe, test } = require('node:test')
-const { startHub, hubKeys } = require('..')
+const { hubKeys, startHub } = require('..')
 const { findChromium, openPage, startBrowser } = require('./fixtures/browser')
+const { findOpenssl, makeCertificate } = require('./fixtures/certificate')
 const { defer, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
+const { findPostgres, startPostgres } = require('./fixtures/postgres')
 
 const HASH = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 const LIMIT = { timeout: 60_000 }
 const WITHOUT = findChromium() ? false : 'no Chromium is installed'
 
+const WITHOUT_TLS = findOpenssl() ? false : 'no OpenSSL is installed'
+const STORES = [
+  { where: '', skip: false, database: () => undefined },
+  { where: ' on PostgreSQL', skip: findPostgres() ? false : 'PostgreSQL is not installed', database: startPostgres }
+]
+
 let browser
 
 /** A hub that takes every caller for one of another machine, so that it asks for keys. */
-async function guardedHub (t) {
+async function guardedHub (t, database) {
   const data = path.join(tempFolder(t), 'hub')
-  const started = await startHub({ listen: '127.0.0.1:0', data, trustedProxies: ['127.0.0.1'], insecure: true })
-  defer(t, () => started.close())
-  const key = async (actor, options = {}) => hubKeys.create(actor, { data, ...options })
-  return { url: started.url, data, key }
+  const { url } = await hub(t, { data, database, trustedProxies: ['127.0.0.1'], insecure: true })
+  const key = async (actor, options = {}) => hubKeys.create(actor, { data, database, ...options })
+  return { url, data, key }
 }
 
 /** Calls the API of a hub as an actor. */
@@ -66,91 +73,132 @@ async function until (page, read, expected) {
   assert.deepEqual(found, expected)
 }
 
+/** Watches a real transfer from its offer to its end, on a page of a hub that has seen none. */
+async function showsTransfer (t, page, { url, ca, keys = {} }) {
+  const folder = tempFolder(t)
+  await isLive(page)
+  await page.getByText('No transfer yet.').waitFor()
+  const agent = actor => node(t, url, actor, { ca, apiKey: keys[actor] })
+  const receiver = await agent('agent-b')
+  const sender = await agent('agent-a')
+  receiver.on('file', file => file.accept(path.join(folder, 'got')).catch(() => {}))
+  await receiver.watch()
+  const file = makeFile(folder, 'report.bin', 2_000_000)
+  await sender.send({ recipientId: 'agent-b', filePath: file.filePath })
+
+  await row(page, 'report.bin').getByText('arrived').waitFor()
+  assert.equal(await cell(page, 'report.bin', 'From').textContent(), 'agent-a')
+  assert.equal(await cell(page, 'report.bin', 'To').textContent(), 'agent-b')
+  assert.equal(await cell(page, 'report.bin', 'Size').textContent(), '2.0 MB')
+  assert.equal(await cell(page, 'report.bin', 'SHA-256').textContent(), `${file.hash.slice(0, 12)}… verified`)
+  assert.equal(await cell(page, 'report.bin', 'Path').textContent(), 'lan')
+  assert.match(await cell(page, 'report.bin', 'Duration').textContent(), /^[\d.]+ m?s$/)
+  assert.match(await cell(page, 'report.bin', 'Rate').textContent(), /^[\d.]+ [kMG]B\/s$/)
+
+  await page.getByRole('button', { name: 'report.bin' }).click()
+  const dialog = page.getByRole('dialog', { name: 'report.bin' })
+  await dialog.getByText(file.hash).waitFor()
+  await dialog.getByText('the offer and the completion, each by its own side').waitFor()
+  const happened = await dialog.locator('#trail-events tbody td:nth-of-type(1)').allTextContents()
+  assert.deepEqual([happened[0], happened.at(-1)], ['offered', 'arrived'])
+  assert.ok(happened.includes('taken'), happened)
+  await page.keyboard.press('Escape')
+
+  // The totals, by chart, in a sentence and as a table; and who listens.
+  await until(page, () => page.locator('#days-summary').textContent(), '1 transfer arrived (2.0 MB), 0 transfers failed, of 1 offer.')
+  const chart = page.getByRole('img', { name: /^Bar chart by day\. 1 transfer arrived/ })
+  assert.equal(await chart.locator('rect').count(), 1)
+  await page.getByText('As a table').click()
+  assert.deepEqual(await page.locator('#days-table tbody tr').first().locator('td').allTextContents(), ['1', '1', '0', '0', '2.0 MB'])
+  assert.equal(await page.locator('#days-table tbody tr').count(), 30)
+  await page.locator('#connected').getByText('agent-b on p2p-transfer').waitFor()
+}
+
+/** Signs in to the page as one after the other. */
+async function showsEachTheirs (t, { url, key }) {
+  const a = await key('a')
+  const b = await key('b')
+  const root = await key('root', { admin: true })
+  await offer(url, 'a', 'for-b', { to: 'b', key: a.key })
+  await offer(url, 'a', 'for-c', { to: 'c', key: a.key })
+  const page = await openPage(t, browser, url)
+  const field = page.getByLabel('Key')
+  await field.waitFor()
+  assert.equal(await page.locator('#board').isVisible(), false)
+  await field.fill(`atsp2p_key_${'0'.repeat(64)}`)
+  await field.press('Enter')
+  await page.getByRole('alert').getByText('this key is unknown here, was revoked or has expired').waitFor()
+
+  await field.fill(b.key)
+  await field.press('Enter')
+  await page.getByText('Signed in as b').waitFor()
+  await isLive(page)
+  await until(page, () => names(page), ['for-b'])
+  const [cookie] = await page.context().cookies()
+  assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.path, cookie.expires], [true, 'Strict', '/', -1])
+  assert.ok(!cookie.value.includes(b.key.slice(-64)))
+  const kept = await page.evaluate(() => [document.cookie, localStorage.length, sessionStorage.length, document.getElementById('key').value])
+  assert.deepEqual(kept, ['', 0, 0, ''])
+  // What is offered to others while it looks does not appear, either.
+  await offer(url, 'a', 'for-c-too', { to: 'c', key: a.key })
+  await offer(url, 'a', 'for-b-too', { to: 'b', key: a.key })
+  await until(page, () => names(page), ['for-b-too', 'for-b'])
+
+  await page.getByRole('button', { name: 'Sign out' }).click()
+  await field.waitFor()
+  assert.deepEqual(await names(page), [])
+  assert.deepEqual(await page.context().cookies(), [])
+  await field.fill(root.key)
+  await field.press('Enter')
+  await until(page, () => names(page), ['for-b-too', 'for-c-too', 'for-c', 'for-b'])
+  await page.reload()
+  await page.getByText('Signed in as root, who sees the transfers of all').waitFor()
+}
+
 describe('the page of a hub', { skip: WITHOUT }, () => {
   before(async () => { browser = await startBrowser() })
   after(() => browser?.close())
 
-  test('a real transfer appears when it is offered, and is shown to its end without a reload', LIMIT, async (t) => {
-    const { url } = await hub(t)
-    const folder = tempFolder(t)
-    const page = await openPage(t, browser, url)
-    await isLive(page)
-    await page.getByText('No transfer yet.').waitFor()
-    const receiver = await node(t, url, 'agent-b')
-    const sender = await node(t, url, 'agent-a')
-    receiver.on('file', file => file.accept(path.join(folder, 'got')).catch(() => {}))
-    await receiver.watch()
-    const file = makeFile(folder, 'report.bin', 2_000_000)
-    await sender.send({ recipientId: 'agent-b', filePath: file.filePath })
+  for (const { where, skip, database } of STORES) {
+    test(`a real transfer appears when it is offered${where}, and is shown to its end without a reload`, { ...LIMIT, skip }, async (t) => {
+      const { url } = await hub(t, { database: await database(t) })
+      await showsTransfer(t, await openPage(t, browser, url), { url })
+    })
+  }
 
-    await row(page, 'report.bin').getByText('arrived').waitFor()
-    assert.equal(await cell(page, 'report.bin', 'From').textContent(), 'agent-a')
-    assert.equal(await cell(page, 'report.bin', 'To').textContent(), 'agent-b')
-    assert.equal(await cell(page, 'report.bin', 'Size').textContent(), '2.0 MB')
-    assert.equal(await cell(page, 'report.bin', 'SHA-256').textContent(), `${file.hash.slice(0, 12)}… verified`)
-    assert.equal(await cell(page, 'report.bin', 'Path').textContent(), 'lan')
-    assert.match(await cell(page, 'report.bin', 'Duration').textContent(), /^[\d.]+ m?s$/)
-    assert.match(await cell(page, 'report.bin', 'Rate').textContent(), /^[\d.]+ [kMG]B\/s$/)
-
-    await page.getByRole('button', { name: 'report.bin' }).click()
-    const dialog = page.getByRole('dialog', { name: 'report.bin' })
-    await dialog.getByText(file.hash).waitFor()
-    await dialog.getByText('the offer and the completion, each by its own side').waitFor()
-    const happened = await dialog.locator('#trail-events tbody td:nth-of-type(1)').allTextContents()
-    assert.deepEqual([happened[0], happened.at(-1)], ['offered', 'arrived'])
-    assert.ok(happened.includes('taken'), happened)
-    await page.keyboard.press('Escape')
-
-    // The totals, by chart, in a sentence and as a table; and who listens.
-    await until(page, () => page.locator('#days-summary').textContent(), '1 transfer arrived (2.0 MB), 0 transfers failed, of 1 offer.')
-    const chart = page.getByRole('img', { name: /^Bar chart by day\. 1 transfer arrived/ })
-    assert.equal(await chart.locator('rect').count(), 1)
-    await page.getByText('As a table').click()
-    assert.deepEqual(await page.locator('#days-table tbody tr').first().locator('td').allTextContents(), ['1', '1', '0', '0', '2.0 MB'])
-    assert.equal(await page.locator('#days-table tbody tr').count(), 30)
-    await page.locator('#connected').getByText('agent-b on p2p-transfer').waitFor()
+  test('over TLS it is the same, with a cookie that no other host and no plain HTTP gets', { ...LIMIT, skip: WITHOUT_TLS }, async (t) => {
+    const { cert, keyFile, pin } = makeCertificate(tempFolder(t))
+    const trusting = await startBrowser([pin])
+    defer(t, () => trusting.close())
+    const data = path.join(tempFolder(t), 'hub')
+    const { url } = await hub(t, { data, cert, keyFile, trustedProxies: ['127.0.0.1'] })
+    assert.match(url, /^https:/)
+    const keys = {}
+    for (const actor of ['agent-a', 'agent-b']) keys[actor] = (await hubKeys.create(actor, { data })).key
+    const { key } = await hubKeys.create('root', { data, admin: true })
+    const page = await openPage(t, trusting, url)
+    const sockets = []
+    page.on('websocket', socket => sockets.push(socket.url()))
+    await page.getByLabel('Key').fill(key)
+    await page.getByLabel('Key').press('Enter')
+    await page.getByText('Signed in as root').waitFor()
+    const [cookie, ...more] = await page.context().cookies()
+    assert.deepEqual(more, [])
+    assert.match(cookie.name, /^__Host-/)
+    assert.deepEqual([cookie.secure, cookie.httpOnly, cookie.sameSite, cookie.path], [true, true, 'Strict', '/'])
+    await showsTransfer(t, page, { url, ca: cert, keys })
+    assert.ok(sockets.length > 0 && sockets.every(socket => socket.startsWith('wss:')), sockets.join())
+    // Whoever does not know the certificate sees nothing of it.
+    const stranger = await browser.newContext()
+    defer(t, () => stranger.close())
+    await assert.rejects((await stranger.newPage()).goto(url), /ERR_CERT/)
   })
 
-  test('whoever has no key gets in nowhere, an actor sees its own transfers, an admin those of all', LIMIT, async (t) => {
-    const { url, key } = await guardedHub(t)
-    const a = await key('a')
-    const b = await key('b')
-    const root = await key('root', { admin: true })
-    await offer(url, 'a', 'for-b', { to: 'b', key: a.key })
-    await offer(url, 'a', 'for-c', { to: 'c', key: a.key })
-    const page = await openPage(t, browser, url)
-    const field = page.getByLabel('Key')
-    await field.waitFor()
-    assert.equal(await page.locator('#board').isVisible(), false)
-    await field.fill(`atsp2p_key_${'0'.repeat(64)}`)
-    await field.press('Enter')
-    await page.getByRole('alert').getByText('this key is unknown here, was revoked or has expired').waitFor()
-
-    await field.fill(b.key)
-    await field.press('Enter')
-    await page.getByText('Signed in as b').waitFor()
-    await isLive(page)
-    await until(page, () => names(page), ['for-b'])
-    const [cookie] = await page.context().cookies()
-    assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.path, cookie.expires], [true, 'Strict', '/', -1])
-    assert.ok(!cookie.value.includes(b.key.slice(-64)))
-    const kept = await page.evaluate(() => [document.cookie, localStorage.length, sessionStorage.length, document.getElementById('key').value])
-    assert.deepEqual(kept, ['', 0, 0, ''])
-    // What is offered to others while it looks does not appear, either.
-    await offer(url, 'a', 'for-c-too', { to: 'c', key: a.key })
-    await offer(url, 'a', 'for-b-too', { to: 'b', key: a.key })
-    await until(page, () => names(page), ['for-b-too', 'for-b'])
-
-    await page.getByRole('button', { name: 'Sign out' }).click()
-    await field.waitFor()
-    assert.deepEqual(await names(page), [])
-    assert.deepEqual(await page.context().cookies(), [])
-    await field.fill(root.key)
-    await field.press('Enter')
-    await until(page, () => names(page), ['for-b-too', 'for-c-too', 'for-c', 'for-b'])
-    await page.reload()
-    await page.getByText('Signed in as root, who sees the transfers of all').waitFor()
-  })
+  for (const { where, skip, database } of STORES) {
+    test(`whoever has no key gets in nowhere, an actor sees its own transfers, an admin those of all${where}`, { ...LIMIT, skip }, async (t) => {
+      await showsEachTheirs(t, await guardedHub(t, await database(t)))
+    })
+  }
 
   test('a page whose key is revoked shows nothing more and asks for another one', LIMIT, async (t) => {
     const { url, data, key } = await guardedHub(t)
