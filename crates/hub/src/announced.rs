@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::sql::{Connection, query};
+use crate::sql::{Connection, insert_rows, query};
 use crate::task::Task;
 
 /// The digits of a public key in lower-case hex, as offers carry it.
@@ -12,12 +12,11 @@ const DIGITS: usize = 64;
 /// The most keys that are taken from a task and its messages: far more than a transfer has.
 const MAX_KEYS: usize = 64;
 
-/// Adds the keys that a new task names.
-pub(crate) async fn add_of_task(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
-    match task.payload.get("p2p") {
-        Some(p2p) => add(connection, task.id, keys_in([p2p])).await,
-        None => Ok(()),
-    }
+/// Adds the keys that new tasks name.
+pub(crate) async fn add_of_tasks(connection: &mut Connection, tasks: &[Task]) -> sqlx::Result<()> {
+    let p2p = tasks.iter().filter_map(|task| Some((task.id, task.payload.get("p2p")?)));
+    let of_task = |(id, p2p): (i64, &Value)| keys_in([p2p]).into_iter().map(move |key| (key, id));
+    insert(connection, &p2p.flat_map(of_task).collect::<Vec<_>>()).await
 }
 
 /// Adds the keys that a new message on a task names.
@@ -65,14 +64,13 @@ pub(crate) async fn is_announced(connection: &mut Connection, key: &[u8; 32]) ->
 }
 
 async fn add(connection: &mut Connection, task_id: i64, keys: Vec<String>) -> sqlx::Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut sql = query("INSERT INTO announced_keys (key, task_id) VALUES ");
-    sql.push_rows(keys.into_iter().map(|key| [key.into(), task_id.into()]));
-    sql.push(" ON CONFLICT DO NOTHING");
-    sql.execute(connection).await?;
-    Ok(())
+    insert(connection, &keys.into_iter().map(|key| (key, task_id)).collect::<Vec<_>>()).await
+}
+
+async fn insert(connection: &mut Connection, keys: &[(String, i64)]) -> sqlx::Result<()> {
+    let text = "INSERT INTO announced_keys (key, task_id) VALUES ";
+    let row = |(key, task): &(String, i64)| [key.into(), (*task).into()];
+    insert_rows(connection, text, " ON CONFLICT DO NOTHING", keys, row).await
 }
 
 fn keys_in<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<String> {

@@ -1,7 +1,6 @@
 //! Sends events to subscribers. Publishing never waits: a subscriber that does not keep up is dropped. When
 //! it comes back, it lists the tasks to find out what it missed.
 
-use std::borrow::Cow;
 use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 use prometheus_client::metrics::counter::Counter;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -41,30 +41,30 @@ impl Filter {
         self.channels.len() + self.task_types.len() + self.event_types.len()
     }
 
-    fn wants(&self, subject: &Subject) -> bool {
+    fn wants(&self, subject: &Subject<'_>) -> bool {
         let among = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
-        among(&self.channels, &subject.channel)
-            && among(&self.task_types, &subject.task_type)
-            && among(&self.event_types, &subject.event)
+        among(&self.channels, subject.channel)
+            && among(&self.task_types, subject.task_type)
+            && among(&self.event_types, subject.event)
     }
 }
 
 /// What an event is about, as far as that decides who is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Subject {
+pub(crate) struct Subject<'t> {
     /// The name of the event.
-    pub(crate) event: Cow<'static, str>,
-    pub(crate) channel: String,
-    pub(crate) task_type: String,
-    pub(crate) parties: Parties,
+    pub(crate) event: &'t str,
+    pub(crate) channel: &'t str,
+    pub(crate) task_type: &'t str,
+    pub(crate) parties: Parties<'t>,
 }
 
-impl Subject {
-    pub(crate) fn new(event: EventKind, task: &Task) -> Self {
+impl<'t> Subject<'t> {
+    pub(crate) fn new(event: EventKind, task: &'t Task) -> Self {
         Self {
-            event: event.name().into(),
-            channel: task.channel.clone(),
-            task_type: task.kind.clone(),
+            event: event.name(),
+            channel: &task.channel,
+            task_type: &task.kind,
             parties: Parties::of(task),
         }
     }
@@ -157,17 +157,23 @@ impl Bus {
         actor_name: Option<&str>,
         message: Option<&Value>,
     ) {
-        self.send(&Subject::new(event, task), || event_text(event, task, actor_name, message));
+        let text = || event_text(event, task, actor_name, message);
+        self.send_of(|| Subject::new(event, task), text);
     }
 
     /// Sends an event's text, which is made once somebody wants it.
-    pub(crate) fn send(&self, subject: &Subject, text: impl FnOnce() -> String) {
-        let text = LazyCell::new(|| Utf8Bytes::from(text()));
+    pub(crate) fn send(&self, subject: &Subject<'_>, text: impl FnOnce() -> String) {
+        self.send_of(|| subject.clone(), text);
+    }
+
+    /// [`Bus::send`], where the subject too is made once there is anybody to be told.
+    fn send_of<'t>(&self, subject: impl FnOnce() -> Subject<'t>, text: impl FnOnce() -> String) {
+        let (subject, text) = (LazyCell::new(subject), LazyCell::new(|| Utf8Bytes::from(text())));
         let mut members = self.members();
         members.published.inc();
         let before = members.by_id.len();
         members.by_id.retain(|_, member| {
-            let is_wanted = member.filters.values().any(|filter| filter.wants(subject));
+            let is_wanted = member.filters.values().any(|filter| filter.wants(&subject));
             !is_wanted || !member.view.shows_to(&subject.parties) || member.tell((*text).clone())
         });
         members.left_behind.inc_by(u64::try_from(before - members.by_id.len()).unwrap_or(u64::MAX));
@@ -294,15 +300,27 @@ pub(crate) fn event_text(
     actor_name: Option<&str>,
     message: Option<&Value>,
 ) -> String {
-    let mut data = json!({ "task": task.to_value() });
-    if let Some(message) = message {
-        data["message"] = message.clone();
+    #[derive(Serialize)]
+    struct Data<'a> {
+        task: &'a Task,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a Value>,
     }
-    json!({ "type": event.name(), "data": data, "actor_name": actor_name }).to_string()
+    #[derive(Serialize)]
+    struct Event<'a> {
+        r#type: &'a str,
+        actor_name: Option<&'a str>,
+        data: Data<'a>,
+    }
+    let event = Event { r#type: event.name(), actor_name, data: Data { task, message } };
+    // Nothing in a task fails to be written as JSON.
+    serde_json::to_string(&event).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::task::{Actor, Status};
 

@@ -1,10 +1,12 @@
 //! The tables' rows: one function a statement.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Refusal};
 use crate::input::NewTask;
-use crate::sql::{Connection, Row, query};
+use crate::sql::{Connection, Row, insert_numbered_rows, query};
 use crate::task::{Actor, Status, Task, View};
 use crate::time::Millis;
 
@@ -29,7 +31,7 @@ macro_rules! select_tasks {
 pub(crate) use select_tasks;
 
 /// Where a task path points.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Scope {
     pub(crate) organization: String,
     pub(crate) project: String,
@@ -145,18 +147,12 @@ pub(crate) async fn next_due(connection: &mut Connection) -> sqlx::Result<Option
     Ok(row.try_get::<Option<i64>>(0)?.map(Millis))
 }
 
-/// Makes a task.
-pub(crate) async fn insert_task(
-    connection: &mut Connection,
-    scope: &Scope,
-    new: NewTask,
-    by: &Actor,
-    now: Millis,
-) -> Result<Task, Failure> {
-    let mut task = Task {
+/// A task that is to be made: it has no number yet, nor its project's.
+pub(crate) fn task_to_make(scope: Scope, new: NewTask, by: Actor, now: Millis) -> Task {
+    Task {
         id: 0,
-        organization: scope.organization.clone(),
-        project: scope.project.clone(),
+        organization: scope.organization,
+        project: scope.project,
         project_id: 0,
         title: new.title,
         description: new.description,
@@ -167,54 +163,62 @@ pub(crate) async fn insert_task(
         payload: new.payload,
         outputs: Vec::new(),
         reason: None,
-        source: by.clone(),
+        source: by,
         assignee: None,
         lease_expires: None,
         created_at: now,
         updated_at: now,
         completed_at: None,
-    };
-    let made = match insert_in_project(connection, &task).await? {
-        Some(made) => made,
-        None => {
-            make_project(connection, scope, now).await?;
-            insert_in_project(connection, &task).await?.ok_or(sqlx::Error::RowNotFound)?
-        }
-    };
-    (task.id, task.project_id) = made;
-    Ok(task)
+    }
 }
 
-/// Adds a task to its project; gives their ids, or nothing if there is no such project.
-async fn insert_in_project(connection: &mut Connection, task: &Task) -> sqlx::Result<Option<(i64, i64)>> {
-    let made = query(
-        "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
-         outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id, \
-         file_size) \
-         SELECT projects.id, $3, $4, $5, $6, $7, $8, $9, '[]', $10, $11, $12, $13, $14, $15, $16, $17 \
-         FROM projects JOIN organizations ON organizations.id = projects.organization_id \
-         WHERE organizations.slug = $1 AND projects.slug = $2 RETURNING id, project_id",
-    )
-    .bind(&task.organization)
-    .bind(&task.project)
-    .bind(&task.title)
-    .bind(&task.description)
-    .bind(&task.kind)
-    .bind(&task.channel)
-    .bind(task.priority)
-    .bind(task.status.name())
-    .bind(task.payload.to_string())
-    .bind(&task.source.kind)
-    .bind(&task.source.id)
-    .bind(&task.source.name)
-    .bind(task.created_at.0)
-    .bind(task.updated_at.0)
-    .bind(task.due().map(|at| at.0))
-    .bind(task.recipient())
-    .bind(task.file_size())
-    .fetch_optional(connection)
-    .await?;
-    made.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+/// Makes tasks, in order: gives each its number and that of its project, which is made if there is none.
+pub(crate) async fn insert_tasks(
+    connection: &mut Connection,
+    tasks: &mut [Task],
+    now: Millis,
+) -> Result<(), Failure> {
+    let mut projects: HashMap<Scope, i64> = HashMap::new();
+    for task in &mut *tasks {
+        let scope = Scope { organization: task.organization.clone(), project: task.project.clone() };
+        task.project_id = match projects.get(&scope) {
+            Some(id) => *id,
+            None => {
+                let id = project_to_fill(connection, &scope, now).await?;
+                projects.insert(scope, id);
+                id
+            }
+        };
+    }
+    let text = "INSERT INTO tasks (project_id, title, description, type, channel, priority, status, payload, \
+                outputs, source_type, source_id, source_name, created_at, updated_at, due, recipient_id, \
+                file_size) VALUES ";
+    let ids = insert_numbered_rows(connection, text, &*tasks, |task| {
+        [
+            task.project_id.into(),
+            (&task.title).into(),
+            (&task.description).into(),
+            (&task.kind).into(),
+            (&task.channel).into(),
+            task.priority.into(),
+            task.status.name().into(),
+            task.payload.to_string().into(),
+            json!(task.outputs).to_string().into(),
+            (&task.source.kind).into(),
+            (&task.source.id).into(),
+            (&task.source.name).into(),
+            task.created_at.0.into(),
+            task.updated_at.0.into(),
+            task.due().map(|at| at.0).into(),
+            task.recipient().into(),
+            task.file_size().into(),
+        ]
+    });
+    let ids = ids.await?;
+    for (task, id) in tasks.iter_mut().zip(ids) {
+        task.id = id;
+    }
+    Ok(())
 }
 
 /// Writes back a task that was changed.

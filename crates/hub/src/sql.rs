@@ -12,7 +12,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Sqlite, SqliteConnection, SqlitePool};
 use tokio::time::timeout;
 
-pub(crate) use query::{Parameter, Query, Row, insert_rows, query};
+pub(crate) use query::{Parameter, Query, Row, insert_numbered_rows, insert_rows, query};
 
 use crate::time::{Clock, Millis};
 

@@ -24,6 +24,12 @@ const READERS: u32 = 4;
 /// How many statements the connection that writes keeps prepared: those that add several rows are one for
 /// each number of rows.
 const STATEMENTS: usize = 512;
+/// How many KiB of the database the connection that writes keeps in memory, and each of those that read.
+const WRITER_CACHE: u32 = 32 * 1024;
+const READER_CACHE: u32 = 8 * 1024;
+/// How many pages are written to the write-ahead log before those that are the newest of each go to the
+/// database, which is synced then: a page that many changes touch goes there once.
+const CHECKPOINT_PAGES: u32 = 4000;
 /// How long SQLite waits for its own locks: only a checkpoint ever holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many bytes the write-ahead log keeps once its content is in the database.
@@ -107,6 +113,10 @@ impl Database {
             // In WAL mode each commit is synced before it is acknowledged: a power cut loses none.
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+            .pragma("cache_size", kibibytes(READER_CACHE))
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+            // What would undo a part of a transaction is in memory: else it is a file.
+            .pragma("temp_store", "MEMORY")
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
         let mut writer = connect(&options).await.map_err(|error| failed(error.to_string()))?;
@@ -161,7 +171,13 @@ impl Database {
 }
 
 async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
-    options.clone().statement_cache_capacity(STATEMENTS).connect().await
+    let options = options.clone().pragma("cache_size", kibibytes(WRITER_CACHE));
+    options.statement_cache_capacity(STATEMENTS).connect().await
+}
+
+/// As SQLite reads it: what is below nothing is no number of pages.
+fn kibibytes(count: u32) -> String {
+    format!("-{count}")
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.

@@ -5,6 +5,8 @@ mod permissions;
 use std::time::Duration;
 
 use protocol::offer;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::error::Refusal;
@@ -235,32 +237,7 @@ impl Task {
 
     /// The task as it is sent, without its messages.
     pub(crate) fn to_value(&self) -> Value {
-        let assignee = self.assignee.as_ref();
-        json!({
-            "id": self.id,
-            "title": self.title,
-            "description": self.description,
-            "type": self.kind,
-            "channel": self.channel,
-            "priority": self.priority,
-            "status": self.status.name(),
-            "payload": self.payload,
-            "outputs": self.outputs,
-            "reason": self.reason,
-            "source_type": self.source.kind,
-            "source_id": self.source.id,
-            "source_name": self.source.name,
-            "assignee_type": assignee.map(|actor| &actor.kind),
-            "assignee_id": assignee.map(|actor| &actor.id),
-            "assignee_name": assignee.map(|actor| &actor.name),
-            "lease_expires": self.lease_expires.map(Millis::to_text),
-            "project_id": self.project_id,
-            "org_slug": self.organization,
-            "project_slug": self.project,
-            "created_at": self.created_at.to_text(),
-            "updated_at": self.updated_at.to_text(),
-            "completed_at": self.completed_at.map(Millis::to_text),
-        })
+        json!(self)
     }
 
     /// When an offer that stays pending is ended; `None`, for never, where no expiry can be read.
@@ -359,6 +336,38 @@ impl Task {
 
     fn conflict(&self, why: &str) -> Refusal {
         Refusal::conflict(format!("task {} is {why}", self.id))
+    }
+}
+
+/// As a task is sent, without its messages.
+impl Serialize for Task {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let assignee = self.assignee.as_ref();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("title", &self.title)?;
+        map.serialize_entry("description", &self.description)?;
+        map.serialize_entry("type", &self.kind)?;
+        map.serialize_entry("channel", &self.channel)?;
+        map.serialize_entry("priority", &self.priority)?;
+        map.serialize_entry("status", self.status.name())?;
+        map.serialize_entry("payload", &self.payload)?;
+        map.serialize_entry("outputs", &self.outputs)?;
+        map.serialize_entry("reason", &self.reason)?;
+        map.serialize_entry("source_type", &self.source.kind)?;
+        map.serialize_entry("source_id", &self.source.id)?;
+        map.serialize_entry("source_name", &self.source.name)?;
+        map.serialize_entry("assignee_type", &assignee.map(|actor| &actor.kind))?;
+        map.serialize_entry("assignee_id", &assignee.map(|actor| &actor.id))?;
+        map.serialize_entry("assignee_name", &assignee.map(|actor| &actor.name))?;
+        map.serialize_entry("lease_expires", &self.lease_expires.map(Millis::to_text))?;
+        map.serialize_entry("project_id", &self.project_id)?;
+        map.serialize_entry("org_slug", &self.organization)?;
+        map.serialize_entry("project_slug", &self.project)?;
+        map.serialize_entry("created_at", &self.created_at.to_text())?;
+        map.serialize_entry("updated_at", &self.updated_at.to_text())?;
+        map.serialize_entry("completed_at", &self.completed_at.map(Millis::to_text))?;
+        map.end()
     }
 }
 

@@ -16,8 +16,10 @@ mod retention;
 mod work;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -108,7 +110,23 @@ pub(crate) enum WriterState {
 struct ChangeRequest {
     change: Change,
     by: By,
-    reply: oneshot::Sender<Result<Value, Refusal>>,
+    reply: oneshot::Sender<Result<Changed, Refusal>>,
+}
+
+/// What was changed, as it is now.
+#[derive(Debug)]
+pub(crate) enum Changed {
+    Task(Arc<Task>),
+    Other(Value),
+}
+
+impl Serialize for Changed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Task(task) => task.serialize(serializer),
+            Self::Other(value) => value.serialize(serializer),
+        }
+    }
 }
 
 impl Writer {
@@ -117,12 +135,12 @@ impl Writer {
         self.requests.max_capacity() - self.requests.capacity()
     }
 
-    /// Makes a change; gives the changed thing as it is sent.
+    /// Makes a change; gives the changed thing.
     ///
     /// # Errors
     /// The refusal of a change that the task's state or a limit does not allow, and one where the hub ends or
     /// cannot write.
-    pub(crate) async fn change(&self, change: Change, by: By) -> Result<Value, Refusal> {
+    pub(crate) async fn change(&self, change: Change, by: By) -> Result<Changed, Refusal> {
         let ended = || Refusal::unavailable("the hub is shutting down");
         let (reply, answer) = oneshot::channel();
         self.requests.send(ChangeRequest { change, by, reply }).await.map_err(|_| ended())?;
@@ -157,7 +175,7 @@ pub(crate) struct PendingEvent {
     /// The status before; none of a task that was made.
     pub(crate) from: Option<Status>,
     /// The task as it is now.
-    pub(crate) task: Task,
+    pub(crate) task: Arc<Task>,
     /// Who caused it; nobody where a claim's or an offer's time was over.
     pub(crate) by: Option<Actor>,
     /// The message that was posted.
@@ -167,8 +185,20 @@ pub(crate) struct PendingEvent {
 impl PendingEvent {
     /// What time alone did.
     fn of_time(event: EventKind, from: Status, task: Task) -> Self {
-        Self { event, from: Some(from), task, by: None, message: None }
+        Self { event, from: Some(from), task: Arc::new(task), by: None, message: None }
     }
+
+    /// A task was made.
+    fn of_new(task: Arc<Task>) -> Self {
+        let by = Some(task.source.clone());
+        Self { event: EventKind::Created, from: None, task, by, message: None }
+    }
+}
+
+/// Makes tasks with what belongs to each. What fails must be rolled back by the caller.
+async fn make_tasks(connection: &mut Connection, tasks: &mut [Task], now: Millis) -> Result<(), Failure> {
+    rows::insert_tasks(connection, tasks, now).await?;
+    Ok(announced::add_of_tasks(connection, tasks).await?)
 }
 
 /// Makes a change, adding what happened to `events`. What fails must be rolled back by the caller.
@@ -178,56 +208,36 @@ async fn apply(
     by: &By,
     now: Millis,
     events: &mut Vec<PendingEvent>,
-) -> Result<Value, Failure> {
-    match change {
+) -> Result<Changed, Failure> {
+    let value = match change {
         Change::MakeTask { scope, new } => {
-            let task = rows::insert_task(connection, &scope, new, &by.actor, now).await?;
-            announced::add_of_task(connection, &task).await?;
-            let value = task.to_value();
-            let (event, by) = (EventKind::Created, Some(by.actor.clone()));
-            events.push(PendingEvent { event, from: None, task, by, message: None });
-            Ok(value)
+            let mut task = rows::task_to_make(scope, new, by.actor.clone(), now);
+            make_tasks(connection, std::slice::from_mut(&mut task), now).await?;
+            let task = Arc::new(task);
+            events.push(PendingEvent::of_new(task.clone()));
+            return Ok(Changed::Task(task));
         }
         Change::EditTask { scope, id, actions } => {
-            let mut task = rows::find_task(connection, &scope, &id, &by.view()).await?;
-            let was_open = task.status.is_open();
-            let edits_payload =
-                |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
-            let is_edited = actions.iter().any(edits_payload);
-            // The timer may be a moment late.
-            let from = task.status;
-            if let Some(event) = task.elapse(now) {
-                events.push(PendingEvent::of_time(event, from, task.clone()));
-            }
-            for action in actions {
-                let from = Some(task.status);
-                let event = task.apply(action, by, now)?;
-                let (task, by) = (task.clone(), Some(by.actor.clone()));
-                events.push(PendingEvent { event, from, task, by, message: None });
-            }
-            rows::update_task(connection, &task).await?;
-            if is_edited || was_open != task.status.is_open() {
-                announced::update(connection, &task).await?;
-            }
-            Ok(task.to_value())
+            return edit(connection, &scope, &id, actions, by, now, events).await.map(Changed::Task);
         }
         Change::AddMessage { scope, id, parts } => {
             let task = rows::find_task(connection, &scope, &id, &by.view()).await?;
             let message = rows::insert_message(connection, task.id, parts, &by.actor, now).await?;
             announced::add_of_message(connection, &task, &message["parts"]).await?;
             let (event, from, by) = (EventKind::Message, Some(task.status), Some(by.actor.clone()));
+            let task = Arc::new(task);
             events.push(PendingEvent { event, from, task, by, message: Some(message.clone()) });
-            Ok(message)
+            message
         }
-        Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await,
+        Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await?,
         Change::EditOrganization { organization, profile } => {
-            orgs::change_organization(connection, &organization, profile).await
+            orgs::change_organization(connection, &organization, profile).await?
         }
         Change::MakeProject { organization, profile } => {
-            orgs::make_project(connection, &organization, profile, now).await
+            orgs::make_project(connection, &organization, profile, now).await?
         }
         Change::EditProject { organization, project, profile } => {
-            orgs::change_project(connection, &organization, &project, profile).await
+            orgs::change_project(connection, &organization, &project, profile).await?
         }
         Change::Redeem { invitation, key, address } => {
             let taken = keys::redeem(connection, &invitation, &key, address, now).await?;
@@ -236,11 +246,44 @@ async fn apply(
                     "this invitation is unknown here, was taken or is over: ask for another one",
                 )
             })?;
-            Ok(json!({ "actor": actor, "admin": is_admin }))
+            json!({ "actor": actor, "admin": is_admin })
         }
         Change::NoteUses { uses } => {
             keys::note_uses(connection, &uses).await?;
-            Ok(Value::Null)
+            Value::Null
         }
+    };
+    Ok(Changed::Other(value))
+}
+
+/// Does all of the actions to a task, or fails.
+async fn edit(
+    connection: &mut Connection,
+    scope: &Scope,
+    id: &str,
+    actions: Vec<Action>,
+    by: &By,
+    now: Millis,
+    events: &mut Vec<PendingEvent>,
+) -> Result<Arc<Task>, Failure> {
+    let mut task = rows::find_task(connection, scope, id, &by.view()).await?;
+    let was_open = task.status.is_open();
+    let edits_payload = |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
+    let is_edited = actions.iter().any(edits_payload);
+    // The timer may be a moment late.
+    let from = task.status;
+    if let Some(event) = task.elapse(now) {
+        events.push(PendingEvent::of_time(event, from, task.clone()));
     }
+    for action in actions {
+        let from = Some(task.status);
+        let event = task.apply(action, by, now)?;
+        let (task, by) = (Arc::new(task.clone()), Some(by.actor.clone()));
+        events.push(PendingEvent { event, from, task, by, message: None });
+    }
+    rows::update_task(connection, &task).await?;
+    if is_edited || was_open != task.status.is_open() {
+        announced::update(connection, &task).await?;
+    }
+    Ok(Arc::new(task))
 }

@@ -111,7 +111,7 @@ pub(super) async fn join(
         Refusal::unavailable("the hub cannot make a key now")
     })?;
     let change = Change::Redeem { invitation, key: key.clone(), address: arrival.client };
-    let mut joined = app.writer.change(change, By::hub()).await?;
+    let mut joined = json!(app.writer.change(change, By::hub()).await?);
     tracing::info!("{} took an invitation for {}", arrival.client, joined["actor"]);
     joined["key"] = json!(key.expose());
     Ok(Json(joined))

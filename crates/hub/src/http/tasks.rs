@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::request::{Body, Caller, PairsOrRejection, fields, pairs};
@@ -10,7 +11,13 @@ use super::{Answer, Shared};
 use crate::error::Refusal;
 use crate::list::{self, Page, TaskQuery};
 use crate::rows;
-use crate::writer::Change;
+use crate::writer::{Change, Changed};
+
+/// The answer to whoever changed a task.
+#[derive(Serialize)]
+pub(super) struct ChangedTask {
+    task: Changed,
+}
 
 pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
     let query = TaskQuery::parse(&pairs(query)?)?;
@@ -26,11 +33,11 @@ pub(super) async fn make_task(
     State(app): Shared,
     mut caller: Caller,
     body: Body,
-) -> Result<(StatusCode, Json<Value>), Refusal> {
+) -> Result<(StatusCode, Json<ChangedTask>), Refusal> {
     let by = caller.by()?;
     let new = fields(body)?.new_task()?;
     let task = app.writer.change(Change::MakeTask { scope: caller.scope, new }, by).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "task": task }))))
+    Ok((StatusCode::CREATED, Json(ChangedTask { task })))
 }
 
 pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
@@ -44,21 +51,29 @@ pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
     Ok(Json(json!({ "task": task })))
 }
 
-pub(super) async fn change_task(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
+pub(super) async fn change_task(
+    State(app): Shared,
+    mut caller: Caller,
+    body: Body,
+) -> Result<Json<ChangedTask>, Refusal> {
     let by = caller.by()?;
     let (id, actions) = (caller.segment("id"), fields(body)?.changes()?);
     let task = app.writer.change(Change::EditTask { scope: caller.scope, id, actions }, by).await?;
-    Ok(Json(json!({ "task": task })))
+    Ok(Json(ChangedTask { task }))
 }
 
-pub(super) async fn act(State(app): Shared, mut caller: Caller, body: Body) -> Answer {
+pub(super) async fn act(
+    State(app): Shared,
+    mut caller: Caller,
+    body: Body,
+) -> Result<Json<ChangedTask>, Refusal> {
     let by = caller.by()?;
     let (id, verb) = (caller.segment("id"), caller.segment("verb"));
     let action = fields(body)?.action(&verb);
     let action = action.ok_or_else(|| Refusal::not_found(format!("tasks have no {verb:?}")))??;
     let change = Change::EditTask { scope: caller.scope, id, actions: vec![action] };
     let task = app.writer.change(change, by).await?;
-    Ok(Json(json!({ "task": task })))
+    Ok(Json(ChangedTask { task }))
 }
 
 pub(super) async fn list_messages(State(app): Shared, caller: Caller) -> Answer {

@@ -27,22 +27,79 @@ pub(crate) fn query(text: &'static str) -> Query {
     Query { text: Cow::Borrowed(text), values: Vec::new() }
 }
 
-/// How many rows one statement adds: SQLite takes 32,766 values in one.
-const ROWS: usize = 100;
+/// How many rows one statement adds: of fewer than the first any number, and of more a multiple of that up to
+/// the second. So there are few statements to keep prepared, and not many for the rows of a transaction.
+const FEW_ROWS: usize = 16;
+const ROWS: usize = 128;
 
-/// Adds rows by a statement that ends with `VALUES`: one for each of these, in order.
+/// Adds rows by a statement that begins with `text`, which ends with `VALUES`, and ends with `rest`: one row
+/// for each of these, in order.
 pub(crate) async fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
+    connection: &mut Connection,
+    text: &'static str,
+    rest: &'static str,
+    of: &[T],
+    row: impl Fn(&T) -> R,
+) -> sqlx::Result<()> {
+    for some in portions(of) {
+        rows_query(connection, text, rest, some, &row).execute(connection).await?;
+    }
+    Ok(())
+}
+
+/// [`insert_rows`] of rows that are numbered as they are added, by a statement that ends with `RETURNING id`;
+/// gives their numbers.
+pub(crate) async fn insert_numbered_rows<T, R: IntoIterator<Item = Parameter>>(
     connection: &mut Connection,
     text: &'static str,
     of: &[T],
     row: impl Fn(&T) -> R,
-) -> sqlx::Result<()> {
-    for some in of.chunks(ROWS) {
-        let mut sql = query(text);
-        sql.push_rows(some.iter().map(&row));
-        sql.execute(connection).await?;
+) -> sqlx::Result<Vec<i64>> {
+    let mut numbers = Vec::with_capacity(of.len());
+    for some in portions(of) {
+        let added =
+            rows_query(connection, text, " RETURNING id", some, &row).fetch_values(connection).await?;
+        numbers.extend::<Vec<i64>>(added);
     }
-    Ok(())
+    // They are counted up row by row, but may be given in any order.
+    numbers.sort_unstable();
+    if numbers.len() == of.len() { Ok(numbers) } else { Err(sqlx::Error::RowNotFound) }
+}
+
+/// Rows as one statement adds them.
+fn portions<T>(mut of: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let count = if of.len() < FEW_ROWS { of.len() } else { of.len().min(ROWS) / FEW_ROWS * FEW_ROWS };
+        let (some, rest) = of.split_at(count);
+        of = rest;
+        (!some.is_empty()).then_some(some)
+    })
+}
+
+/// The statement that adds some rows.
+fn rows_query<T, R: IntoIterator<Item = Parameter>>(
+    connection: &Connection,
+    text: &'static str,
+    rest: &'static str,
+    of: &[T],
+    row: impl Fn(&T) -> R,
+) -> Query {
+    let mut sql = query(text);
+    for (at, item) in of.iter().enumerate() {
+        sql.push(if at == 0 { "(" } else { "), (" });
+        for (at, value) in row(item).into_iter().enumerate() {
+            sql.push(if at == 0 { "" } else { ", " });
+            if connection.is_shared() {
+                sql.push_bind(value);
+            } else {
+                // SQLite looks for the number of each in a list of all: of hundreds, that takes longer than
+                // the rows.
+                sql.push("?").values.push(value);
+            }
+        }
+    }
+    sql.push(")").push(rest);
+    sql
 }
 
 /// A value of a statement. What is missing has a type too.
@@ -73,24 +130,13 @@ impl Query {
         self
     }
 
-    /// Adds values in parentheses: what follows `IN`, or one of the rows that follow `VALUES`.
+    /// Adds values in parentheses: what follows `IN`.
     pub(crate) fn push_list(&mut self, values: impl IntoIterator<Item = Parameter>) -> &mut Self {
         self.push("(");
         for (at, value) in values.into_iter().enumerate() {
             self.push(if at == 0 { "" } else { ", " }).push_bind(value);
         }
         self.push(")")
-    }
-
-    /// Adds rows, each in parentheses, as they follow `VALUES`.
-    pub(crate) fn push_rows<R: IntoIterator<Item = Parameter>>(
-        &mut self,
-        rows: impl IntoIterator<Item = R>,
-    ) -> &mut Self {
-        for (at, row) in rows.into_iter().enumerate() {
-            self.push(if at == 0 { "" } else { ", " }).push_list(row);
-        }
-        self
     }
 
     /// Runs it; gives how many rows it changed.
@@ -311,6 +357,16 @@ impl From<&Option<String>> for Parameter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_added_by_few_different_statements() {
+        let counts = |rows: usize| portions(&vec![(); rows]).map(<[()]>::len).collect::<Vec<_>>();
+        assert_eq!(counts(0), [0; 0]);
+        assert_eq!(counts(15), [15]);
+        assert_eq!(counts(16), [16]);
+        assert_eq!(counts(63), [48, 15]);
+        assert_eq!(counts(300), [128, 128, 32, 12]);
+    }
 
     #[test]
     fn values_are_numbered_as_they_are_added() {

@@ -1,6 +1,8 @@
 //! Who sees a task, and who may change it in which way. Pure; docs/permissions.md has it as a table, and a
 //! test holds every cell of that against a hub.
 
+use std::borrow::Cow;
+
 use super::{Action, Actor, Status, Task};
 use crate::error::Refusal;
 
@@ -46,29 +48,29 @@ impl View {
     }
 
     /// Whether a task of these is among them.
-    pub(crate) fn shows_to(&self, parties: &Parties) -> bool {
+    pub(crate) fn shows_to(&self, parties: &Parties<'_>) -> bool {
         let Self::Of(id) = self else { return true };
-        parties.source == *id
-            || parties.assignee.as_ref().is_some_and(|assignee| assignee == id)
+        parties.source == id
+            || parties.assignee.is_some_and(|assignee| assignee == id)
             || parties.recipient.as_ref().is_none_or(|recipient| recipient == id)
     }
 }
 
 /// The ids of those whom a task is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Parties {
-    pub(crate) source: String,
-    pub(crate) assignee: Option<String>,
+pub(crate) struct Parties<'t> {
+    pub(crate) source: &'t str,
+    pub(crate) assignee: Option<&'t str>,
     /// None where it is for anybody.
-    pub(crate) recipient: Option<String>,
+    pub(crate) recipient: Option<Cow<'t, str>>,
 }
 
-impl Parties {
-    pub(crate) fn of(task: &Task) -> Self {
+impl<'t> Parties<'t> {
+    pub(crate) fn of(task: &'t Task) -> Self {
         Self {
-            source: task.source.id.clone(),
-            assignee: task.assignee.as_ref().map(|actor| actor.id.clone()),
-            recipient: task.recipient(),
+            source: &task.source.id,
+            assignee: task.assignee.as_ref().map(|actor| actor.id.as_str()),
+            recipient: task.recipient().map(Cow::Owned),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) async fn insert(
 ) -> sqlx::Result<()> {
     let text = "INSERT INTO audit \
                 (task_id, event, from_status, to_status, actor_type, actor_id, message_id, at) VALUES ";
-    insert_rows(connection, text, events, |PendingEvent { event, from, task, by, message }| {
+    insert_rows(connection, text, "", events, |PendingEvent { event, from, task, by, message }| {
         [
             task.id.into(),
             event.name().into(),

@@ -1,15 +1,15 @@
 //! Changes of several callers in one transaction, so that one sync of the disk serves them all.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::{Change, PendingEvent, apply, audit, event_log, retention};
+use super::{Change, Changed, PendingEvent, apply, audit, event_log, make_tasks, retention};
 use crate::announced;
 use crate::error::{Failure, Refusal};
 use crate::rows;
 use crate::sql::{Connection, ends_transaction};
-use crate::task::By;
+use crate::task::{By, Task};
 use crate::time::{Clock, Millis};
 
 /// A transaction that is open on the writer's connection. Where a call fails or this is dropped before its
@@ -30,6 +30,15 @@ enum Savepoint {
     Behind,
 }
 
+/// What came of one of the changes.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// What its caller is answered once the batch is committed.
+    pub(super) answer: Result<Changed, Refusal>,
+    /// How many events there are with those of this one.
+    pub(super) events: usize,
+}
+
 impl<'c> Batch<'c> {
     /// One at the time of the database, which the clock hears.
     pub(super) async fn begin(connection: &'c mut Connection, clock: &Clock) -> sqlx::Result<Self> {
@@ -40,33 +49,97 @@ impl<'c> Batch<'c> {
         Ok(Self { connection, now, events: Vec::new(), savepoint: Savepoint::Fresh })
     }
 
-    /// Makes a change, whole or not at all; gives what its caller is answered once the batch is committed,
-    /// and how many events it added.
+    /// Makes changes in order, each whole or not at all.
     ///
     /// # Errors
     /// The database failed so that the whole batch is lost.
-    pub(super) async fn make(&mut self, change: Change, by: &By) -> sqlx::Result<Result<Value, Refusal>> {
-        let before = self.events.len();
-        match self.savepoint {
-            Savepoint::Fresh => {}
-            // In one go: each statement is a turn with the thread of the database.
-            Savepoint::Behind => self.connection.run("RELEASE SAVEPOINT change; SAVEPOINT change").await?,
+    pub(super) async fn make_all(
+        &mut self,
+        changes: impl IntoIterator<Item = (Change, By)>,
+    ) -> sqlx::Result<Vec<Made>> {
+        let (mut made, mut tasks) = (Vec::new(), Vec::new());
+        for (change, by) in changes {
+            match change {
+                Change::MakeTask { scope, new } => {
+                    tasks.push(rows::task_to_make(scope, new, by.actor, self.now));
+                }
+                change => {
+                    self.make_tasks(&mut tasks, &mut made).await?;
+                    let answer = self.make(change, &by).await?;
+                    made.push(Made { answer, events: self.events.len() });
+                }
+            }
         }
-        self.savepoint = Savepoint::Behind;
-        let refusal = match apply(self.connection, change, by, self.now, &mut self.events).await {
-            Ok(value) => return Ok(Ok(value)),
+        self.make_tasks(&mut tasks, &mut made).await?;
+        Ok(made)
+    }
+
+    /// Makes the tasks that wait, by a few statements for all of them: each statement is a turn with the
+    /// thread of the database.
+    async fn make_tasks(&mut self, tasks: &mut Vec<Task>, made: &mut Vec<Made>) -> sqlx::Result<()> {
+        let (mut all, mut refusals) = (std::mem::take(tasks), HashMap::new());
+        if all.is_empty() {
+            return Ok(());
+        }
+        if self.try_making(&mut all).await?.is_err() {
+            // What one of them has met must not be the others' loss.
+            for (at, task) in all.iter_mut().enumerate() {
+                if let Err(refusal) = self.try_making(std::slice::from_mut(task)).await? {
+                    refusals.insert(at, refusal);
+                }
+            }
+        }
+        for (at, task) in all.into_iter().enumerate() {
+            let answer = match refusals.remove(&at) {
+                Some(refusal) => Err(refusal),
+                None => {
+                    let task = Arc::new(task);
+                    self.events.push(PendingEvent::of_new(task.clone()));
+                    Ok(Changed::Task(task))
+                }
+            };
+            made.push(Made { answer, events: self.events.len() });
+        }
+        Ok(())
+    }
+
+    async fn try_making(&mut self, tasks: &mut [Task]) -> sqlx::Result<Result<(), Refusal>> {
+        self.set_savepoint().await?;
+        let made = make_tasks(self.connection, tasks, self.now).await;
+        self.or_undo(made).await
+    }
+
+    /// Makes a change, whole or not at all; gives what its caller is answered once the batch is committed.
+    async fn make(&mut self, change: Change, by: &By) -> sqlx::Result<Result<Changed, Refusal>> {
+        let before = self.events.len();
+        self.set_savepoint().await?;
+        let made = apply(self.connection, change, by, self.now, &mut self.events).await;
+        let answer = self.or_undo(made).await?;
+        if answer.is_err() {
+            self.events.truncate(before);
+        }
+        Ok(answer)
+    }
+
+    /// Has what comes next undone alone where it fails.
+    async fn set_savepoint(&mut self) -> sqlx::Result<()> {
+        if std::mem::replace(&mut self.savepoint, Savepoint::Behind) == Savepoint::Behind {
+            // In one go: each statement is a turn with the thread of the database.
+            self.connection.run("RELEASE SAVEPOINT change; SAVEPOINT change").await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what failed since the savepoint, and gives the refusal.
+    async fn or_undo<T>(&mut self, made: Result<T, Failure>) -> sqlx::Result<Result<T, Refusal>> {
+        let refusal = match made {
+            Ok(made) => return Ok(Ok(made)),
             Err(Failure::Database(error)) if ends_transaction(&error) => return Err(error),
             Err(failure) => failure.into(),
         };
-        self.events.truncate(before);
         self.connection.run("ROLLBACK TO SAVEPOINT change").await?;
         self.savepoint = Savepoint::Fresh;
         Ok(Err(refusal))
-    }
-
-    /// How many events there are so far.
-    pub(super) fn events(&self) -> usize {
-        self.events.len()
     }
 
     /// Ends claims and offers whose time is over, a hundred at most; says whether there were any.
@@ -122,5 +195,61 @@ impl<'c> Batch<'c> {
             self.connection.commit_and_notify().await?;
         }
         Ok(self.events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::input::NewTask;
+    use crate::rows::Scope;
+    use crate::store::Database;
+    use crate::task::{Actor, Rights};
+
+    fn making(project: &str, title: &str) -> (Change, By) {
+        let scope = Scope { project: project.into(), ..Scope::default_one() };
+        let new = NewTask {
+            title: title.into(),
+            description: None,
+            kind: "task".into(),
+            channel: "c".into(),
+            priority: 5,
+            payload: json!({ "p2p": { "key": "ab".repeat(32) } }),
+        };
+        let actor = Actor { kind: "agent".into(), id: "a".into(), name: "A".into() };
+        (Change::MakeTask { scope, new }, By { actor, rights: Rights::Unproven })
+    }
+
+    #[tokio::test]
+    async fn of_tasks_that_are_made_together_one_that_is_refused_takes_none_with_it() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (_, mut connection) = Database::open(dir.path(), None).await.expect("opened");
+        rows::make_default_project(&mut connection).await.map_err(sqlx::Error::from).expect("made");
+        // As many projects as there may be.
+        connection
+            .run(
+                "WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < 10000)
+                 INSERT INTO projects (organization_id, slug, name, created_at) SELECT 1, n, n, 0 FROM n",
+            )
+            .await
+            .expect("filled");
+        let mut batch = Batch::begin(&mut connection, &Clock::default()).await.expect("begun");
+        let changes = [making("main", "one"), making("another", "two"), making("2", "three")];
+        let made = batch.make_all(changes).await.expect("made");
+        let answers: Vec<Option<i64>> = made
+            .iter()
+            .map(|made| match &made.answer {
+                Ok(Changed::Task(task)) => Some(task.id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(answers, [Some(1), None, Some(2)]);
+        assert_eq!(made.iter().map(|made| made.events).collect::<Vec<_>>(), [1, 1, 2]);
+        assert_eq!(batch.commit().await.expect("kept").len(), 2);
+        let kept =
+            crate::sql::query("SELECT title FROM tasks JOIN announced_keys ON task_id = id ORDER BY id");
+        assert_eq!(kept.fetch_values::<String>(&mut connection).await.expect("read"), ["one", "three"]);
     }
 }

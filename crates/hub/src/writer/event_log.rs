@@ -2,6 +2,7 @@
 //! to be told, with the change itself, and each hub tells its own subscribers what it finds there, in order.
 //! A notification only says that there is something new: a hub that missed one finds the event all the same.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -46,17 +47,17 @@ pub(super) async fn insert(
     }
     let text = "INSERT INTO event_log \
                 (at, event, channel, type, source_id, assignee_id, recipient_id, text) VALUES ";
-    insert_rows(connection, text, events, |PendingEvent { event, task, by, message, .. }| {
+    insert_rows(connection, text, "", events, |PendingEvent { event, task, by, message, .. }| {
         let name = by.as_ref().map(|actor| actor.name.as_str());
         let Subject { event: event_name, channel, task_type, parties } = Subject::new(*event, task);
         [
             now.0.into(),
-            event_name.as_ref().into(),
+            event_name.into(),
             channel.into(),
             task_type.into(),
             parties.source.into(),
             parties.assignee.into(),
-            parties.recipient.into(),
+            parties.recipient.as_deref().into(),
             event_text(*event, task, name, message.as_ref()).into(),
         ]
     })
@@ -175,15 +176,15 @@ impl Follower {
     }
 }
 
-fn subject(row: &Row) -> sqlx::Result<Subject> {
+fn subject(row: &Row) -> sqlx::Result<Subject<'_>> {
     Ok(Subject {
-        event: row.try_get::<String>("event")?.into(),
+        event: row.try_get("event")?,
         channel: row.try_get("channel")?,
         task_type: row.try_get("type")?,
         parties: Parties {
             source: row.try_get("source_id")?,
             assignee: row.try_get("assignee_id")?,
-            recipient: row.try_get("recipient_id")?,
+            recipient: row.try_get::<Option<&str>>("recipient_id")?.map(Cow::Borrowed),
         },
     })
 }

@@ -157,22 +157,18 @@ impl WriterTask {
         let mut is_uncertain = false;
         let committed = async {
             let mut batch = Batch::begin(connection, &self.clock).await?;
-            let mut answers = Vec::with_capacity(changes.len());
-            for (change, by) in changes {
-                let answer = batch.make(change, &by).await?;
-                answers.push((answer, batch.events()));
-            }
+            let made = batch.make_all(changes).await?;
             is_uncertain = is_shared;
-            Ok((answers, batch.commit().await?))
+            Ok((made, batch.commit().await?))
         };
         match in_time(is_shared, committed).await {
-            Ok((answers, events)) => {
+            Ok((made, events)) => {
                 let mut events = events.into_iter();
                 let mut told = 0;
-                for (reply, (answer, until)) in replies.into_iter().zip(answers) {
-                    self.tell(events.by_ref().take(until - told));
-                    told = until;
-                    let _ = reply.send(answer);
+                for (reply, made) in replies.into_iter().zip(made) {
+                    self.tell(events.by_ref().take(made.events - told));
+                    told = made.events;
+                    let _ = reply.send(made.answer);
                 }
                 Ok(())
             }
