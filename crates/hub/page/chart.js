@@ -9,11 +9,11 @@ const BASE = 96
 const TOP = 14
 
 /** Shows the totals; `choose(day)` is called for a day of the table that is picked. */
-export function showDays ({ days, is_cut: isCut }, choose) {
+export function showDays ({ days }, choose) {
   const sum = name => days.reduce((all, day) => all + day[name], 0)
   const parts = [`${counted(sum('arrived'), 'transfer')} arrived (${bytes(sum('bytes'))})`, `${counted(sum('failed'), 'transfer')} failed`]
   const summary = `${parts.join(', ')}, of ${counted(sum('offered'), 'offer')}.`
-  setText(byId('days-summary'), isCut ? `${summary} There were more before ${days[0].day} than are counted here.` : summary)
+  setText(byId('days-summary'), summary)
   byId('days-chart').replaceChildren(chart(days, summary))
   const body = byId('days-table').tBodies[0]
   // What somebody has the focus on stays as it is.

@@ -39,6 +39,7 @@ mod store;
 mod task;
 mod time;
 mod tls;
+mod totals;
 mod transfer;
 mod transfers;
 mod writer;
@@ -126,8 +127,8 @@ impl Hub {
         let metrics = metrics::Metrics::default();
         let bus = bus::Bus::new(metrics.of_events());
         let follower = writer::Follower::start(&database, bus.clone()).await.map_err(unusable)?;
-        let (writer, task) =
-            writer::writer(database, connection, folder, config.keep, bus.clone()).await.map_err(unusable)?;
+        let setup = writer::Setup { keep: config.keep, bus: bus.clone(), batches: metrics.of_batches() };
+        let (writer, task) = writer::writer(database, connection, folder, setup).await.map_err(unusable)?;
         let machine = gethostname::gethostname();
         let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
             .with_machine(&machine.to_string_lossy());

@@ -1,17 +1,23 @@
-//! Lists of tasks, and what they add up to.
+//! Lists of tasks. Whatever is asked for, a page reads a bounded number of rows, which an index gives in
+//! order.
+//!
+//! - `walk`: the numbers of the tasks of a page.
+
+mod walk;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
-use crate::error::Refusal;
+use crate::error::{Failure, Refusal};
 use crate::input::status;
-use crate::rows::{Scope, long_bytes, select_tasks, task};
-use crate::sql::{Connection, Parameter, Query, query};
-use crate::task::{Status, View};
+use crate::rows::{self, Scope, long_bytes};
+use crate::sql::{Connection, Query};
+use crate::task::{Status, Task, View};
 use crate::time::Millis;
+use crate::totals;
+
+use walk::{Bounds, Walked};
 
 /// How many tasks a page holds by default, and at most.
 const DEFAULT_LIMIT: i64 = 100;
@@ -19,10 +25,10 @@ const MAX_LIMIT: i64 = 500;
 /// The most bytes of descriptions, payloads and outputs in one page; it ends early at that, but holds at
 /// least one task if there is one.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Within which time a hub changes few of its tasks.
-const LATELY: Duration = Duration::from_secs(60 * 60);
-/// How many channels the statistics name, the fullest first.
-const MAX_CHANNELS: i64 = 50;
+/// How far a page may be from the beginning by its offset: a cursor leads to any place.
+const MAX_OFFSET: i64 = 20_000;
+/// How many tasks are read at once.
+const READ_AT_ONCE: usize = 50;
 
 /// Which tasks are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +48,9 @@ pub(crate) struct TaskQuery {
     is_ascending: bool,
     limit: i64,
     offset: i64,
+    /// The list goes on behind this.
+    cursor: Option<Position>,
+    bounds: Bounds,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,14 +62,44 @@ enum Sort {
     Title,
 }
 
+/// A place in a list: what it is sorted by there, and the number of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// Nothing where that is a text.
+    pub(crate) key: i64,
+    pub(crate) id: i64,
+}
+
+impl Position {
+    /// Where all numbers are before.
+    pub(crate) const END: Self = Self { key: i64::MAX, id: i64::MAX };
+
+    /// Reads what [`Position::to_text`] gave.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (key, id) = text.split_once('.')?;
+        Some(Self { key: key.parse().ok()?, id: id.parse().ok()? })
+    }
+
+    /// The place as a cursor.
+    pub(crate) fn to_text(self) -> String {
+        format!("{}.{}", self.key, self.id)
+    }
+}
+
 /// Part of a list.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Page {
+    count: usize,
+    has_more: bool,
     /// The tasks, without their messages.
-    pub(crate) tasks: Vec<Value>,
-    /// The offset at which the list goes on behind them, where it does: the page is full, or has as many
-    /// bytes as one may have.
-    pub(crate) next: Option<i64>,
+    tasks: Vec<Task>,
+    /// The offset at which the list goes on, where it does and an offset can say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+    /// The place behind which it goes on, where it does: the page is full, has as many bytes as one may have,
+    /// or as many tasks were looked at for it as may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
 }
 
 impl TaskQuery {
@@ -115,106 +154,80 @@ impl TaskQuery {
             is_ascending,
             limit: number("limit")?.unwrap_or(DEFAULT_LIMIT).clamp(0, MAX_LIMIT),
             offset: number("offset")?.unwrap_or(0).max(0),
+            bounds: Bounds::of(sort),
+            cursor: match text("cursor") {
+                None => None,
+                Some(value) => Some(Position::parse(value).ok_or_else(|| {
+                    Refusal::bad_request("cursor must be one of an answer to the same query")
+                })?),
+            },
         })
     }
 
     /// The page that was asked for.
+    ///
+    /// # Errors
+    /// The database failed, or a refusal of a page that is too far from the beginning.
     pub(crate) async fn run(
         &self,
         connection: &mut Connection,
         scope: &Scope,
         view: &View,
-    ) -> sqlx::Result<Page> {
-        let mut rows = self.statement(scope, view, connection.like()).fetch(connection);
+    ) -> Result<Page, Failure> {
+        let project = match self.project_id {
+            // No two projects of a hub have the same number: the path does not matter then.
+            Some(id) => Some(id),
+            None => rows::project_of(connection, scope).await?,
+        };
+        let Some(project) = project else { return Ok(Page::default()) };
+        if self.offset > MAX_OFFSET {
+            let count = totals::count(connection, project).await?;
+            return match count > self.offset {
+                true => Err(too_far().into()),
+                false => Ok(Page::default()),
+            };
+        }
+        let found = self.walk(connection, project, view).await?;
+        self.read(connection, found).await
+    }
+
+    /// Reads the tasks of a page, up to as many bytes as one may have.
+    async fn read(&self, connection: &mut Connection, found: Walked) -> Result<Page, Failure> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let mut page = Page::default();
-        let (mut bytes, mut count) = (0, 0);
-        while let Some(row) = rows.try_next().await? {
-            bytes += long_bytes(&row);
-            if count == self.limit || bytes > MAX_BYTES && !page.tasks.is_empty() {
-                page.next = Some(self.offset.saturating_add(count));
-                break;
+        let wanted = &found.positions[..found.positions.len().min(limit)];
+        // Behind which the list goes on, and how many tasks of it stand before that.
+        let (mut last, mut passed, mut bytes) = (None, 0, 0);
+        'page: for some in wanted.chunks(READ_AT_ONCE) {
+            let ids: Vec<i64> = some.iter().map(|position| position.id).collect();
+            let mut read = rows::rows_of(connection, &ids).await?;
+            for position in some {
+                // One that is gone meanwhile is none any more.
+                let row = read.remove(&position.id);
+                bytes += row.as_ref().map_or(0, long_bytes);
+                if bytes > MAX_BYTES && !page.tasks.is_empty() {
+                    break 'page;
+                }
+                (last, passed) = (Some(*position), passed + 1);
+                match row.as_ref().map(rows::task).transpose() {
+                    Ok(task) => page.tasks.extend(task),
+                    // One row that can't be read costs itself alone.
+                    Err(error) => tracing::error!("a task in the hub's database cannot be read: {error}"),
+                }
             }
-            count += 1;
-            match task(&row) {
-                Ok(task) => page.tasks.push(task.to_value()),
-                // One row that can't be read costs itself alone.
-                Err(error) => tracing::error!("a task in the hub's database cannot be read: {error}"),
-            }
+        }
+        page.count = page.tasks.len();
+        let next = self.offset + i64::try_from(passed).unwrap_or(i64::MAX);
+        if passed < found.positions.len() {
+            page.has_more = true;
+            page.next = Some(next).filter(|next| *next <= MAX_OFFSET);
+            page.cursor = last.or(self.cursor).map(Position::to_text);
+        } else if let Some(reached) = found.reached {
+            page.has_more = true;
+            page.cursor = Some(reached.to_text());
         }
         Ok(page)
     }
-
-    fn statement(&self, scope: &Scope, view: &View, like: &'static str) -> Query {
-        let mut sql = query(select_tasks!("WHERE "));
-        match self.project_id {
-            // No two projects of a hub have the same number: the path does not matter then.
-            Some(id) => sql.push("tasks.project_id = ").push_bind(id),
-            None => {
-                sql.push("organizations.slug = ").push_bind(scope.organization.clone());
-                sql.push(" AND projects.slug = ").push_bind(scope.project.clone())
-            }
-        };
-        narrow(&mut sql, view);
-        if !self.statuses.is_empty() {
-            let names = self.statuses.iter().map(|status| Parameter::from(status.name()));
-            sql.push(" AND status IN ").push_list(names);
-        }
-        for (column, value) in [
-            (" AND type = ", &self.kind),
-            (" AND channel = ", &self.channel),
-            (" AND assignee_id = ", &self.assignee_id),
-        ] {
-            if let Some(value) = value {
-                sql.push(column).push_bind(value.clone());
-            }
-        }
-        for (condition, value) in [
-            (" AND tasks.created_at > ", self.created_after.map(|time| time.0)),
-            (" AND tasks.updated_at > ", self.updated_after.map(|time| time.0)),
-            (" AND priority = ", self.priority),
-            (" AND priority >= ", self.min_priority),
-            (" AND priority <= ", self.max_priority),
-        ] {
-            if let Some(value) = value {
-                sql.push(condition).push_bind(value);
-            }
-        }
-        if let Some(search) = &self.search {
-            let pattern = like_pattern(search);
-            sql.push(" AND (tasks.title").push(like).push_bind(&pattern).push(" ESCAPE '\\'");
-            sql.push(" OR tasks.description").push(like).push_bind(pattern).push(" ESCAPE '\\')");
-        }
-        let direction = if self.is_ascending { " ASC" } else { " DESC" };
-        sql.push(match self.sort {
-            // With a plus, SQLite finds the tasks and sorts them, instead of looking through all in order.
-            Sort::CreatedAt if self.finds_few() => " ORDER BY +tasks.created_at",
-            Sort::CreatedAt => " ORDER BY tasks.created_at",
-            Sort::UpdatedAt => " ORDER BY tasks.updated_at",
-            Sort::Priority => " ORDER BY priority",
-            Sort::Title => " ORDER BY lower(tasks.title)",
-        });
-        // The id makes the order total, so that pages neither overlap nor leave gaps.
-        sql.push(direction).push(", tasks.id").push(direction);
-        // One more than the page holds shows whether there is a next one.
-        sql.push(" LIMIT ").push_bind(self.limit + 1).push(" OFFSET ").push_bind(self.offset);
-        sql
-    }
-
-    /// Whether an index finds few tasks among many: those that were changed lately, or all that are open.
-    fn finds_few(&self) -> bool {
-        let lately = Millis::now().minus(LATELY);
-        let is_of_open = !self.statuses.is_empty() && self.statuses.iter().all(|status| status.is_open());
-        self.updated_after.is_some_and(|after| after > lately) || is_of_open && self.statuses.len() > 1
-    }
-}
-
-/// How many tasks of the whole hub there are of each status.
-pub(crate) async fn count_by_status(connection: &mut Connection) -> sqlx::Result<Vec<(String, i64)>> {
-    let rows = query("SELECT status, COUNT(*) FROM tasks GROUP BY status").fetch_all(connection).await?;
-    let counts: Vec<(String, i64)> =
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
-    let count = |name: &str| counts.iter().find(|(status, _)| status == name).map_or(0, |(_, count)| *count);
-    Ok(Status::ALL.iter().map(|status| (status.name().to_owned(), count(status.name()))).collect())
 }
 
 /// Leaves out what a view does not show, after a condition.
@@ -228,90 +241,8 @@ pub(crate) fn narrow(sql: &mut Query, view: &View) {
     }
 }
 
-/// What the tasks of a scope, or of the whole hub, add up to; those that the view shows.
-pub(crate) async fn stats(
-    connection: &mut Connection,
-    scope: Option<&Scope>,
-    view: &View,
-    now: Millis,
-) -> sqlx::Result<Value> {
-    let day = Duration::from_secs(24 * 60 * 60);
-    let mut sql = tally(
-        "status, COUNT(*), CAST(AVG(completed_at - tasks.created_at) AS DOUBLE PRECISION)",
-        scope,
-        view,
-        |sql| {
-            for (column, days) in
-                [("tasks.created_at", 1), ("completed_at", 1), ("tasks.created_at", 7), ("completed_at", 7)]
-            {
-                let since = now.minus(day * days).0;
-                sql.push(", COUNT(CASE WHEN ").push(column).push(" > ").push_bind(since).push(" THEN 1 END)");
-            }
-        },
-    );
-    sql.push(" GROUP BY status");
-    let rows = sql.fetch_all(connection).await?;
-    let mut by_status: Map<String, Value> =
-        Status::ALL.iter().map(|status| (status.name().to_owned(), json!(0))).collect();
-    let (mut total, mut completed, mut average) = (0, 0, None::<f64>);
-    let mut recent = [0_i64; 4];
-    for row in &rows {
-        let (status, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        total += count;
-        if status == Status::Completed.name() {
-            completed = count;
-            average = row.try_get(2)?;
-        }
-        by_status.insert(status, json!(count));
-        for (at, sum) in recent.iter_mut().enumerate() {
-            *sum += row.try_get::<i64>(3 + at)?;
-        }
-    }
-    let mut sql = tally("channel, COUNT(*)", scope, view, |_| {});
-    sql.push(" GROUP BY channel ORDER BY COUNT(*) DESC, channel LIMIT ").push_bind(MAX_CHANNELS);
-    let mut by_channel = Map::new();
-    for row in sql.fetch_all(connection).await? {
-        by_channel.insert(row.try_get(0)?, json!(row.try_get::<i64>(1)?));
-    }
-    let [created_24h, completed_24h, created_7d, completed_7d] = recent;
-    Ok(json!({
-        "total": total,
-        "by_status": by_status,
-        "by_channel": by_channel,
-        "avg_completion_seconds": average.map(|millis| millis / 1000.0),
-        "completed_count": completed,
-        "recent": {
-            "created_24h": created_24h,
-            "completed_24h": completed_24h,
-            "created_7d": created_7d,
-            "completed_7d": completed_7d,
-        },
-    }))
-}
-
-/// `SELECT {columns}{more} FROM tasks …` within a scope.
-fn tally(columns: &'static str, scope: Option<&Scope>, view: &View, more: impl FnOnce(&mut Query)) -> Query {
-    let mut sql = query("SELECT ");
-    sql.push(columns);
-    more(&mut sql);
-    sql.push(" FROM tasks");
-    if scope.is_some() {
-        sql.push(
-            " JOIN projects ON projects.id = tasks.project_id \
-             JOIN organizations ON organizations.id = projects.organization_id",
-        );
-    }
-    sql.push(" WHERE 1 = 1");
-    if let Some(scope) = scope {
-        sql.push(" AND organizations.slug = ").push_bind(scope.organization.clone());
-        sql.push(" AND projects.slug = ").push_bind(scope.project.clone());
-    }
-    narrow(&mut sql, view);
-    sql
-}
-
 /// A pattern that finds `text` anywhere, its own wildcards taken literally.
-fn like_pattern(text: &str) -> String {
+pub(crate) fn like_pattern(text: &str) -> String {
     let mut pattern = String::from("%");
     for c in text.chars() {
         if matches!(c, '%' | '_' | '\\') {
@@ -321,6 +252,12 @@ fn like_pattern(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+fn too_far() -> Refusal {
+    Refusal::bad_request(format!(
+        "offset is above {MAX_OFFSET}: go on with the cursor that each page names, as ?cursor=…"
+    ))
 }
 
 #[cfg(test)]
@@ -334,7 +271,8 @@ mod tests {
     #[test]
     fn an_empty_query_asks_for_the_newest() {
         let query = parse(&[("status", ""), ("unknown", "x")]).expect("a query");
-        assert_eq!(query, TaskQuery { limit: DEFAULT_LIMIT, ..TaskQuery::default() });
+        let bounds = Bounds::of(Sort::CreatedAt);
+        assert_eq!(query, TaskQuery { limit: DEFAULT_LIMIT, bounds, ..TaskQuery::default() });
         assert!(parse(&[("sort_by", "title")]).expect("a query").is_ascending);
     }
 
@@ -353,6 +291,15 @@ mod tests {
         ] {
             let message = parse(&[(name, value)]).expect_err(name).message;
             assert!(message.starts_with(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_the_list_is_read_back_and_nonsense_is_none() {
+        let place = Position { key: 1_700_000_000_123, id: 42 };
+        assert_eq!(Position::parse(&place.to_text()), Some(place));
+        for text in ["", ".", "1", "1.", ".1", "a.b", "1.2.3", "99999999999999999999.1"] {
+            assert_eq!(Position::parse(text), None, "{text}");
         }
     }
 

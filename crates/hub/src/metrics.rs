@@ -16,6 +16,9 @@ pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0
 /// The upper bounds of the classes of times, in seconds: from a read in memory to the longest request.
 const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
 
+/// The upper bounds of the classes of how many changes were committed together.
+const CHANGES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
 /// What a request or a connection was refused for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Limit {
@@ -79,6 +82,7 @@ pub(crate) struct Metrics {
     refused: Family<LimitLabels, Counter>,
     events: Counter,
     left_behind: Counter,
+    batches: Histogram,
     connections: Gauge,
     watchers: Gauge,
     waiting: Gauge,
@@ -99,6 +103,8 @@ impl Default for Metrics {
         let left_behind = Counter::default();
         let help = "Subscribers dropped that did not keep up";
         registry.register("left_behind", help, left_behind.clone());
+        let batches = Histogram::new(CHANGES);
+        registry.register("batch_changes", "How many changes were committed together", batches.clone());
         let connections = Gauge::default();
         registry.register("connections", "Connections open", connections.clone());
         let watchers = Gauge::default();
@@ -114,6 +120,7 @@ impl Default for Metrics {
             refused,
             events,
             left_behind,
+            batches,
             connections,
             watchers,
             waiting,
@@ -138,6 +145,11 @@ impl Metrics {
     /// The counters of events that were published, and of subscribers that did not keep up.
     pub(crate) fn of_events(&self) -> (Counter, Counter) {
         (self.events.clone(), self.left_behind.clone())
+    }
+
+    /// Where it is counted how many changes each commit is of.
+    pub(crate) fn of_batches(&self) -> Histogram {
+        self.batches.clone()
     }
 
     /// All of it.
@@ -168,6 +180,7 @@ mod tests {
         metrics.answered("GET", "/tasks/{id}", 200, Duration::from_millis(3));
         metrics.answered("GET", "/tasks/{id}", 200, Duration::from_millis(3));
         metrics.refused(Limit::Rate);
+        metrics.of_batches().observe(3.0);
         let tasks = vec![("pending".to_owned(), 7)];
         let text = metrics.to_text(&Levels { connections: 3, tasks, ..Levels::default() });
         for line in [
@@ -175,6 +188,8 @@ mod tests {
             r#"ats_hub_request_seconds_bucket{le="0.002"} 0"#,
             r#"ats_hub_request_seconds_bucket{le="0.005"} 2"#,
             r#"ats_hub_refused_total{limit="rate"} 1"#,
+            r#"ats_hub_batch_changes_bucket{le="4.0"} 1"#,
+            r#"ats_hub_batch_changes_bucket{le="2.0"} 0"#,
             "ats_hub_connections 3",
             r#"ats_hub_tasks{status="pending"} 7"#,
             "# EOF",

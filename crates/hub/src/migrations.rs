@@ -5,13 +5,14 @@
 use sqlx::{Connection as _, Row as _, SqliteConnection};
 
 /// The steps in order; the number of the last is the version that this hub knows.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     include_str!("../migrations/1.sql"),
     include_str!("../migrations/2.sql"),
     include_str!("../migrations/3.sql"),
     include_str!("../migrations/4.sql"),
     include_str!("../migrations/5.sql"),
     include_str!("../migrations/6.sql"),
+    include_str!("../migrations/7.sql"),
 ];
 
 /// The newest version that this hub knows.

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use crate::error::{Failure, Refusal};
 use crate::input::Profile;
-use crate::list::narrow;
 use crate::rows::{insert_project, or_taken};
 use crate::sql::{Connection, Row, query};
-use crate::task::View;
+use crate::task::{Status, View};
 use crate::time::Millis;
+use crate::totals;
 
 /// All organizations.
 pub(crate) async fn organizations(connection: &mut Connection) -> sqlx::Result<Vec<Value>> {
@@ -81,16 +81,13 @@ pub(crate) async fn projects(
     for row in &rows {
         let mut project = project_value(row)?;
         if with_counts {
-            let mut sql = query(
-                "SELECT COUNT(*), COUNT(CASE WHEN status = 'pending' THEN 1 END), \
-                 COUNT(CASE WHEN status = 'in_progress' THEN 1 END) FROM tasks WHERE project_id = $1",
-            )
-            .bind(row.try_get::<i64>("id")?);
-            narrow(&mut sql, view);
-            let counts = sql.fetch_one(connection).await?;
-            project["total_count"] = json!(counts.try_get::<i64>(0)?);
-            project["pending_count"] = json!(counts.try_get::<i64>(1)?);
-            project["in_progress_count"] = json!(counts.try_get::<i64>(2)?);
+            let counts = totals::by_status(connection, Some(row.try_get("id")?), view).await?;
+            project["total_count"] = json!(counts.iter().map(|(_, count)| count).sum::<i64>());
+            for (status, count) in counts {
+                if status == Status::Pending.name() || status == Status::InProgress.name() {
+                    project[format!("{status}_count")] = json!(count);
+                }
+            }
         }
         projects.push(project);
     }

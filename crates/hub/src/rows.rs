@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Failure, Refusal};
 use crate::input::NewTask;
-use crate::sql::{Connection, Row, insert_numbered_rows, query};
+use crate::sql::{Connection, Parameter, Query, Row, insert_numbered_rows, query};
 use crate::task::{Actor, Status, Task, View};
 use crate::time::Millis;
 
@@ -95,6 +95,43 @@ pub(crate) fn long_bytes(row: &Row) -> usize {
     long.sum()
 }
 
+/// The number of the project of a scope, if there is one.
+pub(crate) async fn project_of(connection: &mut Connection, scope: &Scope) -> sqlx::Result<Option<i64>> {
+    let found = query(
+        "SELECT projects.id FROM projects JOIN organizations ON organizations.id = projects.organization_id \
+         WHERE organizations.slug = $1 AND projects.slug = $2",
+    )
+    .bind(&scope.organization)
+    .bind(&scope.project)
+    .fetch_optional(connection)
+    .await?;
+    found.map(|row| row.try_get(0)).transpose()
+}
+
+/// The rows of some tasks, to be read by [`task`], by their numbers.
+pub(crate) async fn rows_of(connection: &mut Connection, ids: &[i64]) -> sqlx::Result<HashMap<i64, Row>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut sql = query(select_tasks!("WHERE tasks.id IN "));
+    sql.push_list(ids.iter().map(|id| Parameter::from(*id)));
+    let rows = sql.fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok((row.try_get("id")?, row))).collect()
+}
+
+/// The one task of a statement, or the refusal that it is missing: of one that the view does not show nothing
+/// is told, nor that it exists.
+pub(crate) async fn shown_task(
+    connection: &mut Connection,
+    statement: Query,
+    view: &View,
+    missing: impl Fn() -> Refusal,
+) -> Result<Task, Failure> {
+    let row = statement.fetch_optional(connection).await?;
+    let task = task(&row.ok_or_else(&missing)?)?;
+    if view.shows(&task) { Ok(task) } else { Err(missing().into()) }
+}
+
 /// The task of an id, in a scope. Of one that the view does not show nothing is told, nor that it exists.
 pub(crate) async fn find_task(
     connection: &mut Connection,
@@ -106,14 +143,11 @@ pub(crate) async fn find_task(
         || Refusal::not_found(format!("there is no task {id:?} in {}/{}", scope.organization, scope.project));
     // A request may name any id; those that exist are numbers.
     let number: i64 = id.parse().map_err(|_| missing())?;
-    let row = query(select_tasks!("WHERE tasks.id = $1 AND organizations.slug = $2 AND projects.slug = $3"))
+    let sql = query(select_tasks!("WHERE tasks.id = $1 AND organizations.slug = $2 AND projects.slug = $3"))
         .bind(number)
         .bind(&scope.organization)
-        .bind(&scope.project)
-        .fetch_optional(connection)
-        .await?;
-    let task = task(&row.ok_or_else(missing)?)?;
-    if view.shows(&task) { Ok(task) } else { Err(missing().into()) }
+        .bind(&scope.project);
+    shown_task(connection, sql, view, missing).await
 }
 
 /// Tasks that are due by now (see [`Task::due`]), with their ids, the longest due first; 100 at most. A row
@@ -329,16 +363,8 @@ pub(crate) async fn make_default_project(connection: &mut Connection) -> Result<
 /// The id of a scope's project, which is made if there is none: an agent that is configured for a project of
 /// another service can use it here at once.
 async fn project_to_fill(connection: &mut Connection, scope: &Scope, now: Millis) -> Result<i64, Failure> {
-    let found = query(
-        "SELECT projects.id FROM projects JOIN organizations ON organizations.id = projects.organization_id \
-         WHERE organizations.slug = $1 AND projects.slug = $2",
-    )
-    .bind(&scope.organization)
-    .bind(&scope.project)
-    .fetch_optional(connection)
-    .await?;
-    match found {
-        Some(row) => Ok(row.try_get(0)?),
+    match project_of(connection, scope).await? {
+        Some(id) => Ok(id),
         None => make_project(connection, scope, now).await,
     }
 }

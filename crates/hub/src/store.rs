@@ -148,11 +148,6 @@ impl Database {
         }
     }
 
-    /// Whether other hubs may write it too.
-    pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(..))
-    }
-
     /// So many connections to a database that other hubs may write too; `None` to one that none can.
     pub(crate) fn shared(&self, connections: u32) -> Option<PgPool> {
         match self {

@@ -35,7 +35,7 @@ pub(crate) struct Actor {
 }
 
 /// The state of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Status {
     Pending,
     InProgress,

@@ -3,43 +3,36 @@
 
 use std::collections::HashMap;
 
-use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use crate::error::{Failure, Refusal};
 use crate::input::status;
-use crate::list::narrow;
+use crate::list::{Position, like_pattern};
 use crate::rows::{self, select_tasks, task};
-use crate::sql::{Connection, Parameter, Query, query};
+use crate::sql::{Connection, Parameter, Query, Row, query};
 use crate::task::{Status, Task, View};
 use crate::time::Millis;
+use crate::totals;
 use crate::transfer::{self, is_found_by, message_text, named, signatures};
 
 /// How many transfers a page holds by default, and at most.
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
-/// How many rows one statement reads.
-const BATCH: i64 = 50;
+/// How many rows one statement looks at, and how many tasks are read at once of those that may be wanted.
+const BATCH: i64 = 500;
+const READ_AT_ONCE: usize = 50;
 /// How many rows, and how many bytes of them, are looked at for one page. Behind that it ends early, and
 /// says how far it looked.
-const MAX_ROWS: usize = 5000;
+const MAX_ROWS: usize = 2000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The most characters of a filter.
 const MAX_FILTER: usize = 256;
-/// For how many days there are totals, and how many transfers are counted in them.
+/// For how many days there are totals.
 const DAYS: i64 = 30;
-const MAX_COUNTED: i64 = 1_000_000;
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// How many rows of a trail are read, and how many entries are shown of it.
 const MAX_TRAIL_ROWS: i64 = 5000;
 const MAX_TRAIL: usize = 500;
-
-/// A place in the list, which is ordered by age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Position {
-    created_at: i64,
-    id: i64,
-}
 
 /// Which transfers are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,21 +59,6 @@ struct Found {
     next: Option<Position>,
     /// How far it looked, where that was not far enough for a whole page.
     reached: Option<i64>,
-}
-
-impl Position {
-    fn parse(text: &str) -> Option<Self> {
-        let (created_at, id) = text.split_once('.')?;
-        Some(Self { created_at: created_at.parse().ok()?, id: id.parse().ok()? })
-    }
-
-    fn to_text(self) -> String {
-        format!("{}.{}", self.created_at, self.id)
-    }
-
-    fn of(task: &Task) -> Self {
-        Self { created_at: task.created_at.0, id: task.id }
-    }
 }
 
 impl TransferQuery {
@@ -139,38 +117,53 @@ impl TransferQuery {
 
     async fn find(&self, connection: &mut Connection, view: &View, now: Millis) -> sqlx::Result<Found> {
         let mut found = Found::default();
-        let end = self.day.map(|day| Position { created_at: day.saturating_add(DAY), id: 0 });
-        let first = Position { created_at: i64::MAX, id: i64::MAX };
-        let mut at = self.behind.into_iter().chain(end).min().unwrap_or(first);
+        let end = self.day.map(|day| Position { key: day.saturating_add(DAY), id: 0 });
+        let mut at = self.behind.into_iter().chain(end).min().unwrap_or(Position::END);
         let (mut looked_at, mut bytes) = (0, 0);
         loop {
-            let mut rows = self.statement(query(""), view, at).fetch(connection);
-            let mut count = 0;
-            while let Some(row) = rows.try_next().await? {
-                count += 1;
-                bytes += rows::long_bytes(&row);
-                // One row that can't be read costs itself alone.
-                let Ok(mut task) = task(&row).inspect_err(|error| tracing::error!("a task: {error}")) else {
-                    at = Position { created_at: row.try_get("created_at")?, id: row.try_get("id")? };
-                    continue;
-                };
-                at = Position::of(&task);
-                task.elapse(now);
-                if self.wants(&task) && view.shows(&task) {
-                    if found.tasks.len() == self.limit {
-                        found.next = found.tasks.last().map(Position::of);
-                        return Ok(found);
+            let like = connection.like();
+            let rows = self.statement(view, at, now, like).fetch_all(connection).await?;
+            let row = |row: &Row| {
+                let at = Position { key: row.try_get(0)?, id: row.try_get(1)? };
+                Ok((at, row.try_get::<i64>(2)? == 1))
+            };
+            let looked: Vec<(Position, bool)> = rows.iter().map(row).collect::<sqlx::Result<_>>()?;
+            for some in looked.chunks(READ_AT_ONCE) {
+                let wanted: Vec<i64> = some.iter().filter(|(_, is)| *is).map(|(at, _)| at.id).collect();
+                let mut read = rows::rows_of(connection, &wanted).await?;
+                for (place, _) in some {
+                    at = *place;
+                    let Some(row) = read.remove(&place.id) else { continue };
+                    bytes += rows::long_bytes(&row);
+                    // One row that can't be read costs itself alone.
+                    let Ok(mut task) = task(&row).inspect_err(|error| tracing::error!("a task: {error}"))
+                    else {
+                        continue;
+                    };
+                    task.elapse(now);
+                    if self.wants(&task) && view.shows(&task) {
+                        if found.tasks.len() == self.limit {
+                            found.next = found
+                                .tasks
+                                .last()
+                                .map(|task| Position { key: task.created_at.0, id: task.id });
+                            return Ok(found);
+                        }
+                        found.tasks.push(task);
                     }
-                    found.tasks.push(task);
+                }
+                if bytes >= MAX_BYTES {
+                    break;
                 }
             }
-            looked_at += count;
-            if count < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            looked_at += looked.len();
+            let is_end = looked.last().is_none_or(|(last, _)| *last == at);
+            if is_end && looked.len() < usize::try_from(BATCH).unwrap_or(usize::MAX) {
                 return Ok(found);
             }
             if looked_at >= MAX_ROWS || bytes >= MAX_BYTES {
                 found.next = Some(at);
-                found.reached = Some(at.created_at);
+                found.reached = Some(at.key);
                 return Ok(found);
             }
         }
@@ -189,10 +182,28 @@ impl TransferQuery {
             && self.search.as_ref().is_none_or(|search| is_found_by(task, search))
     }
 
-    /// Adds the statement for the next rows behind a place, narrowed by what an index serves in order, so
-    /// that it reads few.
-    fn statement(&self, mut sql: Query, view: &View, behind: Position) -> Query {
-        sql.push(select_tasks!("JOIN (SELECT id, created_at FROM ("));
+    /// The statement for the next rows behind a place, narrowed by what an index serves in order, so that it
+    /// reads few; with whether each may be wanted.
+    fn statement(&self, view: &View, behind: Position, now: Millis, like: &'static str) -> Query {
+        let mut sql = query("SELECT found.created_at, found.id, CASE WHEN 1 = 1");
+        if !self.states.is_empty() {
+            sql.push(" AND (status IN ").push_list(self.states.iter().map(|state| state.name().into()));
+            // What is over by its time is not what it was.
+            sql.push(" OR due <= ").push_bind(now.0).push(")");
+        }
+        if let Some(channel) = &self.channel {
+            sql.push(" AND channel = ").push_bind(channel);
+        }
+        // Plain text stands in the payload as it is; what may be written otherwise there is looked at task by
+        // task.
+        let is_plain = |text: &&String| text.chars().all(|c| c.is_ascii_alphanumeric() || " ._-".contains(c));
+        if let Some(search) = self.search.as_ref().filter(is_plain) {
+            let pattern = like_pattern(search);
+            sql.push(" AND (payload").push(like).push_bind(&pattern).push(" ESCAPE '\\'");
+            sql.push(" OR title").push(like).push_bind(pattern).push(" ESCAPE '\\'");
+            sql.push(" OR CAST(tasks.id AS TEXT) = ").push_bind(search).push(")");
+        }
+        sql.push(" THEN CAST(1 AS BIGINT) ELSE 0 END FROM (");
         for (at, (condition, value)) in self.conditions(view).into_iter().enumerate() {
             sql.push(if at == 0 { "" } else { " UNION " });
             sql.push(
@@ -206,14 +217,16 @@ impl TransferQuery {
                 sql.push(" AND created_at >= ").push_bind(day);
             }
             // The first of the two is what the index is entered by.
-            sql.push(" AND created_at <= ").push_bind(behind.created_at);
-            sql.push(" AND (created_at, id) < (").push_bind(behind.created_at);
+            sql.push(" AND created_at <= ").push_bind(behind.key);
+            sql.push(" AND (created_at, id) < (").push_bind(behind.key);
             sql.push(", ").push_bind(behind.id);
             sql.push(") ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
             sql.push(") AS part");
         }
-        sql.push(") AS all_of_them ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
-        sql.push(") AS found ON found.id = tasks.id ORDER BY tasks.created_at DESC, tasks.id DESC");
+        sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
+        sql.push(
+            ") AS found JOIN tasks ON tasks.id = found.id ORDER BY found.created_at DESC, found.id DESC",
+        );
         sql
     }
 
@@ -247,14 +260,8 @@ pub(crate) async fn find(
 ) -> Result<Value, Failure> {
     let missing = || Refusal::not_found(format!("there is no transfer {id:?}"));
     let number: i64 = id.parse().map_err(|_| missing())?;
-    let row = query(select_tasks!("WHERE tasks.id = $1 AND type = 'file_offer'"))
-        .bind(number)
-        .fetch_optional(connection)
-        .await?;
-    let mut task = task(&row.ok_or_else(missing)?)?;
-    if !view.shows(&task) {
-        return Err(missing().into());
-    }
+    let sql = query(select_tasks!("WHERE tasks.id = $1 AND type = 'file_offer'")).bind(number);
+    let mut task = rows::shown_task(connection, sql, view, missing).await?;
     task.elapse(now);
     let claims = claims(connection, std::slice::from_ref(&task)).await?;
     let (trail, is_cut) = trail(connection, task.id).await?;
@@ -272,26 +279,21 @@ pub(crate) async fn days(connection: &mut Connection, view: &View, now: Millis) 
     let today = now.0.div_euclid(DAY);
     let first = today - DAYS + 1;
     let mut by_day: HashMap<i64, [f64; 5]> = HashMap::new();
-    let mut counted = 0;
-    for row in totals(query(""), view, first.saturating_mul(DAY)).fetch_all(connection).await? {
-        let (day, name, count): (i64, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        counted += count;
+    for (day, name, count, sum) in totals::offer_days(connection, view, first).await? {
         let [offered, arrived, failed, ended, bytes] = by_day.entry(day).or_default();
         let count = count as f64;
         *offered += count;
         match Status::from_name(&name) {
             Some(Status::Completed) => {
                 *arrived += count;
-                *bytes += row.try_get::<f64>(3)?;
+                *bytes += sum;
             }
             Some(Status::Failed) => *failed += count,
             Some(Status::Rejected | Status::Cancelled) => *ended += count,
             Some(Status::Pending | Status::InProgress) | None => {}
         }
     }
-    let is_cut = counted >= MAX_COUNTED;
-    let oldest = by_day.keys().min().copied().filter(|_| is_cut).unwrap_or(first).max(first);
-    let days = (oldest..=today).map(|day| {
+    let days = (first..=today).map(|day| {
         let [offered, arrived, failed, ended, bytes] = by_day.get(&day).copied().unwrap_or_default();
         let date: String = Millis(day.saturating_mul(DAY)).to_text().chars().take(10).collect();
         json!({
@@ -303,21 +305,7 @@ pub(crate) async fn days(connection: &mut Connection, view: &View, now: Millis) 
             "bytes": bytes,
         })
     });
-    Ok(json!({ "days": days.collect::<Vec<_>>(), "is_cut": is_cut }))
-}
-
-/// Adds the statement for how many transfers there are of each day and status, and how many bytes.
-fn totals(mut sql: Query, view: &View, since: i64) -> Query {
-    sql.push(
-        "SELECT day, status, COUNT(*), COALESCE(SUM(CAST(file_size AS DOUBLE PRECISION)), 0.0) FROM \
-         (SELECT created_at / 86400000 AS day, status, file_size FROM tasks \
-         WHERE type = 'file_offer' AND created_at >= ",
-    );
-    sql.push_bind(since);
-    narrow(&mut sql, view);
-    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(MAX_COUNTED);
-    sql.push(") AS newest GROUP BY day, status");
-    sql
+    Ok(json!({ "days": days.collect::<Vec<_>>() }))
 }
 
 /// When each of some tasks was claimed last.
@@ -384,27 +372,17 @@ mod tests {
         TransferQuery::parse(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
     }
 
-    #[test]
-    fn a_place_in_the_list_is_read_back_and_nonsense_is_none() {
-        let place = Position { created_at: 1_700_000_000_123, id: 42 };
-        assert_eq!(Position::parse(&place.to_text()), Some(place));
-        for text in ["", ".", "1", "1.", ".1", "a.b", "1.2.3", "99999999999999999999.1"] {
-            assert_eq!(Position::parse(text), None, "{text}");
-        }
-    }
-
     /// How SQLite goes about a statement.
-    async fn plan(connection: &mut Connection, statement: impl FnOnce(Query) -> Query) -> Vec<String> {
-        let rows = statement(query("EXPLAIN QUERY PLAN ")).fetch_all(connection).await.expect("a plan");
+    async fn plan(connection: &mut Connection, statement: Query) -> Vec<String> {
+        let rows = statement.explained().fetch_all(connection).await.expect("a plan");
         rows.iter().map(|row| row.try_get("detail").expect("a step")).collect()
     }
 
     #[tokio::test]
-    async fn no_list_and_no_total_reads_through_the_tasks() {
+    async fn no_list_reads_through_the_tasks() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (_, mut connection) = crate::store::Database::open(dir.path(), None).await.expect("opened");
         let of_b = View::Of("b".into());
-        let first = Position { created_at: i64::MAX, id: i64::MAX };
         for pairs in [
             &[][..],
             &[("state", "failed")],
@@ -415,7 +393,8 @@ mod tests {
         ] {
             for view in [&View::All, &of_b] {
                 let asked = parse(pairs).expect("a query");
-                let steps = plan(&mut connection, |sql| asked.statement(sql, view, first)).await;
+                let steps =
+                    plan(&mut connection, asked.statement(view, Position::END, Millis(0), " LIKE ")).await;
                 for step in &steps {
                     let is_bad = step.starts_with("SCAN tasks") || step.contains("tasks_by_");
                     assert!(!is_bad, "{pairs:?} {view:?}: {steps:#?}");
@@ -423,10 +402,6 @@ mod tests {
                 let searches = steps.iter().filter(|step| step.contains("INDEX offers_by_"));
                 assert_eq!(searches.count(), asked.conditions(view).len(), "{steps:#?}");
             }
-        }
-        for view in [&View::All, &of_b] {
-            let steps = plan(&mut connection, |sql| totals(sql, view, 0)).await;
-            assert!(steps.iter().any(|step| step.contains("COVERING INDEX offers_by_age")), "{steps:#?}");
         }
     }
 

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::histogram::Histogram;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -33,7 +34,7 @@ use crate::orgs;
 use crate::rows::{self, Scope};
 use crate::sql::Connection;
 use crate::store::{Database, Folder};
-use crate::task::{Action, Actor, By, EventKind, Status, Task};
+use crate::task::{Action, Actor, By, EventKind, Task};
 use crate::time::Millis;
 
 pub(crate) use event_log::Follower;
@@ -153,27 +154,37 @@ impl Writer {
     }
 }
 
-/// A writer on a connection to the database in a folder, telling a bus. Claims and offers whose time ran out
+/// A writer on a connection to the database in a folder. Claims and offers whose time ran out
 /// while no hub was running are ended at once; what is over is deleted once it was kept for so long.
 pub(crate) async fn writer(
     database: Database,
     connection: Connection,
     folder: Folder,
-    keep: Option<Duration>,
-    bus: Bus,
+    setup: Setup,
 ) -> sqlx::Result<(Writer, WriterTask)> {
     let (sender, requests) = mpsc::channel(WAITING);
     let (state_sender, state) = watch::channel(WriterState::Ready);
-    let task = WriterTask::new(database, connection, folder, keep, bus, requests, state_sender).await?;
+    let task = WriterTask::new(database, connection, folder, setup, requests, state_sender).await?;
     Ok((Writer { requests: sender, state }, task))
+}
+
+/// What a writer does besides writing.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// How long what is over is kept; for ever without.
+    pub(crate) keep: Option<Duration>,
+    /// Who is told.
+    pub(crate) bus: Bus,
+    /// Where it is counted how many changes each commit is of.
+    pub(crate) batches: Histogram,
 }
 
 /// What happened to a task: it is told, and kept in the audit trail, with the change itself.
 #[derive(Debug)]
 pub(crate) struct PendingEvent {
     pub(crate) event: EventKind,
-    /// The status before; none of a task that was made.
-    pub(crate) from: Option<Status>,
+    /// The task before; none of one that was made.
+    pub(crate) before: Option<Arc<Task>>,
     /// The task as it is now.
     pub(crate) task: Arc<Task>,
     /// Who caused it; nobody where a claim's or an offer's time was over.
@@ -184,14 +195,14 @@ pub(crate) struct PendingEvent {
 
 impl PendingEvent {
     /// What time alone did.
-    fn of_time(event: EventKind, from: Status, task: Task) -> Self {
-        Self { event, from: Some(from), task: Arc::new(task), by: None, message: None }
+    fn of_time(event: EventKind, before: Task, task: Task) -> Self {
+        Self { event, before: Some(Arc::new(before)), task: Arc::new(task), by: None, message: None }
     }
 
     /// A task was made.
     fn of_new(task: Arc<Task>) -> Self {
         let by = Some(task.source.clone());
-        Self { event: EventKind::Created, from: None, task, by, message: None }
+        Self { event: EventKind::Created, before: None, task, by, message: None }
     }
 }
 
@@ -224,9 +235,9 @@ async fn apply(
             let task = rows::find_task(connection, &scope, &id, &by.view()).await?;
             let message = rows::insert_message(connection, task.id, parts, &by.actor, now).await?;
             announced::add_of_message(connection, &task, &message["parts"]).await?;
-            let (event, from, by) = (EventKind::Message, Some(task.status), Some(by.actor.clone()));
-            let task = Arc::new(task);
-            events.push(PendingEvent { event, from, task, by, message: Some(message.clone()) });
+            let (task, by) = (Arc::new(task), Some(by.actor.clone()));
+            let (event, before) = (EventKind::Message, Some(task.clone()));
+            events.push(PendingEvent { event, before, task, by, message: Some(message.clone()) });
             message
         }
         Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await?,
@@ -271,19 +282,21 @@ async fn edit(
     let edits_payload = |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
     let is_edited = actions.iter().any(edits_payload);
     // The timer may be a moment late.
-    let from = task.status;
+    let before = task.clone();
     if let Some(event) = task.elapse(now) {
-        events.push(PendingEvent::of_time(event, from, task.clone()));
+        events.push(PendingEvent::of_time(event, before, task.clone()));
     }
+    // What it is now, whatever was done last.
+    let mut latest = Arc::new(task.clone());
     for action in actions {
-        let from = Some(task.status);
         let event = task.apply(action, by, now)?;
         let (task, by) = (Arc::new(task.clone()), Some(by.actor.clone()));
-        events.push(PendingEvent { event, from, task, by, message: None });
+        let before = Some(std::mem::replace(&mut latest, task.clone()));
+        events.push(PendingEvent { event, before, task, by, message: None });
     }
     rows::update_task(connection, &task).await?;
     if is_edited || was_open != task.status.is_open() {
         announced::update(connection, &task).await?;
     }
-    Ok(Arc::new(task))
+    Ok(latest)
 }

@@ -1,16 +1,19 @@
 //! Measures a hub on loopback, with the load on the same cores:
 //!
 //! ```text
-//! cargo bench -p hub --bench load -- [creates|million|watchers]... [--seconds S] [--connections N] \
+//! cargo bench -p hub --bench load -- [creates|fill|million|watchers]... [--seconds S] [--connections N] \
 //!     [--tasks N] [--watchers N] [--data DIR] [--database URL]
 //! ```
 //!
 //! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
 //!   the disk takes for one sync.
+//! - `fill`: how much memory the hub takes, and this load with it, while so many tasks are made. Not done
+//! unless   it is named: it takes minutes.
 //! - `million`: how long lists and claims take with that many tasks stored.
 //! - `watchers`: how long events take to reach a thousand watchers, at a hundred a second.
 //!
-//! With `--database`, creates and watchers are those of a hub on that PostgreSQL database.
+//! With `--database`, all of it is that of a hub on that PostgreSQL database, which must be empty for
+//! `million`.
 //!
 //! Run by `cargo test`, it does a little of each, and measures nothing worth telling.
 
@@ -18,6 +21,7 @@ mod client;
 mod creates;
 mod disk;
 mod figures;
+mod fill;
 mod million;
 mod watchers;
 
@@ -30,6 +34,7 @@ use hub::PostgresUrl;
 #[derive(Debug)]
 struct Plan {
     creates: bool,
+    fill: bool,
     million: bool,
     events: bool,
     time: Duration,
@@ -40,6 +45,7 @@ struct Plan {
     data: PathBuf,
     /// Where the tasks are instead of a file.
     database: Option<PostgresUrl>,
+    database_url: Option<String>,
 }
 
 impl Plan {
@@ -55,9 +61,10 @@ impl Plan {
         };
         let number = |name: &str| value(name).map(|text| text.parse::<f64>().expect("a number"));
         let is_named = |name: &str| args.iter().any(|arg| arg == name);
-        let all = !["creates", "million", "watchers"].into_iter().any(is_named);
+        let all = !["creates", "fill", "million", "watchers"].into_iter().any(is_named);
         Self {
             creates: all || is_named("creates"),
+            fill: all && !is_bench || is_named("fill"),
             million: all || is_named("million"),
             events: all || is_named("watchers"),
             time: Duration::from_secs_f64(number("--seconds").unwrap_or(seconds)),
@@ -66,6 +73,7 @@ impl Plan {
             watchers: number("--watchers").map_or(watchers, |number| number as usize),
             data: value("--data").map_or_else(std::env::temp_dir, PathBuf::from),
             database: value("--database").map(|url| PostgresUrl::parse(url).expect("a database's URL")),
+            database_url: value("--database").cloned(),
         }
     }
 }
@@ -76,6 +84,9 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if plan.creates {
         runtime.block_on(creates::run(&plan));
+    }
+    if plan.fill {
+        runtime.block_on(fill::run(&plan));
     }
     if plan.million {
         runtime.block_on(million::run(&plan));

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use hub::{Hub, HubConfig};
 use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
@@ -18,7 +19,7 @@ use crate::figures::Times;
 const TARGET: f64 = 20.0;
 
 /// What clients ask for: this package's, the public command line's, and one of each filter.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 20] = [
     "channel=p2p-transfer&type=file_offer&status=pending&limit=100",
     "limit=100",
     "status=pending,in_progress",
@@ -31,10 +32,18 @@ const LISTS: [&str; 12] = [
     "sort_by=title",
     "created_after=2026-01-01T00:00:00Z&status=in_progress",
     "updated_after=2026-01-01T00:00:00Z&limit=20",
+    "type=file_offer&limit=50",
+    "search=task%20500",
+    "search=nowhere",
+    "type=nowhere",
+    "status=failed&priority=3&sort_by=updated_at",
+    "status=pending&sort_by=title",
+    "offset=20000",
+    "cursor=1700000000000.1",
 ];
 
 /// What the hub's page reads again whenever something happens.
-const PAGE: [&str; 7] = [
+const PAGE: [&str; 8] = [
     "/page/transfers",
     "/page/transfers?state=failed",
     "/page/transfers?state=open",
@@ -42,6 +51,7 @@ const PAGE: [&str; 7] = [
     "/page/transfers?state=completed&cursor=1700000000000.1",
     "/page/transfers/2",
     "/page/connected",
+    "/tasks/stats",
 ];
 
 /// What it reads now and then: all transfers of thirty days, counted, and as many as are looked through for
@@ -52,10 +62,11 @@ const SLOWER: [&str; 3] =
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = HubConfig { listen, dht: false, ..HubConfig::new(dir.path().join("hub")) };
+    let database = plan.database.clone();
+    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
     Hub::start(config.clone()).await.expect("a hub").shutdown().await;
     let started = Instant::now();
-    fill(&dir.path().join("hub/hub.sqlite"), plan.tasks).await;
+    fill(plan, &dir.path().join("hub/hub.sqlite")).await;
     println!("{} tasks stored in {:.0} s", plan.tasks, started.elapsed().as_secs_f64());
     let started = Instant::now();
     let hub = Hub::start(config).await.expect("a hub");
@@ -104,31 +115,56 @@ async fn repeat(client: &mut Client, path: &str, rounds: u64) -> Times {
     times
 }
 
-/// Puts tasks into a database: most of them over, some open, over a few channels, types and workers.
-async fn fill(database: &Path, tasks: u64) {
-    let options = SqliteConnectOptions::new().filename(database);
-    let mut connection = options.connect().await.expect("opened");
+/// Puts tasks into the database: most of them over, some open, over a few channels, types and workers.
+async fn fill(plan: &Plan, file: &Path) {
     let payload =
         serde_json::from_str::<serde_json::Value>(&offer("a", 1, 1)).expect("JSON")["payload"].clone();
     let payload = json!(payload).to_string();
     let now = time::OffsetDateTime::now_utc().unix_timestamp() * 1000;
+    let tasks = plan.tasks;
     let statements = format!(
-        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {tasks})
+        "WITH RECURSIVE n(n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT n + 1 FROM n WHERE n < {tasks}),
+         made AS (SELECT n, CASE WHEN n % 500 = 0 THEN 'pending' WHEN n % 501 = 0 THEN 'in_progress'
+                 WHEN n % 10 = 0 THEN 'failed' ELSE 'completed' END AS status,
+             {now} - ({tasks} - n) * 100 AS created, {now} - ({tasks} - n) * 90 AS updated FROM n)
          INSERT INTO tasks (project_id, title, type, channel, priority, status, payload, outputs, source_type,
              source_id, source_name, assignee_type, assignee_id, assignee_name, lease_expires, created_at,
              updated_at, completed_at, due, file_size)
-         SELECT 1, 'task ' || ((n * 7919) % 1000003), iif(n % 2, 'task', 'file_offer'),
-             iif(n % 3, 'p2p-transfer', 'channel-' || (n % 10)), 1 + n % 10,
-             CASE WHEN n % 500 = 0 THEN 'pending' WHEN n % 501 = 0 THEN 'in_progress'
-                 WHEN n % 10 = 0 THEN 'failed' ELSE 'completed' END,
-             '{payload}', '[]', 'agent', 'agent-' || (n % 200), 'A',
-             iif(n % 500, 'agent', NULL), iif(n % 500, 'worker-' || (n % 200), NULL), iif(n % 500, 'W', NULL),
-             iif(n % 500 AND n % 501 = 0, {now} + 3600000, NULL), {now} - ({tasks} - n) * 100,
-             {now} - ({tasks} - n) * 90,
-             iif(n % 500 AND n % 501 AND n % 10, {now} - ({tasks} - n) * 90, NULL),
-             iif(n % 501 = 0 AND n % 500, {now} + 3600000, NULL), iif(n % 2, NULL, 1000000)
-         FROM n;"
+         SELECT 1, 'task ' || CAST((n * 7919) % 1000003 AS TEXT),
+             CASE WHEN n % 2 = 1 THEN 'task' ELSE 'file_offer' END,
+             CASE WHEN n % 3 = 0 THEN 'channel-' || CAST(n % 10 AS TEXT) ELSE 'p2p-transfer' END, 1 + n % 10,
+             status, '{payload}', '[]', 'agent', 'agent-' || CAST(n % 200 AS TEXT), 'A',
+             CASE WHEN status <> 'pending' THEN 'agent' END,
+             CASE WHEN status <> 'pending' THEN 'worker-' || CAST(n % 200 AS TEXT) END,
+             CASE WHEN status <> 'pending' THEN 'W' END,
+             CASE WHEN status = 'in_progress' THEN {now} + 3600000 END, created, updated,
+             CASE WHEN status = 'completed' THEN updated END,
+             CASE WHEN status = 'in_progress' THEN {now} + 3600000 END,
+             CASE WHEN n % 2 = 0 THEN 1000000 END
+         FROM made;
+         DELETE FROM task_counts;
+         INSERT INTO task_counts SELECT project_id, channel, status, 0, COUNT(*),
+             CAST(COALESCE(SUM(completed_at - created_at), 0) AS BIGINT) FROM tasks GROUP BY 1, 2, 3;
+         DELETE FROM task_minutes;
+         INSERT INTO task_minutes SELECT created_at / 60000, 1, 0, COUNT(*), COUNT(*) FROM tasks GROUP BY 1;
+         DELETE FROM offer_days;
+         INSERT INTO offer_days SELECT created_at / 86400000, status, 0, COUNT(*), SUM(file_size)
+             FROM tasks WHERE type = 'file_offer' GROUP BY 1, 2;"
     );
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("filled");
-    connection.close().await.expect("closed");
+    match &plan.database_url {
+        None => {
+            let options = SqliteConnectOptions::new().filename(file);
+            let mut connection = options.connect().await.expect("opened");
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("filled");
+            connection.close().await.expect("closed");
+        }
+        Some(url) => {
+            let options: PgConnectOptions = url.parse().expect("a URL");
+            let mut connection = options.connect().await.expect("connected");
+            sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.expect("filled");
+            // What PostgreSQL does by itself, a minute later.
+            sqlx::raw_sql("VACUUM ANALYZE").execute(&mut connection).await.expect("looked over");
+            connection.close().await.expect("closed");
+        }
+    }
 }

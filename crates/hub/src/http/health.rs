@@ -13,10 +13,10 @@ use super::hosts::requested_host;
 use super::{App, Ends, Shared};
 use crate::access::Requester;
 use crate::error::Refusal;
-use crate::list;
 use crate::metrics::{Levels, MEDIA_TYPE};
 use crate::sql::query;
 use crate::time::Millis;
+use crate::totals;
 use crate::writer::WriterState;
 
 /// How long the database may take to answer.
@@ -87,7 +87,7 @@ pub(super) async fn metrics(
         connections: app.places.taken(),
         watchers: app.sockets.len(),
         waiting: app.writer.waiting(),
-        tasks: list::count_by_status(&mut app.reader().await?).await?,
+        tasks: totals::count_by_status(&mut app.reader().await?).await?,
     };
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], app.metrics.to_text(&levels)))
 }

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::request::{Body, Caller, PairsOrRejection, fields, pairs};
 use super::{Answer, Shared};
 use crate::error::Refusal;
-use crate::list::{self, Page, TaskQuery};
+use crate::list::{Page, TaskQuery};
 use crate::rows;
+use crate::totals;
 use crate::writer::{Change, Changed};
 
 /// The answer to whoever changed a task.
@@ -19,14 +20,13 @@ pub(super) struct ChangedTask {
     task: Changed,
 }
 
-pub(super) async fn list_tasks(State(app): Shared, caller: Caller, query: PairsOrRejection) -> Answer {
+pub(super) async fn list_tasks(
+    State(app): Shared,
+    caller: Caller,
+    query: PairsOrRejection,
+) -> Result<Json<Page>, Refusal> {
     let query = TaskQuery::parse(&pairs(query)?)?;
-    let Page { tasks, next } = query.run(&mut app.reader().await?, &caller.scope, &caller.view()).await?;
-    let mut page = json!({ "count": tasks.len(), "has_more": next.is_some(), "tasks": tasks });
-    if let Some(next) = next {
-        page["next"] = json!(next);
-    }
-    Ok(Json(page))
+    Ok(Json(query.run(&mut app.reader().await?, &caller.scope, &caller.view()).await?))
 }
 
 pub(super) async fn make_task(
@@ -95,12 +95,14 @@ pub(super) async fn add_message(
 }
 
 pub(super) async fn all_stats(State(app): Shared, caller: Caller) -> Answer {
-    let stats = list::stats(&mut app.reader().await?, None, &caller.view(), app.readers.now()).await?;
+    let stats = totals::stats(&mut app.reader().await?, None, &caller.view(), app.readers.now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }
 
 pub(super) async fn project_stats(State(app): Shared, caller: Caller) -> Answer {
-    let (scope, view) = (Some(&caller.scope), caller.view());
-    let stats = list::stats(&mut app.reader().await?, scope, &view, app.readers.now()).await?;
+    let mut reader = app.reader().await?;
+    // There is nothing in a project that there is not.
+    let project = rows::project_of(&mut reader, &caller.scope).await?.unwrap_or_default();
+    let stats = totals::stats(&mut reader, Some(project), &caller.view(), app.readers.now()).await?;
     Ok(Json(json!({ "stats": stats })))
 }

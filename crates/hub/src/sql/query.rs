@@ -139,6 +139,13 @@ impl Query {
         self.push(")")
     }
 
+    /// The statement that tells how SQLite goes about this one.
+    #[cfg(test)]
+    pub(crate) fn explained(mut self) -> Self {
+        self.text = Cow::Owned(format!("EXPLAIN QUERY PLAN {}", self.text));
+        self
+    }
+
     /// Runs it; gives how many rows it changed.
     pub(crate) async fn execute(self, connection: &mut Connection) -> sqlx::Result<u64> {
         let limit = connection.patience();

@@ -11,8 +11,11 @@ use crate::error::Error;
 use crate::sql::within;
 
 /// The tables, as the steps that made them: see [`crate::migrations`].
-const STEPS: [&str; 2] =
-    [include_str!("../../migrations/postgres/1.sql"), include_str!("../../migrations/postgres/2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("../../migrations/postgres/1.sql"),
+    include_str!("../../migrations/postgres/2.sql"),
+    include_str!("../../migrations/postgres/3.sql"),
+];
 /// The newest version that this hub knows.
 const NEWEST: i64 = STEPS.len() as i64;
 /// What a hub holds while it makes tables: the first bytes of a hash of what it is for.

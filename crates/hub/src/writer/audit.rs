@@ -2,7 +2,6 @@
 
 use super::PendingEvent;
 use crate::sql::{Connection, insert_rows};
-use crate::task::Status;
 use crate::time::Millis;
 
 /// Adds what happened, in order.
@@ -13,11 +12,11 @@ pub(super) async fn insert(
 ) -> sqlx::Result<()> {
     let text = "INSERT INTO audit \
                 (task_id, event, from_status, to_status, actor_type, actor_id, message_id, at) VALUES ";
-    insert_rows(connection, text, "", events, |PendingEvent { event, from, task, by, message }| {
+    insert_rows(connection, text, "", events, |PendingEvent { event, before, task, by, message }| {
         [
             task.id.into(),
             event.name().into(),
-            from.map(Status::name).into(),
+            before.as_ref().map(|before| before.status.name()).into(),
             task.status.name().into(),
             by.as_ref().map(|actor| &actor.kind).into(),
             by.as_ref().map(|actor| &actor.id).into(),

@@ -11,6 +11,7 @@ use crate::rows;
 use crate::sql::{Connection, ends_transaction};
 use crate::task::{By, Task};
 use crate::time::{Clock, Millis};
+use crate::totals::{self, Tally};
 
 /// A transaction that is open on the writer's connection. Where a call fails or this is dropped before its
 /// [`Batch::commit`], the transaction is in no known state, and the connection must not be used again.
@@ -20,6 +21,8 @@ pub(super) struct Batch<'c> {
     now: Millis,
     /// What the changes so far did, in order.
     events: Vec<PendingEvent>,
+    /// What they do not say of the totals: the tasks that go.
+    tally: Tally,
     /// Whether anything was written since the savepoint.
     savepoint: Savepoint,
 }
@@ -46,7 +49,8 @@ impl<'c> Batch<'c> {
         if connection.is_shared() {
             clock.hear(now);
         }
-        Ok(Self { connection, now, events: Vec::new(), savepoint: Savepoint::Fresh })
+        let (events, tally) = (Vec::new(), Tally::default());
+        Ok(Self { connection, now, events, tally, savepoint: Savepoint::Fresh })
     }
 
     /// Makes changes in order, each whole or not at all.
@@ -157,12 +161,12 @@ impl<'c> Batch<'c> {
                     continue;
                 }
             };
-            let from = task.status;
+            let before = task.clone();
             let event = task.elapse(self.now);
             // Written back even if nothing changed: the row may have named a wrong time.
             rows::update_task(self.connection, &task).await?;
             announced::update(self.connection, &task).await?;
-            self.events.extend(event.map(|event| PendingEvent::of_time(event, from, task)));
+            self.events.extend(event.map(|event| PendingEvent::of_time(event, before, task)));
         }
         Ok(found)
     }
@@ -175,18 +179,31 @@ impl<'c> Batch<'c> {
         let offers = retention::stale_offers(self.connection, before).await?;
         let mut found = !offers.is_empty();
         for mut task in offers {
-            let from = task.status;
+            let before = task.clone();
             let event = task.abandon(self.now);
             rows::update_task(self.connection, &task).await?;
             announced::update(self.connection, &task).await?;
-            self.events.push(PendingEvent::of_time(event, from, task));
+            self.events.push(PendingEvent::of_time(event, before, task));
         }
-        found |= retention::delete_ended(self.connection, before).await? > 0;
+        found |= retention::delete_ended(self.connection, before, &mut self.tally).await? > 0;
         Ok(found)
     }
 
+    /// Forgets what was counted for the last days alone.
+    pub(super) async fn forget(&mut self) -> sqlx::Result<()> {
+        self.savepoint = Savepoint::Behind;
+        totals::forget_minutes(self.connection, self.now).await
+    }
+
     /// Has all of it kept; gives what happened, to be told now that it is on the disk.
-    pub(super) async fn commit(self) -> sqlx::Result<Vec<PendingEvent>> {
+    pub(super) async fn commit(mut self) -> sqlx::Result<Vec<PendingEvent>> {
+        for PendingEvent { before, task, .. } in self.events.iter().filter(|event| event.message.is_none()) {
+            if let Some(before) = before {
+                self.tally.remove(before);
+            }
+            self.tally.add(task);
+        }
+        std::mem::take(&mut self.tally).keep(self.connection).await?;
         audit::insert(self.connection, &self.events, self.now).await?;
         if self.events.is_empty() {
             self.connection.commit().await?;

@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batch;
-use super::{ChangeRequest, PendingEvent, WriterState, retention};
-use crate::bus::Bus;
+use super::{ChangeRequest, PendingEvent, Setup, WriterState, retention};
 use crate::error::Refusal;
 use crate::rows;
 use crate::sql::{Connection, within};
@@ -42,12 +41,10 @@ pub(crate) struct WriterTask {
     /// None while the database fails.
     connection: Option<Connection>,
     state: watch::Sender<WriterState>,
-    bus: Bus,
+    setup: Setup,
     requests: mpsc::Receiver<ChangeRequest>,
     /// No task is due before this.
     next_due: Option<Millis>,
-    /// How long what is over is kept; for ever without.
-    keep: Option<Duration>,
     next_clean_up: Instant,
     /// Held until the database is closed, so that no other hub opens it before.
     _folder: Folder,
@@ -60,8 +57,7 @@ impl WriterTask {
         database: Database,
         mut connection: Connection,
         folder: Folder,
-        keep: Option<Duration>,
-        bus: Bus,
+        setup: Setup,
         requests: mpsc::Receiver<ChangeRequest>,
         state: watch::Sender<WriterState>,
     ) -> sqlx::Result<Self> {
@@ -72,10 +68,9 @@ impl WriterTask {
             clock,
             connection: Some(connection),
             state,
-            bus,
+            setup,
             requests,
             next_due,
-            keep,
             next_clean_up: Instant::now(),
             _folder: folder,
         };
@@ -112,7 +107,6 @@ impl WriterTask {
         let longest = if is_shared { LONGEST_SHARED_SLEEP } else { LONGEST_SLEEP };
         let until_due = self.next_due.map_or(longest, |next| next.since(self.clock.now()));
         let until_clean_up = self.next_clean_up.saturating_duration_since(Instant::now());
-        let until_clean_up = self.keep.map_or(LONGEST_SLEEP, |_| until_clean_up);
         let pause = until_due.min(until_clean_up).min(longest);
         let first = tokio::select! {
             request = self.requests.recv() => request?,
@@ -152,6 +146,7 @@ impl WriterTask {
             replies.push(reply);
             changes.push((change, by));
         }
+        self.setup.batches.observe(changes.len() as f64);
         let is_shared = connection.is_shared();
         // Once it is being committed, a change may have been made even where the database is lost.
         let mut is_uncertain = false;
@@ -205,15 +200,25 @@ impl WriterTask {
     /// Deletes a few of the tasks that were kept for long enough, if it is time for that. Whoever waits for a
     /// change comes between any two calls.
     async fn clean_up(&mut self) -> sqlx::Result<()> {
-        let (Some(connection), Some(keep)) = (&mut self.connection, self.keep) else { return Ok(()) };
-        if self.next_clean_up > Instant::now() {
+        let Some(connection) = self.connection.as_mut().filter(|_| self.next_clean_up <= Instant::now())
+        else {
             return Ok(());
-        }
+        };
         let mut batch = Batch::begin(connection, &self.clock).await?;
-        let found = batch.clean_up(keep).await?;
+        let found = match self.setup.keep {
+            Some(keep) => batch.clean_up(keep).await?,
+            None => false,
+        };
+        if !found {
+            batch.forget().await?;
+        }
         let events = batch.commit().await?;
         if !found {
-            self.next_clean_up = Instant::now() + keep.clamp(retention::OFTEN, retention::EVERY);
+            let pause = self
+                .setup
+                .keep
+                .map_or(retention::EVERY, |keep| keep.clamp(retention::OFTEN, retention::EVERY));
+            self.next_clean_up = Instant::now() + pause;
         }
         self.tell(events);
         Ok(())
@@ -228,7 +233,7 @@ impl WriterTask {
                 continue;
             }
             let name = by.as_ref().map(|actor| actor.name.as_str());
-            self.bus.publish(event, &task, name, message.as_ref());
+            self.setup.bus.publish(event, &task, name, message.as_ref());
         }
     }
 
@@ -275,13 +280,14 @@ impl WriterTask {
     /// A connection on which something has been written.
     async fn open_again(&mut self) -> sqlx::Result<Connection> {
         let mut connection = self.database.writer().await?;
+        let is_shared = connection.is_shared();
         let tried = async {
             let now = connection.begin().await?;
             rows::write_probe(&mut connection, now).await?;
             connection.commit().await?;
             next_due(&mut connection, &self.clock).await
         };
-        self.next_due = in_time(self.database.is_shared(), tried).await?;
+        self.next_due = in_time(is_shared, tried).await?;
         Ok(connection)
     }
 }

@@ -48,6 +48,20 @@ pub(crate) async fn edit(dir: &Path, statements: &'static str) {
     }
 }
 
+/// Why a statement on the database of the hub in a folder is refused.
+pub(crate) async fn refusal(dir: &Path, statement: &'static str) -> String {
+    match options_of(dir) {
+        Some(options) => {
+            let mut connection = options.connect().await.expect("connected");
+            sqlx::raw_sql(statement).execute(&mut connection).await.expect_err(statement).to_string()
+        }
+        None => {
+            let mut connection = sqlite(dir).connect().await.expect("opened");
+            sqlx::raw_sql(statement).execute(&mut connection).await.expect_err(statement).to_string()
+        }
+    }
+}
+
 /// The rows of a query on the database of the hub in a folder, each as one text.
 pub(crate) async fn rows(dir: &Path, query: &str) -> Vec<String> {
     let query = AssertSqlSafe(query.to_owned());

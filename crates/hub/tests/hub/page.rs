@@ -433,7 +433,7 @@ async fn totals_add_up_what_arrived_and_what_did_not_by_day() {
     }
     let told = a.get("/page/days").await;
     let days = told["days"].as_array().expect("days");
-    assert_eq!((days.len(), &told["is_cut"]), (30, &json!(false)));
+    assert_eq!(days.len(), 30);
     // At midnight they may be of two days.
     let sum = |name: &str| days.iter().map(|day| day[name].as_f64().expect("a number")).sum::<f64>();
     assert_eq!(["offered", "arrived", "failed", "ended"].map(sum), [6.0, 2.0, 1.0, 2.0]);
@@ -448,22 +448,19 @@ async fn sizes_that_no_sum_can_hold_are_added_up_all_the_same() {
     let (a, b) = (hub.caller("a"), hub.caller("b"));
     let mut huge = offer("huge", json!("b"));
     huge["payload"]["size"] = json!((1_u64 << 53) - 1);
-    let id = a.make_task(huge).await;
+    let id = a.make_task(huge.clone()).await;
     b.post(&format!("/tasks/{id}/claim"), json!({})).await;
     b.post(&format!("/tasks/{id}/complete"), json!({})).await;
     let (port, dir) = (hub.hub.local_addr().port(), hub.dir);
     hub.hub.shutdown().await;
-    let a_thousand_more = "
-        WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1100)
-        INSERT INTO tasks (project_id, title, type, channel, priority, status, payload, outputs, source_type,
-            source_id, source_name, created_at, updated_at, file_size)
-        SELECT project_id, title, type, channel, priority, status, payload, outputs, source_type, source_id,
-            source_name, created_at, updated_at, file_size
-        FROM tasks, n";
-    database::edit(dir.path(), a_thousand_more).await;
+    database::edit(dir.path(), "UPDATE offer_days SET bytes = bytes * 1024 WHERE status = 'completed'").await;
     let hub = TestHub { hub: start_in(dir.path(), port).await, dir };
+    let (a, b) = (hub.caller("a"), hub.caller("b"));
+    let id = a.make_task(huge).await;
+    b.post(&format!("/tasks/{id}/claim"), json!({})).await;
+    b.post(&format!("/tasks/{id}/complete"), json!({})).await;
     let told = hub.caller("a").get("/page/days").await;
     let days = told["days"].as_array().expect("days").iter();
     let bytes: f64 = days.map(|day| day["bytes"].as_f64().expect("a number")).sum();
-    assert!(bytes > 9.9e18, "{bytes}");
+    assert!(bytes > 9.2e18, "{bytes}");
 }

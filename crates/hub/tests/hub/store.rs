@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::database::{edit, rows};
+use crate::database::{edit, refusal, rows};
 use crate::support::{Caller, PATIENCE, TestHub, config, start_in};
 
 #[tokio::test]
@@ -112,6 +112,7 @@ async fn what_is_over_goes_after_its_time_and_what_is_open_stays() {
         rows(dir.path(), "SELECT DISTINCT CAST(task_id AS TEXT) FROM audit").await,
         [open.to_string()]
     );
+    check_totals(dir.path()).await;
     hub.shutdown().await;
 }
 
@@ -242,4 +243,87 @@ async fn a_backup_that_cannot_be_made_leaves_nothing() {
         .map(|entry| json!(entry.expect("an entry").file_name().to_string_lossy()))
         .collect();
     assert_eq!(left, Vec::<Value>::new());
+}
+
+/// The totals are kept with each change; counted anew, they must be the same.
+#[tokio::test]
+async fn the_totals_are_what_the_tasks_add_up_to() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let hub = keeping(dir.path(), Duration::from_secs(3600)).await;
+    let (a, b) = (Caller::new(hub.local_addr(), "a"), Caller::new(hub.local_addr(), "b"));
+    let tasks = (0..40).map(|n| {
+        let (a, b) = (&a, &b);
+        let kind = if n % 2 == 0 { "file_offer" } else { "task" };
+        let recipient = if n % 4 == 0 { json!("b") } else { Value::Null };
+        let payload = json!({"size": n * 10, "recipient_id": recipient});
+        let task = json!({"title": "t", "type": kind, "channel": format!("c{}", n % 3), "payload": payload});
+        let path = if n % 5 == 0 { "/orgs/o/projects/p/tasks" } else { "/tasks" };
+        async move {
+            let id = &a.post(path, task).await["task"]["id"];
+            let mut steps = vec![(a, Method::PATCH, "", json!({"channel": "d", "payload": {"size": 7}}))];
+            steps.push((
+                b,
+                Method::POST,
+                "/claim",
+                json!({"lease_duration": if n % 7 == 0 { 1 } else { 60_000 }}),
+            ));
+            steps.push((b, Method::POST, "/messages", json!({"parts": [{"type": "text", "content": "m"}]})));
+            steps.push((b, Method::POST, "/complete", json!({})));
+            steps.push((a, Method::POST, "/reopen", json!({})));
+            steps.push((a, Method::PATCH, "", json!({"title": "u", "status": "cancelled"})));
+            // Some of them are refused, as those of claims that are over.
+            for (who, method, verb, body) in steps.into_iter().take(n % 8).skip(usize::from(n % 3 == 0)) {
+                who.call(method, &format!("{path}/{id}{verb}"), Some(body)).await;
+            }
+        }
+    });
+    join_all(tasks).await;
+    check_totals(dir.path()).await;
+    let stats = a.get("/tasks/stats").await;
+    assert_eq!(stats["stats"]["total"], 40);
+    assert_eq!(stats["stats"]["recent"]["created_24h"], 40);
+    hub.shutdown().await;
+}
+
+/// Counts the tasks anew.
+async fn check_totals(dir: &Path) {
+    let counts = |zero: &str| {
+        format!(
+            "SELECT CAST(project_id AS TEXT) || channel || status || CAST(is_directed AS TEXT) || ' ' || \
+             CAST(count AS TEXT) || ' ' || CAST(completed_ms AS TEXT) FROM {zero} ORDER BY 1"
+        )
+    };
+    let kept = rows(dir, &counts("task_counts WHERE count <> 0")).await;
+    let counted = "(SELECT project_id, channel, status, is_directed, COUNT(*) AS count,
+            CAST(COALESCE(SUM(completed_at - created_at), 0) AS BIGINT) AS completed_ms
+        FROM (SELECT tasks.*, CASE WHEN recipient_id IS NULL THEN 0 ELSE 1 END AS is_directed
+            FROM tasks) AS tasks
+        GROUP BY project_id, channel, status, is_directed) AS counted";
+    assert_eq!(kept, rows(dir, &counts(counted)).await);
+    for (kept, counted) in [
+        ("SUM(bytes)|offer_days", "SUM(file_size)|tasks WHERE type = 'file_offer'"),
+        ("SUM(count)|offer_days", "COUNT(*)|tasks WHERE type = 'file_offer'"),
+        ("SUM(created)|task_minutes", "COUNT(*)|tasks"),
+        ("SUM(completed)|task_minutes", "COUNT(completed_at)|tasks"),
+    ] {
+        let (what, from) = kept.split_once('|').expect("two parts");
+        let kept = format!("SELECT CAST(CAST(COALESCE({what}, 0) AS BIGINT) AS TEXT) FROM {from}");
+        let (what, from) = counted.split_once('|').expect("two parts");
+        let counted = format!("SELECT CAST(CAST(COALESCE({what}, 0) AS BIGINT) AS TEXT) FROM {from}");
+        assert_eq!(rows(dir, &kept).await, rows(dir, &counted).await, "{kept}");
+    }
+}
+
+/// Not even whoever has the database's connection rewrites it by a slip.
+#[tokio::test]
+async fn the_audit_trail_is_not_changed_and_goes_with_its_task_alone() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    a.make_task(json!({"title": "t"})).await;
+    for statement in ["UPDATE audit SET actor_id = 'b'", "DELETE FROM audit"] {
+        let refused = refusal(hub.dir.path(), statement).await;
+        assert!(refused.contains("the audit trail"), "{refused}");
+    }
+    assert_eq!(rows(hub.dir.path(), "SELECT actor_id FROM audit").await, ["a"]);
+    hub.hub.shutdown().await;
 }
