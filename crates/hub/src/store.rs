@@ -52,7 +52,10 @@ impl Folder {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(path).map_err(|source| Error::Folder { path: path.to_owned(), source })
+        let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
+        let failed = |source| Error::Folder { path: path.to_owned(), source };
+        builder.create(path).map_err(failed)?;
+        missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder).map_err(failed)
     }
 
     /// Makes the folder if need be, and takes it.
@@ -173,6 +176,14 @@ async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnectio
 /// As SQLite reads it: what is below nothing is no number of pages.
 fn kibibytes(count: u32) -> String {
     format!("-{count}")
+}
+
+/// Has the names in a folder kept: without that, what is in a new folder is gone with it after a power cut.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    // A relative path of one name is in the folder of the process.
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    // Elsewhere a folder cannot be opened, and names are kept without.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 /// Opens a file, making it readable by its owner alone if there is none.

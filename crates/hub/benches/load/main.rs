@@ -8,7 +8,7 @@
 //! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
 //!   the disk takes for one sync.
 //! - `fill`: how much memory the hub takes, and this load with it, while so many tasks are made. Not done
-//! unless   it is named: it takes minutes.
+//!   unless it is named: it takes minutes.
 //! - `million`: how long lists and claims take with that many tasks stored.
 //! - `watchers`: how long events take to reach a thousand watchers, at a hundred a second.
 //!

@@ -19,10 +19,14 @@ mod other_hubs;
 mod page;
 mod permissions;
 mod postgres;
+mod power_cut;
+#[path = "../kill/random.rs"]
+mod random;
 mod relay;
 mod shared;
 mod store;
 mod support;
 mod synced;
 mod tls;
+mod traced;
 mod valve;
