@@ -26,9 +26,12 @@ const MAX_NAMED: usize = 12;
 /// written by others than hubs.
 const MAX_NODES: usize = 8;
 const MAX_NAME: usize = 261;
-/// How long looking up a name may take, and making the acquaintance of nodes.
+/// How long looking up a name may take, and making the acquaintance of nodes with all of that: a beat is no
+/// later for it than others wait.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 const MEET_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how many beats all nodes are met once more: some may not have been reached.
+const MEET_AGAIN: u32 = 12;
 
 /// What a hub knows of the others.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +47,8 @@ pub(crate) struct Heartbeat {
     id: String,
     /// Where its nodes are, as JSON.
     own: String,
-    /// Nodes of others that its own have met.
+    /// Nodes of others, and those among them that its own have met.
+    found: BTreeSet<String>,
     met: BTreeSet<String>,
 }
 
@@ -74,7 +78,8 @@ pub(crate) async fn join(
     getrandom::fill(&mut id).map_err(|error| sqlx::Error::Io(std::io::Error::other(error.to_string())))?;
     let own = json!(nodes.bootstrap(public, None, Ipv4Addr::UNSPECIFIED.into())).to_string();
     let (pool, nodes, id) = (pool.clone(), nodes.clone(), hex::encode(id));
-    let mut heartbeat = Heartbeat { others: others.clone(), pool, nodes, id, own, met: BTreeSet::new() };
+    let (found, met) = (BTreeSet::new(), BTreeSet::new());
+    let mut heartbeat = Heartbeat { others: others.clone(), pool, nodes, id, own, found, met };
     heartbeat.beat().await?;
     Ok((others, Some(heartbeat)))
 }
@@ -106,7 +111,7 @@ impl Heartbeat {
         let hubs: Vec<Vec<String>> =
             rows.iter().map(|row| self.nodes_in(row)).collect::<sqlx::Result<_>>()?;
         self.others.set(some_of_each(&hubs));
-        self.meet(hubs.concat()).await;
+        self.found = hubs.into_iter().flatten().collect();
         Ok(())
     }
 
@@ -117,8 +122,12 @@ impl Heartbeat {
         next.reset();
         let mut is_well = true;
         let beating = async {
-            loop {
+            for beats in 1_u32.. {
+                self.meet().await;
                 next.tick().await;
+                if beats.is_multiple_of(MEET_AGAIN) {
+                    self.met.clear();
+                }
                 match self.beat().await {
                     Ok(()) => is_well = true,
                     // The writer says more where the database is gone.
@@ -155,21 +164,26 @@ impl Heartbeat {
     }
 
     /// Has the nodes of this hub and new ones of others know each other.
-    async fn meet(&mut self, nodes: Vec<String>) {
-        let nodes: BTreeSet<String> = nodes.into_iter().collect();
-        let new: Vec<String> = nodes.difference(&self.met).cloned().collect();
+    async fn meet(&mut self) {
+        let new: Vec<String> = self.found.difference(&self.met).cloned().collect();
         // What is gone is met anew when it comes back.
-        self.met = nodes;
-        let mut addresses: Vec<SocketAddrV4> = Vec::new();
-        for node in new {
-            if let Ok(Ok(found)) = timeout(LOOKUP_TIMEOUT, lookup_host(&node)).await {
-                addresses.extend(found.filter_map(|address| match address {
-                    SocketAddr::V4(address) => Some(address),
-                    SocketAddr::V6(_) => None,
-                }));
-            }
+        self.met.clone_from(&self.found);
+        if new.is_empty() {
+            return;
         }
-        if !addresses.is_empty() && timeout(MEET_TIMEOUT, self.nodes.meet(addresses)).await.is_err() {
+        let meeting = async {
+            let mut addresses: Vec<SocketAddrV4> = Vec::new();
+            for node in new {
+                if let Ok(Ok(found)) = timeout(LOOKUP_TIMEOUT, lookup_host(&node)).await {
+                    addresses.extend(found.filter_map(|address| match address {
+                        SocketAddr::V4(address) => Some(address),
+                        SocketAddr::V6(_) => None,
+                    }));
+                }
+            }
+            self.nodes.meet(addresses).await;
+        };
+        if timeout(MEET_TIMEOUT, meeting).await.is_err() {
             tracing::debug!("the nodes of other hubs answer slowly, or not at all");
         }
     }
