@@ -24,3 +24,7 @@ mod shapes;
 mod trust;
 #[cfg(not(test))]
 mod verify;
+
+/// Small files and the hub make many small values, on several threads at once.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -197,6 +197,22 @@ fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
     ])
 }
 
+/// The right to receive this transfer, against other processes of this user.
+fn lock_record(records: &Records, id: &RecordId) -> Result<RecordLock> {
+    let lock = records.lock(id).map_err(|error| Error::new(Code::State, error.to_string()))?;
+    lock.ok_or_else(|| {
+        Error::new(Code::AlreadyClaimed, "another process of this user is receiving this file already")
+    })
+}
+
+/// A file that is recorded as done and still there needs no bytes, only its task completed.
+fn arrived_before(records: &Records, id: &RecordId, hash: &str, cancel: &CancellationToken) -> Option<Done> {
+    let done = records.read(id)?;
+    // It may have been changed or replaced since.
+    let there = Source::open(&done.file_path).and_then(|source| source.hash(|_| {}, cancel));
+    there.is_ok_and(|there| there == hash).then_some(done)
+}
+
 struct IncomingTransfer<'a> {
     context: &'a Arc<Context>,
     open: &'a OpenOffer,
@@ -314,11 +330,16 @@ impl IncomingTransfer<'_> {
     /// here already.
     async fn take_hold(&self, lock: Option<RecordLock>) -> Result<(Hold, Option<Done>)> {
         let records = records(self.context)?;
-        let lock = match lock {
-            Some(lock) => lock,
-            None => self.lock(&records).await?,
-        };
-        let arrived = self.arrived_before(&records).await;
+        let (id, hash, cancel) = (self.id.clone(), self.open.offer.hash.clone(), self.cancel.clone());
+        let (records, lock, arrived) = blocking(move || {
+            let lock = match lock {
+                Some(lock) => lock,
+                None => lock_record(&records, &id)?,
+            };
+            let arrived = arrived_before(&records, &id, &hash, &cancel);
+            Ok((records, lock, arrived))
+        })
+        .await?;
         let place = PartialPlace {
             target: self.target.clone(),
             id: self.id.clone(),
@@ -479,34 +500,11 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// The right to receive this transfer, against other processes of this user.
-    async fn lock(&self, records: &Records) -> Result<RecordLock> {
-        let (records, id) = (records.clone(), self.id.clone());
-        let lock =
-            blocking(move || records.lock(&id).map_err(|error| Error::new(Code::State, error.to_string())));
-        lock.await?.ok_or_else(|| {
-            Error::new(Code::AlreadyClaimed, "another process of this user is receiving this file already")
-        })
-    }
-
     /// The idle connection that the offer names.
     async fn pooled(&self) -> Option<PooledConnection<KeyPair>> {
         let OpenOffer { task, offer, .. } = self.open;
         let p2p = offer.p2p.as_ref().filter(|p2p| p2p.features.reuse)?;
         self.context.incoming.take(&offer.sender_id, &p2p.key, &task.id).await
-    }
-
-    /// A file that is recorded as done and still there needs no bytes, only its task completed.
-    async fn arrived_before(&self, records: &Records) -> Option<Done> {
-        let (records, id, hash) = (records.clone(), self.id.clone(), self.open.offer.hash.clone());
-        let cancel = self.cancel.clone();
-        let found = blocking(move || {
-            let Some(done) = records.read(&id) else { return Ok(None) };
-            // It may have been changed or replaced since.
-            let there = Source::open(&done.file_path).and_then(|source| source.hash(|_| {}, &cancel));
-            Ok(there.is_ok_and(|there| there == hash).then_some(done))
-        });
-        found.await.ok().flatten()
     }
 
     /// Notes that the file is what the sender offered: from now on it is known by its identity.
