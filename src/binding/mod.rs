@@ -25,6 +25,8 @@ mod trust;
 #[cfg(not(test))]
 mod verify;
 
-/// Small files and the hub make many small values, on several threads at once.
+/// Small files and the hub make many small values, on several threads at once. Not in builds for tests, which
+/// may bring an allocator that counts.
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
