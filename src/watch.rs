@@ -2,7 +2,7 @@
 //!
 //! Offers come by events; `ats::events` notices when some were missed. What is pending is listed whenever
 //! events begin to flow or were missed, and every few seconds while they do not. A service that does not say
-//! that it tells every event is looked at besides, the more rarely the longer nothing happens.
+//! that it tells every event is looked at besides, more rarely when nothing happens.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,9 +26,10 @@ use crate::sync::spawn_blocking;
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// How long after something happened a channel is listed though its events flow, where the service may lose
-/// some without a word. Each further list comes after twice the time, up to the longest.
+/// some without a word. Each further list comes after twice the time, up to the longest: a node at rest is
+/// quiet, and finds within minutes what was lost.
 const RELIST_AFTER: Duration = Duration::from_secs(60);
-const LONGEST_RELIST: Duration = Duration::from_secs(3600);
+const LONGEST_RELIST: Duration = Duration::from_secs(240);
 
 /// Tasks read at a time when a channel is listed.
 const PAGE: u32 = 100;

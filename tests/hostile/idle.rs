@@ -76,7 +76,7 @@ async fn a_node_at_rest_sends_a_ping_each_half_minute_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_service_that_may_lose_events_is_looked_at_ever_more_rarely() {
+async fn a_service_that_may_lose_events_is_looked_at_every_few_minutes() {
     let home = tempfile::tempdir().unwrap();
     let lists = Arc::new(Mutex::new(Vec::new()));
     let log = lists.clone();
@@ -94,10 +94,10 @@ async fn a_service_that_may_lose_events_is_looked_at_ever_more_rarely() {
     connected(&mut b).await;
     listed(&service, 1).await;
     pause();
-    pings(&mut socket, 250 * MINUTE).await;
+    pings(&mut socket, 17 * MINUTE).await;
     let times = lists.lock().unwrap().clone();
     let between: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
-    let nominal = [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600];
+    let nominal = [60, 120, 240, 240, 240];
     assert_eq!(between.len(), nominal.len(), "{between:?}");
     for (seconds, nominal) in between.iter().zip(nominal) {
         // It looks at the time each five seconds.
