@@ -97,6 +97,9 @@ mod tests {
                 let titles = texts(&mut connection, "SELECT title FROM tasks ORDER BY id").await;
                 assert_eq!(titles, ["pending", "claimed", "done"], "from version {version}");
                 assert_eq!(texts(&mut connection, "SELECT parts FROM messages").await, ["[]"]);
+                let counts = "SELECT status || count FROM task_counts ORDER BY 1";
+                let counts = texts(&mut connection, counts).await;
+                assert_eq!(counts, ["completed1", "in_progress1", "pending1"], "from version {version}");
             }
         }
     }

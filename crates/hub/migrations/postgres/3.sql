@@ -42,6 +42,11 @@ INSERT INTO offer_days
     FROM tasks WHERE type = 'file_offer' GROUP BY 1, 2, 3;
 DROP INDEX offers_by_age;
 CREATE INDEX offers_by_age ON tasks (created_at, id) WHERE type = 'file_offer';
+-- Of many tasks that have the same there, the order is in the index too, where SQLite has it by itself.
+DROP INDEX tasks_by_priority;
+CREATE INDEX tasks_by_priority ON tasks (project_id, priority, id);
+DROP INDEX tasks_by_title;
+CREATE INDEX tasks_by_title ON tasks (project_id, lower(title), id);
 DROP INDEX tasks_by_rest;
 CREATE INDEX tasks_by_rest ON tasks (status, updated_at)
     WHERE status IN ('completed', 'cancelled', 'failed', 'rejected');

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::database;
 use crate::support::{Caller, TestHub};
 
 #[tokio::test]
@@ -187,6 +188,55 @@ async fn a_page_says_whether_there_is_more() {
         let page = a.get(&format!("/tasks{query}")).await;
         assert_eq!((&page["count"], &page["has_more"]), (&json!(count), &json!(has_more)), "{query}");
     }
+}
+
+#[tokio::test]
+async fn a_cursor_leads_through_the_whole_list_while_it_grows() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    for n in 0..7 {
+        a.make_task(json!({"title": format!("{}", 9 - n), "priority": 1 + n % 3})).await;
+    }
+    let mut first = 9999;
+    for sort in ["created_at", "updated_at", "priority", "title"] {
+        let whole = a.get(&format!("/tasks?search=&sort_by={sort}&limit=500")).await;
+        let ids = |page: &Value| -> Vec<i64> {
+            let tasks = page["tasks"].as_array().expect("tasks").iter();
+            tasks.map(|task| task["id"].as_i64().expect("an id")).collect()
+        };
+        let (mut seen, mut path) = (Vec::new(), format!("/tasks?sort_by={sort}&limit=2"));
+        loop {
+            let page = a.get(&path).await;
+            seen.extend(ids(&page));
+            let Some(cursor) = page["cursor"].as_str() else { break };
+            path = format!("/tasks?sort_by={sort}&limit=2&cursor={cursor}");
+            // What comes to its beginning meanwhile moves no page.
+            first -= 1;
+            a.make_task(json!({"title": format!(" {first}"), "priority": 10})).await;
+        }
+        assert_eq!(seen, ids(&whole), "{sort}");
+    }
+    let (status, answer) = a.call(Method::GET, "/tasks?cursor=x", None).await;
+    assert!(
+        status == 400 && answer["error"].as_str().is_some_and(|error| error.contains("cursor")),
+        "{answer}"
+    );
+}
+
+/// An offset of 900,000 had that many tasks gone through.
+#[tokio::test]
+async fn an_offset_goes_so_far_and_no_further() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    a.make_task(json!({"title": "t"})).await;
+    assert_eq!(a.get("/tasks?offset=20001").await["has_more"], false);
+    database::edit(hub.dir.path(), "UPDATE task_counts SET count = 30000").await;
+    let (status, answer) = a.call(Method::GET, "/tasks?offset=20001", None).await;
+    assert!(
+        status == 400 && answer["error"].as_str().is_some_and(|error| error.contains("cursor")),
+        "{answer}"
+    );
+    assert_eq!(a.get("/tasks?offset=20000").await["count"], 0);
 }
 
 /// Such a page used to look like the last one.
