@@ -1,0 +1,156 @@
+'use strict'
+
+// Many agents on one hub for a long time: one of them sends a small file to another at a steady pace. Prints what the
+// processes hold and how long the files took, and ends with 1 where that grew, or where a file did not arrive. What a
+// process holds is read from /proc.
+//
+//   npm run test:agents -- [--agents N] [--seconds N] [--every MS]
+
+const { fork } = require('node:child_process')
+const { once } = require('node:events')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const { setTimeout: sleep } = require('node:timers/promises')
+const { parseArgs } = require('node:util')
+
+const PROCESSES = 8
+/** Parts of the whole time. The second is held against the last: in the first one pools and caches fill. */
+const PARTS = 6
+/** How much more all processes of the agents, or the hub, may hold at the end. */
+const LIMITS = { memory: 48 * 1024 * 1024, files: 64, threads: 32 }
+/** How much longer a file may take at the end: a factor, and milliseconds that a busy machine adds. */
+const SLOWER = { p50: [1.5, 20], p99: [2, 500] }
+
+async function main () {
+  const { values } = parseArgs({
+    options: {
+      agents: { type: 'string', default: '200' },
+      seconds: { type: 'string', default: '3600' },
+      every: { type: 'string', default: '100' }
+    }
+  })
+  const lab = new Lab()
+  try {
+    await lab.start(Number(values.agents))
+    const parts = []
+    for (let i = 1; i <= PARTS; i++) parts.push(await lab.part(i, Number(values.seconds) * 1000 / PARTS, Number(values.every)))
+    process.exitCode = isFlat(parts[1], parts.at(-1)) && parts.every(({ failed }) => failed === 0) ? 0 : 1
+  } finally {
+    await lab.end()
+  }
+}
+
+class Lab {
+  #folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-agents-'))
+  #children = []
+  #hub
+  #homes = new Map()
+  #under = new Map()
+  #count = 0
+
+  async start (agents) {
+    const options = { listen: '127.0.0.1:0', data: path.join(this.#folder, 'hub') }
+    this.#hub = this.#fork(path.join('fixtures', 'hub.js'), { FIXTURE_HUB: JSON.stringify(options) })
+    const [{ url }] = await once(this.#hub, 'message')
+    const names = Array.from({ length: agents }, (_, i) => `agent-${i}`)
+    for (let i = 0; i < Math.min(PROCESSES, agents); i++) {
+      const folder = path.join(this.#folder, `${i}`)
+      fs.mkdirSync(folder)
+      const own = names.filter((_, at) => at % PROCESSES === i)
+      const child = this.#fork(path.join('agents', 'agents.js'), { AGENTS: JSON.stringify({ url, folder, names: own }) })
+      await once(child, 'message')
+      child.on('message', message => this.#sent(message))
+      for (const name of own) this.#homes.set(name, child)
+    }
+  }
+
+  /** Sends for so long; what is held at the end of that, and what became of the files. */
+  async part (number, time, every) {
+    const took = []
+    let failed = 0
+    const waiting = []
+    for (const end = performance.now() + time; performance.now() < end;) {
+      const next = sleep(every)
+      waiting.push(this.#send().then(({ ms, failed: why }) => {
+        if (why === undefined) return took.push(ms)
+        failed++
+        console.log(`did not arrive at ${why}`)
+      }))
+      await next
+    }
+    await Promise.all(waiting)
+    took.sort((a, b) => a - b)
+    const at = share => took[Math.min(took.length - 1, Math.floor(share * took.length))]
+    const agents = [...new Set(this.#homes.values())].map(held).reduce(sum)
+    const part = { failed, p50: at(0.5), p99: at(0.99), agents, hub: held(this.#hub) }
+    console.log(`${number} of ${PARTS}: ${took.length} files, p50 ${part.p50.toFixed(1)} ms, p99 ${part.p99.toFixed(1)} ms, ${failed} failed; hub ${shown(part.hub)}; agents ${shown(agents)}`)
+    return part
+  }
+
+  async end () {
+    for (const child of this.#children.reverse()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
+      child.send({ end: true })
+      await once(child, 'exit')
+    }
+    fs.rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  /** One agent sends to another. */
+  #send () {
+    const names = [...this.#homes.keys()]
+    const from = Math.floor(Math.random() * names.length)
+    const to = (from + 1 + Math.floor(Math.random() * (names.length - 1))) % names.length
+    const id = ++this.#count
+    const settled = new Promise(resolve => this.#under.set(id, resolve))
+    this.#homes.get(names[from]).send({ send: { from: names[from], to: names[to], id } })
+    return settled
+  }
+
+  #sent ({ id, ms, failed }) {
+    this.#under.get(id)({ ms, failed })
+    this.#under.delete(id)
+  }
+
+  #fork (program, env) {
+    const child = fork(path.join(__dirname, program), { env: { ...process.env, ...env } })
+    child.once('exit', (code) => {
+      if (code !== 0) throw new Error(`${program} ended with ${code}`)
+    })
+    this.#children.push(child)
+    return child
+  }
+}
+
+/** What a process holds. */
+function held ({ pid }) {
+  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8')
+  const number = name => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)[1])
+  return { memory: number('VmRSS') * 1024, files: fs.readdirSync(`/proc/${pid}/fd`).length, threads: number('Threads') }
+}
+
+function sum (a, b) {
+  return { memory: a.memory + b.memory, files: a.files + b.files, threads: a.threads + b.threads }
+}
+
+function shown ({ memory, files, threads }) {
+  return `${(memory / 1024 / 1024).toFixed(0)} MB, ${files} files, ${threads} threads`
+}
+
+/** Whether nothing of one part grew until the other. Says what did. */
+function isFlat (before, after) {
+  const grown = []
+  for (const whose of ['hub', 'agents']) {
+    for (const [name, limit] of Object.entries(LIMITS)) {
+      if (after[whose][name] - before[whose][name] > limit) grown.push(`${name} of ${whose}`)
+    }
+  }
+  for (const [name, [factor, slack]] of Object.entries(SLOWER)) {
+    if (after[name] > factor * before[name] + slack) grown.push(`${name} of the time that a file takes`)
+  }
+  for (const what of grown) console.log(`GREW: ${what}`)
+  return grown.length === 0
+}
+
+main()
