@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hub::{Hub, HubConfig};
+use hub::Hub;
 use serde_json::json;
 
 use crate::client::Client;
@@ -13,10 +13,7 @@ use crate::{Plan, disk};
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
     let mut syncs = disk::sync_times(dir.path());
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let database = plan.database.clone();
-    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
-    let hub = Hub::start(config).await.expect("a hub");
+    let hub = Hub::start(plan.hub(dir.path())).await.expect("a hub");
     let before = total(&hub).await;
     let until = Instant::now() + plan.time;
     let makers: Vec<_> =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use hub::{Hub, HubConfig};
+use hub::Hub;
 
 use crate::Plan;
 use crate::client::Client;
@@ -19,10 +19,7 @@ const TARGET: f64 = 16.0;
 
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let database = plan.database.clone();
-    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
-    let hub = Hub::start(config).await.expect("a hub");
+    let hub = Hub::start(plan.hub(dir.path())).await.expect("a hub");
     let Some(before) = resident() else {
         println!("fill: this system does not say how much memory a process takes");
         return hub.shutdown().await;

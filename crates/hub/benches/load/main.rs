@@ -25,10 +25,11 @@ mod fill;
 mod million;
 mod watchers;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hub::PostgresUrl;
+use hub::{HubConfig, PostgresUrl};
 
 /// What to do.
 #[derive(Debug)]
@@ -49,6 +50,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// A hub on loopback whose folder is in `dir`.
+    fn hub(&self, dir: &Path) -> HubConfig {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let database = self.database.clone();
+        HubConfig { listen, dht: false, database, ..HubConfig::new(dir.join("hub")) }
+    }
+
     /// Reads the command line; all is measured where nothing is named.
     fn read(args: &[String]) -> Self {
         // `cargo bench` says so, and `cargo test` doesn't.

@@ -1,10 +1,9 @@
 //! How long lists and claims take in a hub that holds many tasks.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Instant;
 
-use hub::{Hub, HubConfig};
+use hub::Hub;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -61,9 +60,7 @@ const SLOWER: [&str; 3] =
 
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let database = plan.database.clone();
-    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
+    let config = plan.hub(dir.path());
     Hub::start(config.clone()).await.expect("a hub").shutdown().await;
     let started = Instant::now();
     fill(plan, &dir.path().join("hub/hub.sqlite")).await;

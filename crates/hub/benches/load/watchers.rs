@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use hub::{Hub, HubConfig};
+use hub::Hub;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
@@ -24,10 +24,7 @@ const MARK: &str = "made at ";
 
 pub(crate) async fn run(plan: &Plan) {
     let dir = tempfile::tempdir_in(&plan.data).expect("a temporary folder");
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let database = plan.database.clone();
-    let config = HubConfig { listen, dht: false, database, ..HubConfig::new(dir.path().join("hub")) };
-    let hub = Hub::start(config).await.expect("a hub");
+    let hub = Hub::start(plan.hub(dir.path())).await.expect("a hub");
     let events = plan.time.as_millis() / EVERY.as_millis();
     let events = usize::try_from(events).expect("a few");
     let ready = Arc::new(Barrier::new(plan.watchers + 1));

@@ -4,29 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::certificate::Certified;
 use crate::postgres::Server;
 use crate::shared::{database_of, start};
 use crate::support::Caller;
-
-/// An authority, and a certificate of it for the loopback address with its key, all in PEM.
-struct Certified {
-    authority: String,
-    certificate: String,
-    key: String,
-}
-
-fn certify() -> Certified {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_key = rcgen::KeyPair::generate().expect("a key");
-    let pem = authority.self_signed(&authority_key).expect("a certificate").pem();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .and_then(|parameters| parameters.signed_by(&key, &issuer))
-        .expect("a certificate");
-    Certified { authority: pem, certificate: certificate.pem(), key: key.serialize_pem() }
-}
 
 /// The URL of the database by which only a server with a certificate of that authority is taken for it.
 fn verifying(url: &str, authority: &Path) -> String {
@@ -48,12 +29,12 @@ async fn connections(url: &str) -> (i64, i64) {
 
 #[tokio::test]
 async fn a_hub_speaks_tls_with_its_database_and_takes_no_other_server_for_it() {
-    let certified = certify();
+    let certified = Certified::make();
     let Some(server) = Server::start_with_tls(&certified.certificate, &certified.key) else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let (known, other) = (dir.path().join("authority.pem"), dir.path().join("other.pem"));
     std::fs::write(&known, &certified.authority).expect("written");
-    std::fs::write(&other, certify().authority).expect("written");
+    std::fs::write(&other, Certified::make().authority).expect("written");
     let url = database_of(&server).await;
 
     let hub = start(&dir.path().join("hub"), &verifying(&url, &known)).await.expect("a hub");
@@ -79,7 +60,7 @@ async fn a_database_without_tls_gets_nothing_that_was_meant_to_be_encrypted() {
     let Some(server) = Server::start() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let authority = dir.path().join("authority.pem");
-    std::fs::write(&authority, certify().authority).expect("written");
+    std::fs::write(&authority, Certified::make().authority).expect("written");
     let url = database_of(&server).await;
     let refused = start(&dir.path().join("hub"), &verifying(&url, &authority)).await;
     let said = refused.expect_err("no TLS").to_string();

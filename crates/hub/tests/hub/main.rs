@@ -3,6 +3,7 @@
 mod access;
 mod actors;
 mod attacks;
+mod certificate;
 mod commands;
 mod database;
 mod database_clock;

@@ -9,22 +9,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::certificate::Certified;
 use crate::support::{Caller, PATIENCE, TestHub};
 
 /// Puts a certificate for the loopback address into a folder, made by an authority of its own; gives that.
 fn certify(dir: &Path) -> Certificate {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_key = rcgen::KeyPair::generate().expect("a key");
-    let pem = authority.self_signed(&authority_key).expect("a certificate").pem();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .and_then(|parameters| parameters.signed_by(&key, &issuer))
-        .expect("a certificate");
-    std::fs::write(dir.join("cert.pem"), certificate.pem()).expect("written");
-    std::fs::write(dir.join("key.pem"), key.serialize_pem()).expect("written");
-    Certificate::from_pem(pem.as_bytes()).expect("a certificate")
+    let Certified { authority, certificate, key } = Certified::make();
+    std::fs::write(dir.join("cert.pem"), certificate).expect("written");
+    std::fs::write(dir.join("key.pem"), key).expect("written");
+    Certificate::from_pem(authority.as_bytes()).expect("a certificate")
 }
 
 /// A caller who trusts that authority alone.
