@@ -234,7 +234,6 @@ async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connect
     let (mut read, mut left_out, mut cut, mut offers) = (0_u32, 0_u32, 0, Vec::new());
     let (mut failed, mut counts) = (None, HashMap::new());
     for _ in 0..MAX_PAGES {
-        query.offset = Some(read);
         let page = match context.client.list_page(&query, |task| open_offer(context, watch, task)).await {
             Ok(page) => page,
             Err(error) => {
@@ -243,6 +242,7 @@ async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connect
             }
         };
         read = read.saturating_add(page.len);
+        query.go_on(&page);
         left_out = left_out.saturating_add(page.left_out);
         cut += usize::from(page.is_cut);
         for open in page.tasks {

@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 
 /// Offers looked at to find the one of a transfer.
 const LOOKED_AT: u32 = 100;
+/// Pages asked for, until one has any: a service may look at only so many tasks for each.
+const MAX_PAGES: usize = 200;
 
 /// The task of a transfer, by the transfer's id or its own.
 pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Option<Task>> {
@@ -15,11 +17,17 @@ pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Opt
     };
     let query = ListQuery { kind: Some(TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() };
     let by_search = ListQuery { search: Some(id.to_owned()), ..query.clone() };
-    let first = async |query| {
-        let page = client.list_page(query, |task| is_it(&task).then_some(task)).await?;
-        Ok::<_, Error>(page.tasks.into_iter().next())
+    let first = async |mut query: ListQuery| {
+        for _ in 0..MAX_PAGES {
+            let page = client.list_page(&query, |task| is_it(&task).then_some(task)).await?;
+            query.go_on(&page);
+            if page.len > 0 || !page.has_more {
+                return Ok::<_, Error>(page.tasks.into_iter().next());
+            }
+        }
+        Ok(None)
     };
-    if let Some(task) = first(&by_search).await? {
+    if let Some(task) = first(by_search).await? {
         return Ok(Some(task));
     }
     if let Some(task_id) = TaskId::from_text(id) {
@@ -32,5 +40,5 @@ pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Opt
     }
     // An original's offer need not carry its id where the service searches.
     let on_channel = ListQuery { channel: Some(channel.to_owned()), ..query };
-    first(&on_channel).await
+    first(on_channel).await
 }

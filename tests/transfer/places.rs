@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use ats_p2p::ats::Status;
+use ats_p2p::ats::{NewTask, Status};
 use ats_p2p::event::Event;
 use futures_util::StreamExt as _;
 use secret_stream::KeyPair;
@@ -135,6 +135,34 @@ async fn unanswered_offers_in_numbers_hide_no_other() {
     let offer = b.event(from_a).await;
     b.node.reject(offer, None).await.unwrap();
     until(&mallory, &honest.id, Status::Rejected).await;
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_of_another_kind_in_numbers_hide_no_offer() {
+    let lab = Lab::new().await;
+    let honest = post(&lab.client("a"), offer("a", 1000, &KeyPair::generate())).await;
+    let mallory = lab.client("mallory");
+    // More than the hub looks at for one page.
+    let posts = (0..5200).map(|i| {
+        let task = NewTask {
+            title: "t".into(),
+            kind: "chore".into(),
+            channel: "p2p-transfer".into(),
+            ..Default::default()
+        };
+        let mallory = &mallory;
+        async move { mallory.create(&task, &i.to_string()).await.unwrap() }
+    });
+    futures_util::stream::iter(posts).buffer_unordered(32).collect::<Vec<_>>().await;
+    let b = lab.agent("b", |_| {});
+    b.watch(None);
+    let (offer, _) = b.offer().await;
+    b.node.reject(offer, None).await.unwrap();
+    until(&mallory, &honest.id, Status::Rejected).await;
+    let id = honest.payload["transfer_id"].as_str().unwrap();
+    let found = b.node.status(id).await.unwrap();
+    assert_eq!(found.task.id, honest.id);
     lab.close([b]).await;
 }
 

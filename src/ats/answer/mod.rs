@@ -25,6 +25,8 @@ use super::settings::Secret;
 pub(super) const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// The most entries of one list: what a flood of offers can make this client read in one go.
 const MAX_ENTRIES: u32 = 4_000;
+/// The longest name of the place where a list goes on, in bytes.
+const MAX_CURSOR: usize = 256;
 /// What is kept of a task in a list or an event: several times an honest offer with all its fields, and
 /// little enough that a node may hold a thousand.
 pub(super) const LISTED_TASK: Budget = Budget { bytes: 16 * 1024, values: 256 };
@@ -128,6 +130,8 @@ pub(super) struct ListEnd {
     pub(super) left_out: u32,
     /// Whether the list goes on, as far as the service said so.
     pub(super) has_more: Option<bool>,
+    /// What the service calls the place where it goes on.
+    pub(super) cursor: Option<String>,
     /// Whether it was cut short.
     pub(super) is_cut: bool,
 }
@@ -173,15 +177,17 @@ impl<'a, F: FnMut(Value) -> bool> ListReader<'a, F> {
         let rest = self.scanner.into_rest();
         match read(&rest, ONE_TASK, None) {
             Some(read) if has_list => {
-                let said = |value: &Value| value.get("has_more").and_then(Value::as_bool);
-                let has_more = said(&read.value).or_else(|| read.value.get("data").and_then(said));
-                Ok(ListEnd { entries, left_out, has_more, is_cut: false })
+                let said = |name| read.value.get(name).or_else(|| read.value.get("data")?.get(name));
+                let has_more = said("has_more").and_then(Value::as_bool);
+                let cursor = said("cursor").and_then(Value::as_str).filter(|at| at.len() <= MAX_CURSOR);
+                let cursor = cursor.map(str::to_owned);
+                Ok(ListEnd { entries, left_out, has_more, cursor, is_cut: false })
             }
             Some(_) => Err(NoList::OtherJson),
             // What is missing stands on the next page, which begins where this one ends.
             None if entries > 0 => {
                 let left_out = left_out.saturating_add(1);
-                Ok(ListEnd { entries, left_out, has_more: None, is_cut: true })
+                Ok(ListEnd { entries, left_out, has_more: None, cursor: None, is_cut: true })
             }
             None => Err(NoList::NotJson(rest)),
         }
@@ -194,6 +200,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The end of a list that said nothing of what follows.
+    fn ended(entries: u32, left_out: u32) -> ListEnd {
+        ListEnd { entries, left_out, has_more: None, cursor: None, is_cut: false }
+    }
 
     fn list(json: &[u8], cuts: &[usize]) -> (Vec<Value>, Option<ListEnd>) {
         let mut tasks = Vec::new();
@@ -241,23 +252,26 @@ mod tests {
             let (tasks, end) = list(json.as_bytes(), &[]);
             let ids: Vec<u64> = tasks.iter().filter_map(|task| task["id"].as_u64()).collect();
             assert!(ids.contains(&1) && ids.contains(&3), "{ids:?} of {:.80}", bad);
-            assert_eq!(
-                end,
-                Some(ListEnd { entries: 3, left_out: 1, has_more: Some(false), is_cut: false }),
-                "{:.80}",
-                bad
-            );
+            assert_eq!(end, Some(ListEnd { has_more: Some(false), ..ended(3, 1) }), "{:.80}", bad);
         }
     }
 
     #[test]
     fn a_list_is_found_where_services_put_it() {
         let end = |json: Value| list(json.to_string().as_bytes(), &[]).1;
-        let page = |has_more| Some(ListEnd { entries: 1, left_out: 0, has_more, is_cut: false });
+        let page = |has_more| Some(ListEnd { has_more, ..ended(1, 0) });
         assert_eq!(end(json!([{"id": 1}])), page(None));
         assert_eq!(end(json!({"data": [{"id": 1}], "has_more": true})), page(Some(true)));
         assert_eq!(end(json!({"data": {"tasks": [{"id": 1}], "has_more": true}})), page(Some(true)));
         assert_eq!(end(json!({"count": [[1]], "tasks": [{"id": 1}]})), page(None));
+        let cursor = Some("5.7".to_owned());
+        assert_eq!(
+            end(json!({"tasks": [{"id": 1}], "cursor": "5.7"})),
+            Some(ListEnd { cursor, ..ended(1, 0) })
+        );
+        for no in [json!(5), json!("x".repeat(MAX_CURSOR + 1)), Value::Null] {
+            assert_eq!(end(json!({"tasks": [{"id": 1}], "cursor": no})), page(None));
+        }
         assert_eq!(end(json!({"error": "no"})), None);
         assert_eq!(end(json!({"nested": {"tasks": [{"id": 1}]}})), None);
     }
@@ -267,7 +281,7 @@ mod tests {
         let json = br#"{"tasks":[{"id":1},{"id":2},{"id":3"#;
         let (tasks, end) = list(json, &[]);
         assert_eq!(tasks, [json!({"id": 1}), json!({"id": 2})]);
-        assert_eq!(end, Some(ListEnd { entries: 2, left_out: 1, has_more: None, is_cut: true }));
+        assert_eq!(end, Some(ListEnd { is_cut: true, ..ended(2, 1) }));
         let (tasks, end) = list(br#"{"tasks":[{"id":1}"#, &[]);
         assert_eq!(
             (tasks, end.map(|end| (end.entries, end.is_cut))),

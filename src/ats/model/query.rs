@@ -1,6 +1,7 @@
 //! Which tasks to list.
 
 use super::status::Status;
+use super::task::TaskPage;
 
 /// Which tasks to list.
 #[derive(Debug, Clone, Default)]
@@ -23,9 +24,19 @@ pub struct ListQuery {
     pub limit: Option<u32>,
     /// How many tasks stand before the page.
     pub offset: Option<u32>,
+    /// Where the page begins, as the answer before called it.
+    pub cursor: Option<String>,
 }
 
 impl ListQuery {
+    /// Asks for what follows a page of this query.
+    pub fn go_on<T>(&mut self, page: &TaskPage<T>) {
+        match &page.cursor {
+            Some(cursor) => (self.cursor, self.offset) = (Some(cursor.clone()), None),
+            None => self.offset = Some(self.offset.unwrap_or(0).saturating_add(page.len)),
+        }
+    }
+
     /// The query of the request, fit to be escaped.
     pub(in crate::ats) fn to_pairs(&self) -> Vec<(&'static str, String)> {
         let pairs = [
@@ -38,6 +49,7 @@ impl ListQuery {
             ("sort_dir", self.sort_dir.clone()),
             ("limit", self.limit.map(|n| n.to_string())),
             ("offset", self.offset.map(|n| n.to_string())),
+            ("cursor", self.cursor.clone()),
         ];
         pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }

@@ -134,8 +134,11 @@ pub struct TaskPage<T = Task> {
     /// Whether the answer was cut short, by the service or because it was too long.
     pub is_cut: bool,
     /// Whether there is another page. A service that does not say so may end pages wherever it likes, and
-    /// then only an empty one is known to be the last.
+    /// then only an empty one is known to be the last. Where it says by a cursor how to go on, an empty one
+    /// need not be: of a filter that fits few, some pages have none.
     pub has_more: bool,
+    /// What the service calls the place where the next page begins.
+    pub cursor: Option<String>,
 }
 
 impl TaskPage {
@@ -158,8 +161,12 @@ impl TaskPage {
 impl<T> TaskPage<T> {
     /// The page of a list that ended so.
     pub(in crate::ats) fn new(tasks: Vec<T>, end: &ListEnd) -> Self {
-        let has_more = end.entries > 0 && end.has_more.unwrap_or(true);
-        Self { tasks, len: end.entries, left_out: end.left_out, is_cut: end.is_cut, has_more }
+        let ListEnd { entries, left_out, is_cut, ref cursor, .. } = *end;
+        let has_more = match end.has_more {
+            Some(has_more) => has_more && (entries > 0 || cursor.is_some()),
+            None => entries > 0,
+        };
+        Self { tasks, len: entries, left_out, is_cut, has_more, cursor: cursor.clone() }
     }
 }
 
