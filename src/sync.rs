@@ -27,8 +27,18 @@ pub(crate) async fn or_cancelled<T>(
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(aborted()),
-        result = future => result,
+        // What was given up with the caller may be polled a moment before that is seen here.
+        result = future => result.map_err(|error| if cancel.is_cancelled() { aborted() } else { error }),
     }
+}
+
+/// The same of what fails in its own way.
+pub(crate) async fn tried_or_cancelled<T, E>(
+    cancel: &CancellationToken,
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<Result<T, E>> {
+    let tried = or_cancelled(cancel, async { Ok(future.await) }).await?;
+    if tried.is_err() && cancel.is_cancelled() { Err(aborted()) } else { Ok(tried) }
 }
 
 /// Runs a transfer, and cancels it when its caller does.
@@ -81,7 +91,8 @@ pub(crate) async fn joined<T>(task: JoinHandle<Option<Result<T>>>) -> Result<T> 
     }
 }
 
-fn aborted() -> Error {
+/// That the caller cancelled it.
+pub(crate) fn aborted() -> Error {
     Error::new(Code::Aborted, "the transfer was cancelled here")
 }
 
@@ -178,6 +189,24 @@ mod tests {
         assert_eq!(or_cancelled(&cancel, async { Ok(1) }).await.unwrap(), 1);
         cancel.cancel();
         assert_eq!(or_cancelled(&cancel, async { Ok(1) }).await.unwrap_err().code, Code::Aborted);
+    }
+
+    #[tokio::test]
+    async fn what_fails_because_its_caller_was_cancelled_is_cancelled() {
+        let cancel = CancellationToken::new();
+        let failing = async {
+            cancel.cancel();
+            Err::<(), _>(Error::new(Code::AtsUnreachable, "gone"))
+        };
+        assert_eq!(or_cancelled(&cancel, failing).await.unwrap_err().code, Code::Aborted);
+        let cancel = CancellationToken::new();
+        let failing = async {
+            cancel.cancel();
+            Err::<(), _>(5)
+        };
+        assert_eq!(tried_or_cancelled(&cancel, failing).await.unwrap_err().code, Code::Aborted);
+        let cancel = CancellationToken::new();
+        assert_eq!(tried_or_cancelled(&cancel, async { Err::<(), _>(5) }).await.unwrap(), Err(5));
     }
 
     #[tokio::test]

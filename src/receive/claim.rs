@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::limits::{CLEAN_UP, CLOSE_LIMIT, LAST_WORD};
 use crate::offer::{self, inbox::OpenOffer};
-use crate::sync::or_cancelled;
+use crate::sync::{aborted, or_cancelled, tried_or_cancelled};
 
 /// How long a claim lasts without renewal: short, so that a receiver that died frees the offer soon.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
@@ -54,8 +54,7 @@ impl<'a> Claim<'a> {
     /// # Errors
     /// `ALREADY_CLAIMED`, `OFFER_EXPIRED`, or that of the service.
     pub(super) async fn check_pending(&self) -> Result<()> {
-        let read = async { Ok(self.client.get(&self.open.task.id).await) };
-        match or_cancelled(self.cancel, read).await? {
+        match tried_or_cancelled(self.cancel, self.client.get(&self.open.task.id)).await? {
             Ok(task) if task.status == Status::Pending => Ok(()),
             Ok(task) if task.status == Status::InProgress => Err(self.taken()),
             Ok(task) => Err(self.expired(&format!("is {}", task.status))),
@@ -90,6 +89,7 @@ impl<'a> Claim<'a> {
                     return Err(self.not_claimed(refused));
                 }
                 Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
+                Err(_) if self.cancel.is_cancelled() => return Err(aborted()),
                 Err(_) => return Err(self.not_claimed(refused)),
             },
         }

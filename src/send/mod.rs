@@ -42,7 +42,7 @@ use crate::places::HeldPlace;
 use crate::progress::Progress;
 use crate::pump::Control;
 use crate::running::RunningGuard;
-use crate::sync::{blocking, or_cancelled};
+use crate::sync::{aborted, blocking, or_cancelled, tried_or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
 
@@ -358,6 +358,8 @@ impl OutgoingTransfer {
             let mut post = pin!(self.post(offer));
             let posted = or_cancelled(&cancel, async { Ok((&mut post).await) }).await;
             match posted {
+                // It gave up with its caller.
+                Ok(Err(_)) if cancel.is_cancelled() => return Err(aborted()),
                 Ok(posted) => (posted?, None),
                 Err(aborted) => match timeout(CLEAN_UP, post).await {
                     Ok(Ok(task)) => (task, Some(aborted)),
@@ -461,8 +463,8 @@ impl OutgoingTransfer {
         let ours = self.context.judge().sign(key, Role::Sender, &task_id.to_string(), offer, ours.clone());
         let part = Part::data(&ours.to_message(&offer.transfer_id));
         let client = self.patient(self.limit);
-        let posted = async { Ok(client.add_message(task_id, vec![part]).await) };
-        match or_cancelled(&self.request.cancel, posted).await? {
+        let posted = client.add_message(task_id, vec![part]);
+        match tried_or_cancelled(&self.request.cancel, posted).await? {
             Err(error) if error.is_retryable() => {
                 let recipient = files::display(&self.transfer.peer_id);
                 let doing = format_args!("{recipient} could not be called on the task of the offer");
