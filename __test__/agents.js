@@ -6,13 +6,13 @@
 //
 //   npm run test:agents -- [--agents N] [--seconds N] [--every MS]
 
-const { fork } = require('node:child_process')
 const { once } = require('node:events')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { parseArgs } = require('node:util')
+const { Forks } = require('./fixtures/forks')
 
 const PROCESSES = 8
 /** Parts of the whole time. The second is held against the last: in the first one pools and caches fill. */
@@ -43,22 +43,21 @@ async function main () {
 
 class Lab {
   #folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-agents-'))
-  #children = []
+  #forks = new Forks()
   #hub
   #homes = new Map()
   #under = new Map()
   #count = 0
 
   async start (agents) {
-    const options = { listen: '127.0.0.1:0', data: path.join(this.#folder, 'hub') }
-    this.#hub = this.#fork(path.join('fixtures', 'hub.js'), { FIXTURE_HUB: JSON.stringify(options) })
-    const [{ url }] = await once(this.#hub, 'message')
+    const { child: hub, url } = await this.#forks.hub(path.join(this.#folder, 'hub'))
+    this.#hub = mustEndWell(hub)
     const names = Array.from({ length: agents }, (_, i) => `agent-${i}`)
     for (let i = 0; i < Math.min(PROCESSES, agents); i++) {
       const folder = path.join(this.#folder, `${i}`)
       fs.mkdirSync(folder)
       const own = names.filter((_, at) => at % PROCESSES === i)
-      const child = this.#fork(path.join('agents', 'agents.js'), { AGENTS: JSON.stringify({ url, folder, names: own }) })
+      const child = mustEndWell(this.#forks.fork(path.join('agents', 'agents.js'), { AGENTS: JSON.stringify({ url, folder, names: own }) }))
       await once(child, 'message')
       child.on('message', message => this.#sent(message))
       for (const name of own) this.#homes.set(name, child)
@@ -89,11 +88,7 @@ class Lab {
   }
 
   async end () {
-    for (const child of this.#children.reverse()) {
-      if (child.exitCode !== null || child.signalCode !== null) continue
-      child.send({ end: true })
-      await once(child, 'exit')
-    }
+    await this.#forks.end(child => child.send({ end: true }))
     fs.rmSync(this.#folder, { recursive: true, force: true })
   }
 
@@ -112,15 +107,13 @@ class Lab {
     this.#under.get(id)({ ms, failed })
     this.#under.delete(id)
   }
+}
 
-  #fork (program, env) {
-    const child = fork(path.join(__dirname, program), { env: { ...process.env, ...env } })
-    child.once('exit', (code) => {
-      if (code !== 0) throw new Error(`${program} ended with ${code}`)
-    })
-    this.#children.push(child)
-    return child
-  }
+/** Nothing that was measured counts where a process ended by a failure of its own. */
+function mustEndWell (child) {
+  return child.once('exit', (code) => {
+    if (code !== 0) throw new Error(`${child.spawnargs.join(' ')} ended with ${code}`)
+  })
 }
 
 /** What a process holds. */

@@ -5,7 +5,6 @@
 //
 //   npm run test:amounts -- [--offers N] [--connections N] [--size MB]
 
-const { fork } = require('node:child_process')
 const crypto = require('node:crypto')
 const { once } = require('node:events')
 const fs = require('node:fs')
@@ -13,6 +12,7 @@ const os = require('node:os')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
 const { AtsHttp } = require('./fixtures/ats-http')
+const { Forks } = require('./fixtures/forks')
 
 /** What strangers may make a node hold, in bytes. */
 const MEMORY = 100 * 1024 * 1024
@@ -49,21 +49,19 @@ async function main () {
 
 class Lab {
   #folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-amounts-'))
-  #children = []
+  #forks = new Forks()
   #hub
   #agents = {}
   #file
 
   async start (size) {
-    const options = { listen: '127.0.0.1:0', data: path.join(this.#folder, 'hub') }
-    const started = this.#fork(path.join('fixtures', 'hub.js'), { FIXTURE_HUB: JSON.stringify(options) })
-    this.#hub = await says(started, 'up')
+    this.#hub = await this.#forks.hub(path.join(this.#folder, 'hub'))
     this.#file = path.join(this.#folder, 'file.bin')
     fs.writeFileSync(this.#file, crypto.randomBytes(size))
     for (const actorId of ['receiver', 'honest']) {
       const saveDir = actorId === 'receiver' ? path.join(this.#folder, 'in') : undefined
       const options = { atsUrl: this.#hub.url, actorId, home: path.join(this.#folder, actorId), timeout: 60_000 }
-      this.#agents[actorId] = this.#fork(path.join('amounts', 'agent.js'), { AMOUNTS_AGENT: JSON.stringify({ options, saveDir }) })
+      this.#agents[actorId] = this.#forks.fork(path.join('amounts', 'agent.js'), { AMOUNTS_AGENT: JSON.stringify({ options, saveDir }) })
       await says(this.#agents[actorId], 'up')
     }
   }
@@ -125,16 +123,12 @@ class Lab {
   }
 
   async end () {
-    for (const child of this.#children.reverse()) {
-      if (child.exitCode !== null || child.signalCode !== null) continue
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
+    await this.#forks.end(child => child.kill('SIGKILL'))
     fs.rmSync(this.#folder, { recursive: true, force: true })
   }
 
   async #strangers (what) {
-    const child = this.#fork(path.join('amounts', 'strangers.js'), { AMOUNTS_STRANGERS: JSON.stringify({ bootstrap: this.#hub.bootstrap, ...what }) })
+    const child = this.#forks.fork(path.join('amounts', 'strangers.js'), { AMOUNTS_STRANGERS: JSON.stringify({ bootstrap: this.#hub.bootstrap, ...what }) })
     const { opened, refused } = await says(child, 'dialled')
     const stop = async () => {
       child.kill('SIGKILL')
@@ -173,12 +167,6 @@ class Lab {
   async #memory (actorId) {
     this.#agents[actorId].send({ memory: true })
     return (await says(this.#agents[actorId], 'memory')).bytes
-  }
-
-  #fork (program, env) {
-    const child = fork(path.join(__dirname, program), { env: { ...process.env, ...env } })
-    this.#children.push(child)
-    return child
   }
 }
 

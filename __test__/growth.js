@@ -5,14 +5,13 @@
 //
 //   npm run test:growth -- [--nodes N] [--transfers N] [--verbose]
 
-const { fork } = require('node:child_process')
-const { once } = require('node:events')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { parseArgs } = require('node:util')
 const { createNode } = require('..')
+const { Forks } = require('./fixtures/forks')
 
 /** Rounds that fill what is kept: pools, caches, the allocator's arenas. */
 const WARM_UP = 100
@@ -45,18 +44,16 @@ async function main () {
     }
   })
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-growth-'))
-  const options = { listen: '127.0.0.1:0', data: path.join(folder, 'hub') }
-  const hub = fork(path.join(__dirname, 'fixtures', 'hub.js'), { env: { ...process.env, FIXTURE_HUB: JSON.stringify(options) } })
+  const forks = new Forks()
   try {
-    const [{ url }] = await once(hub, 'message')
+    const { url } = await forks.hub(path.join(folder, 'hub'))
     const lab = new Lab(folder, url, values.verbose)
     const nodes = await lab.measure('nodes', Number(values.nodes), () => lab.node())
     const transfers = await lab.measure('transfers', Number(values.transfers), () => lab.transfer())
     await lab.end()
     process.exitCode = nodes && transfers ? 0 : 1
   } finally {
-    hub.send({ end: true })
-    await once(hub, 'exit')
+    await forks.end(hub => hub.send({ end: true }))
     fs.rmSync(folder, { recursive: true, force: true })
   }
 }
