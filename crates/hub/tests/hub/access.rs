@@ -91,9 +91,9 @@ async fn a_key_that_is_made_while_the_hub_runs_opens_it_and_one_that_is_revoked_
 async fn a_key_holds_for_its_time_and_one_that_was_guessed_never() {
     let hub = TestHub::start_with(|config| config.access.insecure = true).await;
     let mut keys = hub.keys().await;
-    let over = keys.create("b", false, Some(Duration::ZERO)).await.expect("a key");
+    let over = hub.key_that_is_over("b").await;
     let long = keys.create("b", false, Some(Duration::from_secs(3600))).await.expect("a key");
-    assert_eq!(list(&elsewhere(&hub, "b").with_key(over.expose())).await.0, 401);
+    assert_eq!(list(&elsewhere(&hub, "b").with_key(&over)).await.0, 401);
     assert_eq!(list(&elsewhere(&hub, "b").with_key(long.expose())).await.0, 200);
     let guessed = format!("atsp2p_key_{}", "0".repeat(64));
     for wrong in [&guessed, "of-another-service", ""] {

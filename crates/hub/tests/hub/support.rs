@@ -44,6 +44,20 @@ impl TestHub {
         self.keys().await.create(actor, is_admin, None).await.expect("a key").expose().to_owned()
     }
 
+    /// Makes a key for an actor that is over already: of its database's time a hub hears a moment after that
+    /// was made.
+    pub(crate) async fn key_that_is_over(&self, actor: &str) -> String {
+        let mut keys = self.keys().await;
+        let key = keys.create(actor, false, Some(Duration::ZERO)).await.expect("a key");
+        let listed = keys.list().await.expect("keys").into_iter().find(|listed| listed.id == key.id);
+        let end = listed.and_then(|listed| listed.expires_at).expect("an end");
+        let over = async {
+            while self.caller(actor).get("/health").await["timestamp"].as_str() < Some(end.as_str()) {}
+        };
+        timeout(PATIENCE, over).await.expect("the time passes");
+        key.expose().to_owned()
+    }
+
     /// A hub that is set up otherwise than usual.
     pub(crate) async fn start_with(set_up: impl FnOnce(&mut HubConfig)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
