@@ -195,8 +195,8 @@ pub(crate) struct PendingEvent {
 
 impl PendingEvent {
     /// What time alone did.
-    fn of_time(event: EventKind, before: Task, task: Task) -> Self {
-        Self { event, before: Some(Arc::new(before)), task: Arc::new(task), by: None, message: None }
+    fn of_time(event: EventKind, before: Arc<Task>, task: Arc<Task>) -> Self {
+        Self { event, before: Some(before), task, by: None, message: None }
     }
 
     /// A task was made.
@@ -281,13 +281,13 @@ async fn edit(
     let was_open = task.status.is_open();
     let edits_payload = |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
     let is_edited = actions.iter().any(edits_payload);
-    // The timer may be a moment late.
-    let before = task.clone();
-    if let Some(event) = task.elapse(now) {
-        events.push(PendingEvent::of_time(event, before, task.clone()));
-    }
-    // What it is now, whatever was done last.
+    // What it is, whatever was done last.
     let mut latest = Arc::new(task.clone());
+    // The timer may be a moment late.
+    if let Some(event) = task.elapse(now) {
+        let before = std::mem::replace(&mut latest, Arc::new(task.clone()));
+        events.push(PendingEvent::of_time(event, before, latest.clone()));
+    }
     for action in actions {
         let event = task.apply(action, by, now)?;
         let (task, by) = (Arc::new(task.clone()), Some(by.actor.clone()));

@@ -166,7 +166,7 @@ impl<'c> Batch<'c> {
             // Written back even if nothing changed: the row may have named a wrong time.
             rows::update_task(self.connection, &task).await?;
             announced::update(self.connection, &task).await?;
-            self.events.extend(event.map(|event| PendingEvent::of_time(event, before, task)));
+            self.events.extend(event.map(|event| PendingEvent::of_time(event, before.into(), task.into())));
         }
         Ok(found)
     }
@@ -183,7 +183,7 @@ impl<'c> Batch<'c> {
             let event = task.abandon(self.now);
             rows::update_task(self.connection, &task).await?;
             announced::update(self.connection, &task).await?;
-            self.events.push(PendingEvent::of_time(event, before, task));
+            self.events.push(PendingEvent::of_time(event, before.into(), task.into()));
         }
         found |= retention::delete_ended(self.connection, before, &mut self.tally).await? > 0;
         Ok(found)
