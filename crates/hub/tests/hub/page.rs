@@ -1,6 +1,5 @@
 //! The page at `/` as a browser's requests see it: its files, signing in, and what it reads.
 
-
 use futures_util::StreamExt as _;
 use hub::HubConfig;
 use reqwest::{Method, Response};
