@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     fn p2p(seq: u64) -> P2p {
-        let (nodes, features) = (Nodes::default(), Features::ours());
+        let (nodes, features) = (Nodes::default(), Features::ours(false));
         P2p {
             key: [7; 32],
             nodes,
@@ -63,6 +63,7 @@ mod tests {
             seq,
             features,
             service: None,
+            tunnel: None,
             proof: None,
             handover: Vec::new(),
         }

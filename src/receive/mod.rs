@@ -416,8 +416,9 @@ impl IncomingTransfer<'_> {
             nodes: Nodes::default(),
             instance: self.instance,
             seq: context.next_seq(),
-            features: Features::ours(),
+            features: Features::ours(false),
             service: None,
+            tunnel: None,
             proof: None,
             handover: Vec::new(),
         };

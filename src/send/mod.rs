@@ -438,8 +438,9 @@ impl OutgoingTransfer {
             nodes: rendezvous.relay_addresses().into_iter().collect(),
             instance: self.record.as_ref().map_or_else(rand::random, |(_, record)| record.instance),
             seq: self.context.next_seq(),
-            features: Features::ours(),
+            features: Features::ours(false),
             service: None,
+            tunnel: None,
             proof: None,
             handover: Vec::new(),
         }

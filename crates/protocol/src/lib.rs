@@ -8,6 +8,7 @@
 //! - [`receipt`]: both together, for whoever wants to see them later.
 //! - [`identity`]: the keys that sign, [`handover`]: how one takes another's place, and [`scope`]: within
 //!   which bounds one of them stands for an actor.
+//! - [`tunnel`]: how two peers meet at a hub where nothing but HTTPS goes out.
 //! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
 
 pub mod completion;
@@ -20,6 +21,7 @@ pub mod receipt;
 pub mod scope;
 pub mod statement;
 pub mod text;
+pub mod tunnel;
 
 use std::time::Duration;
 

@@ -16,14 +16,17 @@ const VERSION: u64 = 2;
 /// Nodes that are asked, of those in the object: as many as a server announces itself on.
 const MAX_NODES: usize = 3;
 
-/// The longest address of a task service, in bytes.
-const MAX_SERVICE_LEN: usize = 512;
+/// The longest address of a task service or a tunnel, in bytes.
+const MAX_URL_LEN: usize = 512;
 
 /// The name of [`Features::reuse`].
 const REUSE: &str = "reuse";
 
 /// The name of [`Features::resume`].
 const RESUME: &str = "resume";
+
+/// The name of [`Features::tunnel`].
+const TUNNEL: &str = "tunnel";
 
 /// How a peer of ours is reached for one transfer.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +44,9 @@ pub struct P2p {
     /// The canonical address of the task service as the peer that signed this knows it: two peers may know
     /// one service by different names. `None` stands for the reader's own.
     pub service: Option<String>,
+    /// The address of the tunnel where it can be met as well. `None` stands for the task service's own, if
+    /// the features have one.
+    pub tunnel: Option<String>,
     /// Who says all this; see [`statement`](crate::statement). `None` from a peer without an identity.
     pub proof: Option<Box<Proof>>,
     /// What the identities before say for the one that signed; of no account without it.
@@ -58,6 +64,8 @@ pub struct Features {
     pub reuse: bool,
     /// After a lost connection the file goes on where it was.
     pub resume: bool,
+    /// It can be met at a tunnel as well; see [`tunnel`](crate::tunnel).
+    pub tunnel: bool,
     /// All names as they stand, those that are not known included.
     names: Vec<String>,
 }
@@ -85,7 +93,8 @@ impl P2p {
             instance: hex_field(value.get("instance")?)?,
             seq: value.get("seq")?.as_u64()?,
             features: Features::of(list::read(value.get("features"))?),
-            service: service(value)?,
+            service: url(value.get("service"))?,
+            tunnel: url(value.get("tunnel"))?,
             proof: proof(value)?,
             handover: Handover::read(value.get("handover")),
         })
@@ -103,6 +112,9 @@ impl P2p {
         });
         if let Some(service) = &self.service {
             value["service"] = json!(service);
+        }
+        if let Some(tunnel) = &self.tunnel {
+            value["tunnel"] = json!(tunnel);
         }
         if !self.handover.is_empty() {
             value["handover"] = self.handover.iter().map(|handover| handover.to_value()).collect();
@@ -145,9 +157,10 @@ impl FromIterator<SocketAddrV4> for Nodes {
 }
 
 impl Features {
-    /// All that peers of this version can do.
-    pub fn ours() -> Self {
-        Self::of([REUSE, RESUME].map(str::to_owned).into())
+    /// All that peers of this version can do; to meet at a tunnel is left to where they are.
+    pub fn ours(tunnel: bool) -> Self {
+        let names = [REUSE, RESUME].into_iter().chain(tunnel.then_some(TUNNEL));
+        Self::of(names.map(str::to_owned).collect())
     }
 
     /// All names as they stand.
@@ -158,7 +171,7 @@ impl Features {
     /// Of a list of names those that are not known mean nothing.
     fn of(names: Vec<String>) -> Self {
         let has = |feature: &str| names.iter().any(|name| name == feature);
-        Self { reuse: has(REUSE), resume: has(RESUME), names }
+        Self { reuse: has(REUSE), resume: has(RESUME), tunnel: has(TUNNEL), names }
     }
 }
 
@@ -180,9 +193,9 @@ fn is_host(address: SocketAddrV4) -> bool {
     address.port() != 0 && first != 0 && first < 224
 }
 
-fn service(value: &Value) -> Option<Option<String>> {
-    let Some(service) = value.get("service").filter(|value| !value.is_null()) else { return Some(None) };
-    let text = service.as_str().filter(|text| text.len() <= MAX_SERVICE_LEN)?;
+fn url(value: Option<&Value>) -> Option<Option<String>> {
+    let Some(url) = value.filter(|value| !value.is_null()) else { return Some(None) };
+    let text = url.as_str().filter(|text| text.len() <= MAX_URL_LEN)?;
     Some(Some(text.to_owned()))
 }
 
@@ -218,8 +231,9 @@ mod tests {
             nodes: Nodes(vec!["127.0.0.1:49737".into()]),
             instance: [1; 16],
             seq: 1_700_000_000_000,
-            features: Features::ours(),
+            features: Features::ours(true),
             service: None,
+            tunnel: None,
             proof: None,
             handover: Vec::new(),
         }
@@ -227,7 +241,8 @@ mod tests {
 
     fn signed() -> P2p {
         let proof = Proof { identity: [2; 32], signature: [3; 64] };
-        P2p { service: Some("http://localhost:8787".into()), proof: Some(Box::new(proof)), ..p2p() }
+        let (service, tunnel) = (Some("http://localhost:8787".into()), Some("wss://hub.example".into()));
+        P2p { service, tunnel, proof: Some(Box::new(proof)), ..p2p() }
     }
 
     #[test]
@@ -244,7 +259,7 @@ mod tests {
     fn lists_are_kept_as_they_stand() {
         let mut value = p2p().to_value();
         value["nodes"] = json!(["host:1", "10.0.0.1:5"]);
-        value["features"] = json!(["tunnel", "reuse", "RESUME"]);
+        value["features"] = json!(["later", "reuse", "RESUME"]);
         let read = P2p::from_value(&value).unwrap();
         assert_eq!(read.to_value(), value);
         assert!(read.features.reuse);
@@ -267,7 +282,9 @@ mod tests {
             ("features", json!(["reuse", 7])),
             ("features", json!(["reuse,tree"])),
             ("service", json!(7)),
-            ("service", json!("x".repeat(MAX_SERVICE_LEN + 1))),
+            ("service", json!("x".repeat(MAX_URL_LEN + 1))),
+            ("tunnel", json!(["wss://hub"])),
+            ("tunnel", json!("x".repeat(MAX_URL_LEN + 1))),
             ("identity", json!(null)),
             ("signature", json!(null)),
             ("signature", json!("03".repeat(63))),
@@ -298,7 +315,8 @@ mod tests {
     #[test]
     fn features_that_are_not_known_mean_nothing() {
         let mut value = p2p().to_value();
-        assert_eq!(value["features"], json!(["reuse", "resume"]));
+        assert_eq!(value["features"], json!(["reuse", "resume", "tunnel"]));
+        assert!(!Features::ours(false).tunnel);
         for (features, reuse, resume) in [
             (json!(["tree", "reuse"]), true, false),
             (json!(["resume", "Reuse", "re"]), false, true),

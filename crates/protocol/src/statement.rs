@@ -52,7 +52,8 @@ impl Role {
 
 impl Statement<'_> {
     /// The bytes that are signed for a peer that is reached by `p2p`: each value behind its length, a
-    /// big-endian u32, as UTF-8 and exactly as it stands in the task.
+    /// big-endian u32, as UTF-8 and exactly as it stands in the task. The address of a tunnel is the last
+    /// value that all parts have, and only there where it is named.
     pub fn to_bytes(&self, p2p: &P2p) -> Vec<u8> {
         let Self { scope, role, task_id, offer } = self;
         let Attributes { mode, mtime, metadata } = &offer.attributes;
@@ -80,11 +81,14 @@ impl Statement<'_> {
             &p2p.nodes.as_texts().join(","),
             &p2p.features.names().join(","),
         ] {
-            append(&mut bytes, value);
+            append(&mut bytes, value.as_bytes());
+        }
+        if let Some(tunnel) = &p2p.tunnel {
+            append(&mut bytes, tunnel.as_bytes());
         }
         if let Role::Done { duration_ms, completed_at } = role {
-            append(&mut bytes, &duration_ms.to_string());
-            append(&mut bytes, &completed_at.to_string());
+            append(&mut bytes, duration_ms.to_string().as_bytes());
+            append(&mut bytes, completed_at.to_string().as_bytes());
         }
         bytes
     }
@@ -101,10 +105,11 @@ impl Statement<'_> {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, value: &str) {
+/// Adds a value behind its length.
+pub(crate) fn append(bytes: &mut Vec<u8>, value: &[u8]) {
     // All values are bounded far below 4 GiB where they are read.
     bytes.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend_from_slice(value.as_bytes());
+    bytes.extend_from_slice(value);
 }
 
 #[cfg(test)]
@@ -187,6 +192,11 @@ mod tests {
         let expected = |values: Vec<String>| literal(&values.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(bytes(Role::Sender, ""), expected(values("sender", "")));
         assert_eq!(bytes(Role::Receiver, "17"), expected(values("receiver", "17")));
+        let tunnelled = P2p { tunnel: Some("wss://hub".into()), ..p2p.clone() };
+        let bytes_of = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &offer };
+        let mut with_tunnel = values("sender", "");
+        with_tunnel.push("wss://hub".to_owned());
+        assert_eq!(bytes_of.to_bytes(&tunnelled), expected(with_tunnel));
         let mut done = values("done", "17");
         done.extend(["1500", "1700000001500"].map(str::to_owned));
         assert_eq!(bytes(DONE, "17"), expected(done));
@@ -235,7 +245,8 @@ mod tests {
     fn a_signature_holds_for_the_payload_that_it_was_made_for_and_no_other() {
         let (scope, offer) = (scope(), offer());
         let statement = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &offer };
-        let unsigned = offer.p2p.clone().unwrap();
+        let tunnel = Some("wss://hub.example".to_owned());
+        let unsigned = P2p { tunnel, ..offer.p2p.clone().unwrap() };
         assert!(!statement.is_signed(&unsigned));
         let p2p = statement.sign(unsigned, &key());
         assert!(statement.is_signed(&p2p));
@@ -266,6 +277,8 @@ mod tests {
             ("/p2p/nodes/1", json!("other")),
             ("/p2p/features", json!(["later", "reuse"])),
             ("/p2p/features/1", json!("latest")),
+            ("/p2p/tunnel", json!("wss://other.example")),
+            ("/p2p/tunnel", json!(null)),
             ("/p2p/service", json!("http://localhost")),
             ("/p2p/service", json!(null)),
             ("/p2p/identity", json!("01".repeat(32))),
@@ -340,7 +353,7 @@ mod tests {
         ) {
             let bytes = |values: &[String]| {
                 let mut bytes = Vec::new();
-                values.iter().for_each(|value| append(&mut bytes, value));
+                values.iter().for_each(|value| append(&mut bytes, value.as_bytes()));
                 bytes
             };
             prop_assert_eq!(a == b, bytes(&a) == bytes(&b));
