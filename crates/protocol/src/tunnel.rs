@@ -8,7 +8,8 @@
 //!    the hub sends the text [`JOINED`] to both. What is sent in binary messages from the answer on is passed
 //!    to the other end, in order; where one message ends means nothing.
 //!
-//! A hub that ends the WebSocket says why by one of the [`close`] codes.
+//! A hub that ends the WebSocket says why by one of the [`close`] codes, or by one of the WebSocket's own:
+//! 1000 where the other end closed, 1001 where the hub itself ends, 1013 where it cannot ask its database.
 
 use url::Url;
 
@@ -23,6 +24,9 @@ pub const CHALLENGE_LEN: usize = 32;
 
 /// The text message that tells an end that the other one is there.
 pub const JOINED: &str = "joined";
+
+/// The most bytes of one message, whoever sends it.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// What these statements are, so that no signature over something else is taken for one.
 const DOMAIN: &str = "ats-p2p/tunnel/1";
@@ -57,9 +61,9 @@ pub fn statement(challenge: &[u8; CHALLENGE_LEN], key: &[u8; 32], peer: &[u8; 32
     bytes
 }
 
-/// The host of an address, and its port where it is not the scheme's own: in lower case, `localhost` for every
-/// name of the loopback interface. `None` of what is no address with a host. A WebSocket's schemes are read as
-/// those of HTTP.
+/// The host of an address, and its port where it is not the scheme's own: in lower case, `localhost` for
+/// every name of the loopback interface. `None` of what is no address with a host. A WebSocket's schemes are
+/// read as those of HTTP.
 pub fn canonical_host(url: &str) -> Option<String> {
     let url = match url.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("ws") => format!("http://{rest}"),
