@@ -10,7 +10,7 @@
 //! - `bus`: subscribers.
 //! - `config`: how it is set up.
 //! - `http`: connections, requests, answers, and the page for browsers; `input`: what is read from them.
-//! - `metrics`: what it counts about itself.
+//! - `metrics`: what it counts about itself; `sync`: locking.
 //! - `dht`: the private DHT beside it; `other_hubs`: those of hubs on the same database.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
@@ -36,6 +36,7 @@ mod relay_allowlist;
 mod rows;
 mod sql;
 mod store;
+mod sync;
 mod task;
 mod time;
 mod tls;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dht::Nodes;
 use crate::sql::{Pool, Row, postgres_now, query};
+use crate::sync::lock;
 
 /// How often a hub says that it runs.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
@@ -55,11 +56,11 @@ pub(crate) struct Heartbeat {
 impl OtherHubs {
     /// Nodes of their DHTs as `host:port`, a few of each.
     pub(crate) fn nodes(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 
     fn set(&self, nodes: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+        *lock(&self.0) = nodes;
     }
 }
 

@@ -2,11 +2,13 @@
 //! reached from another machine.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use protocol::RELAY_ALLOWLIST_TIME;
 use secret_stream::PublicKey;
+
+use crate::sync::lock;
 
 /// Keys at once; the one that was added first makes room.
 const MAX_KEYS: usize = 64;
@@ -18,7 +20,7 @@ pub(crate) struct RelayAllowlist(Mutex<VecDeque<(PublicKey, Instant)>>);
 impl RelayAllowlist {
     /// Adds a key for [`RELAY_ALLOWLIST_TIME`]; the time of one that is on the list begins anew.
     pub(crate) fn add(&self, now: Instant, key: PublicKey) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = lock(&self.0);
         keys.retain(|(listed, until)| *until > now && *listed != key);
         if keys.len() >= MAX_KEYS {
             keys.pop_front();
@@ -28,7 +30,7 @@ impl RelayAllowlist {
 
     /// Whether the key is on the list.
     pub(crate) fn contains(&self, now: Instant, key: &PublicKey) -> bool {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = lock(&self.0);
         keys.iter().any(|(listed, until)| listed == key && *until > now)
     }
 }

@@ -1,12 +1,14 @@
 //! The hub's time: milliseconds since 1970, written as RFC 3339; and whose time that is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
+
+use crate::sync::lock;
 
 /// Milliseconds since 1970. Those of this century fit a signed 64-bit integer, which is what SQLite has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,13 +83,13 @@ struct Heard {
 impl Clock {
     /// The time.
     pub(crate) fn now(&self) -> Millis {
-        let heard = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = *lock(&self.0);
         heard.map_or_else(Millis::now, |heard| heard.said.plus(heard.at.elapsed()))
     }
 
     /// Notes what the server has just said that the time is.
     pub(crate) fn hear(&self, said: Millis) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Heard { said, at: Instant::now() });
+        *lock(&self.0) = Some(Heard { said, at: Instant::now() });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::sync::lock;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ pub(crate) struct Tls {
 /// The certificate that new connections get.
 #[derive(Debug)]
 struct Current {
-    key: RwLock<Arc<CertifiedKey>>,
+    key: Mutex<Arc<CertifiedKey>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -58,7 +59,7 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let failed = |reason: String| Error::Tls { certificate: files.certificate.clone(), reason };
         let seen = stamps(&files);
-        let key = RwLock::new(Arc::new(read(&files, &provider).map_err(failed)?));
+        let key = Mutex::new(Arc::new(read(&files, &provider).map_err(failed)?));
         let current = Arc::new(Current { key, provider: provider.clone() });
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -93,7 +94,7 @@ impl Tls {
         let shown = self.files.certificate.display();
         match read(&self.files, &self.current.provider) {
             Ok(key) => {
-                *self.current.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                *lock(&self.current.key) = Arc::new(key);
                 tracing::info!("the certificate in {shown} was changed and is in use from now on");
             }
             Err(reason) => tracing::error!(
@@ -118,7 +119,7 @@ impl fmt::Debug for Tls {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(lock(&self.key).clone())
     }
 }
 
@@ -150,7 +151,7 @@ mod tests {
     }
 
     fn chain(tls: &Tls) -> CertificateDer<'static> {
-        tls.current.key.read().expect("not poisoned").cert[0].clone()
+        lock(&tls.current.key).cert[0].clone()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! after it is revoked, be it by another process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys;
 use crate::sql::Pool;
+use crate::sync::lock;
 use crate::task::By;
 use crate::time::Millis;
 use crate::writer::{Change, Writer};
@@ -102,7 +103,7 @@ impl KeyGuard {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -3,13 +3,14 @@
 //! with the hub, and each of them with its key.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::keys::Key;
 use super::secret::{Hash, Purpose, Secret};
+use crate::sync::lock;
 
 /// How long a session holds: a day of work.
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
@@ -79,7 +80,7 @@ impl Sessions {
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Hash, Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
+
+use crate::sync::lock;
 
 /// The addresses that count as one client: this machine's, one of IPv4, or 2^64 of IPv6, which is what one
 /// customer of a provider has at least.
@@ -259,10 +261,6 @@ impl Drop for Place {
         }
         table.give_back(payer);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! asked of the database for it. What this knows lets nobody in.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::connections::Payer;
 use super::recent::Recent;
 use crate::access::secret::{Hash, Secret};
+use crate::sync::lock;
 
 /// The keys that were shown lately and held.
 #[derive(Debug, Default)]
@@ -38,6 +39,6 @@ impl KnownKeys {
     }
 
     fn actors(&self) -> MutexGuard<'_, Recent<Hash, Payer>> {
-        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.actors)
     }
 }

@@ -2,11 +2,12 @@
 //! each actor that shows its key, and else for each network of addresses. Who asks for more is told when to
 //! come again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::connections::{Network, Payer};
 use super::recent::Recent;
+use crate::sync::lock;
 
 /// How many times the requests and bytes of an address elsewhere this machine may ask for.
 const LOOPBACK_REQUESTS: u32 = 100;
@@ -78,7 +79,7 @@ impl Rates {
             bytes: self.rate.bytes.saturating_mul(volume),
             stored_a_day: self.rate.stored_a_day.saturating_mul(stored),
         };
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accounts = lock(&self.accounts);
         let first = || Account { requests: now, bytes: now, stored: now };
         let account = match payer {
             Payer::Network(network) => accounts.networks.get_or_insert(network, first),
@@ -206,7 +207,7 @@ mod tests {
             // One that goes on asking is not forgotten.
             assert!(count(&rates, now, busy, 0, true).is_err());
         }
-        let accounts = rates.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = lock(&rates.accounts);
         assert!(accounts.networks.len() <= 2 * MAX_REMEMBERED);
     }
 }
