@@ -17,6 +17,30 @@ const DAY: i64 = 24 * 60 * MINUTE;
 /// How long it is known how many tasks were made and completed in a minute: longer than anybody asks for.
 const KEEP_MINUTES: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
+/// What adds to a number of a row that is there.
+macro_rules! sum {
+    ($table:literal, $number:literal) => {
+        concat!($number, " = ", $table, ".", $number, " + excluded.", $number)
+    };
+}
+
+/// The beginning and the end of the statement that adds to the two numbers of rows with these keys, and makes
+/// those that are not there.
+macro_rules! adds_to {
+    ($table:literal, $keys:literal, $one:literal, $other:literal) => {{
+        let text = concat!("INSERT INTO ", $table, " (", $keys, ", ", $one, ", ", $other, ") VALUES ");
+        let rest = concat!(
+            " ON CONFLICT (",
+            $keys,
+            ") DO UPDATE SET ",
+            sum!($table, $one),
+            ", ",
+            sum!($table, $other)
+        );
+        (text, rest)
+    }};
+}
+
 /// A task as far as it counts.
 #[derive(Debug)]
 struct Counted {
@@ -125,52 +149,37 @@ impl Tally {
 
     /// Has the totals changed by this.
     pub(crate) async fn keep(self, connection: &mut Connection) -> sqlx::Result<()> {
-        let tasks = changed(self.tasks);
-        let text =
-            "INSERT INTO task_counts (project_id, channel, status, is_directed, count, completed_ms) VALUES ";
-        let rest = " ON CONFLICT (project_id, channel, status, is_directed) DO UPDATE SET \
-                    count = task_counts.count + excluded.count, \
-                    completed_ms = task_counts.completed_ms + excluded.completed_ms";
-        insert_rows(
-            connection,
-            text,
-            rest,
-            &tasks,
-            |((project, channel, status, directed), [count, took])| {
-                let status = status.name().into();
-                [(*project).into(), channel.into(), status, flag(*directed), (*count).into(), (*took).into()]
-            },
-        )
+        let statement =
+            adds_to!("task_counts", "project_id, channel, status, is_directed", "count", "completed_ms");
+        add(connection, statement, self.tasks, |(project, channel, status, directed)| {
+            [(*project).into(), channel.into(), status.name().into(), flag(*directed)]
+        })
         .await?;
-        let minutes = changed(self.minutes);
-        let text = "INSERT INTO task_minutes (minute, project_id, is_directed, created, completed) VALUES ";
-        let rest = " ON CONFLICT (minute, project_id, is_directed) DO UPDATE SET \
-                    created = task_minutes.created + excluded.created, \
-                    completed = task_minutes.completed + excluded.completed";
-        insert_rows(
-            connection,
-            text,
-            rest,
-            &minutes,
-            |((minute, project, directed), [created, completed])| {
-                [(*minute).into(), (*project).into(), flag(*directed), (*created).into(), (*completed).into()]
-            },
-        )
+        let statement = adds_to!("task_minutes", "minute, project_id, is_directed", "created", "completed");
+        add(connection, statement, self.minutes, |(minute, project, directed)| {
+            [(*minute).into(), (*project).into(), flag(*directed)]
+        })
         .await?;
-        let offers = changed(self.offers);
-        let text = "INSERT INTO offer_days (day, status, is_directed, count, bytes) VALUES ";
-        let rest = " ON CONFLICT (day, status, is_directed) DO UPDATE SET \
-                    count = offer_days.count + excluded.count, bytes = offer_days.bytes + excluded.bytes";
-        insert_rows(connection, text, rest, &offers, |((day, status, directed), [count, bytes])| {
-            [(*day).into(), status.name().into(), flag(*directed), (*count).into(), (*bytes).into()]
+        let statement = adds_to!("offer_days", "day, status, is_directed", "count", "bytes");
+        add(connection, statement, self.offers, |(day, status, directed)| {
+            [(*day).into(), status.name().into(), flag(*directed)]
         })
         .await
     }
 }
 
-/// What is not as it was.
-fn changed<K>(of: HashMap<K, [i64; 2]>) -> Vec<(K, [i64; 2])> {
-    of.into_iter().filter(|(_, by)| *by != [0, 0]).collect()
+/// Adds what is not nothing to the rows of these keys by a statement of [`adds_to`].
+async fn add<K, const N: usize>(
+    connection: &mut Connection,
+    (text, rest): (&'static str, &'static str),
+    by: HashMap<K, [i64; 2]>,
+    key: impl Fn(&K) -> [Parameter; N],
+) -> sqlx::Result<()> {
+    let changed: Vec<(K, [i64; 2])> = by.into_iter().filter(|(_, by)| *by != [0, 0]).collect();
+    insert_rows(connection, text, rest, &changed, |(of, by)| {
+        key(of).into_iter().chain(by.map(Parameter::from))
+    })
+    .await
 }
 
 fn flag(is: bool) -> Parameter {
