@@ -1,5 +1,7 @@
 //! The client of the task service, against the hub and against servers that misbehave.
 
+#[path = "../crates/hub/tests/hub/certificate.rs"]
+mod certificate;
 #[path = "ats/connections.rs"]
 mod connections;
 #[path = "ats/fake.rs"]

@@ -6,10 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Settings, Subscription};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::certificate::Certified;
 use crate::fake::{client, policy, settings};
 
 /// Tells the second process of the test below where the service is.
@@ -17,19 +19,12 @@ const URL_VARIABLE: &str = "ATS_P2P_TEST_TLS_URL";
 
 /// A service on 127.0.0.1 with a certificate that nobody knows; gives that of its authority as PEM.
 fn start() -> (SocketAddr, String) {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_key = rcgen::KeyPair::generate().expect("a key");
-    let authority_pem = authority.self_signed(&authority_key).expect("a certificate").pem();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
-        .and_then(|parameters| parameters.signed_by(&key, &issuer))
-        .expect("a certificate");
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let Certified { authority, certificate, key } = Certified::make();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate.into()], key))
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
         .map(Arc::new)
         .expect("a TLS configuration");
 
@@ -45,7 +40,7 @@ fn start() -> (SocketAddr, String) {
             });
         }
     });
-    (address, authority_pem)
+    (address, authority)
 }
 
 /// Answers one request: events with a subscription that is confirmed at once, all else with its health.
