@@ -5,15 +5,15 @@
 // schemathesis from PyPI into a folder beside this checkout's other modules; where it cannot, it says that it was
 // skipped.
 //
-//   npm run test:api -- [--seconds N] [--seed N]
+//   npm run test:api -- [--seconds N] [--seed N] [--database sqlite|postgres]
 
 const { spawn, spawnSync } = require('node:child_process')
 const { once } = require('node:events')
-const fs = require('node:fs')
-const os = require('node:os')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
 const { startHub } = require('..')
+const { defer, tempFolder, withCleanup } = require('./fixtures/cleanup')
+const { findPostgres, startPostgres } = require('./fixtures/postgres')
 
 /** The version that this was written with. */
 const SCHEMATHESIS = 'schemathesis==4.32.5'
@@ -21,6 +21,8 @@ const ENVIRONMENT = path.join(__dirname, '..', 'node_modules', '.cache', 'schema
 const TOOL = path.join(ENVIRONMENT, process.platform === 'win32' ? 'Scripts/schemathesis.exe' : 'bin/schemathesis')
 /** Above what one machine may ask of a hub by default. */
 const REQUEST_RATE = 10_000
+/** What each kind of database is begun with: the URL of an empty one, where it has one. */
+const DATABASES = { sqlite: () => undefined, postgres: startPostgres }
 
 /**
  * What is looked at. Not looked at: whether the hub takes all that its description allows, since a task has to be there
@@ -32,15 +34,25 @@ const CHECKS = [
 ]
 
 async function main () {
-  const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' }, seed: { type: 'string' } } })
-  const problem = installed()
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: 'string', default: '60' },
+      seed: { type: 'string' },
+      database: { type: 'string', default: 'sqlite' }
+    }
+  })
+  if (!(values.database in DATABASES)) throw new Error(`--database must be one of ${Object.keys(DATABASES).join(', ')}`)
+  const problem = installed() ?? (values.database === 'postgres' && !findPostgres() ? 'PostgreSQL is not installed' : null)
   if (problem) {
     console.log(`skipped: ${problem}`)
     return
   }
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-api-'))
-  const hub = await startHub({ listen: '127.0.0.1:0', data: path.join(folder, 'hub'), requestRate: REQUEST_RATE })
-  try {
+  await withCleanup(async (t) => {
+    const folder = tempFolder(t)
+    const database = await DATABASES[values.database](t)
+    const data = path.join(folder, 'hub')
+    const hub = await startHub({ listen: '127.0.0.1:0', data, database, requestRate: REQUEST_RATE })
+    defer(t, () => hub.close())
     const seed = values.seed ? ['--seed', values.seed] : []
     const args = [
       'run', `${hub.url}/openapi.json`, '--checks', CHECKS.join(), '--max-time', values.seconds, '--continue-on-failure',
@@ -50,10 +62,7 @@ async function main () {
     const run = spawn(TOOL, args, { cwd: folder, stdio: 'inherit' })
     const [status] = await once(run, 'exit')
     process.exitCode = status === 0 ? 0 : 1
-  } finally {
-    await hub.close()
-    fs.rmSync(folder, { recursive: true, force: true })
-  }
+  })
 }
 
 /** Sees to it that the tool is there; says why it is not. */
