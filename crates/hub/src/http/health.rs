@@ -69,8 +69,8 @@ async fn trouble(app: &App) -> Option<(&'static str, String)> {
 }
 
 /// Says that the process runs and answers, whatever else is the matter.
-pub(super) async fn live() -> Json<Value> {
-    Json(well(Millis::now()))
+pub(super) async fn live(State(app): Shared) -> Json<Value> {
+    Json(well(app.readers.now()))
 }
 
 fn well(now: Millis) -> Value {

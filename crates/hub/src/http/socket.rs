@@ -112,7 +112,7 @@ pub(super) async fn subscribe(
         connection.hand_over(payer);
     }
     let right = Right { key: requester.key.map(|key| app.guard.hold(key)), session };
-    let presence = presence(&requester, &query.unwrap_or_default());
+    let presence = presence(&requester, &query.unwrap_or_default(), app.readers.now());
     let (token, held) = (app.sockets.token(), (place.in_use(), connection.in_use()));
     let upgrade = upgrade
         .read_buffer_size(BUFFER)
@@ -151,7 +151,7 @@ async fn serve(
 
 /// Who a subscriber is for those who look at who is connected. Without a key it may say so in the URL, too:
 /// no browser, and no original, sends headers with a WebSocket.
-fn presence(requester: &Requester, query: &str) -> Presence {
+fn presence(requester: &Requester, query: &str, since: Millis) -> Presence {
     let query = |name: &str| {
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
@@ -161,7 +161,7 @@ fn presence(requester: &Requester, query: &str) -> Presence {
         query("actor_id").filter(|id| may_claim && !id.is_empty() && id.len() <= MAX_CLAIMED_ID)
     };
     let actor = requester.actor.as_ref().map(|actor| actor.id.clone()).or_else(claimed);
-    Presence { actor, is_page: query("page").is_some(), since: Millis::now() }
+    Presence { actor, is_page: query("page").is_some(), since }
 }
 
 async fn converse(socket: &mut WebSocket, subscriber: &mut Subscriber) -> End {
