@@ -4,6 +4,7 @@ mod access;
 mod actors;
 mod attacks;
 mod certificate;
+mod clocks_apart;
 mod commands;
 mod database;
 mod database_clock;

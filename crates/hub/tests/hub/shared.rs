@@ -1,11 +1,12 @@
 //! Several hubs on one PostgreSQL database.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -22,6 +23,7 @@ use crate::support::{Caller, Listener, PATIENCE};
 
 /// How soon a hub is well again once its database is.
 const RECOVERY: Duration = Duration::from_secs(2);
+const TO_BE_KILLED: &str = "shared::of_two_hubs_one_is_killed_and_the_other_goes_on_without_a_gap";
 /// Name the database and the folder of a hub, in the process that is killed with it.
 const DATABASE: &str = "HUB_SHARED_DATABASE";
 const FOLDER: &str = "HUB_SHARED_FOLDER";
@@ -119,33 +121,49 @@ async fn what_a_hub_on_the_same_database_revokes_opens_nothing_here() {
 }
 
 /// A hub in a process of its own, which is killed with this.
-struct HubProcess(Child);
+pub(crate) struct HubProcess {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What the time of day was there when it had started.
+    pub time: SystemTime,
+}
 
 impl Drop for HubProcess {
     fn drop(&mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("ended");
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
     }
 }
 
-/// Starts this test again as a hub; gives where that listens.
-fn hub_process(folder: &Path, url: &str) -> (HubProcess, SocketAddr) {
-    let child = Command::new(std::env::current_exe().expect("this program"))
-        .args([
-            "--exact",
-            "shared::of_two_hubs_one_is_killed_and_the_other_goes_on_without_a_gap",
-            "--nocapture",
-        ])
-        .env(FOLDER, folder)
-        .env(DATABASE, url)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a process");
-    let mut process = HubProcess(child);
-    let said = BufReader::new(process.0.stdout.take().expect("its output"));
-    let mut addresses = said.lines().map(|line| line.expect("a line"));
-    let address = addresses.find_map(|line| line.split_once("listening on ")?.1.parse().ok());
-    (process, address.expect("an address"))
+impl HubProcess {
+    /// Runs a test, which must call [`serve_if_started`] first, as a hub with these variables besides.
+    pub(crate) fn start(test: &str, folder: &Path, url: &str, variables: &[(&str, OsString)]) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", test, "--nocapture"])
+            .env(FOLDER, folder)
+            .env(DATABASE, url)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let said = BufReader::new(child.stdout.take().expect("its output"));
+        let mut lines = said.lines().map(|line| line.expect("a line"));
+        let said = lines.find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()));
+        let (address, time) = said.as_deref().and_then(|said| said.split_once(' ')).expect("a hub");
+        let time = Duration::from_secs(time.parse().expect("a number"));
+        let address = address.parse().expect("an address");
+        Self { child, address, time: SystemTime::UNIX_EPOCH + time }
+    }
+}
+
+/// Is a hub until it is killed, where this process was started to be one.
+pub(crate) async fn serve_if_started() {
+    let (Ok(url), Some(folder)) = (std::env::var(DATABASE), std::env::var_os(FOLDER)) else { return };
+    let hub = start(Path::new(&folder), &url).await.expect("a hub");
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
+    println!("listening on {} {time}", hub.local_addr());
+    std::future::pending().await
 }
 
 /// What somebody knows who watches, and loses the hub.
@@ -206,15 +224,12 @@ async fn list(caller: &Caller) -> BTreeMap<i64, String> {
 
 #[tokio::test]
 async fn of_two_hubs_one_is_killed_and_the_other_goes_on_without_a_gap() {
-    if let (Ok(url), Some(folder)) = (std::env::var(DATABASE), std::env::var_os(FOLDER)) {
-        let hub = start(Path::new(&folder), &url).await.expect("a hub");
-        println!("listening on {}", hub.local_addr());
-        return std::future::pending().await;
-    }
+    serve_if_started().await;
     let Some(server) = Server::start() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let url = database_of(&server).await;
-    let (killed, address) = hub_process(&dir.path().join("killed"), &url);
+    let killed = HubProcess::start(TO_BE_KILLED, &dir.path().join("killed"), &url, &[]);
+    let address = killed.address;
     let left = start(&dir.path().join("left"), &url).await.expect("a hub");
     let (a, b) = (Caller::new(address, "a"), Caller::new(left.local_addr(), "b"));
     let listener = watch_all(&a).await;
