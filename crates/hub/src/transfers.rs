@@ -185,7 +185,8 @@ impl TransferQuery {
     /// The statement for the next rows behind a place, narrowed by what an index serves in order, so that it
     /// reads few; with whether each may be wanted.
     fn statement(&self, view: &View, behind: Position, now: Millis, like: &'static str) -> Query {
-        let mut sql = query("SELECT found.created_at, found.id, CASE WHEN 1 = 1");
+        // Not joined: PostgreSQL would read all tasks where they are some ten thousand.
+        let mut sql = query("SELECT found.created_at, found.id, (SELECT CASE WHEN 1 = 1");
         if !self.states.is_empty() {
             sql.push(" AND (status IN ").push_list(self.states.iter().map(|state| state.name().into()));
             // What is over by its time is not what it was.
@@ -203,7 +204,7 @@ impl TransferQuery {
             sql.push(" OR title").push(like).push_bind(pattern).push(" ESCAPE '\\'");
             sql.push(" OR CAST(tasks.id AS TEXT) = ").push_bind(search).push(")");
         }
-        sql.push(" THEN CAST(1 AS BIGINT) ELSE 0 END FROM (");
+        sql.push(" THEN CAST(1 AS BIGINT) ELSE 0 END FROM tasks WHERE tasks.id = found.id) FROM (");
         for (at, (condition, value)) in self.conditions(view).into_iter().enumerate() {
             sql.push(if at == 0 { "" } else { " UNION " });
             sql.push(
@@ -224,9 +225,7 @@ impl TransferQuery {
             sql.push(") AS part");
         }
         sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(BATCH);
-        sql.push(
-            ") AS found JOIN tasks ON tasks.id = found.id ORDER BY found.created_at DESC, found.id DESC",
-        );
+        sql.push(") AS found ORDER BY found.created_at DESC, found.id DESC");
         sql
     }
 

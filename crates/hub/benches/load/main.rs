@@ -22,6 +22,8 @@ mod creates;
 mod disk;
 mod figures;
 mod fill;
+#[path = "../../tests/hub/filled.rs"]
+mod filled;
 mod million;
 mod watchers;
 

@@ -11,6 +11,7 @@ mod database_clock;
 mod database_lost;
 mod database_tls;
 mod events;
+mod filled;
 mod full_disk;
 mod hostile;
 mod http;
@@ -20,6 +21,7 @@ mod openapi;
 mod other_hubs;
 mod page;
 mod permissions;
+mod plans;
 mod postgres;
 mod power_cut;
 #[path = "../kill/random.rs"]
