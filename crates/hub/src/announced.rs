@@ -63,6 +63,19 @@ pub(crate) async fn is_announced(connection: &mut Connection, key: &[u8; 32]) ->
     Ok(found.is_some())
 }
 
+/// Whether one open task names both keys, itself or in the messages on it.
+pub(crate) async fn are_in_one_task(
+    connection: &mut Connection,
+    one: &[u8; 32],
+    other: &[u8; 32],
+) -> sqlx::Result<bool> {
+    let both = "SELECT a.task_id FROM announced_keys AS a
+        JOIN announced_keys AS b ON b.task_id = a.task_id WHERE a.key = $1 AND b.key = $2 LIMIT 1";
+    let found =
+        query(both).bind(hex::encode(one)).bind(hex::encode(other)).fetch_optional(connection).await?;
+    Ok(found.is_some())
+}
+
 async fn add(connection: &mut Connection, task_id: i64, keys: Vec<String>) -> sqlx::Result<()> {
     insert(connection, &keys.into_iter().map(|key| (key, task_id)).collect::<Vec<_>>()).await
 }

@@ -11,7 +11,7 @@ use axum::extract::ws::Utf8Bytes;
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::lock;
@@ -77,6 +77,8 @@ pub(crate) struct Bus(Arc<Mutex<Members>>);
 
 #[derive(Debug, Default)]
 struct Members {
+    /// Told of each event, whatever it is about.
+    changes: Arc<Notify>,
     next: u64,
     by_id: HashMap<u64, Member>,
     /// Events that were published, and subscribers that did not keep up.
@@ -129,6 +131,11 @@ impl Bus {
         Self(Arc::new(Mutex::new(Members { published, left_behind, ..Members::default() })))
     }
 
+    /// What is told whenever a task has changed, of this hub or another one on its database.
+    pub(crate) fn changes(&self) -> Arc<Notify> {
+        self.members().changes.clone()
+    }
+
     /// Adds a subscriber that has no subscription yet, and is told of what the view shows.
     pub(crate) fn join(&self, view: View, presence: Presence) -> Subscriber {
         let (sender, queue) = mpsc::channel(MAX_WAITING);
@@ -172,6 +179,7 @@ impl Bus {
         let (subject, text) = (LazyCell::new(subject), LazyCell::new(|| Utf8Bytes::from(text())));
         let mut members = self.members();
         members.published.inc();
+        members.changes.notify_waiters();
         let before = members.by_id.len();
         members.by_id.retain(|_, member| {
             let is_wanted = member.filters.values().any(|filter| filter.wants(&subject));
@@ -182,7 +190,9 @@ impl Bus {
 
     /// Has all connections end, because events were lost: each lists the tasks when it comes back.
     pub(crate) fn end_all(&self) {
-        for (_, member) in self.members().by_id.drain() {
+        let mut members = self.members();
+        members.changes.notify_waiters();
+        for (_, member) in members.by_id.drain() {
             member.too_slow.cancel();
         }
     }

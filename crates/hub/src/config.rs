@@ -12,6 +12,7 @@ use crate::access::AccessConfig;
 use crate::relay::RelayAccess;
 use crate::store::PostgresUrl;
 use crate::tls::TlsFiles;
+use crate::tunnel::TunnelAccess;
 
 /// The TCP port of a hub when nobody says otherwise.
 const DEFAULT_PORT: u16 = 8787;
@@ -73,8 +74,13 @@ pub struct HubConfig {
     pub dht_port: u16,
     /// Whom a relay on the DHT serves.
     pub relay: RelayAccess,
-    /// What it does at most.
+    /// What it does at most, and what the tunnel does.
     pub relay_limits: RelayLimits,
+    /// Whom the tunnel serves.
+    pub tunnel: TunnelAccess,
+    /// The address at which this very hub is reached, as [`parse_public_url`] reads it, where others share
+    /// its name or its database: two peers have to come to the same one. Default: none.
+    pub tunnel_url: Option<Url>,
 }
 
 impl HubConfig {
@@ -98,6 +104,8 @@ impl HubConfig {
             dht_port: hyperdht::DEFAULT_PORT,
             relay: RelayAccess::default(),
             relay_limits: RelayLimits::default(),
+            tunnel: TunnelAccess::default(),
+            tunnel_url: None,
         }
     }
 }

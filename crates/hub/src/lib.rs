@@ -12,6 +12,7 @@
 //! - `http`: connections, requests, answers, and the page for browsers; `input`: what is read from them.
 //! - `metrics`: what it counts about itself; `sync`: locking.
 //! - `dht`: the private DHT beside it; `other_hubs`: those of hubs on the same database.
+//! - `tunnel`: joins two peers that no UDP leads to.
 //! - `relay`: the relay on the DHT; `relay_allowlist`: whom that serves besides the peers of tasks.
 //!
 //! On its own machine it asks nobody for a key: the headers that say who sends a request are claims there, as
@@ -43,6 +44,7 @@ mod tls;
 mod totals;
 mod transfer;
 mod transfers;
+mod tunnel;
 mod writer;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,6 +53,7 @@ use std::time::Duration;
 
 use secret_stream::PublicKey;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -64,6 +67,7 @@ pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;
 pub use store::PostgresUrl;
 pub use tls::TlsFiles;
+pub use tunnel::TunnelAccess;
 
 /// How long connections may take to end when the hub does.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -103,7 +107,7 @@ impl Hub {
         let (database, mut connection) =
             store::Database::open(&config.data, config.database.as_ref()).await?;
         let readers = database.readers().await.map_err(unusable)?;
-        let tls = config.tls.map(tls::Tls::new).transpose()?;
+        let tls = config.tls.clone().map(tls::Tls::new).transpose()?;
         let (listener, local_addr) = listen(config.listen).await?;
 
         let nodes = match config.dht {
@@ -113,11 +117,8 @@ impl Hub {
         let allowlist = Arc::new(relay_allowlist::RelayAllowlist::default());
         let relay = match nodes.first() {
             Some(node) => {
-                let admission = relay::Admission {
-                    readers: readers.clone(),
-                    allowlist: allowlist.clone(),
-                    access: config.relay,
-                };
+                let (readers, allowlist, access) = (readers.clone(), allowlist.clone(), config.relay);
+                let admission = relay::Admission { readers, allowlist, access };
                 relay::start(node, &relay_seed, admission, config.relay_limits).await?
             }
             None => None,
@@ -130,13 +131,14 @@ impl Hub {
         let follower = writer::Follower::start(&database, bus.clone()).await.map_err(unusable)?;
         let setup = writer::Setup { keep: config.keep, bus: bus.clone(), batches: metrics.of_batches() };
         let (writer, task) = writer::writer(database, connection, folder, setup).await.map_err(unusable)?;
-        let machine = gethostname::gethostname();
-        let hosts = http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
-            .with_machine(&machine.to_string_lossy());
-        let (others, heartbeat) =
-            other_hubs::join(&readers, &nodes, hosts.public_host()).await.map_err(&unusable)?;
-        let shares = http::Shares::of(config.max_connections);
+        let hosts = hosts(&config);
         let urls = config::urls(local_addr, tls.is_some(), config.public_url.as_ref());
+        let own = own_hub(&config, &nodes, &hosts, &urls);
+        let (others, heartbeat) = other_hubs::join(&readers, own).await.map_err(&unusable)?;
+        let shares = http::Shares::of(config.max_connections);
+        let (shutdown, abort) = (CancellationToken::new(), CancellationToken::new());
+        let ends = (shutdown.clone(), abort.clone());
+        let tunnel = tunnel(&config, &readers, (bus.changes(), metrics.of_tunnel()), ends);
         if let Some(url) = urls.first() {
             access::admin::keep_url(&config.data, url);
         }
@@ -159,8 +161,9 @@ impl Hub {
             known_keys: http::KnownKeys::default(),
             sessions: access::sessions::Sessions::default(),
             rates,
-            shutdown: CancellationToken::new(),
-            abort: CancellationToken::new(),
+            tunnel,
+            shutdown,
+            abort,
             sockets: TaskTracker::new(),
         });
         let connections = TaskTracker::new();
@@ -206,6 +209,7 @@ impl Hub {
         let ended = async {
             self.connections.wait().await;
             self.app.sockets.wait().await;
+            self.app.tunnel.ended().await;
         };
         tokio::pin!(ended);
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended.as_mut()).await.is_err() {
@@ -233,6 +237,37 @@ impl Hub {
             let _ = following.await;
         }
     }
+}
+
+/// The names that it goes by.
+fn hosts(config: &HubConfig) -> http::Hosts {
+    http::Hosts::new(config.public_url.as_ref(), &config.allowed_hosts)
+        .with_tunnel(config.tunnel_url.as_ref())
+        .with_machine(&gethostname::gethostname().to_string_lossy())
+}
+
+/// What it says of itself to others on its database.
+fn own_hub<'a>(
+    config: &HubConfig,
+    nodes: &'a dht::Nodes,
+    hosts: &'a http::Hosts,
+    urls: &[String],
+) -> other_hubs::OwnHub<'a> {
+    let tunnel = hosts.tunnel_url().map(str::to_owned).or_else(|| urls.first().cloned());
+    let tunnel = tunnel.filter(|_| config.tunnel != TunnelAccess::Off);
+    other_hubs::OwnHub { nodes, public: hosts.public_host(), tunnel }
+}
+
+/// Its tunnel: by what it hears of changes, what it counts, and what ends it.
+fn tunnel(
+    config: &HubConfig,
+    readers: &sql::Pool,
+    (changes, counters): (Arc<Notify>, metrics::TunnelCounters),
+    (shutdown, abort): (CancellationToken, CancellationToken),
+) -> Arc<tunnel::Tunnel> {
+    let (access, limits, readers) = (config.tunnel, config.relay_limits, readers.clone());
+    let setup = tunnel::TunnelSetup { access, limits, readers, changes, counters, shutdown, abort };
+    Arc::new(tunnel::Tunnel::new(setup))
 }
 
 /// Takes the address; gives it with its port.

@@ -30,6 +30,8 @@ pub(crate) enum Limit {
     Rate,
     /// A name that is none of the hub's, or a page of another site.
     Host,
+    /// Places for ends of the tunnel.
+    Tunnel,
 }
 
 impl EncodeLabelValue for Limit {
@@ -39,6 +41,7 @@ impl EncodeLabelValue for Limit {
             Self::Sockets => "websockets",
             Self::Rate => "rate",
             Self::Host => "host",
+            Self::Tunnel => "tunnel",
         };
         name.encode(encoder)
     }
@@ -62,6 +65,30 @@ struct StatusLabels {
     status: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// What is counted about the tunnel as it happens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TunnelCounters {
+    bytes: Counter,
+    closed: Family<ReasonLabels, Counter>,
+}
+
+impl TunnelCounters {
+    /// Where it is counted what all pairs have sent.
+    pub(crate) fn bytes(&self) -> Counter {
+        self.bytes.clone()
+    }
+
+    /// Counts an end that was closed.
+    pub(crate) fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
 /// What is looked up when somebody asks, and not counted as it happens.
 #[derive(Debug, Default)]
 pub(crate) struct Levels {
@@ -69,6 +96,8 @@ pub(crate) struct Levels {
     pub(crate) watchers: usize,
     /// Changes that wait for the writer.
     pub(crate) waiting: usize,
+    /// Ends of the tunnel that have proven their keys, and pairs of them that were joined.
+    pub(crate) tunnel: (usize, usize),
     /// How many tasks there are of each status.
     pub(crate) tasks: Vec<(String, i64)>,
 }
@@ -86,6 +115,9 @@ pub(crate) struct Metrics {
     connections: Gauge,
     watchers: Gauge,
     waiting: Gauge,
+    tunnel: TunnelCounters,
+    tunnel_ends: Gauge,
+    tunnel_pairs: Gauge,
     tasks: Family<StatusLabels, Gauge>,
 }
 
@@ -111,6 +143,10 @@ impl Default for Metrics {
         registry.register("watchers", "WebSockets open", watchers.clone());
         let waiting = Gauge::default();
         registry.register("waiting_changes", "Changes that wait for the writer", waiting.clone());
+        let tunnel = TunnelCounters::default();
+        let tunnel_ends = Gauge::default();
+        let tunnel_pairs = Gauge::default();
+        register_tunnel(&mut registry, &tunnel, &tunnel_ends, &tunnel_pairs);
         let tasks = Family::default();
         registry.register("tasks", "Tasks stored", tasks.clone());
         Self {
@@ -124,9 +160,19 @@ impl Default for Metrics {
             connections,
             watchers,
             waiting,
+            tunnel,
+            tunnel_ends,
+            tunnel_pairs,
             tasks,
         }
     }
+}
+
+fn register_tunnel(registry: &mut Registry, counters: &TunnelCounters, ends: &Gauge, pairs: &Gauge) {
+    registry.register("tunnel_bytes", "Bytes that ends of the tunnel sent", counters.bytes.clone());
+    registry.register("tunnel_closed", "Ends of the tunnel closed", counters.closed.clone());
+    registry.register("tunnel_ends", "Ends of the tunnel that have proven their keys", ends.clone());
+    registry.register("tunnel_pairs", "Pairs of ends that were joined", pairs.clone());
 }
 
 impl Metrics {
@@ -152,12 +198,19 @@ impl Metrics {
         self.batches.clone()
     }
 
+    /// Where it is counted what the tunnel does.
+    pub(crate) fn of_tunnel(&self) -> TunnelCounters {
+        self.tunnel.clone()
+    }
+
     /// All of it.
     pub(crate) fn to_text(&self, levels: &Levels) -> String {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.connections.set(number(levels.connections));
         self.watchers.set(number(levels.watchers));
         self.waiting.set(number(levels.waiting));
+        self.tunnel_ends.set(number(levels.tunnel.0));
+        self.tunnel_pairs.set(number(levels.tunnel.1));
         for (status, count) in &levels.tasks {
             self.tasks.get_or_create(&StatusLabels { status: status.clone() }).set(*count);
         }

@@ -1,10 +1,10 @@
-//! The hubs that share a database: each says in it where the nodes of its DHT are, again and again for as
-//! long as it runs. So their DHTs are one, in which the agents of any hub find those of all, and each hub
-//! names the nodes of the others beside its own.
+//! The hubs that share a database: each says in it where the nodes of its DHT are, and its tunnel, again and
+//! again for as long as it runs. So their DHTs are one, in which the agents of any hub find those of all, and
+//! each hub names the nodes of the others beside its own; and two peers can say at which tunnel they meet.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,6 +12,7 @@ use tokio::net::lookup_host;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::parse_public_url;
 use crate::dht::Nodes;
 use crate::sql::{Pool, Row, postgres_now, query};
 use crate::sync::lock;
@@ -36,7 +37,26 @@ const MEET_AGAIN: u32 = 12;
 
 /// What a hub knows of the others.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OtherHubs(Arc<Mutex<Vec<String>>>);
+pub(crate) struct OtherHubs(Arc<Mutex<Known>>);
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// How many there are.
+    count: usize,
+    nodes: Vec<String>,
+    tunnels: BTreeSet<String>,
+}
+
+/// What a hub says of itself.
+#[derive(Debug)]
+pub(crate) struct OwnHub<'a> {
+    /// Those of its DHT, if it has one.
+    pub(crate) nodes: &'a Nodes,
+    /// The name that it goes by elsewhere, if it has one.
+    pub(crate) public: Option<&'a str>,
+    /// Where its tunnel is, if it has one.
+    pub(crate) tunnel: Option<String>,
+}
 
 /// Keeps a hub's own place among them.
 #[derive(Debug)]
@@ -46,8 +66,9 @@ pub(crate) struct Heartbeat {
     nodes: Nodes,
     /// By which it is one among them, another one at each start.
     id: String,
-    /// Where its nodes are, as JSON.
+    /// Where its nodes are, as JSON, and its tunnel, or nothing.
     own: String,
+    tunnel: String,
     /// Nodes of others, and those among them that its own have met.
     found: BTreeSet<String>,
     met: BTreeSet<String>,
@@ -56,23 +77,25 @@ pub(crate) struct Heartbeat {
 impl OtherHubs {
     /// Nodes of their DHTs as `host:port`, a few of each.
     pub(crate) fn nodes(&self) -> Vec<String> {
-        lock(&self.0).clone()
+        self.known().nodes.clone()
     }
 
-    fn set(&self, nodes: Vec<String>) {
-        *lock(&self.0) = nodes;
+    /// Whether there are any, and where the tunnels of those are that have one.
+    pub(crate) fn tunnels(&self) -> (bool, BTreeSet<String>) {
+        let known = self.known();
+        (known.count > 0, known.tunnels.clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.0)
     }
 }
 
-/// Joins the others as a hub that goes by the name `public` elsewhere, if it has one. There are none where it
-/// has no DHT, or a database for itself.
-pub(crate) async fn join(
-    pool: &Pool,
-    nodes: &Nodes,
-    public: Option<&str>,
-) -> sqlx::Result<(OtherHubs, Option<Heartbeat>)> {
+/// Joins the others. There are none where a hub has a database for itself.
+pub(crate) async fn join(pool: &Pool, hub: OwnHub<'_>) -> sqlx::Result<(OtherHubs, Option<Heartbeat>)> {
+    let OwnHub { nodes, public, tunnel } = hub;
     let others = OtherHubs::default();
-    if !pool.is_shared() || nodes.first().is_none() {
+    if !pool.is_shared() {
         return Ok((others, None));
     }
     let mut id = [0; 16];
@@ -80,7 +103,8 @@ pub(crate) async fn join(
     let own = json!(nodes.bootstrap(public, None, Ipv4Addr::UNSPECIFIED.into())).to_string();
     let (pool, nodes, id) = (pool.clone(), nodes.clone(), hex::encode(id));
     let (found, met) = (BTreeSet::new(), BTreeSet::new());
-    let mut heartbeat = Heartbeat { others: others.clone(), pool, nodes, id, own, found, met };
+    let tunnel = tunnel.unwrap_or_default();
+    let mut heartbeat = Heartbeat { others: others.clone(), pool, nodes, id, own, tunnel, found, met };
     heartbeat.beat().await?;
     Ok((others, Some(heartbeat)))
 }
@@ -90,12 +114,13 @@ impl Heartbeat {
     async fn beat(&mut self) -> sqlx::Result<()> {
         let mut connection = self.pool.acquire().await?;
         query(concat!(
-            "INSERT INTO hubs (id, nodes, seen_at) VALUES ($1, $2, ",
+            "INSERT INTO hubs (id, nodes, tunnel, seen_at) VALUES ($1, $2, $3, ",
             postgres_now!(),
             ") ON CONFLICT (id) DO UPDATE SET nodes = excluded.nodes, seen_at = excluded.seen_at"
         ))
         .bind(&self.id)
         .bind(&self.own)
+        .bind(&self.tunnel)
         .execute(&mut connection)
         .await?;
         let gone_after = i64::try_from(GONE_AFTER.as_millis()).unwrap_or(i64::MAX);
@@ -103,7 +128,7 @@ impl Heartbeat {
             .bind(gone_after)
             .execute(&mut connection)
             .await?;
-        let rows = query("SELECT nodes FROM hubs WHERE id <> $1 ORDER BY seen_at DESC, id LIMIT $2")
+        let rows = query("SELECT nodes, tunnel FROM hubs WHERE id <> $1 ORDER BY seen_at DESC, id LIMIT $2")
             .bind(&self.id)
             .bind(MAX_HUBS)
             .fetch_all(&mut connection)
@@ -111,7 +136,11 @@ impl Heartbeat {
         drop(connection);
         let hubs: Vec<Vec<String>> =
             rows.iter().map(|row| self.nodes_in(row)).collect::<sqlx::Result<_>>()?;
-        self.others.set(some_of_each(&hubs));
+        let tunnels: Vec<String> =
+            rows.iter().map(|row| row.try_get("tunnel")).collect::<sqlx::Result<_>>()?;
+        let is_address = |text: &String| text.len() <= MAX_NAME && parse_public_url(text).is_some();
+        let tunnels = tunnels.into_iter().filter(is_address).collect();
+        *self.others.known() = Known { count: rows.len(), nodes: some_of_each(&hubs), tunnels };
         self.found = hubs.into_iter().flatten().collect();
         Ok(())
     }

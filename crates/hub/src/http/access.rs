@@ -19,8 +19,8 @@ use crate::input;
 use crate::task::{Actor, By};
 use crate::writer::Change;
 
-/// What is open to whoever asks, key or none.
-const OPEN_TO_ALL: [&str; 3] = ["/health", "/health/live", "/p2p/join"];
+/// What is open to whoever asks, key or none; the tunnel has rules of its own.
+const OPEN_TO_ALL: [&str; 4] = ["/health", "/health/live", "/p2p/join", protocol::tunnel::PATH];
 
 /// Finds out who asks, for all that comes after; refuses who needs a key and shows none that holds.
 pub(super) async fn let_in(State(app): Shared, mut request: Request, next: Next) -> Response {

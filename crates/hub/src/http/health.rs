@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use super::hosts::requested_host;
 use super::{App, Ends, Shared};
-use crate::access::Requester;
+use crate::access::{Arrival, Requester};
 use crate::error::Refusal;
 use crate::metrics::{Levels, MEDIA_TYPE};
 use crate::sql::query;
 use crate::time::Millis;
 use crate::totals;
+use crate::tunnel::TunnelAccess;
 use crate::writer::WriterState;
 
 /// How long the database may take to answer.
@@ -27,6 +28,7 @@ pub(super) async fn health(
     State(app): Shared,
     Extension(ends): Extension<Ends>,
     Extension(requester): Extension<Requester>,
+    Extension(arrival): Extension<Arrival>,
     headers: HeaderMap,
 ) -> (StatusCode, Json<Value>) {
     let mut health = well(app.readers.now());
@@ -41,6 +43,14 @@ pub(super) async fn health(
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
         }
     }
+    let may_use_tunnel = match app.tunnel.access() {
+        TunnelAccess::Off => false,
+        TunnelAccess::Tasks | TunnelAccess::Keys => requester.rights.is_some(),
+        TunnelAccess::Open => true,
+    };
+    if may_use_tunnel {
+        name_tunnel(&app, &mut health["p2p"], app.hosts.called(&headers, arrival.is_encrypted));
+    }
     match trouble(&app).await {
         None => (StatusCode::OK, Json(health)),
         Some((what, why)) => {
@@ -48,6 +58,19 @@ pub(super) async fn health(
             health["reason"] = json!(why);
             (StatusCode::SERVICE_UNAVAILABLE, Json(health))
         }
+    }
+}
+
+/// Names the hub's tunnel, which is where the hub is unless others share its name or its database: then two
+/// peers have to agree on one of them. `called` is what the caller calls the hub.
+fn name_tunnel(app: &App, p2p: &mut Value, called: Option<String>) {
+    let (are_many, mut tunnels) = app.others.tunnels();
+    let own = app.hosts.tunnel_url().map(str::to_owned);
+    let own = own.or_else(|| called.filter(|_| are_many));
+    p2p["tunnel"] = own.clone().map_or(Value::Bool(true), Value::String);
+    if are_many {
+        tunnels.extend(own);
+        p2p["tunnels"] = json!(tunnels);
     }
 }
 
@@ -87,6 +110,7 @@ pub(super) async fn metrics(
         connections: app.places.taken(),
         watchers: app.sockets.len(),
         waiting: app.writer.waiting(),
+        tunnel: app.tunnel.load(),
         tasks: totals::count_by_status(&mut app.reader().await?).await?,
     };
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], app.metrics.to_text(&levels)))

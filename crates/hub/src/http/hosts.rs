@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use protocol::tunnel::canonical_host;
 use url::Url;
 
 use crate::error::Refusal;
@@ -21,10 +22,13 @@ pub(crate) struct Hosts {
     names: Vec<String>,
     /// What the hub is called elsewhere.
     public: Option<PublicName>,
+    /// The address of its tunnel, where that is another one.
+    tunnel: Option<String>,
 }
 
 #[derive(Debug)]
 struct PublicName {
+    url: String,
     host: String,
     /// As browsers name it, like `https://hub.example`.
     origin: String,
@@ -35,11 +39,18 @@ impl Hosts {
     pub(crate) fn new(public_url: Option<&Url>, others: &[String]) -> Self {
         let public = public_url.and_then(|url| {
             let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']').to_lowercase();
-            Some(PublicName { host, origin: url.origin().ascii_serialization() })
+            Some(PublicName { url: address(url), host, origin: url.origin().ascii_serialization() })
         });
         let mut names: Vec<String> = others.iter().map(|name| canonical(name)).collect();
         names.extend(public.as_ref().map(|public| canonical(&public.host)));
-        Self { names, public }
+        Self { names, public, tunnel: None }
+    }
+
+    /// Adds the address of its tunnel, where that has one of its own.
+    pub(crate) fn with_tunnel(mut self, url: Option<&Url>) -> Self {
+        self.names.extend(url.and_then(Url::host_str).map(canonical));
+        self.tunnel = url.map(address);
+        self
     }
 
     /// Adds the name of this machine, its short form and the one by which its own network finds it.
@@ -50,6 +61,27 @@ impl Hosts {
             self.names.extend([format!("{short}.local"), short, name]);
         }
         self
+    }
+
+    /// Where its tunnel is, where that has an address of its own.
+    pub(crate) fn tunnel_url(&self) -> Option<&str> {
+        self.tunnel.as_deref()
+    }
+
+    /// What the hub is called by who sends a request: by its public URL, or else as the request does.
+    pub(crate) fn called(&self, headers: &HeaderMap, is_encrypted: bool) -> Option<String> {
+        let public = self.public.as_ref().map(|public| public.url.clone());
+        public.or_else(|| named_url(headers, is_encrypted))
+    }
+
+    /// The hosts by which a client may name the hub in what it signs: as its request does, or one of its own
+    /// addresses.
+    pub(crate) fn signed(&self, headers: &HeaderMap, is_encrypted: bool) -> Vec<String> {
+        let named = named_url(headers, is_encrypted);
+        let own = self.public.as_ref().map(|public| &public.url).into_iter().chain(&self.tunnel);
+        let mut hosts: Vec<String> = named.iter().chain(own).filter_map(|url| canonical_host(url)).collect();
+        hosts.dedup();
+        hosts
     }
 
     /// The host of the public URL.
@@ -117,6 +149,17 @@ impl Hosts {
 /// The host that a request is for, without its port, in lower case; `None` where it names none.
 pub(crate) fn requested_host(headers: &HeaderMap) -> Option<String> {
     host_of(headers.get(HOST)?.to_str().ok()?)
+}
+
+/// The address that a request names.
+fn named_url(headers: &HeaderMap, is_encrypted: bool) -> Option<String> {
+    let scheme = if is_encrypted { "https" } else { "http" };
+    Some(format!("{scheme}://{}", headers.get(HOST)?.to_str().ok()?))
+}
+
+/// An address as others append a path to it.
+fn address(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
 }
 
 fn host_of(named: &str) -> Option<String> {

@@ -16,6 +16,7 @@ mod session;
 mod socket;
 mod stream;
 mod tasks;
+mod tunnel;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use crate::metrics::{Limit, Metrics};
 use crate::other_hubs::OtherHubs;
 use crate::relay_allowlist::RelayAllowlist;
 use crate::sql::{Connection, Pool};
+use crate::tunnel::Tunnel;
 use crate::writer::{Writer, WriterState};
 
 use connections::{Network, Payer};
@@ -85,6 +87,7 @@ pub(crate) struct App {
     pub(crate) relay: Option<Relay>,
     /// The keys that the relay serves although no task names them.
     pub(crate) allowlist: Arc<RelayAllowlist>,
+    pub(crate) tunnel: Arc<Tunnel>,
     /// The names that requests may be for.
     pub(crate) hosts: Hosts,
     pub(crate) whence: Whence,
@@ -137,6 +140,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/ws", get(socket::subscribe))
         .route("/p2p/guests", post(allow_on_relay))
         .route("/p2p/join", post(access::join))
+        .route("/p2p/tunnel", get(tunnel::tunnel))
         .nest("/tasks", tasks(get(tasks::all_stats)))
         .nest("/orgs/{org}/projects/{project}/tasks", tasks(get(tasks::project_stats)))
         .route("/orgs", get(orgs::list_organizations).post(orgs::make_organization))

@@ -10,6 +10,7 @@ use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service as _;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -24,6 +25,7 @@ use super::stream::PatientStream;
 use super::{App, Ends, router};
 use crate::metrics::Limit;
 use crate::tls::Tls;
+use crate::tunnel::Duplex;
 
 /// How long a connection may take to send the head of a request, the wait for the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -148,6 +150,19 @@ where
         }
     };
     done.map_err(io::Error::other)
+}
+
+/// The stream of a connection that speaks HTTP no longer, and what was read of it already. Its other side may
+/// take its time to read.
+pub(super) fn stream_of(upgraded: Upgraded) -> Option<(Box<dyn Duplex>, Vec<u8>)> {
+    fn taken<S: Duplex + 'static>(parts: Parts<TokioIo<PatientStream<S>>>) -> (Box<dyn Duplex>, Vec<u8>) {
+        (Box::new(parts.io.into_inner().into_inner()), parts.read_buf.into())
+    }
+    // One of what [`converse`] is called with.
+    match upgraded.downcast::<TokioIo<PatientStream<TcpStream>>>() {
+        Ok(parts) => Some(taken(parts)),
+        Err(upgraded) => upgraded.downcast().ok().map(taken::<TlsStream<TcpStream>>),
+    }
 }
 
 /// Says that there is no place.

@@ -35,6 +35,11 @@ impl<S> PatientStream<S> {
         Self { stream, wait: None }
     }
 
+    /// The stream itself, which waits for its other side for ever.
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// What came of an attempt to write.
     fn judge(
         &mut self,

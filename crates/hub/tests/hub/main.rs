@@ -33,4 +33,5 @@ mod support;
 mod synced;
 mod tls;
 mod traced;
+mod tunnel;
 mod valve;
