@@ -735,12 +735,25 @@ export interface HubOptions extends HubDataOptions {
    * Default: `'tasks'`.
    */
   relay?: 'tasks' | 'open' | 'off'
-  /** Most pairs of peers that are relayed at once. Default: 64. */
+  /** Most pairs of peers at once, by the relay and by the tunnel each. Default: 64. */
   relayPairs?: number
-  /** Most bytes a second that are relayed for a pair, both directions together. Default: 33554432. */
+  /**
+   * Most bytes a second for a pair, both directions together, by either; the tunnel has no such bound between two
+   * processes of this machine. Default: 33554432.
+   */
   relayRate?: number
-  /** Most bytes that are relayed for a pair before it is ended. Default: 274877906944. */
+  /** Most bytes for a pair before it is ended, by either. Default: 274877906944. */
   relayBytes?: number
+  /**
+   * Whom its tunnel joins, which peers without UDP meet at by WebSockets: pairs of peers whose keys both stand in one
+   * open task here, whoever may use the hub, everybody, or nobody. Default: `'tasks'`.
+   */
+  tunnel?: 'tasks' | 'keys' | 'open' | 'off'
+  /**
+   * The address at which this very hub is reached, as `https://hub-1.example`, where several share a name or a
+   * database: two peers have to come to the same one. Default: what each calls the hub.
+   */
+  tunnelUrl?: string
 }
 
 /** A task service and a private DHT. */

@@ -451,7 +451,9 @@ const HUB_OPTIONS = {
   relay: text,
   relayPairs: count,
   relayRate: count,
-  relayBytes: count
+  relayBytes: count,
+  tunnel: text,
+  tunnelUrl: text
 }
 
 const GRANT_OPTIONS = { admin: boolean, expiresIn: count }

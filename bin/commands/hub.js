@@ -33,9 +33,11 @@ module.exports = {
     expires: { value: 'TIME', help: 'of key create and invite: how long the key holds, as 90d or 12h (for ever)' },
     'daily-quota': { value: 'BYTES', help: 'most bytes of one actor, or of an address without a key, that are kept a day (1073741824)' },
     relay: { value: 'WHOM', help: 'whom the relay serves: tasks, open or off (tasks)' },
-    'relay-pairs': { value: 'N', help: 'most pairs relayed at once (64)' },
-    'relay-rate': { value: 'BYTES', help: 'most bytes a second for a pair (33554432)' },
-    'relay-bytes': { value: 'BYTES', help: 'most bytes for a pair (274877906944)' }
+    'relay-pairs': { value: 'N', help: 'most pairs at once, of the relay and of the tunnel (64)' },
+    'relay-rate': { value: 'BYTES', help: 'most bytes a second for a pair of either (33554432)' },
+    'relay-bytes': { value: 'BYTES', help: 'most bytes for a pair of either (274877906944)' },
+    tunnel: { value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off (tasks)' },
+    'tunnel-url': { value: 'URL', help: 'where this very hub is reached, if others share its name or database' }
   },
 
   check (values, positionals) {
@@ -76,7 +78,9 @@ module.exports = {
       relay: values.relay,
       relayPairs: number(values['relay-pairs']),
       relayRate: number(values['relay-rate']),
-      relayBytes: number(values['relay-bytes'])
+      relayBytes: number(values['relay-bytes']),
+      tunnel: values.tunnel,
+      tunnelUrl: values['tunnel-url']
     })
     try {
       const others = hub.urls.length > 1 ? ` (also ${hub.urls.slice(1).join(', ')})` : ''

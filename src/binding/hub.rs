@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub::{AccessConfig, Hub, HubConfig, PostgresUrl, RelayAccess, TlsFiles};
+use hub::{AccessConfig, Hub, HubConfig, PostgresUrl, RelayAccess, TlsFiles, TunnelAccess};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
@@ -44,6 +44,8 @@ struct HubOptions {
     relay_pairs: Option<usize>,
     relay_rate: Option<f64>,
     relay_bytes: Option<f64>,
+    tunnel: Option<String>,
+    tunnel_url: Option<String>,
 }
 
 /// A hub that runs.
@@ -210,6 +212,11 @@ async fn start(options: HubOptions) -> Result<Hub> {
             return Err(Error::new(Code::InvalidArgument, message));
         }
     };
+    config.tunnel = tunnel(options.tunnel.as_deref())?;
+    if let Some(url) = &options.tunnel_url {
+        let or = "no address of a tunnel: https://hub-1.example is";
+        config.tunnel_url = Some(parsed(url, hub::parse_public_url, or)?);
+    }
     let limits = &mut config.relay_limits;
     limits.pairs = options.relay_pairs.unwrap_or(limits.pairs);
     if let Some(rate) = options.relay_rate {
@@ -219,6 +226,19 @@ async fn start(options: HubOptions) -> Result<Hub> {
         limits.bytes_per_pair = bytes("relayBytes", most)?;
     }
     Hub::start(config).await.map_err(|error| Error::new(Code::State, format!("the hub can't start: {error}")))
+}
+
+fn tunnel(text: Option<&str>) -> Result<TunnelAccess> {
+    match text {
+        None | Some("tasks") => Ok(TunnelAccess::Tasks),
+        Some("keys") => Ok(TunnelAccess::Keys),
+        Some("open") => Ok(TunnelAccess::Open),
+        Some("off") => Ok(TunnelAccess::Off),
+        Some(other) => {
+            let message = format!("tunnel must be 'tasks', 'keys', 'open' or 'off', not {other:?}");
+            Err(Error::new(Code::InvalidArgument, message))
+        }
+    }
 }
 
 fn access(open: bool, trust: &[String], insecure: bool) -> Result<AccessConfig> {
