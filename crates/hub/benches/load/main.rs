@@ -1,8 +1,8 @@
 //! Measures a hub on loopback, with the load on the same cores:
 //!
 //! ```text
-//! cargo bench -p hub --bench load -- [creates|fill|million|watchers]... [--seconds S] [--connections N] \
-//!     [--tasks N] [--watchers N] [--data DIR] [--database URL]
+//! cargo bench -p hub --bench load -- [creates|fill|million|watchers|tunnel]... [--seconds S] \
+//!     [--connections N] [--tasks N] [--watchers N] [--pairs N] [--data DIR] [--database URL]
 //! ```
 //!
 //! - `creates`: how many tasks a second are made, each acknowledged when it is on the disk, beside how long
@@ -11,6 +11,8 @@
 //!   unless it is named: it takes minutes.
 //! - `million`: how long lists and claims take with that many tasks stored.
 //! - `watchers`: how long events take to reach a thousand watchers, at a hundred a second.
+//! - `tunnel`: how many bytes a second pass through the tunnel for one pair and for many, what that costs the
+//!   hub, and how unlike the shares of many are. On Linux alone.
 //!
 //! With `--database`, all of it is that of a hub on that PostgreSQL database, which must be empty for
 //! `million`.
@@ -25,6 +27,7 @@ mod fill;
 #[path = "../../tests/hub/filled.rs"]
 mod filled;
 mod million;
+mod tunnel;
 mod watchers;
 
 use std::net::SocketAddr;
@@ -40,10 +43,13 @@ struct Plan {
     fill: bool,
     million: bool,
     events: bool,
+    tunnel: bool,
     time: Duration,
     connections: usize,
     tasks: u64,
     watchers: usize,
+    /// Of the tunnel.
+    pairs: usize,
     /// Below which folder the data are kept.
     data: PathBuf,
     /// Where the tasks are instead of a file.
@@ -71,16 +77,18 @@ impl Plan {
         };
         let number = |name: &str| value(name).map(|text| text.parse::<f64>().expect("a number"));
         let is_named = |name: &str| args.iter().any(|arg| arg == name);
-        let all = !["creates", "fill", "million", "watchers"].into_iter().any(is_named);
+        let all = !["creates", "fill", "million", "watchers", "tunnel"].into_iter().any(is_named);
         Self {
             creates: all || is_named("creates"),
             fill: all && !is_bench || is_named("fill"),
             million: all || is_named("million"),
             events: all || is_named("watchers"),
+            tunnel: all || is_named("tunnel"),
             time: Duration::from_secs_f64(number("--seconds").unwrap_or(seconds)),
             connections: number("--connections").map_or(connections, |number| number as usize),
             tasks: number("--tasks").map_or(tasks, |number| number as u64),
             watchers: number("--watchers").map_or(watchers, |number| number as usize),
+            pairs: number("--pairs").map_or(if is_bench { 64 } else { 4 }, |number| number as usize),
             data: value("--data").map_or_else(std::env::temp_dir, PathBuf::from),
             database: value("--database").map(|url| PostgresUrl::parse(url).expect("a database's URL")),
             database_url: value("--database").cloned(),
@@ -103,5 +111,8 @@ fn main() {
     }
     if plan.events {
         runtime.block_on(watchers::run(&plan));
+    }
+    if plan.tunnel {
+        tunnel::run(&plan);
     }
 }
