@@ -235,6 +235,17 @@ impl Dht {
     /// # Errors
     /// [`ListenError`].
     pub async fn listen(&self, keys: KeyPair, options: ServerOptions) -> Result<Server, ListenError> {
+        let mut server = self.listen_at_once(keys, options).await?;
+        server.announced().await;
+        Ok(server)
+    }
+
+    /// Starts a server as [`Self::listen`] does, and returns before anybody can find it: see
+    /// [`Server::announced`].
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn listen_at_once(&self, keys: KeyPair, options: ServerOptions) -> Result<Server, ListenError> {
         Server::listen(self.context(), keys, options).await
     }
 

@@ -47,12 +47,13 @@ pub struct Server {
     connections: mpsc::Receiver<Connection>,
     relays: watch::Receiver<Relays>,
     control: Control,
+    /// `None` once it has ended.
+    first_announce: Option<oneshot::Receiver<()>>,
     _closing: DropGuard,
 }
 
 impl Server {
-    /// Starts a server and announces it. Returns when the first announce has ended, whether or not a node
-    /// took it.
+    /// Starts a server, which announces itself from now on.
     pub(crate) async fn listen(
         context: Context,
         keys: KeyPair,
@@ -91,10 +92,17 @@ impl Server {
         tokio::spawn(task.run(requests, orders, decisions, control.closing(), control.running()));
         context.shared.add(control.clone());
         let _closing = control.closing().drop_guard();
-        let server = Self { public_key, connections, relays, control, _closing };
-        // If listening is given up meanwhile, `server` is dropped and closes itself.
-        let _ = first_announce.await;
-        Ok(server)
+        let first_announce = Some(first_announce);
+        Ok(Self { public_key, connections, relays, control, first_announce, _closing })
+    }
+
+    /// Waits until the first announce has ended, whether it succeeded or not. May be cancelled, and called
+    /// again.
+    pub async fn announced(&mut self) {
+        if let Some(first) = &mut self.first_announce {
+            let _ = first.await;
+            self.first_announce = None;
+        }
     }
 
     /// The key that peers connect to.
