@@ -8,8 +8,10 @@
 //!    the hub sends the text [`JOINED`] to both. What is sent in binary messages from the answer on is passed
 //!    to the other end, in order; where one message ends means nothing.
 //!
-//! A hub that ends the WebSocket says why by one of the [`close`] codes, or by one of the WebSocket's own:
-//! 1000 where the other end closed, 1001 where the hub itself ends, 1013 where it cannot ask its database.
+//! An end that has sent all closes with 1000: the hub closes the other end so, behind all that was sent. A
+//! hub that ends the WebSocket otherwise says why by one of the [`close`] codes, or by one of the WebSocket's
+//! own: 1001 where the hub itself ends, 1013 where it cannot ask its database. It sends a ping at least every
+//! 20 s, so that an end can tell a dead connection from a slow peer.
 
 use url::Url;
 
@@ -43,7 +45,7 @@ pub mod close {
     pub const TIMED_OUT: u16 = 4408;
     /// The same end has come again, by another connection.
     pub const REPLACED: u16 = 4409;
-    /// The other end has gone without closing.
+    /// The other end's connection broke.
     pub const PEER_GONE: u16 = 4410;
     /// One of the hub's limits.
     pub const LIMITED: u16 = 4429;
