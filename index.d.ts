@@ -348,6 +348,13 @@ export interface NodeOptions {
    * `'none'` for none. It sees ciphertext only. Default: `'hub'`, that of the hub which names the DHT nodes.
    */
   relayThrough?: string
+  /**
+   * Where peers are met that UDP does not lead to: `true` is the tunnel of the task service, if it is a hub with one;
+   * the address of another hub's tunnel (`wss://…`) is for agents on a service without; `false` is none. Both ends
+   * must use the same, and the hub sees keys, sizes and times alone. Peers that run the original package can't be
+   * met there. Environment: `ATS_P2P_TUNNEL`, an address or `none`. Default: true.
+   */
+  tunnel?: boolean | string | URL
   /** Where this user's state is kept. Environment: `ATS_P2P_HOME`. Default: `~/.ats-p2p`. */
   home?: string | URL
   /** Put before the transfer id when its topic is derived, for networks that differ in this. Default: empty. */
@@ -497,14 +504,14 @@ export interface PeerConnection {
   /**
    * `lan`: in one network, or on one machine. `direct`: one of the two is reachable from outside. `punched`:
    * through a hole that both made in their NATs. `relayed`: through a third node, which passes on what it
-   * cannot read.
+   * cannot read. `tunnel`: over HTTPS through a hub, which cannot read it either.
    */
-  path: 'lan' | 'direct' | 'punched' | 'relayed' | (string & {})
+  path: 'lan' | 'direct' | 'punched' | 'relayed' | 'tunnel' | (string & {})
   /** The smoothed round-trip time in milliseconds; absent until it is known. */
   rttMs?: number
   /** How long connecting took, in milliseconds: since the dial, or since the peer's first message. */
   connectMs: number
-  /** Where the peer is, or the relay between, as `host:port`. */
+  /** Where the peer is, or the relay between, as `host:port`; of a tunnel the hub, or the proxy before it. */
   remoteAddress: string
 }
 
@@ -646,10 +653,11 @@ export declare class AtsP2pError extends Error {
  * The part of a transfer that failed, from the first to the last: `service`, speaking with the task service;
  * `offer`, agreeing on the transfer; `network`, finding a place on the peer network; `lookup`, finding the peer
  * there; `handshake`, having it answer; `punch`, getting through the NATs between; `relay`, getting through a
- * relay; `transfer`, moving the bytes; `file`, the file and the disk at this end.
+ * relay; `tunnel`, meeting the peer at the tunnel, where UDP leads nowhere; `transfer`, moving the bytes; `file`,
+ * the file and the disk at this end.
  */
 export type FailedStep =
-  | 'service' | 'offer' | 'network' | 'lookup' | 'handshake' | 'punch' | 'relay' | 'transfer' | 'file'
+  | 'service' | 'offer' | 'network' | 'lookup' | 'handshake' | 'punch' | 'relay' | 'tunnel' | 'transfer' | 'file'
   | (string & {})
 
 export type ErrorCode =

@@ -407,6 +407,7 @@ const NODE_OPTIONS = {
   timeout: milliseconds,
   bootstrap: addresses,
   relayThrough: text,
+  tunnel: tunnelPlace,
   home: localPath,
   topicPrefix: string,
   maxOfferAge: milliseconds,
@@ -555,6 +556,12 @@ function seedPath (value, what) {
   if (typeof value === 'boolean') return value
   if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the path of a seed, or false`, value)
   return localPath(value, what)
+}
+
+function tunnelPlace (value, what) {
+  if (typeof value === 'boolean') return value
+  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the address of a tunnel, or false`, value)
+  return String(value)
 }
 
 function bytes (value, what) {

@@ -23,7 +23,7 @@ test('the doctor', { ...LIMIT, concurrency: true }, async (t) => {
     t.test('finds nothing where all is well', LIMIT, async (t) => {
       const { ok, checks, of } = await examine(t, { atsUrl: url, actorId: 'a', channel: 'c' })
       assert.equal(ok, true, JSON.stringify(checks))
-      assert.deepEqual(checks.map(({ check }) => check), ['settings', 'state', 'identity', 'disk', 'service', 'events', 'clock', 'network', 'nat'])
+      assert.deepEqual(checks.map(({ check }) => check), ['settings', 'state', 'identity', 'disk', 'service', 'events', 'clock', 'network', 'nat', 'tunnel'])
       assert.deepEqual(checks.filter(({ status }) => status === 'failed' || status === 'skipped'), [])
       assert.equal(of('settings').facts.sources.atsUrl, 'option')
       assert.equal(of('settings').facts.sources.organization, 'default')

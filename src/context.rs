@@ -32,6 +32,7 @@ use crate::receipts::Receipts;
 use crate::running::RunningTransfers;
 use crate::sync::{Spawner, blocking, lock, spawn_blocking};
 use crate::trust::Trust;
+use crate::tunnel::Tunnels;
 
 /// Files that are received beside those that move: each has a claim that is renewed, and may have a
 /// connection, a partial file and a thread.
@@ -105,7 +106,7 @@ impl Context {
             aside_of_one: MAX_ASIDE_OF_ONE,
         };
         Ok(Self {
-            network: Network::new(options.bootstrap.clone(), options.relay_through),
+            network: Network::new(options.bootstrap.clone(), options.relay_through, options.tunnel.clone()),
             trust: Arc::new(trust(&options, &settings)),
             receipts: Receipts::new(&options.home, options.keep_receipts),
             options,
@@ -143,6 +144,11 @@ impl Context {
     /// Judges who is behind what stands in tasks. It may read a small file of the disk.
     pub(crate) fn judge(&self) -> Judge<'_> {
         Judge::new(&self.trust, &self.options)
+    }
+
+    /// The tunnels that it may use; known once it has a place on the network.
+    pub(crate) fn tunnels(&self) -> Tunnels {
+        self.network.tunnels(&self.client)
     }
 
     /// The key that this node signs with.

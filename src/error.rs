@@ -222,6 +222,8 @@ pub enum Step {
     Punch,
     /// Getting through a relay where there is no way between the peers themselves.
     Relay,
+    /// Meeting the peer at the tunnel, where UDP leads nowhere.
+    Tunnel,
     /// Moving the bytes.
     Transfer,
     /// The file and the disk at this end.
@@ -239,6 +241,7 @@ impl Step {
             Self::Handshake => "handshake",
             Self::Punch => "punch",
             Self::Relay => "relay",
+            Self::Tunnel => "tunnel",
             Self::Transfer => "transfer",
             Self::File => "file",
         }
@@ -262,6 +265,10 @@ impl Step {
             }
             Self::Relay => {
                 "no way leads between the two, and the relay did not let them through: is it running?"
+            }
+            Self::Tunnel => {
+                "UDP led nowhere, and the tunnel neither: is the other side still running? `ats-p2p doctor` \
+                 says at each end which ways are open"
             }
             Self::Service | Self::Offer | Self::Transfer | Self::File => {
                 "is the other side still running, and its network up?"
@@ -354,6 +361,8 @@ impl From<ats::AtsError> for Error {
         let code = match &error {
             ats::AtsError::Settings(_) => Code::InvalidArgument,
             ats::AtsError::Unreachable { .. }
+            | ats::AtsError::Proxy { .. }
+            | ats::AtsError::Untrusted { .. }
             | ats::AtsError::Timeout { .. }
             | ats::AtsError::Interrupted { .. }
             | ats::AtsError::EventsEnded { .. } => Code::AtsUnreachable,

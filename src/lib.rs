@@ -11,6 +11,8 @@
 //!   them.
 //! - [`pump`] moves the bytes of one file over one connection. [`wire`] knows the frames, [`files`] the disk,
 //!   [`ats`] the task service; none knows another.
+//! - `tunnel` is where peers meet that UDP does not lead to.
+//! - `web` is the way to servers: by which proxy, and whose certificates are trusted.
 //! - [`trust`] is who this node is to others, and by what it knows them again.
 //! - `offer` is what a task offers, the offers that wait for an answer, and who is behind what a task says.
 //! - [`options`], [`event`] and [`error`] are what a node is told, tells and fails with; `transfer` and
@@ -55,6 +57,8 @@ pub mod send;
 mod sync;
 mod transfer;
 pub mod trust;
+mod tunnel;
 pub mod verify;
 mod watch;
+mod web;
 pub mod wire;

@@ -9,6 +9,7 @@ use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::trust::SeedChoice;
+pub use crate::tunnel::TunnelChoice;
 
 /// How long a wait for the other side lasts unless the caller says otherwise: to be claimed, to be
 /// connected, to move a byte. The original's default.
@@ -69,6 +70,8 @@ pub struct Options {
     pub bootstrap: Option<Vec<String>>,
     /// The relay for where no direct way opens: `connection::network` has its key, `hyperdht` decides when.
     pub relay_through: RelayChoice,
+    /// Where peers are met that UDP does not lead to.
+    pub tunnel: TunnelChoice,
     /// Whether a send is content with another claimant than the recipient.
     pub any_claimant: bool,
     /// By which seed the node shows who it is.
@@ -94,6 +97,7 @@ impl Options {
             topic_prefix: String::new(),
             bootstrap: None,
             relay_through: RelayChoice::default(),
+            tunnel: TunnelChoice::default(),
             any_claimant: false,
             identity: SeedChoice::default(),
             keep_receipts: DEFAULT_KEEP_RECEIPTS,

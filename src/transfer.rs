@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use hyperdht::connect::Link;
-
-use crate::connection::ConnectionInfo;
+use crate::connection::{ConnectionInfo, PeerLink};
 use crate::context::Context;
 use crate::event::{Event, Transfer};
 use crate::sync::lock;
@@ -16,7 +14,7 @@ pub(crate) struct TransferEvents {
     transfer: Transfer,
     /// The byte of the file from which on bytes moved here at first.
     resumed_from: OnceLock<u64>,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Option<PeerLink>>,
 }
 
 impl TransferEvents {
@@ -35,14 +33,14 @@ impl TransferEvents {
     }
 
     /// A connection to the peer came about.
-    pub(crate) fn connected(&self, link: &Link) {
-        let connection = ConnectionInfo::of(link);
+    pub(crate) fn connected(&self, link: &PeerLink) {
+        let connection = link.info();
         self.context.emit(Event::PeerConnected { transfer: self.transfer.clone(), connection });
         self.uses(link);
     }
 
     /// The bytes go over this connection.
-    pub(crate) fn uses(&self, link: &Link) {
+    pub(crate) fn uses(&self, link: &PeerLink) {
         *lock(&self.link) = Some(link.clone());
     }
 
@@ -70,6 +68,6 @@ impl TransferEvents {
 
     /// The connection in use, or the last one.
     pub(crate) fn connection(&self) -> Option<ConnectionInfo> {
-        lock(&self.link).as_ref().map(ConnectionInfo::of)
+        lock(&self.link).as_ref().map(PeerLink::info)
     }
 }

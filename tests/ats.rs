@@ -12,6 +12,10 @@ mod http;
 mod joining;
 #[path = "ats/misbehaviour.rs"]
 mod misbehaviour;
+#[path = "ats/proxies.rs"]
+mod proxies;
+#[path = "http/proxy.rs"]
+mod proxy;
 #[path = "http/socket.rs"]
 mod socket;
 #[path = "ats/sockets.rs"]

@@ -38,5 +38,7 @@ mod socket;
 mod trouble;
 #[path = "transfer/troubled.rs"]
 mod troubled;
+#[path = "transfer/tunnel.rs"]
+mod tunnel;
 #[path = "transfer/whole.rs"]
 mod whole;

@@ -12,6 +12,7 @@ use super::http::{Http, Request};
 use super::model::{ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 use super::policy::{Attempts, Patience, Policy};
 use super::settings::Settings;
+use crate::web::Web;
 
 /// How many tasks are looked at to find one that may have been made.
 const LOOKED_AT: u32 = 50;
@@ -66,6 +67,11 @@ impl Client {
     /// The settings it was made with.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The way to servers of the web that these settings say.
+    pub(crate) fn web(&self) -> &Web {
+        self.inner.http.web()
     }
 
     /// The service's time, within about a second; this machine's until the service was heard.

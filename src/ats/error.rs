@@ -26,6 +26,32 @@ pub enum AtsError {
         /// What kept the connection from coming about.
         reason: String,
     },
+    /// The proxy on the way was not reached, or lets nobody through; nothing was sent.
+    #[error(
+        "cannot reach the task service at {url}: the proxy {proxy} ({variable}) {reason}; set {variable} to \
+         one that does, with a name and a password if it asks for them, or name the host in NO_PROXY"
+    )]
+    Proxy {
+        /// The address, without credentials and query.
+        url: String,
+        /// The proxy's, without credentials.
+        proxy: String,
+        /// The environment variable that names the proxy.
+        variable: &'static str,
+        /// What it did.
+        reason: String,
+    },
+    /// The service, or what stands in its place, shows a certificate that is not trusted; nothing was sent.
+    #[error(
+        "the certificate at {url} is not trusted: {reason}; if it is by your company or its proxy, name the \
+         file of its authority in NODE_EXTRA_CA_CERTS or ATS_P2P_CA (--ca)"
+    )]
+    Untrusted {
+        /// The address, without credentials and query.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No whole answer came in time.
     #[error("the task service at {url} did not answer within {}; try again later", seconds(*after))]
     Timeout {
@@ -57,7 +83,8 @@ pub enum AtsError {
     /// The answer is not JSON: most often a web page of something else at that address.
     #[error(
         "what answers at {url} is no task service: it sent {content_type} ({beginning:?}), not JSON; \
-         is the address right (ATS_URL, --ats-url)?"
+         is the address right (ATS_URL, --ats-url), and is it no page of a proxy or of the network you are \
+         on?"
     )]
     NotJson {
         /// The address, without credentials and query.
@@ -99,6 +126,7 @@ impl AtsError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::Proxy { .. }
             | Self::Timeout { .. }
             | Self::Interrupted { .. }
             | Self::EventsEnded { .. } => true,
@@ -119,7 +147,9 @@ impl AtsError {
     /// Whether the service may have done what was asked all the same.
     pub fn may_have_happened(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Unreachable { .. } => false,
+            Self::Settings(_) | Self::Unreachable { .. } | Self::Proxy { .. } | Self::Untrusted { .. } => {
+                false
+            }
             // A 503 too: some proxies say so where a service that had the request went away.
             Self::Status { status, .. } => *status >= 500,
             _ => true,
@@ -166,7 +196,11 @@ impl AtsError {
 
 fn advice(status: u16) -> &'static str {
     match status {
-        300..=399 => "; set ATS_URL (--ats-url) to the address it names",
+        300..=399 => {
+            "; set ATS_URL (--ats-url) to the address it names, or open that in a browser if it is the page \
+             where this network asks who you are"
+        }
+        407 => "; a proxy on the way asks for a name and a password: put them in HTTP_PROXY",
         401 | 403 => "; check the API key (ATS_API_KEY) and the actor id",
         429 => "; too many requests, wait before the next",
         500.. => "; the fault is the service's, try again later",

@@ -1,15 +1,17 @@
 //! One request to the service and its answer. Nothing is repeated here, but where the service says that the
 //! same request belongs to another of its paths.
 
-use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
-use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -18,9 +20,12 @@ use super::answer::{AnswerReader, Budget, ListEnd, ListReader, MAX_ANSWER, NoLis
 use super::clock::{Clock, parse_http_date};
 use super::error::{AtsError, AtsResult};
 use super::policy::Policy;
+use super::redirect::{Destination, shown};
 use super::settings::{Secret, Settings, without_credentials};
 use super::text::{SHOWN, printable};
 use crate::sync::lock;
+use crate::web::error::{distrust, innermost};
+use crate::web::{CONNECT_TIMEOUT, Web, WebError, WebSocketAnswer, beginning, is_loopback};
 
 /// The most bytes that are read of an answer that is an error.
 const MAX_ERROR: usize = 64 * 1024;
@@ -28,10 +33,6 @@ const MAX_ERROR: usize = 64 * 1024;
 const MAX_ERROR_KEPT: Budget = Budget { bytes: 16 * 1024, values: 256 };
 /// The most characters that are shown of what is no JSON, and of what it calls itself.
 const BEGINNING_SHOWN: usize = 60;
-/// How long a connection may take to come up, within the time of the whole request.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a request is sent on to another path before that counts as going in circles.
-const MAX_REDIRECTS: usize = 4;
 
 /// What is asked of the service.
 #[derive(Debug)]
@@ -59,6 +60,9 @@ pub(super) struct Http {
     /// None once it is closed.
     client: Mutex<Option<reqwest::Client>>,
     closed: CancellationToken,
+    web: Web,
+    /// What every request carries.
+    headers: HeaderMap,
     base: Url,
     timeout: Duration,
     secret: Option<Secret>,
@@ -71,36 +75,26 @@ impl Http {
     /// Checks the settings; nothing is sent.
     pub(super) fn new(settings: &Settings, policy: &Policy) -> AtsResult<Self> {
         let base = base(&settings.url)?;
-        let mut builder = reqwest::Client::builder()
-            .default_headers(headers(settings)?)
-            .user_agent(concat!("ats-p2p/", env!("CARGO_PKG_VERSION")))
+        let headers = headers(settings)?;
+        check_way(settings, &base)?;
+        let web = Web::new(&settings.web).map_err(settings_error)?;
+        let client = web
+            .client_builder(&base)
+            .map_err(settings_error)?
+            .default_headers(headers.clone())
             .http1_only()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(policy.longest_idle)
             // Where to is looked at here: the key could go astray, and a POST arrive as a GET.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            builder = builder.no_proxy();
-        }
-        check_way(settings, &base)?;
-        builder = if base.scheme() == "https" {
-            install_crypto();
-            builder.tls_certs_merge(authorities(settings.ca.as_deref())?)
-        } else {
-            // Without TLS no certificates are needed, and there may be none on this machine.
-            builder.tls_backend_preconfigured(no_certificates()?)
-        };
-        let client = builder.build().map_err(|error| {
-            AtsError::Settings(format!(
-                "no encrypted connection can be made ({}); are the system's root certificates installed, or \
-                 named by SSL_CERT_FILE?",
-                printable(&causes(&error), SHOWN)
-            ))
-        })?;
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| AtsError::Settings(format!("no client can be made: {}", innermost(&error))))?;
         let secret = settings.api_key.clone();
         Ok(Self {
             client: Mutex::new(Some(client)),
             closed: CancellationToken::new(),
+            web,
+            headers,
             base,
             timeout: policy.timeout,
             secret,
@@ -182,6 +176,11 @@ impl Http {
         }
     }
 
+    /// The way to servers of the web.
+    pub(super) fn web(&self) -> &Web {
+        &self.web
+    }
+
     /// How many parts of answers and events were left out so far.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
@@ -226,7 +225,7 @@ impl Http {
 
     /// Sends a request; gives the answer, whose body is to be read, if it is a success.
     async fn begin(&self, request: &Request<'_>) -> AtsResult<(Response, String)> {
-        let body = request.body.as_ref().map(Value::to_string);
+        let body = request.body.as_ref().map(|body| Bytes::from(body.to_string()));
         let until = Instant::now() + self.timeout;
         let complete = |builder: RequestBuilder| {
             let builder = builder.timeout(until.saturating_duration_since(Instant::now()));
@@ -242,19 +241,25 @@ impl Http {
         Ok((answer, shown))
     }
 
-    /// Asks to turn the connection into a WebSocket; gives the answer, whatever it is.
-    pub(super) async fn upgrade(&self, request: &Request<'_>, headers: HeaderMap) -> AtsResult<Response> {
-        let asked = async {
-            let complete = |builder: RequestBuilder| builder.headers(headers.clone());
-            let (answer, shown) = self.follow(request, complete).await?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(answer);
+    /// Opens a WebSocket.
+    pub(super) async fn open_web_socket(&self, request: &Request<'_>) -> AtsResult<TokioIo<Upgraded>> {
+        let opened = async {
+            let mut to = self.destination(request);
+            loop {
+                let opened = self.web.open_web_socket(&to.url, self.headers.clone()).await;
+                let answer = match opened.map_err(|error| self.obstacle(error, to.shown()))? {
+                    WebSocketAnswer::Open { connection, .. } => return Ok(connection),
+                    WebSocketAnswer::Other(answer) => Response::from(answer),
+                };
+                self.heard(&answer);
+                if !to.follow(&answer) {
+                    return Err(self.refusal(answer, &to.shown()).await);
+                }
             }
-            Err(self.refusal(answer, &shown).await)
         };
-        let asked = tokio::time::timeout(self.timeout, asked);
-        match self.closed.run_until_cancelled(asked).await {
-            Some(Ok(answer)) => answer,
+        let opened = tokio::time::timeout(self.timeout, opened);
+        match self.closed.run_until_cancelled(opened).await {
+            Some(Ok(opened)) => opened,
             Some(Err(_)) => Err(AtsError::Timeout { url: self.shown(&request.path), after: self.timeout }),
             None => Err(AtsError::Closed),
         }
@@ -267,34 +272,28 @@ impl Http {
         request: &Request<'_>,
         complete: impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> AtsResult<(Response, String)> {
-        let mut url = self.url(&request.path);
-        if !request.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&request.query);
-        }
-        let mut moves = 0;
+        let mut to = self.destination(request);
         loop {
-            let shown = shown(&url);
-            let sent = complete(self.client()?.request(request.method.clone(), url.clone())).send().await;
-            let answer = sent.map_err(|error| self.failure(error, &shown))?;
+            let builder = self.client()?.request(request.method.clone(), to.url.clone());
+            let sent = complete(builder).send().await;
+            let answer = sent.map_err(|error| self.failure(error, &to.shown()))?;
             self.heard(&answer);
-            match moved(&request.method, &url, &answer) {
-                Some(next) if moves < MAX_REDIRECTS => {
-                    moves += 1;
-                    debug!(from = %shown, to = %self.printable(&self::shown(&next), SHOWN), "moved");
-                    url = next;
-                }
-                _ => return Ok((answer, shown)),
+            if !to.follow(&answer) {
+                return Ok((answer, to.shown()));
             }
         }
     }
 
-    fn client(&self) -> AtsResult<reqwest::Client> {
-        lock(&self.client).clone().ok_or(AtsError::Closed)
+    fn destination(&self, request: &Request<'_>) -> Destination {
+        let mut url = self.url(&request.path);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        Destination::new(request.method.clone(), url)
     }
 
-    /// How long a request may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+    fn client(&self) -> AtsResult<reqwest::Client> {
+        lock(&self.client).clone().ok_or(AtsError::Closed)
     }
 
     /// The address below the base URL, fit to be shown.
@@ -349,32 +348,51 @@ impl Http {
 
     fn failure(&self, error: reqwest::Error, shown: &str) -> AtsError {
         let url = shown.to_owned();
-        if error.is_connect() {
-            AtsError::Unreachable { url, reason: self.printable(&causes(&error), SHOWN) }
+        let error = error.without_url();
+        let reason = self.printable(&innermost(&error), SHOWN);
+        if let Some(reason) = distrust(&error) {
+            AtsError::Untrusted { url, reason }
+        } else if error.is_connect() {
+            match self.web.proxy(&self.base) {
+                Some(proxy) => {
+                    let (variable, proxy) = (proxy.variable, proxy.shown());
+                    AtsError::Proxy {
+                        url,
+                        proxy,
+                        variable,
+                        reason: format!("does not let it through: {reason}"),
+                    }
+                }
+                None => AtsError::Unreachable { url, reason },
+            }
         } else if error.is_timeout() {
             AtsError::Timeout { url, after: self.timeout }
         } else if error.is_builder() {
-            AtsError::Settings(format!(
-                "no request to {url} can be made: {}",
-                printable(&causes(&error), SHOWN)
-            ))
+            AtsError::Settings(format!("no request to {url} can be made: {reason}"))
         } else {
-            AtsError::Interrupted { url, reason: self.printable(&causes(&error), SHOWN) }
+            AtsError::Interrupted { url, reason }
+        }
+    }
+
+    /// The error that something in the way is.
+    fn obstacle(&self, error: WebError, url: String) -> AtsError {
+        match error {
+            WebError::Settings(why) => AtsError::Settings(why),
+            WebError::Unreachable(reason) => {
+                AtsError::Unreachable { url, reason: self.printable(&reason, SHOWN) }
+            }
+            WebError::Proxy { proxy, variable, reason } => {
+                AtsError::Proxy { url, proxy, variable, reason: self.printable(&reason, SHOWN) }
+            }
+            WebError::Untrusted(reason) => AtsError::Untrusted { url, reason },
+            WebError::Broken(reason) => AtsError::Interrupted { url, reason: self.printable(&reason, SHOWN) },
         }
     }
 }
 
-/// The first bytes of a body, `limit` at most; what came before it broke off, if it did.
-async fn beginning(mut answer: Response, limit: usize) -> Vec<u8> {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        let room = limit - body.len();
-        body.extend(chunk.iter().take(room));
-        if chunk.len() >= room {
-            break;
-        }
-    }
-    body
+/// What keeps a client from being made lies in the settings.
+fn settings_error(error: WebError) -> AtsError {
+    AtsError::Settings(error.to_string())
 }
 
 /// Checks the base URL.
@@ -408,26 +426,10 @@ fn check_way(settings: &Settings, base: &Url) -> AtsResult<()> {
     )))
 }
 
-/// The certificate authorities in a file.
-fn authorities(file: Option<&Path>) -> AtsResult<Vec<Certificate>> {
-    let Some(file) = file else { return Ok(Vec::new()) };
-    let wrong = |why: String| {
-        AtsError::Settings(format!(
-            "no certificate authority is read from {} (ATS_P2P_CA): {why}",
-            file.display()
-        ))
-    };
-    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(found) if found.is_empty() => Err(wrong("it holds none in PEM".to_owned())),
-        Ok(found) => Ok(found),
-        Err(error) => Err(wrong(causes(&error))),
-    }
-}
-
 /// The headers that every request carries.
 fn headers(settings: &Settings) -> AtsResult<HeaderMap> {
-    let mut headers = HeaderMap::new();
+    let agent = HeaderValue::from_static(concat!("ats-p2p/", env!("CARGO_PKG_VERSION")));
+    let mut headers = HeaderMap::from_iter([(USER_AGENT, agent)]);
     let actor = &settings.actor;
     for (name, value) in
         [("x-actor-type", &actor.kind), ("x-actor-id", &actor.id), ("x-actor-name", &actor.name)]
@@ -441,72 +443,20 @@ fn headers(settings: &Settings) -> AtsResult<HeaderMap> {
         headers.insert(HeaderName::from_static(name), value);
     }
     if let Some(key) = &settings.api_key {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+        let value = key.bearer().ok_or_else(|| {
             AtsError::Settings("the API key (ATS_API_KEY) holds characters no key has".into())
         })?;
-        value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
     Ok(headers)
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }
-        None => false,
-    }
-}
-
-/// Names the cryptography behind TLS for this library's own copy of rustls, unless a program that links
-/// it as a crate has named one.
-fn install_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that another thread was faster.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-}
-
-fn no_certificates() -> AtsResult<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| AtsError::Settings(format!("TLS cannot be set up: {error}")))?;
-    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
-}
-
 /// What the body of an error says: `{error}` or `{message}`, either a text or an object with one.
-pub(super) fn said(body: &Value) -> Option<&str> {
+pub(crate) fn said(body: &Value) -> Option<&str> {
     ["error", "message"].iter().find_map(|key| match body.get(key)? {
         Value::String(text) => Some(text.as_str()),
         inner => inner.get("message")?.as_str(),
     })
-}
-
-/// An address without its query, fit to be shown.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    without_credentials(url.as_str())
-}
-
-/// Where an answer sends the very same request: to another path of the same scheme, host and port, where
-/// neither the key nor what is asked can go astray. What would turn a change into a mere look is not
-/// followed.
-fn moved(method: &Method, url: &Url, answer: &Response) -> Option<Url> {
-    let is_kept = match answer.status() {
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
-        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => method.is_safe(),
-        _ => false,
-    };
-    let location = answer.headers().get(LOCATION).filter(|_| is_kept)?.to_str().ok()?;
-    let mut next = url.join(location).ok()?;
-    next.set_fragment(None);
-    let is_plain = next.username().is_empty() && next.password().is_none();
-    (next.origin() == url.origin() && is_plain).then_some(next)
 }
 
 /// `Retry-After` in seconds or as a date, which is one of the service's clock.
@@ -516,17 +466,6 @@ fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     }
     let until = parse_http_date(value)?;
     Some(until.duration_since(now).unwrap_or_default())
-}
-
-/// The innermost cause of the error. The URL is left out, since its query must not be shown.
-fn causes(error: &reqwest::Error) -> String {
-    let mut source = std::error::Error::source(error);
-    let mut innermost = None;
-    while let Some(cause) = source {
-        innermost = Some(cause.to_string());
-        source = cause.source();
-    }
-    innermost.unwrap_or_else(|| "unknown reason".to_owned())
 }
 
 #[cfg(test)]
@@ -544,19 +483,6 @@ mod tests {
         }
         let error = base("http://me:hush@host").expect_err("credentials").to_string();
         assert!(!error.contains("hush"), "{error}");
-    }
-
-    #[test]
-    fn loopback_needs_no_proxy() {
-        for (url, expected) in [
-            ("http://localhost:1", true),
-            ("http://127.8.0.1", true),
-            ("http://[::1]:2", true),
-            ("http://10.0.0.1", false),
-            ("http://localhost.example", false),
-        ] {
-            assert_eq!(is_loopback(&Url::parse(url).expect("a URL")), expected, "{url}");
-        }
     }
 
     #[test]

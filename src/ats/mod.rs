@@ -5,8 +5,9 @@
 //! - [`model`](Task): tasks, messages and ids, read liberally; [`health`](Health) what a service says of
 //!   itself.
 //! - [`client`](Client): one method a call, with the timeouts and retries of its [`policy`](Policy).
-//! - `http`: one request and its answer, nothing repeated; `answer`: what is read of an answer, and how much
-//!   at most; `clock`: the service's time, read off its answers.
+//! - `http`: one request and its answer, nothing repeated; `redirect`: where it goes when it is sent on;
+//!   `answer`: what is read of an answer, and how much at most; `clock`: the service's time, read off its
+//!   answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
 //! - [`renewal`](Renewal): keeps a claim alive.
 //! - [`join`]: takes a hub's invitation, and keeps the key in the user's settings.
@@ -26,6 +27,7 @@ mod join;
 mod model;
 mod moment;
 mod policy;
+mod redirect;
 mod renewal;
 mod settings;
 mod socket;
@@ -35,9 +37,10 @@ pub use client::Client;
 pub use error::AtsError;
 pub(crate) use events::POLL_INTERVAL;
 pub use events::{AtsEvent, EventKind, Events, Listener, Subscribed, Subscription};
-pub use health::{Health, P2pHealth};
+pub use health::{Health, P2pHealth, TunnelHealth};
+pub(crate) use http::said;
 pub use join::{Joined, Joining, join};
 pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};
-pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning};
+pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning, WebSettings};

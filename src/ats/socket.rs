@@ -1,19 +1,14 @@
-//! A WebSocket to the service, over the same HTTP client as every other request: one set of headers,
-//! certificates and proxies, and an error that says what the service answered.
+//! A WebSocket to the service, by the same way as every other request: one set of headers, certificates and
+//! proxies, and an error that says what the service answered.
 
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::Upgraded;
-use reqwest::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
-};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tracing::debug;
 
@@ -38,7 +33,7 @@ const KEPT: Budget = LISTED_TASK;
 
 /// An open WebSocket that carries JSON.
 pub(super) struct Socket<'a> {
-    stream: WebSocketStream<Upgraded>,
+    stream: WebSocketStream<TokioIo<Upgraded>>,
     url: String,
     http: &'a Http,
 }
@@ -48,31 +43,13 @@ impl<'a> Socket<'a> {
     pub(super) async fn connect(http: &'a Http, query: Vec<(&'static str, String)>) -> AtsResult<Self> {
         let request = Request { query, ..Request::get(vec!["ws"]) };
         let url = http.shown(&request.path);
-        let broken = |reason: String| AtsError::EventsEnded { url: url.clone(), reason };
-
-        let key = generate_key();
-        let mut headers = HeaderMap::new();
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        let value = HeaderValue::from_str(&key).map_err(|_| broken("no key could be made".into()))?;
-        headers.insert(SEC_WEBSOCKET_KEY, value);
-
-        let answer = http.upgrade(&request, headers).await?;
-        let accepted = answer.headers().get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
-        if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-            return Err(broken("what answers there speaks no WebSocket".into()));
-        }
-        let upgraded = tokio::time::timeout(http.timeout(), answer.upgrade())
-            .await
-            .map_err(|_| AtsError::Timeout { url: url.clone(), after: http.timeout() })?
-            .map_err(|error| broken(error.without_url().to_string()))?;
+        let opened = http.open_web_socket(&request).await?;
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE))
             .write_buffer_size(WRITE_BUFFER)
             .max_write_buffer_size(MAX_UNSENT);
-        let stream = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+        let stream = WebSocketStream::from_raw_socket(opened, Role::Client, Some(config)).await;
         debug!(%url, "event connection open");
         Ok(Self { stream, url, http })
     }

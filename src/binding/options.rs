@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::ats;
 use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
-use crate::options::{MAX_CONCURRENT, Options};
+use crate::options::{MAX_CONCURRENT, Options, TunnelChoice};
 use crate::trust::SeedChoice;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
@@ -41,6 +41,7 @@ pub(super) struct NodeOptions {
     topic_prefix: Option<String>,
     bootstrap: Option<Vec<String>>,
     relay_through: Option<String>,
+    tunnel: Option<TunnelOption>,
     any_claimant: Option<bool>,
     identity: Option<IdentityOption>,
     keep_receipts: Option<f64>,
@@ -53,6 +54,14 @@ pub(super) struct NodeOptions {
 enum IdentityOption {
     Has(bool),
     Of(PathBuf),
+}
+
+/// Whether peers are met at the task service's tunnel, or the address of another one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TunnelOption {
+    Has(bool),
+    At(String),
 }
 
 /// Options of `send`.
@@ -142,6 +151,11 @@ impl NodeOptions {
         options.topic_prefix = self.topic_prefix.unwrap_or_default();
         options.bootstrap = self.bootstrap.or_else(bootstrap_of_environment);
         options.relay_through = self.relay_through.as_deref().map(relay).transpose()?.unwrap_or_default();
+        options.tunnel = match self.tunnel.or_else(tunnel_of_environment) {
+            None | Some(TunnelOption::Has(true)) => TunnelChoice::Service,
+            Some(TunnelOption::Has(false)) => TunnelChoice::Nowhere,
+            Some(TunnelOption::At(address)) => TunnelChoice::at(&address)?,
+        };
         options.any_claimant = self.any_claimant.unwrap_or(false);
         if let Some(count) = self.keep_receipts {
             options.keep_receipts = usize::try_from(bytes("keepReceipts", count)?).unwrap_or(usize::MAX);
@@ -166,6 +180,15 @@ fn bootstrap_of_environment() -> Option<Vec<String>> {
     let nodes: Vec<String> =
         nodes.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned).collect();
     (!nodes.is_empty()).then_some(nodes)
+}
+
+/// The address of a tunnel, or `none`.
+fn tunnel_of_environment() -> Option<TunnelOption> {
+    match std::env::var("ATS_P2P_TUNNEL").ok()?.trim() {
+        "" => None,
+        "none" => Some(TunnelOption::Has(false)),
+        address => Some(TunnelOption::At(address.to_owned())),
+    }
 }
 
 /// `hub`, `none`, or the key of a relay.

@@ -1,15 +1,19 @@
 //! The node's one place on the Hyperswarm network, joined when the first transfer needs it.
 
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use hyperdht::Dht;
 use hyperswarm::RelayThrough;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
 
-use crate::ats::Client;
+use super::meetings::Meetings;
+use super::presence::NetworkState;
+use super::udp::{Udp, watch_udp};
+use crate::ats::{Client, P2pHealth};
 use crate::error::{Code, Error, Result};
 use crate::sync::lock;
+use crate::tunnel::{TunnelChoice, Tunnels};
 
 /// A DHT node started at its first use.
 #[derive(Debug)]
@@ -17,10 +21,14 @@ pub struct Network {
     /// What the caller named; otherwise the task service is asked, and else the public nodes are used.
     bootstrap: Option<Vec<String>>,
     relay: RelayChoice,
-    /// The relay of the hub that named the DHT nodes, once it was asked.
-    hub_relay: OnceLock<PublicKey>,
+    tunnel: TunnelChoice,
+    /// What a hub said of the network beside it, once it was asked; `None` for any other service.
+    hub: Mutex<Option<P2pHealth>>,
+    /// Whether UDP leads anywhere, since the DHT node is up.
+    udp: watch::Sender<Udp>,
     dht: Mutex<Option<Dht>>,
     presence: watch::Sender<NetworkState>,
+    meetings: Arc<Meetings>,
     /// How often it was left and come back to.
     comebacks: watch::Sender<u64>,
     /// Held by whoever starts the DHT node: the service is asked meanwhile, which can take its time.
@@ -52,23 +60,19 @@ impl RelayChoice {
     }
 }
 
-/// Whether the network may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NetworkState {
-    Active,
-    Suspended,
-    Closed,
-}
-
 impl Network {
     /// A network that joins through `bootstrap` (`host:port` each), if given.
-    pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice) -> Self {
+    pub fn new(bootstrap: Option<Vec<String>>, relay: RelayChoice, tunnel: TunnelChoice) -> Self {
+        let presence = watch::Sender::new(NetworkState::Active);
         Self {
+            meetings: Arc::new(Meetings::new(presence.subscribe())),
             bootstrap,
             relay,
-            hub_relay: OnceLock::new(),
+            tunnel,
+            hub: Mutex::default(),
+            udp: watch::Sender::new(Udp::Unknown),
             dht: Mutex::default(),
-            presence: watch::Sender::new(NetworkState::Active),
+            presence,
             comebacks: watch::Sender::new(0),
             starting: tokio::sync::Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -77,7 +81,24 @@ impl Network {
 
     /// The relay to go through where no direct way opens; known once the DHT node is up.
     pub fn relay(&self) -> Option<PublicKey> {
-        self.relay.among(self.hub_relay.get().copied())
+        // Where others named the nodes, the hub's relay is on another network.
+        let hub = lock(&self.hub).as_ref().filter(|_| self.bootstrap.is_none()).and_then(|hub| hub.relay);
+        self.relay.among(hub)
+    }
+
+    /// The tunnels that may be used; known once the DHT node is up.
+    pub(crate) fn tunnels(&self, client: &Client) -> Tunnels {
+        Tunnels::new(&self.tunnel, client.settings(), client.web(), lock(&self.hub).as_ref())
+    }
+
+    /// The way to peers by tunnels.
+    pub(crate) fn meetings(&self) -> Arc<Meetings> {
+        self.meetings.clone()
+    }
+
+    /// Whether UDP leads anywhere.
+    pub(crate) fn udp(&self) -> watch::Receiver<Udp> {
+        self.udp.subscribe()
     }
 
     /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
@@ -125,6 +146,7 @@ impl Network {
             dht.destroy().await;
             return Ok(None);
         }
+        tokio::spawn(watch_udp(dht.network(), self.udp.clone()));
         *lock(&self.dht) = Some(dht.clone());
         Ok(Some(dht))
     }
@@ -133,6 +155,7 @@ impl Network {
     pub async fn suspend(&self) {
         let _changing = self.changing.lock().await;
         self.change_presence(NetworkState::Suspended);
+        self.meetings.leave();
         if let Some(dht) = self.running() {
             dht.suspend().await;
         }
@@ -171,6 +194,7 @@ impl Network {
     pub async fn close(&self) {
         let _changing = self.changing.lock().await;
         self.change_presence(NetworkState::Closed);
+        self.meetings.leave();
         let dht = lock(&self.dht).take();
         if let Some(dht) = dht {
             dht.destroy().await;
@@ -193,16 +217,16 @@ impl Network {
     }
 
     async fn config(&self, client: &Client) -> Result<hyperdht::Config> {
-        let named = match &self.bootstrap {
-            Some(nodes) => Some(nodes.clone()),
-            None => client.health().await?.p2p.map(|p2p| {
-                if let Some(relay) = p2p.relay {
-                    // Asked again only if the node could not start.
-                    let _ = self.hub_relay.set(relay);
-                }
-                p2p.bootstrap
-            }),
+        let hub = match &self.bootstrap {
+            None => client.health().await?.p2p,
+            // Then the service is asked for its tunnel alone, and files go without one.
+            Some(_) if self.tunnel == TunnelChoice::Service => {
+                client.health().await.ok().and_then(|health| health.p2p)
+            }
+            Some(_) => None,
         };
+        let named = self.bootstrap.clone().or(hub.as_ref().and_then(|hub| hub.bootstrap.clone()));
+        *lock(&self.hub) = hub;
         bootstrap_config(named.as_deref())
     }
 }
@@ -220,7 +244,6 @@ pub(crate) fn bootstrap_config(bootstrap: Option<&[String]>) -> Result<hyperdht:
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::net::TcpListener;
@@ -243,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn leaving_waits_for_no_service_that_is_being_asked_for_the_way_in() {
         let (service, client) = silent_service().await;
-        let network = Arc::new(Network::new(None, RelayChoice::Nobody));
+        let network = Arc::new(Network::new(None, RelayChoice::Nobody, TunnelChoice::Nowhere));
         let joining = tokio::spawn({
             let (network, client) = (network.clone(), client.clone());
             async move { network.dht(&client).await }
@@ -264,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_is_started_once_and_not_while_suspended() {
         let (_service, client) = silent_service().await;
-        let network = Arc::new(Network::new(Some(Vec::new()), RelayChoice::Nobody));
+        let network = Arc::new(Network::new(Some(Vec::new()), RelayChoice::Nobody, TunnelChoice::Nowhere));
         network.suspend().await;
         let joining = tokio::spawn({
             let (network, client) = (network.clone(), client.clone());

@@ -4,17 +4,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyperdht::connect::{Connection, Link};
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::peer::PeerConnection;
 use super::rendezvous::Rendezvous;
 use crate::ats::TaskId;
 use crate::limits::LAST_WORD;
-use crate::pump;
 use crate::sync::{Spawner, lock};
 
 /// How long a receiver keeps a connection that no offer names: the protocol's limit.
@@ -29,15 +28,6 @@ const MAX_WITH_ONE: usize = 8;
 
 /// Idle connections in one direction: each holds a socket's state, a key and a task.
 const MAX_IDLE: usize = 64;
-
-/// A connection with a peer, between two files or before the first.
-#[derive(Debug)]
-pub(crate) struct PeerConnection {
-    pub(crate) stream: pump::Stream<udx::Stream>,
-    pub(crate) link: Link,
-    /// The key of the peer at the other end.
-    pub(crate) peer_key: PublicKey,
-}
 
 /// An idle connection and what this end needs to use it again.
 #[derive(Debug)]
@@ -82,13 +72,6 @@ struct PoolEntry<C> {
     until: watch::Sender<Instant>,
     handed_over: CancellationToken,
     keeper: JoinHandle<Option<Option<C>>>,
-}
-
-impl From<Connection> for PeerConnection {
-    fn from(connection: Connection) -> Self {
-        let (link, peer_key) = (connection.link(), connection.remote_public_key());
-        Self { stream: connection.stream.into(), link, peer_key }
-    }
 }
 
 impl<E: Send + 'static> Keep for PooledConnection<E> {

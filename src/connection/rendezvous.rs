@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hyperdht::Dht;
-use hyperdht::connect::{Connection, Server, ServerOptions};
+use hyperdht::connect::{Server, ServerOptions};
 use hyperswarm::{Discovery, JoinOptions, RelayThrough, Swarm, SwarmConfig};
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::network::Network;
+use super::peer::PeerConnection;
+use super::tunnel_end::TunnelEnd;
+use super::udp::Udp;
 use crate::error::{Error, Result};
 use crate::limits::LEAVE_LIMIT;
-use crate::pump::{self, PumpError};
+use crate::offer::P2p;
+use crate::pump::PumpError;
 use crate::sync::Spawner;
+use crate::tunnel::Tunnel;
 
 /// How long an unknown key's handshake is held while the task is read: the dial may overtake the event.
 const HOLD: Duration = Duration::from_secs(3);
@@ -28,6 +33,10 @@ const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an offer or a claim waits for its topic to be announced. Past it it is made all the same, and the
 /// announcement goes on.
 const ANNOUNCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long nothing moves on a connection before its peer is waited for at the tunnel too: it may have lost
+/// what this side still holds for alive.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// When a transfer's topic is announced.
 pub(crate) enum Topic {
@@ -49,6 +58,7 @@ pub(crate) struct Rendezvous {
     topic: [u8; 32],
     /// For peers on the topic.
     relay: Option<RelayThrough>,
+    tunnel: TunnelEnd,
 }
 
 /// Whose handshake the key's server answers; nobody's as it is made.
@@ -78,10 +88,12 @@ impl Rendezvous {
     pub(crate) async fn open(
         dht: &Dht,
         network: &Network,
+        tunnel: Option<Tunnel>,
         spawner: &Spawner,
         key_pair: KeyPair,
         topic: Topic,
     ) -> Result<Self> {
+        let udp = network.udp();
         let relay = network.relay();
         let topic_relay = network.relay_of_swarm(key_pair.clone());
         let admission = Arc::new(Admission::default());
@@ -97,12 +109,18 @@ impl Rendezvous {
                 relay_through: relay.map(|relay| Arc::new(move || Some(relay)) as _),
                 ..Default::default()
             };
-            dht.listen(key_pair, options).await.map_err(Error::network)
+            let mut server = dht.listen_at_once(key_pair, options).await.map_err(Error::network)?;
+            let mut udp = udp.clone();
+            tokio::select! {
+                () = server.announced() => {}
+                _ = udp.wait_for(|udp| *udp == Udp::Blocked) => {}
+            }
+            Ok::<_, Error>(server)
         };
         let announce = async {
             let Topic::Now(topic) = topic else { return Ok(None) };
             let (swarm, discovery) = join(dht, topic, topic_relay.clone());
-            announced(&discovery).await;
+            announced(&discovery, udp.clone()).await;
             Ok(Some(swarm))
         };
         let (server, swarm) = tokio::try_join!(listen, announce)?;
@@ -110,6 +128,7 @@ impl Rendezvous {
         Ok(Self {
             dht: dht.clone(),
             spawner: spawner.clone(),
+            tunnel: TunnelEnd::new(tunnel, network.meetings(), udp, keys.clone()),
             key_pair: keys,
             server,
             admission,
@@ -124,6 +143,7 @@ impl Rendezvous {
     pub(crate) fn renew(&mut self, topic: [u8; 32]) {
         self.topic = topic;
         self.admission.admitted.send_replace(Admitted::default());
+        self.tunnel.expect(None);
         // Who came in for the transfer before has no part in this one.
         while let Some(Some(_)) = self.server.accept().now_or_never() {}
     }
@@ -148,23 +168,48 @@ impl Rendezvous {
         self.admission.clone()
     }
 
-    /// Answers this key from now on, and no other.
-    pub(crate) fn admit(&self, key: PublicKey) {
-        self.admission.admitted.send_replace(Admitted { peer: Some(key), latecomer: None });
+    /// Answers this peer's key from now on, and no other.
+    pub(crate) fn admit(&mut self, peer: &P2p) {
+        self.admission.admitted.send_replace(Admitted { peer: Some(peer.key), latecomer: None });
+        self.tunnel.expect(Some(peer.key).filter(|_| peer.features.tunnel));
     }
 
-    /// The next connection to the key; `None` once the network was left.
-    pub(crate) async fn accept(&mut self) -> Option<Connection> {
-        self.server.accept().await
+    /// The next connection to the key, by whichever way; `None` once the network was left.
+    pub(crate) async fn accept(&mut self) -> Option<PeerConnection> {
+        tokio::select! {
+            connection = self.server.accept() => {
+                self.tunnel.leave();
+                connection.map(PeerConnection::from)
+            }
+            connection = self.tunnel.accept() => Some(connection),
+        }
     }
 
-    /// The next connection that this peer makes. Who came too late is told so.
-    pub(crate) async fn accept_from(&mut self, key: PublicKey) -> Connection {
+    /// The next connection that this peer makes, while it has one on which `progress` moves: by UDP, and
+    /// where nothing moves by the tunnel as well. Who came too late is told so.
+    pub(crate) async fn accept_from(
+        &mut self,
+        key: PublicKey,
+        mut progress: watch::Receiver<u64>,
+    ) -> PeerConnection {
+        let mut silent_at = Instant::now() + SILENCE;
+        let mut is_silent = false;
         loop {
-            match self.server.accept().await {
-                Some(connection) if connection.remote_public_key() == key => return connection,
-                Some(connection) => {
-                    let stream = pump::Stream::from(connection.stream);
+            let connection = tokio::select! {
+                connection = self.server.accept() => connection.map(PeerConnection::from),
+                connection = self.tunnel.accept(), if is_silent => Some(connection),
+                Ok(()) = progress.changed() => {
+                    (silent_at, is_silent) = (Instant::now() + SILENCE, false);
+                    continue;
+                }
+                () = sleep_until(silent_at), if !is_silent => {
+                    is_silent = true;
+                    continue;
+                }
+            };
+            match connection {
+                Some(connection) if connection.peer_key == key => return connection,
+                Some(PeerConnection { stream, .. }) => {
                     self.spawner.spawn(stream.end_with(PumpError::Superseded));
                 }
                 // The server has ended, and with it the connection that is being served.
@@ -235,9 +280,14 @@ fn join(dht: &Dht, topic: [u8; 32], relay_through: Option<RelayThrough>) -> (Swa
     (swarm, discovery)
 }
 
-/// Waits until nodes know that this side is on a topic, and whom they found there; not for ever.
-pub(crate) async fn announced(discovery: &Discovery) {
-    if timeout(ANNOUNCE_LIMIT, discovery.flushed()).await.is_err() {
+/// Waits until nodes know that this side is on a topic, and whom they found there; not for ever, and not
+/// where no node can be reached.
+pub(crate) async fn announced(discovery: &Discovery, mut udp: watch::Receiver<Udp>) {
+    let is_announced = tokio::select! {
+        announced = timeout(ANNOUNCE_LIMIT, discovery.flushed()) => announced.is_ok(),
+        _ = udp.wait_for(|udp| *udp == Udp::Blocked) => false,
+    };
+    if !is_announced {
         tracing::debug!("the topic is not announced yet");
     }
 }

@@ -5,6 +5,7 @@
 //! - `settings`, `state`, `identity`, `disk`: this machine
 //! - `service`: the task service: requests, events, clock
 //! - `network`: the peer network: UDP, NAT
+//! - `tunnel`: the way by a hub where UDP leads nowhere
 //! - `peer`: the way to another machine
 
 mod disk;
@@ -15,6 +16,7 @@ mod peer;
 mod service;
 mod settings;
 mod state;
+mod tunnel;
 
 use std::time::Duration;
 
@@ -92,21 +94,24 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         let relay = options.relay_through.among(relay);
         let bootstrap = match (&options.bootstrap, &health) {
             (Some(nodes), _) => Ok(Some(nodes.clone())),
-            (None, Some(health)) => Ok(health.p2p.as_ref().map(|p2p| p2p.bootstrap.clone())),
+            (None, Some(health)) => Ok(health.p2p.as_ref().and_then(|p2p| p2p.bootstrap.clone())),
             // Nobody said which network: with the service down, the public one would be a guess.
             (None, None) => Err(()),
         };
         let (network, dht) = network::join(bootstrap).await;
         let nat = bounded("nat", network::nat(dht.as_ref(), relay.is_some()));
         let reach = peer.map(|peer| bounded("peer", peer::reach(dht.as_ref(), peer, relay)));
-        let (nat, reach) = tokio::join!(nat, OptionFuture::from(reach));
+        let tunnel = tunnel::check(&options.tunnel, client.as_ref(), health.as_ref());
+        let tunnel = bounded("tunnel", tunnel);
+        let (nat, reach, tunnel) = tokio::join!(nat, OptionFuture::from(reach), tunnel);
+        let network = network::beside(network, &tunnel);
         if let Some(dht) = dht {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
         }
-        (service, clock, network, nat, reach)
+        (service, clock, network, nat, tunnel, reach)
     };
-    let ((service, clock, network, nat, reach), events) = tokio::join!(beyond, events);
-    let mut findings = vec![settings, state, identity, disk, service, events, clock, network, nat];
+    let ((service, clock, network, nat, tunnel, reach), events) = tokio::join!(beyond, events);
+    let mut findings = vec![settings, state, identity, disk, service, events, clock, network, nat, tunnel];
     findings.extend(reach);
     Diagnosis { findings }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyperdht::Dht;
 use tokio::time::{Instant, timeout};
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::connection::bootstrap_config;
 use crate::error::Code;
 use crate::files::display;
@@ -63,6 +63,18 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
         .fact("bootstrap", bootstrap.map_or(serde_json::Value::Null, serde_json::Value::from))
         .after(started.elapsed());
     (finding, Some(dht))
+}
+
+/// What it means that UDP leads nowhere, where the tunnel does.
+pub(super) fn beside(network: Finding, tunnel: &Finding) -> Finding {
+    match (network.verdict, tunnel.verdict) {
+        (Verdict::Failed, Verdict::Ok) => Finding {
+            verdict: Verdict::Warning,
+            found: format!("{}: files go by the tunnel alone", network.found),
+            ..network
+        },
+        _ => network,
+    }
 }
 
 /// How the nodes of the network see this machine. `has_relay`: where no direct way opens, transfers have

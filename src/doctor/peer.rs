@@ -131,7 +131,7 @@ impl Waiting {
             }
             _ => None,
         };
-        let bootstrap = options.bootstrap.clone().or(hub.map(|(_, p2p)| p2p.bootstrap));
+        let bootstrap = options.bootstrap.clone().or(hub.and_then(|(_, p2p)| p2p.bootstrap));
         let dht = Dht::new(bootstrap_config(bootstrap.as_deref())?).await.map_err(Error::network)?;
         let relay_through = relay.map(|relay| Arc::new(move || Some(relay)) as _);
         let server_options = ServerOptions { relay_through, ..ServerOptions::default() };

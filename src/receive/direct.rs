@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyperdht::Dht;
-use hyperdht::connect::{ConnectOptions, Link};
-use secret_stream::KeyPair;
+use hyperdht::connect::ConnectOptions;
+use secret_stream::{KeyPair, Transport};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::fetch::{Fetch, FetchError};
+use super::race::{TunnelWay, UdpDial, race};
 use crate::ats::Listener;
-use crate::connection::{KEPT, PeerConnection, PooledConnection};
+use crate::connection::{KEPT, PeerConnection, PeerLink, PeerStream, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::offer::P2p;
-use crate::pump::PumpError;
+use crate::pump::{PumpError, Stream};
 use crate::reconnect::{ANSWER_LIMIT, Action, Reconnect};
 
 /// How long an idle connection may take to bring the next file's metadata: a sender that heard of no event
@@ -24,7 +25,8 @@ const REUSE_LIMIT: Duration = Duration::from_secs(8);
 
 /// How one dial ended.
 enum Dialled {
-    Connected(Box<PeerConnection>),
+    /// By this; and what UDP comes to may take over.
+    Connected(Box<PeerConnection>, Option<UdpDial>),
     /// It came to nothing, in this step, for this reason.
     Failed(FailedStep, String),
     /// It took too long.
@@ -42,6 +44,44 @@ struct Dialler<'a> {
     machine: Reconnect,
     /// What the last dial or connection came to.
     last: Option<(FailedStep, String)>,
+    takeover: Takeover,
+}
+
+/// By what the sender is reached, while a connection with it is in use.
+struct Way<'a> {
+    dht: &'a Dht,
+    key_pair: &'a KeyPair,
+    /// What it says of itself.
+    sender: &'a mut P2p,
+    takeover: &'a mut Takeover,
+}
+
+/// What goes on beside a connection through the tunnel: UDP may open a better one.
+#[derive(Default)]
+struct Takeover {
+    later: Option<UdpDial>,
+    next: Option<Box<PeerConnection>>,
+}
+
+impl Takeover {
+    /// Ends the connection once a better one is there, which goes on where that was.
+    async fn wait(&mut self, link: &PeerLink) -> Infallible {
+        let connected = match &mut self.later {
+            Some(later) => later.connected().await,
+            None => std::future::pending().await,
+        };
+        self.later = None;
+        if let Ok(connection) = connected {
+            self.next = Some(Box::new(connection));
+            link.destroy();
+        }
+        std::future::pending().await
+    }
+
+    /// Whether a connection is there, or on its way.
+    fn is_near(&self) -> bool {
+        self.next.is_some() || self.later.is_some()
+    }
 }
 
 impl Fetch<'_> {
@@ -58,7 +98,9 @@ impl Fetch<'_> {
         let mut listener = events.listen_for_transfer();
         if let Some(pooled) = pooled {
             let limit = REUSE_LIMIT.min(self.context.options.timeout);
-            match self.over(dht, &key_pair, pooled, limit, &mut sender, &mut listener).await {
+            let takeover = &mut Takeover::default();
+            let way = Way { dht, key_pair: &key_pair, sender: &mut sender, takeover };
+            match self.over(way, pooled, limit, &mut listener).await {
                 // An idle connection may have gone without a word: another one is dialled.
                 Err(FetchError::Lost(_)) => {}
                 done => return done.map_err(Error::from),
@@ -66,19 +108,21 @@ impl Fetch<'_> {
         }
         let (limit, relay) = (self.context.options.timeout, self.context.network.relay());
         let machine = Reconnect::dialing(limit, relay.is_some(), Instant::now());
-        let mut dialler = Dialler { dht, key_pair, sender, machine, last: None };
+        let mut dialler =
+            Dialler { dht, key_pair, sender, machine, last: None, takeover: Takeover::default() };
         loop {
             let connection = self.dialled(&mut dialler, &mut listener).await?;
             self.control.take_moved();
             dialler.machine.connected();
-            let Dialler { key_pair, sender, .. } = &mut dialler;
+            let Dialler { key_pair, sender, takeover, .. } = &mut dialler;
             let said = sender.seq;
-            match self.over(dht, key_pair, connection, limit, sender, &mut listener).await {
+            let way = Way { dht, key_pair, sender, takeover };
+            match self.over(way, connection, limit, &mut listener).await {
                 Err(FetchError::Lost(error)) => dialler.last = Some((FailedStep::Transfer, error.message)),
                 done => return done.map_err(Error::from),
             }
             dialler.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
-            if dialler.sender.seq != said {
+            if dialler.sender.seq != said || dialler.takeover.is_near() {
                 dialler.machine.wake(Instant::now());
             }
             self.follow(&mut dialler).await?;
@@ -87,10 +131,16 @@ impl Fetch<'_> {
 
     /// The next connection that a dial brings about.
     async fn dialled(&self, dialler: &mut Dialler<'_>, listener: &mut Listener) -> Result<PeerConnection> {
+        if let Some(next) = dialler.takeover.next.take() {
+            return Ok(*next);
+        }
         loop {
             match dialler.machine.poll(Instant::now()) {
                 Action::Dial { direct, until } => match self.dial(dialler, direct, until, listener).await? {
-                    Dialled::Connected(connection) => return Ok(*connection),
+                    Dialled::Connected(connection, later) => {
+                        dialler.takeover.later = later;
+                        return Ok(*connection);
+                    }
                     Dialled::Moved(newer) => {
                         dialler.sender = newer;
                         dialler.machine.dial_failed(rand::random(), Instant::now());
@@ -122,12 +172,12 @@ impl Fetch<'_> {
 
     async fn dial(
         &self,
-        dialler: &Dialler<'_>,
+        dialler: &mut Dialler<'_>,
         direct: bool,
         until: Instant,
         listener: &mut Listener,
     ) -> Result<Dialled> {
-        let (dht, sender) = (dialler.dht, &dialler.sender);
+        let (dht, sender, keys) = (dialler.dht, &dialler.sender, &dialler.key_pair);
         let options = ConnectOptions {
             key_pair: Some(dialler.key_pair.clone()),
             relay_through: self.context.network.relay(),
@@ -136,18 +186,28 @@ impl Fetch<'_> {
             relay_addresses: sender.nodes.addresses().filter(|node| may_ask(dht, *node)).collect(),
             ..Default::default()
         };
+        // What is still on its way from the dial before may yet arrive.
+        let udp = dialler.takeover.later.take().unwrap_or_else(|| UdpDial::begin(dht, sender.key, options));
+        let tunnel = self.tunnel_way(sender, keys);
         let dial = async {
-            let dialled = tokio::select! {
-                dialled = timeout_at(until, dht.connect(sender.key, options)) => match dialled {
-                    Ok(Ok(connection)) => Dialled::Connected(Box::new(connection.into())),
-                    Ok(Err(error)) => Dialled::Failed(error.into(), error.to_string()),
+            tokio::select! {
+                won = timeout_at(until, race(udp, tunnel, sender.key)) => Ok(match won {
+                    Ok(Ok((connection, later))) => Dialled::Connected(Box::new(connection), later),
+                    Ok(Err((step, why))) => Dialled::Failed(step, why),
                     Err(_) => Dialled::Late,
-                },
-                newer = self.newer_sender(sender, listener) => Dialled::Moved(newer?),
-            };
-            Ok(dialled)
+                }),
+                newer = self.newer_sender(sender, listener) => newer.map(Dialled::Moved),
+            }
         };
         self.or_cancelled(dial).await?
+    }
+
+    /// The way by the tunnel, if this node goes where the sender can be met.
+    fn tunnel_way(&self, sender: &P2p, keys: &KeyPair) -> Option<TunnelWay> {
+        let tunnel = self.context.tunnels().of_peer(sender.tunnel.as_deref())?.clone();
+        let network = &self.context.network;
+        let (keys, udp, meetings) = (keys.clone(), network.udp(), network.meetings());
+        sender.features.tunnel.then_some(TunnelWay { meetings, tunnel, keys, udp })
     }
 
     /// Waits for a sign that a dial may succeed now; `false` if none comes until then.
@@ -211,30 +271,30 @@ impl Fetch<'_> {
     /// for the sender's next offer, if the sender may use it again. `sender` follows what it says of itself.
     async fn over(
         &self,
-        dht: &Dht,
-        key_pair: &KeyPair,
+        Way { dht, key_pair, sender, takeover }: Way<'_>,
         connection: PeerConnection,
         limit: Duration,
-        sender: &mut P2p,
         listener: &mut Listener,
     ) -> Result<PathBuf, FetchError> {
         let PeerConnection { stream, link, peer_key } = connection;
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
-        let mut reception = self.reception(stream);
         let taken = async {
-            match timeout(limit, reception.meta(self.control)).await {
-                Ok(Ok(())) => {
-                    self.events.connected(&link);
-                    self.body(reception, may_reuse).await
+            Ok(match stream {
+                PeerStream::Udp(stream) => {
+                    let (path, kept) = self.take_from_stream(stream, &link, limit, may_reuse).await?;
+                    (path, kept.map(PeerStream::from))
                 }
-                Ok(Err(error)) => Err(self.failed(error)),
-                Err(_) => Err(self.failed(PumpError::Closed)),
-            }
+                PeerStream::Tunnel(stream) => {
+                    let (path, kept) = self.take_from_stream(stream, &link, limit, may_reuse).await?;
+                    (path, kept.map(PeerStream::from))
+                }
+            })
         };
         let (path, stream) = tokio::select! {
             taken = taken => taken?,
             never = give_up_when_moved(dht, &link) => match never {},
             never = self.give_up_when_called(&link, sender, listener) => match never {},
+            never = takeover.wait(&link) => match never {},
         };
         if let Some(stream) = stream {
             let connection = PeerConnection { stream, link, peer_key };
@@ -245,11 +305,30 @@ impl Fetch<'_> {
         Ok(path)
     }
 
+    /// Takes the file from one stream, on which the sender has `limit` to begin.
+    async fn take_from_stream<T: Transport>(
+        &self,
+        stream: Stream<T>,
+        link: &PeerLink,
+        limit: Duration,
+        may_reuse: bool,
+    ) -> Result<(PathBuf, Option<Stream<T>>), FetchError> {
+        let mut reception = self.reception(stream);
+        match timeout(limit, reception.meta(self.control)).await {
+            Ok(Ok(())) => {
+                self.events.connected(link);
+                self.body(reception, may_reuse).await
+            }
+            Ok(Err(error)) => Err(self.failed(error)),
+            Err(_) => Err(self.failed(PumpError::Closed)),
+        }
+    }
+
     /// Ends a connection once the sender speaks anew on the task: it does so when it has started again, or
     /// has come back to the network, and of the connections before it knows nothing then.
     async fn give_up_when_called(
         &self,
-        link: &Link,
+        link: &PeerLink,
         sender: &mut P2p,
         listener: &mut Listener,
     ) -> Infallible {
@@ -273,7 +352,7 @@ impl Fetch<'_> {
 
 /// Ends a connection that does not live on after the network has changed, or this machine slept: its stream
 /// would wait a while longer for a peer that is gone, or can't find us.
-async fn give_up_when_moved(dht: &Dht, link: &Link) -> Infallible {
+async fn give_up_when_moved(dht: &Dht, link: &PeerLink) -> Infallible {
     let mut network = dht.network();
     let mut seen = network.borrow().changes;
     loop {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use secret_stream::Transport;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -110,7 +111,7 @@ impl PartialPlace {
 
 impl Fetch<'_> {
     /// A peer on `stream`, whose metadata is due.
-    pub(super) fn reception(&self, stream: Stream<udx::Stream>) -> Reception<udx::Stream> {
+    pub(super) fn reception<T: Transport>(&self, stream: Stream<T>) -> Reception<T> {
         let offer = &self.open.offer;
         let meta = Meta {
             name: offer.name.clone(),
@@ -124,11 +125,11 @@ impl Fetch<'_> {
 
     /// Takes the bytes of the file that are not here yet, which are due, and puts the file in its place.
     /// Gives the stream back if the sender may use it again.
-    pub(super) async fn body(
+    pub(super) async fn body<T: Transport>(
         &self,
-        mut reception: Reception<udx::Stream>,
+        mut reception: Reception<T>,
         may_reuse: bool,
-    ) -> Result<(PathBuf, Option<Stream<udx::Stream>>), FetchError> {
+    ) -> Result<(PathBuf, Option<Stream<T>>), FetchError> {
         self.or_cancelled(self.held.begin()).await.map_err(FetchError::Final)?;
         let partial = self.take_partial().await.map_err(FetchError::Final)?;
         let verified = match reception.body(partial, self.control).await {
@@ -157,9 +158,9 @@ impl Fetch<'_> {
     }
 
     /// Keeps what has come for the next connection.
-    async fn interrupted(
+    async fn interrupted<T: Transport>(
         &self,
-        reception: Reception<udx::Stream>,
+        reception: Reception<T>,
         Interrupted { error, partial }: Interrupted,
     ) -> FetchError {
         if let Some(partial) = partial {

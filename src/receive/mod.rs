@@ -10,6 +10,7 @@ mod claim;
 mod direct;
 mod fetch;
 mod left;
+mod race;
 pub(crate) mod record;
 mod report;
 mod topic;
@@ -411,12 +412,16 @@ impl IncomingTransfer<'_> {
             self.key_pair = end;
             connection
         });
+        let sender = offer.p2p.as_ref().filter(|sender| sender.features.tunnel);
+        let tunnels = context.tunnels();
+        let meets_at_tunnel =
+            sender.is_some_and(|sender| tunnels.of_peer(sender.tunnel.as_deref()).is_some());
         let p2p = P2p {
             key: self.key_pair.public_key(),
             nodes: Nodes::default(),
             instance: self.instance,
             seq: context.next_seq(),
-            features: Features::ours(false),
+            features: Features::ours(meets_at_tunnel),
             service: None,
             tunnel: None,
             proof: None,

@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyperdht::Dht;
-use hyperdht::connect::Link;
 use hyperswarm::{Discovery, JoinOptions, Swarm, SwarmConfig, Verdict};
 use secret_stream::{KeyPair, SecretStream};
 use tokio::sync::watch;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetch, FetchError};
-use crate::connection::{Network, announced, close_all};
+use crate::connection::{Network, PeerLink, announced, close_all};
 use crate::error::{Error, Result};
 use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
@@ -47,14 +46,14 @@ pub(super) struct TopicPresence {
 
 /// What comes on the topic.
 enum FetchEvent {
-    Connection(Box<(Link, SecretStream)>),
+    Connection(Box<(PeerLink, SecretStream)>),
     Candidate(Result<Box<Candidate>, FetchError>),
     /// It is time to ask the machine again.
     Time,
 }
 
 /// A peer whose metadata equals the offer.
-type Candidate = (Link, Reception<udx::Stream>);
+type Candidate = (PeerLink, Reception<udx::Stream>);
 
 impl TopicPresence {
     /// Announces this side on the topic, and looks once who is there; nobody is let in or dialled yet.
@@ -74,7 +73,7 @@ impl TopicPresence {
         let swarm = Swarm::new(SwarmConfig { relay_through, firewall: Some(firewall), ..config });
         swarm.hold();
         let discovery = swarm.join(topic, JoinOptions::default());
-        announced(&discovery).await;
+        announced(&discovery, network.udp()).await;
         Self { swarm, discovery, verdict }
     }
 
@@ -151,7 +150,7 @@ impl Fetch<'_> {
             let event = self.or_cancelled(async {
                 tokio::select! {
                     Some((connection, _)) = swarm.accept(), if has_room => {
-                        FetchEvent::Connection(Box::new((connection.link(), connection.stream)))
+                        FetchEvent::Connection(Box::new((connection.link().into(), connection.stream)))
                     }
                     Some(candidate) = candidates.next() => FetchEvent::Candidate(candidate),
                     () = sleep_until(until) => FetchEvent::Time,
@@ -210,7 +209,7 @@ impl Fetch<'_> {
     /// Waits for a candidate's metadata, until it has to give way.
     async fn candidate(
         &self,
-        (link, stream): (Link, SecretStream),
+        (link, stream): (PeerLink, SecretStream),
         ended: CancellationToken,
     ) -> Result<Box<Candidate>, FetchError> {
         let _ended = ended.clone().drop_guard();

@@ -13,7 +13,7 @@ use crate::connection::{Admission, PeerConnection, Rendezvous};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::LAST_WORD;
 use crate::offer::P2p;
-use crate::pump::{self, PumpError};
+use crate::pump::PumpError;
 use crate::reconnect::{Action, Reconnect};
 use crate::wire::Meta;
 
@@ -79,7 +79,7 @@ impl Delivery<'_> {
         ours: &P2p,
     ) -> Result<Option<PeerConnection>> {
         rendezvous.leave_topic();
-        rendezvous.admit(p2p.key);
+        rendezvous.admit(&p2p);
         let mut next = pooled.filter(|pooled| pooled.peer_key == p2p.key).map(Box::new);
         let mut known = p2p;
         let mut machine = Reconnect::accepting(self.limit, Instant::now());
@@ -118,7 +118,7 @@ impl Delivery<'_> {
                 }
                 // It says where it is now; what hung until then is given up.
                 ConnectionOutcome::Superseded(p2p) => {
-                    rendezvous.admit(p2p.key);
+                    rendezvous.admit(&p2p);
                     known = p2p;
                     machine.begin_anew(Instant::now());
                 }
@@ -155,7 +155,7 @@ impl Delivery<'_> {
             let arrival = self.or_cancelled(async {
                 tokio::select! {
                     connection = rendezvous.accept() => {
-                        WaitOutcome::Connection(connection.map(|connection| Box::new(connection.into())))
+                        WaitOutcome::Connection(connection.map(Box::new))
                     }
                     change = self.task.change(listener, Some(known)) => WaitOutcome::Task(change),
                     Ok(()) = comebacks.changed() => WaitOutcome::Comeback,
@@ -168,7 +168,7 @@ impl Delivery<'_> {
                     return Err(Error::new(Code::Network, "the peer network was left"));
                 }
                 WaitOutcome::Task(TaskChange::Key(p2p)) => {
-                    rendezvous.admit(p2p.key);
+                    rendezvous.admit(&p2p);
                     *known = p2p;
                 }
                 WaitOutcome::Task(TaskChange::Completed(outputs)) => {
@@ -196,7 +196,7 @@ impl Delivery<'_> {
         let admission = rendezvous.admission();
         let PeerConnection { stream, link, peer_key } = connection;
         let meta = Meta { resume: known.features.resume, ..self.meta.clone() };
-        let sent = pump::send(stream, self.source, &meta, self.control);
+        let sent = stream.send(self.source, &meta, self.control);
         let sent = async {
             let mut stream = sent.await?;
             self.task.keep_acknowledged(&stream.take_acknowledgement());
@@ -216,7 +216,9 @@ impl Delivery<'_> {
             },
             over = self.over_while_sending(&admission, listener, known) => over,
             // The recipient alone dials, and dials again only when it has lost what it had.
-            newer = rendezvous.accept_from(peer_key) => ConnectionOutcome::Redialled(Box::new(newer.into())),
+            newer = rendezvous.accept_from(peer_key, self.control.progress.subscribe()) => {
+                ConnectionOutcome::Redialled(Box::new(newer))
+            }
         }
     }
 

@@ -234,7 +234,8 @@ impl OutgoingTransfer {
                 let topic = if takes_keys { Topic::Later(topic) } else { Topic::Now(topic) };
                 let known = self.record.as_ref().map(|(_, record)| record.key_pair());
                 let keys = known.unwrap_or_else(KeyPair::generate);
-                let open = Rendezvous::open(&dht, &context.network, &context.spawner, keys, topic);
+                let tunnel = context.tunnels().own().cloned();
+                let open = Rendezvous::open(&dht, &context.network, tunnel, &context.spawner, keys, topic);
                 (or_cancelled(&cancel, open).await?, None)
             }
         };
@@ -433,14 +434,15 @@ impl OutgoingTransfer {
 
     /// How the recipient reaches this side.
     fn p2p(&self, rendezvous: &Rendezvous) -> P2p {
+        let tunnels = self.context.tunnels();
         P2p {
             key: rendezvous.public_key(),
             nodes: rendezvous.relay_addresses().into_iter().collect(),
             instance: self.record.as_ref().map_or_else(rand::random, |(_, record)| record.instance),
             seq: self.context.next_seq(),
-            features: Features::ours(false),
+            features: Features::ours(tunnels.own().is_some()),
             service: None,
-            tunnel: None,
+            tunnel: tunnels.named(),
             proof: None,
             handover: Vec::new(),
         }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hyperdht::connect::{Connection, Link};
+use hyperdht::connect::Connection;
 use hyperswarm::{JoinOptions, Swarm};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::claim::TaskChange;
 use super::delivery::Delivery;
 use crate::ats::Listener;
-use crate::connection::{Rendezvous, close_all};
+use crate::connection::{PeerLink, Rendezvous, close_all};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::limits::{LAST_WORD, MAX_CANDIDATES};
 use crate::pump::{self, PumpError};
@@ -26,7 +26,7 @@ const SERVER_ONLY: Duration = Duration::from_secs(5);
 type CandidateResult = Result<Box<Delivered>, PumpError>;
 
 /// A candidate that says it has the file.
-type Delivered = (pump::Stream<udx::Stream>, Link);
+type Delivered = (pump::Stream<udx::Stream>, PeerLink);
 
 /// What comes on the topic or on the task.
 enum DeliveryEvent {
@@ -107,7 +107,7 @@ impl Delivery<'_> {
             };
             match arrival {
                 DeliveryEvent::Connection(connection) => {
-                    let link = connection.link();
+                    let link = PeerLink::from(connection.link());
                     self.events.connected(&link);
                     search.machine.connected();
                     let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ats_p2p::ats::{Actor, Client, Policy, Secret, Settings};
+use ats_p2p::ats::{Actor, Client, Policy, Secret, Settings, WebSettings};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -113,7 +113,7 @@ pub(crate) fn settings(url: &str) -> Settings {
         channel: "c".into(),
         actor: Actor { kind: "agent".into(), id: "me".into(), name: "Käthe".into() },
         api_key: Some(Secret::new("hush-hush")),
-        ca: None,
+        web: WebSettings::default(),
         insecure: false,
     }
 }

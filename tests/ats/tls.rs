@@ -1,11 +1,12 @@
 //! Services behind TLS, as the public one is.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
 
-use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Settings, Subscription};
+use ats_p2p::ats::{AtsError, AtsEvent, Client, Events, Settings, Subscription, WebSettings};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -106,7 +107,10 @@ fn a_trusted_service_is_spoken_to() {
 async fn an_authority_in_a_file_of_ones_own_is_trusted_too() {
     let (address, authority) = start();
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let settings = Settings { ca: Some(file.path().to_owned()), ..settings(&format!("https://{address}")) };
+    let settings = Settings {
+        web: WebSettings::new(&HashMap::new(), Some(file.path().to_owned())),
+        ..settings(&format!("https://{address}"))
+    };
     for (content, said) in [("", "none in PEM"), ("-----BEGIN CERTIFICATE-----\n=\n", "ATS_P2P_CA")] {
         std::fs::write(file.path(), content).expect("written");
         let error = Client::new(settings.clone()).expect_err("no authority").to_string();
@@ -118,8 +122,26 @@ async fn an_authority_in_a_file_of_ones_own_is_trusted_too() {
     let events = Events::start(&client, Subscription::default());
     let event = events.listen().0.next().await;
     assert!(matches!(event, AtsEvent::Connected), "{event:?}");
-    let missing = Settings { ca: Some("/nowhere.pem".into()), ..settings };
+    let missing =
+        Settings { web: WebSettings::new(&HashMap::new(), Some("/nowhere.pem".into())), ..settings };
     assert!(Client::new(missing).expect_err("missing").to_string().contains("/nowhere.pem"));
+}
+
+#[tokio::test]
+async fn whom_node_trusts_is_trusted_and_a_file_that_cannot_be_read_is_left_out() {
+    let (address, authority) = start();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), authority).expect("written");
+    let client = |path: &str| {
+        let vars = HashMap::from([("NODE_EXTRA_CA_CERTS".to_owned(), path.to_owned())]);
+        let settings = settings(&format!("https://{address}"));
+        let settings = Settings { web: WebSettings::new(&vars, None), ..settings };
+        Client::with_policy(settings, policy()).expect("a client")
+    };
+    let trusting = client(file.path().to_str().expect("text"));
+    assert_eq!(trusting.health().await.expect("health").status.as_deref(), Some("ok"));
+    let error = client("/nowhere.pem").health().await.expect_err("not trusted");
+    assert!(matches!(error, AtsError::Untrusted { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -127,8 +149,10 @@ async fn a_service_that_nobody_vouches_for_is_not() {
     let (address, _) = start();
     let client = client(&format!("https://{address}"));
     let error = client.health().await.expect_err("not trusted");
-    assert!(matches!(error, AtsError::Unreachable { .. }), "{error:?}");
-    assert!(error.to_string().contains("certificate"), "{error}");
+    assert!(matches!(error, AtsError::Untrusted { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("certificate") && text.contains("NODE_EXTRA_CA_CERTS"), "{text}");
+    assert!(!text.contains("running"), "{text}");
     let events = Events::start(&client, Subscription::default());
     match events.listen().0.next().await {
         AtsEvent::Disconnected { error } => assert!(error.to_string().contains("certificate"), "{error}"),

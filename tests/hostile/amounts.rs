@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::sends::{Place, completing};
-use crate::service::{Agent, Answer, Service, offer};
+use crate::service::{Agent, Answer, PATIENCE, Service, offer};
 use crate::streams::{confirm, created};
 
 /// What a node may hold at most above what it held before, bytes.
@@ -183,7 +183,7 @@ fn a_task_with_messages_without_end_costs_little() {
         })
         .await;
         let before = meter.begin();
-        let sent = place.send(&service).await;
+        let sent = place.send_within(&service, PATIENCE).await;
         meter.end(before);
         assert!(sent.is_ok(), "{sent:?}");
         place.close().await;

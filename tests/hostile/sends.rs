@@ -42,15 +42,20 @@ impl Place {
         self.dir.path().join("home")
     }
 
-    /// Sends the file to `c` by this service.
+    /// Sends the file to `c` by this service, which nobody takes for long.
     pub(crate) async fn send(&self, service: &Service) -> Result<Sent, Error> {
+        self.send_within(service, Duration::from_secs(2)).await
+    }
+
+    /// Sends the file to `c` by this service; nothing may keep it waiting for longer than `limit`.
+    pub(crate) async fn send_within(&self, service: &Service, limit: Duration) -> Result<Sent, Error> {
         let bootstrap = self.hub.bootstrap();
         let b = Agent::new(&self.home(), &service.url(), |options| options.bootstrap = Some(bootstrap));
         let request = SendRequest {
             file_path: self.file.clone(),
             recipient_id: "c".into(),
             channel: None,
-            timeout: Some(Duration::from_secs(2)),
+            timeout: Some(limit),
             progress: None,
             cancel: CancellationToken::new(),
         };

@@ -42,9 +42,15 @@ pub(crate) struct Agent {
 
 impl Lab {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With a hub that is set up otherwise.
+    pub(crate) async fn with(change: impl FnOnce(&mut HubConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = HubConfig::new(dir.path().join("hub"));
         (config.listen, config.dht_port) = ("127.0.0.1:0".parse().unwrap(), 0);
+        change(&mut config);
         let hub = Hub::start(config.clone()).await.unwrap();
         config.listen = hub.local_addr();
         Self { hub: Some(hub), config, dir }
@@ -226,6 +232,15 @@ impl Agent {
     pub(crate) fn progress(&self) -> Vec<u64> {
         let told = |event: &Event| match event {
             Event::TransferProgress { bytes, .. } => Some(*bytes),
+            _ => None,
+        };
+        self.seen.lock().unwrap().iter().filter_map(told).collect()
+    }
+
+    /// The paths of all connections that were told of.
+    pub(crate) fn paths(&self) -> Vec<&'static str> {
+        let told = |event: &Event| match event {
+            Event::PeerConnected { connection, .. } => Some(connection.path),
             _ => None,
         };
         self.seen.lock().unwrap().iter().filter_map(told).collect()

@@ -163,6 +163,11 @@ impl<W: ChunkWriter> Control<W> {
         }
     }
 
+    /// Whether the sender still exists.
+    pub fn is_open(&self) -> bool {
+        self.writing.strong_count() > 0
+    }
+
     /// As [`Sender::pending`]; nothing once the stream is gone.
     pub fn pending(&self) -> usize {
         self.writing.upgrade().map_or(0, |writing| writing.lock().writer.pending())

@@ -14,6 +14,7 @@ use reqwest::Url;
 
 use places::{FILE, Key, Layers, PROJECT, USER, VARIABLES};
 
+pub use crate::web::WebSettings;
 pub use places::Environment;
 pub(super) use places::{read as read_file, user_file};
 pub use secret::Secret;
@@ -55,8 +56,9 @@ pub struct Settings {
     pub actor: Actor,
     /// The key for a service that asks for one.
     pub api_key: Option<Secret>,
-    /// A file of certificate authorities that are trusted besides the system's, in PEM.
-    pub ca: Option<PathBuf>,
+    /// By which proxies servers are reached, and which certificate authorities are trusted besides the
+    /// system's.
+    pub web: WebSettings,
     /// Whether the key is sent over plain HTTP to other machines, where others can read it on its way.
     pub insecure: bool,
 }
@@ -80,7 +82,8 @@ pub struct Overrides {
     pub actor_name: Option<String>,
     /// For [`Settings::api_key`].
     pub api_key: Option<Secret>,
-    /// For [`Settings::ca`].
+    /// A file of certificate authorities that are trusted besides the system's, in PEM: for
+    /// [`Settings::web`].
     pub ca: Option<PathBuf>,
     /// For [`Settings::insecure`].
     pub insecure: Option<bool>,
@@ -123,7 +126,7 @@ impl Settings {
             channel: or(Key::Channel, DEFAULT_CHANNEL),
             actor: Actor { kind: or(Key::ActorType, DEFAULT_ACTOR_TYPE), name: or(Key::ActorName, &id), id },
             api_key: api_key(&layers, &mut warnings),
-            ca: layers.first_of_user(Key::Ca).map(PathBuf::from),
+            web: WebSettings::new(&environment.vars, layers.first_of_user(Key::Ca).map(PathBuf::from)),
             insecure: matches!(layers.first_of_user(Key::Insecure), Some("1" | "true" | "yes")),
         };
         (settings, warnings)
@@ -177,7 +180,7 @@ impl fmt::Debug for Settings {
             .field("channel", &self.channel)
             .field("actor", &self.actor)
             .field("api_key", &self.api_key)
-            .field("ca", &self.ca)
+            .field("web", &self.web)
             .field("insecure", &self.insecure)
             .finish()
     }
@@ -270,6 +273,7 @@ fn other_project(layers: &Layers, environment: &Environment) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -446,16 +450,16 @@ mod tests {
         let place = Folders::new();
         place.write("work", r#"{"p2p":{"ca":"/work.pem","insecure":true}}"#);
         let (settings, _) = place.load("work", &[], Overrides::default());
-        assert_eq!((settings.ca, settings.insecure), (None, false));
+        assert_eq!((settings.web.ca(), settings.insecure), (None, false));
         place.write("home", r#"{"p2p":{"ca":"/home.pem","insecure":true}}"#);
         let (settings, _) = place.load("work", &[], Overrides::default());
-        assert_eq!((settings.ca, settings.insecure), (Some("/home.pem".into()), true));
+        assert_eq!((settings.web.ca(), settings.insecure), (Some(Path::new("/home.pem")), true));
         let vars = [("ATS_P2P_CA", "/env.pem"), ("ATS_P2P_INSECURE", "0")];
         let (settings, _) = place.load("work", &vars, Overrides::default());
-        assert_eq!((settings.ca, settings.insecure), (Some("/env.pem".into()), false));
+        assert_eq!((settings.web.ca(), settings.insecure), (Some(Path::new("/env.pem")), false));
         let overrides = Overrides { insecure: Some(true), ca: Some("/o.pem".into()), ..Overrides::default() };
         let (settings, _) = place.load("work", &vars, overrides);
-        assert_eq!((settings.ca, settings.insecure), (Some("/o.pem".into()), true));
+        assert_eq!((settings.web.ca(), settings.insecure), (Some(Path::new("/o.pem")), true));
     }
 
     #[test]

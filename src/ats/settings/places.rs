@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::secret::Secret;
 use super::{Overrides, Warning};
+use crate::web::WebSettings;
 
 /// The place of a settings file below a home or a project folder.
 pub(super) const FILE: &str = ".ats/config";
@@ -18,7 +19,8 @@ const MAX_FILE: u64 = 256 * 1024;
 /// Where settings are looked for besides the options.
 #[derive(Clone, Default)]
 pub struct Environment {
-    /// Environment variables; only those beginning with `ATS_` are looked at.
+    /// Environment variables; only those beginning with `ATS_` are looked at, and those of proxies and
+    /// certificates.
     pub vars: HashMap<String, String>,
     /// The current folder: a project file is in it or in the nearest ancestor that has one.
     pub cwd: PathBuf,
@@ -159,7 +161,7 @@ impl Environment {
     pub fn current() -> Self {
         let vars = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name.starts_with("ATS_"))
+            .filter(|(name, _)| name.starts_with("ATS_") || WebSettings::reads(name))
             .collect();
         Self { vars, cwd: std::env::current_dir().unwrap_or_default(), home: std::env::home_dir() }
     }

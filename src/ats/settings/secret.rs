@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use reqwest::Url;
+use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 /// What stands in the place of a secret that somebody repeated.
@@ -23,7 +24,14 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// The secret itself, for the one header that carries it.
+    /// The header that shows it to a service; `None` if it holds what no header can.
+    pub(crate) fn bearer(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// The secret itself, for the file that keeps it.
     pub(in crate::ats) fn expose(&self) -> &str {
         &self.0
     }

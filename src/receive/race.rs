@@ -1,0 +1,105 @@
+//! One dial by every way that there may be: over UDP, and a little later at the tunnel. The first that opens
+//! carries; what UDP opens later takes over.
+
+use std::sync::Arc;
+
+use hyperdht::Dht;
+use hyperdht::connect::{ConnectError, ConnectOptions, Connection};
+use secret_stream::{KeyPair, PublicKey};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::connection::{Meetings, PeerConnection, Udp, give_head_start};
+use crate::error::Step;
+use crate::tunnel::{Tunnel, TunnelRole};
+
+/// A dial over UDP that goes on by itself, and ends when this is dropped.
+pub(super) struct UdpDial(AbortOnDropHandle<Result<Connection, ConnectError>>);
+
+/// The way by the tunnel.
+pub(super) struct TunnelWay {
+    pub(super) meetings: Arc<Meetings>,
+    pub(super) tunnel: Tunnel,
+    pub(super) keys: KeyPair,
+    /// Where UDP leads nowhere, nothing is waited for.
+    pub(super) udp: watch::Receiver<Udp>,
+}
+
+/// Why no way opened: the last step of it, and what it came to.
+pub(super) type DialFailure = (Step, String);
+
+impl UdpDial {
+    pub(super) fn begin(dht: &Dht, peer: PublicKey, options: ConnectOptions) -> Self {
+        let dht = dht.clone();
+        Self(AbortOnDropHandle::new(tokio::spawn(async move { dht.connect(peer, options).await })))
+    }
+
+    /// What it comes to. May be cancelled, and called again until it has returned.
+    pub(super) async fn connected(&mut self) -> Result<PeerConnection, DialFailure> {
+        match (&mut self.0).await {
+            Ok(Ok(connection)) => Ok(connection.into()),
+            Ok(Err(error)) => {
+                let text = error.to_string();
+                Err((error.into(), text))
+            }
+            // The runtime ends.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// The first connection to the peer that opens. If that is one by the tunnel, the dial over UDP goes on, and
+/// comes back beside it.
+pub(super) async fn race(
+    udp: UdpDial,
+    tunnel: Option<TunnelWay>,
+    peer: PublicKey,
+) -> Result<(PeerConnection, Option<UdpDial>), DialFailure> {
+    let mut udp = Some(udp);
+    let Some(tunnel) = tunnel else {
+        return match &mut udp {
+            Some(udp) => udp.connected().await.map(|connection| (connection, None)),
+            None => std::future::pending().await,
+        };
+    };
+    let udp_failed = CancellationToken::new();
+    let mut met = std::pin::pin!(by_tunnel(tunnel, peer, udp_failed.clone()));
+    let (mut of_udp, mut of_tunnel) = (None, None);
+    loop {
+        tokio::select! {
+            connected = connected(&mut udp), if of_udp.is_none() => match connected {
+                Ok(connection) => return Ok((connection, None)),
+                Err(failure) => {
+                    udp_failed.cancel();
+                    (udp, of_udp) = (None, Some(failure));
+                }
+            },
+            met = &mut met, if of_tunnel.is_none() => match met {
+                Ok(connection) => return Ok((connection, udp)),
+                Err(why) => of_tunnel = Some(why),
+            },
+        }
+        if let (Some((_, by_udp)), Some(by_tunnel)) = (&of_udp, &of_tunnel) {
+            return Err((Step::Tunnel, format!("{by_udp}; {by_tunnel}")));
+        }
+    }
+}
+
+async fn connected(udp: &mut Option<UdpDial>) -> Result<PeerConnection, DialFailure> {
+    match udp {
+        Some(udp) => udp.connected().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn by_tunnel(
+    way: TunnelWay,
+    peer: PublicKey,
+    udp_failed: CancellationToken,
+) -> Result<PeerConnection, String> {
+    let TunnelWay { meetings, tunnel, keys, udp } = way;
+    udp_failed.run_until_cancelled(give_head_start(udp)).await;
+    let met = meetings.meet(&tunnel, &keys, peer, TunnelRole::Initiator).await;
+    met.map_err(|error| error.to_string())
+}
