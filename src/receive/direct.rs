@@ -187,7 +187,8 @@ impl Fetch<'_> {
             ..Default::default()
         };
         // What is still on its way from the dial before may yet arrive.
-        let udp = dialler.takeover.later.take().unwrap_or_else(|| UdpDial::begin(dht, sender.key, options));
+        let under_way = dialler.takeover.later.take().filter(|dial| dial.is_to(sender.key));
+        let udp = under_way.unwrap_or_else(|| UdpDial::begin(dht, sender.key, options));
         let tunnel = self.tunnel_way(sender, keys);
         let dial = async {
             tokio::select! {

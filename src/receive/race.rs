@@ -15,7 +15,10 @@ use crate::error::Step;
 use crate::tunnel::{Tunnel, TunnelRole};
 
 /// A dial over UDP that goes on by itself, and ends when this is dropped.
-pub(super) struct UdpDial(AbortOnDropHandle<Result<Connection, ConnectError>>);
+pub(super) struct UdpDial {
+    peer: PublicKey,
+    dial: AbortOnDropHandle<Result<Connection, ConnectError>>,
+}
 
 /// The way by the tunnel.
 pub(super) struct TunnelWay {
@@ -32,12 +35,18 @@ pub(super) type DialFailure = (Step, String);
 impl UdpDial {
     pub(super) fn begin(dht: &Dht, peer: PublicKey, options: ConnectOptions) -> Self {
         let dht = dht.clone();
-        Self(AbortOnDropHandle::new(tokio::spawn(async move { dht.connect(peer, options).await })))
+        let dial = tokio::spawn(async move { dht.connect(peer, options).await });
+        Self { peer, dial: AbortOnDropHandle::new(dial) }
+    }
+
+    /// Whether it is this peer that is dialled.
+    pub(super) fn is_to(&self, peer: PublicKey) -> bool {
+        self.peer == peer
     }
 
     /// What it comes to. May be cancelled, and called again until it has returned.
     pub(super) async fn connected(&mut self) -> Result<PeerConnection, DialFailure> {
-        match (&mut self.0).await {
+        match (&mut self.dial).await {
             Ok(Ok(connection)) => Ok(connection.into()),
             Ok(Err(error)) => {
                 let text = error.to_string();
