@@ -42,16 +42,20 @@ describe('NATs', { skip: reason ?? false }, () => {
 
 describe('files between NATs', { skip: noLab ?? false }, () => {
   const CASES = [
-    ['go through the hub where no hole can be punched', { a: ['symmetric'], b: ['symmetric'] }, 'relayed'],
-    ['go through the hub where UDP is blocked between peers that say they are open', { blocked: true }, 'relayed'],
-    ['go through a hole where one can be', CONE, 'punched']
+    ['go through the hub where no hole can be punched', { a: ['symmetric'], b: ['symmetric'] }, ['relayed']],
+    // Its relay and its tunnel open at about the same time then.
+    ['go through the hub where UDP is blocked between peers that say they are open', { blocked: true }, ['relayed', 'tunnel']],
+    ['go through a hole where one can be', CONE, ['punched']],
+    ['go through the tunnel of the hub where no UDP gets out at either end', { a: ['web'], b: ['web'] }, ['tunnel']],
+    ['go through it where none gets out of the recipient\'s', { a: ['cone'], b: ['web'] }, ['tunnel']],
+    ['go through it where none gets out of the sender\'s', { a: ['web'], b: ['symmetric'] }, ['tunnel']]
   ]
-  for (const [name, kinds, path] of CASES) {
+  for (const [name, kinds, paths] of CASES) {
     test(name, { timeout: 120_000 }, async (t) => {
       const lab = await Lab.up(kinds)
       try {
         const result = await deliver(lab, { bytes: 3_000_000 })
-        assert.deepStrictEqual([result.delivered, result.path], [true, path], JSON.stringify(result))
+        assert.ok(result.delivered && paths.includes(result.path), JSON.stringify(result))
         t.diagnostic(`delivered in ${Math.round(result.ms)} ms`)
       } finally {
         await lab.down()

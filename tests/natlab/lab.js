@@ -13,10 +13,16 @@ const NODES = ['45.0.0.1', '45.0.0.2', '45.0.0.3', '45.0.0.4', '45.0.0.5', '45.0
 // What the rules of a router do. `postrouting` gives the address and port outside.
 //   cone       one port outside for each port inside; open to whom something was sent
 //   symmetric  another port outside, at random, for each whom something is sent to
+//   web        a cone that lets no UDP through, as many offices and sandboxes do
 //   hairpin    a cone through which the hosts behind it reach each other's outer ports
 const ROUTERS = {
   cone: ['add rule ip nat post oifname wan masquerade'],
   symmetric: ['add rule ip nat post oifname wan masquerade fully-random'],
+  web: [
+    'add rule ip nat post oifname wan masquerade',
+    'add chain ip nat web { type filter hook forward priority -1; }',
+    'add rule ip nat web meta l4proto udp drop'
+  ],
   hairpin: [
     'add map ip nat inside { type inet_service : ipv4_addr; flags dynamic; timeout 5m; }',
     'add chain ip nat learn { type filter hook postrouting priority 90; }',

@@ -39,11 +39,14 @@ const FURTHER = [
   { name: 'UDP blocked between the peers, with a relay', lab: { a: ['cone'], b: ['cone'], blocked: true }, relay: true },
   { name: 'routers that forget what is idle for 30 s, after 45 s idle', lab: { a: ['cone'], b: ['cone'], udpTimeout: 30 }, idle: 45, runs: 1 }
 ]
+// Where no UDP gets out the network's own peers have no way at all: these are for the product.
+const WEB = [['web', 'web'], ['web', 'open'], ['open', 'web'], ['web', 'cone'], ['cone', 'web'], ['web', 'symmetric'], ['symmetric', 'web']]
 const PRODUCT = [
   ...['open:open', 'cone:cone', 'cone:symmetric', 'symmetric:cone', 'symmetric:symmetric'].map((name) => ({
     ...PAIRINGS.find((pairing) => pairing.name === name),
     name: `product, ${name}`
   })),
+  ...WEB.map(([a, b]) => ({ name: `product, ${a}:${b}`, lab: { a: LAYERS[a] ?? [a], b: LAYERS[b] ?? [b] } })),
   { name: 'product, open:open with UDP blocked between them', lab: { blocked: true } },
   { name: 'product, cone:cone with UDP blocked between them', lab: { a: ['cone'], b: ['cone'], blocked: true } }
 ]
