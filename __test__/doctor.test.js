@@ -128,13 +128,22 @@ test('the doctor', { ...LIMIT, concurrency: true }, async (t) => {
     }),
 
     t.test('finds that UDP goes nowhere', LIMIT, async (t) => {
-      const { ok, of } = await examine(t, { atsUrl: url, bootstrap: [NOBODY], peer: 'ab'.repeat(32) })
+      const { ok, of } = await examine(t, { atsUrl: url, bootstrap: [NOBODY], tunnel: false, peer: 'ab'.repeat(32) })
       assert.equal(ok, false)
       assert.equal(of('network').status, 'failed')
-      assert.match(of('network').found, /no node of 127\.0\.0\.1:9 answers over UDP/)
+      assert.match(of('network').found, /no node of 127\.0\.0\.1:9 answers over UDP$/)
+      assert.equal(of('tunnel').status, 'skipped')
       assert.equal(of('nat').status, 'skipped')
       assert.equal(of('peer').status, 'failed')
       assert.equal(of('service').status, 'ok')
+    }),
+
+    t.test('finds that files go by the tunnel where UDP goes nowhere', LIMIT, async (t) => {
+      const { ok, of } = await examine(t, { atsUrl: url, bootstrap: [NOBODY] })
+      assert.equal(ok, true)
+      assert.equal(of('network').status, 'warning')
+      assert.match(of('network').found, /: files go by the tunnel alone$/)
+      assert.deepEqual([of('tunnel').status, of('tunnel').facts.at], ['ok', url])
     }),
 
     t.test('finds settings that make no request possible', LIMIT, async (t) => {
