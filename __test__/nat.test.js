@@ -6,14 +6,16 @@
 const assert = require('node:assert')
 const fs = require('node:fs')
 const { describe, test } = require('node:test')
+const { between } = require('../tests/natlab/kinds')
 const { Lab, unavailable } = require('../tests/natlab/lab')
-const { deliver, examine } = require('../tests/natlab/product')
+const { deliver, examine, noCertificates } = require('../tests/natlab/product')
 const { NATPEER, connect } = require('../tests/natlab/table')
 
 const noLab = unavailable()
 const reason = noLab ?? (fs.existsSync(NATPEER) ? null : 'npm run test:rust builds the peer')
-const CONE = { a: ['cone'], b: ['cone'] }
-const CONE_AND_SYMMETRIC = { a: ['cone'], b: ['symmetric'] }
+const noProduct = noLab ?? noCertificates
+const CONE = between('cone', 'cone')
+const CONE_AND_SYMMETRIC = between('cone', 'symmetric')
 // Of what is sent while a direct way opens.
 const HALF = 10_000_000
 const CASES = [
@@ -40,15 +42,20 @@ describe('NATs', { skip: reason ?? false }, () => {
   }
 })
 
-describe('files between NATs', { skip: noLab ?? false }, () => {
+describe('files between NATs', { skip: noProduct ?? false }, () => {
   const CASES = [
-    ['go through the hub where no hole can be punched', { a: ['symmetric'], b: ['symmetric'] }, ['relayed']],
+    ['go through the hub where no hole can be punched', between('symmetric', 'symmetric'), ['relayed']],
     // Its relay and its tunnel open at about the same time then.
     ['go through the hub where UDP is blocked between peers that say they are open', { blocked: true }, ['relayed', 'tunnel']],
+    ['go through the hub between two homes behind one carrier that does not hairpin', { shared: ['carrier'], ...CONE }, ['relayed', 'tunnel']],
     ['go through a hole where one can be', CONE, ['punched']],
-    ['go through the tunnel of the hub where no UDP gets out at either end', { a: ['web'], b: ['web'] }, ['tunnel']],
-    ['go through it where none gets out of the recipient\'s', { a: ['cone'], b: ['web'] }, ['tunnel']],
-    ['go through it where none gets out of the sender\'s', { a: ['web'], b: ['symmetric'] }, ['tunnel']]
+    ['go through a hole in a carrier\'s NAT and a home\'s', between('carrier', 'carrier'), ['punched']],
+    ['go through the tunnel of the hub where no UDP gets out of the recipient\'s', between('cone', 'no UDP'), ['tunnel']],
+    ['go through it where none gets out of the sender\'s', between('no UDP', 'symmetric'), ['tunnel']],
+    ['go through it where nothing gets out but to port 443', between('443 only', 'open'), ['tunnel']],
+    ['go through it and proxies, of which one asks for a password and one reads all', between('proxy, password', 'proxy, own CA'), ['tunnel']],
+    ['go through it from IPv6 alone to IPv4 alone', between('IPv6 alone', 'cone'), ['tunnel']],
+    ['go through it where there is no IPv4 at all', between('IPv6 alone', 'IPv6 alone'), ['tunnel']]
   ]
   for (const [name, kinds, paths] of CASES) {
     test(name, { timeout: 120_000 }, async (t) => {
@@ -62,10 +69,21 @@ describe('files between NATs', { skip: noLab ?? false }, () => {
       }
     })
   }
+
+  test('go through the tunnel where no UDP gets out at either end, the second on the connection of the first', { timeout: 120_000 }, async (t) => {
+    const lab = await Lab.up(between('no UDP', 'no UDP'))
+    try {
+      const { delivered, path, connects, ...rest } = await deliver(lab, { bytes: 3_000_000, files: 2 })
+      assert.ok(delivered && path === 'tunnel', JSON.stringify({ path, ...rest }))
+      t.diagnostic(`connected ${connects.map((ms) => Math.round(ms)).join(' and ')} ms after the offers`)
+    } finally {
+      await lab.down()
+    }
+  })
 })
 
-test('the doctor says that a peer is reached through the relay alone', { skip: noLab ?? false, timeout: 120_000 }, async () => {
-  const lab = await Lab.up({ a: ['symmetric'], b: ['symmetric'] })
+test('the doctor says that a peer is reached through the relay alone', { skip: noProduct ?? false, timeout: 120_000 }, async () => {
+  const lab = await Lab.up(between('symmetric', 'symmetric'))
   try {
     const { peer, nat, exit } = await examine(lab)
     assert.deepStrictEqual([peer.status, peer.facts?.path], ['warning', 'relayed'], JSON.stringify(peer))

@@ -1,37 +1,45 @@
 // A NAT lab: an "internet" of network namespaces on this machine, from which nothing leaves it.
-// DHT nodes live at 45.0.0.1 to 45.0.0.6, peer A and peer B each behind NATs of their own, or
-// both behind one. Needs root, iproute2 and nftables. Two labs may run side by side.
+// DHT nodes and a service live at 45.0.0.1 to 45.0.0.6, peer A and peer B each behind NATs of their own,
+// or both behind one; kinds.js has their kinds. Needs root, iproute2 and nftables. Two labs may run side
+// by side.
 const { execFile, execFileSync, spawn } = require('node:child_process')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
 const { createInterface } = require('node:readline')
 const { promisify } = require('node:util')
+const { ROUTERS } = require('./kinds')
 
 const run = promisify(execFile)
 
 // Where the DHT nodes are.
 const NODES = ['45.0.0.1', '45.0.0.2', '45.0.0.3', '45.0.0.4', '45.0.0.5', '45.0.0.6']
 
-// What the rules of a router do. `postrouting` gives the address and port outside.
-//   cone       one port outside for each port inside; open to whom something was sent
-//   symmetric  another port outside, at random, for each whom something is sent to
-//   web        a cone that lets no UDP through, as many offices and sandboxes do
-//   hairpin    a cone through which the hosts behind it reach each other's outer ports
-const ROUTERS = {
-  cone: ['add rule ip nat post oifname wan masquerade'],
-  symmetric: ['add rule ip nat post oifname wan masquerade fully-random'],
-  web: [
-    'add rule ip nat post oifname wan masquerade',
-    'add chain ip nat web { type filter hook forward priority -1; }',
-    'add rule ip nat web meta l4proto udp drop'
-  ],
-  hairpin: [
-    'add map ip nat inside { type inet_service : ipv4_addr; flags dynamic; timeout 5m; }',
-    'add chain ip nat learn { type filter hook postrouting priority 90; }',
-    'add rule ip nat learn iifname lan oifname wan meta l4proto udp update @inside { udp sport : ip saddr }',
-    'add rule ip nat pre iifname lan ip daddr $WAN dnat to udp dport map @inside',
-    'add rule ip nat post oifname wan masquerade',
-    'add rule ip nat post ct status dnat oifname lan snat to $WAN'
-  ]
-}
+// The network of those who have IPv6.
+const IPV6 = '2001:db8:45::'
+// What the service is called, whose addresses are the first.
+const SERVICE = 'hub.test'
+// Where a server for names would be.
+const NOBODY = '45.0.0.53'
+
+// Of each router: nothing comes in that nobody asked for; what is for the router itself is dropped without a
+// word, as home routers do.
+const FIREWALL = [
+  'add table ip fw',
+  'add chain ip fw forwarded { type filter hook forward priority 0; policy drop; }',
+  'add rule ip fw forwarded iifname lan accept',
+  'add rule ip fw forwarded ct state established,related accept',
+  'add chain ip fw incoming { type filter hook input priority 0; policy accept; }',
+  'add rule ip fw incoming ip daddr $WAN ct state new drop'
+]
+// Of one at a network that carries small packets only: see `isSilent`.
+const SILENCE = [
+  'add table ip silence',
+  'add chain ip silence said { type filter hook output priority 0; }',
+  'add rule ip silence said icmp type destination-unreachable icmp code frag-needed drop',
+  'add chain ip silence forwarded { type filter hook forward priority -150; }',
+  'add rule ip silence forwarded tcp flags syn tcp option maxseg size set rt mtu'
+]
 
 // Why no lab can be here, or nothing.
 function unavailable () {
@@ -66,16 +74,20 @@ function heedSignals () {
 
 let labs = 0
 
+// Runs a command with the lab's names in the place of this machine's.
+const OWN_NAMES = 'mount --bind "$0" /etc/hosts && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+
 class Lab {
   // What is between the internet and each peer: the kinds of its routers, the outermost first;
   // none for an open peer. With `shared`, these routers come first for both.
   //   blocked: no UDP passes between the two peers' public addresses
   //   udpTimeout: seconds until a router forgets what is idle
-  static async up ({ a = [], b = [], shared = [], blocked = false, udpTimeout = null }) {
+  //   ipv6: the peers, open ones, that have IPv6 and no IPv4; with both of them nothing here has IPv4
+  static async up ({ a = [], b = [], shared = [], blocked = false, udpTimeout = null, ipv6 = [] }) {
     if (labs === 0) heedSignals()
     const lab = new Lab(`ats-nat-${process.pid}-${labs++}`)
     try {
-      await lab.#build({ a, b, shared, blocked, udpTimeout })
+      await lab.#build({ a, b, shared, blocked, udpTimeout, ipv6 })
     } catch (error) {
       await lab.down()
       throw error
@@ -85,6 +97,8 @@ class Lab {
 
   constructor (prefix) {
     this.prefix = prefix
+    // For files of the lab and of what runs in it; it goes with the lab.
+    this.folder = fs.mkdtempSync(path.join(os.tmpdir(), `${prefix}-`))
     this.namespaces = []
     this.blocking = []
     this.children = new Set()
@@ -92,10 +106,12 @@ class Lab {
     process.on('exit', this.onexit)
   }
 
-  // Starts a program in a namespace: `inet`, `pa` or `pb`. It says what happens as JSON, a line
-  // each, and is killed with the lab.
+  // Starts a program in a namespace: `inet`, `pa`, `pb` or a router as `proxies` names it. It says what
+  // happens as JSON, a line each, and is killed with the lab.
   start (namespace, command, args = [], options = {}) {
-    const child = spawn('ip', ['netns', 'exec', this.#name(namespace), command, ...args], {
+    const files = [`hosts-${namespace}`, 'resolv.conf'].map((file) => path.join(this.folder, file))
+    const asked = ['sh', '-c', OWN_NAMES, ...files, command, ...args]
+    const child = spawn('ip', ['netns', 'exec', this.#name(namespace), ...asked], {
       stdio: ['pipe', 'pipe', 'inherit'],
       ...options
     })
@@ -127,6 +143,7 @@ class Lab {
     for (const name of this.namespaces.splice(0)) {
       await run('ip', ['netns', 'del', name]).catch(() => {})
     }
+    fs.rmSync(this.folder, { recursive: true, force: true })
   }
 
   #downNow () {
@@ -134,19 +151,18 @@ class Lab {
     for (const name of this.namespaces.splice(0)) {
       try { execFileSync('ip', ['netns', 'del', name], { stdio: 'pipe' }) } catch {}
     }
+    fs.rmSync(this.folder, { recursive: true, force: true })
   }
 
   #name (namespace) {
     return `${this.prefix}-${namespace}`
   }
 
-  async #build ({ a, b, shared, blocked, udpTimeout }) {
+  async #build ({ a, b, shared, blocked, udpTimeout, ipv6 }) {
     this.routes = {}
-    await this.#namespace('inet')
-    const inet = this.#name('inet')
-    await this.#ip(`link add br0 netns ${inet} type bridge`)
-    for (const node of NODES) await this.#ip(`-n ${inet} addr add ${node}/24 dev br0`)
-    await this.#ip(`-n ${inet} link set br0 up`)
+    this.proxies = {}
+    const hasIpv4 = ipv6.length < 2
+    await this.#internet(hasIpv4, ipv6.length > 0)
 
     let outside = { namespace: 'inet', bridge: 'br0', subnet: '45.0.0', gateway: null }
     let next = 11
@@ -157,7 +173,7 @@ class Lab {
     }
     const addresses = {}
     for (const [index, [side, kinds]] of Object.entries({ a, b }).entries()) {
-      const at = attach(next++)
+      const at = { ...attach(next++), isIpv6: ipv6.includes(side) }
       addresses[side] = `${at.subnet}.${at.host}`
       const inside = await this.#routers(side, kinds, at, 10 * (index + 1), udpTimeout)
       await this.#peer(`p${side}`, kinds.length > 0 ? { ...inside, host: 2 } : at)
@@ -176,40 +192,52 @@ class Lab {
     }
   }
 
+  // The internet, and what programs know of it: the service by its name, for whom no proxy asks for it, and
+  // no server for others.
+  async #internet (hasIpv4, hasIpv6) {
+    this.service = !hasIpv6 ? NODES[0] : hasIpv4 ? '[::]' : `[${IPV6}1]`
+    const addresses = [hasIpv4 && NODES[0], hasIpv6 && `${IPV6}1`].filter(Boolean)
+    this.names = addresses.map((address) => `${address} ${SERVICE}\n`).join('')
+    this.#write('resolv.conf', `nameserver ${NOBODY}\noptions timeout:2 attempts:2\n`)
+    await this.#namespace('inet')
+    const inet = this.#name('inet')
+    await this.#ip(`link add br0 netns ${inet} type bridge`)
+    if (hasIpv4) for (const node of NODES) await this.#ip(`-n ${inet} addr add ${node}/24 dev br0`)
+    if (hasIpv6) await this.#ip(`-n ${inet} addr add ${IPV6}1/64 dev br0 nodad`)
+    await this.#ip(`-n ${inet} link set br0 up`)
+    if (hasIpv4) await this.#ip(`-n ${inet} route add default dev br0`)
+  }
+
   // A chain of routers from `at` inwards. Returns where the innermost one's network is.
   async #routers (side, kinds, at, subnet, udpTimeout) {
     let outside = at
     for (const [depth, kind] of kinds.entries()) {
       const name = `${side}${depth}`
+      const { rules, inside: prefix = '192.168', mtu, isSilent, proxy } = ROUTERS[kind]
       await this.#namespace(name)
       const space = this.#name(name)
       const wan = `${outside.subnet}.${outside.host}`
       await this.#wire(name, 'wan', outside)
+      const inside = `${prefix}.${subnet + depth}`
       await this.#ip(`link add lan netns ${space} type bridge`)
-      const inside = `192.168.${subnet + depth}`
       await this.#ip(`-n ${space} addr add ${inside}.1/24 dev lan`)
       await this.#ip(`-n ${space} link set lan up`)
+      await this.#nft(space, [
+        'add table ip nat',
+        'add chain ip nat pre { type nat hook prerouting priority -100; }',
+        'add chain ip nat post { type nat hook postrouting priority 100; }',
+        ...rules,
+        ...FIREWALL,
+        ...(isSilent || outside.isSilent ? SILENCE : [])
+      ].map((rule) => rule.replace('$WAN', wan)))
       const settings = ['net.ipv4.ip_forward=1']
       if (udpTimeout) {
         settings.push(`net.netfilter.nf_conntrack_udp_timeout=${udpTimeout}`)
         settings.push(`net.netfilter.nf_conntrack_udp_timeout_stream=${udpTimeout}`)
       }
-      await this.#nft(space, [
-        'add table ip nat',
-        'add chain ip nat pre { type nat hook prerouting priority -100; }',
-        'add chain ip nat post { type nat hook postrouting priority 100; }',
-        ...ROUTERS[kind].map((rule) => rule.replace('$WAN', wan)),
-        // Nothing comes in that nobody asked for; what is for the router itself is dropped
-        // without a word, as home routers do.
-        'add table ip fw',
-        'add chain ip fw forwarded { type filter hook forward priority 0; policy drop; }',
-        'add rule ip fw forwarded iifname lan accept',
-        'add rule ip fw forwarded ct state established,related accept',
-        'add chain ip fw incoming { type filter hook input priority 0; policy accept; }',
-        `add rule ip fw incoming ip daddr ${wan} ct state new drop`
-      ])
       await run('ip', ['netns', 'exec', space, 'sysctl', '-qw', ...settings])
-      outside = { namespace: name, bridge: 'lan', subnet: inside, gateway: `${inside}.1`, host: 2 }
+      outside = { namespace: name, bridge: 'lan', subnet: inside, gateway: `${inside}.1`, host: 2, mtu, isSilent }
+      if (proxy) this.proxies[side] = { ...proxy, router: name, host: outside.gateway }
     }
     return outside
   }
@@ -221,12 +249,16 @@ class Lab {
   }
 
   // Joins a namespace to a network by an interface.
-  async #wire (name, interfaceName, { namespace, bridge, subnet, host, gateway }) {
+  async #wire (name, interfaceName, { namespace, bridge, subnet, host, gateway, mtu, isIpv6 }) {
     const [inner, outer] = [this.#name(name), this.#name(namespace)]
     const port = `to-${name}`
     await this.#ip(`link add ${port} netns ${outer} type veth peer name ${interfaceName} netns ${inner}`)
+    for (const end of mtu ? [`${outer} link set ${port}`, `${inner} link set ${interfaceName}`] : []) {
+      await this.#ip(`-n ${end} mtu ${mtu}`)
+    }
     await this.#ip(`-n ${outer} link set ${port} master ${bridge} up`)
-    await this.#ip(`-n ${inner} addr add ${subnet}.${host}/24 dev ${interfaceName}`)
+    const address = isIpv6 ? `${IPV6}${host}/64` : `${subnet}.${host}/24`
+    await this.#ip(`-n ${inner} addr add ${address} dev ${interfaceName}${isIpv6 ? ' nodad' : ''}`)
     await this.#ip(`-n ${inner} link set ${interfaceName} up`)
     if (gateway) await this.#ip(`-n ${inner} route add default via ${gateway}`)
   }
@@ -235,7 +267,13 @@ class Lab {
     const full = this.#name(name)
     await this.#ip(`netns add ${full}`)
     this.namespaces.push(full)
+    const isBehindProxy = this.proxies[name.slice(1)] !== undefined
+    this.#write(`hosts-${name}`, `127.0.0.1 localhost\n${isBehindProxy ? '' : this.names}`)
     await this.#ip(`-n ${full} link set lo up`)
+  }
+
+  #write (file, text) {
+    fs.writeFileSync(path.join(this.folder, file), text)
   }
 
   async #ip (command) {
@@ -252,6 +290,8 @@ class Program {
   constructor (child) {
     this.child = child
     this.lines = []
+    // All of them, whether `next` has given them or not; `at` which millisecond of this process.
+    this.heard = []
     this.waiting = null
     createInterface({ input: child.stdout }).on('line', (line) => this.#push(parse(line)))
     child.on('exit', (code) => this.#push({ event: 'exit', code }))
@@ -284,7 +324,9 @@ class Program {
   }
 
   #push (event) {
-    this.lines.push(event)
+    const heard = { ...event, at: performance.now() }
+    this.heard.push(heard)
+    this.lines.push(heard)
     this.waiting?.()
   }
 }
@@ -293,4 +335,4 @@ function parse (line) {
   try { return JSON.parse(line) } catch { return { event: 'text', line } }
 }
 
-module.exports = { Lab, NODES, unavailable }
+module.exports = { Lab, NODES, SERVICE, unavailable }
