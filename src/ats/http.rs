@@ -22,7 +22,7 @@ use super::error::{AtsError, AtsResult};
 use super::policy::Policy;
 use super::redirect::{Destination, shown};
 use super::settings::{Secret, Settings, without_credentials};
-use super::text::{SHOWN, printable};
+use super::text::{SHOWN, printable, printable_without};
 use crate::sync::lock;
 use crate::web::error::{distrust, innermost};
 use crate::web::{CONNECT_TIMEOUT, Web, WebError, WebSocketAnswer, beginning, is_loopback};
@@ -193,10 +193,7 @@ impl Http {
 
     /// A foreign text as errors show it.
     pub(super) fn printable(&self, text: &str, max: usize) -> String {
-        match &self.secret {
-            Some(secret) => printable(&secret.redact_text(text), max),
-            None => printable(text, max),
-        }
+        printable_without(self.secret.as_ref(), text, max)
     }
 
     /// Waits for an exchange, and logs it. It comes in a box: every call of the service is a part of the

@@ -44,3 +44,4 @@ pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskI
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};
 pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning, WebSettings};
+pub(crate) use text::{SHOWN, printable_without};

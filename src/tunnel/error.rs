@@ -5,11 +5,8 @@ use std::time::Duration;
 use protocol::tunnel::close;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::Tunnel;
 use crate::web::WebError;
-use ::protocol::text::one_line as printable;
-
-/// The most characters that are shown of what the tunnel says.
-const SHOWN: usize = 200;
 
 /// Why no connection came about at the tunnel.
 #[derive(Debug, thiserror::Error)]
@@ -68,19 +65,19 @@ pub(crate) enum TunnelError {
 
 impl TunnelError {
     /// What a close frame says.
-    pub(super) fn of_close(place: &str, frame: Option<CloseFrame>) -> Self {
-        let place = place.to_owned();
+    pub(super) fn of_close(tunnel: &Tunnel, frame: Option<CloseFrame>) -> Self {
+        let place = tunnel.shown().to_owned();
         match frame {
             Some(CloseFrame { code, reason }) => {
-                Self::Closed { place, code: code.into(), reason: printable(&reason, SHOWN) }
+                Self::Closed { place, code: code.into(), reason: tunnel.printable(&reason) }
             }
             None => Self::Broken { place, reason: "it closed without a word".to_owned() },
         }
     }
 
     /// What an HTTP answer other than a WebSocket says.
-    pub(super) fn refused(place: &str, status: u16, message: &str) -> Self {
-        Self::Refused { place: place.to_owned(), status, message: printable(message, SHOWN) }
+    pub(super) fn refused(tunnel: &Tunnel, status: u16, message: &str) -> Self {
+        Self::Refused { place: tunnel.shown().to_owned(), status, message: tunnel.printable(message) }
     }
 }
 

@@ -130,7 +130,7 @@ async fn open(
             let body = in_time(tunnel, beginning(answer.into(), MAX_REFUSAL)).await?;
             let body = serde_json::from_slice(&body).unwrap_or_default();
             let message = said(&body).or(status.canonical_reason()).unwrap_or("no reason given");
-            Err(TunnelError::refused(tunnel.shown(), status.as_u16(), message))
+            Err(TunnelError::refused(tunnel, status.as_u16(), message))
         }
     }
 }
@@ -172,7 +172,7 @@ async fn wait_for_peer(tunnel: &Tunnel, socket: &mut TunnelSocket) -> Result<(),
 
 async fn next(tunnel: &Tunnel, socket: &mut TunnelSocket) -> Result<Message, TunnelError> {
     match socket.next().await {
-        Some(Ok(Message::Close(frame))) => Err(TunnelError::of_close(tunnel.shown(), frame)),
+        Some(Ok(Message::Close(frame))) => Err(TunnelError::of_close(tunnel, frame)),
         Some(Ok(message)) => Ok(message),
         Some(Err(error)) => Err(broken(tunnel, &error.to_string())),
         None => Err(broken(tunnel, "it hung up")),

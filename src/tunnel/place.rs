@@ -6,7 +6,7 @@ use protocol::tunnel::{PATH, canonical_host};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use url::Url;
 
-use crate::ats::{P2pHealth, Secret, Settings, TunnelHealth};
+use crate::ats::{P2pHealth, SHOWN, Secret, Settings, TunnelHealth, printable_without};
 use crate::error::{Code, Error, Result};
 use crate::web::{Web, is_loopback};
 
@@ -41,7 +41,7 @@ pub(crate) struct Tunnel {
     /// What is shown of the address, and stands in offers.
     shown: String,
     /// What the hub asks for.
-    headers: HeaderMap,
+    key: Option<Secret>,
     web: Web,
 }
 
@@ -114,12 +114,8 @@ impl Tunnels {
 impl Tunnel {
     fn new(address: &str, key: Option<&Secret>, web: &Web) -> Option<Self> {
         let url = address_of(address)?;
-        let mut headers = HeaderMap::new();
-        if let Some(key) = key {
-            headers.insert(AUTHORIZATION, key.bearer()?);
-        }
         let shown = String::from(url.clone()).trim_end_matches('/').to_owned();
-        Some(Self { host: canonical_host(address)?, url, shown, headers, web: web.clone() })
+        Some(Self { host: canonical_host(address)?, url, shown, key: key.cloned(), web: web.clone() })
     }
 
     /// Its address, fit to be shown.
@@ -136,7 +132,13 @@ impl Tunnel {
     }
 
     pub(super) fn headers(&self) -> HeaderMap {
-        self.headers.clone()
+        let bearer = self.key.as_ref().and_then(Secret::bearer);
+        bearer.into_iter().map(|bearer| (AUTHORIZATION, bearer)).collect()
+    }
+
+    /// What the hub says, as errors show it.
+    pub(super) fn printable(&self, text: &str) -> String {
+        printable_without(self.key.as_ref(), text, SHOWN)
     }
 
     /// What is opened there, by one who has `key` and waits for `peer`.
@@ -213,6 +215,7 @@ mod tests {
         let service = tunnels(&TunnelChoice::Service, here());
         assert_eq!((shown(service.own()), service.named()), (Some("http://127.0.0.1:8787"), None));
         assert_eq!(service.own().unwrap().headers()["authorization"], "Bearer hush");
+        assert_eq!(service.own().unwrap().printable("not hush"), "not (secret)");
         assert!(tunnels(&TunnelChoice::Service, None).own().is_none());
         assert!(tunnels(&TunnelChoice::Nowhere, here()).own().is_none());
         let other = tunnels(&TunnelChoice::at("wss://other.example/p2p/tunnel").unwrap(), here());
