@@ -246,7 +246,7 @@ impl Reconnect {
 
     fn plan_dial(&mut self, chance: f64, now: Instant) {
         if let Role::Dial(dialing) = &mut self.role {
-            let nominal = pause(&REDIAL, dialing.pauses);
+            let nominal = redial_pause(dialing.pauses);
             dialing.pauses += 1;
             dialing.due = Some(now + nominal.mul_f64(1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0)));
         }
@@ -259,6 +259,11 @@ impl Searching {
         self.look_up_at = now + LOOKUPS[0];
         self.lookups = 1;
     }
+}
+
+/// The pause before another dial after `done` of them, without what chance adds to it.
+pub(crate) fn redial_pause(done: usize) -> Duration {
+    pause(&REDIAL, done)
 }
 
 /// The pause after `done` of them; the last one repeats.

@@ -11,14 +11,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::meetings::Meetings;
 use super::peer::PeerConnection;
 use super::udp::Udp;
+use crate::reconnect::redial_pause;
 use crate::tunnel::{Tunnel, TunnelRole};
 
 /// How long the recipient has to come by UDP before it is waited for at the tunnel as well.
 pub(crate) const HEAD_START: Duration = Duration::from_secs(1);
-
-/// Pauses between two tries; the last one repeats.
-const PAUSES: [Duration; 4] =
-    [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Waits at a tunnel for one recipient.
 pub(super) struct TunnelEnd {
@@ -89,15 +86,14 @@ async fn wait(
     if let Some(udp) = head_start {
         give_head_start(udp).await;
     }
-    let mut pauses = PAUSES.into_iter();
-    let mut pause = Duration::ZERO;
+    let mut tries = 0;
     loop {
         match meetings.meet(&tunnel, &keys, peer, TunnelRole::Responder).await {
             Ok(connection) => return connection,
             Err(error) => tracing::debug!("the recipient was not met at the tunnel: {error}"),
         }
-        pause = pauses.next().unwrap_or(pause);
-        sleep(pause).await;
+        sleep(redial_pause(tries)).await;
+        tries += 1;
     }
 }
 

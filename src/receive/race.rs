@@ -61,44 +61,33 @@ impl UdpDial {
 /// The first connection to the peer that opens. If that is one by the tunnel, the dial over UDP goes on, and
 /// comes back beside it.
 pub(super) async fn race(
-    udp: UdpDial,
+    mut udp: UdpDial,
     tunnel: Option<TunnelWay>,
     peer: PublicKey,
 ) -> Result<(PeerConnection, Option<UdpDial>), DialFailure> {
-    let mut udp = Some(udp);
     let Some(tunnel) = tunnel else {
-        return match &mut udp {
-            Some(udp) => udp.connected().await.map(|connection| (connection, None)),
-            None => std::future::pending().await,
-        };
+        return udp.connected().await.map(|connection| (connection, None));
     };
     let udp_failed = CancellationToken::new();
     let mut met = std::pin::pin!(by_tunnel(tunnel, peer, udp_failed.clone()));
     let (mut of_udp, mut of_tunnel) = (None, None);
     loop {
         tokio::select! {
-            connected = connected(&mut udp), if of_udp.is_none() => match connected {
+            connected = udp.connected(), if of_udp.is_none() => match connected {
                 Ok(connection) => return Ok((connection, None)),
-                Err(failure) => {
+                Err((_, why)) => {
                     udp_failed.cancel();
-                    (udp, of_udp) = (None, Some(failure));
+                    of_udp = Some(why);
                 }
             },
             met = &mut met, if of_tunnel.is_none() => match met {
-                Ok(connection) => return Ok((connection, udp)),
+                Ok(connection) => return Ok((connection, of_udp.is_none().then_some(udp))),
                 Err(why) => of_tunnel = Some(why),
             },
         }
-        if let (Some((_, by_udp)), Some(by_tunnel)) = (&of_udp, &of_tunnel) {
-            return Err((Step::Tunnel, format!("{by_udp}; {by_tunnel}")));
+        if let (Some(of_udp), Some(of_tunnel)) = (&of_udp, &of_tunnel) {
+            return Err((Step::Tunnel, format!("{of_udp}; {of_tunnel}")));
         }
-    }
-}
-
-async fn connected(udp: &mut Option<UdpDial>) -> Result<PeerConnection, DialFailure> {
-    match udp {
-        Some(udp) => udp.connected().await,
-        None => std::future::pending().await,
     }
 }
 
