@@ -38,7 +38,7 @@ struct Connection {
 }
 
 /// Reads and writes.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
@@ -168,7 +168,7 @@ impl From<WebError> for Obstacle {
 }
 
 /// What a proxy's answer to CONNECT means.
-pub(super) fn refusal(status: StatusCode) -> String {
+fn refusal(status: StatusCode) -> String {
     match status {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             "asks for a name and a password (407), or takes others than those in its address".to_owned()

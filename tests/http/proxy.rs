@@ -23,8 +23,6 @@ pub(crate) struct Manner {
     pub(crate) password: Option<&'static str>,
     /// What it answers instead of letting anybody through.
     pub(crate) refusal: Option<&'static str>,
-    /// How many bytes it passes on, either way together, before it cuts a connection.
-    pub(crate) cuts_after: Option<u64>,
 }
 
 impl Proxy {
@@ -92,38 +90,5 @@ async fn serve(
         beyond.write_all(head.as_bytes()).await.ok()?;
         beyond.write_all(&request.body).await.ok()?;
     }
-    match manner.cuts_after {
-        None => copy_bidirectional(&mut stream, &mut beyond).await.map(drop).ok(),
-        Some(limit) => pass_on(stream, beyond, limit).await,
-    }
-}
-
-/// Passes bytes on until so many have gone either way together, then cuts.
-async fn pass_on(stream: TcpStream, beyond: TcpStream, limit: u64) -> Option<()> {
-    let left = Arc::new(Mutex::new(limit));
-    let (from, to) = (stream.into_split(), beyond.into_split());
-    tokio::select! {
-        () = one_way(from.0, to.1, &left) => {}
-        () = one_way(to.0, from.1, &left) => {}
-    }
-    Some(())
-}
-
-async fn one_way(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    left: &Mutex<u64>,
-) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(count) = tokio::io::AsyncReadExt::read(&mut from, &mut buffer).await else { return };
-        if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
-        let mut left = left.lock().expect("no panic");
-        *left = left.saturating_sub(count as u64);
-        if *left == 0 {
-            return;
-        }
-    }
+    copy_bidirectional(&mut stream, &mut beyond).await.map(drop).ok()
 }
