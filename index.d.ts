@@ -258,12 +258,15 @@ export interface Diagnosis {
   /** Nothing stands in the way of transfers: no check failed. */
   ok: boolean
   checks: Finding[]
+  /** How files would go, the best way first; in the words of `ConnectionInfo.path`. None where nothing would carry. */
+  ways: Array<'direct' | 'punched' | 'relayed' | 'tunnel'>
 }
 
 /** What one check found. */
 export interface Finding {
   check:
-    | 'settings' | 'state' | 'identity' | 'disk' | 'service' | 'events' | 'clock' | 'network' | 'nat' | 'peer'
+    | 'settings' | 'state' | 'identity' | 'disk' | 'addresses' | 'proxy' | 'certificate' | 'service' | 'events'
+    | 'clock' | 'network' | 'nat' | 'relay' | 'tunnel' | 'peer'
     | (string & {})
   /** `warning`: transfers work, but not always. `skipped`: it could not be looked at, because of another one. */
   status: 'ok' | 'warning' | 'failed' | 'skipped'

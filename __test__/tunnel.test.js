@@ -60,7 +60,7 @@ test('an authority that Node.js is told of is trusted, by the tunnel too', opens
   const env = { ATS_URL: url, ATS_P2P_BOOTSTRAP: NOBODY }
   const refused = await cli(t, ['status', '1'], { env }).ended
   assert.notEqual(refused.code, 0)
-  assert.match(refused.stderr, /certificate at .* is not trusted: it is by an authority .*NODE_EXTRA_CA_CERTS/)
+  assert.match(refused.stderr, /certificate at .* is not trusted: it is signed by itself \(127\.0\.0\.1\), .*NODE_EXTRA_CA_CERTS/)
   assert.doesNotMatch(refused.stderr, /is it running/)
   const { sender } = await transfer(t, { ...env, NODE_EXTRA_CA_CERTS: cert }, 1_000_000)
   assert.deepEqual(paths(sender), ['tunnel'])

@@ -4,6 +4,7 @@ const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
 const { UNWELL } = require('../exit-codes')
 const { connection } = require('../output')
 
+const WAYS = { direct: 'directly', punched: 'directly, through NATs', relayed: 'by the relay', tunnel: 'by the tunnel' }
 const SIGNS = { ok: 'ok', warning: 'warn', failed: 'FAIL', skipped: '-' }
 
 module.exports = {
@@ -31,10 +32,11 @@ module.exports = {
 /** Makes the checks and says what each found. The exit code: 0 if nothing stands in the way. */
 async function examine (values, output) {
   const { doctor } = require('../..')
-  const { ok, checks } = await doctor({ ...nodeOptions(values), peer: values.peer })
+  const { ok, checks, ways } = await doctor({ ...nodeOptions(values), peer: values.peer })
   for (const check of checks) output.say(describe(check), 'check', check)
   const failed = checks.filter(({ status }) => status === 'failed').map(({ check }) => check)
-  output.say(ok ? 'Nothing stands in the way of transfers.' : `To be mended: ${failed.join(', ')}.`, 'diagnosis', { ok, failed })
+  const fine = `Nothing stands in the way of transfers: files go ${list(ways.map(way => WAYS[way]))}.`
+  output.say(ok && ways.length > 0 ? fine : `To be mended: ${failed.join(', ')}.`, 'diagnosis', { ok, failed, ways })
   return ok ? 0 : UNWELL
 }
 
@@ -50,7 +52,12 @@ async function wait (values, output, interrupts) {
   }
 }
 
+/** The ways that files go, the best one first. */
+function list ([first, ...others]) {
+  return [first, ...others.map(other => `else ${other}`)].join(', ')
+}
+
 function describe ({ check, status, found, advice }) {
-  const line = `${SIGNS[status].padEnd(5)} ${check.padEnd(9)} ${found}`
-  return advice === undefined ? line : `${line}\n${' '.repeat(16)}→ ${advice}`
+  const line = `${SIGNS[status].padEnd(5)} ${check.padEnd(11)} ${found}`
+  return advice === undefined ? line : `${line}\n${' '.repeat(18)}→ ${advice}`
 }

@@ -378,7 +378,7 @@ impl Http {
             WebError::Unreachable(reason) => {
                 AtsError::Unreachable { url, reason: self.printable(&reason, SHOWN) }
             }
-            WebError::Proxy { proxy, variable, reason } => {
+            WebError::Proxy { proxy, variable, reason, .. } => {
                 AtsError::Proxy { url, proxy, variable, reason: self.printable(&reason, SHOWN) }
             }
             WebError::Untrusted(reason) => AtsError::Untrusted { url, reason },

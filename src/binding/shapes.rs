@@ -365,6 +365,7 @@ impl<'a> From<&'a TransferStatus> for StatusShape<'a> {
 pub(super) struct DiagnosisShape<'a> {
     ok: bool,
     checks: Vec<FindingShape<'a>>,
+    ways: &'a [&'static str],
 }
 
 #[derive(Serialize)]
@@ -382,7 +383,11 @@ struct FindingShape<'a> {
 
 impl<'a> From<&'a Diagnosis> for DiagnosisShape<'a> {
     fn from(diagnosis: &'a Diagnosis) -> Self {
-        Self { ok: diagnosis.is_well(), checks: diagnosis.findings.iter().map(FindingShape::from).collect() }
+        Self {
+            ok: diagnosis.is_well(),
+            checks: diagnosis.findings.iter().map(FindingShape::from).collect(),
+            ways: &diagnosis.ways,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The node's one place on the Hyperswarm network, joined when the first transfer needs it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyperdht::Dht;
 use hyperswarm::RelayThrough;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::meetings::Meetings;
 use super::presence::NetworkState;
-use super::udp::{Udp, watch_udp};
+use super::udp::{ANSWER_WITHIN, Udp, watch_udp};
 use crate::ats::{Client, P2pHealth};
 use crate::error::{Code, Error, Result};
 use crate::sync::lock;
@@ -135,7 +136,10 @@ impl Network {
         if let Some(dht) = &*lock(&self.dht) {
             return Ok(Some(dht.clone()));
         }
-        let dht = Dht::new(self.config(client).await?).await.map_err(|error| {
+        let config = self.config(client).await?;
+        // A hub that has no DHT, as at an IPv6 address, names no node: nobody will answer.
+        let patience = if config.bootstrap.is_empty() { Duration::ZERO } else { ANSWER_WITHIN };
+        let dht = Dht::new(config).await.map_err(|error| {
             Error::new(
                 Code::Network,
                 format!("no place on the peer network: {error}; is UDP allowed on this machine?"),
@@ -146,7 +150,7 @@ impl Network {
             dht.destroy().await;
             return Ok(None);
         }
-        tokio::spawn(watch_udp(dht.network(), self.udp.clone()));
+        tokio::spawn(watch_udp(dht.network(), self.udp.clone(), patience));
         *lock(&self.dht) = Some(dht.clone());
         Ok(Some(dht))
     }
@@ -244,8 +248,6 @@ pub(crate) fn bootstrap_config(bootstrap: Option<&[String]>) -> Result<hyperdht:
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 

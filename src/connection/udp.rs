@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 /// How long DHT nodes have to answer before UDP counts as blocked: several are asked at once, and again
 /// within that time.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is known of it on the network that this machine is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,23 +22,23 @@ pub(crate) enum Udp {
     Blocked,
 }
 
-/// Keeps `udp` up to date until the DHT node ends.
-pub(super) async fn watch_udp(mut network: watch::Receiver<Network>, udp: watch::Sender<Udp>) {
+/// Keeps `udp` up to date until the DHT node ends; nodes have `patience` to answer.
+pub(super) async fn watch_udp(
+    mut network: watch::Receiver<Network>,
+    udp: watch::Sender<Udp>,
+    patience: Duration,
+) {
     let set = |now: Udp| udp.send_if_modified(|before| std::mem::replace(before, now) != now);
     loop {
         let changes = network.borrow_and_update().changes;
         set(Udp::Unknown);
-        let found = match timeout(
-            ANSWER_WITHIN,
-            network.wait_for(|network| is_over(network) || works(network)),
-        )
-        .await
-        {
-            Ok(Ok(network)) if is_over(&network) => return,
-            Ok(Ok(_)) => Udp::Works,
-            Ok(Err(_)) => return,
-            Err(_) => Udp::Blocked,
-        };
+        let found =
+            match timeout(patience, network.wait_for(|network| is_over(network) || works(network))).await {
+                Ok(Ok(network)) if is_over(&network) => return,
+                Ok(Ok(_)) => Udp::Works,
+                Ok(Err(_)) => return,
+                Err(_) => Udp::Blocked,
+            };
         set(found);
         // Until the machine is elsewhere, or it turns out otherwise.
         let is_other = |network: &Network| {

@@ -2,26 +2,32 @@
 //!
 //! # Layout
 //! - `finding`: what one check found
-//! - `settings`, `state`, `identity`, `disk`: this machine
+//! - `settings`, `state`, `identity`, `disk`, `addresses`: this machine
+//! - `way`: the way to the task service: proxy, certificate
 //! - `service`: the task service: requests, events, clock
 //! - `network`: the peer network: UDP, NAT
+//! - `relay`: the way where no direct one opens
 //! - `tunnel`: the way by a hub where UDP leads nowhere
 //! - `peer`: the way to another machine
 
+mod addresses;
 mod disk;
 mod finding;
 mod identity;
 mod network;
 mod peer;
+mod relay;
 mod service;
 mod settings;
 mod state;
 mod tunnel;
+mod way;
 
 use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use secret_stream::PublicKey;
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::ats::{Client, Environment, Policy, Settings};
@@ -42,6 +48,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 pub struct Diagnosis {
     /// One for each check.
     pub findings: Vec<Finding>,
+    /// How files would go, the best way first, by the names that connections have for it
+    /// ([`ConnectionInfo::path`](crate::connection::ConnectionInfo)).
+    pub ways: Vec<&'static str>,
 }
 
 impl Diagnosis {
@@ -89,9 +98,9 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
             None => of_client("clock", "mend the settings first"),
         };
         // As for a transfer: with bootstrap nodes of one's own, the hub's relay is on another network.
-        let hub_relay = health.as_ref().filter(|_| options.bootstrap.is_none());
-        let relay = hub_relay.and_then(|health| health.p2p.as_ref()?.relay);
-        let relay = options.relay_through.among(relay);
+        let hub = health.as_ref().filter(|_| options.bootstrap.is_none());
+        let hub_relay = hub.and_then(|health| health.p2p.as_ref()?.relay);
+        let relay = options.relay_through.among(hub_relay);
         let bootstrap = match (&options.bootstrap, &health) {
             (Some(nodes), _) => Ok(Some(nodes.clone())),
             (None, Some(health)) => Ok(health.p2p.as_ref().and_then(|p2p| p2p.bootstrap.clone())),
@@ -101,19 +110,47 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         let (network, dht) = network::join(bootstrap).await;
         let nat = bounded("nat", network::nat(dht.as_ref(), relay.is_some()));
         let reach = peer.map(|peer| bounded("peer", peer::reach(dht.as_ref(), peer, relay)));
+        let of_hub = client.as_ref().filter(|_| relay.is_some() && relay == hub_relay);
+        let passes = bounded("relay", relay::check(dht.as_ref(), relay, of_hub));
         let tunnel = tunnel::check(&options.tunnel, client.as_ref(), health.as_ref());
         let tunnel = bounded("tunnel", tunnel);
-        let (nat, reach, tunnel) = tokio::join!(nat, OptionFuture::from(reach), tunnel);
+        let (nat, passes, reach, tunnel) = tokio::join!(nat, passes, OptionFuture::from(reach), tunnel);
         let network = network::beside(network, &tunnel);
         if let Some(dht) = dht {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
         }
-        (service, clock, network, nat, tunnel, reach)
+        (service, clock, network, nat, passes, tunnel, reach)
     };
-    let ((service, clock, network, nat, tunnel, reach), events) = tokio::join!(beyond, events);
-    let mut findings = vec![settings, state, identity, disk, service, events, clock, network, nat, tunnel];
-    findings.extend(reach);
-    Diagnosis { findings }
+    let way = async {
+        match &client {
+            Some(client) => way::check(client).await,
+            None => ["proxy", "certificate"].map(|check| of_client(check, "mend the settings first")),
+        }
+    };
+    let (beyond, events, [proxy, certificate]) = tokio::join!(beyond, events, way);
+    let (service, clock, network, nat, relay, tunnel, reach) = beyond;
+    let (events, proxy) = (service::beside(events, &service), way::beside(proxy, &service));
+    let ways = ways(&network, &nat, &relay, &tunnel);
+    let of_machine = [settings, state, identity, disk, addresses::check()];
+    let of_service = [proxy, certificate, service, events, clock];
+    let of_peers = [network, nat, relay, tunnel];
+    let findings = of_machine.into_iter().chain(of_service).chain(of_peers).chain(reach).collect();
+    Diagnosis { findings, ways }
+}
+
+/// How files would go, by what was found.
+fn ways(network: &Finding, nat: &Finding, relay: &Finding, tunnel: &Finding) -> Vec<&'static str> {
+    let udp = network.facts.get("nodes").and_then(Value::as_u64).is_some_and(|nodes| nodes > 0);
+    let direct = match nat.facts.get("kind").and_then(Value::as_str) {
+        Some("open") => "direct",
+        _ => "punched",
+    };
+    let all = [
+        (direct, udp),
+        ("relayed", udp && relay.verdict == Verdict::Ok),
+        ("tunnel", tunnel.verdict == Verdict::Ok),
+    ];
+    all.into_iter().filter(|(_, opens)| *opens).map(|(way, _)| way).collect()
 }
 
 /// A check that takes too long has found something, too.

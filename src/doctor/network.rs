@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hyperdht::Dht;
+use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
 use super::{Finding, Verdict};
@@ -29,8 +31,17 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
         return (Finding::skipped(CHECK, found), None);
     };
     let started = Instant::now();
+    let mut names = Vec::new();
     let dht = match bootstrap_config(bootstrap.as_deref()) {
-        Ok(config) => Dht::new(config).await.map_err(|error| (Code::Network, error.to_string())),
+        Ok(config) => {
+            names = config
+                .bootstrap
+                .iter()
+                .filter(|node| node.ip.is_none())
+                .map(|node| node.host.clone())
+                .collect();
+            Dht::new(config).await.map_err(|error| (Code::Network, error.to_string()))
+        }
         Err(error) => Err((error.code, error.message)),
     };
     let dht = match dht {
@@ -43,15 +54,29 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
             return (finding.advise("let this program use UDP"), None);
         }
     };
-    let answered = timeout(ANSWER_LIMIT, dht.ready()).await.is_ok() && dht.network().borrow().nodes > 0;
+    let (ready, unresolved) = tokio::join!(timeout(ANSWER_LIMIT, dht.ready()), unresolved(names));
+    let answered = ready.is_ok() && dht.network().borrow().nodes > 0;
     let nodes = dht.network().borrow().nodes;
     let shown = match &bootstrap {
         Some(nodes) if nodes.is_empty() => "a network without bootstrap nodes".to_owned(),
         Some(nodes) => nodes.iter().map(|node| display(node)).collect::<Vec<_>>().join(", "),
         None => "the public network".to_owned(),
     };
-    let finding = if answered {
+    let names = unresolved.join(", ");
+    let finding = if bootstrap.as_ref().is_some_and(Vec::is_empty) {
+        Finding::failed(CHECK, "the hub has no peer network: it listens at an IPv6 address alone")
+            .advise("have it listen at an IPv4 address too, for files to go directly")
+    } else if answered && !unresolved.is_empty() {
+        let found =
+            format!("UDP gets out: {nodes} nodes of {shown} answer, but no address is found for {names}");
+        Finding::warning(CHECK, found).advise("correct the names, or the name servers of this machine")
+    } else if answered {
         Finding::ok(CHECK, format!("UDP gets out: {nodes} nodes of {shown} answer"))
+    } else if !unresolved.is_empty() {
+        Finding::failed(CHECK, format!("no node of {shown} answers: no address is found for {names}")).advise(
+            "correct the names of the bootstrap nodes or the name servers of this machine, or name the nodes \
+             by their addresses",
+        )
     } else {
         Finding::failed(CHECK, format!("no node of {shown} answers over UDP")).advise(
             "let UDP out of this machine and its network (and answers back in), or run a hub inside and set \
@@ -63,6 +88,21 @@ pub(super) async fn join(bootstrap: Result<Option<Vec<String>>, ()>) -> (Finding
         .fact("bootstrap", bootstrap.map_or(serde_json::Value::Null, serde_json::Value::from))
         .after(started.elapsed());
     (finding, Some(dht))
+}
+
+/// Those of the names that have no IPv4 address.
+async fn unresolved(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    let lookups = names.iter().map(|name| async move {
+        // A name server that is silent has found nothing either.
+        match timeout(ANSWER_LIMIT, lookup_host((name.as_str(), 0))).await {
+            Ok(Ok(mut found)) => !found.any(|address| address.is_ipv4()),
+            Ok(Err(_)) | Err(_) => true,
+        }
+    });
+    let missing = join_all(lookups).await;
+    names.iter().zip(missing).filter(|(_, missing)| *missing).map(|(name, _)| display(name)).collect()
 }
 
 /// What it means that UDP leads nowhere, where the tunnel does.

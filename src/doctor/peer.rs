@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyperdht::Dht;
-use hyperdht::connect::{ConnectError, ConnectOptions, ConnectionPath, Server, ServerOptions};
+use hyperdht::connect::{ConnectError, ConnectOptions, Connection, ConnectionPath, Server, ServerOptions};
 use protocol::RELAY_ALLOWLIST_TIME;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::time::{sleep, timeout};
@@ -19,7 +19,7 @@ use crate::options::Options;
 const CHECK: &str = "peer";
 
 /// How long the dial may take: as long as one of a transfer's.
-const DIAL_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const DIAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long the other machine may take to notice that the dial came through, before it is left.
 const PARTING_LIMIT: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ pub(super) async fn reach(dht: Option<&Dht>, peer: PublicKey, relay: Option<Publ
                 let _ = timeout(UPGRADE_LIMIT, link.direct()).await;
             }
             let connection = ConnectionInfo::of(&link);
-            let _ = timeout(PARTING_LIMIT, part(dialled)).await;
+            part(dialled).await;
             reached(link.path(), &connection)
         }
         Ok(Err(error)) => failed(error),
@@ -71,10 +71,13 @@ fn reached(path: ConnectionPath, connection: &ConnectionInfo) -> Finding {
 }
 
 /// Ends the connection once the other machine has ended it too: torn down earlier, it may never count there.
-async fn part(mut dialled: hyperdht::connect::Connection) {
-    if dialled.stream.shutdown().await.is_ok() {
-        while let Ok(Some(_)) = dialled.stream.recv().await {}
-    }
+pub(super) async fn part(mut dialled: Connection) {
+    let parting = async {
+        if dialled.stream.shutdown().await.is_ok() {
+            while let Ok(Some(_)) = dialled.stream.recv().await {}
+        }
+    };
+    let _ = timeout(PARTING_LIMIT, parting).await;
 }
 
 fn failed(error: ConnectError) -> Finding {

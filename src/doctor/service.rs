@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::Finding;
-use crate::ats::{self, Client, Events, Health, ListQuery, Subscription};
+use super::{Finding, Verdict};
+use crate::ats::{self, Client, Events, Health, ListQuery, POLL_INTERVAL, Subscription};
 use crate::files::display;
 use crate::offer::TASK_TYPE;
 
@@ -80,15 +80,29 @@ pub(super) async fn events(client: &Client) -> Finding {
         }
     });
     let because = |reason: String| {
-        Finding::failed(CHECK, format!("no events come: {reason}")).advise(
-            "let WebSocket connections through (proxies often have a setting for it); without events offers \
-             are noticed late",
-        )
+        Finding::failed(CHECK, format!("no events come: {reason}"))
+            .advise("let WebSocket connections through (proxies often have a setting for it)")
     };
     match first.await {
         Ok(Ok(())) => Finding::ok(CHECK, "events come by WebSocket"),
         Ok(Err(reason)) => because(reason),
         Err(_) => because(format!("no answer within {} s", SUBSCRIBE_LIMIT.as_secs())),
+    }
+}
+
+/// What it means that no events come, where the service answers otherwise: it is asked for news instead.
+pub(super) fn beside(events: Finding, service: &Finding) -> Finding {
+    match (events.verdict, service.verdict) {
+        (Verdict::Failed, Verdict::Ok | Verdict::Warning) => Finding {
+            verdict: Verdict::Warning,
+            found: format!(
+                "{}: the service is asked every {} s instead, so offers are noticed late",
+                events.found,
+                POLL_INTERVAL.as_secs()
+            ),
+            ..events
+        },
+        _ => events,
     }
 }
 
@@ -111,7 +125,9 @@ fn judge_clock(ours: SystemTime, services: SystemTime) -> Finding {
     let finding = if apart <= CLOCK_LIMIT {
         Finding::ok(CHECK, found)
     } else {
-        Finding::failed(CHECK, found).advise("set the clock of the machine that is wrong (NTP)")
+        Finding::warning(CHECK, format!("{found}; transfers go by the service's")).advise(
+            "set the clock of the machine that is wrong (NTP): certificates and their ends are judged by it",
+        )
     };
     finding.fact("differenceMs", (sign * apart.as_secs_f64() * 1000.0).round())
 }
@@ -133,7 +149,6 @@ fn advice(error: &ats::AtsError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
 
     #[test]
@@ -143,7 +158,7 @@ mod tests {
         assert_eq!(judge_clock(now, now).verdict, Verdict::Ok);
         assert_eq!(judge_clock(now, now + at(59)).verdict, Verdict::Ok);
         let behind = judge_clock(now, now + at(3600));
-        assert_eq!(behind.verdict, Verdict::Failed);
+        assert_eq!(behind.verdict, Verdict::Warning);
         assert!(behind.found.contains("3600 s behind"), "{}", behind.found);
         assert_eq!(behind.facts["differenceMs"], -3_600_000.0);
         let ahead = judge_clock(now + at(61), now);

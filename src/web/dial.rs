@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5};
 use hyper_util::rt::TokioIo;
 use reqwest::Body;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -25,7 +25,7 @@ use tower_service::Service as _;
 use url::{Position, Url};
 
 use super::error::{distrust, innermost};
-use super::{Proxy, Web, WebError};
+use super::{Certificate, Proxy, Web, WebError};
 
 /// How long a connection may take to come up.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +35,17 @@ struct Connection {
     stream: Box<dyn Duplex>,
     /// Where its other end is.
     remote_address: SocketAddr,
+    /// What the server showed, if it speaks TLS.
+    certificate: Option<CertificateDer<'static>>,
+}
+
+/// A server to which a connection came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Where it is, or the proxy before it.
+    pub(crate) remote_address: SocketAddr,
+    /// What it showed, if it speaks TLS.
+    pub(crate) certificate: Option<Certificate>,
 }
 
 /// Reads and writes.
@@ -79,7 +90,7 @@ impl Web {
             .body(Body::default())
             .map_err(|error| WebError::Settings(format!("no request can be made: {error}")))?;
         request.headers_mut().extend(headers);
-        let Connection { stream, remote_address } = connection;
+        let Connection { stream, remote_address, .. } = connection;
         let answer = ask(stream, request).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(WebSocketAnswer::Other(answer.map(Body::wrap)));
@@ -93,13 +104,23 @@ impl Web {
         Ok(WebSocketAnswer::Open { connection: TokioIo::new(upgraded), remote_address })
     }
 
+    /// Connects to the server at `url` as for a WebSocket, and leaves it again.
+    ///
+    /// # Errors
+    /// Where no connection came about.
+    pub(crate) async fn reach(&self, url: &Url) -> Result<Reached, WebError> {
+        let Connection { remote_address, certificate, .. } = self.connect(url).await?;
+        let certificate = certificate.and_then(|certificate| Certificate::from_der(&certificate));
+        Ok(Reached { remote_address, certificate })
+    }
+
     /// A connection on which an HTTP request to `url` can be made.
     async fn connect(&self, url: &Url) -> Result<Connection, WebError> {
         let connection = match self.proxy(url) {
             None => tcp(uri(url.scheme(), &authority(url, true))?).await.map_err(WebError::Unreachable)?,
             Some(proxy) => self.through(proxy, url).await.map_err(|reason| match reason {
-                Obstacle::Proxy(reason) => {
-                    WebError::Proxy { proxy: proxy.shown(), variable: proxy.variable, reason }
+                Obstacle::Proxy { reason, status } => {
+                    WebError::Proxy { proxy: proxy.shown(), variable: proxy.variable, reason, status }
                 }
                 Obstacle::Other(error) => error,
             })?,
@@ -115,7 +136,7 @@ impl Web {
         if proxy.scheme().starts_with("socks") {
             return socks(proxy, uri("http", &target)?).await;
         }
-        let unreached = |why: String| Obstacle::Proxy(format!("is not reached: {why}"));
+        let unreached = |why: String| Obstacle::proxy(format!("is not reached: {why}"));
         let mut connection = tcp(proxy_uri(proxy)?).await.map_err(unreached)?;
         if proxy.is_tls() {
             let secured = self.tls(connection, proxy.host()).await;
@@ -125,27 +146,35 @@ impl Web {
         if let Some(authorization) = &proxy.authorization {
             request = request.header(PROXY_AUTHORIZATION, authorization);
         }
-        let request = request.body(Body::default()).map_err(|error| Obstacle::Proxy(error.to_string()))?;
-        let Connection { stream, remote_address } = connection;
+        let request = request.body(Body::default()).map_err(|error| Obstacle::proxy(error.to_string()))?;
+        let Connection { stream, remote_address, .. } = connection;
         let answer = ask(stream, request).await;
-        let answer = answer.map_err(|error| Obstacle::Proxy(format!("gave no answer: {error}")))?;
+        let answer = answer.map_err(|error| Obstacle::proxy(format!("gave no answer: {error}")))?;
         if !answer.status().is_success() {
-            return Err(Obstacle::Proxy(refusal(answer.status())));
+            let status = answer.status();
+            return Err(Obstacle::Proxy { reason: refusal(status), status: Some(status.as_u16()) });
         }
         match hyper::upgrade::on(answer).await {
-            Ok(upgraded) => Ok(Connection { stream: Box::new(TokioIo::new(upgraded)), remote_address }),
-            Err(error) => Err(Obstacle::Proxy(format!("broke off: {}", innermost(&error)))),
+            Ok(upgraded) => {
+                let stream = Box::new(TokioIo::new(upgraded));
+                Ok(Connection { stream, remote_address, certificate: None })
+            }
+            Err(error) => Err(Obstacle::proxy(format!("broke off: {}", innermost(&error)))),
         }
     }
 
     async fn tls(&self, connection: Connection, host: &str) -> Result<Connection, WebError> {
-        let Connection { stream, remote_address } = connection;
+        let Connection { stream, remote_address, .. } = connection;
         let config = self.tls_config()?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| WebError::Settings(format!("{host:?} is no name of a server")))?;
         match TlsConnector::from(config).connect(name, stream).await {
-            Ok(stream) => Ok(Connection { stream: Box::new(stream), remote_address }),
+            Ok(stream) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let certificate = shown.cloned().map(CertificateDer::into_owned);
+                Ok(Connection { stream: Box::new(stream), remote_address, certificate })
+            }
             Err(error) => Err(match distrust(&error) {
                 Some(why) => WebError::Untrusted(why),
                 None => WebError::Unreachable(innermost(&error)),
@@ -156,9 +185,18 @@ impl Web {
 
 /// What is in the way through a proxy.
 enum Obstacle {
-    /// The proxy itself, for this reason.
-    Proxy(String),
+    /// The proxy itself, for this reason; with the status that it answered, if it did.
+    Proxy {
+        reason: String,
+        status: Option<u16>,
+    },
     Other(WebError),
+}
+
+impl Obstacle {
+    fn proxy(reason: String) -> Self {
+        Self::Proxy { reason, status: None }
+    }
 }
 
 impl From<WebError> for Obstacle {
@@ -197,7 +235,7 @@ impl Connection {
     fn new(stream: TokioIo<TcpStream>) -> Result<Self, String> {
         let stream = stream.into_inner();
         let remote_address = stream.peer_addr().map_err(|error| error.to_string())?;
-        Ok(Self { stream: Box::new(stream), remote_address })
+        Ok(Self { stream: Box::new(stream), remote_address, certificate: None })
     }
 }
 
@@ -207,7 +245,7 @@ fn proxy_uri(proxy: &Proxy) -> Result<Uri, WebError> {
 
 async fn socks(proxy: &Proxy, to: Uri) -> Result<Connection, Obstacle> {
     let at = proxy_uri(proxy)?;
-    let failed = |why: String| Obstacle::Proxy(format!("does not let it through: {why}"));
+    let failed = |why: String| Obstacle::proxy(format!("does not let it through: {why}"));
     let is_local = !proxy.scheme().ends_with(['a', 'h']);
     let connection = if proxy.scheme().starts_with("socks4") {
         let mut socks = SocksV4::new(at, connector()).local_dns(is_local);

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use super::certificate::UnknownAuthority;
+
 /// What is in the way. The texts hold no name, password or query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WebError {
@@ -21,6 +23,8 @@ pub(crate) enum WebError {
         variable: &'static str,
         /// What it did.
         reason: String,
+        /// The HTTP status of its refusal, if it gave one.
+        status: Option<u16>,
     },
     /// The server's certificate is by nobody who is trusted, or for another server.
     #[error("its certificate is not trusted: {0}")]
@@ -57,9 +61,10 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 fn reason(error: &rustls::CertificateError) -> String {
     use rustls::CertificateError::{
         Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext,
-        UnknownIssuer,
+        Other, UnknownIssuer,
     };
     match error {
+        Other(other) if other.0.is::<UnknownAuthority>() => other.to_string(),
         UnknownIssuer => "it is by an authority that this machine does not know".into(),
         Expired | ExpiredContext { .. } => "it has expired, or the clock of this machine is wrong".into(),
         NotValidYet | NotValidYetContext { .. } => {

@@ -5,9 +5,11 @@
 //! - [`settings`](WebSettings): what the environment says of proxies and certificates.
 //! - `proxies`: which proxy an address is reached by.
 //! - `roots`: the authorities that are trusted.
+//! - [`certificate`](Certificate): whose certificate a server shows.
 //! - `dial`: a connection to an address, through proxy and TLS; and one that is to become a WebSocket.
 //! - [`error`](WebError): what can be in the way, in words that help.
 
+mod certificate;
 mod dial;
 pub(crate) mod error;
 mod proxies;
@@ -19,7 +21,8 @@ use std::sync::{Arc, OnceLock};
 use reqwest::Response;
 use url::Url;
 
-pub(crate) use dial::{CONNECT_TIMEOUT, WebSocketAnswer};
+pub(crate) use certificate::Certificate;
+pub(crate) use dial::{CONNECT_TIMEOUT, Reached, WebSocketAnswer};
 pub(crate) use error::WebError;
 pub(crate) use proxies::Proxy;
 pub use settings::WebSettings;
@@ -71,6 +74,11 @@ impl Web {
     /// The proxy that an address is reached by.
     pub(crate) fn proxy(&self, url: &Url) -> Option<&Proxy> {
         self.shared.proxies.of(url)
+    }
+
+    /// Whether any address is reached by a proxy.
+    pub(crate) fn has_proxies(&self) -> bool {
+        self.shared.proxies.are_named()
     }
 
     fn tls_config(&self) -> Result<Arc<rustls::ClientConfig>, WebError> {

@@ -38,6 +38,11 @@ impl Proxies {
         Ok(Self { http: proxy(http)?, https: proxy(https)?, exceptions })
     }
 
+    /// Whether there is any.
+    pub(super) fn are_named(&self) -> bool {
+        self.http.is_some() || self.https.is_some()
+    }
+
     /// The proxy for an address of HTTP; those on this machine have none.
     pub(super) fn of(&self, url: &Url) -> Option<&Proxy> {
         let proxy = if url.scheme() == "https" { &self.https } else { &self.http };

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 use super::WebError;
+use super::certificate::Naming;
 use super::settings::WebSettings;
 
 /// The system's authorities, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in their place, and those
@@ -39,6 +40,7 @@ pub(super) fn trusted(settings: &WebSettings) -> Result<ClientConfig, WebError> 
         ))
     })?;
     let builder = builder(provider)?;
+    let verifier = Naming(Arc::new(verifier));
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 

@@ -34,8 +34,9 @@ pub(super) async fn health(
     let mut health = well(app.readers.now());
     let host = requested_host(&headers);
     let mut bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
-    // The private network is named to those who may use it.
-    if !bootstrap.is_empty() && requester.rights.is_some() {
+    // The private network is named to those who may use it. Where it has no node, as at an IPv6 address, that
+    // is said too: nobody is to look for peers on the public one then.
+    if requester.rights.is_some() {
         let others = app.others.nodes().into_iter().filter(|node| !bootstrap.contains(node));
         bootstrap.extend(others.collect::<Vec<_>>());
         health["p2p"] = json!({ "bootstrap": bootstrap });
