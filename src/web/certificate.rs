@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(issuer(Some("Acme Proxy CA"), Some("Acme")), "Acme Proxy CA");
         assert_eq!(issuer(None, Some("Acme")), "Acme");
         assert_eq!(issuer(None, None), "");
-        assert_eq!(issuer(Some("a\u{1b}[31m\nb"), None), r"a\u{1b}[31m\nb");
+        assert_eq!(issuer(Some("a\u{1b}[31m\nb"), None), r"a\u{1b}[31m b");
         assert!(issuer(Some(&"x".repeat(500)), None).chars().count() <= SHOWN + 1);
     }
 
