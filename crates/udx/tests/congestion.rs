@@ -277,6 +277,8 @@ fn a_black_hole_for_large_packets_amid_losses_is_survived() {
     sim.links[0].mtu = 1300;
     let start = sim.now;
     assert_eq!(sim.run_to_close(60 * SECOND), [Ok(()); 2]);
-    assert_eq!((sim.ends[1].received(), sim.ends[0].stream.stats().mtu), (20_000_000, 1200));
+    assert_eq!(sim.ends[1].received(), 20_000_000);
+    let mtu = sim.ends[0].stream.stats().mtu;
+    assert!((1200..=1300).contains(&mtu), "{mtu}");
     assert!(sim.now - start < 20 * SECOND, "{} s", (sim.now - start) / SECOND);
 }

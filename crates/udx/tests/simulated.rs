@@ -105,7 +105,8 @@ fn a_smaller_path_is_found() {
     sim.ends[1].send(0, true);
     assert_eq!(sim.run_to_close(20 * SECOND), [Ok(()); 2]);
     let stats = sim.ends[0].stream.stats();
-    assert_eq!((stats.mtu, stats.recoveries, stats.timeouts), (1296, 0, 0));
+    assert_eq!((stats.recoveries, stats.timeouts), (0, 0));
+    assert!((1285..=1300).contains(&stats.mtu), "{}", stats.mtu);
 }
 
 #[test]
@@ -119,7 +120,8 @@ fn a_path_that_shrinks_is_survived() {
     sim.links[0].mtu = 1280;
     assert_eq!(sim.run_to_close(60 * SECOND), [Ok(()); 2]);
     assert_eq!(sim.ends[1].received(), 20_000_000);
-    assert_eq!(sim.ends[0].stream.stats().mtu, 1200);
+    let stats = sim.ends[0].stream.stats();
+    assert!((1265..=1280).contains(&stats.mtu), "{}", stats.mtu);
 }
 
 #[test]
@@ -218,7 +220,7 @@ proptest! {
         loss in 0.0_f64..0.15,
         duplicate in 0.0_f64..0.2,
         reorder in 0.0_f64..0.3,
-        mtu in 1200_usize..1600,
+        mtu in 576_usize..1600,
     ) {
         let link = Link::new(megabits, delay);
         let link = Link { loss, duplicate, reorder, reorder_delay: 30 * MILLISECOND, mtu, ..link };

@@ -22,6 +22,8 @@ pub(super) struct SentPacket {
     /// Stream offset of the payload.
     pub offset: u64,
     pub len: u16,
+    /// Payload bytes of a full packet when this one left first.
+    pub capacity: u16,
     pub flags: Flags,
     pub state: PacketState,
     /// Size probe that is still padded; the padding may be zero.

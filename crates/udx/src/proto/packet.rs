@@ -11,8 +11,11 @@ pub const MAGIC: u8 = 0xff;
 /// Second byte of every packet: the only version there is.
 pub const VERSION: u8 = 1;
 
-/// Most SACK blocks in one packet of ours: what fits any path. libudx reads as many as there are.
+/// Most SACK blocks in one packet of ours: what fits paths of 1200 bytes. libudx reads as many as there are.
 pub const MAX_SACK_BLOCKS: usize = 144;
+
+/// The same where the path is not known to carry so much: what fits every one.
+pub const SAFE_SACK_BLOCKS: usize = 63;
 
 /// Most SACK blocks in one packet of libudx's: a list this long may be cut off.
 pub const LIBUDX_SACK_BLOCKS: usize = 50;

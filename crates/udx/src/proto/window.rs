@@ -53,15 +53,14 @@ impl ReceiveWindow {
         self.turnaround = WindowedMin::default();
     }
 
-    /// The peer is told that it may send `window` bytes more than the `received` that arrived in order.
+    /// The peer is told that it may send `window` bytes more than the `received` that arrived.
     pub(super) fn on_told(&mut self, now: Instant, received: u64, window: u32) {
         if window > 0 {
             self.told.get_or_insert((now, received + u64::from(window)));
         }
     }
 
-    /// Something arrived: `received` bytes in order since the beginning, of which the reader has taken
-    /// `read`.
+    /// Something arrived: `received` bytes since the beginning, of which the reader has taken `read`.
     pub(super) fn on_arrival(&mut self, now: Instant, received: u64, read: u64, min_rtt: Option<Micros>) {
         if let Some((told_at, _)) = self.told.take_if(|(_, beyond)| received > *beyond) {
             self.turnaround.update(now, now - told_at);

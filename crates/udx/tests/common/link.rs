@@ -21,6 +21,8 @@ pub(crate) struct Link {
     pub reorder_delay: Micros,
     /// Largest IP packet; larger ones vanish unless they may be cut.
     pub mtu: usize,
+    /// What was cut vanishes too, as behind many firewalls.
+    pub drops_fragments: bool,
     /// While set, everything vanishes.
     pub is_down: bool,
 }
@@ -40,6 +42,7 @@ impl Link {
             reorder: 0.0,
             reorder_delay: 0,
             mtu: 1500,
+            drops_fragments: false,
             is_down: false,
         }
     }
@@ -82,7 +85,7 @@ impl Direction {
         may_cut: bool,
     ) -> Option<(Micros, usize)> {
         self.counts.packets += 1;
-        if link.is_down || (size > link.mtu && !may_cut) {
+        if link.is_down || (size > link.mtu && (!may_cut || link.drops_fragments)) {
             return None;
         }
         let mut left_at = now;

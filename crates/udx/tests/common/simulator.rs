@@ -79,6 +79,10 @@ pub(crate) struct Simulation {
     pub truncates_sacks: bool,
     /// How often ends look at what has arrived, as systems gather interrupts; at once if 0.
     pub turn: Micros,
+    /// Ends do not hear heartbeats.
+    pub swallows_heartbeats: bool,
+    /// Largest IP packet of the left ends' first hop: their system refuses larger ones, and says so.
+    pub first_hop: Option<usize>,
     directions: [Direction; 2],
     deliveries: BinaryHeap<Delivery>,
     count: u64,
@@ -112,6 +116,8 @@ impl Simulation {
             links: [forth, back],
             truncates_sacks: false,
             turn: 0,
+            swallows_heartbeats: false,
+            first_hop: None,
             directions: [Direction::new(seed), Direction::new(!seed)],
             deliveries: BinaryHeap::new(),
             count: 0,
@@ -176,7 +182,7 @@ impl Simulation {
         }
     }
 
-    fn instant(&self) -> Instant {
+    pub(crate) fn instant(&self) -> Instant {
         Instant::from_micros(self.now)
     }
 
@@ -189,6 +195,9 @@ impl Simulation {
             let Some(Reverse((_, _, to, datagram))) = self.deliveries.pop() else { break };
             let mut datagram = Bytes::from(datagram);
             let header = Header::decode(&datagram).unwrap();
+            if self.swallows_heartbeats && header.flags == Flags::HEARTBEAT {
+                continue;
+            }
             if self.truncates_sacks && header.flags == Flags::SACK {
                 datagram.truncate(HEADER_LEN + LIBUDX_SACK_BLOCKS * SACK_BLOCK_LEN);
             }
@@ -226,6 +235,15 @@ impl Simulation {
             let mut out = Vec::new();
             let limits = Limits { segments: 64, room: usize::MAX / 2 };
             while let Some(transmit) = self.ends[index].stream.poll_transmit(now, limits, &mut out) {
+                let hop = self.first_hop.filter(|_| index % 2 == 0).unwrap_or(usize::MAX);
+                if transmit.segment + HEADERS > hop && !transmit.may_fragment {
+                    let stream = &mut self.ends[index].stream;
+                    stream.handle_refused(now, transmit.segment);
+                    assert!(stream.take_hop_doubt());
+                    stream.set_first_hop_mtu(hop);
+                    out.clear();
+                    continue;
+                }
                 for datagram in out.chunks(transmit.segment) {
                     self.transmit(index, datagram, &transmit);
                 }

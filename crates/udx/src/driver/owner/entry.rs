@@ -200,6 +200,21 @@ impl Entry {
     fn look_up_route(&mut self, to: SocketAddr) {
         if let Some(bytes) = first_hop_mtu(to) {
             self.stream.set_first_hop_mtu(bytes);
+            if to.ip().to_canonical().is_loopback() {
+                // There is no other hop.
+                self.stream.set_known_mtu(bytes);
+            }
+        }
+    }
+
+    /// Looks the route up again if packets seemed too large for it: routers report what they do not carry, to
+    /// the system, and links change.
+    pub(super) fn check_hop(&mut self) {
+        if self.stream.take_hop_doubt()
+            && let Some(remote) = self.stream.remote()
+            && let Some(bytes) = first_hop_mtu(remote.address)
+        {
+            self.stream.set_first_hop_mtu(bytes);
         }
     }
 

@@ -142,6 +142,7 @@ impl Owner {
             let Some(entry) = self.streams.get_mut(&id) else { continue };
             entry.timer = None;
             entry.stream.handle_timeout(self.now);
+            entry.check_hop();
             if entry.give_up.is_some_and(|at| at <= self.now) {
                 if entry.stream.is_end_acked() {
                     entry.stream.destroy();
@@ -205,8 +206,12 @@ impl Owner {
                 Some(transmit) => {
                     self.ready.push_back(id);
                     self.paths.update(self.now, &entry.stream, &mut entry.share, &mut self.released);
-                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.id == transmit.socket) {
-                        socket.send_batch(&transmit, &mut out);
+                    if let Some(socket) = self.sockets.iter_mut().find(|s| s.id == transmit.socket)
+                        && !socket.send_batch(&transmit, &mut out)
+                        && !transmit.may_fragment
+                    {
+                        entry.stream.handle_refused(self.now, transmit.segment);
+                        entry.check_hop();
                     }
                 }
                 None => {

@@ -52,6 +52,17 @@ struct Blocked {
     may_fragment: bool,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Gone, or lost: to a reliable stream a failure is a loss.
+    Done,
+    /// The system has no room now.
+    Blocked,
+    /// The first hop does not carry datagrams of this size.
+    TooLarge,
+}
+
 /// What one receive call brought into a pool slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
@@ -163,7 +174,7 @@ impl SocketState {
     /// Tries to send what waits. True if nothing waits any more.
     pub(super) fn poll_unblock(&mut self, cx: &mut Context<'_>) -> bool {
         while let Some(batch) = self.blocked.pop_front() {
-            if self.io.poll_send_ready(cx).is_pending() || !self.try_send(&batch) {
+            if self.io.poll_send_ready(cx).is_pending() || self.try_send(&batch) == Sent::Blocked {
                 self.blocked.push_front(batch);
                 if self.io.poll_send_ready(cx).is_pending() {
                     return false;
@@ -173,17 +184,18 @@ impl SocketState {
         true
     }
 
-    /// Sends a batch; if the system has no room it waits here.
-    pub(super) fn send_batch(&mut self, transmit: &Transmit, data: &mut Vec<u8>) {
-        self.send(Blocked {
+    /// Sends a batch; if the system has no room it waits here. False if its datagrams are too large for the
+    /// first hop.
+    pub(super) fn send_batch(&mut self, transmit: &Transmit, data: &mut Vec<u8>) -> bool {
+        let (sent, buffer) = self.send(Blocked {
             data: std::mem::take(data),
             to: transmit.to,
             segment: transmit.segment,
             ttl: None,
             may_fragment: transmit.may_fragment,
-        })
-        .into_iter()
-        .for_each(|buffer| *data = buffer);
+        });
+        *data = buffer;
+        sent != Sent::TooLarge
     }
 
     /// Sends one datagram; dropped if it cannot be.
@@ -193,21 +205,22 @@ impl SocketState {
         self.send(Blocked { data, to, segment, ttl, may_fragment: false });
     }
 
-    /// Gives the buffer back unless it has to wait.
-    fn send(&mut self, batch: Blocked) -> Option<Vec<u8>> {
-        if self.blocked.is_empty() && self.try_send(&batch) {
-            return Some(batch.data);
+    /// Gives the buffer back; an empty one if it has to wait.
+    fn send(&mut self, batch: Blocked) -> (Sent, Vec<u8>) {
+        if self.blocked.is_empty() {
+            let sent = self.try_send(&batch);
+            if sent != Sent::Blocked {
+                return (sent, batch.data);
+            }
         }
         if self.blocked.len() < MAX_BLOCKED {
             self.blocked.push_back(batch);
-            return None;
+            return (Sent::Blocked, Vec::new());
         }
-        Some(batch.data)
+        (Sent::Blocked, batch.data)
     }
 
-    /// False if the system has no room now. Any other failure counts as sent: to a reliable stream it is a
-    /// loss.
-    fn try_send(&self, batch: &Blocked) -> bool {
+    fn try_send(&self, batch: &Blocked) -> Sent {
         let _ttl = batch.ttl.map(|ttl| Restore::ttl(&self.io, ttl));
         let _fragment = batch.may_fragment.then(|| Restore::fragmentation(&self.io));
         // The number of segments can shrink while batches wait, when the system refused a segmented send.
@@ -224,11 +237,12 @@ impl SocketState {
                 self.io.try_io(Interest::WRITABLE, || self.udp.try_send((&self.io).into(), &transmit));
             match result {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked,
+                Err(error) if quinn_udp::is_msg_size_err(&error) => return Sent::TooLarge,
                 Err(error) => tracing::debug!(%error, to = %batch.to, "send failed"),
             }
         }
-        true
+        Sent::Done
     }
 }
 

@@ -20,9 +20,9 @@ use crate::time::{Instant, MILLISECOND, Micros, SECOND};
 use aggregation::Aggregation;
 use loss::RoundLoss;
 
-/// Window and pacing before anything is known, in packets: as usual with QUIC, and less than any receiver's
-/// socket holds. From libudx's ten it takes almost two round trips more to fill a path.
-const INITIAL_WINDOW: usize = 32;
+/// Window and pacing before anything is known, in bytes: 32 packets of 1200, as usual with QUIC, and less
+/// than any receiver's socket holds. From libudx's ten it takes almost two round trips more to fill a path.
+const INITIAL_WINDOW: usize = 32 * 1152;
 /// Least window, in packets: enough to keep two delayed acknowledgements going.
 const MIN_WINDOW: usize = 4;
 /// 2/ln 2: the least gain that doubles the rate each round.
@@ -115,9 +115,9 @@ impl Bbr {
         let per_micro = INITIAL_WINDOW as f64 / MILLISECOND as f64;
         Self {
             mode: Mode::Startup,
-            window: INITIAL_WINDOW,
+            window: initial_window(payload),
             prior_window: 0,
-            rate: per_micro * payload as f64 * HIGH_GAIN * PACING_MARGIN,
+            rate: per_micro * HIGH_GAIN * PACING_MARGIN,
             pacing_gain: HIGH_GAIN,
             payload,
             bandwidth: VecDeque::new(),
@@ -211,7 +211,7 @@ impl Bbr {
 
     /// Packets in flight at `gain` times the bandwidth-delay product, with room for bursts.
     fn target(&self, gain: f64, payload: usize) -> usize {
-        let Some(min_rtt) = self.min_rtt else { return INITIAL_WINDOW };
+        let Some(min_rtt) = self.min_rtt else { return initial_window(payload) };
         let product = (self.best_bandwidth() * min_rtt as f64 * gain).ceil().max(1.0);
         let burst = (self.rate * BURST_TIME as f64 / payload as f64).clamp(1.0, MAX_BURST);
         (product + 3.0 * burst) as usize
@@ -240,6 +240,8 @@ impl Bbr {
             let ratio = self.payload as f64 / payload as f64;
             self.bandwidth.iter_mut().for_each(|(_, bandwidth)| *bandwidth *= ratio);
             self.full_bandwidth *= ratio;
+            let scale = |packets: usize| ((packets as f64 * ratio).round() as usize).max(1);
+            (self.window, self.prior_window) = (scale(self.window), scale(self.prior_window));
             self.payload = payload;
         }
     }
@@ -424,7 +426,7 @@ impl Bbr {
             let target = self.window_target(ack.payload);
             if self.is_full {
                 self.window = (self.window + ack.acked).min(target);
-            } else if self.window < target || ack.delivered < INITIAL_WINDOW as u64 {
+            } else if self.window < target || ack.delivered < initial_window(ack.payload) as u64 {
                 self.window += ack.acked;
             }
             self.window = self.window.max(MIN_WINDOW);
@@ -457,4 +459,9 @@ impl Bbr {
         }
         self.is_conserving
     }
+}
+
+/// Packets of so much payload that are sent before anything is known.
+fn initial_window(payload: usize) -> usize {
+    (INITIAL_WINDOW / payload.max(1)).max(MIN_WINDOW)
 }

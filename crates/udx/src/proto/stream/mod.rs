@@ -5,6 +5,7 @@
 //! until it has none, and for the one deadline at which [`StreamMachine::handle_timeout`] wants to be called
 //! ([`StreamMachine::poll_timeout`]).
 
+mod packet_size;
 mod receive;
 mod remotes;
 mod roaming;
@@ -40,8 +41,11 @@ pub use transmit::{Limits, Transmit};
 /// Largest payload of an unordered message: libudx's receive buffer less the header (spec §11).
 pub(crate) const MAX_MESSAGE: usize = super::MAX_DATAGRAM - HEADER_LEN;
 
-/// Payload bytes of a full packet over IPv4 before its path is known.
+/// Payload bytes of a packet that libudx begins with over IPv4.
 const BASE_PAYLOAD: usize = 1152;
+
+/// Payload bytes of a full packet over IPv4 before its path is known.
+const FIRST_CAPACITY: u16 = 528;
 
 /// Names a socket of the instance that a stream belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +98,8 @@ pub struct Stats {
     pub rtt: Option<Micros>,
     /// Size of a full IP packet in bytes.
     pub mtu: u16,
+    /// Most bytes of an IP packet that the first hop carries, as far as is known; 0 before the first packets.
+    pub first_hop: u16,
     /// Congestion window in packets.
     pub window: usize,
     /// Pacing rate in bytes per second.
@@ -183,6 +189,12 @@ pub struct StreamMachine {
     rack: Rack,
     rtt: Rtt,
     mtu: Mtu,
+    /// The peer's packets show that the path carries large ones.
+    is_wide: bool,
+    /// Packets seemed too large for the path: whoever knows the first hop should look again.
+    must_check_hop: bool,
+    /// When the packet left that was acknowledged last, and payload bytes of a full one then.
+    measured: (Instant, u16),
     pacer: Pacer,
     rate: RateSampler,
     /// Rate samples of packets sent before this delivery count may be too high: a full list of blocks could
@@ -227,11 +239,14 @@ impl StreamMachine {
             recovery_end: first,
             rack: Rack::default(),
             rtt: Rtt::new(),
-            mtu: Mtu::new(),
+            mtu: Mtu::new(None),
+            is_wide: false,
+            must_check_hop: false,
+            measured: (Instant::default(), FIRST_CAPACITY),
             pacer: Pacer::new(),
             rate: RateSampler::default(),
             rate_trusted_from: 0,
-            congestion: new_congestion(config.id),
+            congestion: new_congestion(config.id, FIRST_CAPACITY.into()),
             newly_lost: 0,
             timers: Timers::default(),
             stats: Stats::default(),
@@ -259,6 +274,7 @@ impl StreamMachine {
         }
         check_address(remote)?;
         self.remotes.set(remote, self.outstanding.next());
+        self.search_anew(remote);
         Ok(())
     }
 
@@ -270,19 +286,12 @@ impl StreamMachine {
     pub fn change_remote(&mut self, remote: Remote) -> Result<(), Error> {
         self.check_change(remote)?;
         self.remotes.set(remote, self.outstanding.next());
-        self.mtu = Mtu::new();
+        self.search_anew(remote);
         if self.outstanding.is_empty() {
             self.is_remote_changed = true;
             self.forget_path();
         }
         Ok(())
-    }
-
-    /// The first hop to the current remote carries IP packets of so many bytes; else Ethernet's 1500 are
-    /// assumed. To be told anew after a change of the remote.
-    pub fn set_first_hop_mtu(&mut self, bytes: usize) {
-        let is_ipv6 = self.remotes.current().is_some_and(|remote| remote.address.is_ipv6());
-        self.mtu.set_first_hop(bytes, is_ipv6);
     }
 
     /// True once after a change of the remote is complete: all that was sent to the old one is acknowledged.
@@ -419,8 +428,9 @@ impl StreamMachine {
     /// Bytes that can be unacknowledged at once: more than this and some spare need not be queued. What the
     /// peer holds behind a hole is no longer on its way, and makes room for more.
     pub fn send_window(&self) -> usize {
-        let packets = self.congestion.window().min(self.peer_window as usize / BASE_PAYLOAD);
-        (packets + self.outstanding.sacked() + self.outstanding.lost()) * self.payload_capacity()
+        let capacity = self.payload_capacity();
+        let packets = self.congestion.window().min(self.peer_window as usize / capacity.min(BASE_PAYLOAD));
+        (packets + self.outstanding.sacked() + self.outstanding.lost()) * capacity
     }
 
     /// Whether everything written, and the END if there is one, is acknowledged.
@@ -476,6 +486,7 @@ impl StreamMachine {
         Stats {
             rtt: self.rtt.smoothed(),
             mtu: self.mtu.current(),
+            first_hop: self.mtu.first_hop(),
             window: self.congestion.window(),
             pacing_rate: (self.congestion.rate() * 1e6) as u64,
             in_flight: self.outstanding.in_flight(),
@@ -488,7 +499,7 @@ impl StreamMachine {
     fn forget_path(&mut self) {
         self.rtt = Rtt::new();
         self.receive_window.forget_path();
-        self.congestion = new_congestion(self.id);
+        self.begin_congestion();
     }
 
     fn is_open(&self) -> bool {
@@ -539,24 +550,19 @@ impl StreamMachine {
         whole.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
     }
 
-    /// Bytes received in order since the beginning.
+    /// Bytes received since the beginning. What lies behind a hole counts: the peer sends on for it.
     fn received(&self) -> u64 {
-        self.handed_over + self.assembler.ready() as u64
+        self.handed_over + (self.assembler.ready() + self.assembler.ahead()) as u64
     }
 
     /// The receive window while nothing waits for its reader.
     fn whole_window(&self) -> u32 {
         self.receive_window.bytes(self.rtt.min()).min(self.receive_share)
     }
-
-    /// Payload bytes of a full packet towards the current remote.
-    pub fn payload_capacity(&self) -> usize {
-        self.mtu.capacity(self.remotes.current().is_some_and(|remote| remote.address.is_ipv6()))
-    }
 }
 
-fn new_congestion(id: u32) -> Bbr {
-    Bbr::new(BASE_PAYLOAD, u64::from(id))
+fn new_congestion(id: u32, payload: usize) -> Bbr {
+    Bbr::new(payload, u64::from(id))
 }
 
 fn check_address(remote: Remote) -> Result<(), Error> {

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::super::assembler::{Arrival, Room};
 use super::super::congestion::{Ack, Controller, Phase};
-use super::super::outstanding::PacketState;
+use super::super::mtu::overhead;
+use super::super::outstanding::{PacketState, SentPacket};
 use super::super::packet::{
-    Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, decode_sacks,
+    Flags, Header, LIBUDX_SACK_BLOCKS, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, SAFE_SACK_BLOCKS, decode_sacks,
 };
-use super::super::rate::SendSnapshot;
 use super::super::seq;
 use super::{End, Error, MAX_MESSAGES, StreamMachine};
 use crate::time::{Instant, Micros};
@@ -65,12 +65,16 @@ impl StreamMachine {
             return;
         }
         if let Some(arrival) = arrival {
+            self.note_width(bytes.len(), arrival);
             self.ack.on_packet(arrival != Arrival::Next || header.flags.intersects(Flags::END));
             let read = self.handed_over.saturating_sub(self.backlog as u64);
             self.receive_window.on_arrival(now, self.received(), read, self.rtt.min());
         }
         self.update_peer_window(header.rwnd, peer_seq, ack);
         self.handle_ack(now, ack, bytes.get(layout.sacks).unwrap_or_default());
+        if !header.flags.is_sequenced() {
+            self.check_black_hole(now);
+        }
     }
 
     /// The packets that were waiting have all been handled: acknowledgements held back for more may go.
@@ -117,7 +121,8 @@ impl StreamMachine {
             }
         }
         let blocks = sacks.len() / SACK_BLOCK_LEN;
-        let is_list_full = blocks == LIBUDX_SACK_BLOCKS || blocks >= MAX_SACK_BLOCKS;
+        let is_list_full =
+            [LIBUDX_SACK_BLOCKS, SAFE_SACK_BLOCKS].contains(&blocks) || blocks >= MAX_SACK_BLOCKS;
         if !sacks.is_empty() {
             self.acknowledge_selectively(now, sacks, &mut delivered);
         }
@@ -128,6 +133,7 @@ impl StreamMachine {
             self.rtt.sample(now, rtt);
         }
         if delivered.packets > 0 {
+            self.timers.doubted_at = None;
             self.timers.has_delivered = true;
             self.mtu.on_ack();
             self.restart_rto(now);
@@ -151,17 +157,7 @@ impl StreamMachine {
         while let Some((seq, packet, is_news)) = self.outstanding.pop_acked(ack) {
             released = Some(packet.offset + u64::from(packet.len));
             if is_news {
-                self.on_delivered(
-                    now,
-                    seq,
-                    packet.sent_at,
-                    packet.is_retransmitted,
-                    packet.snapshot,
-                    delivered,
-                );
-                if packet.probe.is_some() {
-                    self.mtu.on_probe_acked();
-                }
+                self.on_delivered(now, seq, &packet, delivered);
             }
         }
         if let Some(offset) = released {
@@ -200,27 +196,21 @@ impl StreamMachine {
                 continue;
             }
             for seq in start..end {
-                let Some(packet) = self.outstanding.mark_sacked(seq) else { continue };
-                let (sent_at, is_retransmitted, probe, snapshot) =
-                    (packet.sent_at, packet.is_retransmitted, packet.probe, packet.snapshot);
-                self.on_delivered(now, seq, sent_at, is_retransmitted, snapshot, delivered);
-                if probe.is_some() {
-                    self.mtu.on_probe_acked();
-                }
+                let Some(packet) = self.outstanding.mark_sacked(seq).cloned() else { continue };
+                self.on_delivered(now, seq, &packet, delivered);
             }
         }
     }
 
-    fn on_delivered(
-        &mut self,
-        now: Instant,
-        seq: u64,
-        sent_at: Instant,
-        is_retransmitted: bool,
-        snapshot: SendSnapshot,
-        delivered: &mut Delivered,
-    ) {
+    fn on_delivered(&mut self, now: Instant, seq: u64, packet: &SentPacket, delivered: &mut Delivered) {
+        let &SentPacket { sent_at, is_retransmitted, snapshot, .. } = packet;
         delivered.packets += 1;
+        let size = self.size_of(packet);
+        if packet.probe.is_some() {
+            self.mtu.on_probe_acked(size);
+        }
+        self.mtu.on_arrived(size);
+        self.measured = self.measured.max((sent_at, packet.capacity));
         if !is_retransmitted && delivered.latest.is_none_or(|(latest, _)| sent_at >= latest) {
             delivered.latest = Some((sent_at, now - sent_at));
         }
@@ -267,15 +257,25 @@ impl StreamMachine {
     /// Deems packets in flight lost; whether that says something about congestion, as the loss of size probes
     /// alone does not.
     pub(super) fn mark_lost(&mut self, lost: &[u64]) -> bool {
+        let is_ipv6 = self.is_ipv6();
         let mut probes = 0;
         let mut others = 0;
+        let mut lost_again = None;
         for &seq in lost {
             let Some(packet) = self.outstanding.mark_lost(seq) else { continue };
             if packet.probe.take().is_some() {
                 probes += 1;
-            } else {
-                others += 1;
+                continue;
             }
+            others += 1;
+            if packet.is_retransmitted {
+                let size = overhead(is_ipv6) + usize::from(packet.len);
+                lost_again = lost_again.max(Some(size));
+            }
+        }
+        if lost_again.is_some_and(|size| self.mtu.on_lost_again(size)) {
+            self.must_check_hop = true;
+            self.mtu.on_black_hole();
         }
         self.stats.lost += probes + others;
         self.newly_lost += (probes + others) as usize;
@@ -301,7 +301,7 @@ impl StreamMachine {
             in_flight: self.outstanding.in_flight(),
             prior_in_flight,
             phase: self.phase,
-            payload: self.payload_capacity(),
+            payload: self.measured.1.into(),
         });
         if self.congestion.is_probing_rtt() {
             self.rate.on_app_limited(self.outstanding.in_flight());

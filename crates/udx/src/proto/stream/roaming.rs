@@ -7,7 +7,6 @@
 
 use std::net::SocketAddr;
 
-use super::super::mtu::Mtu;
 use super::super::packet::{Flags, Header};
 use super::super::seq;
 use super::{Error, Remote, SocketId, StreamMachine};
@@ -69,7 +68,7 @@ impl StreamMachine {
     fn begin_anew(&mut self, now: Instant, remote: Remote) {
         self.remotes.replace(remote);
         self.heard_at = Some(now);
-        self.mtu = Mtu::new();
+        self.search_anew(remote);
         // Nothing is known of the new path, nor of who is there: we send little at first, as after a timeout.
         self.timers.timeouts = 0;
         if !self.outstanding.is_empty() {

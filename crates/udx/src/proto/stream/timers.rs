@@ -1,7 +1,6 @@
 //! The stream's deadlines.
 
 use super::super::congestion::{Controller, Phase};
-use super::super::mtu;
 use super::super::outstanding::PacketState;
 use super::super::rtt::tail_probe_timeout;
 use super::{Error, StreamMachine};
@@ -10,7 +9,7 @@ use crate::time::{Instant, Micros};
 /// Timeouts in a row without progress that end the stream: the last closes, the ones before retransmit.
 const MAX_TIMEOUTS: u32 = 7;
 
-/// Timeouts in a row after which large packets are taken to vanish on the path.
+/// Timeouts in a row after which large packets are taken to vanish on the path, whatever the peer answers.
 const BLACK_HOLE_TIMEOUTS: u32 = 2;
 
 /// Everything a stream waits for.
@@ -38,6 +37,9 @@ pub(super) struct Timers {
     pub is_probe_due: bool,
     /// A heartbeat is to be sent.
     pub is_heartbeat_due: bool,
+    /// When a large packet was sent again after a timeout, and a heartbeat behind it: an answer to that alone
+    /// says that large packets vanish.
+    pub doubted_at: Option<Instant>,
 }
 
 impl StreamMachine {
@@ -136,10 +138,17 @@ impl StreamMachine {
             self.close(Err(Error::TimedOut));
             return;
         }
-        if self.timers.timeouts >= BLACK_HOLE_TIMEOUTS && self.mtu.current() > mtu::BASE {
-            self.mtu.on_black_hole();
-        }
         let first = self.outstanding.first();
+        self.timers.doubted_at = None;
+        if self.outstanding.get(first).is_some_and(|packet| self.mtu.is_doubtful(self.size_of(packet))) {
+            self.must_check_hop = true;
+            if self.timers.timeouts >= BLACK_HOLE_TIMEOUTS {
+                self.mtu.on_black_hole();
+            } else {
+                self.timers.doubted_at = Some(now);
+                self.timers.is_heartbeat_due = true;
+            }
+        }
         let window = self.rack.reordering_window(self.rtt.min(), self.rtt.smoothed(), false);
         let lost: Vec<u64> = self
             .outstanding

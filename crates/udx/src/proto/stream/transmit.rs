@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use super::super::congestion::{Controller, Phase};
-use super::super::mtu;
+use super::super::mtu::overhead;
 use super::super::outstanding::{PacketState, SentPacket};
-use super::super::packet::{Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, encode_sack};
+use super::super::packet::{
+    Flags, HEADER_LEN, Header, MAX_SACK_BLOCKS, SACK_BLOCK_LEN, SAFE_SACK_BLOCKS, encode_sack,
+};
 use super::{End, Error, Life, Remote, SocketId, StreamMachine, first_capacity};
 use crate::time::Instant;
 
@@ -30,7 +32,7 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// Bytes of each datagram but the last.
     pub segment: usize,
-    /// The network may cut these datagrams to pieces: they are larger than the path proved to carry.
+    /// The network may cut this one datagram to pieces: it is larger than the path is known to carry.
     pub may_fragment: bool,
 }
 
@@ -76,7 +78,8 @@ impl StreamMachine {
         if let Some(message) = self.messages_out.pop_front() {
             let transmit = self.control(remote, Flags::MESSAGE, out);
             out.extend_from_slice(&message);
-            return transmit.map(|transmit| Transmit { segment: out.len(), ..transmit });
+            let may_fragment = self.is_too_large(message.len());
+            return transmit.map(|transmit| Transmit { segment: out.len(), may_fragment, ..transmit });
         }
         if self.ack.is_due() {
             return self.acknowledgement(now, remote, out);
@@ -94,13 +97,16 @@ impl StreamMachine {
     fn acknowledgement(&mut self, now: Instant, remote: Remote, out: &mut Vec<u8>) -> Option<Transmit> {
         let flags = if self.assembler.has_holes() { Flags::SACK } else { Flags::NONE };
         let transmit = self.control(remote, flags, out)?;
-        for (start, end) in self.assembler.sacks(MAX_SACK_BLOCKS) {
+        let most = if self.is_wide { MAX_SACK_BLOCKS } else { SAFE_SACK_BLOCKS };
+        for (start, end) in self.assembler.sacks(most) {
             encode_sack(start as u32, end as u32, out);
         }
         self.receive_window.on_told(now, self.received(), self.advertised);
         self.ack.on_sent();
         self.stats.acks_sent += 1;
-        Some(Transmit { segment: out.len(), ..transmit })
+        // The path back may be another.
+        let may_fragment = out.len() > HEADER_LEN + SAFE_SACK_BLOCKS * SACK_BLOCK_LEN;
+        Some(Transmit { segment: out.len(), may_fragment, ..transmit })
     }
 
     /// A packet without a number of its own.
@@ -194,9 +200,8 @@ impl StreamMachine {
     fn new_packet(&self) -> Next {
         let capacity = if self.is_first_packet { first_capacity(&self.mtu) } else { self.payload_capacity() };
         let len = self.buffer.unsent().min(capacity);
-        let is_ipv6 = self.remotes.current().is_some_and(|remote| remote.address.is_ipv6());
         let may_probe = len > 0 && !self.timers.is_probe_due && !self.remotes.is_changing();
-        let padding = if may_probe { self.mtu.probe_padding(len, is_ipv6) } else { None };
+        let padding = if may_probe { self.mtu.probe_padding(len, self.is_ipv6()) } else { None };
         Next::New { len, padding }
     }
 
@@ -224,7 +229,7 @@ impl StreamMachine {
         }
         let is_idle = self.outstanding.is_empty();
         if is_idle && self.rate.is_app_limited() {
-            self.congestion.on_idle_restart(now, self.rate.delivered(), self.payload_capacity());
+            self.congestion.on_idle_restart(now, self.rate.delivered(), self.measured.1.into());
         }
         let snapshot = self.rate.on_sent(now, is_idle);
         self.header(remote, flags, offset, seq as u32).encode(out);
@@ -235,6 +240,7 @@ impl StreamMachine {
             offset: stream_offset,
             // At most a datagram.
             len: len as u16,
+            capacity: self.payload_capacity() as u16,
             flags,
             state: PacketState::InFlight,
             probe: padding,
@@ -244,7 +250,7 @@ impl StreamMachine {
             snapshot,
         });
         if padding.is_some() {
-            self.mtu.on_probe_sent();
+            self.mtu.on_probe_sent(overhead(self.is_ipv6()) + usize::from(offset) + len);
         }
         self.is_first_packet = false;
         self.after_send(now, HEADER_LEN + len, version);
@@ -264,8 +270,8 @@ impl StreamMachine {
         let padding = packet.probe.unwrap_or(0);
         let Some(remote) = self.remotes.get(version) else { return false };
         let size = HEADER_LEN + usize::from(padding) + len;
-        let is_large = size + mtu::overhead(remote.address.is_ipv6()) - HEADER_LEN > usize::from(mtu::BASE);
-        let may_fragment = is_large && self.mtu.is_black_hole();
+        // It was cut when the path carried more, and cannot be cut anew.
+        let may_fragment = packet.probe.is_none() && self.is_too_large(len);
         if !fits(batch, version, size, may_fragment, out.len()) {
             return false;
         }
@@ -326,12 +332,17 @@ impl StreamMachine {
 fn fits(batch: &mut Option<Batch>, remote: u32, size: usize, may_fragment: bool, used: usize) -> bool {
     match batch {
         None => {
-            *batch = Some(Batch { remote, segment: size, may_fragment, is_full: false, segments: 1 });
+            // The system does not cut the segments of a batch.
+            *batch = Some(Batch { remote, segment: size, may_fragment, is_full: may_fragment, segments: 1 });
             true
         }
         Some(batch) => {
-            let is_alike = batch.remote == remote && batch.may_fragment == may_fragment;
-            if batch.is_full || !is_alike || size > batch.segment || used + size > MAX_BATCH {
+            if batch.is_full
+                || batch.remote != remote
+                || may_fragment
+                || size > batch.segment
+                || used + size > MAX_BATCH
+            {
                 return false;
             }
             batch.is_full = size < batch.segment;
