@@ -47,6 +47,12 @@ mod transfers;
 mod tunnel;
 mod writer;
 
+/// What fuzzing runs. Not in the library that is shipped.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing {
+    pub use crate::tunnel::fuzzing::frames as tunnel_frames;
+}
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -163,9 +163,10 @@ impl Inbound {
     fn short_is_next(&self) -> bool {
         self.head().is_ok_and(|head| {
             head.is_some_and(|head| {
-                let is_whole = self.unread.len() >= head.size + head.length;
                 let is_data = matches!(head.opcode, OpCode::Data(_));
-                is_data && is_whole && (1..SHORT).contains(&head.length) && self.fits(&head)
+                // Short before all: a length that is claimed may be any number.
+                let is_short = (1..SHORT).contains(&head.length);
+                is_data && is_short && self.unread.len() >= head.size + head.length && self.fits(&head)
             })
         })
     }

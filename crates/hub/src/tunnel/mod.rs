@@ -3,7 +3,7 @@
 //! says how they meet.
 //!
 //! # Layout
-//! - `frames`: what an end sends, taken out of its WebSocket frames; no I/O.
+//! - `frames`: what an end sends, taken out of its WebSocket frames; no I/O. `fuzzing`: what is fuzzed of it.
 //! - `socket`: the WebSocket of one end, and why it is closed.
 //! - `admission`: whom the tunnel joins.
 //! - `rendezvous`: who waits for whom.
@@ -13,6 +13,8 @@
 mod admission;
 mod end;
 mod frames;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzzing;
 mod pass;
 mod rendezvous;
 mod socket;
