@@ -3,7 +3,7 @@
 // Hostile amounts: what strangers do in numbers takes no more memory than is said here, and an honest transfer beside it
 // gets its place in time and goes at no less than half its speed. Ends with 1 where that does not hold.
 //
-//   npm run test:amounts -- [--offers N] [--connections N] [--size MB]
+//   npm run test:amounts -- [--offers N] [--connections N] [--ends N] [--size MB]
 
 const crypto = require('node:crypto')
 const { once } = require('node:events')
@@ -21,6 +21,8 @@ const SLOWER = 2
 const SLACK_MS = 500
 /** How long it may wait for its place, from the offer to the first byte, in milliseconds. */
 const WAIT_MS = 2000
+/** Whom the hub believes where a request comes from. */
+const PROXY = '127.0.0.2'
 /** Offers posted at once. */
 const AT_ONCE = 20
 
@@ -29,17 +31,20 @@ async function main () {
     options: {
       offers: { type: 'string', default: '10000' },
       connections: { type: 'string', default: '1000' },
+      ends: { type: 'string', default: '10000' },
       size: { type: 'string', default: '256' }
     }
   })
   const lab = new Lab()
   try {
     await lab.start(Number(values.size) * 1024 * 1024)
-    const alone = await lab.baseline()
+    const alone = await lab.baseline('honest')
+    const byTunnel = await lab.baseline('inside')
     const rows = [
       await lab.row(`${values.offers} offers`, alone, 'receiver', () => lab.offers(Number(values.offers))),
       await lab.row(`${values.connections} connections to the key of a sender`, alone, 'honest', () => lab.dialSender(Number(values.connections))),
-      await lab.row(`${values.connections} connections on the topic of a receiver`, alone, 'receiver', () => lab.dialReceiver(Number(values.connections)))
+      await lab.row(`${values.connections} connections on the topic of a receiver`, alone, 'receiver', () => lab.dialReceiver(Number(values.connections))),
+      await lab.row(`${values.ends} ends at the tunnel that prove nothing`, byTunnel, 'hub', () => lab.enterTunnel(Number(values.ends)), 'inside')
     ]
     process.exitCode = rows.every(Boolean) ? 0 : 1
   } finally {
@@ -55,29 +60,31 @@ class Lab {
   #file
 
   async start (size) {
-    this.#hub = await this.#forks.hub(path.join(this.#folder, 'hub'))
+    this.#hub = await this.#forks.hub(path.join(this.#folder, 'hub'), { trustedProxies: [`${PROXY}/32`] })
     this.#file = path.join(this.#folder, 'file.bin')
     fs.writeFileSync(this.#file, crypto.randomBytes(size))
-    for (const actorId of ['receiver', 'honest']) {
+    for (const actorId of ['receiver', 'honest', 'inside']) {
       const saveDir = actorId === 'receiver' ? path.join(this.#folder, 'in') : undefined
-      const options = { atsUrl: this.#hub.url, actorId, home: path.join(this.#folder, actorId), timeout: 60_000 }
+      // No UDP leads out of where one of them is.
+      const bootstrap = actorId === 'inside' ? ['127.0.0.1:9'] : undefined
+      const options = { bootstrap, atsUrl: this.#hub.url, actorId, home: path.join(this.#folder, actorId), timeout: 60_000 }
       this.#agents[actorId] = this.#forks.fork(path.join('amounts', 'agent.js'), { AMOUNTS_AGENT: JSON.stringify({ options, saveDir }) })
       await says(this.#agents[actorId], 'up')
     }
   }
 
   /** How long the honest transfer takes alone, in milliseconds, after one that warms up. */
-  async baseline () {
-    await this.#transfer()
-    return Math.min((await this.#transfer()).ms, (await this.#transfer()).ms)
+  async baseline (sender) {
+    await this.#transfer(sender)
+    return Math.min((await this.#transfer(sender)).ms, (await this.#transfer(sender)).ms)
   }
 
   /** Whether the honest transfer, and the memory of one end, bear what strangers do; `attack` ends with what ends it. */
-  async row (name, alone, whose, attack) {
+  async row (name, alone, whose, attack, sender = 'honest') {
     const before = await this.#memory(whose)
     const { told, stop } = await attack()
     const during = await this.#memory(whose)
-    const transfers = [await this.#transfer(), await this.#transfer()]
+    const transfers = [await this.#transfer(sender), await this.#transfer(sender)]
     const ms = Math.min(...transfers.map(({ ms }) => ms))
     const waited = Math.max(...transfers.map(({ waited }) => waited))
     const after = await this.#memory(whose)
@@ -122,13 +129,23 @@ class Lab {
     return this.#strangers({ topic, count })
   }
 
+  /** Ends at the hub's tunnel. */
+  enterTunnel (count) {
+    const ends = { url: this.#hub.url, count, proxy: PROXY, client: '203.0.113.66' }
+    return this.#crowd(this.#forks.fork(path.join('amounts', 'ends.js'), { AMOUNTS_ENDS: JSON.stringify(ends) }))
+  }
+
   async end () {
     await this.#forks.end(child => child.kill('SIGKILL'))
     fs.rmSync(this.#folder, { recursive: true, force: true })
   }
 
-  async #strangers (what) {
-    const child = this.#forks.fork(path.join('amounts', 'strangers.js'), { AMOUNTS_STRANGERS: JSON.stringify({ bootstrap: this.#hub.bootstrap, ...what }) })
+  #strangers (what) {
+    return this.#crowd(this.#forks.fork(path.join('amounts', 'strangers.js'), { AMOUNTS_STRANGERS: JSON.stringify({ bootstrap: this.#hub.bootstrap, ...what }) }))
+  }
+
+  /** Waits until all of them came; `stop` ends them. */
+  async #crowd (child) {
     const { opened, refused } = await says(child, 'dialled')
     const stop = async () => {
       child.kill('SIGKILL')
@@ -156,15 +173,19 @@ class Lab {
     }
   }
 
-  async #transfer () {
-    const settled = says(this.#agents.honest, 'settled')
-    this.#agents.honest.send({ send: this.#file })
+  async #transfer (sender) {
+    const settled = says(this.#agents[sender], 'settled')
+    this.#agents[sender].send({ send: this.#file })
     const { waited, ms, failed } = await settled
     if (failed) throw new Error(`the honest transfer failed: ${failed}`)
     return { waited, ms }
   }
 
   async #memory (actorId) {
+    if (actorId === 'hub') {
+      this.#hub.child.send({ memory: true })
+      return (await says(this.#hub.child, 'memory')).bytes
+    }
     this.#agents[actorId].send({ memory: true })
     return (await says(this.#agents[actorId], 'memory')).bytes
   }

@@ -11,7 +11,7 @@ async function main () {
   let offers = 0
   node.on('file', async ({ senderId, fileName, taskId, accept }) => {
     offers++
-    if (!['honest', 'original'].includes(senderId)) return
+    if (!['honest', 'inside', 'original'].includes(senderId)) return
     tell({ event: 'offered', taskId, fileName })
     // That the original never comes is what ends its transfer; the honest sender tells of its own.
     await accept({ saveDir }).catch(() => {})
