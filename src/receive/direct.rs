@@ -11,7 +11,7 @@ use secret_stream::{KeyPair, Transport};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::fetch::{Fetch, FetchError};
-use super::race::{TunnelWay, UdpDial, race};
+use super::race::{TunnelWay, UdpDial, UdpRedial, race};
 use crate::ats::Listener;
 use crate::connection::{KEPT, PeerConnection, PeerLink, PeerStream, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
@@ -64,17 +64,29 @@ struct Takeover {
 }
 
 impl Takeover {
-    /// Ends the connection once a better one is there, which goes on where that was.
-    async fn wait(&mut self, link: &PeerLink) -> Infallible {
-        let connected = match &mut self.later {
-            Some(later) => later.connected().await,
-            None => std::future::pending().await,
+    /// Ends the connection once a better one is there, which goes on where that was. `redial` tries for one
+    /// where none is under way.
+    async fn wait(&mut self, link: &PeerLink, mut redial: UdpRedial) -> Infallible {
+        if matches!(link, PeerLink::Udp(_)) {
+            return std::future::pending().await;
+        }
+        let connection = loop {
+            let failed = match &mut self.later {
+                Some(later) => match later.connected().await {
+                    Ok(connection) => break connection,
+                    Err((step, why)) => {
+                        tracing::debug!("UDP does not take over from the tunnel: {why}");
+                        Some(step)
+                    }
+                },
+                None => None,
+            };
+            self.later = None;
+            self.later = Some(redial.begin(failed).await);
         };
         self.later = None;
-        if let Ok(connection) = connected {
-            self.next = Some(Box::new(connection));
-            link.destroy();
-        }
+        self.next = Some(Box::new(connection));
+        link.destroy();
         std::future::pending().await
     }
 
@@ -178,14 +190,7 @@ impl Fetch<'_> {
         listener: &mut Listener,
     ) -> Result<Dialled> {
         let (dht, sender, keys) = (dialler.dht, &dialler.sender, &dialler.key_pair);
-        let options = ConnectOptions {
-            key_pair: Some(dialler.key_pair.clone()),
-            relay_through: self.context.network.relay(),
-            direct,
-            answer_limit: Some(ANSWER_LIMIT),
-            relay_addresses: sender.nodes.addresses().filter(|node| may_ask(dht, *node)).collect(),
-            ..Default::default()
-        };
+        let options = ConnectOptions { direct, ..self.udp_options(dht, keys, sender) };
         // What is still on its way from the dial before may yet arrive.
         let under_way = dialler.takeover.later.take().filter(|dial| dial.is_to(sender.key));
         let udp = under_way.unwrap_or_else(|| UdpDial::begin(dht, sender.key, options));
@@ -201,6 +206,16 @@ impl Fetch<'_> {
             }
         };
         self.or_cancelled(dial).await?
+    }
+
+    fn udp_options(&self, dht: &Dht, keys: &KeyPair, sender: &P2p) -> ConnectOptions {
+        ConnectOptions {
+            key_pair: Some(keys.clone()),
+            relay_through: self.context.network.relay(),
+            answer_limit: Some(ANSWER_LIMIT),
+            relay_addresses: sender.nodes.addresses().filter(|node| may_ask(dht, *node)).collect(),
+            ..Default::default()
+        }
     }
 
     /// The way by the tunnel, if this node goes where the sender can be met.
@@ -278,6 +293,8 @@ impl Fetch<'_> {
         listener: &mut Listener,
     ) -> Result<PathBuf, FetchError> {
         let PeerConnection { stream, link, peer_key } = connection;
+        let options = self.udp_options(dht, key_pair, sender);
+        let redial = UdpRedial::new(dht, peer_key, options, self.context.network.udp());
         let may_reuse = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.reuse);
         let taken = async {
             Ok(match stream {
@@ -295,7 +312,7 @@ impl Fetch<'_> {
             taken = taken => taken?,
             never = give_up_when_moved(dht, &link) => match never {},
             never = self.give_up_when_called(&link, sender, listener) => match never {},
-            never = takeover.wait(&link) => match never {},
+            never = takeover.wait(&link, redial) => match never {},
         };
         if let Some(stream) = stream {
             let connection = PeerConnection { stream, link, peer_key };

@@ -2,17 +2,24 @@
 //! carries; what UDP opens later takes over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyperdht::Dht;
 use hyperdht::connect::{ConnectError, ConnectOptions, Connection};
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connection::{Meetings, PeerConnection, Udp, give_head_start};
 use crate::error::Step;
 use crate::tunnel::{Tunnel, TunnelRole};
+
+/// The pause before UDP is tried again while the tunnel carries, in milliseconds, and how often it is doubled:
+/// up to a minute.
+const FIRST_PAUSE_MS: u64 = 500;
+const DOUBLED: u32 = 7;
 
 /// A dial over UDP that goes on by itself, and ends when this is dropped.
 pub(super) struct UdpDial {
@@ -55,6 +62,43 @@ impl UdpDial {
             // The runtime ends.
             Err(_) => std::future::pending().await,
         }
+    }
+}
+
+/// Dials a peer over UDP again and again, while the tunnel carries: it may be that UDP leads somewhere only
+/// now, or that the peer was not to be found yet.
+pub(super) struct UdpRedial {
+    dht: Dht,
+    peer: PublicKey,
+    options: ConnectOptions,
+    udp: watch::Receiver<Udp>,
+    /// How often it has dialled.
+    done: u32,
+}
+
+impl UdpRedial {
+    pub(super) fn new(
+        dht: &Dht,
+        peer: PublicKey,
+        options: ConnectOptions,
+        udp: watch::Receiver<Udp>,
+    ) -> Self {
+        Self { dht: dht.clone(), peer, options, udp, done: 0 }
+    }
+
+    /// Begins the next dial when there is something to hope for; the one before it failed in this step, if
+    /// there was one.
+    pub(super) async fn begin(&mut self, failed: Option<Step>) -> UdpDial {
+        let mut network = self.dht.network();
+        let changes = network.borrow_and_update().changes;
+        sleep(Duration::from_millis(FIRST_PAUSE_MS << self.done.min(DOUBLED))).await;
+        // What NATs do not let through now they will not let through later.
+        if failed == Some(Step::Punch) {
+            let _ = network.wait_for(|network| network.changes != changes).await;
+        }
+        let _ = self.udp.wait_for(|udp| *udp == Udp::Works).await;
+        self.done += 1;
+        UdpDial::begin(&self.dht, self.peer, self.options.clone())
     }
 }
 

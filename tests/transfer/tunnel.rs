@@ -7,8 +7,9 @@ use std::time::Duration;
 use ats_p2p::error::{Code, Step};
 use ats_p2p::options::{Options, TunnelChoice};
 use hub::TunnelAccess;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::watch;
 
 use crate::lab::{Lab, content, sha256};
 
@@ -65,6 +66,87 @@ async fn where_udp_leads_somewhere_it_is_used() {
     b.watch(Some(lab.path("in")));
     let sent = a.send(&lab.file("x", 1_000_000), "b").await.unwrap();
     assert_eq!(sent.connection.unwrap().path, "lan");
+    lab.close([a, b]).await;
+}
+
+/// The way of UDP to a node of the DHT, shut until it is opened: by then it leads on as if it had always been.
+struct Door {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+}
+
+impl Door {
+    async fn to(node: &str) -> Self {
+        let outside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, open) = (outside.local_addr().unwrap(), watch::Sender::new(false));
+        let (node, mut state) = (node.parse::<SocketAddr>().unwrap(), open.subscribe());
+        tokio::spawn(async move {
+            let inside = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let (mut request, mut answer, mut client) = ([0; 2048], [0; 2048], None);
+            while state.wait_for(|is_open| *is_open).await.is_ok() {
+                tokio::select! {
+                    Ok((count, from)) = outside.recv_from(&mut request) => {
+                        client = Some(from);
+                        let _ = inside.send_to(&request[..count], node).await;
+                    }
+                    Ok(count) = inside.recv(&mut answer) => {
+                        if let Some(client) = client {
+                            let _ = outside.send_to(&answer[..count], client).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { address, open }
+    }
+}
+
+/// A way to the hub on which a connection gets no further than a piece of a file.
+struct SlowWay(SocketAddr);
+
+impl SlowWay {
+    async fn to(hub: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(hub).await.unwrap();
+                tokio::spawn(async move {
+                    let ((from_near, mut to_near), (from_far, mut to_far)) =
+                        (near.into_split(), far.into_split());
+                    let (mut up, mut down) = (from_near.take(1 << 20), from_far.take(1 << 20));
+                    let _ = tokio::join!(copy(&mut up, &mut to_far), copy(&mut down, &mut to_near));
+                    // Nothing is closed: that would make it a cut.
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        Self(address)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn udp_that_opens_later_takes_over_from_the_tunnel_in_the_middle_of_a_file() {
+    let lab = Lab::new().await;
+    let slow = SlowWay::to(lab.address()).await;
+    let doors = [Door::to(&lab.bootstrap()[0]).await, Door::to(&lab.bootstrap()[0]).await];
+    let [a, b] = [("a", &doors[0]), ("b", &doors[1])].map(|(name, door)| {
+        lab.agent(name, |options| {
+            options.bootstrap = Some(vec![door.address.to_string()]);
+            options.ats.url = Some(format!("http://{}", slow.0));
+        })
+    });
+    b.watch(Some(lab.path("in")));
+    let sending = a.sending(lab.file("x", 40_000_000), "b");
+    b.event_named("peer_connected").await;
+    assert_eq!(b.paths(), ["tunnel"]);
+    for door in &doors {
+        door.open.send_replace(true);
+    }
+    let sent = sending.await.unwrap().unwrap();
+    assert_eq!(b.paths(), ["tunnel", "lan"]);
+    assert_eq!(sent.connection.unwrap().path, "lan");
+    assert_eq!(sent.hash, sha256(&lab.path("in/x")));
     lab.close([a, b]).await;
 }
 
