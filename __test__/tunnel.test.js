@@ -42,15 +42,25 @@ test('where a proxy is the only way out, a file goes through it by the tunnel', 
   assert.ok(asked.includes('CONNECT hub.test:80'), asked.join('\n'))
 })
 
-test('a proxy that cuts every connection after a while only makes the file come in parts', LIMIT, async (t) => {
-  const { url } = await hub(t, { allowedHosts: ['hub.test'], open: true })
-  const { url: way } = await proxy(t, new URL(url).port, { cutsAfter: 10_000_000 })
-  const env = { ATS_URL: 'http://hub.test', HTTP_PROXY: way, ATS_P2P_BOOTSTRAP: NOBODY }
-  const { receiver } = await transfer(t, env, 25_000_000)
-  const used = paths(receiver)
-  assert.ok(used.length >= 3 && used.every(path => path === 'tunnel'), used.join())
-  assert.equal(receiver.filter(({ event }) => event === 'transfer_start').length, 1)
-})
+// What a proxy does to every connection, and the file that has to get through; the whole of it by `npm run test:proxies`.
+const CUTS = process.env.PROXY_TEST === 'whole'
+  ? [{ size: 1 << 30, cuts: { bytes: 100e6 } }, { size: 1 << 30, cuts: { ms: 60_000 }, rate: 6e6 }]
+  : [{ size: 25e6, cuts: { bytes: 10e6 } }, { size: 6e6, cuts: { ms: 1000 }, rate: 2e6 }]
+
+for (const { size, cuts, rate } of CUTS) {
+  const when = cuts.bytes ? `${cuts.bytes / 1e6} MB` : `${cuts.ms / 1000} s`
+  test(`a proxy that cuts every connection after ${when} only makes the file come in parts`, { timeout: 600_000 }, async (t) => {
+    const { url } = await hub(t, { allowedHosts: ['hub.test'], open: true })
+    const { url: way } = await proxy(t, new URL(url).port, { cuts, rate })
+    const env = { ATS_URL: 'http://hub.test', HTTP_PROXY: way, ATS_P2P_BOOTSTRAP: NOBODY }
+    const began = performance.now()
+    const { receiver } = await transfer(t, env, size)
+    const used = paths(receiver)
+    t.diagnostic(`${size} bytes in ${used.length} parts and ${((performance.now() - began) / 1000).toFixed(1)} s`)
+    assert.ok(used.length >= 3 && used.every(path => path === 'tunnel'), used.join())
+    assert.equal(receiver.filter(({ event }) => event === 'transfer_start').length, 1)
+  })
+}
 
 const opensslOnly = findOpenssl() ? LIMIT : { ...LIMIT, skip: 'skipped: no OpenSSL is installed to make a certificate' }
 
