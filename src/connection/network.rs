@@ -102,7 +102,15 @@ impl Network {
         self.udp.subscribe()
     }
 
-    /// The same for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
+    /// What is in the way to peers that know no tunnel, those of the original package, where no UDP leads out.
+    pub(crate) fn original_is_cut_off(&self) -> Option<&'static str> {
+        (*self.udp.borrow() == Udp::Blocked).then_some(
+            "no UDP gets out of here, and this peer runs a package that is met over UDP alone: let UDP out, or \
+             have it run ats-p2p too, which is met at the hub's tunnel",
+        )
+    }
+
+    /// [`Self::relay`] for a swarm. `keys` are those that stand in the task: a hub's relay serves them.
     pub fn relay_of_swarm(&self, keys: KeyPair) -> Option<RelayThrough> {
         self.relay().map(|relay| RelayThrough { keys: Some(keys), ..RelayThrough::always(relay) })
     }

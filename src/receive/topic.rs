@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetch, FetchError};
 use crate::connection::{Network, PeerLink, announced, close_all};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Step};
 use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
 use crate::reconnect::{Action, Reconnect};
@@ -143,7 +143,9 @@ impl Fetch<'_> {
                         machine.begin_anew(Instant::now());
                         continue;
                     }
-                    return Err(last.unwrap_or_else(|| self.unreachable(None)));
+                    let cut_off = self.context.network.original_is_cut_off();
+                    let why = cut_off.map(|why| (Step::Network, why.to_owned()));
+                    return Err(last.unwrap_or_else(|| self.unreachable(why)));
                 }
             };
             let has_room = silent.has_room(candidates.len());

@@ -175,7 +175,10 @@ impl Delivery<'_> {
                     self.task.recipient()
                 ),
             ),
-            false => self.unreachable(None, FailedStep::Lookup),
+            false => match self.context.network.original_is_cut_off() {
+                Some(why) => self.unreachable(Some(why.to_owned()), FailedStep::Network),
+                None => self.unreachable(None, FailedStep::Lookup),
+            },
         })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ats_p2p::error::{Code, Step};
+use ats_p2p::event::Event;
 use ats_p2p::options::{Options, TunnelChoice};
 use hub::TunnelAccess;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
@@ -12,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
 use crate::lab::{Lab, content, sha256};
+use crate::peer::{LEASE, offer_payload, offered, post};
 
 /// A network that lets no UDP through: what is sent into it is never answered.
 struct Silence(UdpSocket);
@@ -292,6 +294,33 @@ async fn a_hub_finds_neither_name_nor_content_in_what_it_passes_on() {
         for part in file.chunks_exact(32).step_by(97) {
             assert!(!find(&said, part), "the content is read by the hub");
         }
+    }
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_an_original_is_met_over_udp_alone_is_said_where_that_leads_nowhere() {
+    let (lab, silence) = (Lab::new().await, Silence::new().await);
+    let change = |options: &mut Options| {
+        silence.apply(options);
+        options.timeout = Duration::from_secs(3);
+    };
+    let (a, b) = (lab.agent("a", change), lab.agent("b", change));
+    b.watch(Some(lab.path("in")));
+    let original = lab.client("original");
+    post(&original, offer_payload("t", "f", b"content", "original", Some("b"))).await;
+    let received = b
+        .event(|event| match event {
+            Event::TransferFailed { error, .. } => Some(error),
+            _ => None,
+        })
+        .await;
+    let sending = a.sending(lab.file("x", 1_000), "original");
+    let task = offered(&a, &original).await;
+    original.claim(&task.id, LEASE).await.unwrap();
+    for error in [received, sending.await.unwrap().unwrap_err()] {
+        assert_eq!((error.code, error.step), (Code::PeerUnreachable, Some(Step::Network)), "{error}");
+        assert!(error.message.contains("met over UDP alone"), "{error}");
     }
     lab.close([a, b]).await;
 }
