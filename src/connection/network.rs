@@ -102,11 +102,11 @@ impl Network {
         self.udp.subscribe()
     }
 
-    /// What is in the way to peers that know no tunnel, those of the original package, where no UDP leads out.
+    /// What is in the way to peers that know no tunnel, originals above all, where no UDP leads out.
     pub(crate) fn original_is_cut_off(&self) -> Option<&'static str> {
         (*self.udp.borrow() == Udp::Blocked).then_some(
-            "no UDP gets out of here, and this peer runs a package that is met over UDP alone: let UDP out, or \
-             have it run ats-p2p too, which is met at the hub's tunnel",
+            "no UDP gets out of here, and this peer runs a package that is met over UDP alone: let UDP out, \
+             or have it run ats-p2p too, which is met at the hub's tunnel",
         )
     }
 

@@ -16,8 +16,8 @@ use crate::connection::{Meetings, PeerConnection, Udp, give_head_start};
 use crate::error::Step;
 use crate::tunnel::{Tunnel, TunnelRole};
 
-/// The pause before UDP is tried again while the tunnel carries, in milliseconds, and how often it is doubled:
-/// up to a minute.
+/// The pause before UDP is tried again while the tunnel carries, in milliseconds, and how often it is
+/// doubled: up to a minute.
 const FIRST_PAUSE_MS: u64 = 500;
 const DOUBLED: u32 = 7;
 

@@ -71,7 +71,7 @@ async fn where_udp_leads_somewhere_it_is_used() {
     lab.close([a, b]).await;
 }
 
-/// The way of UDP to a node of the DHT, shut until it is opened: by then it leads on as if it had always been.
+/// The way of UDP to a node of the DHT, shut until it is opened.
 struct Door {
     address: SocketAddr,
     open: watch::Sender<bool>,

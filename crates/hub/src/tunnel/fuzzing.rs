@@ -10,11 +10,11 @@ struct Understood {
     ended: bool,
     pings: Vec<Vec<u8>>,
     pongs: usize,
-    end: Option<End>,
+    end: Option<Closing>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum Closing {
     Closed,
     Malformed,
 }
@@ -50,8 +50,8 @@ fn understand(
             }
             Ok(Some(Item::Ping(at))) => understood.pings.push(inbound.bytes(at).to_vec()),
             Ok(Some(Item::Pong)) => understood.pongs += 1,
-            Ok(Some(Item::Close)) => understood.end = Some(End::Closed),
-            Err(Malformed) => understood.end = Some(End::Malformed),
+            Ok(Some(Item::Close)) => understood.end = Some(Closing::Closed),
+            Err(Malformed) => understood.end = Some(Closing::Malformed),
             Ok(None) if bytes.is_empty() => return understood,
             Ok(None) => {
                 let space = inbound.space();
