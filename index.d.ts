@@ -266,7 +266,7 @@ export interface Diagnosis {
 export interface Finding {
   check:
     | 'settings' | 'state' | 'identity' | 'disk' | 'addresses' | 'proxy' | 'certificate' | 'service' | 'events'
-    | 'clock' | 'network' | 'nat' | 'relay' | 'tunnel' | 'peer'
+    | 'clock' | 'network' | 'nat' | 'mtu' | 'relay' | 'tunnel' | 'peer'
     | (string & {})
   /** `warning`: transfers work, but not always. `skipped`: it could not be looked at, because of another one. */
   status: 'ok' | 'warning' | 'failed' | 'skipped'

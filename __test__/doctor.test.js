@@ -29,7 +29,7 @@ test('the doctor', { ...LIMIT, concurrency: true }, async (t) => {
       assert.deepEqual(ways, ['direct', 'relayed', 'tunnel'])
       assert.deepEqual(checks.map(({ check }) => check), [
         'settings', 'state', 'identity', 'disk', 'addresses', 'proxy', 'certificate', 'service', 'events', 'clock',
-        'network', 'nat', 'relay', 'tunnel'
+        'network', 'nat', 'mtu', 'relay', 'tunnel'
       ])
       assert.deepEqual(checks.filter(({ status }) => status === 'failed' || status === 'skipped'), [])
       assert.equal(of('settings').facts.sources.atsUrl, 'option')

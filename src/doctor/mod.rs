@@ -5,7 +5,7 @@
 //! - `settings`, `state`, `identity`, `disk`, `addresses`: this machine
 //! - `way`: the way to the task service: proxy, certificate
 //! - `service`: the task service: requests, events, clock
-//! - `network`: the peer network: UDP, NAT
+//! - `network`: the peer network: UDP, NAT, the size of packets
 //! - `relay`: the way where no direct one opens
 //! - `tunnel`: the way by a hub where UDP leads nowhere
 //! - `peer`: the way to another machine
@@ -114,12 +114,14 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         let passes = bounded("relay", relay::check(dht.as_ref(), relay, of_hub));
         let tunnel = tunnel::check(&options.tunnel, client.as_ref(), health.as_ref());
         let tunnel = bounded("tunnel", tunnel);
-        let (nat, passes, reach, tunnel) = tokio::join!(nat, passes, OptionFuture::from(reach), tunnel);
+        let mtu = bounded("mtu", network::mtu(dht.as_ref()));
+        let reach = OptionFuture::from(reach);
+        let (nat, mtu, passes, reach, tunnel) = tokio::join!(nat, mtu, passes, reach, tunnel);
         let network = network::beside(network, &tunnel);
         if let Some(dht) = dht {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
         }
-        (service, clock, network, nat, passes, tunnel, reach)
+        (service, clock, [network, nat, mtu, passes, tunnel], reach)
     };
     let way = async {
         match &client {
@@ -128,18 +130,17 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         }
     };
     let (beyond, events, [proxy, certificate]) = tokio::join!(beyond, events, way);
-    let (service, clock, network, nat, relay, tunnel, reach) = beyond;
+    let (service, clock, of_peers, reach) = beyond;
     let (events, proxy) = (service::beside(events, &service), way::beside(proxy, &service));
-    let ways = ways(&network, &nat, &relay, &tunnel);
+    let ways = ways(&of_peers);
     let of_machine = [settings, state, identity, disk, addresses::check()];
     let of_service = [proxy, certificate, service, events, clock];
-    let of_peers = [network, nat, relay, tunnel];
     let findings = of_machine.into_iter().chain(of_service).chain(of_peers).chain(reach).collect();
     Diagnosis { findings, ways }
 }
 
 /// How files would go, by what was found.
-fn ways(network: &Finding, nat: &Finding, relay: &Finding, tunnel: &Finding) -> Vec<&'static str> {
+fn ways([network, nat, _, relay, tunnel]: &[Finding; 5]) -> Vec<&'static str> {
     let udp = network.facts.get("nodes").and_then(Value::as_u64).is_some_and(|nodes| nodes > 0);
     let direct = match nat.facts.get("kind").and_then(Value::as_str) {
         Some("open") => "direct",

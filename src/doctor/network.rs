@@ -18,6 +18,8 @@ use crate::files::display;
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// How long the sockets may take to close.
 pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// The smallest packet, in bytes, that originals send a file by.
+const ORIGINALS_SIZE: u16 = 1200;
 /// Nodes that have to see this machine at the same address to call its NAT consistent: two may agree by
 /// chance.
 const OBSERVERS: usize = 3;
@@ -139,6 +141,33 @@ pub(super) async fn nat(dht: Option<&Dht>, has_relay: bool) -> Finding {
     judge(!network.firewalled, has_relay, &seen.into_iter().map(|(_, to)| to).collect::<Vec<_>>())
 }
 
+/// How large packets may be, on the way to a node of the network.
+pub(super) async fn mtu(dht: Option<&Dht>) -> Finding {
+    const CHECK: &str = "mtu";
+    let asked = async {
+        let dht = dht?;
+        let node = dht.find_node(rand::random()).next().await?.from;
+        Some((dht.packet_size_to(node).await?, node))
+    };
+    match timeout(ANSWER_LIMIT, asked).await {
+        Ok(Some((size, node))) => judge_mtu(size, node),
+        Ok(None) | Err(_) => Finding::skipped(CHECK, "not looked at, since no node answers"),
+    }
+}
+
+fn judge_mtu(size: u16, node: SocketAddrV4) -> Finding {
+    const CHECK: &str = "mtu";
+    let finding = if size < ORIGINALS_SIZE {
+        Finding::warning(CHECK, format!("only packets of up to {size} bytes get to {node}")).advise(format!(
+            "files go by such, a little more slowly, but peers that run the original package need packets of \
+             {ORIGINALS_SIZE} bytes: raise the MTU of this machine's link, VPN or tunnel"
+        ))
+    } else {
+        Finding::ok(CHECK, format!("packets of {size} bytes get out"))
+    };
+    finding.fact("bytes", size)
+}
+
 /// `open`: nodes reached this one unasked. `seen`: this one's address as each of several nodes saw it.
 fn judge(open: bool, has_relay: bool, seen: &[SocketAddrV4]) -> Finding {
     const CHECK: &str = "nat";
@@ -185,6 +214,15 @@ mod tests {
 
     fn seen(addresses: &[&str]) -> Finding {
         judge(false, true, &addresses.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn packets_that_are_too_small_for_originals_are_a_warning() {
+        let judged = |size| judge_mtu(size, "5.0.0.1:9".parse().unwrap());
+        assert_eq!((judged(1500).verdict, judged(1200).verdict), (Verdict::Ok, Verdict::Ok));
+        let small = judged(1000);
+        assert_eq!((small.verdict, &small.facts["bytes"]), (Verdict::Warning, &1000.into()));
+        assert!(small.found.contains("up to 1000 bytes get to 5.0.0.1:9"), "{}", small.found);
     }
 
     #[test]

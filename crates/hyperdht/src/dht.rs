@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
 
@@ -35,6 +36,15 @@ pub struct Dht {
     /// What its servers and connections share.
     peers: Arc<Shared>,
 }
+
+/// Sizes of packets that are tried, the largest first: Ethernet's, those of usual tunnels, what IPv6 and
+/// libudx count on, and what is left of these in a tunnel; the last is what every path of IPv4 carries.
+const PACKET_SIZES: [u16; 8] = [1500, 1420, 1380, 1280, 1200, 1000, 800, 576];
+/// What there is of a padded ping besides its padding: the headers of IPv4 and UDP, the message's own, the
+/// length of the padding.
+const PING_OVERHEAD: u16 = 20 + 8 + 11 + 3;
+/// How often each is sent: one may be lost by chance.
+const PACKET_SIZE_ATTEMPTS: u32 = 2;
 
 impl Dht {
     /// Binds a node and lets it find its way into the network: [`Dht::ready`] waits for that.
@@ -107,6 +117,18 @@ impl Dht {
     /// Takes in nodes known from an earlier run.
     pub fn add_nodes(&self, nodes: Vec<SocketAddrV4>) {
         self.handle.add_nodes(nodes);
+    }
+
+    /// The largest IP packet, of the sizes that links usually have, that gets to a node; in bytes. `None` if
+    /// the node answers none.
+    pub async fn packet_size_to(&self, node: SocketAddrV4) -> Option<u16> {
+        let pings = PACKET_SIZES.map(|size| async move {
+            let padding = vec![0; usize::from(size - PING_OVERHEAD)];
+            let ping = Request::ping(node).value(padding).attempts(PACKET_SIZE_ATTEMPTS);
+            self.handle.request(ping).await.is_ok()
+        });
+        let passed = join_all(pings).await;
+        PACKET_SIZES.into_iter().zip(passed).find(|(_, passed)| *passed).map(|(size, _)| size)
     }
 
     /// Looks for the nodes closest to `target`.

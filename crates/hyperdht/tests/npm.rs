@@ -116,6 +116,7 @@ async fn our_node_lives_on_javascript_nodes() {
     assert_eq!(ours.nodes().await.len(), 4, "all but the first, which has no id");
     let found = ours.find_node([3; 32]).finish().await.unwrap();
     assert_eq!(found.len(), 4);
+    assert_eq!(ours.packet_size_to(ours.nodes().await[0]).await, Some(1500), "they answer padded pings");
 
     let (topic, key_pair) = (hex::encode(TOPIC), KeyPair::generate());
     let announced = peer.run(json!({ "do": "announce", "topic": topic, "seed": hex::encode(SEED) })).await;

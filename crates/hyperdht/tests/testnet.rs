@@ -53,6 +53,22 @@ async fn a_topic_is_announced_looked_up_and_withdrawn() {
 }
 
 #[tokio::test]
+async fn the_size_of_packets_is_told_where_a_node_answers() {
+    within(async {
+        let nodes = testnet(2).await.unwrap();
+        let client = client(&nodes[..1]).await;
+        let node = nodes[1].local_addr().unwrap().to_string().parse().unwrap();
+        assert_eq!(client.packet_size_to(node).await, Some(1500));
+        nodes[1].destroy().await;
+        assert_eq!(client.packet_size_to(node).await, None);
+        for node in [&nodes[0], &client] {
+            node.destroy().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn values_are_stored_and_found() {
     within(async {
         let nodes = testnet(4).await.unwrap();
