@@ -10,6 +10,9 @@ use crate::pump::{self, Control, PumpError};
 use crate::tunnel::{Met, TunnelLink, WebSocketBytes};
 use crate::wire::Meta;
 
+/// Bytes of the packets that originals begin with; they never send smaller ones.
+const ORIGINALS: u16 = 1200;
+
 /// A connection with a peer, between two files or before the first.
 #[derive(Debug)]
 pub(crate) struct PeerConnection {
@@ -127,6 +130,12 @@ impl PeerLink {
                 remote_address: link.remote_address,
             },
         }
+    }
+
+    /// Most bytes of a packet that passes between both ends, if an original's are known to be larger.
+    pub(crate) fn too_small_for_originals(&self) -> Option<u16> {
+        let Self::Udp(link) = self else { return None };
+        Some(link.first_hop_mtu()).filter(|bytes| (1..ORIGINALS).contains(bytes))
     }
 
     /// Waits for a sign of life; false if none comes within three seconds. For when the network has changed

@@ -197,7 +197,10 @@ impl Fetch<'_> {
         machine: &mut Reconnect,
     ) -> Result<PathBuf, FetchError> {
         self.events.connected(&link);
-        let taken = self.body(reception, false).await;
+        let taken = self
+            .body(reception, false)
+            .await
+            .map_err(|error| explained(error, link.too_small_for_originals()));
         match &taken {
             Ok(_) => {}
             Err(FetchError::Lost(_)) => {
@@ -221,5 +224,34 @@ impl Fetch<'_> {
             Some(Err(error)) => Err(self.failed(error)),
             None => Err(self.failed(PumpError::Closed)),
         }
+    }
+}
+
+/// Adds how many bytes of a packet pass between both ends, where that is less than an original's need.
+fn explained(mut error: FetchError, too_small: Option<u16>) -> FetchError {
+    let (FetchError::Lost(Error { message, .. }) | FetchError::Final(Error { message, .. })) = &mut error;
+    if let Some(bytes) = too_small {
+        message.push_str(&format!(
+            "; packets of up to {bytes} bytes pass between you and the sender, whose program needs 1200: \
+             raise the MTU of your network or VPN, or have the sender use ats-p2p"
+        ));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+
+    #[test]
+    fn a_path_that_is_too_small_for_originals_is_named() {
+        let told = |too_small| {
+            let error = FetchError::Final(Error::new(Code::Stalled, "no byte moved"));
+            let FetchError::Final(error) = explained(error, too_small) else { unreachable!() };
+            error.message
+        };
+        assert_eq!(told(None), "no byte moved");
+        assert!(told(Some(1000)).contains("packets of up to 1000 bytes"), "{}", told(Some(1000)));
     }
 }

@@ -48,6 +48,29 @@ fn a_path_that_carries_little_is_filled_from_the_start_even_where_fragments_vani
     }
 }
 
+/// Nothing is behind the last packet that would show its loss, and so it must not be lost as a probe again.
+#[test]
+fn transfers_of_any_length_take_no_timeout_on_a_path_that_carries_little() {
+    for mtu in SIZES {
+        for bytes in (500..60_000).step_by(1777) {
+            let mut sim = Simulation::new(path(mtu), path(mtu), 1);
+            sim.ends[1].send(56, false);
+            sim.ends[0].send(56, false);
+            sim.run_for(SECOND / 10);
+            sim.ends[0].send(bytes, false);
+            let start = sim.now;
+            sim.run_until(start + SECOND, |sim| sim.ends[0].stream.is_flushed());
+            let stats = sim.ends[0].stream.stats();
+            assert_eq!(
+                (sim.ends[1].received(), stats.timeouts),
+                (56 + bytes, 0),
+                "{bytes} at {mtu}: {stats:?}"
+            );
+            assert!(sim.now - start < SECOND / 4, "{} us for {bytes} at {mtu}: {stats:?}", sim.now - start);
+        }
+    }
+}
+
 /// What is on its way when the path shrinks is cut by the network.
 #[test]
 fn a_path_that_comes_to_carry_little_is_found_out_soon() {

@@ -118,6 +118,12 @@ impl Link {
         self.route.stream().stats().rtt.map(Duration::from_micros)
     }
 
+    /// Most bytes of an IP packet that leaves here for the peer in one piece, as far as the system knows: of
+    /// its own link, and of what routers reported; 0 before anything was sent.
+    pub fn first_hop_mtu(&self) -> u16 {
+        self.route.stream().stats().first_hop
+    }
+
     /// Asks the peer for a sign of life; false if nothing comes from it within three seconds. For when the
     /// network has changed or the machine slept.
     pub async fn is_alive(&self) -> bool {

@@ -127,6 +127,13 @@ impl Outstanding {
         self.packets.push_back(packet);
     }
 
+    /// Takes a packet's padding off. True if it was a size probe.
+    pub(super) fn unpad(&mut self, seq: u64) -> bool {
+        let index = seq.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        let packet = index.and_then(|index| self.packets.get_mut(index));
+        packet.is_some_and(|packet| packet.probe.take().is_some())
+    }
+
     /// Sends a packet once more: gives it for update, counted as in flight.
     pub(super) fn resend(&mut self, seq: u64) -> Option<&mut SentPacket> {
         let index = seq.checked_sub(self.first)? as usize;

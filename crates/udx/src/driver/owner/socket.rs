@@ -17,6 +17,10 @@ use crate::proto::{SocketId, Transmit};
 /// Datagrams kept while the system's send buffer is full; later ones are dropped.
 const MAX_BLOCKED: usize = 256;
 
+/// Largest datagram that fits every path: nobody finds out what path carries larger ones that belong to no
+/// stream, so the network may cut them.
+const SAFE_DATAGRAM: usize = 576 - 20 - 8;
+
 /// Bytes that Linux accounts for one full datagram in a receive buffer (spec §16).
 const ACCOUNTED: usize = 2304;
 
@@ -202,7 +206,7 @@ impl SocketState {
     pub(super) fn send_datagram(&mut self, data: Vec<u8>, to: SocketAddr, ttl: Option<u8>) {
         let Some(to) = self.reachable(to) else { return };
         let segment = data.len();
-        self.send(Blocked { data, to, segment, ttl, may_fragment: false });
+        self.send(Blocked { data, to, segment, ttl, may_fragment: segment > SAFE_DATAGRAM });
     }
 
     /// Gives the buffer back; an empty one if it has to wait.

@@ -200,7 +200,9 @@ impl StreamMachine {
     fn new_packet(&self) -> Next {
         let capacity = if self.is_first_packet { first_capacity(&self.mtu) } else { self.payload_capacity() };
         let len = self.buffer.unsent().min(capacity);
-        let may_probe = len > 0 && !self.timers.is_probe_due && !self.remotes.is_changing();
+        // More has to follow at once: what is lost at the end is missed late.
+        let may_probe =
+            self.buffer.unsent() > len && !self.timers.is_probe_due && !self.remotes.is_changing();
         let padding = if may_probe { self.mtu.probe_padding(len, self.is_ipv6()) } else { None };
         Next::New { len, padding }
     }
@@ -264,6 +266,9 @@ impl StreamMachine {
 
     /// Adds a packet that was sent before to the batch, if it fits there.
     fn resend(&mut self, now: Instant, seq: u64, batch: &mut Option<Batch>, out: &mut Vec<u8>) -> bool {
+        if self.timers.is_probe_due && self.outstanding.unpad(seq) {
+            self.mtu.on_probe_lost(false);
+        }
         let Some(packet) = self.outstanding.get(seq) else { return false };
         let (flags, stream_offset, len, version) =
             (packet.flags, packet.offset, usize::from(packet.len), packet.remote);
