@@ -50,6 +50,8 @@ describe('files between NATs', { skip: noProduct ?? false }, () => {
     ['go through the hub between two homes behind one carrier that does not hairpin', { shared: ['carrier'], ...CONE }, ['relayed', 'tunnel']],
     ['go through a hole where one can be', CONE, ['punched']],
     ['go through a hole in a carrier\'s NAT and a home\'s', between('carrier', 'carrier'), ['punched']],
+    ['go in small packets where the recipient\'s link carries no others', { ...CONE, b: ['mtu-1000'] }, ['punched']],
+    ['go in small packets where routers drop others without a word', between('MTU 576, silent', 'cone'), ['punched']],
     ['go through the tunnel of the hub where no UDP gets out of the recipient\'s', between('cone', 'no UDP'), ['tunnel']],
     ['go through it where none gets out of the sender\'s', between('no UDP', 'symmetric'), ['tunnel']],
     ['go through it where nothing gets out but to port 443', between('443 only', 'open'), ['tunnel']],

@@ -16,7 +16,8 @@ function document ({ pairings, further, places, product, small, twice, large }, 
     '',
     'A hub (`ats-p2p hub`, with TLS at port 443) in the "internet", `ats-p2p send` in one place and `ats-p2p listen` in',
     'another. Each figure is the time from the offer until both ends said that they were connected, and means that a file',
-    'of 3 MB arrived whole and was verified; the path is that of the last connection, as they tell it.',
+    'of 3 MB arrived whole and was verified; the path is that of the last connection, as they tell it. One second is what a',
+    'node takes to find that no UDP gets out of where it is, at its first transfer there, and the head start that UDP has.',
     '',
     '- `open`: no NAT.',
     '- `cone`: one port outside for each port inside; lets in only whom something was sent to.',
@@ -42,7 +43,7 @@ function document ({ pairings, further, places, product, small, twice, large }, 
     ...product.map(productLine),
     '',
     'Links that carry small packets only: those of the peer itself, or of its router, which say so or, `silent`, do not. At',
-    'the other end is a cone.',
+    'the other end is a cone. The path, and the time in all.',
     '',
     '| packets up to | at the sender\'s end | at the recipient\'s | at both |',
     '|---|---|---|---|',
@@ -105,7 +106,8 @@ function productLine ({ name, delivered, codes, times, connects, path }) {
 }
 
 function smallLine ({ name, cells: { sender, recipient, both } }) {
-  return `| ${[name.replace('MTU ', ''), ...[sender, recipient, both].map(placed)].join(' | ')} |`
+  const all = ({ delivered, codes, path, times }) => delivered ? `${path} ${time(median(times))}` : no(codes)
+  return `| ${[name.replace('MTU ', ''), ...[sender, recipient, both].map(all)].join(' | ')} |`
 }
 
 function twiceLine ({ name, delivered, codes, connects, path }) {
