@@ -25,6 +25,10 @@ const CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a relay is kept after both have moved, because what the peer sent before still comes through it.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How long what looks for a direct way may take to notice that the peer came by itself: it may be opening a
+/// socket.
+const END_LIMIT: Duration = Duration::from_millis(50);
+
 /// What is under way to connect a stream.
 pub(super) struct Race {
     finding: Option<BoxFuture<'static, Result<(), ConnectError>>>,
@@ -95,7 +99,12 @@ impl Race {
                         self.relay_from = Instant::now();
                     }
                 }
-                () = route.direct() => return Ok(None),
+                () = route.direct() => {
+                    if let Some(finding) = self.finding.take() {
+                        let _ = timeout(END_LIMIT, finding).await;
+                    }
+                    return Ok(None);
+                }
                 result = poll_from(self.relay_from, &mut self.relaying), if self.relaying.is_some() => {
                     self.relaying = None;
                     match result {
@@ -135,11 +144,13 @@ impl Race {
 
     /// Goes on looking for a direct way, until there is one or the stream is closed.
     pub(super) async fn keep_looking(self, route: Route) {
-        let Some(finding) = self.finding else { return };
+        let Some(mut finding) = self.finding else { return };
         tokio::select! {
             biased;
-            result = finding => debug!(?result, "no longer looking for a direct way"),
-            () = route.direct() => {}
+            result = &mut finding => debug!(?result, "no longer looking for a direct way"),
+            () = route.direct() => {
+                let _ = timeout(END_LIMIT, finding).await;
+            }
             _ = route.stream().closed() => {}
         }
     }
@@ -195,7 +206,43 @@ async fn poll_from<T>(start: Instant, future: &mut Option<BoxFuture<'static, T>>
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use futures_util::future::FutureExt;
+    use tokio::task::yield_now;
+
+    use super::super::path::ConnectionPath;
+    use super::super::route::Hook;
     use super::*;
+
+    #[tokio::test]
+    async fn the_path_of_a_peer_that_came_by_itself_is_known_when_the_race_is_over() {
+        let (udx, _datagrams) = udx::Udx::spawn(udx::Config::default());
+        let socket = udx.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let peer = SocketAddr::from(([8, 8, 8, 8], 1));
+        for is_first in [true, false] {
+            let hook = Hook::armed(7);
+            let stream = udx.stream(hook.stream_options()).await.unwrap();
+            let route = Route::new(hook, stream.handle());
+            let finding = {
+                let route = route.clone();
+                async move {
+                    route.direct().await;
+                    // It was about something else.
+                    yield_now().await;
+                    route.set_arrival_path(ConnectionPath::Punched);
+                    Ok(())
+                }
+            };
+            let mut race = Race::new(Some(finding.boxed()), None);
+            assert!(route.take(&socket, peer, None));
+            match is_first {
+                true => assert!(race.first(&route).await.is_ok_and(|relay| relay.is_none())),
+                false => race.keep_looking(route.clone()).await,
+            }
+            assert_eq!(route.path(), Some(ConnectionPath::Punched));
+        }
+    }
 
     #[test]
     fn the_servers_relay_counts_and_its_owner_is_the_initiator() {
