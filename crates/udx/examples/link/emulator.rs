@@ -40,6 +40,10 @@ const BATCH: usize = 64;
 /// How long a direction sleeps at most before it sees that it should end.
 const NAP: Duration = Duration::from_millis(100);
 
+/// How long it sleeps at least: packets that are due within it are delivered together, as network cards
+/// gather what they interrupt for. Waking for each packet of a fast link would take a core.
+const GATHER: Duration = Duration::from_micros(100);
+
 /// The machine's bound on receive buffers.
 const RMEM_MAX: &str = "/proc/sys/net/core/rmem_max";
 
@@ -215,7 +219,7 @@ fn carry(
         }
         let wait = on_the_way
             .peek()
-            .map_or(NAP, |packet| Duration::from_micros(packet.at.saturating_sub(now())).min(NAP));
+            .map_or(NAP, |packet| Duration::from_micros(packet.at.saturating_sub(now())).clamp(GATHER, NAP));
         let timeout = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
