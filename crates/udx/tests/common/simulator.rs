@@ -83,6 +83,12 @@ pub(crate) struct Simulation {
     pub swallows_heartbeats: bool,
     /// Largest IP packet of the left ends' first hop: their system refuses larger ones, and says so.
     pub first_hop: Option<usize>,
+    /// Datagrams that an end's socket holds until it looks.
+    pub socket: usize,
+    /// Those that found no room there.
+    pub unseen: u64,
+    /// For each end: when it will look next, and how many datagrams wait for that.
+    waiting: Vec<(Micros, usize)>,
     directions: [Direction; 2],
     deliveries: BinaryHeap<Delivery>,
     count: u64,
@@ -112,12 +118,15 @@ impl Simulation {
         Self {
             now: SECOND,
             datagrams: vec![0; ends.len()],
+            waiting: vec![(0, 0); ends.len()],
             ends,
             links: [forth, back],
             truncates_sacks: false,
             turn: 0,
             swallows_heartbeats: false,
             first_hop: None,
+            socket: usize::MAX,
+            unseen: 0,
             directions: [Direction::new(seed), Direction::new(!seed)],
             deliveries: BinaryHeap::new(),
             count: 0,
@@ -261,8 +270,26 @@ impl Simulation {
         let at = at + self.ends[from].delay;
         let at = if self.turn > 0 { at.next_multiple_of(self.turn) } else { at };
         for _ in 0..copies {
+            if !self.socket_takes(from ^ 1, at) {
+                continue;
+            }
             self.count += 1;
             self.deliveries.push(Reverse((at, self.count, from ^ 1, datagram.to_vec())));
         }
+    }
+
+    /// Whether the socket of an end has room for a datagram that the end will see at `at`.
+    fn socket_takes(&mut self, end: usize, at: Micros) -> bool {
+        let waiting = &mut self.waiting[end];
+        if waiting.0 != at {
+            *waiting = (at, 0);
+        }
+        let has_room = waiting.1 < self.socket;
+        if has_room {
+            waiting.1 += 1;
+        } else {
+            self.unseen += 1;
+        }
+        has_room
     }
 }

@@ -19,8 +19,12 @@ impl RoundLoss {
         if !is_round_start {
             return false;
         }
-        let Self { lost, acked } = std::mem::take(self);
-        lost >= HEAVY_PACKETS && lost as f64 > HEAVY * (lost + acked) as f64
+        std::mem::take(self).is_heavy()
+    }
+
+    /// Whether too much was lost in the round so far.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.lost >= HEAVY_PACKETS && self.lost as f64 > HEAVY * (self.lost + self.acked) as f64
     }
 }
 

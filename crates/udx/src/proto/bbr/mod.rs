@@ -27,6 +27,9 @@ const INITIAL_WINDOW: usize = 32 * 1152;
 const MIN_WINDOW: usize = 4;
 /// 2/ln 2: the least gain that doubles the rate each round.
 const HIGH_GAIN: f64 = 2.88539;
+/// The window's gain once a queue is seen to build: what is in flight beyond the product fits a queue of
+/// another.
+const QUEUE_GAIN: f64 = 2.0;
 /// What the window has beyond the product once the path is known, in packets and in time's worth of them;
 /// together no more than the product again.
 const ROOM: f64 = 20.0;
@@ -40,6 +43,10 @@ const CRUISE_GAIN: f64 = 1.0;
 /// never find out what is theirs. Six on average, as libudx has; no more than that the estimate outlives
 /// them.
 const CRUISE_PHASES: std::ops::RangeInclusive<u64> = 4..=8;
+/// A probe that raises the rate by more than this found more than a stream's fair part of a full link: at
+/// half of it, PROBE_GAIN yields a ninth. The next probe then follows at once, and with twice the excess.
+const PROBE_GROWTH: f64 = 1.12;
+const MAX_PROBE_GAIN: f64 = 2.0;
 /// Pacing this much below the estimate keeps queues from building on estimate noise.
 const PACING_MARGIN: f64 = 0.99;
 /// Least pacing rate in bytes per microsecond (one byte a millisecond).
@@ -98,6 +105,9 @@ pub(super) struct Bbr {
 
     /// Cruising phases left before the next probe.
     cruises: u64,
+    /// The gain of the last probe, and the rate at which it began.
+    probe_gain: f64,
+    probed_from: f64,
     cycle_at: Instant,
     random: u64,
 
@@ -107,6 +117,8 @@ pub(super) struct Bbr {
     is_conserving: bool,
     is_idle_restart: bool,
     has_rtt: bool,
+    /// The last acknowledgement was late enough for the beginning of a queue.
+    sees_queue: bool,
 }
 
 impl Bbr {
@@ -133,6 +145,8 @@ impl Bbr {
             is_full: false,
             loss: RoundLoss::default(),
             cruises: 0,
+            probe_gain: PROBE_GAIN,
+            probed_from: f64::MAX,
             cycle_at: Instant::default(),
             random: seed,
             aggregation: Aggregation::default(),
@@ -140,6 +154,7 @@ impl Bbr {
             is_conserving: false,
             is_idle_restart: false,
             has_rtt: false,
+            sees_queue: false,
         }
     }
 }
@@ -165,6 +180,7 @@ impl Controller for Bbr {
             self.aggregation.on_acked(ack.now, ack.acked, bandwidth, self.window, self.is_round_start);
         }
         self.update_cycle(ack);
+        self.sees_queue = self.is_later(ack, 8);
         self.check_full(ack);
         self.check_drain(ack);
         self.update_min_rtt(ack);
@@ -221,6 +237,7 @@ impl Bbr {
     fn window_target(&self, payload: usize) -> usize {
         let bandwidth = self.best_bandwidth();
         let gain = match self.mode {
+            Mode::Startup | Mode::Drain if self.sees_queue => QUEUE_GAIN,
             Mode::Startup | Mode::Drain => HIGH_GAIN,
             Mode::ProbeBandwidth | Mode::ProbeRtt => self.pacing_gain.max(1.0),
         };
@@ -293,8 +310,11 @@ impl Bbr {
                 self.cruise();
             } else {
                 self.cruises = self.cruises.saturating_sub(1);
-                if self.cruises == 0 {
-                    self.pacing_gain = PROBE_GAIN;
+                let has_grown = self.best_bandwidth() > self.probed_from * PROBE_GROWTH;
+                if has_grown {
+                    self.probe((2.0 * self.probe_gain - 1.0).min(MAX_PROBE_GAIN));
+                } else if self.cruises == 0 {
+                    self.probe(PROBE_GAIN);
                 }
             }
         }
@@ -322,8 +342,13 @@ impl Bbr {
     }
 
     fn has_queue(&self, ack: &Ack) -> bool {
+        self.is_later(ack, 2)
+    }
+
+    /// Whether an acknowledgement took longer than the least by more than this part of it.
+    fn is_later(&self, ack: &Ack, part: u64) -> bool {
         let (Some(rtt), Some(min_rtt)) = (ack.rtt, self.min_rtt) else { return false };
-        rtt > min_rtt + (min_rtt / 2).max(LEAST_QUEUE)
+        rtt > min_rtt + (min_rtt / part).max(LEAST_QUEUE)
     }
 
     fn check_drain(&mut self, ack: &Ack) {
@@ -351,6 +376,12 @@ impl Bbr {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let choices = CRUISE_PHASES.end() - CRUISE_PHASES.start() + 1;
         self.cruises = CRUISE_PHASES.start() + (z ^ (z >> 31)) % choices;
+    }
+
+    fn probe(&mut self, gain: f64) {
+        self.probe_gain = gain;
+        self.pacing_gain = gain;
+        self.probed_from = self.best_bandwidth();
     }
 
     fn update_min_rtt(&mut self, ack: &Ack) {
@@ -426,7 +457,10 @@ impl Bbr {
             let target = self.window_target(ack.payload);
             if self.is_full {
                 self.window = (self.window + ack.acked).min(target);
-            } else if self.window < target || ack.delivered < initial_window(ack.payload) as u64 {
+            } else if (self.window < target && self.window < 2 * ack.prior_in_flight)
+                || ack.delivered < initial_window(ack.payload) as u64
+            {
+                // Of a window that is not used, nothing is known.
                 self.window += ack.acked;
             }
             self.window = self.window.max(MIN_WINDOW);
@@ -443,8 +477,8 @@ impl Bbr {
         }
         if ack.phase == Phase::Recovery && self.prior_phase != Phase::Recovery {
             // Once the path was found full, the window follows estimates that losses do not lower, and it is
-            // small already.
-            self.is_conserving = !self.is_full;
+            // small already. Before, few losses without a queue are chance, which says nothing of the path.
+            self.is_conserving = !self.is_full && (self.has_queue(ack) || self.loss.is_heavy());
             self.next_round_delivered = ack.delivered;
             if self.is_conserving {
                 self.window = ack.in_flight + ack.acked;

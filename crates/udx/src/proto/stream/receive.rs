@@ -67,8 +67,9 @@ impl StreamMachine {
         if let Some(arrival) = arrival {
             self.note_width(bytes.len(), arrival);
             self.ack.on_packet(arrival != Arrival::Next || header.flags.intersects(Flags::END));
-            let read = self.handed_over.saturating_sub(self.backlog as u64);
-            self.receive_window.on_arrival(now, self.received(), read, self.rtt.min());
+            let received = self.received();
+            let taken = received.saturating_sub(self.backlog as u64);
+            self.receive_window.on_arrival(now, received, taken, self.rtt.min());
         }
         self.update_peer_window(header.rwnd, peer_seq, ack);
         self.handle_ack(now, ack, bytes.get(layout.sacks).unwrap_or_default());
