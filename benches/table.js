@@ -96,17 +96,32 @@ function asked (results) {
     atLeast(`of ${link.rate} Mbit/s, ${link.rtt} ms, ${link.loss} % lost`, share, ours, `${ours.toFixed(0)} %`, ' %')
     lines.push(['the same, against JavaScript to JavaScript', 'never below', `${ours.toFixed(0)} % to ${js.toFixed(0)} %`, ours >= js])
   }
+  for (const [id, share] of [['small-buffer', 80], ['link-wide', 70], ['link-long', 80]]) {
+    if (!has(id)) continue
+    const { [id]: link } = results
+    const { rate, 'ours-ours': ours, 'js-js': js } = link
+    const [reached, reference] = [ours, js].map(runs => median(runs.map(onLink)))
+    const used = reached * 8 / rate * 100
+    atLeast(`of ${nameOfLink(link)}`, share, used, `${used.toFixed(0)} % (${reached.toFixed(1)} MB/s)`, ' %')
+    lines.push(['the same, against JavaScript to JavaScript', 'never below', `${reached.toFixed(1)} to ${reference.toFixed(1)} MB/s`, reached >= reference])
+  }
+  for (const link of has('flows') ? results.flows.links : []) {
+    const least = median(link.runs.map(run => leastShare(run, link)))
+    atLeast(`each of two flows on one link, of ${nameOfLink(link)}`, 35, least, `${least.toFixed(0)} %`, ' %')
+  }
+  for (const link of has('beside') ? results.beside.links : []) {
+    const at = which => median(link.runs.map(run => run[which].p99))
+    for (const [which, where] of [['other', 'another socket'], ['same', 'the same socket']]) {
+      atMost(`99 of 100 small messages beside a stream of ${where}, against idle; ${nameOfLink(link)}`, 3, at(which) / at('idle'),
+        `${ratio(at(which) / at('idle'))} (${at(which).toFixed(0)} to ${at('idle').toFixed(0)} ms)`, ' ×')
+    }
+  }
   if (has('simulated')) {
     const { gigabit, sharing, lengths } = results.simulated.passes
     const held = passes => passes ? 'held by a test in virtual time' : 'the test in virtual time fails'
     lines.push(['of 1 Gbit/s, 100 ms, within 10 s (simulated)', 'at least 85 %', held(gigabit), gigabit])
     lines.push(['each of two flows on one link (simulated)', 'at least 35 %', held(sharing), sharing])
     lines.push(['each of two flows, one of 50 and one of 100 ms (simulated)', 'at least 35 %', held(lengths), lengths])
-  }
-  if (has('small-buffer')) {
-    const { rtt, 'ours-ours': ours, 'js-js': js } = results['small-buffer']
-    const [reached, reference] = [ours, js].map(runs => median(runs.map(onLink)))
-    lines.push([`${rtt} ms, receive buffers of 208 KiB, against JavaScript to JavaScript`, 'no worse', `${reached.toFixed(1)} to ${reference.toFixed(1)} MB/s`, reached >= reference])
   }
   return markdown(['', 'asked', 'measured', 'met'], lines.map(([what, wanted, measured, met]) => [what, wanted, measured, met ? 'yes' : '**no**']))
 }
@@ -151,13 +166,37 @@ function overLinks (results) {
   const ids = Object.keys(results).filter(id => results[id].rtt && !results[id].missing)
   if (!ids.length) return ''
   const rows = ids.map((id) => {
-    const { rate, rtt, loss, receiveBuffer, ...link } = results[id]
-    const name = `${rate} Mbit/s, ${rtt} ms, ${loss} % lost${receiveBuffer ? `, receive buffers of ${receiveBuffer / 1024} KiB` : ''}`
-    return [name, ...PAIRS.map(pair => median(link[pair].map(onLink)).toFixed(1))]
+    const { scp } = results[id]
+    const beside = scp?.missing ? `missing: ${scp.missing}` : scp ? median(scp.map(onLink)).toFixed(1) : ''
+    return [nameOfLink(results[id]), bytes(results[id].size), ...PAIRS.map(pair => median(results[id][pair].map(onLink)).toFixed(1)), beside]
   })
-  return '## Over links\n\n' + `MB/s of ${bytes(results[ids[0]].size)} from the connection to the verified file, between network namespaces joined by an ` +
-    'emulated link with a buffer of one bandwidth-delay product; hub and DHT are on the sender\'s side.\n\n' +
-    markdown(['', ...PAIRS.map(pair => NAMES[pair])], rows)
+  return '## Over links\n\n' + 'MB/s from the connection to the verified file (scp: from its start to its end), between network namespaces joined by an ' +
+    'emulated link with a buffer of one bandwidth-delay product; hub, DHT and sshd are on the sender\'s side.\n\n' +
+    markdown(['', 'file', ...PAIRS.map(pair => NAMES[pair]), NAMES.scp], rows) + emulated(results)
+}
+
+/** What plain UDP and TCP get through the same emulator: what it costs, and what it leaves. */
+function emulated ({ emulator }) {
+  if (!emulator || emulator.missing) return ''
+  const of = (name, field) => median(emulator[name].map(run => run[field]))
+  const row = (name, title) => [title, of(name, 'rate').toFixed(1), of(name, 'cores').toFixed(2), of(name, 'emulator').toFixed(2)]
+  return `\n\nThrough the emulator alone, at ${emulator.rate} Mbit/s and ${emulator.delay} ms:\n\n` +
+    markdown(['', 'MB/s', 'cores busy', 'of that the emulator'], [row('udp', 'plain UDP at the link\'s rate, nothing sent again'), row('tcp', 'plain TCP')])
+}
+
+function nameOfLink ({ rate, rtt, loss, receiveBuffer }) {
+  const width = rate % 1000 ? `${rate} Mbit/s` : `${rate / 1000} Gbit/s`
+  return `${width}, ${rtt} ms, ${loss} % lost${receiveBuffer ? `, receive buffers of ${receiveBuffer / 1024} KiB` : ''}`
+}
+
+/**
+ * Percent of the link that the slower of two flows of as many bytes had at least while the other one ran too: what it may
+ * have carried alone after that is taken off.
+ */
+function leastShare ({ bytes: size, seconds }, { rate }) {
+  const [first, last] = [...seconds].sort((a, b) => a - b)
+  const together = size - (last - first) * rate * 1e6 / 8
+  return Math.max(0, together) * 8 / first / rate / 1e4
 }
 
 function growth ({ growth: measured }) {

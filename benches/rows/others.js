@@ -60,19 +60,20 @@ const scp = {
   id: 'scp',
   programs: ['scp', 'sshd', 'ssh-keygen'],
   howTo: '`apt-get install openssh-server openssh-client`',
-  async prepare (session) {
+  async prepare (session, { host = '127.0.0.1', namespace } = {}) {
     const folder = session.newFolder('ssh')
     const key = path.join(folder, 'key')
     await session.output('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
     fs.mkdirSync('/run/sshd', { recursive: true })
-    const options = [`Port=${SSH}`, 'ListenAddress=127.0.0.1', `HostKey=${key}`, `AuthorizedKeysFile=${key}.pub`, 'StrictModes=no', 'PidFile=none', 'UsePAM=no', 'PermitRootLogin=yes', 'Subsystem=sftp internal-sftp']
-    const server = session.run('/usr/sbin/sshd', ['-D', '-e', '-f', '/dev/null', ...options.flatMap(option => ['-o', option])])
-    await reachable(SSH)
-    return { key, server }
+    const options = [`Port=${SSH}`, `ListenAddress=${host}`, `HostKey=${key}`, `AuthorizedKeysFile=${key}.pub`, 'StrictModes=no', 'PidFile=none', 'UsePAM=no', 'PermitRootLogin=yes', 'Subsystem=sftp internal-sftp']
+    const args = ['-D', '-e', '-f', '/dev/null', ...options.flatMap(option => ['-o', option])]
+    const server = session.run('/usr/sbin/sshd', args, { namespace })
+    await server.line(/^Server listening/)
+    return { key, host, server }
   },
-  async send (session, file, { key }) {
+  async send (session, file, { key, host }, { namespace } = {}) {
     const options = ['-P', SSH, '-i', key, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'IdentitiesOnly=yes']
-    return { receive: folder => session.run('scp', [...options.map(String), '-q', `127.0.0.1:${file.path}`, folder]) }
+    return { receive: folder => session.run('scp', [...options.map(String), '-q', `${host}:${file.path}`, folder], { namespace }) }
   }
 }
 
@@ -91,6 +92,18 @@ async function reachable (port) {
   throw new Error(`nothing listens on port ${port}`)
 }
 
+/** Seconds from the start of the receiving program to its end; the copy is checked, and removed. */
+async function timed (session, id, file, receive) {
+  const folder = session.newFolder('copies', path.dirname(file.path))
+  const started = performance.now()
+  const { code, output } = await receive(folder).ended
+  const seconds = (performance.now() - started) / 1000
+  assert.equal(code, 0, `${id}: ${output}`)
+  assert.equal(await sha256(path.join(folder, path.basename(file.path))), file.hash, `${id}: the copy differs`)
+  fs.rmSync(folder, { recursive: true })
+  return seconds
+}
+
 const others = [sendme, wormhole, scp].map(({ id, programs, howTo, prepare, send }) => ({
   id,
   async measure (session, { runs, size }) {
@@ -100,13 +113,7 @@ const others = [sendme, wormhole, scp].map(({ id, programs, howTo, prepare, send
     const measured = []
     for (let run = 0; run < runs; run++) {
       const { sender, receive } = await send(session, file, prepared)
-      const folder = session.newFolder('copies', path.dirname(file.path))
-      const started = performance.now()
-      const { code, output } = await receive(folder).ended
-      const seconds = (performance.now() - started) / 1000
-      assert.equal(code, 0, `${id}: ${output}`)
-      assert.equal(await sha256(path.join(folder, path.basename(file.path))), file.hash, `${id}: the copy differs`)
-      fs.rmSync(folder, { recursive: true })
+      const seconds = await timed(session, id, file, receive)
       await sender?.stop()
       measured.push({ bytes: size, seconds })
     }
@@ -116,4 +123,4 @@ const others = [sendme, wormhole, scp].map(({ id, programs, howTo, prepare, send
   }
 }))
 
-module.exports = { others }
+module.exports = { others, scp, timed }
