@@ -231,7 +231,8 @@ async fn ten_at_once_get_a_task_each() {
     ids.dedup();
     assert_eq!(ids.len(), 10);
     let health = client(&hub, "a").health().await.expect("health");
-    let p2p = P2pHealth { tunnel: Some(TunnelHealth::Here), ..P2pHealth::default() };
+    let (bootstrap, tunnel) = (Some(Vec::new()), Some(TunnelHealth::Here));
+    let p2p = P2pHealth { bootstrap, tunnel, ..P2pHealth::default() };
     assert_eq!((health.status.as_deref(), health.p2p), (Some("ok"), Some(p2p)));
     hub.shutdown().await;
 }

@@ -21,17 +21,17 @@ async fn named(hub: &TestHub) -> Value {
 async fn a_hub_names_its_tunnel_to_who_may_use_it() {
     let elsewhere = |hub: &TestHub| hub.caller("a").elsewhere();
     let hub = TestHub::start().await;
-    assert_eq!(named(&hub).await, json!({ "tunnel": true }));
+    assert_eq!(named(&hub).await, json!({ "bootstrap": [], "tunnel": true }));
     assert_eq!(elsewhere(&hub).get("/health").await.get("p2p"), None);
     let hub = hub_for(TunnelAccess::Open).await;
     assert_eq!(elsewhere(&hub).get("/health").await["p2p"], json!({ "tunnel": true }));
     let hub = hub_for(TunnelAccess::Off).await;
-    assert_eq!(named(&hub).await, Value::Null);
+    assert_eq!(named(&hub).await, json!({ "bootstrap": [] }));
     let hub = TestHub::start_with(|config| {
         config.tunnel_url = hub::parse_public_url("https://hub-1.example/");
     })
     .await;
-    assert_eq!(named(&hub).await, json!({ "tunnel": "https://hub-1.example" }));
+    assert_eq!(named(&hub).await, json!({ "bootstrap": [], "tunnel": "https://hub-1.example" }));
     // By that name it may be called, and is in what is signed.
     let (a, b) = (KeyPair::generate(), KeyPair::generate());
     task_of(&hub.caller("a"), &[&a, &b]).await;
@@ -64,13 +64,13 @@ async fn peers_of_two_hubs_on_one_database_meet_at_one_of_them() {
     all.sort();
     let are_named = async {
         for (hub, own) in [(&one, of_one), (&two, of_two)] {
-            while named(hub).await != json!({ "tunnel": own, "tunnels": all }) {
+            while named(hub).await != json!({ "bootstrap": [], "tunnel": own, "tunnels": all }) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     };
     timeout(3 * PATIENCE, are_named).await.expect("named in time");
-    assert_eq!(named(&without).await, Value::Null);
+    assert_eq!(named(&without).await, json!({ "bootstrap": [] }));
 
     // The task is made at one, its message at the other, and both peers come to the first.
     let (a, b) = (KeyPair::generate(), KeyPair::generate());
