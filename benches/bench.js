@@ -15,11 +15,11 @@ const { links } = require('./rows/links')
 const { latency, parallel, small } = require('./rows/many')
 const { others } = require('./rows/others')
 const { simulated } = require('./rows/simulated')
-const { growth, pairs, syscalls } = require('./rows/speed')
+const { growth, pairs, syscalls, tunnel } = require('./rows/speed')
 const { plots } = require('./plot')
 const { table } = require('./table')
 
-const ROWS = [...pairs, ...others, limit, syscalls, parallel, small, latency, ...links, simulated, growth]
+const ROWS = [...pairs, tunnel, ...others, limit, syscalls, parallel, small, latency, ...links, simulated, growth]
 
 /** Minutes after which no row is begun any more, and after which one that runs is given up. */
 const ENOUGH = 20

@@ -9,6 +9,7 @@ const NAMES = {
   'ours-js': 'ats-p2p to JavaScript',
   'js-ours': 'JavaScript to ats-p2p',
   'js-js': 'JavaScript to JavaScript',
+  tunnel: 'ats-p2p to ats-p2p by the tunnel',
   sendme: 'sendme',
   wormhole: 'magic-wormhole',
   scp: 'scp',

@@ -81,10 +81,10 @@ class Session {
   }
 
   /** One end of transfers, `kind` being `ours` or `js`: see peer.js. */
-  async peer (kind, hub, { namespace, host = '127.0.0.1' } = {}) {
+  async peer (kind, hub, { namespace, host = '127.0.0.1', env } = {}) {
     const home = this.newFolder('home')
     const actorId = this.name(kind)
-    const child = this.#spawn(process.execPath, ['--expose-gc', PEER, kind], { home, namespace, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    const child = this.#spawn(process.execPath, ['--expose-gc', PEER, kind], { home, namespace, env, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
     const waiting = new Map()
     let calls = 0
     child.on('message', ({ id, result, error }) => {

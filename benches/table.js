@@ -127,7 +127,7 @@ function asked (results) {
 }
 
 function speeds (results) {
-  const ids = [...PAIRS, 'sendme', 'wormhole', 'scp', 'limit'].filter(id => results[id])
+  const ids = [...PAIRS, 'tunnel', 'sendme', 'wormhole', 'scp', 'limit'].filter(id => results[id])
   const rows = ids.map((id) => {
     const result = results[id]
     if (result.missing) return [NAMES[id], `not installed: ${result.missing}`, '', '', '']

@@ -19,6 +19,21 @@ const pairs = PAIRS.map(pair => ({
   }
 }))
 
+/** The same by the tunnel of the hub, whose process is a third one on the same cores. */
+const tunnel = {
+  id: 'tunnel',
+  async measure (session, { runs, size }) {
+    const file = await session.file(size)
+    // No UDP packet is answered there.
+    const end = { env: { ATS_P2P_BOOTSTRAP: '127.0.0.1:9' } }
+    const measured = []
+    for (let run = 0; run < runs; run++) {
+      measured.push(await freshTransfer(session, ['ours', 'ours'], [file], { place: { sender: end, receiver: end } }))
+    }
+    return { size, runs: measured }
+  }
+}
+
 const syscalls = {
   id: 'syscalls',
   async measure (session, { quick }) {
@@ -95,4 +110,4 @@ const growth = {
   }
 }
 
-module.exports = { growth, pairs, syscalls }
+module.exports = { growth, pairs, syscalls, tunnel }
