@@ -54,6 +54,7 @@ fn transfers_of_any_length_take_no_timeout_on_a_path_that_carries_little() {
     for mtu in SIZES {
         for bytes in (500..60_000).step_by(1777) {
             let mut sim = Simulation::new(path(mtu), path(mtu), 1);
+            sim.drops_batches = true;
             sim.ends[1].send(56, false);
             sim.ends[0].send(56, false);
             sim.run_for(SECOND / 10);

@@ -79,6 +79,8 @@ pub(crate) struct Simulation {
     pub truncates_sacks: bool,
     /// How often ends look at what has arrived, as systems gather interrupts; at once if 0.
     pub turn: Micros,
+    /// Of a batch whose first datagram is too large for the link nothing arrives, as in virtual networks.
+    pub drops_batches: bool,
     /// Ends do not hear heartbeats.
     pub swallows_heartbeats: bool,
     /// Largest IP packet of the left ends' first hop: their system refuses larger ones, and says so.
@@ -123,6 +125,7 @@ impl Simulation {
             links: [forth, back],
             truncates_sacks: false,
             turn: 0,
+            drops_batches: false,
             swallows_heartbeats: false,
             first_hop: None,
             socket: usize::MAX,
@@ -250,6 +253,11 @@ impl Simulation {
                     stream.handle_refused(now, transmit.segment);
                     assert!(stream.take_hop_doubt());
                     stream.set_first_hop_mtu(hop);
+                    out.clear();
+                    continue;
+                }
+                let is_too_large = transmit.segment + HEADERS > self.links[index % 2].mtu;
+                if self.drops_batches && is_too_large && !transmit.may_fragment {
                     out.clear();
                     continue;
                 }

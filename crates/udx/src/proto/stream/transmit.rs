@@ -14,6 +14,9 @@ use crate::time::Instant;
 /// Most bytes of one segmented send: what an IPv4 packet can hold less its headers.
 const MAX_BATCH: usize = 65_507;
 
+/// Full packets that must wait behind one for it to become a probe of the path's size.
+const PROBE_FOLLOWED_BY: usize = 4;
+
 /// What the caller lets one call to [`StreamMachine::poll_transmit`] send.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -200,9 +203,9 @@ impl StreamMachine {
     fn new_packet(&self) -> Next {
         let capacity = if self.is_first_packet { first_capacity(&self.mtu) } else { self.payload_capacity() };
         let len = self.buffer.unsent().min(capacity);
-        // More has to follow at once: what is lost at the end is missed late.
-        let may_probe =
-            self.buffer.unsent() > len && !self.timers.is_probe_due && !self.remotes.is_changing();
+        // What is lost near the end is missed late.
+        let is_followed = self.buffer.unsent() - len >= PROBE_FOLLOWED_BY * capacity;
+        let may_probe = is_followed && !self.timers.is_probe_due && !self.remotes.is_changing();
         let padding = if may_probe { self.mtu.probe_padding(len, self.is_ipv6()) } else { None };
         Next::New { len, padding }
     }
@@ -220,7 +223,9 @@ impl StreamMachine {
         let Some(remote) = self.remotes.current() else { return false };
         let offset = padding.unwrap_or(0);
         let size = HEADER_LEN + usize::from(offset) + len;
-        if !fits(batch, version, size, false, out.len()) {
+        // Where a path carries less, a system can drop the whole batch.
+        let is_alone = padding.is_some();
+        if !fits(batch, version, size, Fit { may_fragment: false, is_alone }, out.len()) {
             return false;
         }
         let mut flags = if len > 0 { Flags::DATA } else { Flags::NONE };
@@ -277,7 +282,9 @@ impl StreamMachine {
         let size = HEADER_LEN + usize::from(padding) + len;
         // It was cut when the path carried more, and cannot be cut anew.
         let may_fragment = packet.probe.is_none() && self.is_too_large(len);
-        if !fits(batch, version, size, may_fragment, out.len()) {
+        // The system does not cut the segments of a batch.
+        let is_alone = may_fragment || packet.probe.is_some();
+        if !fits(batch, version, size, Fit { may_fragment, is_alone }, out.len()) {
             return false;
         }
         let is_idle = self.outstanding.in_flight() == 0;
@@ -333,18 +340,26 @@ impl StreamMachine {
     }
 }
 
+/// How a datagram may be sent.
+#[derive(Clone, Copy)]
+struct Fit {
+    may_fragment: bool,
+    /// No other in its batch.
+    is_alone: bool,
+}
+
 /// Whether a datagram can join the batch; counts it if so.
-fn fits(batch: &mut Option<Batch>, remote: u32, size: usize, may_fragment: bool, used: usize) -> bool {
+fn fits(batch: &mut Option<Batch>, remote: u32, size: usize, fit: Fit, used: usize) -> bool {
+    let Fit { may_fragment, is_alone } = fit;
     match batch {
         None => {
-            // The system does not cut the segments of a batch.
-            *batch = Some(Batch { remote, segment: size, may_fragment, is_full: may_fragment, segments: 1 });
+            *batch = Some(Batch { remote, segment: size, may_fragment, is_full: is_alone, segments: 1 });
             true
         }
         Some(batch) => {
             if batch.is_full
                 || batch.remote != remote
-                || may_fragment
+                || is_alone
                 || size > batch.segment
                 || used + size > MAX_BATCH
             {
