@@ -132,9 +132,11 @@ impl SharedState {
         self.queued_bytes + self.unacked < self.limit
     }
 
-    /// Whether so much room became free that waking the writer is worth it.
+    /// Whether so much room became free that waking the writer is worth it: never so late that what is queued
+    /// runs out while the network could take more.
     pub(super) fn should_wake_writer(&self) -> bool {
-        self.writer.is_some() && self.queued_bytes + self.unacked <= self.limit - self.limit / 4
+        let worth = (self.limit / 4).min(WRITE_SPARE / 2);
+        self.writer.is_some() && self.queued_bytes + self.unacked <= self.limit - worth
     }
 
     /// Ends the stream for its user.
@@ -160,5 +162,24 @@ impl SharedState {
             }
         }
         self.wake_watchers();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_is_woken_before_what_is_queued_runs_out_however_much_is_on_its_way() {
+        let shared = Shared::new(1);
+        let mut state = shared.lock();
+        state.writer = Some(Waker::noop().clone());
+        let on_its_way = 10 << 20;
+        state.limit = WRITE_SPARE + on_its_way;
+        state.unacked = on_its_way;
+        state.queued_bytes = WRITE_SPARE;
+        assert!(!state.should_wake_writer());
+        state.queued_bytes = WRITE_SPARE / 2;
+        assert!(state.should_wake_writer());
     }
 }
