@@ -29,8 +29,8 @@ pub(crate) struct Hook(Arc<HookShared>);
 #[derive(Debug)]
 struct HookShared {
     state: watch::Sender<RouteState>,
-    /// The socket of the packet that connected the stream, or moved it from a relay.
-    arrival_socket: OnceLock<SocketId>,
+    /// The sender of the packet that connected the stream, or moved it from a relay.
+    arrival: OnceLock<Sender>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Hook {
     }
 
     fn with(state: RouteState) -> Self {
-        Self(Arc::new(HookShared { state: watch::Sender::new(state), arrival_socket: OnceLock::new() }))
+        Self(Arc::new(HookShared { state: watch::Sender::new(state), arrival: OnceLock::new() }))
     }
 
     /// The options of the stream to be made.
@@ -93,7 +93,7 @@ impl Hook {
                 RouteState::Direct { .. } => (*state, Verdict::Accept),
             };
             if !matches!(decided, Verdict::Accept | Verdict::Refuse) {
-                let _ = self.0.arrival_socket.set(sender.socket);
+                let _ = self.0.arrival.set(sender);
             }
             verdict = decided;
             std::mem::replace(state, next) != next
@@ -188,9 +188,9 @@ impl Route {
         }
     }
 
-    /// The socket that the peer came on by itself, if it did.
-    pub(crate) fn arrival_socket(&self) -> Option<SocketId> {
-        self.hook.0.arrival_socket.get().copied()
+    /// How the peer came by itself, if it did. It is known before the stream is connected.
+    pub(crate) fn arrival(&self) -> Option<Sender> {
+        self.hook.0.arrival.get().copied()
     }
 
     /// Sets the path of a peer that came by itself.
@@ -245,7 +245,8 @@ mod tests {
         let (place, route) = place(&hook).await;
         assert_eq!(hook.on_packet(sender(&place, 1)), Verdict::Connect { remote_id: 7 });
         route.direct().await;
-        assert_eq!(route.path(), None);
+        assert_eq!((route.path(), route.stream().remote_addr()), (None, None));
+        assert_eq!(route.arrival(), Some(sender(&place, 1)));
         assert!(!route.take(&place.socket, at(2), Some(ConnectionPath::Open)));
         assert_eq!(hook.on_packet(sender(&place, 2)), Verdict::Accept);
     }

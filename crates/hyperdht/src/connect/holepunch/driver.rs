@@ -173,10 +173,9 @@ impl Prepared {
             tokio::select! {
                 biased;
                 () = route.direct() => {
-                    let Some(by) = route.arrival_socket().and_then(|socket| self.sockets.named(socket)) else {
-                        return Ok(None);
-                    };
-                    if route.stream().remote_addr().is_some_and(|from| !is_near(from)) {
+                    let Some(arrival) = route.arrival() else { return Ok(None) };
+                    let Some(by) = self.sockets.named(arrival.socket) else { return Ok(None) };
+                    if !is_near(arrival.address) {
                         route.set_arrival_path(ConnectionPath::Punched);
                     }
                     return Ok(self.sockets.take(by));
