@@ -124,7 +124,7 @@ impl Dht {
     pub async fn packet_size_to(&self, node: SocketAddrV4) -> Option<u16> {
         let pings = PACKET_SIZES.map(|size| async move {
             let padding = vec![0; usize::from(size - PING_OVERHEAD)];
-            let ping = Request::ping(node).value(padding).attempts(PACKET_SIZE_ATTEMPTS);
+            let ping = Request::ping(node).value(padding).attempts(PACKET_SIZE_ATTEMPTS).whole();
             self.handle.request(ping).await.is_ok()
         });
         let passed = join_all(pings).await;

@@ -164,6 +164,8 @@ impl NodeTask {
             while let Some(transmit) = self.machine.rpc.poll_transmit() {
                 let (data, to) = (transmit.data, transmit.to.into());
                 match transmit.via {
+                    Via::Server if transmit.is_whole => sockets.server.send_whole(data, to),
+                    Via::Client if transmit.is_whole => sockets.client.send_whole(data, to),
                     Via::Server => sockets.server.send(data, to),
                     Via::Client => sockets.client.send(data, to),
                     Via::Pool(number) => {

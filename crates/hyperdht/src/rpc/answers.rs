@@ -90,7 +90,7 @@ impl Rpc {
                     target: incoming.target,
                     value: Some(value),
                 };
-                self.io.transmit(Transmit { via, to, data: request.encode().into() });
+                self.io.transmit(Transmit { via, to, data: request.encode().into(), is_whole: false });
             }
         }
     }
@@ -177,6 +177,6 @@ impl Rpc {
             error: response.error,
             value: response.value,
         };
-        self.io.transmit(Transmit { via, to, data: message.encode().into() });
+        self.io.transmit(Transmit { via, to, data: message.encode().into(), is_whole: false });
     }
 }

@@ -290,7 +290,7 @@ impl<O: Copy> Io<O> {
         request.deadline = Some(deadline);
         self.deadlines.insert((deadline, key));
         self.window.sent();
-        let (via, data) = (request.via, request.data.clone());
-        self.transmits.push_back(Transmit { via, to, data });
+        let (via, data, is_whole) = (request.via, request.data.clone(), request.request.is_whole);
+        self.transmits.push_back(Transmit { via, to, data, is_whole });
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Request {
     pub via: Option<Via>,
     /// How often it is sent before it is given up; at least 1.
     pub attempts: u32,
+    /// The network may not cut it to pieces.
+    pub is_whole: bool,
 }
 
 impl Request {
@@ -90,6 +92,12 @@ impl Request {
         Self { attempts, ..self }
     }
 
+    /// Has it arrive in one piece or not at all.
+    #[must_use]
+    pub(crate) fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
     fn new(internal: bool, command: u64, to: SocketAddrV4) -> Self {
         Self {
             to,
@@ -100,6 +108,7 @@ impl Request {
             value: None,
             via: None,
             attempts: Self::ATTEMPTS,
+            is_whole: false,
         }
     }
 }
@@ -256,4 +265,6 @@ pub(crate) struct Transmit {
     pub via: Via,
     pub to: SocketAddrV4,
     pub data: Bytes,
+    /// The network may not cut it to pieces.
+    pub is_whole: bool,
 }

@@ -27,6 +27,8 @@ pub(super) enum Command {
         socket: SocketId,
         to: SocketAddr,
         ttl: Option<u8>,
+        /// Whether the network may cut it to pieces.
+        may_fragment: bool,
         data: Bytes,
     },
     Open {

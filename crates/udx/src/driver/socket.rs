@@ -39,12 +39,17 @@ impl Socket {
 
     /// Sends a datagram. Never waits and never fails: like the network, it drops what does not fit.
     pub fn send(&self, data: Bytes, to: SocketAddr) {
-        self.queue(data, to, None);
+        self.queue(data, to, None, true);
+    }
+
+    /// As [`Self::send`], and no part of the network may cut it to pieces: it shows what size gets there.
+    pub fn send_whole(&self, data: Bytes, to: SocketAddr) {
+        self.queue(data, to, None, false);
     }
 
     /// As [`Self::send`], for at most `ttl` hops.
     pub fn send_ttl(&self, data: Bytes, to: SocketAddr, ttl: u8) {
-        self.queue(data, to, Some(ttl.max(1)));
+        self.queue(data, to, Some(ttl.max(1)), true);
     }
 
     /// Closes the socket: at once if no stream uses it, else when the last such stream is gone; it receives
@@ -57,12 +62,12 @@ impl Socket {
         }
     }
 
-    fn queue(&self, data: Bytes, to: SocketAddr, ttl: Option<u8>) {
+    fn queue(&self, data: Bytes, to: SocketAddr, ttl: Option<u8>, may_fragment: bool) {
         if self.instance.datagrams_queued.fetch_add(1, Ordering::Relaxed) >= MAX_QUEUED {
             self.instance.datagrams_queued.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         // Fails only if the instance is closed.
-        let _ = self.instance.commands.send(Command::Send { socket: self.id, to, ttl, data });
+        let _ = self.instance.commands.send(Command::Send { socket: self.id, to, ttl, may_fragment, data });
     }
 }

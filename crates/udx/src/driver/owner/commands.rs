@@ -60,10 +60,10 @@ impl Owner {
                 self.close_idle_sockets();
                 let _ = reply.send(());
             }
-            Command::Send { socket, to, ttl, data } => {
+            Command::Send { socket, to, ttl, may_fragment, data } => {
                 self.datagrams_queued.fetch_sub(1, Ordering::Relaxed);
                 if let Some(socket) = self.socket(socket) {
-                    socket.send_datagram(data.into(), to, ttl);
+                    socket.send_datagram(data.into(), to, ttl, may_fragment);
                 }
             }
             Command::Open { options, reply } => {

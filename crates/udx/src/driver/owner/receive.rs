@@ -90,7 +90,7 @@ impl Owner {
                 if let Some(remote) = remote
                     && let Some(socket) = self.socket(remote.socket)
                 {
-                    socket.send_datagram(answer, remote.address, None);
+                    socket.send_datagram(answer, remote.address, None, true);
                 }
                 return;
             }

@@ -202,11 +202,17 @@ impl SocketState {
         sent != Sent::TooLarge
     }
 
-    /// Sends one datagram; dropped if it cannot be.
-    pub(super) fn send_datagram(&mut self, data: Vec<u8>, to: SocketAddr, ttl: Option<u8>) {
+    /// Sends one datagram, which the network may cut if it has to; dropped if it cannot be sent.
+    pub(super) fn send_datagram(
+        &mut self,
+        data: Vec<u8>,
+        to: SocketAddr,
+        ttl: Option<u8>,
+        may_fragment: bool,
+    ) {
         let Some(to) = self.reachable(to) else { return };
         let segment = data.len();
-        self.send(Blocked { data, to, segment, ttl, may_fragment: segment > SAFE_DATAGRAM });
+        self.send(Blocked { data, to, segment, ttl, may_fragment: may_fragment && segment > SAFE_DATAGRAM });
     }
 
     /// Gives the buffer back; an empty one if it has to wait.
