@@ -16,8 +16,8 @@ pub(super) async fn check(dht: Option<&Dht>, relay: Option<PublicKey>, of_hub: O
     let Some(relay) = relay else {
         return Finding::skipped(CHECK, "none is named");
     };
-    let Some(dht) = dht else {
-        return Finding::skipped(CHECK, "not looked for, since there is no network to look in");
+    let Some(dht) = dht.filter(|dht| dht.network().borrow().nodes > 0) else {
+        return Finding::skipped(CHECK, "not looked for, since no node answers");
     };
     let key_pair = KeyPair::generate();
     if let Some(client) = of_hub {
