@@ -31,7 +31,7 @@ pub use info::ConnectionInfo;
 pub(crate) use meetings::Meetings;
 pub(crate) use network::bootstrap_config;
 pub use network::{Network, RelayChoice};
-pub(crate) use peer::{PeerConnection, PeerLink, PeerStream};
+pub(crate) use peer::{ORIGINALS_PACKET, PeerConnection, PeerLink, PeerStream};
 pub(crate) use pool::{IncomingPool, KEPT, OFFERED, OutgoingPool, PooledConnection};
 pub(crate) use recent_peers::RecentPeers;
 pub(crate) use rendezvous::{Admission, Rendezvous, Topic, announced};

@@ -11,7 +11,7 @@ use crate::tunnel::{Met, TunnelLink, WebSocketBytes};
 use crate::wire::Meta;
 
 /// Bytes of the packets that originals begin with; they never send smaller ones.
-const ORIGINALS: u16 = 1200;
+pub(crate) const ORIGINALS_PACKET: u16 = 1200;
 
 /// A connection with a peer, between two files or before the first.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl PeerLink {
     /// Most bytes of a packet that passes between both ends, if an original's are known to be larger.
     pub(crate) fn too_small_for_originals(&self) -> Option<u16> {
         let Self::Udp(link) = self else { return None };
-        Some(link.first_hop_mtu()).filter(|bytes| (1..ORIGINALS).contains(bytes))
+        Some(link.first_hop_mtu()).filter(|bytes| (1..ORIGINALS_PACKET).contains(bytes))
     }
 
     /// Waits for a sign of life; false if none comes within three seconds. For when the network has changed

@@ -1,6 +1,6 @@
 //! What this machine is reached by: IPv4, which the peer network speaks, IPv6, or nothing but itself.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Finding;
 
@@ -19,7 +19,7 @@ fn judge(addresses: impl Iterator<Item = IpAddr>) -> Finding {
     for address in addresses.filter(|address| !address.is_loopback()) {
         match address {
             IpAddr::V4(address) => ipv4 |= !address.is_link_local(),
-            IpAddr::V6(address) => ipv6 |= !is_link_local(address),
+            IpAddr::V6(address) => ipv6 |= !address.is_unicast_link_local(),
         }
     }
     let finding = match (ipv4, ipv6) {
@@ -35,10 +35,6 @@ fn judge(addresses: impl Iterator<Item = IpAddr>) -> Finding {
         }
     };
     finding.fact("ipv4", ipv4).fact("ipv6", ipv6)
-}
-
-fn is_link_local(address: Ipv6Addr) -> bool {
-    address.segments()[0] & 0xffc0 == 0xfe80
 }
 
 #[cfg(test)]

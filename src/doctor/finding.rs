@@ -79,6 +79,17 @@ impl Finding {
         Self::new(check, Verdict::Skipped, found)
     }
 
+    /// A warning in the place of a failure, where transfers go on in another way; `how` follows what was
+    /// found.
+    pub(super) fn only_warns(self, is_replaced: bool, how: &str) -> Self {
+        match self.verdict {
+            Verdict::Failed if is_replaced => {
+                Self { verdict: Verdict::Warning, found: format!("{}{how}", self.found), ..self }
+            }
+            _ => self,
+        }
+    }
+
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self

@@ -30,7 +30,7 @@ use secret_stream::PublicKey;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use crate::ats::{Client, Environment, Policy, Settings};
+use crate::ats::{Client, Environment, POLL_INTERVAL, Policy, Settings};
 use crate::context;
 use crate::options::Options;
 
@@ -117,7 +117,7 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
         let mtu = bounded("mtu", network::mtu(dht.as_ref()));
         let reach = OptionFuture::from(reach);
         let (nat, mtu, passes, reach, tunnel) = tokio::join!(nat, mtu, passes, reach, tunnel);
-        let network = network::beside(network, &tunnel);
+        let network = network.only_warns(tunnel.verdict == Verdict::Ok, ": files go by the tunnel alone");
         if let Some(dht) = dht {
             let _ = timeout(network::LEAVE_LIMIT, dht.destroy()).await;
         }
@@ -131,7 +131,11 @@ pub async fn examine(options: &Options, peer: Option<PublicKey>) -> Diagnosis {
     };
     let (beyond, events, [proxy, certificate]) = tokio::join!(beyond, events, way);
     let (service, clock, of_peers, reach) = beyond;
-    let (events, proxy) = (service::beside(events, &service), way::beside(proxy, &service));
+    let is_served = matches!(service.verdict, Verdict::Ok | Verdict::Warning);
+    let asked = POLL_INTERVAL.as_secs();
+    let asked = format!(": the service is asked every {asked} s instead, so offers are noticed late");
+    let events = events.only_warns(is_served, &asked);
+    let proxy = proxy.only_warns(is_served, "; it passes plain requests on");
     let ways = ways(&of_peers);
     let of_machine = [settings, state, identity, disk, addresses::check()];
     let of_service = [proxy, certificate, service, events, clock];

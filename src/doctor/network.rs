@@ -9,8 +9,8 @@ use hyperdht::Dht;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
-use super::{Finding, Verdict};
-use crate::connection::bootstrap_config;
+use super::Finding;
+use crate::connection::{ORIGINALS_PACKET, bootstrap_config};
 use crate::error::Code;
 use crate::files::display;
 
@@ -18,8 +18,6 @@ use crate::files::display;
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// How long the sockets may take to close.
 pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(2);
-/// The smallest packet, in bytes, that originals send a file by.
-const ORIGINALS_SIZE: u16 = 1200;
 /// Nodes that have to see this machine at the same address to call its NAT consistent: two may agree by
 /// chance.
 const OBSERVERS: usize = 3;
@@ -107,18 +105,6 @@ async fn unresolved(mut names: Vec<String>) -> Vec<String> {
     names.iter().zip(missing).filter(|(_, missing)| *missing).map(|(name, _)| display(name)).collect()
 }
 
-/// What it means that UDP leads nowhere, where the tunnel does.
-pub(super) fn beside(network: Finding, tunnel: &Finding) -> Finding {
-    match (network.verdict, tunnel.verdict) {
-        (Verdict::Failed, Verdict::Ok) => Finding {
-            verdict: Verdict::Warning,
-            found: format!("{}: files go by the tunnel alone", network.found),
-            ..network
-        },
-        _ => network,
-    }
-}
-
 /// How the nodes of the network see this machine. `has_relay`: where no direct way opens, transfers have
 /// another.
 pub(super) async fn nat(dht: Option<&Dht>, has_relay: bool) -> Finding {
@@ -157,10 +143,10 @@ pub(super) async fn mtu(dht: Option<&Dht>) -> Finding {
 
 fn judge_mtu(size: u16, node: SocketAddrV4) -> Finding {
     const CHECK: &str = "mtu";
-    let finding = if size < ORIGINALS_SIZE {
+    let finding = if size < ORIGINALS_PACKET {
         Finding::warning(CHECK, format!("only packets of up to {size} bytes get to {node}")).advise(format!(
             "files go by such, a little more slowly, but peers that run the original package need packets of \
-             {ORIGINALS_SIZE} bytes: raise the MTU of this machine's link, VPN or tunnel"
+             {ORIGINALS_PACKET} bytes: raise the MTU of this machine's link, VPN or tunnel"
         ))
     } else {
         Finding::ok(CHECK, format!("packets of {size} bytes get out"))

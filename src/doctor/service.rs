@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout};
 
-use super::{Finding, Verdict};
-use crate::ats::{self, Client, Events, Health, ListQuery, POLL_INTERVAL, Subscription};
+use super::Finding;
+use crate::ats::{self, Client, Events, Health, ListQuery, Subscription};
 use crate::files::display;
 use crate::offer::TASK_TYPE;
 
@@ -90,22 +90,6 @@ pub(super) async fn events(client: &Client) -> Finding {
     }
 }
 
-/// What it means that no events come, where the service answers otherwise: it is asked for news instead.
-pub(super) fn beside(events: Finding, service: &Finding) -> Finding {
-    match (events.verdict, service.verdict) {
-        (Verdict::Failed, Verdict::Ok | Verdict::Warning) => Finding {
-            verdict: Verdict::Warning,
-            found: format!(
-                "{}: the service is asked every {} s instead, so offers are noticed late",
-                events.found,
-                POLL_INTERVAL.as_secs()
-            ),
-            ..events
-        },
-        _ => events,
-    }
-}
-
 /// Compares the clocks, once the service was heard.
 pub(super) fn clock(client: &Client) -> Finding {
     const CHECK: &str = "clock";
@@ -149,6 +133,7 @@ fn advice(error: &ats::AtsError) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::*;
 
     #[test]

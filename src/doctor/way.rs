@@ -7,7 +7,7 @@ use time::macros::format_description;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Finding, Verdict};
+use super::Finding;
 use crate::ats::Client;
 use crate::files::display;
 use crate::web::{Certificate, Reached, WebError};
@@ -62,18 +62,6 @@ fn proxy(client: &Client, url: &Url, reached: &Result<Reached, WebError>) -> Fin
     finding.fact("proxy", shown).fact("variable", variable)
 }
 
-/// What it means that the proxy lets no connections through, where it passes requests on.
-pub(super) fn beside(proxy: Finding, service: &Finding) -> Finding {
-    match (proxy.verdict, service.verdict) {
-        (Verdict::Failed, Verdict::Ok | Verdict::Warning) => Finding {
-            verdict: Verdict::Warning,
-            found: format!("{}; it passes plain requests on", proxy.found),
-            ..proxy
-        },
-        _ => proxy,
-    }
-}
-
 fn advice(status: Option<u16>, variable: &str, host: &str) -> String {
     match status {
         Some(407) => format!("put the name and password into {variable}: http://name:password@host:port"),
@@ -121,6 +109,7 @@ fn day(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Verdict;
     use super::*;
 
     #[test]
