@@ -1,0 +1,162 @@
+'use strict'
+
+// What the value of an option must be. A check returns it in the form that the addon takes.
+
+const path = require('node:path')
+const { fileURLToPath } = require('node:url')
+const { invalid } = require('./error')
+
+// The longest a timer can be; one that never needs to fire.
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+// Most files that a node receives at once: each has a connection, an open file and a thread.
+const MAX_CONCURRENT = 256
+
+function string (value, what) {
+  if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
+  return value
+}
+
+function number (value, what) {
+  if (!Number.isSafeInteger(value) || value < 0) throw invalid(`${what} must be a whole number from 0 on`, value)
+  return value
+}
+
+function taskId (value, what) {
+  return typeof value === 'number' ? String(value) : text(value, what)
+}
+
+function count (value, what) {
+  if (!Number.isSafeInteger(value) || value < 1) throw invalid(`${what} must be a positive whole number`, value)
+  return value
+}
+
+function places (value, what) {
+  if (!Number.isInteger(value) || value < 1 || value > MAX_CONCURRENT) {
+    throw invalid(`${what} must be a whole number from 1 to ${MAX_CONCURRENT}`, value)
+  }
+  return value
+}
+
+function text (value, what) {
+  if (string(value, what).trim() === '') throw invalid(`${what} must not be empty`)
+  return value
+}
+
+function texts (value, what) {
+  if (!Array.isArray(value)) throw invalid(`${what} must be an array of strings`, value)
+  return value.map(item => text(item, `each of ${what}`))
+}
+
+function addresses (value, what) {
+  return texts(value, what).map((address) => {
+    const port = Number(/:(\d{1,5})$/.exec(address)?.[1])
+    if (!(port > 0 && port < 65536)) throw invalid(`each of ${what} must be host:port`, address)
+    return address
+  })
+}
+
+function publicKey (value, what) {
+  if (!/^[0-9a-fA-F]{64}$/.test(string(value, what))) throw invalid(`${what} must be a key of 64 hex digits`, value)
+  return value
+}
+
+function url (value, what) {
+  const parsed = URL.canParse(String(value)) ? new URL(String(value)) : null
+  if (!parsed || !/^https?:$/.test(parsed.protocol)) throw invalid(`${what} must be an http or https URL`, value)
+  return String(value)
+}
+
+function localPath (value, what) {
+  if (value instanceof URL) {
+    if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value)
+    return fileURLToPath(value)
+  }
+  if (text(value, what).includes('\0')) throw invalid(`${what} must not hold a NUL character`)
+  // A trailing separator says "a folder", which resolve() would drop.
+  return /[/\\]$/.test(value) ? path.join(path.resolve(value), path.sep) : path.resolve(value)
+}
+
+/** Where a seed is; false for no identity, true for the one in the home. */
+function seedPath (value, what) {
+  if (typeof value === 'boolean') return value
+  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the path of a seed, or false`, value)
+  return localPath(value, what)
+}
+
+function tunnelPlace (value, what) {
+  if (typeof value === 'boolean') return value
+  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the address of a tunnel, or false`, value)
+  return String(value)
+}
+
+function bytes (value, what) {
+  if (value === Infinity) return undefined
+  if (!Number.isSafeInteger(value) || value <= 0) throw invalid(`${what} must be a positive whole number of bytes`, value)
+  return value
+}
+
+function milliseconds (value, what) {
+  if (typeof value !== 'number' || !(value > 0 && value <= LONGEST_TIMER_MS)) {
+    throw invalid(`${what} must be a number of milliseconds above 0 and up to ${LONGEST_TIMER_MS}`, value)
+  }
+  return Math.ceil(value)
+}
+
+/** How long a hub keeps what is over; the addon takes 0 for ever. */
+function retention (value, what) {
+  if (value === Infinity) return 0
+  if (typeof value !== 'number' || !(value > 0 && value <= Number.MAX_SAFE_INTEGER)) {
+    throw invalid(`${what} must be a number of milliseconds above 0, or Infinity`, value)
+  }
+  return Math.ceil(value)
+}
+
+function port (value, what) {
+  if (!Number.isInteger(value) || value < 0 || value > 65535) throw invalid(`${what} must be a whole number from 0 to 65535`, value)
+  return value
+}
+
+function boolean (value, what) {
+  if (typeof value !== 'boolean') throw invalid(`${what} must be true or false`, value)
+  return value
+}
+
+function callback (value, what) {
+  if (typeof value !== 'function') throw invalid(`${what} must be a function`, value)
+  return value
+}
+
+function abortSignal (value, what) {
+  if (!(value instanceof AbortSignal)) throw invalid(`${what} must be an AbortSignal`, value)
+  return value
+}
+
+function unwanted (value, what) {
+  throw invalid(`${what} does not go with a path`)
+}
+
+module.exports = {
+  LONGEST_TIMER_MS,
+  abortSignal,
+  addresses,
+  boolean,
+  bytes,
+  callback,
+  count,
+  localPath,
+  milliseconds,
+  number,
+  places,
+  port,
+  publicKey,
+  retention,
+  seedPath,
+  string,
+  taskId,
+  text,
+  texts,
+  tunnelPlace,
+  unwanted,
+  url
+}

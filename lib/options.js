@@ -1,0 +1,119 @@
+'use strict'
+
+// Which options each call takes.
+
+const {
+  abortSignal, addresses, boolean, bytes, callback, count, localPath, milliseconds, number, places, port, publicKey,
+  retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
+} = require('./checks')
+const { invalid } = require('./error')
+
+const NODE_OPTIONS = {
+  atsUrl: url,
+  organization: text,
+  project: text,
+  channel: text,
+  actorType: text,
+  actorId: text,
+  actorName: text,
+  apiKey: text,
+  ca: localPath,
+  insecure: boolean,
+  allowedPeers: texts,
+  requireVerified: boolean,
+  maxFileSize: bytes,
+  timeout: milliseconds,
+  bootstrap: addresses,
+  relayThrough: text,
+  tunnel: tunnelPlace,
+  home: localPath,
+  topicPrefix: string,
+  maxOfferAge: milliseconds,
+  maxPartialAge: milliseconds,
+  maxConcurrent: places,
+  anyClaimant: boolean,
+  identity: seedPath,
+  keepReceipts: number
+}
+
+const VERIFY_OPTIONS = { id: taskId, receipt: localPath, file: localPath }
+
+const SEND_OPTIONS = {
+  filePath: localPath,
+  recipientId: text,
+  channel: text,
+  timeout: milliseconds,
+  onProgress: callback,
+  signal: abortSignal
+}
+
+const WATCH_OPTIONS = { channel: text, saveDir: localPath }
+
+const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
+
+const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
+
+const HUB_OPTIONS = {
+  listen: text,
+  ...HUB_DATA_OPTIONS,
+  publicUrl: text,
+  allowedHosts: texts,
+  trustedProxies: texts,
+  open: boolean,
+  trust: texts,
+  insecure: boolean,
+  cert: localPath,
+  keyFile: localPath,
+  requestRate: count,
+  keep: retention,
+  dailyQuota: count,
+  relay: text,
+  relayPairs: count,
+  relayRate: count,
+  relayBytes: count,
+  tunnel: text,
+  tunnelUrl: text
+}
+
+const GRANT_OPTIONS = { admin: boolean, expiresIn: count }
+
+const JOIN_OPTIONS = { ca: localPath, insecure: boolean, replace: boolean }
+
+const DHT_OPTIONS = { host: text, port, bootstrap: addresses }
+
+/** The options that are set and known, checked; unknown ones are left out, as the original left them. */
+function checkOptions (call, options = {}, table, required = []) {
+  if (options === null || typeof options !== 'object') throw invalid(`${call}: the options must be an object`, options)
+  const checked = {}
+  for (const [name, check] of Object.entries(table)) {
+    const value = options[name]
+    if (value !== undefined && value !== null) checked[name] = check(value, `${call}: ${name}`)
+    else if (required.includes(name)) throw invalid(`${call}: ${name} is required`, value)
+    if (checked[name] === undefined) delete checked[name]
+  }
+  return checked
+}
+
+/** `accept(path, options)` or `accept({ saveDir, ...options })`. */
+function checkTarget (target, options) {
+  if (typeof target === 'string' || target instanceof URL) {
+    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: localPath(target, 'accept: path') }
+  }
+  if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
+  const { saveDir, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, ['saveDir'])
+  return { ...rest, dir: saveDir }
+}
+
+module.exports = {
+  DHT_OPTIONS,
+  GRANT_OPTIONS,
+  HUB_DATA_OPTIONS,
+  HUB_OPTIONS,
+  JOIN_OPTIONS,
+  NODE_OPTIONS,
+  SEND_OPTIONS,
+  VERIFY_OPTIONS,
+  WATCH_OPTIONS,
+  checkOptions,
+  checkTarget
+}
