@@ -7,7 +7,9 @@ export declare const version: string
  * Makes a node: one agent's end, which sends files and receives them. Neither the task service nor the
  * network is needed for this; the first call that needs them reports what is wrong with them.
  *
- * Rejects with a `TypeError` (`code` `ATS_P2P_INVALID_ARGUMENT`) for an option of the wrong kind.
+ * Rejects with a `TypeError` (`code` `ATS_P2P_INVALID_ARGUMENT`) for an option of the wrong kind. An option that is
+ * unknown, to this call or to any other, is passed over, with a warning of the process (`ATS_P2P_UNKNOWN_OPTION`) that
+ * names the nearest known one. URLs and signals of other realms, and polyfills of them, are taken too.
  */
 export declare function createNode(options?: NodeOptions): Promise<AtsP2pNode>
 

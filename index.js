@@ -8,13 +8,14 @@ const { boolean, count, publicKey, text, url, localPath } = require('./lib/check
 const { AtsP2pError, invalid, wrap } = require('./lib/error')
 const { Node } = require('./lib/node')
 const {
-  DHT_OPTIONS, GRANT_OPTIONS, HUB_DATA_OPTIONS, HUB_OPTIONS, JOIN_OPTIONS, NODE_OPTIONS, VERIFY_OPTIONS, checkOptions
+  DHT_OPTIONS, GRANT_OPTIONS, HUB_DATA_OPTIONS, HUB_OPTIONS, JOIN_OPTIONS, NODE_OPTIONS, VERIFY_OPTIONS,
+  checkNodeOptions, checkOptions
 } = require('./lib/options')
 const { DhtNode, Hub, Waiting } = require('./lib/running')
 const { version } = require('./package.json')
 
 async function createNode (options) {
-  const { resume, ...checked } = checkOptions('createNode', options, { ...NODE_OPTIONS, resume: boolean })
+  const { resume, ...checked } = checkOptions('createNode', options, NODE_OPTIONS)
   const node = new Node(checked)
   // What fails is told by `transfer_failed`.
   if (resume) node.resumeOffers().catch(() => {})
@@ -51,7 +52,7 @@ async function startDht (options) {
 
 /** Looks at all that transfers need; resolves with what was found, also where much is wrong. */
 async function doctor (options) {
-  const checked = checkOptions('doctor', options, { ...NODE_OPTIONS, peer: publicKey })
+  const checked = checkNodeOptions('doctor', options, { peer: publicKey })
   try {
     return await addon.diagnose(checked)
   } catch (error) {
@@ -60,7 +61,7 @@ async function doctor (options) {
 }
 
 async function waitForDoctor (options) {
-  const checked = checkOptions('waitForDoctor', options, NODE_OPTIONS)
+  const checked = checkNodeOptions('waitForDoctor', options)
   try {
     return new Waiting(await addon.NativeWaiting.start(checked))
   } catch (error) {
@@ -140,7 +141,7 @@ async function verify (options) {
 
 /** What the addon tells to a node's options, and more of `table`. */
 async function told (call, options, table, ask) {
-  const checked = checkOptions(call, options, { ...NODE_OPTIONS, ...table })
+  const checked = checkNodeOptions(call, options, table)
   try {
     return await ask(checked)
   } catch (error) {

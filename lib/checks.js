@@ -5,6 +5,7 @@
 const path = require('node:path')
 const { fileURLToPath } = require('node:url')
 const { invalid } = require('./error')
+const { isSignal } = require('./signals')
 
 // The longest a timer can be; one that never needs to fire.
 const LONGEST_TIMER_MS = 2 ** 31 - 1
@@ -62,32 +63,44 @@ function publicKey (value, what) {
 }
 
 function url (value, what) {
-  const parsed = URL.canParse(String(value)) ? new URL(String(value)) : null
+  const text = isUrl(value) ? value.href : value
+  const parsed = typeof text === 'string' && URL.canParse(text) ? new URL(text) : null
   if (!parsed || !/^https?:$/.test(parsed.protocol)) throw invalid(`${what} must be an http or https URL`, value)
-  return String(value)
+  return text
+}
+
+/** Whether it is a URL: one of another realm, or a polyfill, is of another class. */
+function isUrl (value) {
+  return typeof value === 'object' && value !== null && typeof value.href === 'string' && typeof value.protocol === 'string'
 }
 
 function localPath (value, what) {
-  if (value instanceof URL) {
-    if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value)
-    return fileURLToPath(value)
-  }
-  if (text(value, what).includes('\0')) throw invalid(`${what} must not hold a NUL character`)
+  const named = isUrl(value) ? pathOf(value, what) : text(value, what)
+  if (named.includes('\0')) throw invalid(`${what} must not hold a NUL character`)
   // A trailing separator says "a folder", which resolve() would drop.
-  return /[/\\]$/.test(value) ? path.join(path.resolve(value), path.sep) : path.resolve(value)
+  return /[/\\]$/.test(named) ? path.join(path.resolve(named), path.sep) : path.resolve(named)
+}
+
+function pathOf (value, what) {
+  if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value.href)
+  try {
+    return fileURLToPath(value.href)
+  } catch (error) {
+    throw invalid(`${what} must be a file: URL of this machine: ${error.message}`)
+  }
 }
 
 /** Where a seed is; false for no identity, true for the one in the home. */
 function seedPath (value, what) {
   if (typeof value === 'boolean') return value
-  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the path of a seed, or false`, value)
+  if (typeof value !== 'string' && !isUrl(value)) throw invalid(`${what} must be the path of a seed, or false`, value)
   return localPath(value, what)
 }
 
 function tunnelPlace (value, what) {
   if (typeof value === 'boolean') return value
-  if (typeof value !== 'string' && !(value instanceof URL)) throw invalid(`${what} must be the address of a tunnel, or false`, value)
-  return String(value)
+  if (typeof value !== 'string' && !isUrl(value)) throw invalid(`${what} must be the address of a tunnel, or false`, value)
+  return isUrl(value) ? value.href : value
 }
 
 function bytes (value, what) {
@@ -128,7 +141,8 @@ function callback (value, what) {
 }
 
 function abortSignal (value, what) {
-  if (!(value instanceof AbortSignal)) throw invalid(`${what} must be an AbortSignal`, value)
+  if (isSignal(value?.signal)) throw invalid(`${what} must be an AbortSignal: the \`signal\` of this AbortController`)
+  if (!isSignal(value)) throw invalid(`${what} must be an AbortSignal`, value)
   return value
 }
 
@@ -144,6 +158,7 @@ module.exports = {
   bytes,
   callback,
   count,
+  isUrl,
   localPath,
   milliseconds,
   number,

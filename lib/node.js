@@ -8,6 +8,7 @@ const addon = require('../binding.js')
 const { LONGEST_TIMER_MS } = require('./checks')
 const { AtsP2pError, aborted, invalid, wrap } = require('./error')
 const { SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
+const { onAbort } = require('./signals')
 
 /** One agent's end: sends files, watches for offers, says what happens as events. */
 class Node extends EventEmitter {
@@ -144,9 +145,8 @@ class Node extends EventEmitter {
     this.#assertAlive()
     if (signal?.aborted) throw aborted(signal)
     const handle = ++this.#handles
-    const abort = () => this.#native?.abort(handle)
     this.#calls++
-    signal?.addEventListener('abort', abort)
+    const off = onAbort(signal, () => this.#native?.abort(handle))
     try {
       const result = await start(handle)
       await eventsCaughtUp()
@@ -157,7 +157,7 @@ class Node extends EventEmitter {
       if (this.#failed.has(error.transferId)) this.#reported.add(error)
       throw error
     } finally {
-      signal?.removeEventListener('abort', abort)
+      off()
       if (--this.#calls === 0) this.#failed.clear()
     }
   }

@@ -3,10 +3,11 @@
 // Which options each call takes.
 
 const {
-  abortSignal, addresses, boolean, bytes, callback, count, localPath, milliseconds, number, places, port, publicKey,
-  retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
+  abortSignal, addresses, boolean, bytes, callback, count, isUrl, localPath, milliseconds, number, places, port,
+  publicKey, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { invalid } = require('./error')
+const { meantBy, quoted, warnOfUnknown } = require('./unknown')
 
 const NODE_OPTIONS = {
   atsUrl: url,
@@ -33,7 +34,8 @@ const NODE_OPTIONS = {
   maxConcurrent: places,
   anyClaimant: boolean,
   identity: seedPath,
-  keepReceipts: number
+  keepReceipts: number,
+  resume: boolean
 }
 
 const VERIFY_OPTIONS = { id: taskId, receipt: localPath, file: localPath }
@@ -81,22 +83,47 @@ const JOIN_OPTIONS = { ca: localPath, insecure: boolean, replace: boolean }
 
 const DHT_OPTIONS = { host: text, port, bootstrap: addresses }
 
-/** The options that are set and known, checked; unknown ones are left out, as the original left them. */
+// The calls whose options are told apart from one another, where one was given to the wrong one.
+const OF_CALLS = {
+  createNode: NODE_OPTIONS,
+  send: SEND_OPTIONS,
+  watch: WATCH_OPTIONS,
+  accept: ACCEPT_OPTIONS,
+  verify: VERIFY_OPTIONS,
+  startHub: HUB_OPTIONS,
+  startDht: DHT_OPTIONS,
+  'hubKeys.create': GRANT_OPTIONS,
+  join: JOIN_OPTIONS
+}
+
+/** The options that are set and known, checked; unknown ones are left out, and warned of once. */
 function checkOptions (call, options = {}, table, required = []) {
   if (options === null || typeof options !== 'object') throw invalid(`${call}: the options must be an object`, options)
   const checked = {}
   for (const [name, check] of Object.entries(table)) {
     const value = options[name]
     if (value !== undefined && value !== null) checked[name] = check(value, `${call}: ${name}`)
-    else if (required.includes(name)) throw invalid(`${call}: ${name} is required`, value)
+    else if (required.includes(name)) throw missing(call, name, options, table)
     if (checked[name] === undefined) delete checked[name]
   }
+  warnOfUnknown(call, options, table, OF_CALLS)
   return checked
+}
+
+/** The options of a node, for a call that makes none: without those that only a node that runs could follow. */
+function checkNodeOptions (call, options, more) {
+  const { resume, ...checked } = checkOptions(call, options, { ...NODE_OPTIONS, ...more })
+  return checked
+}
+
+function missing (call, name, options, table) {
+  const meant = meantBy(name, options, table)
+  return invalid(`${call}: ${name} is required${meant === undefined ? '' : `, and ${quoted(meant)} is unknown`}`, options[name])
 }
 
 /** `accept(path, options)` or `accept({ saveDir, ...options })`. */
 function checkTarget (target, options) {
-  if (typeof target === 'string' || target instanceof URL) {
+  if (typeof target === 'string' || isUrl(target)) {
     return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: localPath(target, 'accept: path') }
   }
   if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
@@ -114,6 +141,7 @@ module.exports = {
   SEND_OPTIONS,
   VERIFY_OPTIONS,
   WATCH_OPTIONS,
+  checkNodeOptions,
   checkOptions,
   checkTarget
 }
