@@ -3,10 +3,13 @@
 
 // The command line: reads the arguments, runs one command, and turns its outcome into an exit code.
 
-const { parseArgs } = require('node:util')
-const { USAGE_ERROR, exitCode, exitTable } = require('./exit-codes')
-const { Output } = require('./output')
+// First of all: a signal may come while the rest is loaded.
 const { Interrupts } = require('./interrupts')
+const interrupts = new Interrupts()
+
+const { parseArgs } = require('node:util')
+const { OUTPUT_LOST, USAGE_ERROR, exitCode, exitTable } = require('./exit-codes')
+const { Output } = require('./output')
 
 const COMMANDS = {
   send: () => require('./commands/send'),
@@ -24,6 +27,14 @@ const COMMANDS = {
   demo: () => require('./commands/demo')
 }
 
+// How long what was said may take to be read, once the command was interrupted.
+const LAST_WORDS_MS = 100
+
+const output = new Output()
+
+// Whether what is said is all that the command is for: then it has failed where that is lost.
+let answers = true
+
 // The package that this one replaces took all its options with each of its commands.
 const ORIGINAL_FLAGS = ['to', 'channel', 'save-dir', 'ats-url', 'actor-id', 'max-size', 'timeout']
 
@@ -34,11 +45,11 @@ async function main (args) {
     return USAGE_ERROR
   }
   if (name === '--help' || name === '-h' || name === 'help') {
-    process.stdout.write(usage())
+    output.print(usage())
     return 0
   }
   if (name === '--version' || name === '-V') {
-    process.stdout.write(`${require('../package.json').version}\n`)
+    output.print(`${require('../package.json').version}\n`)
     return 0
   }
   if (!Object.hasOwn(COMMANDS, name)) return misused(`there is no command "${name}"`)
@@ -59,23 +70,24 @@ async function run (name, command, args) {
   }
   const { values, positionals } = parsed
   if (values.help) {
-    process.stdout.write(commandHelp(name, command))
+    output.print(commandHelp(name, command))
     return 0
   }
   // The addon looks there when it makes its first node.
   if (values.verbose) process.env.ATS_P2P_LOG ||= 'debug'
-  const output = new Output(values.json ?? false)
-  const interrupts = new Interrupts()
+  output.json = values.json ?? false
+  answers = typeof command.answers === 'function' ? command.answers(positionals) : command.answers ?? false
   try {
     const problem = command.check?.(values, positionals) ?? surplus(command, positionals)
     if (problem) return misused(problem, name)
-    const outcome = await command.run({ values, positionals, output, interrupts })
+    if (command.goodbyeMs) interrupts.limit(command.goodbyeMs)
+    const running = command.run({ values, positionals, output, interrupts })
+    // What has nothing to put in order is left where it stands.
+    const outcome = await (command.saysGoodbye ? running : interrupts.race(running))
     return interrupts.exitCode ?? outcome ?? 0
   } catch (error) {
     if (interrupts.exitCode === null) output.failure(error)
     return interrupts.exitCode ?? exitCode(error)
-  } finally {
-    interrupts.close()
   }
 }
 
@@ -91,7 +103,7 @@ function surplus ({ positionals: wanted = [] }, given) {
 
 function misused (problem, command) {
   const help = command ? `ats-p2p ${command} --help` : 'ats-p2p --help'
-  new Output(false).problem(`${problem}\nSee: ${help}`)
+  output.problem(`${problem}\nSee: ${help}`)
   return USAGE_ERROR
 }
 
@@ -134,4 +146,17 @@ function synopsis (name, { positionals = [] }) {
   return [name, ...positionals].join(' ')
 }
 
-main(process.argv.slice(2)).then((code) => { process.exitCode = code })
+/** Lets the process end by itself once what was said is read; one that was interrupted waits for no reader. */
+async function end (code) {
+  if (interrupts.exitCode === null) {
+    process.exitCode = code
+    interrupts.close()
+    await output.flushed()
+    if (code === 0 && output.lost && answers) process.exitCode = OUTPUT_LOST
+    return
+  }
+  await Promise.race([output.flushed(), new Promise(resolve => setTimeout(resolve, LAST_WORDS_MS))])
+  process.exit(code)
+}
+
+main(process.argv.slice(2)).then(end)

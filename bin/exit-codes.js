@@ -4,6 +4,8 @@
 
 const USAGE_ERROR = 2
 const UNWELL = 16
+// What a command was to say went to a full disk.
+const OUTPUT_LOST = 4
 
 const EXITS = [
   [0, 'done', []],
@@ -24,7 +26,7 @@ const EXITS = [
   [15, 'the offer is too large, or makes no sense', ['TOO_LARGE', 'INVALID_OFFER']],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [UNWELL, 'the doctor found something to be mended', []],
-  [130, 'interrupted (SIGINT); 143 for SIGTERM', []]
+  [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
 
 const BY_CODE = new Map(EXITS.flatMap(([exit, , codes]) => codes.map(code => [`ATS_P2P_${code}`, exit])))
@@ -39,4 +41,4 @@ function exitTable () {
   return EXITS.map(([exit, meaning]) => `  ${String(exit).padStart(3)}  ${meaning}`).join('\n')
 }
 
-module.exports = { UNWELL, USAGE_ERROR, exitCode, exitTable }
+module.exports = { OUTPUT_LOST, UNWELL, USAGE_ERROR, exitCode, exitTable }

@@ -1,5 +1,6 @@
 'use strict'
 
+const { Lines } = require('./lines')
 const { ProgressBar } = require('./progress')
 
 // Characters that control a terminal, reorder text or can't be seen, as ranges of code points: names and reasons
@@ -28,41 +29,68 @@ const HIDDEN = [
 const RANGES = HIDDEN.map(range => range.map(codePoint => `\\u{${codePoint.toString(16)}}`).join('-'))
 const UNPRINTABLE = new RegExp(`[${RANGES.join('')}]`, 'gu')
 
-/** What a command says: results to stdout, as text or one JSON object a line; problems to stderr. */
+/**
+ * What a command says: results to stdout, as text or one JSON object a line; problems to stderr. A reader that goes
+ * away, or never reads, stops the printing and nothing else.
+ */
 class Output {
   #bar = new ProgressBar(process.stderr)
+  #out
+  #err = new Lines(process.stderr)
 
-  constructor (json) {
+  constructor ({ json = false } = {}) {
     this.json = json
-    // Who reads us may stop early (`| head`); that is no failure.
-    process.stdout.on('error', (error) => { if (error.code === 'EPIPE') process.exit(0) })
+    this.#out = new Lines(process.stdout, {
+      onFailed: error => this.problem(`what is printed is lost: ${error.message}`),
+      onMissed: count => this.say(`(${count} lines are missing here: nobody read them in time)`, 'lines_missed', { count })
+    })
+  }
+
+  /** Whether something that was said is lost, and not because nobody wants it. */
+  get lost () {
+    return this.#out.failed !== null
   }
 
   /** Says one thing: `text` for people, `{ event: name, ...facts }` for programs. */
   say (text, name, facts = {}) {
-    this.#bar.clear()
-    if (!this.json) process.stdout.write(`${printable(text)}\n`)
-    else process.stdout.write(`${jsonLine({ event: name, ...facts })}\n`)
+    this.#say(text, name, facts)
   }
 
   /** Says something in JSON only: what people see as a bar, or not at all. */
   note (name, facts) {
-    if (this.json) this.say('', name, facts)
+    if (this.json) this.#say('', name, facts)
   }
 
-  progress (done, total) {
-    if (!this.json) this.#bar.update(done, total)
+  /** Says how far something is: for people a bar, and for programs a line, unless they don't follow. */
+  progress (done, total, facts) {
+    if (this.json) this.#say('', 'transfer_progress', facts, true)
+    else this.#bar.update(done, total)
+  }
+
+  /** Prints a text as it is. */
+  print (text) {
+    this.#out.write(text)
   }
 
   problem (text) {
     this.#bar.clear()
-    process.stderr.write(`ats-p2p: ${printable(text)}\n`)
+    this.#err.write(`ats-p2p: ${printable(text)}\n`)
   }
 
   /** The error that ends a command. */
   failure (error) {
     this.note('failed', { code: error.code, message: error.message, transferId: error.transferId, taskId: error.taskId, step: error.step, retryable: error.retryable })
     this.problem(error.code ? `${error.message} (${error.code})` : error.stack ?? String(error))
+  }
+
+  /** Resolves once all that was said has been handed over, or never will be. */
+  async flushed () {
+    await Promise.all([this.#out.flushed(), this.#err.flushed()])
+  }
+
+  #say (text, name, facts, passing) {
+    this.#bar.clear()
+    this.#out.write(this.json ? `${jsonLine({ event: name, ...facts })}\n` : `${printable(text)}\n`, passing)
   }
 }
 

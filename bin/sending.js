@@ -19,8 +19,7 @@ function sayTransfers (node, output) {
   })
   return {
     progress (transferId, bytesSent, totalBytes) {
-      output.progress(bytesSent, totalBytes)
-      output.note('transfer_progress', { transferId, bytesSent, totalBytes })
+      output.progress(bytesSent, totalBytes, { transferId, bytesSent, totalBytes })
     },
 
     sent (fileName, result) {

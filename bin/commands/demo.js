@@ -10,14 +10,16 @@ const readline = require('node:readline')
 const { rate, size, quoted } = require('../output')
 
 const DEMO_LEN = 64 * 1024 * 1024
-// How long a process may take to end after it was asked to.
+// How long a process may take to end after it was asked to; the second where the demo was interrupted.
 const STOP_MS = 15_000
+const STOP_SOON_MS = 800
 const PROGRAM = path.join(__dirname, '..', 'ats-p2p.js')
 const SENDER = 'demo-sender'
 const RECEIVER = 'demo-receiver'
 
 module.exports = {
   summary: 'Send a file (or 64 MiB made for it) between two agents on this machine',
+  saysGoodbye: true,
   positionals: ['[FILE]'],
   flags: {},
 
@@ -25,15 +27,18 @@ module.exports = {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-demo-'))
     const processes = []
     const start = (name, args) => {
+      interrupts.signal.throwIfAborted()
       const started = new Process(folder, name, args)
       processes.push(started)
       return started
     }
-    const interrupted = new Promise((resolve) => interrupts.signal.addEventListener('abort', resolve, { once: true }))
     try {
-      await Promise.race([deliver(folder, file, output, start), interrupted])
+      await interrupts.race(deliver(folder, file, output, start))
     } finally {
-      for (const started of processes.reverse()) await started.stop()
+      const [hub, ...agents] = processes
+      const limit = interrupts.signal.aborted ? STOP_SOON_MS : STOP_MS
+      await Promise.all(agents.map(agent => agent.stop(limit)))
+      await hub?.stop(limit)
       fs.rmSync(folder, { recursive: true, force: true })
     }
   }
@@ -55,8 +60,7 @@ async function deliver (folder, file, output, start) {
 
   let shown = 0
   sender.each('transfer_progress', ({ bytesSent, totalBytes }) => {
-    output.progress(bytesSent, totalBytes)
-    output.note('transfer_progress', { bytesSent, totalBytes })
+    output.progress(bytesSent, totalBytes, { bytesSent, totalBytes })
     const quarter = totalBytes > 0 ? Math.floor(bytesSent / totalBytes * 4) : 4
     if (!output.json && !process.stderr.isTTY && quarter > shown) {
       output.say(`Progress  ${quarter * 25} %`)
@@ -117,10 +121,10 @@ class Process {
     this.#listeners.set(event, listener)
   }
 
-  async stop () {
+  async stop (limit) {
     if (this.#ended) return
     this.#child.kill('SIGTERM')
-    const stuck = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS)
+    const stuck = setTimeout(() => this.#child.kill('SIGKILL'), limit)
     await this.#closed
     clearTimeout(stuck)
   }

@@ -2,6 +2,7 @@
 
 module.exports = {
   summary: 'Run a node of the DHT for others',
+  saysGoodbye: true,
   flags: {
     port: { value: 'N', help: 'UDP port, 0 for any (49737, or one of the next four)' },
     host: { value: 'IP', help: 'IPv4 address it is bound to (all)' },
@@ -15,7 +16,7 @@ module.exports = {
   async run ({ values, output, interrupts }) {
     const { startDht } = require('../..')
     const { port, host, bootstrap } = values
-    const node = await startDht({ port: port && Number(port), host, bootstrap: bootstrap?.split(',') })
+    const node = await interrupts.race(startDht({ port: port && Number(port), host, bootstrap: bootstrap?.split(',') }))
     try {
       const { address, reachable, nodes } = node
       output.say(text(node, bootstrap), 'listening', { address, reachable, nodes })

@@ -9,6 +9,8 @@ const SIGNS = { ok: 'ok', warning: 'warn', failed: 'FAIL', skipped: '-' }
 
 module.exports = {
   summary: 'Find out what would keep transfers from working, and what to do',
+  answers: true,
+  saysGoodbye: true,
   flags: {
     peer: { value: 'KEY', help: 'also reach the machine where `ats-p2p doctor --wait` shows this key' },
     wait: { help: 'instead of checking, wait for the doctor of another machine, until interrupted' },
@@ -25,7 +27,7 @@ module.exports = {
   },
 
   async run ({ values, output, interrupts }) {
-    return values.wait ? wait(values, output, interrupts) : examine(values, output)
+    return values.wait ? wait(values, output, interrupts) : interrupts.race(examine(values, output))
   }
 }
 
@@ -42,7 +44,7 @@ async function examine (values, output) {
 
 async function wait (values, output, interrupts) {
   const { waitForDoctor } = require('../..')
-  const waiting = await waitForDoctor(nodeOptions(values))
+  const waiting = await interrupts.race(waitForDoctor(nodeOptions(values)))
   try {
     output.say(`On the other machine: ats-p2p doctor --peer ${waiting.key}`, 'waiting', { key: waiting.key })
     interrupts.signal.addEventListener('abort', () => waiting.close(), { once: true })

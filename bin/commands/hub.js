@@ -4,6 +4,10 @@ const keys = require('./hub-keys')
 
 module.exports = {
   summary: 'Run a task service and a private network on this machine',
+  // What others have asked of it is answered before it ends.
+  saysGoodbye: true,
+  goodbyeMs: 2900,
+  answers: ([action]) => action !== undefined,
   positionals: ['[ACTION]', '[CALL]', '[ID]'],
   actions: {
     'key create': 'make a key for --actor, which is shown once',
@@ -56,12 +60,12 @@ module.exports = {
     const [action, file] = positionals
     const { startHub, backupHub } = require('../..')
     if (action === 'backup') {
-      await backupHub(file, { ...keys.place(values), replace: values.force })
+      await interrupts.race(backupHub(file, { ...keys.place(values), replace: values.force }))
       output.say(`The database is copied to ${file}`, 'backup', { file })
       return
     }
-    if (action !== undefined) return keys.run(values, positionals, output)
-    const hub = await startHub({
+    if (action !== undefined) return interrupts.race(keys.run(values, positionals, output))
+    const hub = await interrupts.race(startHub({
       listen: values.listen,
       ...keys.place(values),
       publicUrl: values['public-url'],
@@ -81,7 +85,7 @@ module.exports = {
       relayBytes: number(values['relay-bytes']),
       tunnel: values.tunnel,
       tunnelUrl: values['tunnel-url']
-    })
+    }))
     try {
       const others = hub.urls.length > 1 ? ` (also ${hub.urls.slice(1).join(', ')})` : ''
       output.say(

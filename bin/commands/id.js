@@ -11,6 +11,7 @@ const MAX_SEED_BYTES = 64 * 1024
 
 module.exports = {
   summary: 'Show who this agent is to others; move or renew that',
+  answers: true,
   positionals: ['[ACTION]', '[FILE]'],
   actions: {
     show: 'the identity of this actor, as others see it (if no action is named)',
@@ -47,7 +48,7 @@ const ACTIONS = {
 
   async export (identity, { options, file, output }) {
     const seed = await identity.export(options)
-    if (file === undefined) return process.stdout.write(seed)
+    if (file === undefined) return output.print(seed)
     write(file, seed)
     output.say(
       `The seed is in ${quoted(file)}: whoever reads it can pass for you. On the other machine:\n` +
@@ -55,7 +56,7 @@ const ACTIONS = {
   },
 
   async import (identity, { options, replace, file, output }) {
-    const imported = await identity.import(read(file), { ...options, replace })
+    const imported = await identity.import(await read(file), { ...options, replace })
     output.say(table(imported), 'imported', imported)
   },
 
@@ -70,11 +71,14 @@ const ACTIONS = {
   }
 }
 
-function read (file) {
+async function read (file) {
+  let text = ''
   try {
-    const text = fs.readFileSync(file === '-' ? 0 : file)
-    if (text.length > MAX_SEED_BYTES) throw new Error('it is too long for a seed')
-    return text.toString()
+    for await (const chunk of file === '-' ? process.stdin : fs.createReadStream(file)) {
+      text += chunk
+      if (text.length > MAX_SEED_BYTES) throw new Error('it is too long for a seed')
+    }
+    return text
   } catch (error) {
     throw Object.assign(new Error(`the seed can't be read from ${file}: ${error.message}`), { code: 'ATS_P2P_NOT_READABLE' })
   }

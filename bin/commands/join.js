@@ -9,6 +9,8 @@ const MAX_TOKEN_BYTES = 4096
 
 module.exports = {
   summary: "Take a hub's invitation: get a key, and use that hub from now on",
+  // A hub gives the key once: what it was asked for is waited for, and kept.
+  saysGoodbye: true,
   positionals: ['URL'],
   flags: {
     ca: { value: 'FILE', help: 'trust the certificate authorities in this file too (ATS_P2P_CA)' },
@@ -24,7 +26,7 @@ module.exports = {
 
   async run ({ values, positionals: [url], output, interrupts }) {
     const { join } = require('../..')
-    const token = process.stdin.isTTY ? await ask(interrupts) : await readAll()
+    const token = process.stdin.isTTY ? await ask(interrupts) : await interrupts.race(readAll())
     if (token === null) return
     const joined = await join(url, token, { ca: values.ca, insecure: values.insecure, replace: values.replace })
     const notes = joined.notes.map(note => `\nBut ${note}`).join('')

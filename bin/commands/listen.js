@@ -7,6 +7,7 @@ const DEFAULT_SAVE_DIR = './incoming'
 
 module.exports = {
   summary: 'Accept the files that are offered to this agent, until interrupted',
+  saysGoodbye: true,
   flags: {
     'save-dir': { value: 'DIR', help: `where files are saved (${DEFAULT_SAVE_DIR})` },
     allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated (anyone)', multiple: true },
@@ -41,8 +42,7 @@ module.exports = {
         output.say(`Receiving ${describe(transfer)}, ${standing(transfer)}`, 'transfer_start', transfer)
       })
       node.on('transfer_progress', (transfer) => {
-        output.progress(transfer.bytes, transfer.totalBytes)
-        output.note('transfer_progress', transfer)
+        output.progress(transfer.bytes, transfer.totalBytes, transfer)
       })
       node.on('transfer_complete', (transfer) => {
         output.say(`Saved ${quoted(transfer.filePath)}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)

@@ -7,6 +7,7 @@ const { 'ats-url': atsUrl, 'actor-id': actorId } = CONNECTION
 
 module.exports = {
   summary: 'Show which agents are known, and by what; accept or forget one',
+  answers: true,
   positionals: ['[ACTION]', '[ACTOR]', '[IDENTITY]'],
   actions: {
     list: 'the actors that were met, and their identities (if no action is named)',

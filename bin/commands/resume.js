@@ -7,6 +7,7 @@ const { sayTransfers } = require('../sending')
 
 module.exports = {
   summary: 'Go on with the files that this agent offered before its process ended',
+  saysGoodbye: true,
   flags: { ...CHANNEL, ...TIMEOUT, ...CONNECTION },
 
   check: numberProblem,
@@ -16,12 +17,11 @@ module.exports = {
     const node = await createNode(nodeOptions(values))
     const transfers = sayTransfers(node, output)
     try {
-      interrupts.signal.addEventListener('abort', () => { node.destroy() })
       node.on('offer_resumed', (offer) => {
         output.say(`Resumed ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_resumed', offer)
       })
       node.on('transfer_progress', ({ transferId, bytes, totalBytes }) => transfers.progress(transferId, bytes, totalBytes))
-      const offers = await node.resumeOffers()
+      const offers = await interrupts.race(node.resumeOffers())
       if (offers.length === 0) output.say('Nothing was left open', 'nothing_to_resume', {})
       for (const { error, ...offer } of offers) {
         if (error) output.failure(error)

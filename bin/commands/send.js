@@ -6,6 +6,7 @@ const { sayTransfers } = require('../sending')
 
 module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
+  saysGoodbye: true,
   positionals: ['FILE'],
   flags: { to: { value: 'ID', help: 'the actor who is to have it (required)' }, ...CHANNEL, ...TIMEOUT, ...VERIFIED, ...CONNECTION },
 

@@ -5,6 +5,7 @@ const { quoted, size } = require('../output')
 
 module.exports = {
   summary: 'Show what the task service knows of a transfer',
+  answers: true,
   positionals: ['TRANSFER-ID'],
   flags: { ...CHANNEL, ...CONNECTION },
 

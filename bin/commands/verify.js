@@ -7,6 +7,7 @@ const { 'ats-url': atsUrl, 'actor-id': actorId } = CONNECTION
 
 module.exports = {
   summary: 'Check what both ends of a transfer signed, and a file against it',
+  answers: true,
   positionals: ['TRANSFER', '[FILE]'],
   flags: {
     receipt: { value: 'FILE', help: 'check the receipt in this file, instead of that of TRANSFER' },

@@ -5,7 +5,7 @@ const { Output } = require('../../bin/output')
 const { sayTransfers } = require('../../bin/sending')
 
 async function main ([recipientId, ...files]) {
-  const output = new Output(true)
+  const output = new Output({ json: true })
   const node = await createNode({ actorId: 'a' })
   const transfers = sayTransfers(node, output)
   node.on('offer_sent', (offer) => output.note('offer_sent', offer))
