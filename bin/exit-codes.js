@@ -24,8 +24,8 @@ const EXITS = [
   [13, 'cancelled', ['CANCELLED', 'ABORTED', 'DESTROYED']],
   [14, 'no such transfer', ['UNKNOWN_TRANSFER']],
   [15, 'the offer is too large, or makes no sense', ['TOO_LARGE', 'INVALID_OFFER']],
-  [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [UNWELL, 'the doctor found something to be mended', []],
+  [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
 

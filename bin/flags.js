@@ -1,35 +1,66 @@
 'use strict'
 
-// The options that several commands share, and how they become the library's.
+// The options that several commands share, and how they become the library's. Of each option: `value` is what it takes
+// (none where it takes nothing), `help` what it does, `short` its letter, `aliases` its other names, `variable` the
+// environment variable behind it and `otherwise` what holds without it, `choices` all that it may be, `multiple` whether
+// it may be repeated, `completes` what a shell offers for it, `group` under which heading the help has it.
 
-const CONNECTION = {
-  'ats-url': { value: 'URL', help: 'task service (ATS_URL; https://ats.difflab.ai)' },
-  'actor-id': { value: 'ID', help: "this node's actor id (ATS_ACTOR_ID; p2p-node)" },
-  bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT (ATS_P2P_BOOTSTRAP; what the service names)' },
-  'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none (the hub\'s)' },
-  tunnel: { value: 'URL', help: "meet peers at this hub's tunnel where UDP leads nowhere (ATS_P2P_TUNNEL; the service's)" },
-  'no-tunnel': { help: 'meet nobody at a tunnel' },
-  ca: { value: 'FILE', help: 'trust the certificate authorities in this file too (ATS_P2P_CA)' },
-  insecure: { help: 'send the key over plain HTTP too (ATS_P2P_INSECURE=1)' },
-  identity: { value: 'PATH', help: 'seed that the identity is derived from (that of this user)' },
+/** Which service, as whom: what every command that asks one takes. */
+const SERVICE = grouped('Service and actor', {
+  'ats-url': { value: 'URL', short: 'u', aliases: ['url'], help: 'task service', variable: 'ATS_URL', otherwise: 'https://ats.difflab.ai' },
+  org: { value: 'NAME', help: 'organization that the tasks belong to', variable: 'ATS_ORG', otherwise: 'default' },
+  project: { value: 'NAME', help: 'project that the tasks belong to', variable: 'ATS_PROJECT', otherwise: 'main' },
+  'actor-id': { value: 'ID', help: "this node's actor id", variable: 'ATS_ACTOR_ID', otherwise: 'p2p-node' },
+  'actor-type': { value: 'TYPE', help: 'what kind of actor this node is: agent, human or system', variable: 'ATS_ACTOR_TYPE', otherwise: 'agent', completes: ['agent', 'human', 'system'] },
+  'actor-name': { value: 'NAME', help: 'a name for people to read', variable: 'ATS_ACTOR_NAME', otherwise: 'the actor id' },
+  ca: { value: 'FILE', help: 'trust the certificate authorities in this file too', variable: 'ATS_P2P_CA', completes: 'file' },
+  insecure: { help: 'send the key over plain HTTP too', variable: 'ATS_P2P_INSECURE=1' }
+})
+
+const IDENTITY = grouped('Identity', {
+  identity: { value: 'PATH', help: 'seed that the identity is derived from', otherwise: 'that of this user', completes: 'file' },
   'no-identity': { help: 'be nobody in particular, and sign nothing' }
+})
+
+/** What every command that meets peers takes. */
+const CONNECTION = {
+  ...SERVICE,
+  ...grouped('Network', {
+    bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the DHT', variable: 'ATS_P2P_BOOTSTRAP', otherwise: 'what the service names' },
+    'relay-through': { value: 'KEY', help: 'relay where no direct way opens: a public key, or none', otherwise: "the hub's" },
+    tunnel: { value: 'URL', help: "meet peers at this hub's tunnel where UDP leads nowhere", variable: 'ATS_P2P_TUNNEL', otherwise: "the service's" },
+    'no-tunnel': { help: 'meet nobody at a tunnel' }
+  }),
+  ...IDENTITY
 }
 
-const CHANNEL = { channel: { value: 'NAME', help: 'channel of the task service (ATS_P2P_CHANNEL; p2p-transfer)' } }
+/** What every command takes. */
+const OUTPUT = grouped('Output', {
+  json: { help: 'one JSON object a line instead of text' },
+  format: { value: 'FORMAT', short: 'f', choices: ['text', 'json', 'table'], help: 'text or json; table is text too' },
+  verbose: { short: 'v', help: 'say on stderr what happens inside; ATS_P2P_LOG says in what detail' },
+  help: { short: 'h', help: 'this text' }
+})
 
-const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side, in milliseconds (120000)' } }
+const CHANNEL = { channel: { value: 'NAME', short: 'c', help: 'channel of the task service', variable: 'ATS_P2P_CHANNEL', otherwise: 'p2p-transfer' } }
+
+const TIMEOUT = { timeout: { value: 'MS', help: 'longest wait for the other side, in milliseconds', otherwise: '120000' } }
 
 const VERIFIED = { 'require-verified': { help: 'refuse peers that show no identity' } }
 
-const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken (unlimited)' } }
+const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken', otherwise: 'unlimited' } }
 
-const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256 (16)' } }
+const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256', otherwise: '16' } }
 
 /** The library's options from the flags that were given. */
 function nodeOptions (values) {
   return {
     atsUrl: values['ats-url'],
+    organization: values.org,
+    project: values.project,
     actorId: values['actor-id'],
+    actorType: values['actor-type'],
+    actorName: values['actor-name'],
     ca: values.ca,
     insecure: values.insecure,
     channel: values.channel,
@@ -57,4 +88,8 @@ function number (text) {
   return text === undefined ? undefined : Number(text)
 }
 
-module.exports = { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }
+function grouped (group, flags) {
+  return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, group }]))
+}
+
+module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_SIZE, OUTPUT, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }

@@ -21,7 +21,9 @@ module.exports = {
   summary: 'Send a file (or 64 MiB made for it) between two agents on this machine',
   saysGoodbye: true,
   positionals: ['[FILE]'],
+  completes: 'file',
   flags: {},
+  examples: [['ats-p2p demo', 'Two agents on this machine, and 64 MiB between them']],
 
   async run ({ positionals: [file], output, interrupts }) {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ats-p2p-demo-'))

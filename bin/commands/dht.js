@@ -8,6 +8,10 @@ module.exports = {
     host: { value: 'IP', help: 'IPv4 address it is bound to (all)' },
     bootstrap: { value: 'HOST:PORT,…', help: 'nodes of the network it joins (none: it is the first of its own)' }
   },
+  examples: [
+    ['ats-p2p dht --host 192.0.2.7', 'The first node of a private network'],
+    ['ats-p2p dht --bootstrap 192.0.2.7:49737', 'One more']
+  ],
 
   check ({ port }) {
     return port === undefined || (/^\d{1,5}$/.test(port) && Number(port) <= 65535) ? null : '--port must be a number up to 65535'

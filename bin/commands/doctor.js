@@ -17,6 +17,11 @@ module.exports = {
     ...CHANNEL,
     ...CONNECTION
   },
+  examples: [
+    ['ats-p2p doctor', 'All that transfers need'],
+    ['ats-p2p doctor --wait', 'On the other machine: shows a key, and waits'],
+    ['ats-p2p doctor --peer KEY', 'The way to that machine']
+  ],
 
   check (values) {
     if (values.wait && values.peer !== undefined) return '--wait and --peer belong on two machines'

@@ -17,18 +17,18 @@ module.exports = {
     'backup FILE': 'copy the database, while the hub runs or not; the copy serves as hub.sqlite of a data folder'
   },
   flags: {
-    listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses (127.0.0.1:8787)' },
-    data: { value: 'DIR', help: 'where its database is kept (hub in ATS_P2P_HOME, ~/.ats-p2p)' },
-    database: { value: 'URL', help: 'the PostgreSQL database of its tasks and keys, without a password (ATS_P2P_DATABASE, or a file in DIR)' },
-    'database-file': { value: 'FILE', help: 'a file that holds that URL, with its password' },
+    listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses', otherwise: '127.0.0.1:8787' },
+    data: { value: 'DIR', help: 'where its database is kept', otherwise: 'hub in ATS_P2P_HOME, ~/.ats-p2p', completes: 'folder' },
+    database: { value: 'URL', help: 'the PostgreSQL database of its tasks and keys, without a password', variable: 'ATS_P2P_DATABASE', otherwise: 'a file in DIR' },
+    'database-file': { value: 'FILE', help: 'a file that holds that URL, with its password', completes: 'file' },
     'public-url': { value: 'URL', help: 'what others call it, as behind a proxy (the address it listens on)' },
     'allow-host': { value: 'NAME', help: 'another name that it goes by; may be repeated', multiple: true },
     'trust-proxy': { value: 'ADDRESS,…', help: 'proxies whose word on a client\'s address is taken, as 10.0.0.0/8' },
     'request-rate': { value: 'N', help: 'most requests a second of one actor, or of an address without a key (200)' },
     keep: { value: 'TIME', help: 'how long tasks that are over are kept: 90d, 12h, 30m, or forever (90d)' },
     force: { help: 'let backup replace a file' },
-    cert: { value: 'FILE', help: 'speak TLS: the certificate, and those between it and its authority, in PEM' },
-    'key-file': { value: 'FILE', help: "the certificate's private key, in PEM" },
+    cert: { value: 'FILE', help: 'speak TLS: the certificate, and those between it and its authority, in PEM', completes: 'file' },
+    'key-file': { value: 'FILE', help: "the certificate's private key, in PEM", completes: 'file' },
     open: { help: 'let everybody in without a key, not this machine alone' },
     trust: { value: 'NETWORK,…', help: 'let clients of these networks in without a key, as 10.0.0.0/8' },
     insecure: { help: 'take keys over plain HTTP, where others can read them' },
@@ -36,13 +36,19 @@ module.exports = {
     admin: { help: 'of key create and invite: the key sees and changes the tasks of all' },
     expires: { value: 'TIME', help: 'of key create and invite: how long the key holds, as 90d or 12h (for ever)' },
     'daily-quota': { value: 'BYTES', help: 'most bytes of one actor, or of an address without a key, that are kept a day (1073741824)' },
-    relay: { value: 'WHOM', help: 'whom the relay serves: tasks, open or off (tasks)' },
+    relay: { value: 'WHOM', help: 'whom the relay serves: tasks, open or off', otherwise: 'tasks', completes: ['tasks', 'open', 'off'] },
     'relay-pairs': { value: 'N', help: 'most pairs at once, of the relay and of the tunnel (64)' },
     'relay-rate': { value: 'BYTES', help: 'most bytes a second for a pair of either (33554432)' },
     'relay-bytes': { value: 'BYTES', help: 'most bytes for a pair of either (274877906944)' },
-    tunnel: { value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off (tasks)' },
+    tunnel: { value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off', otherwise: 'tasks', completes: ['tasks', 'keys', 'open', 'off'] },
     'tunnel-url': { value: 'URL', help: 'where this very hub is reached, if others share its name or database' }
   },
+  completes: 'file',
+  examples: [
+    ['ats-p2p hub', 'For the agents of this machine'],
+    ['ats-p2p hub --listen :8787 --cert cert.pem --key-file key.pem', 'For those of other machines too, each with a key'],
+    ['ats-p2p hub invite --actor agent-b', 'A key for agent-b, who takes it by ats-p2p join']
+  ],
 
   check (values, positionals) {
     const [action, file, surplus] = positionals

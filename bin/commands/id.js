@@ -1,10 +1,10 @@
 'use strict'
 
 const fs = require('node:fs')
-const { CONNECTION, nodeOptions } = require('../flags')
+const { IDENTITY, SERVICE, nodeOptions } = require('../flags')
 const { quoted } = require('../output')
 
-const { 'ats-url': atsUrl, 'actor-id': actorId, identity } = CONNECTION
+const { 'ats-url': atsUrl, org, project, 'actor-id': actorId } = SERVICE
 
 // A seed is two short lines; whatever is much longer is none.
 const MAX_SEED_BYTES = 64 * 1024
@@ -13,6 +13,7 @@ module.exports = {
   summary: 'Show who this agent is to others; move or renew that',
   answers: true,
   positionals: ['[ACTION]', '[FILE]'],
+  completes: 'file',
   actions: {
     show: 'the identity of this actor, as others see it (if no action is named)',
     'export [FILE]': 'write the seed, the secret behind it, for another machine (stdout)',
@@ -23,9 +24,15 @@ module.exports = {
   flags: {
     force: { help: 'import, new: replace the seed that there is; it is kept beside' },
     'ats-url': atsUrl,
+    org,
+    project,
     'actor-id': actorId,
-    identity
+    identity: IDENTITY.identity
   },
+  examples: [
+    ['ats-p2p id', 'What to tell whoever is to know this agent by its identity'],
+    ['ats-p2p id export | ssh other-machine ats-p2p id import -', 'The same identity on another machine']
+  ],
 
   check (values, [action = 'show', file, surplus]) {
     if (!Object.hasOwn(ACTIONS, action)) return `there is nothing called "${action}" to do with an identity`

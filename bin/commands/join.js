@@ -13,10 +13,14 @@ module.exports = {
   saysGoodbye: true,
   positionals: ['URL'],
   flags: {
-    ca: { value: 'FILE', help: 'trust the certificate authorities in this file too (ATS_P2P_CA)' },
+    ca: { value: 'FILE', help: 'trust the certificate authorities in this file too', variable: 'ATS_P2P_CA', completes: 'file' },
     insecure: { help: 'send the invitation over plain HTTP to another machine, where others can read it' },
     replace: { help: 'put the hub in the place of the service, actor and key that are configured' }
   },
+  examples: [
+    ['ats-p2p join https://hub.example', 'Asks for the invitation, without showing it'],
+    ['ats-p2p join https://hub.example < invitation', 'Reads it from a file']
+  ],
 
   check (values, [url, surplus]) {
     if (url === undefined) return 'which hub? `ats-p2p hub invite` prints its URL'

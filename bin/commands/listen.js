@@ -9,8 +9,8 @@ module.exports = {
   summary: 'Accept the files that are offered to this agent, until interrupted',
   saysGoodbye: true,
   flags: {
-    'save-dir': { value: 'DIR', help: `where files are saved (${DEFAULT_SAVE_DIR})` },
-    allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated (anyone)', multiple: true },
+    'save-dir': { value: 'DIR', short: 'd', help: 'where files are saved; made if missing', otherwise: DEFAULT_SAVE_DIR, completes: 'folder' },
+    allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated', otherwise: 'anyone', multiple: true, completes: 'peer' },
     ...VERIFIED,
     ...CHANNEL,
     ...MAX_SIZE,
@@ -18,6 +18,10 @@ module.exports = {
     ...TIMEOUT,
     ...CONNECTION
   },
+  examples: [
+    ['ats-p2p listen --actor-id agent-b', 'All files for agent-b, into ./incoming'],
+    ['ats-p2p listen --actor-id agent-b --allow agent-a --save-dir /srv/inbox', 'Those of agent-a alone, into a folder']
+  ],
 
   check: numberProblem,
 

@@ -8,6 +8,7 @@ const { sayTransfers } = require('../sending')
 module.exports = {
   summary: 'Go on with the files that this agent offered before its process ended',
   saysGoodbye: true,
+  examples: [['ats-p2p resume --actor-id agent-a', 'What agent-a has left open']],
   flags: { ...CHANNEL, ...TIMEOUT, ...CONNECTION },
 
   check: numberProblem,

@@ -8,7 +8,19 @@ module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
   saysGoodbye: true,
   positionals: ['FILE'],
-  flags: { to: { value: 'ID', help: 'the actor who is to have it (required)' }, ...CHANNEL, ...TIMEOUT, ...VERIFIED, ...CONNECTION },
+  completes: 'file',
+  flags: {
+    to: { value: 'ID', short: 't', help: 'the actor who is to have it (required)', completes: 'peer' },
+    ...CHANNEL,
+    ...TIMEOUT,
+    ...VERIFIED,
+    ...CONNECTION
+  },
+  examples: [
+    ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
+    ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
+    ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
+  ],
 
   check (values, [file]) {
     if (file === undefined) return 'which file?'

@@ -7,6 +7,7 @@ module.exports = {
   summary: 'Show what the task service knows of a transfer',
   answers: true,
   positionals: ['TRANSFER-ID'],
+  examples: [['ats-p2p status 0198c6b2-6a3c-7d10-9a52-3f0f6f5b2c11', 'A transfer, by the id that send has said']],
   flags: { ...CHANNEL, ...CONNECTION },
 
   check (values, [id]) {

@@ -1,20 +1,22 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
+const { CHANNEL, SERVICE, nodeOptions } = require('../flags')
 const { quoted, size } = require('../output')
-
-const { 'ats-url': atsUrl, 'actor-id': actorId } = CONNECTION
 
 module.exports = {
   summary: 'Check what both ends of a transfer signed, and a file against it',
   answers: true,
   positionals: ['TRANSFER', '[FILE]'],
+  completes: 'file',
   flags: {
-    receipt: { value: 'FILE', help: 'check the receipt in this file, instead of that of TRANSFER' },
+    receipt: { value: 'FILE', help: 'check the receipt in this file, instead of that of TRANSFER', completes: 'file' },
     ...CHANNEL,
-    'ats-url': atsUrl,
-    'actor-id': actorId
+    ...SERVICE
   },
+  examples: [
+    ['ats-p2p verify 0198c6b2-6a3c-7d10-9a52-3f0f6f5b2c11 ./data.csv', 'Whether a file is the one that was sent, and who signed that'],
+    ['ats-p2p verify --receipt ./receipt.json', 'A receipt that somebody has handed over']
+  ],
 
   check ({ receipt }, positionals) {
     const [surplus] = positionals.slice(receipt === undefined ? 2 : 1)
