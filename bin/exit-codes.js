@@ -6,6 +6,7 @@ const USAGE_ERROR = 2
 const UNWELL = 16
 // What a command was to say went to a full disk.
 const OUTPUT_LOST = 4
+const EXEC_FAILED = 20
 
 const EXITS = [
   [0, 'done', []],
@@ -26,6 +27,7 @@ const EXITS = [
   [15, 'the offer is too large, or makes no sense', ['TOO_LARGE', 'INVALID_OFFER']],
   [UNWELL, 'the doctor found something to be mended', []],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
+  [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
 
@@ -41,4 +43,4 @@ function exitTable () {
   return EXITS.map(([exit, meaning]) => `  ${String(exit).padStart(3)}  ${meaning}`).join('\n')
 }
 
-module.exports = { OUTPUT_LOST, UNWELL, USAGE_ERROR, exitCode, exitTable }
+module.exports = { EXEC_FAILED, OUTPUT_LOST, UNWELL, USAGE_ERROR, exitCode, exitTable }

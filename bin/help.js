@@ -42,8 +42,8 @@ function commandHelp (name, command) {
     command.summary,
     `Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]${command.passesOn ? ` [-- ${command.passesOn}]` : ''}`,
     Object.entries(actions).map(([usage, help]) => row(usage, help)).join('\n'),
-    ...details.map(text => wrapped(text, 0)),
     ...groupsOf(command).map(([group, flags]) => `${group}:\n${flags.map(([flag, about]) => row(spelling(flag, about), describe(about))).join('\n')}`),
+    ...details.map(text => wrapped(text, 0)),
     Object.hasOwn(command.flags, 'ats-url') ? wrapped(SOURCES, 0) : '',
     examples.length > 0 ? `Examples:\n${examples.map(([line, about]) => `  ${about}:\n    ${line}`).join('\n')}` : ''
   ]

@@ -1,9 +1,14 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { Exec, find } = require('../exec')
+const { EXEC_FAILED, exitCode } = require('../exit-codes')
 const { connection, quoted, size } = require('../output')
 
 const DEFAULT_SAVE_DIR = './incoming'
+
+// Offers that came to nothing before a transfer began: another one may still come.
+const PASSED_BY = new Set(['ALREADY_CLAIMED', 'ALREADY_ANSWERED', 'OFFER_EXPIRED', 'INVALID_OFFER'].map(code => `ATS_P2P_${code}`))
 
 module.exports = {
   summary: 'Accept the files that are offered to this agent, until interrupted',
@@ -11,6 +16,8 @@ module.exports = {
   flags: {
     'save-dir': { value: 'DIR', short: 'd', help: 'where files are saved; made if missing', otherwise: DEFAULT_SAVE_DIR, completes: 'folder' },
     allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated', otherwise: 'anyone', multiple: true, completes: 'peer' },
+    once: { help: 'end with the first transfer: with 0 once its file has arrived, else with the exit code of what it failed by' },
+    exec: { value: 'PROGRAM', help: 'run a program for each file that has arrived, with the arguments behind -- and the path of the file', completes: 'command' },
     ...VERIFIED,
     ...CHANNEL,
     ...MAX_SIZE,
@@ -18,17 +25,32 @@ module.exports = {
     ...TIMEOUT,
     ...CONNECTION
   },
+  passesOn: 'ARGUMENT…',
+  details: [
+    'With --exec no shell is involved: the last argument is the absolute path of the file, which begins with no dash, and ATS_P2P_FILE, ATS_P2P_FILE_NAME, ' +
+    'ATS_P2P_HASH, ATS_P2P_SIZE, ATS_P2P_SENDER, ATS_P2P_SENDER_IDENTITY, ATS_P2P_VERIFIED (1 or 0), ATS_P2P_TRANSFER_ID and ATS_P2P_TASK_ID say the rest. ' +
+    'The API key, and names and passwords of proxies, are not in its environment. What it prints goes to stderr. At most four run at once. ' +
+    'What it ends with is told, and with --once an end other than 0 is exit code 20.',
+    'With --once one offer is taken at a time, and the others are left as they are. An offer that is declined, because of --allow or --max-size, ends nothing.'
+  ],
   examples: [
     ['ats-p2p listen --actor-id agent-b', 'All files for agent-b, into ./incoming'],
-    ['ats-p2p listen --actor-id agent-b --allow agent-a --save-dir /srv/inbox', 'Those of agent-a alone, into a folder']
+    ['ats-p2p listen --actor-id agent-b --allow agent-a --save-dir /srv/inbox', 'Those of agent-a alone, into a folder'],
+    ['ats-p2p listen --actor-id agent-b --once --json', 'One file, then the next command'],
+    ['ats-p2p listen --actor-id agent-b --exec python3 -- import.py --quiet', 'Each file to a program: python3 import.py --quiet /…/incoming/data.csv']
   ],
 
-  check: numberProblem,
+  check (values, positionals, rest) {
+    if (values.exec === undefined && rest.length > 0) return `"${rest[0]}" is for a program, and --exec names none`
+    if (values.exec !== undefined && find(values.exec) === null) return `--exec: there is no program "${values.exec}" that can be run`
+    return numberProblem(values)
+  },
 
-  async run ({ values, output, interrupts }) {
+  async run ({ values, rest, output, interrupts }) {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     const saveDir = values['save-dir'] ?? DEFAULT_SAVE_DIR
+    const exec = values.exec === undefined ? null : new Exec(values.exec, rest, { output, interrupts })
     const broken = new Promise((resolve, reject) => node.on('error', reject))
     try {
       node.on('connected', (service) => {
@@ -50,16 +72,48 @@ module.exports = {
       })
       node.on('transfer_complete', (transfer) => {
         output.say(`Saved ${quoted(transfer.filePath)}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
+        if (!values.once) exec?.run(transfer)
       })
       node.on('transfer_failed', (transfer) => {
         output.note('transfer_failed', transfer)
         output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
       })
+      if (values.once) return await Promise.race([once(node, saveDir, exec), interrupts.wait(), broken])
       node.watch({ saveDir })
       await Promise.race([interrupts.wait(), broken])
     } finally {
-      await node.destroy()
+      await Promise.all([node.destroy(), exec?.ended()])
     }
+  }
+}
+
+/** Takes files until one transfer is over; resolves with the exit code that it deserves. */
+async function once (node, saveDir, exec) {
+  const offers = []
+  let takes = false
+  let isOver = false
+  const transfer = new Promise((resolve, reject) => {
+    const next = async () => {
+      if (takes || isOver || offers.length === 0) return
+      takes = true
+      await offers.shift().accept({ saveDir }).catch(error => PASSED_BY.has(error.code) || reject(error))
+      takes = false
+      next()
+    }
+    // One that an earlier process has begun is taken up again, and offered by no event.
+    node.on('transfer_complete', resolve)
+    node.on('file', (offer) => { offers.push(offer); next() })
+  })
+  node.watch()
+  try {
+    const arrived = await transfer
+    isOver = true
+    return exec === null || await exec.run(arrived) ? 0 : EXEC_FAILED
+  } catch (error) {
+    // What became of it was told when it failed.
+    return exitCode(error)
+  } finally {
+    isOver = true
   }
 }
 
