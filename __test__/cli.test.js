@@ -114,6 +114,26 @@ test('send --json says each step on a line', LIMIT, async (t) => {
   assert.equal(lines.at(-1).hash, file.hash)
 })
 
+test('--quiet says nothing but errors and what was asked for', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const file = makeFile(folder, 'x', 3_000_000)
+  const env = { ATS_URL: url }
+  const listener = cli(t, ['listen', '--actor-id', 'b', '--quiet'], { env, cwd: folder })
+  const send = (...more) => cli(t, ['send', file.filePath, '--to', 'b', '-q', ...more], { env }).ended
+  const { code, stdout, stderr } = await send()
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '', stderr: '' })
+  const lines = (await send('--json')).stdout.split('\n').map(line => JSON.parse(line))
+  assert.deepEqual(lines.map(({ event }) => event), ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete'])
+  const status = await cli(t, ['status', lines[0].transferId, '-q'], { env }).ended
+  assert.match(status.stdout, /^Status: +completed$/m)
+  listener.kill('SIGINT')
+  assert.deepEqual(await listener.ended.then(({ stdout, stderr }) => stdout + stderr), '')
+  const failed = await send('--timeout', '300')
+  assert.deepEqual({ code: failed.code, stdout: failed.stdout }, { code: 9, stdout: '' })
+  assert.match(failed.stderr, /ATS_P2P_OFFER_EXPIRED/)
+})
+
 test('nodes of a private DHT, through which agents find each other', LIMIT, async (t) => {
   const { url } = await hub(t)
   const first = cli(t, ['dht', '--host', '127.0.0.1', '--port', '0', '--json'])

@@ -20,8 +20,13 @@ const LAST_WORDS_MS = 100
 
 const output = new Output()
 
-// Whether what is said is all that the command is for: then it has failed where that is lost.
-let answers = true
+process.on('uncaughtException', (error) => {
+  output.failure(error)
+  process.exit(exitCode(error))
+})
+// Node's own way of showing them is for whoever writes programs.
+process.removeAllListeners('warning')
+process.on('warning', ({ name, message }) => output.problem(name === 'AtsP2pWarning' ? message : `${name}: ${message}`))
 
 async function main (argv) {
   const { name, args } = findCommand(argv)
@@ -42,7 +47,7 @@ function withoutCommand (args) {
   else if (args.some(arg => HELP.includes(arg))) output.print(usage())
   else if (args.length > 0) return misused(`which command? ${args.join(' ')} names none`)
   else {
-    process.stderr.write(usage())
+    output.printError(usage())
     return USAGE_ERROR
   }
   return 0
@@ -63,8 +68,9 @@ async function run (name, command, { values, positionals, rest }) {
   }
   // The addon looks there when it makes its first node.
   if (values.verbose) process.env.ATS_P2P_LOG ||= 'debug'
-  output.json = values.json ?? false
-  answers = typeof command.answers === 'function' ? command.answers(positionals) : command.answers ?? false
+  const { json = false, quiet = false } = values
+  const answers = typeof command.answers === 'function' ? command.answers(positionals) : command.answers ?? false
+  Object.assign(output, { json, quiet, answers })
   try {
     const problem = command.check?.(values, positionals, rest) ?? surplus(command, positionals)
     if (problem) return misused(problem, name)
@@ -95,7 +101,8 @@ async function end (code) {
     process.exitCode = code
     interrupts.close()
     await output.flushed()
-    if (code === 0 && output.lost && answers) process.exitCode = OUTPUT_LOST
+    // What was to be told, and is not, was all that was asked for.
+    if (code === 0 && output.lost && output.answers) process.exitCode = OUTPUT_LOST
     return
   }
   await Promise.race([output.flushed(), new Promise(resolve => setTimeout(resolve, LAST_WORDS_MS))])

@@ -38,6 +38,7 @@ const CONNECTION = {
 const OUTPUT = grouped('Output', {
   json: { help: 'one JSON object a line instead of text' },
   format: { value: 'FORMAT', short: 'f', choices: ['text', 'json', 'table'], help: 'text or json; table is text too' },
+  quiet: { short: 'q', help: 'say nothing but errors and what was asked for; show no progress' },
   verbose: { short: 'v', help: 'say on stderr what happens inside; ATS_P2P_LOG says in what detail' },
   help: { short: 'h', help: 'this text' }
 })

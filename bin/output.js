@@ -1,7 +1,7 @@
 'use strict'
 
 const { Lines } = require('./lines')
-const { ProgressBar } = require('./progress')
+const { Progress } = require('./progress')
 
 // Characters that control a terminal, reorder text or can't be seen, as ranges of code points: names and reasons
 // come from others. It is the table of crates/protocol/src/text.rs, and a test there holds the two together.
@@ -30,16 +30,20 @@ const RANGES = HIDDEN.map(range => range.map(codePoint => `\\u{${codePoint.toStr
 const UNPRINTABLE = new RegExp(`[${RANGES.join('')}]`, 'gu')
 
 /**
- * What a command says: results to stdout, as text or one JSON object a line; problems to stderr. A reader that goes
- * away, or never reads, stops the printing and nothing else.
+ * What a command says: results to stdout, as text or one JSON object a line; problems and progress to stderr. A reader
+ * that goes away, or never reads, stops the printing and nothing else.
  */
 class Output {
-  #bar = new ProgressBar(process.stderr)
+  #progress = new Progress(process.stderr)
   #out
   #err = new Lines(process.stderr)
 
-  constructor ({ json = false } = {}) {
-    this.json = json
+  /**
+   * `json`: for programs. `quiet`: nothing but problems, and what was asked for. `answers`: the command is there to
+   * tell something, so that what it says is what was asked for.
+   */
+  constructor ({ json = false, quiet = false, answers = true } = {}) {
+    Object.assign(this, { json, quiet, answers })
     this.#out = new Lines(process.stdout, {
       onFailed: error => this.problem(`what is printed is lost: ${error.message}`),
       onMissed: count => this.say(`(${count} lines are missing here: nobody read them in time)`, 'lines_missed', { count })
@@ -53,45 +57,70 @@ class Output {
 
   /** Says one thing: `text` for people, `{ event: name, ...facts }` for programs. */
   say (text, name, facts = {}) {
-    this.#say(text, name, facts)
+    if (this.json) this.#print(`${jsonLine({ event: name, ...facts })}\n`)
+    else if (this.answers || !this.quiet) this.#print(`${printable(text)}\n`)
   }
 
-  /** Says something in JSON only: what people see as a bar, or not at all. */
+  /** Says something in JSON only: what people see otherwise, or not at all. */
   note (name, facts) {
-    if (this.json) this.#say('', name, facts)
+    if (this.json) this.say('', name, facts)
   }
 
-  /** Says how far something is: for people a bar, and for programs a line, unless they don't follow. */
-  progress (done, total, facts) {
-    if (this.json) this.#say('', 'transfer_progress', facts, true)
-    else this.#bar.update(done, total)
+  /**
+   * Says how far a transfer is: to people where they see it change, to programs on a line, which is left out if they do
+   * not follow.
+   */
+  progress (transfer, facts = transfer) {
+    if (this.quiet) return
+    if (this.json) this.#out.write(`${jsonLine({ event: 'transfer_progress', ...facts })}\n`, true)
+    else this.#progress.update({ phase: 'transferring', ...transfer, fileName: quoted(transfer.fileName) })
+  }
+
+  /** A transfer is over. */
+  ended (transferId) {
+    this.#progress.remove(transferId)
   }
 
   /** Prints a text as it is. */
   print (text) {
-    this.#out.write(text)
+    this.#print(text)
+  }
+
+  /** Prints a text as it is where problems go. */
+  printError (text) {
+    this.#progress.around(() => this.#err.write(text))
   }
 
   problem (text) {
-    this.#bar.clear()
-    this.#err.write(`ats-p2p: ${printable(text)}\n`)
+    this.printError(`ats-p2p: ${printable(text)}\n`)
   }
 
   /** The error that ends a command. */
   failure (error) {
-    this.note('failed', { code: error.code, message: error.message, transferId: error.transferId, taskId: error.taskId, step: error.step, retryable: error.retryable })
-    this.problem(error.code ? `${error.message} (${error.code})` : error.stack ?? String(error))
+    this.note('failed', { code: error?.code, message: sentence(error), transferId: error?.transferId, taskId: error?.taskId, step: error?.step, retryable: error?.retryable })
+    const { message, code } = { message: sentence(error), code: error?.code }
+    // Node's own errors begin with their code.
+    this.problem(!code || message.startsWith(code) ? message : `${message} (${code})`)
+    if (process.env.ATS_P2P_LOG && error?.stack) this.#err.write(`${printable(error.stack)}\n`)
   }
 
   /** Resolves once all that was said has been handed over, or never will be. */
   async flushed () {
+    this.#progress.end()
     await Promise.all([this.#out.flushed(), this.#err.flushed()])
   }
 
-  #say (text, name, facts, passing) {
-    this.#bar.clear()
-    this.#out.write(this.json ? `${jsonLine({ event: name, ...facts })}\n` : `${printable(text)}\n`, passing)
+  #print (text) {
+    this.#progress.around(() => this.#out.write(text))
   }
+}
+
+/** What an error says, for people: one that nobody has foreseen says that it is. */
+function sentence (error) {
+  if (error?.syscall === 'uv_cwd') return 'the folder that this command was started in is gone: change into one that is there'
+  if (error?.code) return error.message
+  const what = error instanceof Error ? error.message || error.name : String(error)
+  return `something unforeseen: ${what}. --verbose says more`
 }
 
 /** The text with everything that could act on a terminal shown as `\u{…}`; line breaks of ours stay. */

@@ -7,21 +7,26 @@ const { connection, quoted, rate } = require('./output')
 /** Says what becomes of the transfers of a node; `sent` says of one, by its result, that it is over. */
 function sayTransfers (node, output) {
   const times = new Map()
+  // How much of each file is sent, which a lost connection does not take back.
+  const sent = new Map()
   node.on('peer_connected', (peer) => output.say(`Path ${connection(peer)}`, 'peer_connected', peer))
   node.on('transfer_start', (transfer) => {
     times.set(transfer.transferId, { started: performance.now() })
     output.note('transfer_start', transfer)
   })
+  node.on('transfer_progress', (transfer) => {
+    const { transferId, taskId, bytes, totalBytes, phase, rate, eta } = transfer
+    if (phase !== 'hashing') sent.set(transferId, Math.max(sent.get(transferId) ?? 0, bytes))
+    output.progress(transfer, { transferId, taskId, bytesSent: sent.get(transferId) ?? 0, totalBytes, phase, bytes, rate, eta })
+  })
   node.on('transfer_complete', ({ transferId }) => {
+    output.ended(transferId)
     // None where the recipient had the file already.
     const time = times.get(transferId)
     if (time) time.ended = performance.now()
   })
+  node.on('transfer_failed', ({ transferId }) => output.ended(transferId))
   return {
-    progress (transferId, bytesSent, totalBytes) {
-      output.progress(bytesSent, totalBytes, { transferId, bytesSent, totalBytes })
-    },
-
     sent (fileName, result) {
       const time = times.get(result.transferId)
       const durationMs = time ? Math.round(time.ended - time.started) : 0

@@ -57,19 +57,20 @@ async function deliver (folder, file, output, start) {
   output.say(`Listener  ${RECEIVER}`, 'listener', { actorId: RECEIVER })
 
   const sender = start('send', ['send', '--ats-url', url, '--actor-id', SENDER, '--to', RECEIVER, '--', filePath])
-  const offer = await sender.line('offer_sent')
-  output.say(`Sender    ${SENDER} offers ${quoted(offer.fileName)} (${size(offer.fileSize)})`, 'offer_sent', offer)
-
   let shown = 0
-  sender.each('transfer_progress', ({ bytesSent, totalBytes }) => {
-    output.progress(bytesSent, totalBytes, { bytesSent, totalBytes })
-    const quarter = totalBytes > 0 ? Math.floor(bytesSent / totalBytes * 4) : 4
+  sender.each('transfer_progress', ({ event, ...progress }) => {
+    const { bytesSent, totalBytes } = progress
+    output.progress({ ...progress, fileName: path.basename(filePath) }, progress)
+    const quarter = totalBytes > 0 ? Math.floor(bytesSent / totalBytes * 4) : 0
     if (!output.json && !process.stderr.isTTY && quarter > shown) {
       output.say(`Progress  ${quarter * 25} %`)
       shown = quarter
     }
   })
+  const offer = await sender.line('offer_sent')
+  output.say(`Sender    ${SENDER} offers ${quoted(offer.fileName)} (${size(offer.fileSize)})`, 'offer_sent', offer)
   const [sent, saved] = await Promise.all([sender.line('transfer_complete'), listener.line('transfer_complete')])
+  output.ended(sent.transferId)
   const hash = await sha256(saved.filePath)
   if (hash !== sent.hash || hash !== await sha256(filePath)) throw new Error('the copy differs from the original')
   output.say(

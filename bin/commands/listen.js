@@ -67,14 +67,14 @@ module.exports = {
       node.on('transfer_start', (transfer) => {
         output.say(`Receiving ${describe(transfer)}, ${standing(transfer)}`, 'transfer_start', transfer)
       })
-      node.on('transfer_progress', (transfer) => {
-        output.progress(transfer.bytes, transfer.totalBytes, transfer)
-      })
+      node.on('transfer_progress', transfer => output.progress(transfer))
       node.on('transfer_complete', (transfer) => {
+        output.ended(transfer.transferId)
         output.say(`Saved ${quoted(transfer.filePath)}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
         if (!values.once) exec?.run(transfer)
       })
       node.on('transfer_failed', (transfer) => {
+        output.ended(transfer.transferId)
         output.note('transfer_failed', transfer)
         output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
       })

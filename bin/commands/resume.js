@@ -21,7 +21,6 @@ module.exports = {
       node.on('offer_resumed', (offer) => {
         output.say(`Resumed ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_resumed', offer)
       })
-      node.on('transfer_progress', ({ transferId, bytes, totalBytes }) => transfers.progress(transferId, bytes, totalBytes))
       const offers = await interrupts.race(node.resumeOffers())
       if (offers.length === 0) output.say('Nothing was left open', 'nothing_to_resume', {})
       for (const { error, ...offer } of offers) {

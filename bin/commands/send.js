@@ -41,8 +41,7 @@ module.exports = {
       const result = await node.send({
         filePath,
         recipientId: values.to,
-        signal: interrupts.signal,
-        onProgress ({ bytesSent, totalBytes }) { transfers.progress(offered?.transferId, bytesSent, totalBytes) }
+        signal: interrupts.signal
       })
       transfers.sent(offered.fileName, result)
     } finally {
