@@ -95,12 +95,13 @@ class Output {
     this.printError(`ats-p2p: ${printable(text)}\n`)
   }
 
-  /** The error that ends a command. */
-  failure (error) {
-    this.note('failed', { code: error?.code, message: sentence(error), transferId: error?.transferId, taskId: error?.taskId, step: error?.step, retryable: error?.retryable })
+  /** The error that ends a command, or the transfer to one of several recipients. */
+  failure (error, recipientId) {
+    this.note('failed', { recipientId, code: error?.code, message: sentence(error), transferId: error?.transferId, taskId: error?.taskId, step: error?.step, retryable: error?.retryable })
     const { message, code } = { message: sentence(error), code: error?.code }
     // Node's own errors begin with their code.
-    this.problem(!code || message.startsWith(code) ? message : `${message} (${code})`)
+    const whose = recipientId === undefined ? '' : `${quoted(recipientId)}: `
+    this.problem(whose + (!code || message.startsWith(code) ? message : `${message} (${code})`))
     if (process.env.ATS_P2P_LOG && error?.stack) this.#err.write(`${printable(error.stack)}\n`)
   }
 

@@ -9,15 +9,15 @@ function sayTransfers (node, output) {
   const times = new Map()
   // How much of each file is sent, which a lost connection does not take back.
   const sent = new Map()
-  node.on('peer_connected', (peer) => output.say(`Path ${connection(peer)}`, 'peer_connected', peer))
+  node.on('peer_connected', (peer) => output.say(`Path to ${quoted(peer.peerId)}: ${connection(peer)}`, 'peer_connected', peer))
   node.on('transfer_start', (transfer) => {
     times.set(transfer.transferId, { started: performance.now() })
     output.note('transfer_start', transfer)
   })
   node.on('transfer_progress', (transfer) => {
-    const { transferId, taskId, bytes, totalBytes, phase, rate, eta } = transfer
+    const { transferId, taskId, peerId, bytes, totalBytes, phase, rate, eta } = transfer
     if (phase !== 'hashing') sent.set(transferId, Math.max(sent.get(transferId) ?? 0, bytes))
-    output.progress(transfer, { transferId, taskId, bytesSent: sent.get(transferId) ?? 0, totalBytes, phase, bytes, rate, eta })
+    output.progress(transfer, { transferId, taskId, recipientId: peerId, bytesSent: sent.get(transferId) ?? 0, totalBytes, phase, bytes, rate, eta })
   })
   node.on('transfer_complete', ({ transferId }) => {
     output.ended(transferId)
@@ -27,12 +27,12 @@ function sayTransfers (node, output) {
   })
   node.on('transfer_failed', ({ transferId }) => output.ended(transferId))
   return {
-    sent (fileName, result) {
+    sent (fileName, result, recipientId) {
       const time = times.get(result.transferId)
       const durationMs = time ? Math.round(time.ended - time.started) : 0
       const speed = rate(result.size - result.resumedFrom, durationMs)
-      const what = time ? `Sent ${quoted(fileName)} in ${(durationMs / 1000).toFixed(2)} s (${speed})` : `${quoted(fileName)} had arrived before`
-      output.say(`${what}\nSHA-256 ${result.hash}, verified by the recipient`, 'transfer_complete', { ...result, durationMs })
+      const what = time ? `Sent ${quoted(fileName)} to ${quoted(recipientId)} in ${(durationMs / 1000).toFixed(2)} s (${speed})` : `${quoted(fileName)} had arrived at ${quoted(recipientId)} before`
+      output.say(`${what}\nSHA-256 ${result.hash}, verified by the recipient`, 'transfer_complete', { ...result, recipientId, durationMs })
     }
   }
 }

@@ -24,8 +24,8 @@ module.exports = {
       const offers = await interrupts.race(node.resumeOffers())
       if (offers.length === 0) output.say('Nothing was left open', 'nothing_to_resume', {})
       for (const { error, ...offer } of offers) {
-        if (error) output.failure(error)
-        else transfers.sent(offer.fileName, offer)
+        if (error) output.failure(error, offer.recipientId)
+        else transfers.sent(offer.fileName, offer, offer.recipientId)
       }
       const failed = offers.find(({ error }) => error)
       return failed ? exitCode(failed.error) : 0

@@ -1,6 +1,7 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { sayTransfers } = require('../sending')
 
@@ -10,14 +11,16 @@ module.exports = {
   positionals: ['FILE'],
   completes: 'file',
   flags: {
-    to: { value: 'ID', short: 't', help: 'the actor who is to have it (required)', completes: 'peer' },
+    to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
     ...CONNECTION
   },
+  details: ['To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
+    ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
     ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
     ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
   ],
@@ -32,18 +35,23 @@ module.exports = {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     const transfers = sayTransfers(node, output)
-    let offered
+    const names = new Map()
+    node.on('offer_sent', (offer) => {
+      names.set(offer.recipientId, offer.fileName)
+      output.say(`Offered ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_sent', offer)
+    })
+    const recipients = [...new Set(values.to)]
+    const send = async (recipientId) => {
+      const result = await node.send({ filePath, recipientId, signal: interrupts.signal })
+      transfers.sent(names.get(recipientId), result, recipientId)
+    }
     try {
-      node.on('offer_sent', (offer) => {
-        offered = offer
-        output.say(`Offered ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_sent', offer)
-      })
-      const result = await node.send({
-        filePath,
-        recipientId: values.to,
-        signal: interrupts.signal
-      })
-      transfers.sent(offered.fileName, result)
+      if (recipients.length === 1) return await send(recipients[0])
+      const outcomes = await Promise.all(recipients.map(recipient => send(recipient).then(() => 0, (error) => {
+        if (interrupts.exitCode === null) output.failure(error, recipient)
+        return exitCode(error)
+      })))
+      return outcomes.find(outcome => outcome !== 0) ?? 0
     } finally {
       await node.destroy()
     }
