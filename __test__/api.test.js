@@ -31,6 +31,8 @@ test('every code of the library is in the declarations, and has an exit code', (
   assert.ok(codes.length > 20)
   const declared = [...read('index.d.ts').matchAll(/\| '(ATS_P2P_[A-Z_]+)'/g)].map(([, code]) => code)
   assert.deepEqual(declared.sort(), codes.sort())
+  const described = [...read('index.d.ts').matchAll(/\*\/\n {2}\| '(ATS_P2P_[A-Z_]+)'/g)].map(([, code]) => code)
+  assert.deepEqual(described.sort(), declared, 'each has its comment')
   assert.deepEqual(codes.filter(code => exitCode({ code }) === 1), [])
   const names = read('src/error.rs').split('impl Step {')[1].split('\n    }\n')[0]
   const steps = [...names.matchAll(/Self::\w+ => "([a-z]+)"/g)].map(([, step]) => step)

@@ -78,7 +78,16 @@ function localPath (value, what) {
   const named = isUrl(value) ? pathOf(value, what) : text(value, what)
   if (named.includes('\0')) throw invalid(`${what} must not hold a NUL character`)
   // A trailing separator says "a folder", which resolve() would drop.
-  return /[/\\]$/.test(named) ? path.join(path.resolve(named), path.sep) : path.resolve(named)
+  const absolute = resolved(named, what)
+  return /[/\\]$/.test(named) ? path.join(absolute, path.sep) : absolute
+}
+
+function resolved (named, what) {
+  try {
+    return path.resolve(named)
+  } catch (error) {
+    throw invalid(`${what} must be an absolute path, because the current folder is gone or closed (${error.code})`, named)
+  }
 }
 
 function pathOf (value, what) {

@@ -7,6 +7,7 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const readline = require('node:readline')
+const { localPath } = require('../../lib/checks')
 const { rate, size, quoted } = require('../output')
 
 const DEMO_LEN = 64 * 1024 * 1024
@@ -47,7 +48,7 @@ module.exports = {
 }
 
 async function deliver (folder, file, output, start) {
-  const filePath = file === undefined ? await makeFile(folder) : path.resolve(file)
+  const filePath = file === undefined ? await makeFile(folder) : localPath(file, 'demo: the file')
   const hub = start('hub', ['hub', '--listen', '127.0.0.1:0', '--data', path.join(folder, 'hub')])
   const { url } = await hub.line('listening')
   output.say(`Hub       ${url}`, 'hub', { url })
