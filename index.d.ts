@@ -665,38 +665,88 @@ export type FailedStep =
   | 'service' | 'offer' | 'network' | 'lookup' | 'handshake' | 'punch' | 'relay' | 'tunnel' | 'transfer' | 'file'
   | (string & {})
 
+/** What went wrong, by a name that stays the same. Each may be tried again where the error's `retryable` says so. */
 export type ErrorCode =
+  /** An argument is missing, of the wrong kind or out of range; the error is a `TypeError` then. Mend the call. */
   | 'ATS_P2P_INVALID_ARGUMENT'
+  /** There is no file at the path. Check it; a relative one is taken from the current folder. */
   | 'ATS_P2P_FILE_NOT_FOUND'
+  /** The path names a folder, a device, a pipe or a socket. Send a file; pack a folder first. */
   | 'ATS_P2P_NOT_A_FILE'
+  /** The file, or a folder on its way, may not be read by this user, or the disk fails. */
   | 'ATS_P2P_NOT_READABLE'
+  /** The file changed between being hashed and being sent. Send it again once nothing writes to it. */
   | 'ATS_P2P_SOURCE_CHANGED'
+  /**
+   * The file cannot be saved there: permissions, a read-only disk, a folder that is a file. The offer still stands:
+   * accept it to another place.
+   */
   | 'ATS_P2P_NOT_WRITABLE'
+  /**
+   * Something stands in the place, and was not to be replaced: the target of `accept` with `overwrite: false`, a seed,
+   * a backup, a service in the settings.
+   */
   | 'ATS_P2P_ALREADY_EXISTS'
+  /** The disk of the target has no room for the file, or a quota is used up. Make room, then have it sent again. */
   | 'ATS_P2P_DISK_FULL'
+  /** The file is larger than the recipient's `maxFileSize`. */
   | 'ATS_P2P_TOO_LARGE'
+  /**
+   * The task service cannot be reached: is it running, is `atsUrl` right, is there a network? Its step is `service`;
+   * `doctor` finds out more.
+   */
   | 'ATS_P2P_ATS_UNREACHABLE'
+  /** The task service answered with an error: it refused the key or the request, or has trouble of its own. */
   | 'ATS_P2P_ATS_ERROR'
+  /** What answers at `atsUrl` is no task service: a proxy's sign-in page, another server. */
   | 'ATS_P2P_ATS_PROTOCOL'
+  /** The offer in a task is incomplete or contradicts itself. Its sender has to offer the file anew. */
   | 'ATS_P2P_INVALID_OFFER'
+  /** Nobody accepted the offer within `timeout`. Is the recipient's actor id right, and does it watch this channel? */
   | 'ATS_P2P_OFFER_EXPIRED'
+  /** The recipient declined; the message holds its reason. */
   | 'ATS_P2P_REJECTED'
+  /** Somebody whom the offer is not for claimed it. Nothing was sent. `anyClaimant` allows that. */
   | 'ATS_P2P_WRONG_CLAIMANT'
+  /** Somebody else claimed the offer first: another process of this agent, or another agent. */
   | 'ATS_P2P_ALREADY_CLAIMED'
+  /** This offer was accepted, rejected or withdrawn before, or gave way to others. */
   | 'ATS_P2P_ALREADY_ANSWERED'
+  /**
+   * The sender is not among the recipient's `allowedPeers`; or the transfer is another agent's, and not this one's to
+   * end.
+   */
   | 'ATS_P2P_NOT_ALLOWED'
+  /**
+   * The peer shows another identity than the one that is known, or none where one is needed. Ask its owner whether it
+   * has a new one, and then accept that: {@link peers}, `ats-p2p peers accept`.
+   */
   | 'ATS_P2P_IDENTITY'
+  /**
+   * No connection to the peer came about in time; `step` says how far it got. `doctor` with `peer` looks at the way.
+   */
   | 'ATS_P2P_PEER_UNREACHABLE'
+  /** The connection stands, and hardly a byte moved for as long as `timeout`. */
   | 'ATS_P2P_STALLED'
+  /** Name, size or SHA-256 of what arrived differ from what was offered. Nothing was saved. */
   | 'ATS_P2P_INTEGRITY'
+  /** The peer reported trouble of its own: its disk, its files. */
   | 'ATS_P2P_REMOTE_ERROR'
+  /** The peer broke the transfer protocol. */
   | 'ATS_P2P_PROTOCOL'
+  /** A third party cancelled or failed the task: `cancel`, another process, the service. */
   | 'ATS_P2P_CANCELLED'
+  /** The caller ended it here: a signal, whose reason is the `cause`, or `destroy`. */
   | 'ATS_P2P_ABORTED'
+  /** The node was destroyed before the call. Make another one. */
   | 'ATS_P2P_DESTROYED'
+  /** The peer network could not be used: no socket, no node of the DHT to start from. See `bootstrap`. */
   | 'ATS_P2P_NETWORK'
+  /** No transfer has this id on this channel of this service. */
   | 'ATS_P2P_UNKNOWN_TRANSFER'
+  /** There is nothing that both ends of the transfer have signed, as with the original package. */
   | 'ATS_P2P_NO_RECEIPT'
+  /** State on this disk cannot be read or written: the home, the seed, a hub's data. */
   | 'ATS_P2P_STATE'
   | (string & {})
 
