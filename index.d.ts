@@ -748,6 +748,7 @@ export type ErrorCode =
   | 'ATS_P2P_NO_RECEIPT'
   /** State on this disk cannot be read or written: the home, the seed, a hub's data. */
   | 'ATS_P2P_STATE'
+  | 'ATS_P2P_NO_ADDON'
   | (string & {})
 
 export interface HubOptions extends HubDataOptions {

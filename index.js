@@ -3,7 +3,7 @@
 // The public API. Everything that takes time happens in the native addon; `lib/` checks arguments, and gives errors
 // their class and events their functions.
 
-const addon = require('./binding.js')
+const addon = require('./addon')
 const { boolean, count, publicKey, text, url, localPath } = require('./lib/checks')
 const { AtsP2pError, invalid, wrap } = require('./lib/error')
 const { Node } = require('./lib/node')

@@ -27,7 +27,8 @@ test('an ES module imports every name', async () => {
 
 test('every code of the library is in the declarations, and has an exit code', () => {
   const read = name => fs.readFileSync(path.join(__dirname, '..', name), 'utf8')
-  const codes = [...read('src/error.rs').matchAll(/"(ATS_P2P_[A-Z_]+)"/g)].map(([, code]) => code)
+  const sources = read('src/error.rs') + read('addon.js')
+  const codes = [...sources.matchAll(/["'](ATS_P2P_[A-Z_]+)["']/g)].map(([, code]) => code)
   assert.ok(codes.length > 20)
   const declared = [...read('index.d.ts').matchAll(/\| '(ATS_P2P_[A-Z_]+)'/g)].map(([, code]) => code)
   assert.deepEqual(declared.sort(), codes.sort())

@@ -28,6 +28,7 @@ const EXITS = [
   [UNWELL, 'the doctor found something to be mended', []],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
+  [19, 'there is no addon that fits this machine', ['NO_ADDON']],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
 

@@ -4,7 +4,7 @@
 
 const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const { setImmediate: turn } = require('node:timers/promises')
-const addon = require('../binding.js')
+const addon = require('../addon')
 const { LONGEST_TIMER_MS } = require('./checks')
 const { AtsP2pError, aborted, invalid, wrap } = require('./error')
 const { SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
