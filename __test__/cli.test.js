@@ -166,10 +166,10 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
     [['send', 'x', 'y', '--to', 'b'], /"y" is one argument too many/],
     [['send', 'x', '--to'], /--to/],
     [['send', 'x', '--to', 'b', '--timeout', 'soon'], /--timeout must be a positive whole number/],
-    [['send', 'x', '--to', 'b', '--ats-url', 'nowhere'], /atsUrl must be an http or https URL/],
+    [['send', 'x', '--to', 'b', '--ats-url', 'nowhere'], /--ats-url must be an http or https URL/],
     [['listen', '--max-size', '-1'], /max-size/],
     [['listen', '--max-concurrent', '0'], /--max-concurrent must be a positive whole number/],
-    [['listen', '--max-concurrent', '1000'], /maxConcurrent must be a whole number from 1 to 256/],
+    [['listen', '--max-concurrent', '1000'], /--max-concurrent must be a whole number from 1 to 256/],
     [['listen', '--colour'], /Unknown option '--colour'/],
     [['status'], /of which transfer\?/]
   ]) {

@@ -68,6 +68,15 @@ test('each transfer has its line, in columns, and what is printed stands above t
   assert.deepEqual(await terminal.shown(), ['Offered x', 'Done'])
 })
 
+test('one file on its way to several is told apart by whom it goes to', async () => {
+  const { terminal, progress } = start(40)
+  progress.update({ ...WAITING, peerId: 'b' })
+  progress.update({ ...WAITING, transferId: '4', peerId: 'agent-c' })
+  progress.around(() => {})
+  assert.deepEqual(await terminal.shown(), ['b x        waiting       0:00', 'agent-c x  waiting       0:00'])
+  progress.end()
+})
+
 test('the seconds that a transfer waits pass, and begin again with each phase', async () => {
   let now = 0
   const { terminal, progress } = start(60, () => now)

@@ -1,5 +1,6 @@
 'use strict'
 
+const { sentence } = require('./failure')
 const { Lines } = require('./lines')
 const { Progress } = require('./progress')
 
@@ -73,7 +74,7 @@ class Output {
   progress (transfer, facts = transfer) {
     if (this.quiet) return
     if (this.json) this.#out.write(`${jsonLine({ event: 'transfer_progress', ...facts })}\n`, true)
-    else this.#progress.update({ phase: 'transferring', ...transfer, fileName: quoted(transfer.fileName) })
+    else this.#progress.update({ phase: 'transferring', ...transfer, fileName: quoted(transfer.fileName), peerId: quoted(transfer.peerId ?? '') })
   }
 
   /** A transfer is over. */
@@ -97,12 +98,11 @@ class Output {
 
   /** The error that ends a command, or the transfer to one of several recipients. */
   failure (error, recipientId) {
-    this.note('failed', { recipientId, code: error?.code, message: sentence(error), transferId: error?.transferId, taskId: error?.taskId, step: error?.step, retryable: error?.retryable })
-    const { message, code } = { message: sentence(error), code: error?.code }
-    // Node's own errors begin with their code.
-    const whose = recipientId === undefined ? '' : `${quoted(recipientId)}: `
-    this.problem(whose + (!code || message.startsWith(code) ? message : `${message} (${code})`))
-    if (process.env.ATS_P2P_LOG && error?.stack) this.#err.write(`${printable(error.stack)}\n`)
+    const said = sentence(error)
+    this.note('failed', { recipientId, code: error?.code, message: error?.message ?? said, transferId: error?.transferId, taskId: error?.taskId, step: error?.step, retryable: error?.retryable })
+    this.problem(recipientId === undefined ? said : `${quoted(recipientId)}: ${said}`)
+    // Where it came from is of use to those alone who mend what nobody has foreseen.
+    if (process.env.ATS_P2P_LOG && error?.stack && !error.code) this.printError(`${printable(error.stack)}\n`)
   }
 
   /** Resolves once all that was said has been handed over, or never will be. */
@@ -114,14 +114,6 @@ class Output {
   #print (text) {
     this.#progress.around(() => this.#out.write(text))
   }
-}
-
-/** What an error says, for people: one that nobody has foreseen says that it is. */
-function sentence (error) {
-  if (error?.syscall === 'uv_cwd') return 'the folder that this command was started in is gone: change into one that is there'
-  if (error?.code) return error.message
-  const what = error instanceof Error ? error.message || error.name : String(error)
-  return `something unforeseen: ${what}. --verbose says more`
 }
 
 /** The text with everything that could act on a terminal shown as `\u{…}`; line breaks of ours stay. */

@@ -108,7 +108,7 @@ class Progress {
   /** The lines, no more than leave room for what is printed, each shorter than the terminal is wide. */
   #lines (now) {
     const { columns = 80, rows = 24 } = this.#stream
-    const all = [...this.#transfers.values()]
+    const all = told(this.#transfers)
     const room = Math.max(rows - 1, 1)
     const shown = all.length > room ? all.slice(0, Math.max(room - 1, 0)) : all
     const nameColumns = Math.max(...shown.map(({ fileName }) => width(fileName)))
@@ -212,6 +212,14 @@ function isCounting ({ phase }) {
 
 function megabytes (bytes) {
   return (bytes / 1e6).toFixed(1)
+}
+
+/** The transfers, those of one name to several peers or from several told apart. */
+function told (transfers) {
+  const all = [...transfers.values()]
+  const names = all.map(({ fileName }) => fileName)
+  const isShared = name => names.indexOf(name) !== names.lastIndexOf(name)
+  return all.map(transfer => isShared(transfer.fileName) ? { ...transfer, fileName: `${transfer.peerId} ${transfer.fileName}` } : transfer)
 }
 
 function share ({ bytes, totalBytes }) {

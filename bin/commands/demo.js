@@ -112,7 +112,7 @@ class Process {
   /** The first line that says this event; rejects when the process ends without. */
   async line (event) {
     while (!this.#seen.has(event)) {
-      if (this.#ended) throw new Error(`${this.#name} ended too early: ${this.#errors.trim()}`)
+      if (this.#ended) throw this.#failure()
       await new Promise((resolve) => {
         this.#listeners.set(event, resolve)
         this.#listeners.set('close', resolve)
@@ -131,6 +131,12 @@ class Process {
     const stuck = setTimeout(() => this.#child.kill('SIGKILL'), limit)
     await this.#closed
     clearTimeout(stuck)
+  }
+
+  /** Why it ended: the error that it told of itself. */
+  #failure () {
+    const { message = `${this.#name} ended too early: ${this.#errors.trim()}`, ...failed } = this.#seen.get('failed') ?? {}
+    return Object.assign(new Error(message), failed)
   }
 
   #line (message) {

@@ -2,6 +2,8 @@
 
 const keys = require('./hub-keys')
 
+const COUNTS = ['request-rate', 'daily-quota', 'relay-pairs', 'relay-rate', 'relay-bytes']
+
 module.exports = {
   summary: 'Run a task service and a private network on this machine',
   // What others have asked of it is answered before it ends.
@@ -58,6 +60,9 @@ module.exports = {
     if (action !== undefined && action !== 'backup') return `there is nothing called "${action}" to do with a hub`
     if (action === 'backup' && file === undefined) return 'backup: to which file?'
     if (surplus !== undefined) return `"${surplus}" is one argument too many`
+    for (const flag of COUNTS) {
+      if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
+    }
     if (values.keep !== undefined && retention(values.keep) === null) return '--keep must be a time such as 90d, 12h or 30m, or forever'
     return (values.cert === undefined) === (values['key-file'] === undefined) ? null : '--cert and --key-file go together'
   },
