@@ -639,6 +639,12 @@ export interface TransferStatus {
   senderId: string
   /** Absent where the offer is for whoever claims it. */
   recipientId?: string
+  /** When the offer ends, RFC 3339. */
+  expiresAt?: string
+  /** Why the task ended, in the words of whoever ended it; made safe to print. */
+  reason?: string
+  /** What the transfer failed with, as far as its task tells. */
+  code?: ErrorCode
   [key: string]: unknown
 }
 

@@ -6,6 +6,7 @@ const COMMANDS = {
   Files: {
     send: () => require('./commands/send'),
     listen: () => require('./commands/listen'),
+    wait: () => require('./commands/wait'),
     status: () => require('./commands/status'),
     resume: () => require('./commands/resume'),
     cancel: () => require('./commands/cancel'),

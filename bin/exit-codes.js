@@ -4,6 +4,8 @@
 
 const USAGE_ERROR = 2
 const UNWELL = 16
+const WAITED = 18
+const LEFT = 19
 // What a command was to say went to a full disk.
 const OUTPUT_LOST = 4
 const EXEC_FAILED = 20
@@ -27,6 +29,8 @@ const EXITS = [
   [15, 'the offer is too large, or makes no sense', ['TOO_LARGE', 'INVALID_OFFER']],
   [UNWELL, 'the doctor found something to be mended', []],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
+  [WAITED, 'what `wait` waits for is not over yet', []],
+  [LEFT, 'the process that was sending is gone, as `wait` found; `resume` goes on', []],
   [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
   [19, 'there is no addon that fits this machine', ['NO_ADDON']],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
@@ -44,4 +48,4 @@ function exitTable () {
   return EXITS.map(([exit, meaning]) => `  ${String(exit).padStart(3)}  ${meaning}`).join('\n')
 }
 
-module.exports = { EXEC_FAILED, OUTPUT_LOST, UNWELL, USAGE_ERROR, exitCode, exitTable }
+module.exports = { EXEC_FAILED, LEFT, OUTPUT_LOST, UNWELL, USAGE_ERROR, WAITED, exitCode, exitTable }

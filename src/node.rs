@@ -34,6 +34,8 @@ pub struct TransferStatus {
     pub task: Task,
     /// What it offers; none where its payload can't be read.
     pub offer: Option<OfferSummary>,
+    /// What it failed with, as far as the task tells; none where it may come to something, or did.
+    pub failure: Option<Code>,
 }
 
 /// What an offer says. All text is foreign; the file's name is escaped.
@@ -51,6 +53,8 @@ pub struct OfferSummary {
     pub sender_id: String,
     /// For whom the file is; without, for whoever claims it.
     pub recipient_id: Option<String>,
+    /// When the offer ends, RFC 3339; without, it says nothing of that.
+    pub expires_at: Option<String>,
 }
 
 /// An agent's end of all its transfers. Clones are the same node.
@@ -192,15 +196,18 @@ impl Node {
                 ),
             )
         })?;
-        let offer = Offer::from_payload(&task.payload).ok().map(|offer| OfferSummary {
+        let offer = Offer::from_payload(&task.payload).ok();
+        let failure = offer::failure(&task, offer.as_ref(), context.client.clock().into());
+        let offer = offer.map(|offer| OfferSummary {
             transfer_id: offer.transfer_id,
             file_name: files::display(&offer.name),
             size: offer.size,
             hash: offer.hash,
             sender_id: offer.sender_id,
             recipient_id: offer.recipient_id,
+            expires_at: offer.expires_at.map(|end| end.as_str().to_owned()),
         });
-        Ok(TransferStatus { task, offer })
+        Ok(TransferStatus { task, offer, failure })
     }
 
     /// Checks what both ends of a transfer signed, and `file` against it.

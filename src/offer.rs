@@ -3,15 +3,17 @@
 //! # Layout
 //! - `inbox`: the offers that wait for an answer
 //! - `judge`: who is behind what stands in a task
-//! - `find`: the task of a transfer, by its id
+//! - `find`: the task of a transfer, by its id; `outcome`: how that ended, as far as the task tells
 
 mod find;
 pub(crate) mod inbox;
 pub(crate) mod judge;
+mod outcome;
 
 use crate::ats::Task;
 
 pub(crate) use find::find;
+pub(crate) use outcome::failure;
 pub(crate) use protocol::completion::Completion;
 pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, is_sha256_hex, topic};
 pub(crate) use protocol::p2p::{Features, Nodes, P2p, Said};

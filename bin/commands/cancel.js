@@ -1,7 +1,13 @@
 'use strict'
 
+const { setTimeout: sleep } = require('node:timers/promises')
 const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
 const { quoted } = require('../output')
+const { isRunning, readState, requestCancel } = require('../detached/state')
+
+// How long a process of this machine may take to end its transfer, and how often that is looked at.
+const END_MS = 10_000
+const READ_MS = 50
 
 module.exports = {
   summary: 'End a transfer of this agent, wherever it runs',
@@ -17,10 +23,22 @@ module.exports = {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     try {
+      await endHere(id)
       const status = await node.cancel(id)
       output.say(`Transfer ${quoted(status.transferId ?? id)} is ${quoted(status.status)}`, 'cancel', status)
     } finally {
       await node.destroy()
     }
+  }
+}
+
+/** Has a process of this machine end the transfer, if one runs it: it says so to its peer, and is not told by the service. */
+async function endHere (id) {
+  const state = readState(id)
+  if (state === null || !isRunning(state)) return
+  requestCancel(state)
+  for (const began = performance.now(); performance.now() - began < END_MS; await sleep(READ_MS)) {
+    const now = readState(id)
+    if (now === null || !isRunning(now)) return
   }
 }

@@ -4,6 +4,7 @@ const { CHANNEL, CONNECTION, TIMEOUT, nodeOptions, numberProblem } = require('..
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { sayTransfers } = require('../sending')
+const { TakenOver } = require('../detached/state')
 
 module.exports = {
   summary: 'Go on with the files that this agent offered before its process ended',
@@ -17,6 +18,7 @@ module.exports = {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     const transfers = sayTransfers(node, output)
+    const detached = new TakenOver(node)
     try {
       node.on('offer_resumed', (offer) => {
         output.say(`Resumed ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_resumed', offer)

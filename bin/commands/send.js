@@ -1,6 +1,7 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { sayTransfers } = require('../sending')
@@ -12,6 +13,7 @@ module.exports = {
   completes: 'file',
   flags: {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
+    detach: { help: 'return once the file is offered, and send it in the background' },
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
@@ -21,6 +23,7 @@ module.exports = {
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
+    ['ats-p2p send ./data.csv --to agent-b --detach', 'The same in the background; `ats-p2p wait TRANSFER-ID` follows it'],
     ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
     ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
   ],
@@ -31,7 +34,9 @@ module.exports = {
     return numberProblem(values)
   },
 
-  async run ({ values, positionals: [filePath], output, interrupts }) {
+  async run ({ values, positionals, output, interrupts }) {
+    if (values.detach) return detach({ values, positionals, output, interrupts })
+    const [filePath] = positionals
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     const transfers = sayTransfers(node, output)

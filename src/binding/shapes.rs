@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use crate::ats::{Task, TaskId};
 use crate::connection::ConnectionInfo;
 use crate::doctor::{Diagnosis, Finding};
-use crate::error::{Error, Step};
+use crate::error::{Code, Error, Step};
 use crate::event::{Direction, Event, PeerIdentity, Transfer};
+use crate::files;
 use crate::node::TransferStatus;
 use crate::receive::Received;
 use crate::send::{ResumedOffer, Sent};
@@ -321,6 +322,10 @@ pub(super) struct StatusShape<'a> {
     created_at: Option<&'a str>,
     updated_at: Option<&'a str>,
     outputs: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     offer: Option<OfferShape<'a>>,
 }
@@ -334,6 +339,8 @@ struct OfferShape<'a> {
     file_hash: &'a str,
     sender_id: &'a str,
     recipient_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<&'a str>,
 }
 
 impl<'a> From<&'a TransferStatus> for StatusShape<'a> {
@@ -347,6 +354,8 @@ impl<'a> From<&'a TransferStatus> for StatusShape<'a> {
             created_at: task.created_at.as_deref(),
             updated_at: task.updated_at.as_deref(),
             outputs: &task.outputs,
+            reason: task.reason.as_deref().map(files::display),
+            code: status.failure.map(Code::as_str),
             offer: status.offer.as_ref().map(|offer| OfferShape {
                 transfer_id: &offer.transfer_id,
                 file_name: &offer.file_name,
@@ -354,6 +363,7 @@ impl<'a> From<&'a TransferStatus> for StatusShape<'a> {
                 file_hash: &offer.hash,
                 sender_id: &offer.sender_id,
                 recipient_id: offer.recipient_id.as_deref(),
+                expires_at: offer.expires_at.as_deref(),
             }),
         }
     }

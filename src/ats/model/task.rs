@@ -111,6 +111,11 @@ impl Task {
         self.rest.get("created_at").and_then(parse_time)
     }
 
+    /// When it was changed last.
+    pub fn updated_at(&self) -> Option<OffsetDateTime> {
+        self.rest.get("updated_at").and_then(parse_time)
+    }
+
     /// Until when the claim holds.
     pub fn lease_expires(&self) -> Option<OffsetDateTime> {
         self.rest.get("lease_expires").and_then(parse_time)
