@@ -754,6 +754,7 @@ export type ErrorCode =
   | 'ATS_P2P_NO_RECEIPT'
   /** State on this disk cannot be read or written: the home, the seed, a hub's data. */
   | 'ATS_P2P_STATE'
+  /** There is no addon that fits this machine, or it does not load. The message says what was looked for, and helps. */
   | 'ATS_P2P_NO_ADDON'
   | (string & {})
 

@@ -16,10 +16,10 @@ const addon = require('../addon')
 const LIMIT = { timeout: 300_000 }
 /** Most bytes of a platform's package, compressed. */
 const LARGEST = 8_000_000
-/** Longest that loading the package may take, in milliseconds: the best of some tries, and room for a busy machine. */
+/** Most that loading the package may take, in milliseconds of a processor, with room for a busy machine. */
 const LOADED_MS = 15
 const SLACK = 4
-const TRIES = 15
+const TRIES = 9
 
 const ROOT = path.join(__dirname, '..')
 assert.ok(addon.NativeNode)
@@ -144,15 +144,16 @@ describe('packed and installed', LIMIT, () => {
       const fs = require('node:fs')
       const open = () => process.platform === 'linux' ? ['task', 'fd'].map(what => fs.readdirSync('/proc/self/' + what).length) : []
       const before = open()
-      const start = performance.now()
+      const start = process.cpuUsage()
       require('ats-p2p')
-      console.log(JSON.stringify({ took: performance.now() - start, before, after: open() }))`)
+      const { user, system } = process.cpuUsage(start)
+      console.log(JSON.stringify({ took: (user + system) / 1000, before, after: open() }))`)
     const tries = Array.from({ length: TRIES }, () => JSON.parse(run(project, ['load.cjs']).stdout))
     const { before, after } = tries[0]
     assert.deepEqual(after, before)
     const times = tries.map(({ took }) => took).sort((a, b) => a - b)
-    t.diagnostic(`loaded in ${times[TRIES >> 1].toFixed(1)} ms at the median, ${times[0].toFixed(1)} ms at best`)
-    assert.ok(times[0] < SLACK * LOADED_MS, `loaded in ${times[0]} ms at best`)
+    t.diagnostic(`loaded in ${times[TRIES >> 1].toFixed(1)} ms of a processor at the median, ${times[0].toFixed(1)} ms at best`)
+    assert.ok(times[0] < SLACK * LOADED_MS, `loaded in ${times[0]} ms of a processor at best`)
   })
 })
 

@@ -1,0 +1,2 @@
+'use strict'
+require('./exchange.cjs')(require('ats-p2p')).then(() => console.log('delivered'))
