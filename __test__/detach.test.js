@@ -162,7 +162,7 @@ test('a detached send outlives its terminal, and what was killed can be gone on 
   await waiting.line('transfer_progress')
   kill(detached.pid)
   const { code, stderr } = await waiting.ended
-  assert.equal(code, 19, stderr)
+  assert.equal(code, 22, stderr)
   assert.match(stderr, /`ats-p2p resume` goes on with it/)
 
   const b = await node(t, agents.url, 'b')

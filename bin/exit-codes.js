@@ -5,7 +5,7 @@
 const USAGE_ERROR = 2
 const UNWELL = 16
 const WAITED = 18
-const LEFT = 19
+const LEFT = 22
 // What a command was to say went to a full disk.
 const OUTPUT_LOST = 4
 const EXEC_FAILED = 20
@@ -30,9 +30,9 @@ const EXITS = [
   [UNWELL, 'the doctor found something to be mended', []],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [WAITED, 'what `wait` waits for is not over yet', []],
-  [LEFT, 'the process that was sending is gone, as `wait` found; `resume` goes on', []],
   [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
   [19, 'there is no addon that fits this machine', ['NO_ADDON']],
+  [LEFT, 'the process that was sending is gone, as `wait` found; `resume` goes on', []],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
 
