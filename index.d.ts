@@ -49,6 +49,24 @@ export declare function doctor(options?: DoctorOptions): Promise<Diagnosis>
 export declare function waitForDoctor(options?: NodeOptions): Promise<Waiting>
 
 /**
+ * What a node with these options would use, and who says so of each: nothing is a secret in it. It opens no
+ * connection.
+ */
+export declare function settings(options?: NodeOptions): Promise<Settings>
+
+/**
+ * Asks the task service how it is, once, for at most five seconds. Rejects with `ATS_P2P_ATS_UNREACHABLE`,
+ * `ATS_P2P_ATS_ERROR` or `ATS_P2P_ATS_PROTOCOL` where it does not answer, or is not well.
+ */
+export declare function health(options?: NodeOptions): Promise<ServiceHealth>
+
+/**
+ * Who a node with these options is: to the task service, and to its peers. Where a key is set, the service is asked
+ * whose it is; that it does not answer is in the result.
+ */
+export declare function whoami(options?: NodeOptions): Promise<Whoami>
+
+/**
  * Who this user's nodes are to others. Every actor in every project has an identity of its own, a key, and all
  * of them are derived from one secret, the seed, which is made when it is needed first.
  */
@@ -248,6 +266,81 @@ export interface KnownPeer {
   refused: Array<{ identity: string, at: string }>
   /** Those before, and when each handed over to the next. */
   former: Array<{ identity: string, at: string }>
+}
+
+/** What a node would use. */
+export interface Settings {
+  settings: Setting[]
+  /** What is wrong with settings files, and with keys that are left out: a sentence each. */
+  warnings: string[]
+  /** Where these settings may not be what a user of the `ats` command expects: a sentence each. */
+  notes: string[]
+  /** Why no request can be made with these settings; null if one can. */
+  problem: string | null
+}
+
+/** One setting: an option of `NodeOptions`, `database` of a hub, or a proxy. */
+export interface Setting {
+  name: string
+  /** What holds, in the form of the option; a secret is masked. Null where nothing does. */
+  value: string | number | boolean | string[] | null
+  /** Who says so: the caller, the environment, the settings file of the project or of the user, or nobody. */
+  source: SettingSource
+  /** The environment variable or the path of the file that says so. */
+  from: string | null
+  /** The environment variable that can say it. */
+  variable: string | null
+  /** The field of a settings file that can. */
+  field: string | null
+}
+
+export type SettingSource = 'option' | 'environment' | 'project' | 'user' | 'default'
+
+/** What a task service says of itself. */
+export interface ServiceHealth {
+  atsUrl: string
+  /** In its own words, usually `ok`. */
+  status: string | null
+  /** Of a hub, where it lets the caller in. */
+  version: string | null
+  /** How long the answer took. */
+  ms: number
+  /** What a hub offers besides tasks; null of any other service. */
+  p2p: {
+    /** Nodes of its DHT, `host:port` each. */
+    bootstrap: string[]
+    /** Public key of its relay, in hex. */
+    relay: string | null
+    /** Whether it has a tunnel, or the address of that. */
+    tunnel: boolean | string
+  } | null
+}
+
+/** Who a node is. */
+export interface Whoami {
+  actorId: string
+  actorType: string
+  actorName: string
+  organization: string
+  project: string
+  atsUrl: string
+  /** A key, 64 hex digits; null where the options say that there is to be none. */
+  identity: string | null
+  /** Path of the seed behind it. */
+  seed: string | null
+  /** What the service says of the key that is set; null where none is. */
+  key: {
+    /** Whether it is taken for this actor's; null where the service does not say. */
+    accepted: boolean | null
+    /** Whom it speaks for, if the service says so. */
+    actorId: string | null
+    /** Why it is not taken, or why nobody knows. */
+    reason: string | null
+    /** Where the service was not reached, as of an error. */
+    code?: ErrorCode
+  } | null
+  /** Who says so of each of the first six. */
+  sources: Record<string, { source: SettingSource, from: string | null }>
 }
 
 /** What `doctor` takes: the options of the node that is in trouble, and whom to reach. */

@@ -69,6 +69,36 @@ async function waitForDoctor (options) {
   }
 }
 
+/** What a node with these options would use, and who said so. */
+async function settings (options) {
+  return told('settings', options, {}, checked => addon.showSettings(checked))
+}
+
+/** How the task service is, and what it offers. */
+async function health (options) {
+  return told('health', options, {}, checked => addon.askHealth(checked))
+}
+
+/** Who a node with these options is: here, to its peers, and to a task service that has a key of it. */
+async function whoami (options) {
+  return told('whoami', options, {}, async (checked) => {
+    const { settings } = await addon.showSettings(checked)
+    const of = name => settings.find(setting => setting.name === name)
+    const { identity, seed } = await addon.showIdentity(checked)
+    const key = of('apiKey').value === null ? null : await addon.askAccount(checked).catch(({ code, message }) => {
+      return { accepted: null, actorId: null, reason: message, code }
+    })
+    const named = ['actorId', 'actorType', 'actorName', 'organization', 'project', 'atsUrl'].map(of)
+    return {
+      ...Object.fromEntries(named.map(({ name, value }) => [name, value])),
+      identity,
+      seed,
+      key,
+      sources: Object.fromEntries(named.map(({ name, source, from }) => [name, { source, from }]))
+    }
+  })
+}
+
 /** Who this user's nodes are to others. */
 const identity = {
   show: options => told('identity.show', options, {}, checked => addon.showIdentity(checked)),
@@ -149,4 +179,4 @@ async function told (call, options, table, ask) {
   }
 }
 
-module.exports = { createNode, startHub, backupHub, startDht, doctor, waitForDoctor, identity, peers, hubKeys, join, verify, AtsP2pError, version }
+module.exports = { createNode, startHub, backupHub, startDht, doctor, waitForDoctor, settings, health, whoami, identity, peers, hubKeys, join, verify, AtsP2pError, version }

@@ -62,7 +62,7 @@ test('what is misspelt is told with what it may have been meant to be', LIMIT, a
     [['--chanel=x', 'listen'], /did you mean --channel\?/],
     [['id', '--save-dri', 'x'], /Unknown option '--save-dri'\n/],
     [['hub', '--save-dir', 'x'], /Unknown option '--save-dir'; it is an option of listen\n/],
-    [['listen', '-q9'], /-q/],
+    [['listen', '-z9'], /Unknown option '-z'/],
     [['id', '-f', 'xml'], /--format must be text, json or table, not "xml"/],
     [['id', '--json=yes'], /--json/],
     [['--json'], /which command\?/],

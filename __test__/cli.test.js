@@ -106,7 +106,7 @@ test('send --json says each step on a line', LIMIT, async (t) => {
   const file = makeFile(folder, 'x', 1000)
   const b = await node(t, url, 'b')
   b.watch({ saveDir: path.join(folder, 'in') })
-  const { code, stdout, stderr } = await cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json']).ended
+  const { code, stdout, stderr } = await cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json']).ended
   assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
   const lines = stdout.split('\n').map(line => JSON.parse(line))
   assert.deepEqual(lines.map(({ event }) => event).filter(event => event !== 'transfer_progress'), ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete'])
@@ -228,7 +228,7 @@ test('SIGINT ends a transfer under way on both sides, and leaves nothing of it',
   const file = makeFile(folder, 'x', 300_000_000)
   const listener = cli(t, ['listen', '--actor-id', 'b', '--ats-url', url, '--json'], { cwd: folder })
   await listener.line('connected')
-  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json'])
+  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'])
   const { taskId } = await sender.line('offer_sent')
   await listener.line('transfer_progress')
   listener.kill('SIGINT')

@@ -30,8 +30,10 @@ const ELSEWHERE = {
 }
 
 /** Runs a command to its end: it fails with that code, and says so in one line that has all of `says` in it. */
-async function fails (t, args, [exit, code], says, options) {
-  const { code: exited, stdout, stderr } = await cli(t, args, options).ended
+async function fails (t, args, [exit, code], says, options = {}) {
+  // Who goes by the default is warned besides.
+  const env = { ATS_ACTOR_ID: 'a', ...options.env }
+  const { code: exited, stdout, stderr } = await cli(t, args, { ...options, env }).ended
   const what = `${args.join(' ')}\n${stdout}\n${stderr}`
   assert.equal(exited, exit, what)
   assert.match(stderr, code === null ? /^ats-p2p: .+\n/ : new RegExp(`^ats-p2p: .+ \\(ATS_P2P_${code}\\)\\n$`), what)

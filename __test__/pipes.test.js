@@ -24,7 +24,7 @@ test('a sender whose output is read no further delivers, and says so by its exit
   const file = makeFile(folder, 'x', 50_000_000)
   const b = await node(t, url, 'b')
   for (const stream of ['stdout', 'stderr']) {
-    const sender = cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json'], { env: { ATS_P2P_LOG: 'debug' } })
+    const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'], { env: { ATS_P2P_LOG: 'debug' } })
     const { taskId } = await sender.line('offer_sent')
     sender.hangUp(stream)
     b.watch({ saveDir: path.join(folder, stream) })
@@ -36,7 +36,7 @@ test('a sender whose output is read no further delivers, and says so by its exit
 test('a sender whose output is read no further fails as it would have', LIMIT, async (t) => {
   const { url } = await hub(t)
   const { filePath } = makeFile(tempFolder(t), 'x', 10)
-  const sender = cli(t, ['send', filePath, '--to', 'b', '--ats-url', url, '--json'])
+  const sender = cli(t, ['send', filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'])
   await sender.line('offer_sent')
   sender.hangUp()
   sender.hangUp('stderr')
@@ -69,7 +69,7 @@ test('stdout closed before the start, or a disk that is full, stops no transfer'
   const file = makeFile(folder, 'x', 1_000_000)
   const b = await node(t, url, 'b')
   b.watch({ saveDir: path.join(folder, 'in') })
-  const send = redirection => cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url], { prefix: sh(redirection) }).ended
+  const send = redirection => cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url], { prefix: sh(redirection) }).ended
   for (const redirection of ['>&-', '2>&-', '>&- 2>&-']) {
     const { code, stderr } = await send(redirection)
     assert.deepEqual({ redirection, code, stderr }, { redirection, code: 0, stderr: '' })
@@ -127,7 +127,7 @@ test('a pipe that nobody reads stops no transfer, and what was said is all there
     assert.equal(error.code, 'EAGAIN')
   }
   const arrived = once(b, 'transfer_complete')
-  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', url, '--json'], { prefix: sh(`>${pipe}`) })
+  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'], { prefix: sh(`>${pipe}`) })
   await arrived
   const read = fs.createReadStream(pipe)
   let text = ''

@@ -15,6 +15,9 @@ const { mutedService } = require('./fixtures/mute')
 const LIMIT = { timeout: 60_000 }
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }
 
+// Who goes by the default is warned, and a key makes whoami ask.
+const NAMED = { ATS_ACTOR_ID: 'a', ATS_API_KEY: 'a-key-of-the-test' }
+
 // What a command is given to end, and how much more a busy machine may take in a test.
 const SOON_MS = 300
 const GOODBYE_MS = 2000
@@ -35,10 +38,10 @@ async function interrupt (command, signal, limit, complaint = /^$/) {
 for (const signal of Object.keys(SIGNALS)) {
   test(`${signal} ends each command that waits for a task service which never answers`, LIMIT, async (t) => {
     const { filePath } = makeFile(tempFolder(t), 'x', 10)
-    const commands = [['send', filePath, '--to', 'b'], ['listen'], ['status', 'x'], ['cancel', 'x'], ['doctor'], ['doctor', '--wait']]
+    const commands = [['send', filePath, '--to', 'b'], ['listen'], ['status', 'x'], ['cancel', 'x'], ['doctor'], ['doctor', '--wait'], ['health'], ['whoami']]
     await Promise.all(commands.map(async (args) => {
       const service = await mutedService(t)
-      const command = cli(t, [...args, '--ats-url', service.url])
+      const command = cli(t, [...args, '--ats-url', service.url], { env: NAMED })
       await service.asked()
       t.diagnostic(`${args[0]}: ${await interrupt(command, signal, GOODBYE_MS)} ms`)
     }))

@@ -26,7 +26,7 @@ process.on('uncaughtException', (error) => {
 })
 // Node's own way of showing them is for whoever writes programs.
 process.removeAllListeners('warning')
-process.on('warning', ({ name, message }) => output.problem(name === 'AtsP2pWarning' ? message : `${name}: ${message}`))
+process.on('warning', ({ name, code, message }) => output.warning(code, name === 'AtsP2pWarning' ? message : `${name}: ${message}`))
 
 async function main (argv) {
   const { name, args } = findCommand(argv)

@@ -13,11 +13,14 @@ const COMMANDS = {
     verify: () => require('./commands/verify')
   },
   'This agent': {
+    whoami: () => require('./commands/whoami'),
+    config: () => require('./commands/config'),
     id: () => require('./commands/id'),
     peers: () => require('./commands/peers'),
     join: () => require('./commands/join')
   },
   'Service and network': {
+    health: () => require('./commands/health'),
     doctor: () => require('./commands/doctor'),
     hub: () => require('./commands/hub'),
     dht: () => require('./commands/dht'),

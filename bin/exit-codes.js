@@ -48,4 +48,4 @@ function exitTable () {
   return EXITS.map(([exit, meaning]) => `  ${String(exit).padStart(3)}  ${meaning}`).join('\n')
 }
 
-module.exports = { EXEC_FAILED, LEFT, OUTPUT_LOST, UNWELL, USAGE_ERROR, WAITED, exitCode, exitTable }
+module.exports = { EXEC_FAILED, EXITS, LEFT, OUTPUT_LOST, UNWELL, USAGE_ERROR, WAITED, exitCode, exitTable }

@@ -26,12 +26,13 @@ function sentence (error) {
 /** The message about an argument, `call: option must…`, with the flag that this option is here. */
 function asFlags (message) {
   return message
-    .replace(/^(each of )?[\w.]+: (\w+)(?= (?:must|is required))/, (all, each = '', option) => each + (FLAGS[option] ?? `--${dashed(option)}`))
+    .replace(/^(each of )?[\w.]+: (\w+)(?= (?:must|is required))/, (all, each = '', option) => each + flagOf(option))
     .replace(/^[a-z]+(?:\.[a-z]+)?: (?=the )/i, '')
 }
 
-function dashed (option) {
-  return option.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)
+/** What an option of the library is on the command line. */
+function flagOf (option) {
+  return FLAGS[option] ?? `--${option.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)}`
 }
 
-module.exports = { sentence }
+module.exports = { flagOf, sentence }

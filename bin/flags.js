@@ -40,7 +40,7 @@ const OUTPUT = grouped('Output', {
   format: { value: 'FORMAT', short: 'f', choices: ['text', 'json', 'table'], help: 'text or json; table is text too' },
   quiet: { short: 'q', help: 'say nothing but errors and what was asked for; show no progress' },
   verbose: { short: 'v', help: 'say on stderr what happens inside; ATS_P2P_LOG says in what detail' },
-  help: { short: 'h', help: 'this text' }
+  help: { short: 'h', help: 'the options of the command, and examples' }
 })
 
 const CHANNEL = { channel: { value: 'NAME', short: 'c', help: 'channel of the task service', variable: 'ATS_P2P_CHANNEL', otherwise: 'p2p-transfer' } }

@@ -2,7 +2,7 @@
 
 // The help texts, made from the tables of the commands.
 
-const { NAMES, headings, load } = require('./commands')
+const { headings, load } = require('./commands')
 const { exitTable } = require('./exit-codes')
 const { OUTPUT } = require('./flags')
 
@@ -93,4 +93,4 @@ function wrapped (text, indent) {
   return lines.join(`\n${' '.repeat(indent)}`)
 }
 
-module.exports = { NAMES, commandHelp, describe, groupsOf, spelling, synopsis, usage }
+module.exports = { SOURCES, commandHelp, describe, groupsOf, synopsis, usage }

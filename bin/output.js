@@ -96,6 +96,13 @@ class Output {
     this.printError(`ats-p2p: ${printable(text)}\n`)
   }
 
+  /** What does no harm by itself, and should be known. */
+  warning (code, message) {
+    if (this.quiet) return
+    if (this.json) this.note('warning', { code, message })
+    else this.problem(`warning: ${message}`)
+  }
+
   /** The error that ends a command, or the transfer to one of several recipients. */
   failure (error, recipientId) {
     const said = sentence(error)

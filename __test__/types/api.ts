@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, backupHub, createNode, doctor, hubKeys, identity, join, peers, startDht, startHub, verify, version, waitForDoctor, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -80,6 +80,13 @@ async function examined (): Promise<void> {
 }
 
 async function known (): Promise<void> {
+  const { settings: found, warnings, notes, problem } = await settings({ timeout: 1000 })
+  const named: Array<[string, string | null, string | null]> = found.map(({ name, from, variable }) => [name, from, variable])
+  const { p2p, ms, status, version: ofHub } = await health()
+  const tunnel: boolean | string | undefined = p2p?.tunnel
+  const me = await whoami({ organization: 'acme' })
+  const taken: boolean | null | undefined = me.key?.accepted
+  void [named, warnings, notes, problem, ms.toFixed(), status, ofHub, tunnel, taken, me.sources.actorId?.source === 'default']
   const { identity: key, actorId, seed, kept } = await identity.show({ actorId: 'a', identity: 'elsewhere/seed' })
   const text: string = await identity.export()
   await identity.import(text, { replace: true, home: 'other' })

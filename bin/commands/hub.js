@@ -45,7 +45,6 @@ module.exports = {
     tunnel: { value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off', otherwise: 'tasks', completes: ['tasks', 'keys', 'open', 'off'] },
     'tunnel-url': { value: 'URL', help: 'where this very hub is reached, if others share its name or database' }
   },
-  completes: 'file',
   examples: [
     ['ats-p2p hub', 'For the agents of this machine'],
     ['ats-p2p hub --listen :8787 --cert cert.pem --key-file key.pem', 'For those of other machines too, each with a key'],

@@ -13,7 +13,6 @@ module.exports = {
   summary: 'Show who this agent is to others; move or renew that',
   answers: true,
   positionals: ['[ACTION]', '[FILE]'],
-  completes: 'file',
   actions: {
     show: 'the identity of this actor, as others see it (if no action is named)',
     'export [FILE]': 'write the seed, the secret behind it, for another machine (stdout)',

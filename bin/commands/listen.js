@@ -4,6 +4,7 @@ const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOp
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
 const { connection, quoted, size } = require('../output')
+const { warnOfDefaultActor } = require('../warnings')
 
 const DEFAULT_SAVE_DIR = './incoming'
 
@@ -49,6 +50,7 @@ module.exports = {
   async run ({ values, rest, output, interrupts }) {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
+    await warnOfDefaultActor(nodeOptions(values), output)
     const saveDir = values['save-dir'] ?? DEFAULT_SAVE_DIR
     const exec = values.exec === undefined ? null : new Exec(values.exec, rest, { output, interrupts })
     const broken = new Promise((resolve, reject) => node.on('error', reject))

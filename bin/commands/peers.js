@@ -15,7 +15,6 @@ module.exports = {
     'forget ACTOR': 'take the next identity of an actor on faith'
   },
   flags: { 'ats-url': atsUrl, org, project, 'actor-id': actorId },
-  completes: 'peer',
   examples: [
     ['ats-p2p peers', 'Whom this agent knows'],
     ['ats-p2p peers accept agent-b', 'agent-b by the identity that was refused, after asking who runs it']

@@ -5,6 +5,7 @@ const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { sayTransfers } = require('../sending')
+const { warnOfDefaultActor } = require('../warnings')
 
 module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
@@ -39,6 +40,7 @@ module.exports = {
     const [filePath] = positionals
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
+    await warnOfDefaultActor(nodeOptions(values), output)
     const transfers = sayTransfers(node, output)
     const names = new Map()
     node.on('offer_sent', (offer) => {

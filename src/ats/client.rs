@@ -239,7 +239,7 @@ impl Client {
         self.repeat(self.attempts(), request).await.map(drop)
     }
 
-    fn attempts(&self) -> Attempts<'_> {
+    pub(super) fn attempts(&self) -> Attempts<'_> {
         Attempts::new(&self.inner.policy, self.patience.as_ref(), self.inner.http.closed())
     }
 
@@ -347,7 +347,7 @@ impl Client {
     }
 
     /// Sends a request that does no harm when it is sent twice.
-    async fn repeat<'a>(
+    pub(super) async fn repeat<'a>(
         &self,
         mut attempts: Attempts<'_>,
         request: impl Fn() -> Request<'a>,

@@ -11,11 +11,16 @@ const MAX_ADDRESS: usize = 261;
 const MAX_URL: usize = 512;
 const MAX_HUBS: usize = 16;
 
+/// The longest version that is taken, in bytes.
+const MAX_VERSION: usize = 64;
+
 /// What the service says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// How it is, in its own words; usually `ok`.
     pub status: Option<String>,
+    /// Its version, if it tells that.
+    pub version: Option<String>,
     /// What a hub adds; `None` on any other service.
     pub p2p: Option<P2pHealth>,
 }
@@ -52,7 +57,10 @@ impl Health {
         let fields = value.as_object()?;
         let status = fields.get("status").and_then(Value::as_str).map(str::to_owned);
         let p2p = fields.get("p2p").filter(|p2p| p2p.is_object());
-        Some(Self { status, p2p: p2p.map(P2pHealth::from_value) })
+        // A hub tells it to those who may use it alone, beside its network.
+        let version = fields.get("version").or_else(|| p2p?.get("version")).and_then(Value::as_str);
+        let version = version.filter(|text| text.len() <= MAX_VERSION).map(str::to_owned);
+        Some(Self { status, version, p2p: p2p.map(P2pHealth::from_value) })
     }
 }
 

@@ -10,11 +10,13 @@
 //!   answers.
 //! - [`events`](Events): the WebSocket of events, which reconnects by itself.
 //! - [`renewal`](Renewal): keeps a claim alive.
+//! - [`account`](Account): whom the service takes this client for.
 //! - [`join`]: takes a hub's invitation, and keeps the key in the user's settings.
 //! - [`error`](AtsError): what can go wrong, in words that help.
 //!
 //! Nothing here knows what is transferred: payloads and messages are JSON to it.
 
+mod account;
 mod answer;
 mod backoff;
 mod client;
@@ -33,6 +35,7 @@ mod settings;
 mod socket;
 mod text;
 
+pub use account::Account;
 pub use client::Client;
 pub use error::AtsError;
 pub(crate) use events::POLL_INTERVAL;
@@ -43,5 +46,7 @@ pub use join::{Joined, Joining, join};
 pub use model::{ActorRef, ListQuery, Message, NewTask, Part, Status, Task, TaskId, TaskPage};
 pub use policy::Policy;
 pub use renewal::{Lost, Renewal};
-pub use settings::{Actor, Environment, Origin, Overrides, Secret, Settings, Warning, WebSettings};
+pub use settings::{
+    Actor, Environment, Origin, Overrides, Secret, SettingSource, Settings, Sourced, Warning, WebSettings,
+};
 pub(crate) use text::{SHOWN, printable_without};

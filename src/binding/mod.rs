@@ -2,7 +2,8 @@
 //! objects in, plain objects out; `index.js` makes an `EventEmitter` and functions of them.
 //!
 //! # Layout
-//! - `node`, `hub`, `hub_keys`, `join`, `dht`, `doctor`, `trust`, `verify`: the classes and functions
+//! - `node`, `hub`, `hub_keys`, `join`, `dht`, `doctor`, `service`, `settings`, `trust`, `verify`: the
+//!   classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
 //! - `error`: how an error becomes a rejection
 
@@ -19,6 +20,10 @@ mod hub_keys;
 mod join;
 mod node;
 mod options;
+#[cfg(not(test))]
+mod service;
+#[cfg(not(test))]
+mod settings;
 mod shapes;
 #[cfg(not(test))]
 mod trust;

@@ -57,10 +57,33 @@ impl WebSettings {
         self.ca.as_deref()
     }
 
+    /// The settings that variables decide, each with the variable that did and its value. Nothing in it is a
+    /// secret: names and passwords of proxies are masked.
+    pub(crate) fn shown(&self) -> Vec<(&'static str, Option<&'static str>, Option<String>)> {
+        let proxies = ["httpProxy", "httpsProxy", "allProxy"].into_iter().zip(&self.proxies);
+        let proxies = proxies.map(|(name, named)| {
+            (name, named.as_ref().map(|named| named.variable), named.as_ref().map(NamedProxy::masked))
+        });
+        let set = |name, variable, value: Option<String>| (name, value.as_ref().map(|_| variable), value);
+        let extra = self.node_extra_ca.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let no_proxy = Some(self.no_proxy.clone()).filter(|text| !text.is_empty());
+        let others = [set("noProxy", "NO_PROXY", no_proxy), set("extraCa", "NODE_EXTRA_CA_CERTS", extra)];
+        proxies.chain(others).collect()
+    }
+
     /// Whether a variable counts here.
     pub(crate) fn reads(variable: &str) -> bool {
         let mut names = PROXIES.iter().flatten().chain(&NO_PROXY);
         names.any(|name| *name == variable) || matches!(variable, CGI | "NODE_EXTRA_CA_CERTS")
+    }
+}
+
+impl NamedProxy {
+    /// What it says, without name and password; those may hold an `@` themselves.
+    fn masked(&self) -> String {
+        let (scheme, rest) = self.value.split_once("://").map_or((None, &*self.value), |(s, r)| (Some(s), r));
+        let rest = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, place)| format!("(secret)@{place}"));
+        scheme.map_or(rest.clone(), |scheme| format!("{scheme}://{rest}"))
     }
 }
 
@@ -113,6 +136,18 @@ mod tests {
     fn a_clients_header_names_no_proxy() {
         let settings = read(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "evil:1"), ("ALL_PROXY", "all:1")]);
         assert_eq!(named(&settings), [None, None, Some(("ALL_PROXY", "all:1"))]);
+    }
+
+    #[test]
+    fn what_is_shown_names_its_variable_and_no_password() {
+        let settings = read(&[("HTTPS_PROXY", "http://me:hu@sh@proxy:3128"), ("all_proxy", "me:hush@all:1")]);
+        let shown = settings.shown();
+        assert!(!format!("{shown:?}").contains("sh@proxy") && !format!("{shown:?}").contains("hush"));
+        let [http, https, all, none, extra] = &*shown else { panic!("five settings") };
+        assert_eq!(*http, ("httpProxy", None, None));
+        assert_eq!(*https, ("httpsProxy", Some("HTTPS_PROXY"), Some("http://(secret)@proxy:3128".into())));
+        assert_eq!(*all, ("allProxy", Some("all_proxy"), Some("(secret)@all:1".into())));
+        assert_eq!((none, extra), (&("noProxy", None, None), &("extraCa", None, None)));
     }
 
     #[test]

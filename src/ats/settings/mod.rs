@@ -3,9 +3,11 @@
 //! # Layout
 //! - `places`: the places where settings are looked for, and what each says
 //! - `secret`: what must not be shown
+//! - `sources`: what holds, and who said so
 
 mod places;
 mod secret;
+mod sources;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ pub use places::Environment;
 pub(super) use places::{read as read_file, user_file};
 pub use secret::Secret;
 pub(super) use secret::without_credentials;
+pub use sources::{SettingSource, Sourced};
 
 /// Where the service is when nobody says otherwise.
 const DEFAULT_URL: &str = "https://ats.difflab.ai";

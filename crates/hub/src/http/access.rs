@@ -7,7 +7,7 @@ use axum::http::{Extensions, HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::session::{SignedIn, cookie};
 use super::{Answer, App, Shared, page};
@@ -16,7 +16,7 @@ use crate::access::sessions::Session;
 use crate::access::{Arrival, Requester, bearer, key_needed};
 use crate::error::Refusal;
 use crate::input;
-use crate::task::{Actor, By};
+use crate::task::{Actor, By, Rights};
 use crate::writer::Change;
 
 /// What is open to whoever asks, key or none; the tunnel has rules of its own.
@@ -93,6 +93,13 @@ async fn by_cookie(
         app.sessions.end(&secret);
     }
     Ok(requester.map(|requester| (requester, session)))
+}
+
+/// Says whom the hub takes the caller for, and by which key if one was shown.
+pub(super) async fn me(Extension(requester): Extension<Requester>) -> Json<Value> {
+    let Requester { actor, rights, key } = requester;
+    let actor = actor.map(|Actor { kind, id, name }| json!({ "type": kind, "id": id, "name": name }));
+    Json(json!({ "actor": actor, "admin": rights == Some(Rights::Admin), "key": key }))
 }
 
 /// Takes an invitation: answers with a new key for the actor that it is for.

@@ -39,7 +39,7 @@ pub(super) async fn health(
     if requester.rights.is_some() {
         let others = app.others.nodes().into_iter().filter(|node| !bootstrap.contains(node));
         bootstrap.extend(others.collect::<Vec<_>>());
-        health["p2p"] = json!({ "bootstrap": bootstrap });
+        health["p2p"] = json!({ "bootstrap": bootstrap, "version": env!("CARGO_PKG_VERSION") });
         if let Some(relay) = &app.relay {
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
         }

@@ -138,6 +138,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(describe))
         .route("/ws", get(socket::subscribe))
+        .route("/auth/me", get(access::me))
         .route("/p2p/guests", post(allow_on_relay))
         .route("/p2p/join", post(access::join))
         .route("/p2p/tunnel", get(tunnel::tunnel))

@@ -52,6 +52,7 @@ async fn without_a_key_nothing_but_its_health_is_open_to_other_machines() {
         (Method::POST, "/orgs"),
         (Method::GET, "/orgs/default/projects?counts=true"),
         (Method::GET, "/ws"),
+        (Method::GET, "/auth/me"),
         (Method::POST, "/p2p/guests"),
         (Method::GET, "/nothing-there"),
     ] {
@@ -101,6 +102,20 @@ async fn a_key_holds_for_its_time_and_one_that_was_guessed_never() {
     }
     // One for another service does no harm where none is needed.
     assert_eq!(list(&hub.caller("b").with_key("of-another-service")).await.0, 200);
+}
+
+#[tokio::test]
+async fn whoever_asks_is_told_whom_the_hub_takes_them_for() {
+    let hub = TestHub::start_with(|config| config.access.insecure = true).await;
+    let me = elsewhere(&hub, "b").with_key(&hub.key("b", true).await).get("/auth/me").await;
+    assert_eq!((&me["actor"]["id"], &me["admin"]), (&json!("b"), &json!(true)));
+    assert!(me["key"].is_i64());
+    // Where none is needed, it is a claim.
+    let claimed = hub.caller("c").get("/auth/me").await;
+    assert_eq!((&claimed["actor"]["id"], &claimed["key"]), (&json!("c"), &Value::Null));
+    let of_b = hub.key("b", false).await;
+    let (found, said) = status(&hub.caller("a").with_key(&of_b), Method::GET, "/auth/me", None).await;
+    assert!(found == 403 && said.contains("the key is that of the actor b"), "{found} {said}");
 }
 
 #[tokio::test]

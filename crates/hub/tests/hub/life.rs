@@ -158,7 +158,11 @@ async fn health_tells_that_it_is_well() {
     let health = a.get("/health").await;
     assert_eq!(health["status"], "ok");
     assert!(health["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{health}");
-    assert_eq!(health["p2p"], json!({ "bootstrap": [], "tunnel": true }), "it has no DHT");
+    assert_eq!(
+        health["p2p"],
+        json!({ "bootstrap": [], "tunnel": true, "version": env!("CARGO_PKG_VERSION") }),
+        "it has no DHT"
+    );
     assert_eq!(a.call(Method::POST, "/health", None).await.0, 405);
 }
 
