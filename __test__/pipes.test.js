@@ -24,7 +24,7 @@ test('a sender whose output is read no further delivers, and says so by its exit
   const file = makeFile(folder, 'x', 50_000_000)
   const b = await node(t, url, 'b')
   for (const stream of ['stdout', 'stderr']) {
-    const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'], { env: { ATS_P2P_LOG: 'debug' } })
+    const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--no-identity', '--ats-url', url, '--json'], { env: { ATS_P2P_LOG: 'debug' } })
     const { taskId } = await sender.line('offer_sent')
     sender.hangUp(stream)
     b.watch({ saveDir: path.join(folder, stream) })
@@ -69,7 +69,7 @@ test('stdout closed before the start, or a disk that is full, stops no transfer'
   const file = makeFile(folder, 'x', 1_000_000)
   const b = await node(t, url, 'b')
   b.watch({ saveDir: path.join(folder, 'in') })
-  const send = redirection => cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url], { prefix: sh(redirection) }).ended
+  const send = redirection => cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--no-identity', '--ats-url', url], { prefix: sh(redirection) }).ended
   for (const redirection of ['>&-', '2>&-', '>&- 2>&-']) {
     const { code, stderr } = await send(redirection)
     assert.deepEqual({ redirection, code, stderr }, { redirection, code: 0, stderr: '' })

@@ -25,6 +25,9 @@ const COMMANDS = {
     hub: () => require('./commands/hub'),
     dht: () => require('./commands/dht'),
     demo: () => require('./commands/demo')
+  },
+  'This command': {
+    completion: () => require('./commands/completion')
   }
 }
 
