@@ -7,6 +7,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
+const { Exec } = require('../bin/exec')
 const { exitCode } = require('../bin/exit-codes')
 const { cli, contents, failure, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
 
@@ -151,6 +152,31 @@ test('listen --once --exec: a program that fails is an exit code of its own', LI
     assert.equal(code, expected, stderr)
     await sent
   }
+})
+
+test('at most four programs run at once, and the others after them', LIMIT, async (t) => {
+  const folder = tempFolder(t)
+  const [log, go] = ['log', 'go'].map(name => path.join(folder, name))
+  fs.writeFileSync(log, '')
+  const script = `
+    const fs = require('fs')
+    fs.appendFileSync(${JSON.stringify(log)}, '+')
+    const end = () => { if (!fs.existsSync(${JSON.stringify(go)})) return; fs.appendFileSync(${JSON.stringify(log)}, '-'); process.exit(0) }
+    fs.watch(${JSON.stringify(folder)}, end)
+    end()`
+  const signal = new AbortController().signal
+  const exec = new Exec(process.execPath, ['-e', script], { output: { note () {} }, interrupts: { signal, exitCode: null } })
+  const four = new Promise((resolve) => {
+    const watcher = fs.watch(folder, () => fs.readFileSync(log, 'utf8') === '++++' && resolve())
+    t.after(() => watcher.close())
+  })
+  const runs = Array.from({ length: 6 }, (_, taskId) => exec.run({ filePath: log, fileName: 'log', fileHash: '', fileSize: 0, peerId: 'a', transferId: 't', taskId }))
+  await four
+  fs.writeFileSync(go, '')
+  assert.deepEqual(await Promise.all(runs), Array(6).fill(true))
+  let running = 0
+  const most = Math.max(...[...fs.readFileSync(log, 'utf8')].map(sign => (running += sign === '+' ? 1 : -1)))
+  assert.deepEqual([most, running], [4, 0])
 })
 
 test('a program that is not there is told before anything is listened for', LIMIT, async (t) => {
