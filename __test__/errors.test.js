@@ -24,6 +24,7 @@ const ELSEWHERE = {
   INVALID_OFFER: 'tasks of other programs',
   WRONG_CLAIMANT: 'services other than a hub, which lets nobody else claim',
   DISK_FULL: 'the disk of whoever receives',
+  NO_ADDON: 'a machine that no addon fits',
   STALLED: 'a peer or a network that fails',
   INTEGRITY: 'a peer that fails',
   PROTOCOL: 'a peer that fails'

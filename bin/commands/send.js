@@ -36,7 +36,10 @@ module.exports = {
   },
 
   async run ({ values, positionals, output, interrupts }) {
-    if (values.detach) return detach({ values, positionals, output, interrupts })
+    if (values.detach) {
+      await warnOfDefaultActor(nodeOptions(values), output)
+      return detach({ values, positionals, output, interrupts })
+    }
     const [filePath] = positionals
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
