@@ -6,6 +6,7 @@ const assert = require('node:assert/strict')
 const http = require('node:http')
 const { test } = require('node:test')
 const { NAMES, load } = require('../bin/commands')
+const { EXITS } = require('../bin/exit-codes')
 const { OUTPUT } = require('../bin/flags')
 const { commandHelp } = require('../bin/help')
 const { findCommand, meant } = require('../bin/arguments')
@@ -107,6 +108,11 @@ test('the tables hold together', () => {
     }
     if (flags['ats-url']) for (const flag of ['org', 'project', 'actor-id']) assert.ok(flags[flag], `${name} has --${flag}`)
   }
+})
+
+test('each exit code stands for one thing, and they are told in their order', () => {
+  const codes = EXITS.map(([exit]) => exit)
+  assert.deepEqual(codes, [...new Set(codes)].sort((one, other) => one - other))
 })
 
 test('a command is found behind options and their values', () => {

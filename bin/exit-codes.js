@@ -30,8 +30,8 @@ const EXITS = [
   [UNWELL, 'the doctor found something to be mended', []],
   [17, 'there is no receipt that both ends signed', ['NO_RECEIPT']],
   [WAITED, 'what `wait` waits for is not over yet', []],
-  [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
   [19, 'there is no addon that fits this machine', ['NO_ADDON']],
+  [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
   [LEFT, 'the process that was sending is gone, as `wait` found; `resume` goes on', []],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]
