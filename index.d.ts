@@ -551,7 +551,10 @@ export interface SendOptions {
   channel?: string
   /** In milliseconds. Default: the node's. */
   timeout?: number
-  /** Called at most ten times a second, and once at the end. */
+  /**
+   * Called at most ten times a second, and at each change of phase: from the hashing of the file on, before it is
+   * offered. The last call says that all bytes are sent.
+   */
   onProgress?: (progress: Progress) => void
   /** Withdraws the offer or ends the transfer; `send` then rejects with `ATS_P2P_ABORTED`. */
   signal?: AbortSignal
@@ -563,11 +566,34 @@ export type ResumedOffer = { fileName: string, recipientId: string } & (
   | { transferId: string, success: false, error: AtsP2pError }
 )
 
-export interface Progress {
-  /** Bytes of the file that are sent. */
-  bytesSent: number
+/**
+ * What a transfer is about, in this order. `hashing`: the file is read that is to be sent, or at a receiver what an
+ * earlier process has received of it. `waiting`: for the recipient to accept, for the task service; at a receiver for
+ * its turn too, which may come before `hashing`. `connecting`: both know of the transfer, and look for each other.
+ * `transferring`: bytes go. `verifying`: all have come, and the recipient puts the file in its place. Only a connection
+ * that was lost leads back: to `connecting`.
+ */
+export type Phase = 'hashing' | 'waiting' | 'connecting' | 'transferring' | 'verifying'
+
+/** How far a transfer is. */
+export interface PhaseProgress {
+  phase: Phase
+  /**
+   * Bytes that are hashed or transferred, in these phases. 0 in `waiting` and `connecting`, and `totalBytes` in
+   * `verifying`.
+   */
+  bytes: number
   /** Size of the file in bytes. */
   totalBytes: number
+  /** Bytes a second over the last seconds, in `hashing` and `transferring`; null where that is not known yet. */
+  rate: number | null
+  /** Seconds until this phase ends at that rate; null where that is not known. */
+  eta: number | null
+}
+
+export interface Progress extends PhaseProgress {
+  /** Bytes of the file that are sent: 0 until `transferring`, and never fewer than before. */
+  bytesSent: number
 }
 
 /** Who is behind an actor's id, as far as that is known. */
@@ -669,6 +695,12 @@ export interface TransferInfo extends Peer {
   peerId: string
 }
 
+/** A transfer that need not have been offered yet: one that is sent has no task and no hash before. */
+export interface BegunTransfer extends Omit<TransferInfo, 'taskId' | 'fileHash'> {
+  taskId: TaskId | null
+  fileHash: string | null
+}
+
 /** An offer, and how to answer it. */
 export interface FileOffer extends TransferInfo {
   task: Task
@@ -698,12 +730,15 @@ export interface NodeEvents {
    * some. Told once a transfer; after a connection that was lost it goes on where it was.
    */
   transfer_start: [TransferInfo & { resumedFrom: number }]
-  /** Bytes moved; at most ten times a second. */
-  transfer_progress: [TransferInfo & { bytes: number, totalBytes: number }]
+  /**
+   * A transfer, in either direction, has come to another phase, or further within one: at most ten times a second, and
+   * at each change of phase. While the file is hashed that is to be sent, there is no task and no hash.
+   */
+  transfer_progress: [BegunTransfer & PhaseProgress]
   /** The file is whole, verified and in its place; `filePath` on the receiving side. */
   transfer_complete: [TransferInfo & { filePath?: string }]
   /** The transfer ended without success. The call that began it rejects right after. */
-  transfer_failed: [TransferInfo & { reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
+  transfer_failed: [BegunTransfer & { reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
   /** Somebody offers a file, and the watch has no `saveDir`. */
   file: [FileOffer]
   /**

@@ -230,7 +230,7 @@ test('SIGINT ends a transfer under way on both sides, and leaves nothing of it',
   await listener.line('connected')
   const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'])
   const { taskId } = await sender.line('offer_sent')
-  await listener.line('transfer_progress')
+  await listener.moving()
   listener.kill('SIGINT')
   assert.equal((await listener.ended).code, 130)
   const { code, stderr } = await sender.ended

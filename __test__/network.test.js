@@ -83,7 +83,7 @@ async function transfer (t, change) {
   const receiver = on('b', ['listen', '--ats-url', url, '--actor-id', 'b', '--save-dir', path.join(folder, 'in')])
   await receiver.line('connected')
   const sender = on('a', ['send', file.filePath, '--to', 'b', '--ats-url', url, '--actor-id', 'a'])
-  await sender.line('transfer_progress')
+  await sender.moving()
 
   await change({ network, sender, receiver })
   const changed = performance.now()

@@ -20,7 +20,7 @@ test('resume delivers what a killed process was sending', LIMIT, async (t) => {
   await listener.line('connected')
   const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'], { env })
   const { transferId } = await sender.line('offer_sent')
-  await listener.line('transfer_progress')
+  await listener.moving()
   sender.kill('SIGKILL')
   await sender.ended
   const { code, stdout, stderr } = await cli(t, ['resume', '--actor-id', 'a', '--ats-url', url, '--json'], { env }).ended

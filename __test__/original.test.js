@@ -11,7 +11,7 @@ const { after, before, describe, test } = require('node:test')
 const createTestnet = require('hyperdht/testnet')
 const { startHub } = require('..')
 const { TYPE, frame } = require('./fixtures/frames')
-const { bootstrapNodes, contents, defer, failure, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
+const { bootstrapNodes, contents, defer, failure, makeFile, nextOffer, node, phases, tempFolder } = require('./fixtures/harness')
 const { OriginalPeer } = require('./fixtures/original-peer')
 
 const JOINS = {
@@ -77,11 +77,13 @@ for (const network of [TESTNET, "the hub's DHT"]) {
         const file = makeFile(folder, 'file.bin', SIZE)
         fs.mkdirSync(path.join(folder, 'in'))
         const received = theirs.receive({ saveDir: path.join(folder, 'in') })
+        const seen = phases(ours)
         const sent = await ours.send({ filePath: file.filePath, recipientId: theirsId })
         assert.equal(sent.success, true)
         const [{ filePath, hash }] = await received
         assert.equal(hash, file.hash)
         assert.deepEqual(fs.readFileSync(filePath), file.bytes)
+        assert.deepEqual(seen(), ['hashing', 'waiting', 'connecting', 'transferring', 'verifying'])
       })
 
       for (const split of join === 'both' ? SPLITS : SPLITS.slice(1, 3)) {
@@ -91,10 +93,12 @@ for (const network of [TESTNET, "the hub's DHT"]) {
           const file = makeFile(folder, 'file.bin', SIZE)
           ours.watch()
           const sent = theirs.send({ filePath: file.filePath, recipientId: oursId })
+          const seen = phases(ours)
           const offer = await nextOffer(ours)
           const result = await offer.accept(path.join(folder, 'copy.bin'))
           assert.equal(result.hash, file.hash)
           assert.deepEqual(fs.readFileSync(result.filePath), file.bytes)
+          assert.deepEqual(seen(), ['waiting', 'connecting', 'transferring', 'verifying'])
           await sent
         })
       }

@@ -54,7 +54,9 @@ test('a hub that is restarted in the middle of a transfer changes nothing about 
   const [a, b] = [await node(t, before.url, 'a'), await node(t, before.url, 'b')]
   const sent = countSent(a)
   b.watch({ saveDir: path.join(folder, 'in') })
-  const moved = once(b, 'transfer_progress')
+  const moved = new Promise((resolve) => {
+    b.on('transfer_progress', ({ phase, bytes }) => { if (phase === 'transferring' && bytes > 0) resolve() })
+  })
   const complete = once(b, 'transfer_complete')
   const sending = a.send({ filePath: file.filePath, recipientId: 'b' })
   await moved
@@ -71,7 +73,8 @@ test('a hub that is restarted in the middle of a transfer changes nothing about 
 /** Counts the bytes of files that a node sends, those of one that are sent twice included. */
 function countSent (sender) {
   let [sent, last] = [0, 0]
-  sender.on('transfer_progress', ({ bytes }) => {
+  sender.on('transfer_progress', ({ phase, bytes }) => {
+    if (phase !== 'transferring') return
     sent += Math.max(bytes - last, 0)
     last = bytes
   })

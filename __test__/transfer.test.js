@@ -9,7 +9,7 @@ const path = require('node:path')
 const { test } = require('node:test')
 const { AtsP2pError } = require('..')
 const { AtsHttp } = require('./fixtures/ats-http')
-const { cli, contents, failure, hub, makeFile, nextOffer, node, tempFolder } = require('./fixtures/harness')
+const { cli, contents, failure, hub, makeFile, nextOffer, node, phases, tempFolder } = require('./fixtures/harness')
 
 const SIZES = [0, 1, 65_535, 65_536, 65_537, 5_000_001]
 
@@ -27,6 +27,7 @@ test('files of every size arrive whole, with the events and results of the origi
     const seen = record(a)
     const taken = record(b)
     const progress = []
+    const [phasesSent, phasesTaken] = [phases(a), phases(b)]
     const sent = a.send({ filePath: file.filePath, recipientId: 'b', onProgress: p => progress.push(p) })
     const offer = await nextOffer(b)
     assert.equal(offer.fileName, `${size}.bin`)
@@ -47,7 +48,13 @@ test('files of every size arrive whole, with the events and results of the origi
     assert.equal(success, true)
     assert.equal(taskId, offer.task.id)
     assert.deepEqual(fs.readFileSync(target), file.bytes)
-    assert.deepEqual(progress.at(-1), { bytesSent: size, totalBytes: size })
+    assert.deepEqual(progress.at(-1), { bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
+
+    assert.deepEqual(phasesSent(), ['hashing', 'waiting', 'connecting', 'transferring', 'verifying'])
+    assert.deepEqual(phasesTaken(), phasesSent().slice(1))
+    assert.deepEqual([...new Set(progress.map(({ phase }) => phase))], phasesSent())
+    assert.ok(progress.every(({ bytesSent, phase }) => bytesSent === 0 || ['transferring', 'verifying'].includes(phase)))
+    assert.ok(progress.every(({ bytesSent }, i) => i === 0 || bytesSent >= progress[i - 1].bytesSent))
 
     const base = { transferId, taskId }
     assert.deepEqual(seen().map(({ name }) => name), ['offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete'])

@@ -198,7 +198,7 @@ test('the sender is killed half way', LIMIT, async (t) => {
   b.watch()
   const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url])
   const offer = await nextOffer(b)
-  b.on('transfer_progress', () => sender.kill('SIGKILL'))
+  b.on('transfer_progress', ({ phase, bytes }) => { if (phase === 'transferring' && bytes > 0) sender.kill('SIGKILL') })
   fs.mkdirSync(path.join(folder, 'in'))
   await assert.rejects(offer.accept(path.join(folder, 'in', 'x')), (error) => {
     assert.match(error.code, /^ATS_P2P_(PEER_UNREACHABLE|STALLED)$/)

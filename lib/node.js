@@ -37,9 +37,10 @@ class Node extends EventEmitter {
       reported = progress.bytesSent
       this.#call(onProgress, progress)
     }
+    const whole = size => ({ bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
     const result = await this.#run(handle => this.#native.send({ ...rest, handle }, onProgress && report), signal)
-    // The last bytes may have gone between two reports; an empty file has none.
-    if (onProgress && reported !== result.size) report({ bytesSent: result.size, totalBytes: result.size })
+    // Of a file that had arrived before, no byte was sent.
+    if (onProgress && reported !== result.size) report(whole(result.size))
     return result
   }
 

@@ -1,5 +1,7 @@
 //! What a node tells its owner.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::ats::TaskId;
@@ -39,12 +41,13 @@ pub enum Event {
         /// Which byte of the file is the first: 0, unless earlier processes had moved some.
         resumed_from: u64,
     },
-    /// A part of the file moved; at most ten times a second.
+    /// The transfer has come to another phase, or further within one: at most ten times a second, and at each
+    /// change of phase.
     TransferProgress {
-        /// Which transfer.
+        /// Which transfer. In its first phase neither the task nor the hash need be known.
         transfer: Transfer,
-        /// Bytes of the file so far.
-        bytes: u64,
+        /// How far it is.
+        progress: ProgressReport,
     },
     /// The file is whole, verified and in its final place.
     TransferComplete {
@@ -96,6 +99,60 @@ pub enum Event {
     },
 }
 
+/// What a transfer is about. Phases come in this order; connecting and what follows it come again after a
+/// connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// A file is read that is to be sent, or what an earlier process has received of one.
+    Hashing,
+    /// The recipient is waited for, or this side's turn, or the task service.
+    Waiting,
+    /// The peer has the offer too: the two look for each other.
+    Connecting,
+    /// The bytes go.
+    Transferring,
+    /// All bytes have come, and the recipient puts the file in its place.
+    Verifying,
+}
+
+/// How far a transfer is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProgressReport {
+    /// What it is about.
+    pub phase: Phase,
+    /// Bytes of the file that are hashed or transferred, in these phases; all of them when it is verified.
+    pub bytes: u64,
+    /// Bytes of the file.
+    pub total: u64,
+    /// Bytes that have moved between the peers: the most that it ever were.
+    pub moved: u64,
+    /// Bytes a second in this phase, over the last seconds; `None` where that is not known.
+    pub rate: Option<u64>,
+    /// How long this phase takes yet at that rate; `None` where that is not known.
+    pub eta: Option<Duration>,
+}
+
+/// Told of the progress of one transfer, besides the events of its node. It must not block.
+pub type ProgressListener = Box<dyn Fn(&ProgressReport) + Send + Sync>;
+
+impl Phase {
+    /// The phase's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hashing => "hashing",
+            Self::Waiting => "waiting",
+            Self::Connecting => "connecting",
+            Self::Transferring => "transferring",
+            Self::Verifying => "verifying",
+        }
+    }
+
+    /// Whether its bytes are counted.
+    pub(crate) fn counts(self) -> bool {
+        matches!(self, Self::Hashing | Self::Transferring)
+    }
+}
+
 /// Which way the bytes of a transfer go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -120,7 +177,7 @@ pub struct Transfer {
     pub original_name: String,
     /// Bytes.
     pub size: u64,
-    /// SHA-256, lower-case hex.
+    /// SHA-256, lower-case hex; empty until it is known, which is before the file is offered.
     pub hash: String,
     /// The actor at the other end.
     pub peer_id: String,

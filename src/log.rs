@@ -96,8 +96,9 @@ pub(crate) fn event(event: &Event) {
             step(event, transfer);
             debug!(transfer = %transfer.transfer_id, ?connection, "how the peer is connected");
         }
-        Event::TransferProgress { transfer, bytes } => {
-            trace!(transfer = %transfer.transfer_id, bytes, of = transfer.size, "transfer_progress");
+        Event::TransferProgress { transfer, progress } => {
+            let (phase, bytes) = (progress.phase.name(), progress.bytes);
+            trace!(transfer = %transfer.transfer_id, phase, bytes, of = transfer.size, "transfer_progress");
         }
         Event::TransferFailed { transfer, error } => {
             step(event, transfer);

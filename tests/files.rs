@@ -480,7 +480,12 @@ mod left {
         }
 
         fn resume(&self) -> Result<Partial, TargetError> {
-            Partial::resume(&self.target(), ID, LEN as u64, &self.memory(), &CancellationToken::new())
+            self.resume_told(|_, _| {})
+        }
+
+        fn resume_told(&self, read: impl FnMut(u64, u64)) -> Result<Partial, TargetError> {
+            let cancel = CancellationToken::new();
+            Partial::resume(&self.target(), ID, LEN as u64, &self.memory(), read, &cancel)
         }
 
         /// A process wrote so much and died.
@@ -512,7 +517,11 @@ mod left {
         lab.die_after(100_000);
         assert_eq!(names(&lab.save()), [TEMPORARY]);
         lab.die_after(250_000);
+        let mut read = Vec::new();
+        let standing = lab.resume_told(|bytes, of| read.push((bytes, of))).expect("opened").written();
+        assert!(read.is_sorted() && read.last() == Some(&(standing, standing)), "{read:?}");
         let went_on = lab.finish();
+        assert_eq!(went_on, standing);
         assert!((180_000..=250_000).contains(&went_on), "{went_on}");
         assert_eq!(lab.finish(), 0);
     }

@@ -150,7 +150,7 @@ class Run {
     if (message.event === 'settled') this.#end(transfer, message)
     if (message.event === 'offer_sent') this.#reach(transfer, 'offered', 0)
     if (message.event === 'transfer_start') this.#reach(transfer, 'started', 0)
-    if (message.event === 'transfer_progress') this.#reach(transfer, null, message.bytes / Math.max(message.totalBytes, 1))
+    if (message.phase === 'transferring') this.#reach(transfer, null, message.bytes / Math.max(message.totalBytes, 1))
     if (message.event === 'offer_resumed') transfer.isResumed = true
     // A sender that takes up its own offers has nobody who waits for the call.
     if (from === 'sender' && transfer.isOrphan) {

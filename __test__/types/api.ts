@@ -1,6 +1,6 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type Hub, type SendResult, type TaskId } from '../..'
+import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type Hub, type Phase, type SendResult, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -18,7 +18,11 @@ async function documented (): Promise<void> {
     recipientId: 'other-agent',
     channel: 'p2p-transfer',
     signal: AbortSignal.timeout(1000),
-    onProgress: ({ bytesSent, totalBytes }) => { const share: number = bytesSent / totalBytes; void share }
+    onProgress: ({ bytesSent, totalBytes, phase, bytes, rate, eta }) => {
+      const share: number = bytesSent / totalBytes
+      const known: [Phase, number, number | null, number | null] = [phase, bytes, rate, eta]
+      void [share, known]
+    }
   })
   const done: true = result.success
   const id: TaskId = result.taskId
@@ -43,6 +47,13 @@ async function documented (): Promise<void> {
   node.on('offer_resumed', ({ transferId, taskId, recipientId }) => { void [transferId, taskId, recipientId] })
   node.on('offer_sent', ({ transferId, taskId, fileName, recipientId }) => { void [transferId, taskId, fileName, recipientId] })
   node.once('transfer_start', ({ transferId, taskId, resumedFrom }) => { const moved: number = resumedFrom + result.resumedFrom; void [transferId, taskId, moved] })
+  node.on('transfer_progress', ({ transferId, taskId, fileHash, phase, bytes, totalBytes, rate, eta, peerId }) => {
+    const task: TaskId | null = taskId
+    const hash: string | null = fileHash
+    const counts: boolean = phase === 'hashing' || phase === 'transferring'
+    const left: number = (rate ?? 0) + (eta ?? 0) + totalBytes - bytes
+    void [transferId, task, hash, counts, left, peerId]
+  })
   node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
   node.on('transfer_failed', ({ reason, code }) => { const known: ErrorCode = code; void [reason, known] })
   node.on('error', (error) => {

@@ -17,6 +17,7 @@ use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
 };
 use crate::error::{Code, Error, Result};
+use crate::event::{ProgressListener, ProgressReport};
 use crate::files::Target;
 use crate::node::{self, Node};
 use crate::receive::Acceptance;
@@ -27,8 +28,8 @@ use crate::sync::lock;
 /// a thread that is stuck for good fills it.
 const EVENT_QUEUE: usize = 16 * 1024;
 
-/// Reports of progress that wait; a newer one makes an older one worthless.
-const PROGRESS_QUEUE: usize = 8;
+/// Reports of progress that wait, those of several seconds; beyond, a newer one makes an older one worthless.
+const PROGRESS_QUEUE: usize = 64;
 
 /// A callback that keeps no process alive.
 type Callback<const QUEUE: usize> =
@@ -74,7 +75,7 @@ impl NativeNode {
     /// Sends a file; see `SendOptions` in `index.d.ts`.
     #[napi(
         ts_args_type = "options: object, \
-            onProgress?: (progress: { bytesSent: number, totalBytes: number }) => void",
+            onProgress?: (progress: any) => void",
         ts_return_type = "Promise<any>"
     )]
     pub fn send<'env>(
@@ -95,10 +96,10 @@ impl NativeNode {
                     .build()
             })
             .transpose()?
-            .map(|callback: Callback<PROGRESS_QUEUE>| -> Box<dyn Fn(u64, u64) + Send + Sync> {
-                Box::new(move |bytes, total| {
-                    let progress = SendProgressShape { bytes_sent: bytes, total_bytes: total };
-                    callback.call(value(progress), ThreadsafeFunctionCallMode::NonBlocking);
+            .map(|callback: Callback<PROGRESS_QUEUE>| -> ProgressListener {
+                Box::new(move |progress: &ProgressReport| {
+                    let progress = value(SendProgressShape::from(progress));
+                    callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
                 })
             });
         let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));

@@ -10,7 +10,7 @@ use crate::ats::{Task, TaskId};
 use crate::connection::ConnectionInfo;
 use crate::doctor::{Diagnosis, Finding};
 use crate::error::{Code, Error, Step};
-use crate::event::{Direction, Event, PeerIdentity, Transfer};
+use crate::event::{Direction, Event, PeerIdentity, ProgressReport, Transfer};
 use crate::files;
 use crate::node::TransferStatus;
 use crate::receive::Received;
@@ -48,10 +48,8 @@ struct Payload<'a> {
     sender_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resumed_from: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_bytes: Option<u64>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressShape>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,8 +87,8 @@ impl<'a> From<&'a Event> for Payload<'a> {
             Event::TransferStart { transfer, resumed_from } => {
                 Self { resumed_from: Some(*resumed_from), ..of(transfer) }
             }
-            Event::TransferProgress { transfer, bytes } => {
-                Self { bytes: Some(*bytes), total_bytes: Some(transfer.size), ..of(transfer) }
+            Event::TransferProgress { transfer, progress } => {
+                Self { progress: Some(progress.into()), ..of(transfer) }
             }
             Event::TransferComplete { transfer, file_path } => {
                 Self { file_path: file_path.as_deref(), ..of(transfer) }
@@ -125,7 +123,7 @@ struct TransferShape<'a> {
     file_name: &'a str,
     original_name: &'a str,
     file_size: u64,
-    file_hash: &'a str,
+    file_hash: Option<&'a str>,
     peer_id: &'a str,
     #[serde(flatten)]
     peer: PeerShape,
@@ -162,7 +160,7 @@ impl<'a> From<&'a Transfer> for TransferShape<'a> {
             file_name: &transfer.file_name,
             original_name: &transfer.original_name,
             file_size: transfer.size,
-            file_hash: &transfer.hash,
+            file_hash: Some(transfer.hash.as_str()).filter(|hash| !hash.is_empty()),
             peer_id: &transfer.peer_id,
             peer: transfer.peer.into(),
         }
@@ -271,12 +269,44 @@ impl From<Sent> for SentShape {
     }
 }
 
+/// How far a transfer is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressShape {
+    phase: &'static str,
+    bytes: u64,
+    total_bytes: u64,
+    rate: Option<u64>,
+    /// Seconds.
+    eta: Option<f64>,
+}
+
+impl From<&ProgressReport> for ProgressShape {
+    fn from(progress: &ProgressReport) -> Self {
+        Self {
+            phase: progress.phase.name(),
+            bytes: progress.bytes,
+            total_bytes: progress.total,
+            rate: progress.rate,
+            // Nobody wants to read more digits.
+            eta: progress.eta.map(|eta| (eta.as_secs_f64() * 10.0).round() / 10.0),
+        }
+    }
+}
+
 /// What `onProgress` of `send` is told.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendProgressShape {
-    pub(super) bytes_sent: u64,
-    pub(super) total_bytes: u64,
+    bytes_sent: u64,
+    #[serde(flatten)]
+    progress: ProgressShape,
+}
+
+impl From<&ProgressReport> for SendProgressShape {
+    fn from(progress: &ProgressReport) -> Self {
+        Self { bytes_sent: progress.moved, progress: progress.into() }
+    }
 }
 
 /// The result of `accept`.
@@ -450,6 +480,7 @@ mod tests {
 
     use super::*;
     use crate::error::Code;
+    use crate::event::Phase;
 
     fn transfer() -> Transfer {
         Transfer {
@@ -494,11 +525,6 @@ mod tests {
 
     #[test]
     fn events_have_the_fields_that_their_documentation_names() {
-        let progress = told(&Event::TransferProgress { transfer: transfer(), bytes: 2 });
-        assert_eq!(
-            (&progress["payload"]["bytes"], &progress["payload"]["totalBytes"]),
-            (&json!(2), &json!(3))
-        );
         let file = told(&Event::File { transfer: transfer(), offer: 5, task: json!({ "id": 7 }) });
         let payload = &file["payload"];
         assert_eq!((&payload["offer"], &payload["senderId"]), (&json!(5), &json!("a")));
@@ -516,6 +542,34 @@ mod tests {
         assert_eq!(told(&connected)["payload"], json!({ "atsUrl": "u", "channel": "c", "actorId": "b" }));
         let lost = told(&Event::Disconnected { reason: "why".into() });
         assert_eq!(lost["payload"], json!({ "reason": "why" }));
+    }
+
+    #[test]
+    fn progress_is_told_with_its_phase_and_nulls_for_what_is_not_known() {
+        let mut progress = ProgressReport {
+            phase: Phase::Transferring,
+            bytes: 2,
+            total: 3,
+            moved: 2,
+            rate: Some(7),
+            eta: Some(Duration::from_millis(1234)),
+        };
+        let payload = told(&Event::TransferProgress { transfer: transfer(), progress })["payload"].clone();
+        let all = json!({ "phase": "transferring", "bytes": 2, "totalBytes": 3, "rate": 7, "eta": 1.2 });
+        for (name, value) in all.as_object().unwrap() {
+            assert_eq!(&payload[name], value, "{name}");
+        }
+        assert_eq!((&payload["transferId"], &payload["fileHash"]), (&json!("t"), &json!("h")));
+        (progress.phase, progress.bytes, progress.moved) = (Phase::Hashing, 1, 0);
+        (progress.rate, progress.eta) = (None, None);
+        let shape = value(SendProgressShape::from(&progress));
+        let all = json!({
+            "bytesSent": 0, "phase": "hashing", "bytes": 1, "totalBytes": 3, "rate": null, "eta": null,
+        });
+        assert_eq!(shape, all);
+        let unknown = Transfer { hash: String::new(), ..transfer() };
+        let payload = told(&Event::TransferProgress { transfer: unknown, progress })["payload"].clone();
+        assert_eq!((&payload["fileHash"], &payload["eta"]), (&json!(null), &json!(null)));
     }
 
     #[test]

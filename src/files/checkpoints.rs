@@ -71,12 +71,14 @@ impl Checkpoints {
     }
 
     /// Reads what is remembered at `path`: of which partial file, and how much of `part` still stands. `None`
-    /// where nothing is, or nothing of use. Reads that much of `part`; once `cancel` says so, no more of it.
+    /// where nothing is, or nothing of use. Reads that much of `part`, and tells `read` the bytes so far and
+    /// how many there are; once `cancel` says so, no more of it.
     pub(super) fn open(
         path: &Path,
         part: &mut File,
         size: u64,
         is_it: impl FnOnce(PartIdentity) -> bool,
+        read: impl FnMut(u64, u64),
         cancel: &CancellationToken,
     ) -> Option<(Self, PartIdentity, Prefix)> {
         let mut file = open(path, false).ok()?;
@@ -86,7 +88,7 @@ impl Checkpoints {
         let (head, entries) = bytes.split_at_checked(HEADER_LEN)?;
         let identity = read_header(head).filter(|identity| is_it(*identity))?;
         let entries: Vec<(u64, &[u8])> = entries.chunks_exact(ENTRY_LEN).filter_map(read_entry).collect();
-        let (standing, count) = compare(part, &entries, size, cancel);
+        let (standing, count) = compare(part, &entries, size, read, cancel);
         // What is remembered of bytes that do not stand is not true any more.
         let kept = u64::try_from(HEADER_LEN + count * ENTRY_LEN).unwrap_or(u64::MAX);
         file.set_len(kept).and_then(|()| file.seek(io::SeekFrom::Start(kept))).ok()?;
@@ -157,8 +159,10 @@ fn compare(
     part: &mut File,
     entries: &[(u64, &[u8])],
     size: u64,
+    mut read: impl FnMut(u64, u64),
     cancel: &CancellationToken,
 ) -> (Prefix, usize) {
+    let goal = entries.last().map_or(0, |(len, _)| *len);
     let (mut standing, mut count) = (Prefix::default(), 0);
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; CHUNK_LEN];
@@ -178,6 +182,7 @@ fn compare(
             }
             hasher.update(&*chunk);
             left -= u64::try_from(wanted).unwrap_or(left);
+            read(len - left, goal);
         }
         if hasher.clone().finalize()[..] != **hash {
             break;
@@ -222,7 +227,7 @@ mod tests {
             let mut part = File::open(&path).expect("opened");
             let is_it = |identity| identity == IDENTITY;
             let (_, _, standing) =
-                Checkpoints::open(&self.log(), &mut part, 256, is_it, &CancellationToken::new())?;
+                Checkpoints::open(&self.log(), &mut part, 256, is_it, |_, _| {}, &CancellationToken::new())?;
             let len = usize::try_from(standing.len).expect("small");
             assert_eq!(standing.hasher.finalize(), Sha256::digest(&content[..len]));
             Some(standing.len)

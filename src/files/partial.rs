@@ -85,8 +85,8 @@ impl Partial {
 
     /// As [`create`](Self::create), but where a process that died left the same file, what stands of it is
     /// gone on with: as much as `memory`, a file that this writes, says of it, and as the disk still holds,
-    /// which is read for that. Once `cancel` says so, no more is read. Dropped, the file stays, to be found
-    /// again.
+    /// which is read for that; `read` is told the bytes read and how many there are to read. Once `cancel`
+    /// says so, no more is read. Dropped, the file stays, to be found again.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -95,10 +95,11 @@ impl Partial {
         id: &str,
         size: u64,
         memory: &Path,
+        read: impl FnMut(u64, u64),
         cancel: &CancellationToken,
     ) -> Result<Self, TargetError> {
         let (place, temporary) = (Place::open(target, size)?, temporary_name(id));
-        let found = Self::find(&place, &temporary, size, memory, cancel)?;
+        let found = Self::find(&place, &temporary, size, memory, read, cancel)?;
         let Some(Found { file, checkpoints, mode, standing: Prefix { len: written, hasher } }) = found else {
             let mut partial = Self::create_in(place, temporary, size)?;
             partial.remember_at(memory);
@@ -147,6 +148,7 @@ impl Partial {
         temporary: &OsStr,
         size: u64,
         memory: &Path,
+        read: impl FnMut(u64, u64),
         cancel: &CancellationToken,
     ) -> Result<Option<Found>, TargetError> {
         let Ok(mut file) = place.dir.open_file(temporary) else { return Ok(None) };
@@ -159,7 +161,7 @@ impl Partial {
         let number = place.dir.number(&file);
         let is_it = |identity: PartIdentity| identity.number == number;
         let Some((checkpoints, identity, standing)) =
-            Checkpoints::open(memory, &mut file, size, is_it, cancel)
+            Checkpoints::open(memory, &mut file, size, is_it, read, cancel)
         else {
             return Ok(None);
         };

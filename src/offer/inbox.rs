@@ -105,11 +105,11 @@ struct WaitingOffer {
 #[derive(Debug)]
 struct LiveOffer {
     actor: String,
-    phase: Phase,
+    phase: LivePhase,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum LivePhase {
     Open(u64),
     Running,
 }
@@ -144,7 +144,7 @@ impl Inbox {
         let is_new = !offers.live.contains_key(task);
         if is_new {
             // It takes room, but from no actor in particular.
-            let live = LiveOffer { actor: String::new(), phase: Phase::Running };
+            let live = LiveOffer { actor: String::new(), phase: LivePhase::Running };
             offers.live.insert(task.clone(), live);
         }
         is_new
@@ -174,7 +174,7 @@ impl Inbox {
         let mut offers = lock(&self.offers);
         let open = offers.open.remove(&handle).ok_or_else(answered)?.open;
         if let Some(live) = offers.live.get_mut(&open.task.id) {
-            live.phase = Phase::Running;
+            live.phase = LivePhase::Running;
         }
         Ok(open)
     }
@@ -199,7 +199,7 @@ impl Inbox {
     /// Notes that a transfer has ended; a task that failed may come back as a new offer.
     pub(crate) fn ended(&self, task: &TaskId, done: bool) {
         let mut offers = lock(&self.offers);
-        if let Some(LiveOffer { phase: Phase::Open(handle), .. }) = offers.live.remove(task) {
+        if let Some(LiveOffer { phase: LivePhase::Open(handle), .. }) = offers.live.remove(task) {
             offers.open.remove(&handle);
         }
         if done {
@@ -211,7 +211,7 @@ impl Inbox {
     pub(crate) fn gone(&self, task: &TaskId) {
         let mut offers = lock(&self.offers);
         offers.gave_way.remove(task);
-        if let Some(Phase::Open(handle)) = offers.live.get(task).map(|live| live.phase) {
+        if let Some(LivePhase::Open(handle)) = offers.live.get(task).map(|live| live.phase) {
             offers.open.remove(&handle);
             offers.live.remove(task);
         }
@@ -239,7 +239,7 @@ impl OpenOffers {
     }
 
     fn wait(&mut self, handle: u64, open: OpenOffer) {
-        let live = LiveOffer { actor: open.actor().to_owned(), phase: Phase::Open(handle) };
+        let live = LiveOffer { actor: open.actor().to_owned(), phase: LivePhase::Open(handle) };
         self.live.insert(open.task.id.clone(), live);
         self.open.insert(handle, WaitingOffer { open, over: CancellationToken::new().drop_guard() });
     }

@@ -53,12 +53,13 @@ pub struct Control {
     pub idle: Duration,
     /// The byte from which on the run moves the file; [`NOT_YET`] until that is known.
     begun: Arc<AtomicU64>,
-    on_begin: OnBegin,
+    on_begin: Hook<u64>,
+    on_sent: Hook<()>,
 }
 
-/// Told the byte from which on each run moves the file.
-#[derive(Clone, Default)]
-struct OnBegin(Option<Arc<dyn Fn(u64) + Send + Sync>>);
+/// Who is told of a moment of each run.
+#[derive(Clone)]
+struct Hook<T>(Option<Arc<dyn Fn(T) + Send + Sync>>);
 
 /// No byte of a file.
 const NOT_YET: u64 = u64::MAX;
@@ -67,12 +68,19 @@ impl Control {
     /// What watches over one transfer, on one connection after another.
     pub fn new(progress: watch::Sender<u64>, cancel: CancellationToken, idle: Duration) -> Self {
         let begun = Arc::new(AtomicU64::new(NOT_YET));
-        Self { progress, cancel, idle, begun, on_begin: OnBegin::default() }
+        Self { progress, cancel, idle, begun, on_begin: Hook(None), on_sent: Hook(None) }
     }
 
     /// Has `told` called by each run before it moves the file, with the byte from which on it will.
     pub(crate) fn on_begin(mut self, told: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        self.on_begin = OnBegin(Some(Arc::new(told)));
+        self.on_begin = Hook(Some(Arc::new(told)));
+        self
+    }
+
+    /// Has `told` called by each run that sends, once its peer has all bytes of the file. It may be called
+    /// twice.
+    pub(crate) fn on_sent(mut self, told: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_sent = Hook(Some(Arc::new(move |()| told())));
         self
     }
 
@@ -83,16 +91,27 @@ impl Control {
 
     /// A run moves the file from this byte on.
     fn begin(&self, offset: u64) {
-        if let OnBegin(Some(told)) = &self.on_begin {
-            told(offset);
-        }
         self.begun.store(offset, Ordering::Relaxed);
         self.progress.send_if_modified(|progress| std::mem::replace(progress, offset) != offset);
+        self.on_begin.call(offset);
+    }
+
+    /// The peer has all bytes of the file.
+    fn sent(&self) {
+        self.on_sent.call(());
     }
 }
 
-impl fmt::Debug for OnBegin {
+impl<T> Hook<T> {
+    fn call(&self, with: T) {
+        if let Self(Some(told)) = self {
+            told(with);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Hook<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnBegin").finish_non_exhaustive()
+        f.debug_tuple("Hook").finish_non_exhaustive()
     }
 }

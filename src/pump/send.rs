@@ -67,7 +67,11 @@ pub async fn send<T: Transport>(
         result = exchange(&mut receiver, &mut sender, source, meta, control) => result,
     };
     match result {
-        Ok((acknowledgement, spoken)) => Ok(Stream { receiver, sender, spoken, acknowledgement }),
+        Ok((acknowledgement, spoken)) => {
+            // The acknowledgement can be faster than the stream's own.
+            control.sent();
+            Ok(Stream { receiver, sender, spoken, acknowledgement })
+        }
         Err(error) => {
             // Whether the peer still hears it changes nothing here.
             let _ = close(receiver, sender, error.last_word()).await;
@@ -102,6 +106,7 @@ async fn exchange<R: ChunkReader, W: ChunkWriter>(
     };
     match sent {
         Ok(()) => {
+            control.sent();
             let limit = control.idle.saturating_add(Duration::from_millis(meta.size / SYNCED));
             timeout(limit, reply).await.unwrap_or(Err(PumpError::Stalled))
         }

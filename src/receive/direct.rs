@@ -15,6 +15,7 @@ use super::race::{TunnelWay, UdpDial, UdpRedial, race};
 use crate::ats::Listener;
 use crate::connection::{KEPT, PeerConnection, PeerLink, PeerStream, PooledConnection};
 use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::event::Phase;
 use crate::offer::P2p;
 use crate::pump::{PumpError, Stream};
 use crate::reconnect::{ANSWER_LIMIT, Action, Reconnect};
@@ -114,7 +115,7 @@ impl Fetch<'_> {
             let way = Way { dht, key_pair: &key_pair, sender: &mut sender, takeover };
             match self.over(way, pooled, limit, &mut listener).await {
                 // An idle connection may have gone without a word: another one is dialled.
-                Err(FetchError::Lost(_)) => {}
+                Err(FetchError::Lost(_)) => self.events.enter(Phase::Connecting),
                 done => return done.map_err(Error::from),
             }
         }
@@ -133,6 +134,7 @@ impl Fetch<'_> {
                 Err(FetchError::Lost(error)) => dialler.last = Some((FailedStep::Transfer, error.message)),
                 done => return done.map_err(Error::from),
             }
+            self.events.enter(Phase::Connecting);
             dialler.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
             if dialler.sender.seq != said || dialler.takeover.is_near() {
                 dialler.machine.wake(Instant::now());

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::event::Phase;
 use crate::files::{self, Partial, Target};
 use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
@@ -92,11 +93,16 @@ pub(super) struct PartialPlace {
 
 impl PartialPlace {
     /// Makes the file, or goes on with the one that a process which died has left, as far as it stands.
-    pub(super) async fn open(&self, cancel: &CancellationToken) -> Result<Partial> {
+    /// `read` is told the bytes of it that were read, and how many there are to read.
+    pub(super) async fn open(
+        &self,
+        read: impl FnMut(u64, u64) + Send + 'static,
+        cancel: &CancellationToken,
+    ) -> Result<Partial> {
         let (place, cancel) = (self.clone(), cancel.clone());
         blocking(move || {
             let Self { target, id, size, memory } = place;
-            Ok(Partial::resume(&target, id.short(), size, &memory, &cancel)?)
+            Ok(Partial::resume(&target, id.short(), size, &memory, read, &cancel)?)
         })
         .await
     }
@@ -137,6 +143,7 @@ impl Fetch<'_> {
             Err(interrupted) => return Err(self.interrupted(reception, interrupted).await),
         };
         self.held.set_working(true);
+        self.events.enter(Phase::Verifying);
         let path = match verified.commit().await {
             Ok(path) => path,
             Err(error) => {
@@ -194,7 +201,7 @@ impl Fetch<'_> {
         let partial = lock(&self.so_far.partial).take();
         match partial {
             Some(partial) => Ok(partial),
-            None => self.place.open(&self.control.cancel).await,
+            None => self.place.open(|_, _| {}, &self.control.cancel).await,
         }
     }
 

@@ -16,8 +16,10 @@ mod report;
 mod topic;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
+use futures_util::FutureExt as _;
 use hyperdht::Dht;
 use protocol::identity::IdentityKey;
 use protocol::statement::Role;
@@ -38,14 +40,12 @@ use crate::ats::{Client, Part};
 use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
-use crate::event::{Event, PeerIdentity, Transfer};
+use crate::event::{Event, PeerIdentity, Phase};
 use crate::files::{self, Partial, Source, Target};
 use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, P2p};
 use crate::places::HeldPlace;
-use crate::progress::Progress;
-use crate::pump::Control;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
 
@@ -149,7 +149,7 @@ async fn receive(
         target: &acceptance.target,
         cancel: &acceptance.cancel,
         id: record_id(context, open),
-        events: Arc::new(TransferEvents::new(context, &transfer)),
+        events: Arc::new(TransferEvents::new(context, &transfer, None)),
         claim: Claim::new(context, open, client, &acceptance.cancel),
         instance,
         key_pair,
@@ -161,7 +161,9 @@ async fn receive(
         output: OnceLock::new(),
     };
     // Boxed, because what awaits it would be as large.
-    match Box::pin(incoming.receive(left, turn)).await {
+    let result = Box::pin(incoming.receive(left, turn)).await;
+    incoming.events.end_progress();
+    match result {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
             let file_path = Some(received.file_path.to_string_lossy().into_owned());
@@ -207,10 +209,19 @@ fn lock_record(records: &Records, id: &RecordId) -> Result<RecordLock> {
 }
 
 /// A file that is recorded as done and still there needs no bytes, only its task completed.
-fn arrived_before(records: &Records, id: &RecordId, hash: &str, cancel: &CancellationToken) -> Option<Done> {
+fn arrived_before(
+    records: &Records,
+    id: &RecordId,
+    hash: &str,
+    events: &TransferEvents,
+    cancel: &CancellationToken,
+) -> Option<Done> {
     let done = records.read(id)?;
     // It may have been changed or replaced since.
-    let there = Source::open(&done.file_path).and_then(|source| source.hash(|_| {}, cancel));
+    let there = Source::open(&done.file_path).and_then(|source| {
+        let size = source.size();
+        source.hash(|bytes| events.hashed(bytes, size), cancel)
+    });
     there.is_ok_and(|there| there == hash).then_some(done)
 }
 
@@ -269,9 +280,7 @@ impl IncomingTransfer<'_> {
         let context = self.context;
         let turn = match turn {
             Some(turn) => turn,
-            None => {
-                or_cancelled(self.cancel, async { Ok(ReceiveTurn::wait(context, self.open).await) }).await?
-            }
+            None => self.turn().await?,
         };
         let place = &turn.place;
         place.set_working(true);
@@ -289,6 +298,7 @@ impl IncomingTransfer<'_> {
         let records = hold.records.clone();
         self.hold = Some(hold);
         if let Some(done) = arrived {
+            self.events.enter(Phase::Waiting);
             self.claim.make().await?;
             self.pin_sender().await;
             return Ok(self.complete(&records, done).await);
@@ -302,6 +312,7 @@ impl IncomingTransfer<'_> {
         let (partial, dht) =
             tokio::try_join!(self.partial(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
         self.has_some = partial.written() > 0;
+        self.events.enter(Phase::Waiting);
         place.set_working(false);
         let meeting = self.prepare(&dht).await?;
         let claimed = match self.claim.is_held() {
@@ -327,17 +338,34 @@ impl IncomingTransfer<'_> {
         Ok(self.complete(&records, self.done(&path, &p2p)).await)
     }
 
+    /// Waits for the turn of this transfer.
+    async fn turn(&self) -> Result<ReceiveTurn> {
+        let turn = async { Ok(ReceiveTurn::wait(self.context, self.open).await) };
+        let mut turn = pin!(or_cancelled(self.cancel, turn));
+        match (&mut turn).now_or_never() {
+            Some(turn) => turn,
+            None => {
+                self.events.enter(Phase::Waiting);
+                turn.await
+            }
+        }
+    }
+
     /// Keeps other processes of this user off this transfer, until it is over, and looks whether the file is
     /// here already.
     async fn take_hold(&self, lock: Option<RecordLock>) -> Result<(Hold, Option<Done>)> {
         let records = records(self.context)?;
         let (id, hash, cancel) = (self.id.clone(), self.open.offer.hash.clone(), self.cancel.clone());
+        let events = self.events.clone();
         let (records, lock, arrived) = blocking(move || {
             let lock = match lock {
                 Some(lock) => lock,
                 None => lock_record(&records, &id)?,
             };
-            let arrived = arrived_before(&records, &id, &hash, &cancel);
+            // What is here of it will be read.
+            let has_some = records.sums(&id).exists() || records.read(&id).is_some();
+            events.enter(if has_some { Phase::Hashing } else { Phase::Waiting });
+            let arrived = arrived_before(&records, &id, &hash, &events, &cancel);
             Ok((records, lock, arrived))
         })
         .await?;
@@ -353,7 +381,10 @@ impl IncomingTransfer<'_> {
     /// The file that the bytes go to, with what stands of it.
     async fn partial(&self) -> Result<Partial> {
         match &self.hold {
-            Some(hold) => hold.place.open(self.cancel).await,
+            Some(hold) => {
+                let events = self.events.clone();
+                hold.place.open(move |bytes, goal| events.hashed(bytes, goal), self.cancel).await
+            }
             None => Err(Error::new(Code::State, "the transfer is not held")),
         }
     }
@@ -451,11 +482,11 @@ impl IncomingTransfer<'_> {
         let Some(Hold { place, .. }) = &self.hold else {
             return Err(Error::new(Code::State, "the transfer is not held"));
         };
-        let progress = self.progress();
-        held.watch(progress.sender().subscribe());
+        self.events.enter(Phase::Connecting);
+        held.watch(self.events.bytes().subscribe());
         let stop = self.cancel.child_token();
-        let control = Control::new(progress.sender(), stop.clone(), self.context.options.timeout);
-        let control = control.on_begin(self.events.clone().tells_start());
+        let limit = self.context.options.timeout;
+        let control = self.events.control(stop.clone(), limit);
         let name = self.name();
         let fetch = Fetch {
             context: self.context,
@@ -497,9 +528,6 @@ impl IncomingTransfer<'_> {
             // Nothing has come that could be lost.
             () = held.given_up() => Err(fetch.given_up()),
         };
-        drop(fetch);
-        drop(control);
-        progress.finish().await;
         match fetched {
             Ok(path) => Ok(path),
             Err(error) => Err(self.claim.cause(error).await),
@@ -518,13 +546,6 @@ impl IncomingTransfer<'_> {
         let OpenOffer { offer, peer, .. } = self.open;
         let handover = offer.p2p.as_ref().map(|p2p| p2p.handover.clone()).unwrap_or_default();
         self.context.pin(&offer.sender_id, peer.identity, handover).await;
-    }
-
-    fn progress(&self) -> Progress {
-        let (context, transfer) = (self.context.clone(), self.transfer().clone());
-        Progress::start(move |bytes| {
-            context.emit(Event::TransferProgress { transfer: transfer.clone(), bytes });
-        })
     }
 
     /// The file is here whatever the service says: a completion that fails is made up for later.
@@ -585,10 +606,6 @@ impl IncomingTransfer<'_> {
     fn sign(&self, role: Role, p2p: P2p) -> P2p {
         let OpenOffer { task, offer, .. } = self.open;
         self.context.judge().sign(self.key.as_ref(), role, &task.id.to_string(), offer, p2p)
-    }
-
-    fn transfer(&self) -> &Transfer {
-        self.events.transfer()
     }
 
     fn name(&self) -> String {

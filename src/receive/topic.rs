@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::fetch::{Fetch, FetchError};
 use crate::connection::{Network, PeerLink, announced, close_all};
 use crate::error::{Error, Result, Step};
+use crate::event::Phase;
 use crate::limits::{LEAVE_LIMIT, MAX_CANDIDATES};
 use crate::pump::{PumpError, Reception};
 use crate::reconnect::{Action, Reconnect};
@@ -171,7 +172,10 @@ impl Fetch<'_> {
                     match self.take_from(*candidate, &mut machine).await {
                         Ok(path) => return Ok(path),
                         Err(error) if error.is_ours() => return Err(error.into()),
-                        Err(error) => last = Some(error.into()),
+                        Err(error) => {
+                            self.events.enter(Phase::Connecting);
+                            last = Some(error.into());
+                        }
                     }
                 }
                 Ok(FetchEvent::Candidate(Err(error))) => {

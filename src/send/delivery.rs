@@ -35,7 +35,7 @@ impl Delivery<'_> {
     }
 
     pub(super) fn error(&self, error: &PumpError) -> Error {
-        let name = &self.events.transfer().original_name;
+        let name = self.events.transfer().original_name;
         Error::new(error.code(), format!("{name} to {}: {error}", self.task.recipient()))
     }
 

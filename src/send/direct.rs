@@ -11,6 +11,7 @@ use super::delivery::Delivery;
 use crate::ats::{Listener, Part};
 use crate::connection::{Admission, PeerConnection, Rendezvous};
 use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::event::Phase;
 use crate::limits::LAST_WORD;
 use crate::offer::P2p;
 use crate::pump::PumpError;
@@ -109,6 +110,7 @@ impl Delivery<'_> {
             if let ConnectionOutcome::Settled(result) = outcome {
                 return result.map(|kept| kept.map(|kept| *kept));
             }
+            self.events.enter(Phase::Connecting);
             machine.lost(self.control.take_moved(), rand::random(), Instant::now());
             match outcome {
                 ConnectionOutcome::Settled(_) => {}

@@ -34,13 +34,11 @@ use crate::ats::{Client, Events, NewTask, Part, Status, Task, TaskId};
 use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnection, Rendezvous, Topic};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::event::{Direction, Event, PeerIdentity, Transfer};
+use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
 use crate::places::HeldPlace;
-use crate::progress::Progress;
-use crate::pump::Control;
 use crate::running::RunningGuard;
 use crate::sync::{aborted, blocking, or_cancelled, tried_or_cancelled};
 use crate::transfer::TransferEvents;
@@ -62,8 +60,8 @@ pub struct SendRequest {
     pub channel: Option<String>,
     /// How long each wait for the other side lasts; without, the node's.
     pub timeout: Option<Duration>,
-    /// Told the bytes that the recipient has taken, and how many there are, at most ten times a second.
-    pub progress: Option<Box<dyn Fn(u64, u64) + Send + Sync>>,
+    /// Told how far it is, as the events are.
+    pub progress: Option<ProgressListener>,
     /// Ends the transfer.
     pub cancel: CancellationToken,
 }
@@ -106,12 +104,26 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
 /// Sends an open file by an offer that is made now, or was made by an earlier process.
 async fn run_offer(
     context: Arc<Context>,
-    request: SendRequest,
+    mut request: SendRequest,
     source: Source,
     transfer_id: String,
     taken_up: Option<TakenUp>,
 ) -> Result<Sent> {
     let running = context.running.begin(&transfer_id, None, &request.cancel);
+    let transfer = Transfer {
+        direction: Direction::Send,
+        transfer_id: transfer_id.clone(),
+        task_id: None,
+        file_name: SafeName::from_offered(source.name()).as_str().to_owned(),
+        original_name: files::display(source.name()),
+        size: source.size(),
+        hash: taken_up.as_ref().map(|taken_up| taken_up.record.hash.clone()).unwrap_or_default(),
+        peer_id: request.recipient_id.clone(),
+        peer: PeerIdentity::UNKNOWN,
+    };
+    let told = Arc::new(TransferEvents::new(&context, &transfer, request.progress.take()));
+    // Until it is its turn, no byte of it is.
+    told.enter(Phase::Hashing);
     let cancel = request.cancel.clone();
     let place =
         or_cancelled(&cancel, async { Ok(context.sending.enter(&request.recipient_id).await) }).await?;
@@ -119,17 +131,8 @@ async fn run_offer(
     let channel = request.channel.clone().unwrap_or_else(|| context.settings.channel.clone());
     let is_taken_up = taken_up.is_some();
     let mut outgoing = OutgoingTransfer {
-        transfer: Transfer {
-            direction: Direction::Send,
-            transfer_id: transfer_id.clone(),
-            task_id: None,
-            file_name: SafeName::from_offered(source.name()).as_str().to_owned(),
-            original_name: files::display(source.name()),
-            size: source.size(),
-            hash: taken_up.as_ref().map(|taken_up| taken_up.record.hash.clone()).unwrap_or_default(),
-            peer_id: request.recipient_id.clone(),
-            peer: PeerIdentity::UNKNOWN,
-        },
+        transfer,
+        told,
         events: context.events(&channel),
         context: context.clone(),
         running,
@@ -145,6 +148,11 @@ async fn run_offer(
         record: taken_up.map(|TakenUp { open, record }| (open, record)),
     };
     let result = outgoing.drive().await;
+    if result.is_ok() && outgoing.told.has_started() {
+        // The task can be faster than the peer.
+        outgoing.told.enter(Phase::Verifying);
+    }
+    outgoing.told.end_progress();
     let transfer = outgoing.transfer.clone();
     match result {
         Ok(sent) => {
@@ -179,6 +187,8 @@ struct OutgoingTransfer {
     request: SendRequest,
     source: Source,
     transfer: Transfer,
+    /// What its owner is told of it.
+    told: Arc<TransferEvents>,
     events: Arc<Events>,
     limit: Duration,
     channel: String,
@@ -205,8 +215,13 @@ impl OutgoingTransfer {
         }
         // The file is read while a place on the network is found.
         let hashed = async {
-            let (source, cancel) = (self.source.clone(), cancel.clone());
-            blocking(move || source.hash(|_| {}, &cancel).map_err(Error::from)).await
+            let (source, cancel, told) = (self.source.clone(), cancel.clone(), self.told.clone());
+            let size = source.size();
+            let hashed =
+                blocking(move || Ok(source.hash(|bytes| told.hashed(bytes, size), &cancel)?)).await?;
+            self.told.update(&Transfer { hash: hashed.clone(), ..self.transfer.clone() });
+            self.told.enter(Phase::Waiting);
+            Ok(hashed)
         };
         let ready = async {
             let (dht, key) = (context.network.dht(&context.client), context.identity());
@@ -309,12 +324,12 @@ impl OutgoingTransfer {
         let claimant = claimant?;
         if let Claimant::Ours(_, peer) = &claimant {
             self.transfer.peer = *peer;
+            self.told.update(&self.transfer);
         }
-        let progress = self.progress();
-        self.place.watch(progress.sender().subscribe());
-        let events = Arc::new(TransferEvents::new(&context, &self.transfer));
-        let control = Control::new(progress.sender(), cancel, self.limit);
-        let control = control.on_begin(events.clone().tells_start());
+        let events = self.told.clone();
+        events.enter(Phase::Connecting);
+        self.place.watch(events.bytes().subscribe());
+        let control = events.control(cancel, self.limit);
         let delivery = Delivery {
             context: &context,
             task: &reader,
@@ -331,8 +346,6 @@ impl OutgoingTransfer {
             }
             Claimant::Original => delivery.on_topic(rendezvous, &mut listener).await.map(|()| None),
         };
-        drop(control);
-        progress.finish().await;
         let connection = delivered?.filter(|_| !context.options.any_claimant);
         if !context.options.any_claimant {
             let (identity, handover) = reader.taker();
@@ -369,6 +382,7 @@ impl OutgoingTransfer {
             }
         };
         self.transfer.task_id = Some(posted.id.clone());
+        self.told.update(&self.transfer);
         self.running.has_task(&posted.id);
         aborted.map_or(Ok(posted), Err)
     }
@@ -455,6 +469,7 @@ impl OutgoingTransfer {
         self.claimed = task.status == Status::InProgress;
         self.running.has_task(&task.id);
         self.transfer.task_id = Some(task.id.clone());
+        self.told.update(&self.transfer);
         self.found = Some((task.id, offer));
         Ok(())
     }
@@ -564,17 +579,6 @@ impl OutgoingTransfer {
             transfer_id: Some(self.transfer.transfer_id.clone()),
             resume: false,
         }
-    }
-
-    fn progress(&mut self) -> Progress {
-        let (context, transfer, total) = (self.context.clone(), self.transfer.clone(), self.transfer.size);
-        let told = self.request.progress.take();
-        Progress::start(move |bytes| {
-            if let Some(told) = &told {
-                told(bytes, total);
-            }
-            context.emit(Event::TransferProgress { transfer: transfer.clone(), bytes });
-        })
     }
 }
 

@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use crate::ats::Listener;
 use crate::connection::{PeerLink, Rendezvous, close_all};
 use crate::error::{Code, Error, Result, Step as FailedStep};
+use crate::event::Phase;
 use crate::limits::{LAST_WORD, MAX_CANDIDATES};
 use crate::pump::{self, PumpError};
 use crate::reconnect::{Action, Reconnect};
@@ -47,9 +48,10 @@ impl Delivery<'_> {
     /// Hands the file to whoever comes on the topic, until the claimant's task says that it has it.
     pub(super) async fn on_topic(&self, rendezvous: &mut Rendezvous, listener: &mut Listener) -> Result<()> {
         let (swarm, topic) = rendezvous.swarm();
+        let recipient = self.events.transfer().peer_id;
         let turn = self.or_cancelled(async {
             tokio::select! {
-                turn = self.context.turn_with_original(&self.events.transfer().peer_id) => Ok(turn),
+                turn = self.context.turn_with_original(&recipient) => Ok(turn),
                 over = self.task.over(listener) => Err(over),
             }
         });
@@ -113,7 +115,12 @@ impl Delivery<'_> {
                     let sent = pump::send(connection.stream.into(), self.source, self.meta, self.control);
                     candidates.push(async move { sent.await.map(|stream| Box::new((stream, link))) });
                 }
-                DeliveryEvent::Candidate(outcome) => self.candidate_ended(outcome, &mut search).await?,
+                DeliveryEvent::Candidate(outcome) => {
+                    self.candidate_ended(outcome, &mut search).await?;
+                    if candidates.is_empty() && !search.machine.is_acknowledged() {
+                        self.events.enter(Phase::Connecting);
+                    }
+                }
                 DeliveryEvent::Task(TaskChange::Completed(outputs)) => {
                     return self.task.check_outputs(&outputs);
                 }

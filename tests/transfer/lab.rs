@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::{self, Client, Settings};
 use ats_p2p::error::{Code, Error};
-use ats_p2p::event::{Event, Transfer};
+use ats_p2p::event::{Event, Phase, Transfer};
 use ats_p2p::files::Target;
 use ats_p2p::node::{Node, Options, WatchOptions};
 use ats_p2p::options::AllowedPeer;
@@ -210,6 +210,26 @@ impl Agent {
         self.event(|event| (event.name() == name).then_some(event)).await
     }
 
+    /// Waits until bytes of a file move.
+    pub(crate) async fn moving(&self) {
+        self.event(|event| match event {
+            Event::TransferProgress { progress, .. } if progress.moved > 0 => Some(()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The phases that were told of so far, each where it began.
+    pub(crate) fn phases(&self) -> Vec<Phase> {
+        let told = |event: &Event| match event {
+            Event::TransferProgress { progress, .. } => Some(progress.phase),
+            _ => None,
+        };
+        let mut phases: Vec<_> = self.seen.lock().unwrap().iter().filter_map(told).collect();
+        phases.dedup();
+        phases
+    }
+
     /// The code of the next transfer that fails.
     pub(crate) async fn failure(&self) -> Code {
         self.event(|event| match event {
@@ -231,7 +251,9 @@ impl Agent {
     /// The bytes that were told of as moved so far, report by report.
     pub(crate) fn progress(&self) -> Vec<u64> {
         let told = |event: &Event| match event {
-            Event::TransferProgress { bytes, .. } => Some(*bytes),
+            Event::TransferProgress { progress, .. } => {
+                matches!(progress.phase, Phase::Transferring | Phase::Verifying).then_some(progress.bytes)
+            }
             _ => None,
         };
         self.seen.lock().unwrap().iter().filter_map(told).collect()

@@ -87,7 +87,7 @@ async fn a_transfer_whose_sender_died_on_the_way_goes_on_with_the_next() {
     b.watch(Some(lab.path("in")));
     let file = lab.file("f", 100_000_000);
     let (process, ..) = Process::sending(&lab, file.clone(), "b").await;
-    b.event_named("transfer_progress").await;
+    b.moving().await;
     process.die().await;
     let a = lab.agent("a", |_| {});
     let offers = a.node.resume_offers().await.unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::{Status, Task};
 use ats_p2p::error::Code;
+use ats_p2p::event::Phase;
 use ats_p2p::wire::FrameType;
 use protocol::identity::IdentityKey;
 use protocol::statement::Role;
@@ -85,6 +86,11 @@ async fn a_recipient_that_dials_again_is_served_anew() {
     peer.say(FrameType::Ack, b"").await;
     sending.await.unwrap().unwrap();
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
+    use Phase::{Connecting, Hashing, Transferring, Verifying, Waiting};
+    let phases = a.phases();
+    assert!(phases.starts_with(&[Hashing, Waiting, Connecting, Transferring]), "{phases:?}");
+    // All may have been sent before, and nobody said that it had arrived.
+    assert!(phases[4..].ends_with(&[Connecting, Transferring, Verifying]), "{phases:?}");
     lab.close([a]).await;
 }
 

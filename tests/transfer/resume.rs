@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ats_p2p::ats::{Part, Status, Task};
 use ats_p2p::error::Code;
-use ats_p2p::event::Event;
+use ats_p2p::event::{Event, Phase};
 use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
@@ -62,6 +62,9 @@ async fn a_recipient_wants_what_is_missing_only() {
     peer.take_until(FrameType::Ack).await;
     until(&a.client, &task.id, Status::Completed).await;
     assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    use Phase::{Connecting, Transferring, Verifying, Waiting};
+    let tries = [Connecting, Transferring].repeat(4);
+    assert_eq!(b.phases(), [&[Waiting][..], &tries, &[Verifying]].concat());
     let progress = b.progress();
     assert!(progress.is_sorted() && progress.last() == Some(&(LEN as u64)), "{progress:?}");
     lab.close([b]).await;
@@ -196,7 +199,7 @@ impl Mortal {
         peer.hand_over(&file[..SOME]).await;
         agent
             .event(|event| match event {
-                Event::TransferProgress { bytes, .. } if bytes >= SOME as u64 => Some(()),
+                Event::TransferProgress { progress, .. } if progress.moved >= SOME as u64 => Some(()),
                 _ => None,
             })
             .await;
@@ -261,6 +264,8 @@ async fn a_file_goes_to_where_it_was_accepted_before_its_recipient_died() {
     b.event_named("transfer_complete").await;
     assert_eq!(sha256(&lab.path("taken")), task.payload["hash"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    use Phase::{Connecting, Hashing, Transferring, Verifying, Waiting};
+    assert_eq!(b.phases(), [Hashing, Waiting, Connecting, Transferring, Verifying]);
     lab.close([b]).await;
 }
 

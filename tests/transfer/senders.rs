@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::{Client, ListQuery, Status};
 use ats_p2p::error::Code;
+use ats_p2p::event::Phase;
 use ats_p2p::trust::SeedChoice;
 use ats_p2p::wire::FrameType;
 use futures_util::StreamExt as _;
@@ -409,6 +410,9 @@ async fn third_parties_on_the_topic_do_not_keep_an_original_from_delivering() {
     peer.take_until(FrameType::Ack).await;
     until(&a, &task.id, Status::Completed).await;
     b.event_named("transfer_complete").await;
+    let phases = b.phases();
+    assert!(phases.starts_with(&[Phase::Waiting, Phase::Connecting, Phase::Transferring]), "{phases:?}");
+    assert!(phases.ends_with(&[Phase::Transferring, Phase::Verifying]), "{phases:?}");
     let files = lab.listing("in");
     assert_eq!(files.len(), 1, "{files:?}");
     assert_eq!(sha256(&lab.path("in").join(&files[0])), task.payload["hash"].as_str().unwrap());
@@ -529,6 +533,8 @@ async fn a_file_that_is_here_already_only_completes_its_task() {
         let (offer, _) = b.offer().await;
         let accepted = timeout(PATIENCE, b.accept(offer, lab.path("f"))).await.unwrap();
         assert_eq!(accepted.is_ok(), !changed, "{accepted:?}");
+        // What is here is read, whoever comes then.
+        assert!(b.phases().contains(&Phase::Hashing), "{:?}", b.phases());
         b.node.destroy().await;
     }
     lab.close([]).await;

@@ -20,7 +20,7 @@ async fn bytes_that_flow_survive_the_service_and_the_task_is_completed_later() {
     let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
     b.watch(Some(lab.path("in")));
     let sending = a.sending(lab.file("f", 100_000_000), "b");
-    b.event_named("transfer_progress").await;
+    b.moving().await;
     lab.stop_hub().await;
     let sent = sending.await.unwrap().unwrap();
     assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);

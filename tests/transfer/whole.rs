@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
-use ats_p2p::event::Event;
+use ats_p2p::event::{Event, Phase};
 
 use crate::lab::{Lab, allowed, sha256};
 
@@ -45,6 +45,13 @@ async fn an_offer_is_accepted_to_a_path() {
     assert_eq!(sha256(&received.file_path), sent.hash);
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
+    use Phase::{Connecting, Hashing, Transferring, Verifying, Waiting};
+    assert_eq!(a.phases(), [Hashing, Waiting, Connecting, Transferring, Verifying]);
+    assert_eq!(b.phases(), [Waiting, Connecting, Transferring, Verifying]);
+    let first = a.event_named("transfer_progress").await;
+    let Event::TransferProgress { transfer, .. } = first else { unreachable!() };
+    assert!(transfer.transfer_id == sent.transfer_id && transfer.task_id.is_none());
+    assert_eq!((transfer.hash.as_str(), transfer.peer_id.as_str()), ("", "b"));
     for progress in [a.progress(), b.progress()] {
         assert!(progress.is_sorted() && progress.last() == Some(&300_000), "{progress:?}");
     }
@@ -132,7 +139,7 @@ async fn a_receiver_that_is_destroyed_half_way_leaves_nothing_behind() {
     b.watch(Some(lab.path("in")));
     let file = lab.file("large.bin", 200_000_000);
     let destroying = async {
-        b.event_named("transfer_progress").await;
+        b.moving().await;
         b.node.destroy().await;
     };
     let (sent, ()) = tokio::join!(a.send(&file, "b"), destroying);
