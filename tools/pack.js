@@ -16,6 +16,8 @@ const path = require('node:path')
 const { parseArgs } = require('node:util')
 
 const ROOT = path.join(__dirname, '..')
+/** Whose code is in the addons: see tools/notices.js. */
+const NOTICES = path.join(ROOT, 'THIRD-PARTY-NOTICES.txt')
 const PLATFORMS = fs.readdirSync(path.join(ROOT, 'npm')).sort()
 /** What only those need who build the package. */
 const UNPUBLISHED = ['scripts', 'devDependencies', 'napi']
@@ -27,6 +29,7 @@ function layOut (out, { addons = ROOT, repository, all = false } = {}) {
   const found = PLATFORMS.filter(platform => fs.existsSync(path.join(addons, addonOf(platform))))
   const missing = PLATFORMS.filter(platform => !found.includes(platform))
   if (all && missing.length > 0) throw new Error(`no addon for ${missing.join(', ')} in ${addons}`)
+  if (all && !fs.existsSync(NOTICES)) throw new Error('no THIRD-PARTY-NOTICES.txt: npm run notices')
   if (found.length === 0) throw new Error(`no addon in ${addons}: npm run build`)
   return [
     ...found.map(platform => layOutPlatform(out, platform, addons, manifest.version, url)),
@@ -45,6 +48,7 @@ function layOutPlatform (out, platform, addons, version, url) {
   fs.copyFileSync(path.join(from, 'README.md'), path.join(folder, 'README.md'))
   fs.copyFileSync(path.join(ROOT, 'LICENSE'), path.join(folder, 'LICENSE'))
   fs.copyFileSync(addon, path.join(folder, addonOf(platform)))
+  if (fs.existsSync(NOTICES)) fs.copyFileSync(NOTICES, path.join(folder, path.basename(NOTICES)))
   return folder
 }
 
