@@ -38,10 +38,12 @@ const RUNTIMES = {
 const DEMO = ['node_modules/ats-p2p/bin/ats-p2p.js', 'demo', 'package.json']
 const SCRIPTS = { require: ['required.cjs'], import: ['imported.mjs'], workers: ['workers.cjs'], command: DEMO }
 
-/** Each runner of tests, and its arguments for ours. */
+/** Each runner of tests, and its arguments for ours: in processes of its own, and in threads. */
+const JEST = ['node_modules/jest/bin/jest.js', '--testMatch', '**/*.jest.cjs']
+const VITEST = ['node_modules/vitest/vitest.mjs', 'run', '--dir', '.']
 const RUNNERS = {
-  jest: ['node_modules/jest/bin/jest.js', '--testMatch', '**/*.jest.cjs'],
-  vitest: ['node_modules/vitest/vitest.mjs', 'run', '--dir', '.']
+  jest: { tests: JEST, 'tests in threads': [...JEST, '--workerThreads', '--maxWorkers=2'] },
+  vitest: { tests: VITEST, 'tests in threads': [...VITEST, '--pool=threads'] }
 }
 
 async function main () {
@@ -84,7 +86,10 @@ async function inRunner (t, name, install, tarballs) {
   const project = await install(t, [])
   programs(project)
   await npm(['install', '--no-audit', '--no-fund', '--ignore-scripts', name, ...tarballs], project)
-  check(name, 'tests', process.execPath, RUNNERS[name], project)
+  // Two files of the same tests, so that there are two of what runs them.
+  fs.copyFileSync(path.join(project, 'exchange.jest.cjs'), path.join(project, 'second.jest.cjs'))
+  fs.copyFileSync(path.join(project, 'exchange.test.mjs'), path.join(project, 'second.test.mjs'))
+  for (const [what, args] of Object.entries(RUNNERS[name])) check(name, what, process.execPath, args, project)
 }
 
 function programs (project) {
