@@ -961,6 +961,8 @@ export interface Hub extends AsyncDisposable {
   readonly url: string
   /** All that lead to it where it listens on all addresses, `url` first. */
   readonly urls: readonly string[]
+  /** Where it listens, `host:port`: what a proxy in front of it calls. */
+  readonly address: string
   /** Nodes of the private DHT, each `host:port`. */
   readonly bootstrap: readonly string[]
   /** Public key of its relay in hex; `null` without one. */

@@ -32,6 +32,7 @@ class Hub extends Running {
     super(native)
     this.urls = native.urls()
     this.url = this.urls[0]
+    this.address = native.address()
     this.bootstrap = native.bootstrap()
     this.relay = native.relay() ?? null
   }

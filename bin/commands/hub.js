@@ -19,7 +19,7 @@ module.exports = {
     'backup FILE': 'copy the database, while the hub runs or not; the copy serves as hub.sqlite of a data folder'
   },
   flags: {
-    listen: { value: 'HOST:PORT', help: 'where the service listens; :8787 is on all addresses', otherwise: '127.0.0.1:8787' },
+    listen: { value: 'HOST:PORT', help: 'where the service listens: an address or a name, a port, or both; :8787 is on all addresses', otherwise: '127.0.0.1:8787' },
     data: { value: 'DIR', help: 'where its database is kept', otherwise: 'hub in ATS_P2P_HOME, ~/.ats-p2p', completes: 'folder' },
     database: { value: 'URL', help: 'the PostgreSQL database of its tasks and keys, without a password', variable: 'ATS_P2P_DATABASE', otherwise: 'a file in DIR' },
     'database-file': { value: 'FILE', help: 'a file that holds that URL, with its password', completes: 'file' },
@@ -98,10 +98,11 @@ module.exports = {
     }))
     try {
       const others = hub.urls.length > 1 ? ` (also ${hub.urls.slice(1).join(', ')})` : ''
+      const behind = values['public-url'] === undefined ? '' : `, listening on ${hub.address}`
       output.say(
-        `Hub at ${hub.url}${others}, DHT at ${hub.bootstrap.join(', ')}\nIn each terminal of yours: export ATS_URL=${hub.url}`,
+        `Hub at ${hub.url}${others}${behind}, DHT at ${hub.bootstrap.join(', ')}\nIn each terminal of yours: export ATS_URL=${hub.url}`,
         'listening',
-        { url: hub.url, urls: hub.urls, bootstrap: hub.bootstrap }
+        { url: hub.url, urls: hub.urls, address: hub.address, bootstrap: hub.bootstrap }
       )
       if (isShut(hub.url, values)) {
         output.problem('other machines need a key, and keys are not taken over plain HTTP: give it a certificate (--cert), let a proxy speak TLS (--trust-proxy), or let others in without keys (--open, --trust)')

@@ -51,6 +51,7 @@ struct HubOptions {
 /// A hub that runs.
 #[napi]
 pub struct NativeHub {
+    address: String,
     urls: Vec<String>,
     bootstrap: Vec<String>,
     relay: Option<String>,
@@ -65,11 +66,18 @@ impl NativeHub {
         let options: HubOptions =
             crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
         promise(env, start(options), |hub| Self {
+            address: hub.local_addr().to_string(),
             urls: hub.urls().to_vec(),
             bootstrap: hub.bootstrap(),
             relay: hub.relay().map(hex::encode),
             hub: Arc::new(Mutex::new(Some(hub))),
         })
+    }
+
+    /// Where it listens, `host:port`.
+    #[napi]
+    pub fn address(&self) -> String {
+        self.address.clone()
     }
 
     /// The URLs that lead to it, the one that serves most callers first.
@@ -174,8 +182,11 @@ async fn start(options: HubOptions) -> Result<Hub> {
         config.keep = Some(keep as u64).filter(|keep| *keep > 0).map(Duration::from_millis);
     }
     if let Some(listen) = &options.listen {
-        let or = "no address to listen on: 127.0.0.1:8787, localhost:8787 and :8787 are";
-        config.listen = parsed(listen, hub::parse_listen, or)?;
+        config.listen = hub::find_listen(listen).await.map_err(|problem| {
+            let or = "127.0.0.1:8787, localhost:8787 and, for all addresses, :8787 are understood";
+            let message = format!("{listen:?} is no address to listen on: {problem}; {or}");
+            Error::new(Code::InvalidArgument, message)
+        })?;
     }
     if let Some(url) = &options.public_url {
         config.public_url =

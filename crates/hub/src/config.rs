@@ -110,22 +110,64 @@ impl HubConfig {
     }
 }
 
-/// Reads an address to listen on: `127.0.0.1:8787`, `localhost:8787`, an address or a port without the
-/// other, or `:8787` for that port of all addresses. `None` for anything else.
-pub fn parse_listen(text: &str) -> Option<SocketAddr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
+/// Reads an address to listen on: `127.0.0.1:8787`, `localhost:8787`, the name of a host, an address or a
+/// port without the other, or `:8787` for that port of all addresses. A name is looked up.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub async fn find_listen(text: &str) -> Result<SocketAddr, String> {
+    let (name, port) = match parse_listen(text)? {
+        Listen::At(address) => return Ok(address),
+        Listen::Named(name, port) => (name, port),
+    };
+    let found = tokio::net::lookup_host((name, port)).await;
+    let found: Vec<SocketAddr> =
+        found.map_err(|error| format!("the host {name} is not found: {error}"))?.collect();
+    // The DHT beside the hub has IPv4 alone.
+    let usual = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    usual.copied().ok_or_else(|| format!("the host {name} has no address"))
+}
+
+/// Where to listen, as it is written.
+#[derive(Debug, PartialEq, Eq)]
+enum Listen<'a> {
+    At(SocketAddr),
+    Named(&'a str, u16),
+}
+
+fn parse_listen(text: &str) -> Result<Listen<'_>, String> {
+    let at = |host: IpAddr, port| Ok(Listen::At(SocketAddr::new(host, port)));
+    if text.contains("://") {
+        return Err("that is a URL; an address has no scheme and no path".into());
     }
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    if is_port(text) {
-        return Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), text.parse().ok()?));
+    if let Ok(address) = text.parse() {
+        return Ok(Listen::At(address));
     }
     if let Some(host) = host(text) {
-        return Some(SocketAddr::new(host, DEFAULT_PORT));
+        return at(host, DEFAULT_PORT);
     }
-    let (named, port) = text.rsplit_once(':').filter(|(_, port)| is_port(port))?;
-    let host = if named.is_empty() { Ipv4Addr::UNSPECIFIED.into() } else { host(named)? };
-    Some(SocketAddr::new(host, port.parse().ok()?))
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return at(Ipv4Addr::LOCALHOST.into(), port(text)?);
+    }
+    let (named, port) = match text.rsplit_once(':') {
+        Some((named, text)) => (named, port(text)?),
+        None => (text, DEFAULT_PORT),
+    };
+    match host(named) {
+        Some(host) => at(host, port),
+        None if named.is_empty() && text.starts_with(':') => at(Ipv4Addr::UNSPECIFIED.into(), port),
+        None if is_host_name(named) => Ok(Listen::Named(named, port)),
+        None => Err(format!("{named:?} is neither an address nor the name of a host")),
+    }
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true if !text.is_empty() => {
+            text.parse().map_err(|_| format!("{text} is no port, which is a number up to {}", u16::MAX))
+        }
+        _ => Err(format!("behind the colon stands {text:?}, which is no port")),
+    }
 }
 
 fn host(text: &str) -> Option<IpAddr> {
@@ -133,6 +175,13 @@ fn host(text: &str) -> Option<IpAddr> {
         return Some(Ipv4Addr::LOCALHOST.into());
     }
     text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
+}
+
+/// Whether a name server could be asked for it. What ends in a number is meant as an address.
+fn is_host_name(text: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    text.len() <= 253 && text.bytes().all(is_usual) && last.bytes().any(|byte| !byte.is_ascii_digit())
 }
 
 /// Reads a public URL: `http` or `https`, a host, perhaps a port and a path. `None` for anything else.
@@ -205,13 +254,39 @@ mod tests {
             ("[::]", "[::]:8787"),
             ("::", "[::]:8787"),
         ] {
-            assert_eq!(parse_listen(text), Some(expected.parse().expect("an address")), "{text}");
+            let expected = Listen::At(expected.parse().expect("an address"));
+            assert_eq!(parse_listen(text), Ok(expected), "{text}");
         }
-        for text in
-            ["", ":", "x", "x:1", "localhost:", "localhost:x", ":70000", "70000", "1.2.3.4:-1", "http://x"]
-        {
-            assert_eq!(parse_listen(text), None, "{text}");
+        for (text, name, port) in [("build7", "build7", 8787), ("hub.example:1", "hub.example", 1)] {
+            assert_eq!(parse_listen(text), Ok(Listen::Named(name, port)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_address_to_listen_on_is_told_by_what_is_wrong_with_it() {
+        for (text, says) in [
+            ("", "neither an address nor"),
+            (":", "no port"),
+            ("localhost:", "no port"),
+            ("localhost:x", "\"x\", which is no port"),
+            (":70000", "70000 is no port"),
+            ("70000", "70000 is no port"),
+            ("1.2.3.4:-1", "no port"),
+            ("1.2.3.456", "neither an address nor"),
+            ("1.2.3:1", "neither an address nor"),
+            ("::x:1", "neither an address nor"),
+            ("a b:1", "neither an address nor"),
+            ("http://x", "a URL"),
+        ] {
+            let told = parse_listen(text).expect_err(text);
+            assert!(told.contains(says), "{text}: {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up() {
+        // One that every system reads by itself, and asks no name server for.
+        assert_eq!(find_listen("0x7f000001:1").await, Ok("127.0.0.1:1".parse().expect("an address")));
     }
 
     #[test]

@@ -13,9 +13,7 @@ use serde_json::json;
 #[non_exhaustive]
 pub enum Error {
     /// The system does not let it listen on the address.
-    #[error(
-        "the hub cannot listen on {address}: {source}; is one running already? --listen takes another address"
-    )]
+    #[error("the hub cannot listen on {address}: {source}; {}", listen_advice(source))]
     Listen {
         /// As configured.
         address: std::net::SocketAddr,
@@ -91,6 +89,17 @@ pub enum Error {
     /// The DHT or the relay beside the hub does not start; the text says why.
     #[error("the hub's DHT cannot start: {0}")]
     Dht(String),
+}
+
+/// What would help where an address can't be listened on.
+fn listen_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => {
+            "it is none of this machine's; --listen :8787 listens on all of them"
+        }
+        std::io::ErrorKind::PermissionDenied => "--listen with a port from 1024 on needs no rights",
+        _ => "is one running already? --listen takes another address",
+    }
 }
 
 /// The answer to a request that is not served: a status, and a sentence that says why.

@@ -67,7 +67,7 @@ use tokio_util::task::TaskTracker;
 pub use access::AccessConfig;
 pub use access::admin::{HubKeys, Invitation, KeyInfo, NewKey};
 pub use backup::backup;
-pub use config::{HubConfig, parse_listen, parse_network, parse_public_url};
+pub use config::{HubConfig, find_listen, parse_network, parse_public_url};
 pub use error::Error;
 pub use hyperdht::relay::RelayLimits;
 pub use relay::RelayAccess;

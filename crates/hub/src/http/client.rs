@@ -62,7 +62,7 @@ impl Whence {
     pub(crate) fn of(&self, peer: IpAddr, headers: &HeaderMap) -> (ClientAddress, Reach) {
         let peer = peer.to_canonical();
         let is_proxy = self.is_proxy(peer);
-        let was_forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+        let was_forwarded = was_forwarded(headers);
         let names_loopback = match requested_host(headers) {
             None => true,
             Some(host) => is_loopback_name(&host),
@@ -110,6 +110,11 @@ impl Whence {
         }
         Some(client)
     }
+}
+
+/// Whether a proxy says that it passed a request on.
+pub(crate) fn was_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The items of a header that is a list, from all of its lines.

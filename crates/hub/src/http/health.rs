@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::client::was_forwarded;
 use super::hosts::requested_host;
 use super::{App, Ends, Shared};
 use crate::access::{Arrival, Requester};
@@ -33,14 +34,19 @@ pub(super) async fn health(
 ) -> (StatusCode, Json<Value>) {
     let mut health = well(app.readers.now());
     let host = requested_host(&headers);
-    let mut bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
-    // The private network is named to those who may use it. Where it has no node, as at an IPv6 address, that
-    // is said too: nobody is to look for peers on the public one then.
+    // The private network is named to those who may use it. Where it has no node, as at an IPv6 address, or
+    // none that leads there, that is said too: nobody is to look for peers on the public one then, or on a
+    // network of the caller's own machine.
     if requester.rights.is_some() {
-        let others = app.others.nodes().into_iter().filter(|node| !bootstrap.contains(node));
-        bootstrap.extend(others.collect::<Vec<_>>());
+        let is_reached = !app.nodes.are_at_loopback() || is_here(&app, &arrival, &headers, host.as_deref());
+        let mut bootstrap = Vec::new();
+        if is_reached {
+            bootstrap = app.nodes.bootstrap(app.hosts.public_host(), host.as_deref(), ends.local.ip());
+            let others = app.others.nodes().into_iter().filter(|node| !bootstrap.contains(node));
+            bootstrap.extend(others.collect::<Vec<_>>());
+        }
         health["p2p"] = json!({ "bootstrap": bootstrap, "version": env!("CARGO_PKG_VERSION") });
-        if let Some(relay) = &app.relay {
+        if let Some(relay) = app.relay.as_ref().filter(|_| is_reached) {
             health["p2p"]["relay"] = json!(hex::encode(relay.public_key()));
         }
     }
@@ -60,6 +66,13 @@ pub(super) async fn health(
             (StatusCode::SERVICE_UNAVAILABLE, Json(health))
         }
     }
+}
+
+/// Whether a caller is on this machine, as far as can be told: behind a proxy in front of the hub it may be
+/// on any.
+fn is_here(app: &App, arrival: &Arrival, headers: &HeaderMap, host: Option<&str>) -> bool {
+    let is_public = app.hosts.is_public() && host == app.hosts.public_host();
+    arrival.client.is_loopback() && !is_public && !was_forwarded(headers)
 }
 
 /// Names the hub's tunnel, which is where the hub is unless others share its name or its database: then two

@@ -61,3 +61,31 @@ async fn the_urls_of_a_hub_on_all_addresses_can_be_called() {
     assert_eq!(hub.hub.urls(), ["https://hub.example"]);
     hub.hub.shutdown().await;
 }
+
+/// Agents elsewhere looked for their peers at these addresses of their own machines.
+#[tokio::test]
+async fn nodes_at_the_loopback_address_are_named_to_this_machine_alone() {
+    let hub = TestHub::start_with(|config| {
+        (config.dht, config.dht_port) = (true, 0);
+        config.public_url = parse_public_url("https://hub.example");
+        config.access.open = true;
+    })
+    .await;
+    let address = hub.hub.local_addr();
+    for (head, nodes) in [
+        ("Host: 127.0.0.1", 4),
+        ("Host: localhost:8787", 4),
+        ("Host: hub.example", 0),
+        // As a proxy asks that names the hub by the address which it calls.
+        ("Host: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.9", 0),
+        ("Host: localhost\r\nVia: 1.1 proxy", 0),
+    ] {
+        let answer = ask(address, &format!("GET /health HTTP/1.1\r\n{head}")).await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let health: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(health["p2p"]["bootstrap"].as_array().map(Vec::len), Some(nodes), "{head}: {health}");
+        assert_eq!(health["p2p"]["relay"].is_string(), nodes > 0, "{head}: {health}");
+        assert_eq!(health["p2p"]["tunnel"], true, "{head}: {health}");
+    }
+    hub.hub.shutdown().await;
+}
