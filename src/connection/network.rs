@@ -7,6 +7,7 @@ use hyperdht::Dht;
 use hyperswarm::RelayThrough;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
+use url::{Host, Url};
 
 use super::meetings::Meetings;
 use super::presence::NetworkState;
@@ -237,10 +238,18 @@ impl Network {
             }
             Some(_) => None,
         };
-        let named = self.bootstrap.clone().or(hub.as_ref().and_then(|hub| hub.bootstrap.clone()));
+        let of_hub = || hub.as_ref().and_then(|hub| nodes_of(hub, &client.settings().url));
+        let named = self.bootstrap.clone().or_else(of_hub);
         *lock(&self.hub) = hub;
         bootstrap_config(named.as_deref())
     }
+}
+
+/// The nodes that a hub called by `url` names. Hubs before this version named none, and did not say so, where
+/// they were at an IPv6 address: their peers are not on the public network either.
+fn nodes_of(hub: &P2pHealth, url: &str) -> Option<Vec<String>> {
+    let is_at_ipv6 = || matches!(Url::parse(url).ok()?.host()?, Host::Ipv6(_)).then(Vec::new);
+    hub.bootstrap.clone().or_else(is_at_ipv6)
 }
 
 /// How a node joins the network of these bootstrap nodes, or else the public one.
@@ -271,6 +280,17 @@ mod tests {
         let environment = Environment::current();
         let (settings, _) = Settings::load(Overrides { url, ..Overrides::default() }, &environment);
         (listener, Client::new(settings).unwrap())
+    }
+
+    #[test]
+    fn a_hub_at_an_ipv6_address_that_names_no_node_has_none() {
+        let (silent, one) = (P2pHealth::default(), vec!["192.0.2.1:1".to_owned()]);
+        assert_eq!(nodes_of(&silent, "http://[2001:db8::1]:8787"), Some(Vec::new()));
+        for url in ["https://hub.example", "http://192.0.2.1:8787", "nonsense"] {
+            assert_eq!(nodes_of(&silent, url), None, "{url}: it may name none to this caller alone");
+        }
+        let naming = P2pHealth { bootstrap: Some(one.clone()), ..P2pHealth::default() };
+        assert_eq!(nodes_of(&naming, "http://[2001:db8::1]:8787"), Some(one));
     }
 
     #[tokio::test]
