@@ -501,7 +501,9 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
    * Looks for offers to this actor, those already waiting included. With `saveDir` each is accepted into that
    * folder; without, each becomes a `file` event.
    *
-   * Throws if the folder cannot be made. A service that is not reached is told by `disconnected`, and tried again.
+   * Throws if the folder cannot be made, or the state in `home` not be kept. Trouble that comes later declines
+   * nobody's offer: what is offered waits, is tried again, and a `process` warning says why, once. A service that is
+   * not reached is told by `disconnected`, and tried again.
    */
   watch(options?: WatchOptions): void
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ats::{self, Client, Events, Settings, Status, Subscription, Task, TaskId};
 use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::files;
 use crate::limits::CLEAN_UP;
@@ -31,6 +31,7 @@ use crate::places::{PlaceLimits, Places};
 use crate::receipts::Receipts;
 use crate::running::RunningTransfers;
 use crate::sync::{Spawner, blocking, lock, spawn_blocking};
+use crate::troubles::{InTrouble, Troubles};
 use crate::trust::Trust;
 use crate::tunnel::Tunnels;
 
@@ -73,6 +74,8 @@ pub(crate) struct Context {
     pub(crate) recent_peers: RecentPeers,
     /// The transfers that run, by their ids.
     pub(crate) running: RunningTransfers,
+    /// What keeps this machine from receiving at present.
+    pub(crate) troubles: Arc<Troubles>,
     pub(crate) spawner: Spawner,
     emit: Box<dyn Fn(Event) + Send + Sync>,
     channels: Mutex<HashMap<String, Channel>>,
@@ -120,6 +123,7 @@ impl Context {
             outgoing: Arc::default(),
             recent_peers: RecentPeers::default(),
             running: RunningTransfers::default(),
+            troubles: Arc::default(),
             spawner,
             emit: Box::new(emit),
             channels: Mutex::default(),
@@ -158,10 +162,24 @@ impl Context {
         }
         let trust = self.trust.clone();
         let (identity, trouble) = blocking(move || Ok((trust.identity()?, trust.seed_trouble()))).await?;
+        self.tell_of_seed(trouble);
+        Ok(identity)
+    }
+
+    /// Finds out whether it can be read who this node is, and whom it knows. Blocks.
+    ///
+    /// # Errors
+    /// `STATE`.
+    pub(crate) fn try_trust(&self) -> Result<()> {
+        self.trust.identity()?;
+        self.tell_of_seed(self.trust.seed_trouble());
+        self.trust.peers().map(drop)
+    }
+
+    fn tell_of_seed(&self, trouble: Option<String>) {
         if let Some(message) = trouble.filter(|_| !self.told_of_seed.swap(true, Ordering::Relaxed)) {
             self.emit(Event::Warning { message });
         }
-        Ok(identity)
     }
 
     /// Notes that a transfer with this peer was verified: the first one pins its identity, or one that the
@@ -176,6 +194,15 @@ impl Context {
             // The file has arrived all the same.
             tracing::warn!("{error}");
         }
+    }
+
+    /// Notes that an offer waits because of `error`, and tells the owner if it is the first for that reason.
+    pub(crate) fn enter_trouble(&self, error: &Error) -> InTrouble {
+        let (trouble, message) = self.troubles.enter(error);
+        if let Some(message) = message {
+            self.emit(Event::Warning { message });
+        }
+        trouble
     }
 
     /// Is cancelled when the node is to end.

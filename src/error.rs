@@ -185,6 +185,21 @@ impl Code {
             .unwrap_or(Self::RemoteError)
     }
 
+    /// Whether it lies in this machine alone, its disk, its limits, its network or its settings: nobody's
+    /// offer is declined for that, it waits until the trouble has passed.
+    pub(crate) fn is_of_this_machine(self) -> bool {
+        matches!(
+            self,
+            Self::State
+                | Self::NotWritable
+                | Self::DiskFull
+                | Self::AlreadyExists
+                | Self::NotAFile
+                | Self::Network
+                | Self::InvalidArgument
+        )
+    }
+
     /// Whether the same call may succeed later with nothing changed by the caller.
     pub fn retryable(self) -> bool {
         matches!(

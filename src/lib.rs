@@ -19,6 +19,7 @@
 //!   `progress` tell it at a pace that a listener can follow.
 //! - `places` says how many transfers run at once, and whose turn is next.
 //! - `running` are the transfers that run, to end one by its id.
+//! - `troubles` is what keeps this machine from receiving for a while.
 //! - `receipts` keeps what both ends of a transfer signed; [`verify`] checks it.
 //! - `sync` has small tools that all use, `private` those for files of this user alone; `limits` says what
 //!   strangers can make a transfer hold, and other numbers of one.
@@ -56,6 +57,7 @@ mod running;
 pub mod send;
 mod sync;
 mod transfer;
+mod troubles;
 pub mod trust;
 mod tunnel;
 pub mod verify;

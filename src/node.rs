@@ -240,13 +240,15 @@ impl Node {
         context.network.close().await;
     }
 
-    /// Withdraws, once, what earlier processes left behind and nobody waits for any more.
+    /// Withdraws and removes, once, what earlier processes left behind and nobody waits for any more.
     fn begin(&self) {
         if !self.0.has_begun.swap(true, Ordering::Relaxed) {
             let context = self.0.clone();
             self.0.spawn(async move {
-                let withdrawn = send::withdraw_expired(&context);
-                context.cancel().run_until_cancelled(withdrawn).await
+                let swept = async {
+                    tokio::join!(send::withdraw_expired(&context), receive::sweep(&context));
+                };
+                context.cancel().run_until_cancelled(swept).await
             });
         }
     }

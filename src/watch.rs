@@ -4,6 +4,8 @@
 //! events begin to flow or were missed, and every few seconds while they do not. A service that does not say
 //! that it tells every event is looked at besides, more rarely when nothing happens.
 
+mod take;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +21,9 @@ use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Offer};
-use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
+use crate::receive;
 use crate::sync::spawn_blocking;
+use crate::troubles::InTrouble;
 
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
@@ -60,12 +63,14 @@ pub(crate) struct Watch {
     save_dir: Option<PathBuf>,
 }
 
-/// Begins a watch, which lasts until the node is destroyed. A folder to save in is made, and tried, before
-/// this returns.
+/// Begins a watch, which lasts until the node is destroyed. This user's state, and a folder to save in, which
+/// is made, are tried before this returns: what can't receive anything takes no offer.
 ///
 /// # Errors
-/// Those of a folder that can't be written to.
+/// `STATE`; those of a folder that can't be written to.
 pub(crate) fn start(context: &Arc<Context>, options: WatchOptions) -> Result<()> {
+    receive::try_records(context)?;
+    context.try_trust()?;
     let save_dir = options.save_dir.as_deref().map(files::prepare_folder).transpose()?;
     let channel = options.channel.unwrap_or_else(|| context.settings.channel.clone());
     context.spawn(run(context.clone(), Watch { channel, save_dir }));
@@ -119,7 +124,7 @@ async fn follow(context: &Arc<Context>, watch: &Watch) {
             }
             Some(ats::AtsEvent::Task { task, .. }) => {
                 relist = Relist::new();
-                consider(context, watch, &task);
+                consider(context, watch, &mut told, &task);
             }
             _ => {}
         }
@@ -183,9 +188,16 @@ struct Told {
     failed: bool,
     was_told_why: bool,
     left_out: bool,
+    /// It can't be read who is known, so that no offer can be judged.
+    unread: Option<InTrouble>,
 }
 
 impl Told {
+    /// Notes what keeps offers from being judged; they are found again by a list.
+    fn unread(&mut self, context: &Context, error: &Error) {
+        self.unread.get_or_insert_with(|| context.enter_trouble(error));
+    }
+
     /// Tells that the channel can't be listed. A refused key, which will not mend itself, is an error; where
     /// no events flow either, that was told.
     fn failed(&mut self, context: &Context, watch: &Watch, error: ats::AtsError, is_connected: bool) {
@@ -264,16 +276,16 @@ async fn list(context: &Arc<Context>, watch: &Watch, told: &mut Told, is_connect
         None => told.listed(context, watch, left_out),
     }
     for open in offers.into_iter().rev() {
-        deal_with(context, watch, open);
+        deal_with(context, watch, told, open);
     }
 }
 
 /// Looks at a task that something happened to, and does what the watch is to do with it.
-fn consider(context: &Arc<Context>, watch: &Watch, task: &Task) {
+fn consider(context: &Arc<Context>, watch: &Watch, told: &mut Told, task: &Task) {
     if task.status != Status::Pending {
         context.inbox.gone(&task.id);
     } else if let Some(open) = open_offer(context, watch, task.clone()) {
-        deal_with(context, watch, open);
+        deal_with(context, watch, told, open);
     }
 }
 
@@ -302,13 +314,22 @@ fn open_offer(context: &Context, watch: &Watch, task: Task) -> Option<OpenOffer>
     (is_for_me && !is_stale).then_some(open)
 }
 
-/// Declines an offer, takes it, or asks the owner.
-fn deal_with(context: &Arc<Context>, watch: &Watch, mut open: OpenOffer) {
+/// Declines an offer, takes it, or asks the owner. One that can't be judged here and now is left on the
+/// service.
+fn deal_with(context: &Arc<Context>, watch: &Watch, told: &mut Told, mut open: OpenOffer) {
     let (now, max_age) = (context.client.clock(), context.options.max_offer_age);
     if !context.inbox.is_new(&open) {
         return;
     }
     let judged = context.judge().sender(&open.task, &open.offer);
+    if let Err(error) = &judged
+        && error.code.is_of_this_machine()
+    {
+        told.unread(context, error);
+        context.inbox.leave(open.actor());
+        return;
+    }
+    told.unread = None;
     if let Ok(peer) = judged {
         open.peer = peer;
     }
@@ -326,7 +347,7 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, mut open: OpenOffer) {
     reserve(context, &open);
     match &watch.save_dir {
         None => context.emit(Event::File { transfer, offer: handle, task: open.task.to_value() }),
-        Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
+        Some(dir) => take::take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
     }
 }
 
@@ -358,46 +379,13 @@ fn decline(context: &Arc<Context>, open: OpenOffer, error: Error, transfer: Tran
     let client = context.client.clone();
     context.spawn(async move {
         let _turn = turn;
-        // What this machine knows of identities, or can't read, is nobody else's business.
+        // What this machine knows of identities is nobody else's business.
         let reason = match error.code {
-            Code::Identity | Code::State => error.code.public_reason(),
+            Code::Identity => error.code.public_reason(),
             _ => error.message.as_str(),
         };
         if let Err(failed) = client.reject(&open.task.id, reason).await {
             tracing::debug!("task {} could not be rejected: {failed}", open.task.id);
-        }
-    });
-}
-
-fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
-    let Some((waiting, over)) = context.inbox.waiting(handle) else { return };
-    let context = context.clone();
-    context.clone().spawn(async move {
-        // Until it is its turn it may be withdrawn, and gives way like any unanswered offer.
-        let turn = tokio::select! {
-            turn = ReceiveTurn::wait(&context, &waiting) => turn,
-            () = over.cancelled() => return,
-            () = context.cancel().cancelled() => return,
-        };
-        let Ok(open) = context.inbox.take(handle) else { return };
-        let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
-        let acceptance = Acceptance { target, cancel: context.cancel().child_token() };
-        let Err(Failure { error, claimed: false }) =
-            receive::run(context.clone(), handle, open, acceptance, Some(turn)).await
-        else {
-            return;
-        };
-        match error.code {
-            Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired => {}
-            // It still stands, and is found again once the service is back.
-            Code::AtsUnreachable | Code::AtsError | Code::AtsProtocol => context.inbox.ended(&task, false),
-            code => {
-                // Nobody is asked who could answer better: the sender is told now rather than left waiting.
-                context.inbox.declined(&task);
-                if declinable {
-                    let _ = context.client.reject(&task, code.public_reason()).await;
-                }
-            }
         }
     });
 }

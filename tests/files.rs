@@ -344,7 +344,9 @@ mod partial {
                 age(&at(name));
             }
         }
-        assert_eq!(sweep(dir.path(), Duration::from_secs(1800)).expect("swept"), 1);
+        // Nobody can go on with nothing.
+        fs::write(at(".00000000000000ac.part"), "").expect("written");
+        assert_eq!(sweep(dir.path(), Duration::from_secs(1800)).expect("swept"), 2);
         assert_eq!(names(dir.path()), [".00000000000000ab.part", TEMPORARY, ".notours.part", "x.part"]);
         alive.commit().expect("committed");
         assert!(sweep(&at("none"), Duration::ZERO).is_err());

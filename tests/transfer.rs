@@ -10,6 +10,8 @@ mod http;
 mod identity;
 #[path = "transfer/lab.rs"]
 mod lab;
+#[path = "transfer/local.rs"]
+mod local;
 #[path = "transfer/network.rs"]
 mod network;
 #[path = "transfer/open_offers.rs"]

@@ -312,8 +312,8 @@ impl Partial {
     }
 }
 
-/// Removes the temporary files that died with their processes and were not written to for `age`. Blocks;
-/// returns how many. Files that another process is writing stay, whatever their age.
+/// Removes the temporary files that died with their processes and were not written to for `age`, or at all.
+/// Blocks; returns how many. Files that another process is writing stay, whatever their age.
 ///
 /// # Errors
 /// Where the folder can't be read. A file that can't be removed is left.
@@ -326,9 +326,10 @@ pub fn sweep(dir: &Path, age: Duration) -> io::Result<usize> {
             continue;
         }
         let Ok(file) = opened.open_file(&name) else { continue };
-        let modified = file.metadata().and_then(|metadata| metadata.modified());
-        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age));
-        if is_old && !is_locked(&file) && opened.holds(&name, &file) && opened.remove(&name).is_ok() {
+        let Ok(metadata) = file.metadata() else { continue };
+        let is_old = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age));
+        let is_useless = is_old || metadata.len() == 0;
+        if is_useless && !is_locked(&file) && opened.holds(&name, &file) && opened.remove(&name).is_ok() {
             removed += 1;
         }
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::record::{Open, RecordId, RecordLock};
-use super::{Acceptance, record_id, records};
+use super::record::{Open, RecordId, RecordLock, Records};
+use super::{Acceptance, Failure, record_id, records};
 use crate::ats::{Status, TaskId};
 use crate::context::Context;
 use crate::files::Partial;
 use crate::offer::{Offer, inbox::OpenOffer};
 use crate::sync::spawn_blocking;
+use crate::troubles::InTrouble;
 
 /// How long is waited before the service is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,29 +54,57 @@ pub(crate) async fn take_up(
     }
 }
 
-/// Goes on with one transfer, once the service says that it can.
+/// Goes on with one transfer, once the service says that it can, and tries again where trouble of this
+/// machine keeps it from that.
 async fn go_on(
     context: Arc<Context>,
     id: RecordId,
     record: Open,
     task_id: TaskId,
-    left: Left,
+    mut left: Left,
     admits: impl Fn(&Context, &OpenOffer) -> bool,
 ) {
     let cancel = context.cancel().clone();
-    match cancel.run_until_cancelled(state(&context, &id, &task_id)).await {
-        Some(State::Open(open)) if admits(&context, &open) => {
-            let acceptance = Acceptance { target: record.place.target(&open.offer.name), cancel };
-            // Told by its events.
-            let _ = super::receive(&context, &open, &acceptance, Some(left), None).await;
+    let (mut attempts, mut trouble): (u32, Option<InTrouble>) = (0, None);
+    loop {
+        match cancel.run_until_cancelled(state(&context, &id, &task_id)).await {
+            Some(State::Open(open)) if admits(&context, &open) => {
+                let target = record.place.target(&open.offer.name);
+                let acceptance = Acceptance { target, cancel: cancel.clone() };
+                let (instance, seed) = (left.instance, left.seed);
+                // Told by its events.
+                let received = super::receive(&context, &open, &acceptance, Some(left), None).await;
+                let Err(Failure { error, waits: true, .. }) = received else { break };
+                attempts += 1;
+                if trouble.as_ref().is_none_or(|trouble| !trouble.is(&error)) {
+                    trouble = Some(context.enter_trouble(&error));
+                }
+                let lock = cancel.run_until_cancelled(lock_again(&context, &id, attempts)).await;
+                let Some(Some(lock)) = lock else { break };
+                left = Left { instance, seed, lock };
+            }
+            Some(State::Open(_) | State::Over) => {
+                let context = context.clone();
+                let _ = spawn_blocking(move || discard(&context, &id, &record, left.lock)).await;
+                break;
+            }
+            Some(State::Unknown) | None => break,
         }
-        Some(State::Open(_) | State::Over) => {
-            let context = context.clone();
-            let _ = spawn_blocking(move || discard(&context, &id, &record, left.lock)).await;
-        }
-        Some(State::Unknown) | None => {}
     }
     context.inbox.ended(&task_id, false);
+}
+
+/// Waits, and takes the lock of a transfer again; `None` where another process has it by then.
+async fn lock_again(context: &Arc<Context>, id: &RecordId, mut attempts: u32) -> Option<RecordLock> {
+    loop {
+        context.troubles.pause(attempts).await;
+        attempts = attempts.saturating_add(1);
+        let (context, id) = (context.clone(), id.clone());
+        let locked = spawn_blocking(move || records(&context).ok().map(|records| records.lock(&id)));
+        if let Ok(Some(Ok(lock))) = locked.await {
+            return lock;
+        }
+    }
 }
 
 /// What has become of a transfer meanwhile.
@@ -122,6 +151,29 @@ fn discard(context: &Context, id: &RecordId, open: &Open, _lock: RecordLock) {
     if let Ok(records) = records(context) {
         Partial::discard(&open.place.target(""), id.short(), &records.sums(id));
         records.forget(id);
+    }
+}
+
+/// Removes what earlier processes, or this one, have left of transfers to this actor of which nothing comes
+/// any more. What may yet be gone on with stays, and what another process works on.
+pub(crate) async fn sweep(context: &Arc<Context>) {
+    let (home, scope) = (context.options.home.clone(), context.scope());
+    let actor_id = context.actor_id().to_owned();
+    let find = move || Records::existing(&home).map(|records| records.open_of(&scope, &actor_id));
+    for (id, open) in spawn_blocking(find).await.ok().flatten().unwrap_or_default() {
+        let Some(task_id) = TaskId::from_value(&open.task_id) else { continue };
+        if !matches!(state(context, &id, &task_id).await, State::Over) {
+            continue;
+        }
+        let context = context.clone();
+        let remove = move || {
+            let records = records(&context).ok()?;
+            let lock = records.lock(&id).ok()??;
+            // Until the lock was free it was another's to change.
+            discard(&context, &id, &records.read_open(&id)?, lock);
+            Some(())
+        };
+        let _ = spawn_blocking(remove).await;
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod record;
 mod report;
 mod topic;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::claim::Claim;
 use self::fetch::{Fetch, PartialPlace};
 use self::left::Left;
-pub(crate) use self::left::{expire, take_up};
+pub(crate) use self::left::{expire, sweep, take_up};
 use self::record::{Done, Open, OpenPlace, RecordId, RecordLock, Records};
 pub(crate) use self::report::report_missed;
 use self::topic::TopicPresence;
@@ -48,6 +49,7 @@ use crate::offer::{Completion, Features, Nodes, P2p};
 use crate::places::HeldPlace;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
+use crate::troubles::advised;
 
 /// A file that arrived.
 #[derive(Clone, Debug)]
@@ -77,6 +79,8 @@ pub(crate) struct Failure {
     pub(crate) error: Error,
     /// Whether the offer was claimed; if not, it still stands.
     pub(crate) claimed: bool,
+    /// It is trouble of this machine, by which nothing was lost and of which nobody was told.
+    pub(crate) waits: bool,
 }
 
 /// What the answer to an offer asks for.
@@ -118,7 +122,11 @@ pub(crate) async fn run(
     turn: Option<ReceiveTurn>,
 ) -> Result<Received, Failure> {
     let result = receive(&context, &open, &acceptance, None, turn).await;
-    if let Err(Failure { error, claimed }) = &result {
+    if result.as_ref().map_or_else(|failure| failure.claimed, |_| true) {
+        // Room on the disk, open files, a place: others may have waited for it.
+        context.troubles.ease();
+    }
+    if let Err(Failure { error, claimed, .. }) = &result {
         match *claimed || matches!(error.code, Code::AlreadyClaimed | Code::OfferExpired) {
             true => context.inbox.ended(&open.task.id, false),
             false => context.inbox.put_back(handle, open),
@@ -141,6 +149,8 @@ async fn receive(
         Some(left) => (left.instance, KeyPair::from_seed(&left.seed)),
         None => (rand::random(), KeyPair::generate()),
     };
+    // Whoever asked for a file is told what keeps it; what nobody has asked for here waits.
+    let may_wait = left.is_some() || turn.is_some();
     let client = context.client.patient(context.options.timeout, acceptance.cancel.clone());
     let mut incoming = IncomingTransfer {
         context,
@@ -173,14 +183,19 @@ async fn receive(
         Err(error) => {
             let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
             incoming.clear(&error).await;
-            context.emit(Event::TransferFailed { transfer, error: error.clone() });
+            let stands = incoming.still_stands(&error);
+            let waits = may_wait && stands;
+            if !waits {
+                context.emit(Event::TransferFailed { transfer, error: error.clone() });
+            }
             let claimed = incoming.claim.is_held();
-            if claimed {
+            // What stands is left to lapse: it can be claimed again then.
+            if claimed && !stands {
                 let started = incoming.events.has_started();
                 let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
                 let _ = timeout(CLEAN_UP, given_up).await;
             }
-            Err(Failure { error, claimed })
+            Err(Failure { error, claimed, waits })
         }
     }
 }
@@ -201,8 +216,8 @@ fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
 }
 
 /// The right to receive this transfer, against other processes of this user.
-fn lock_record(records: &Records, id: &RecordId) -> Result<RecordLock> {
-    let lock = records.lock(id).map_err(|error| Error::new(Code::State, error.to_string()))?;
+fn lock_record(context: &Context, records: &Records, id: &RecordId) -> Result<RecordLock> {
+    let lock = records.lock(id).map_err(|error| unusable(context, &error))?;
     lock.ok_or_else(|| {
         Error::new(Code::AlreadyClaimed, "another process of this user is receiving this file already")
     })
@@ -308,6 +323,10 @@ impl IncomingTransfer<'_> {
             // It is ours already, or was. To read what is here can take longer than the lease lasts.
             self.claim.make().await?;
         }
+        if let Target::Exact { .. } = self.target {
+            // Where this process dies from here on, its partial file is found by that alone.
+            self.note(false).await;
+        }
         // Tried before the claim, so that a full disk costs nobody the offer.
         let (partial, dht) =
             tokio::try_join!(self.partial(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
@@ -357,10 +376,11 @@ impl IncomingTransfer<'_> {
         let records = records(self.context)?;
         let (id, hash, cancel) = (self.id.clone(), self.open.offer.hash.clone(), self.cancel.clone());
         let events = self.events.clone();
+        let context = self.context.clone();
         let (records, lock, arrived) = blocking(move || {
             let lock = match lock {
                 Some(lock) => lock,
-                None => lock_record(&records, &id)?,
+                None => lock_record(&context, &records, &id)?,
             };
             // What is here of it will be read.
             let has_some = records.sums(&id).exists() || records.read(&id).is_some();
@@ -415,7 +435,8 @@ impl IncomingTransfer<'_> {
             // It was not even asked whether the task is ours yet, or may be.
             false => {
                 let is_service = error.step == Some(Step::Service);
-                self.is_left && error.retryable() || self.has_some && is_service
+                let passes = error.retryable() || self.still_stands(error);
+                self.is_left && passes || self.has_some && is_service
             }
         };
         if can_go_on {
@@ -426,6 +447,16 @@ impl IncomingTransfer<'_> {
             place.discard().await;
             report::forget(records, &self.id).await;
         }
+    }
+
+    /// Whether a failure is trouble of this machine by which nothing was lost: the offer can be taken later.
+    fn still_stands(&self, error: &Error) -> bool {
+        let is_of_path = matches!(error.code, Code::AlreadyExists | Code::NotAFile | Code::InvalidArgument);
+        let will_pass = match self.target {
+            Target::Exact { .. } => !is_of_path,
+            Target::InFolder { .. } => true,
+        };
+        error.code.is_of_this_machine() && will_pass && !self.events.has_started()
     }
 
     /// Makes ready to meet the sender, and says so where it reads it, before the claim; writes down what is
@@ -615,9 +646,19 @@ impl IncomingTransfer<'_> {
 
 /// This user's records.
 fn records(context: &Context) -> Result<Records> {
-    let home = &context.options.home;
-    Records::open(home).map_err(|error| {
-        let home = files::display_path(home);
-        Error::new(Code::State, format!("{home} cannot be used for this user's state: {error}"))
-    })
+    Records::open(&context.options.home).map_err(|error| unusable(context, &error))
+}
+
+/// Finds out whether this user's records can be kept. Blocks.
+///
+/// # Errors
+/// `STATE`, which names the folder and what would help.
+pub(crate) fn try_records(context: &Context) -> Result<()> {
+    records(context)?.try_write().map_err(|error| unusable(context, &error))
+}
+
+/// What keeps this user's state from being kept.
+fn unusable(context: &Context, error: &io::Error) -> Error {
+    let home = files::display_path(&context.options.home);
+    Error::new(Code::State, format!("{home} cannot be used for this user's state: {}", advised(error)))
 }

@@ -133,6 +133,12 @@ impl Records {
         Ok(Self { dir })
     }
 
+    /// The records in `home`, where there are any.
+    pub(crate) fn existing(home: &Path) -> Option<Self> {
+        let dir = home.join("transfers");
+        dir.is_dir().then_some(Self { dir })
+    }
+
     /// Finds out whether records can be written, by writing and removing one of nothing.
     pub(crate) fn try_write(&self) -> io::Result<()> {
         let path = self.dir.join(format!("try.{}.tmp", std::process::id()));
@@ -241,8 +247,14 @@ impl Records {
     /// The ids of transfers of `scope` to this actor that nobody here works on any more, if their processes
     /// died; some of them may yet be worked on by others.
     pub(crate) fn unfinished(&self, scope: &str, actor_id: &str) -> Vec<RecordId> {
+        let open = self.open_of(scope, actor_id).into_iter();
+        open.filter_map(|(id, open)| (!open.failed).then_some(id)).collect()
+    }
+
+    /// All transfers of `scope` to this actor that are not finished, those that failed here included.
+    pub(crate) fn open_of(&self, scope: &str, actor_id: &str) -> Vec<(RecordId, Open)> {
         let open = self.entries().filter_map(|(id, entry)| match entry {
-            Entry::Open(open) if !open.failed && open.scope == scope && open.actor_id == actor_id => Some(id),
+            Entry::Open(open) if open.scope == scope && open.actor_id == actor_id => Some((id, open)),
             Entry::Done(_) | Entry::Open(_) => None,
         });
         open.take(MAX_OPEN).collect()

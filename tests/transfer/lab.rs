@@ -268,6 +268,11 @@ impl Agent {
         self.seen.lock().unwrap().iter().filter_map(told).collect()
     }
 
+    /// All events so far.
+    pub(crate) fn all(&self) -> Vec<Event> {
+        self.seen.lock().unwrap().clone()
+    }
+
     /// The events of transfers so far, without the progress between.
     pub(crate) fn seen(&self) -> Vec<&'static str> {
         let told = |name: &&'static str| name.starts_with("transfer_") && *name != "transfer_progress";
