@@ -129,10 +129,10 @@ test('after a stop the lines are drawn anew, below what the shell has written', 
 })
 
 test('where nothing can be drawn over, a line each five seconds, without control codes', async () => {
-  for (const env of [{ TERM: 'dumb' }, { CI: 'true' }]) {
+  for (const [env, isShared] of [[{ TERM: 'dumb' }], [{ CI: 'true' }], [{}, true]]) {
     let now = 0
     const terminal = new FakeTerminal(80, 24, { coloured: true })
-    const progress = new Progress(terminal, { ...UTF8, ...env }, () => now)
+    const progress = new Progress(terminal, { env: { ...UTF8, ...env }, isShared, now: () => now })
     for (; now <= 10_000; now += 100) progress.update({ ...HALF, bytes: now * 10_000 })
     progress.around(() => terminal.write('Sent\n'))
     progress.end()
@@ -147,7 +147,7 @@ test('where nothing can be drawn over, a line each five seconds, without control
 test('colours are shown where they are wanted, and characters that the terminal may not have are not', async () => {
   const draw = (env, options) => {
     const terminal = new FakeTerminal(80, 24, options)
-    const progress = new Progress(terminal, env)
+    const progress = new Progress(terminal, { env })
     progress.update(HALF)
     progress.end()
     return terminal.written
@@ -159,7 +159,7 @@ test('colours are shown where they are wanted, and characters that the terminal 
 
 test('where there is no terminal, nothing is shown', () => {
   const written = []
-  const progress = new Progress({ isTTY: false, write: text => written.push(text) }, UTF8)
+  const progress = new Progress({ isTTY: false, write: text => written.push(text) }, { env: UTF8 })
   progress.update(HALF)
   progress.around(() => {})
   progress.end()
@@ -176,5 +176,5 @@ test('a name that is cut keeps its beginning and its end, and no half of a chara
 
 function start (columns, now, rows = 24) {
   const terminal = new FakeTerminal(columns, rows)
-  return { terminal, progress: new Progress(terminal, UTF8, now) }
+  return { terminal, progress: new Progress(terminal, { env: UTF8, now }) }
 }

@@ -1,5 +1,6 @@
 'use strict'
 
+const fs = require('node:fs')
 const { sentence } = require('./failure')
 const { Lines } = require('./lines')
 const { Progress } = require('./progress')
@@ -35,7 +36,8 @@ const UNPRINTABLE = new RegExp(`[${RANGES.join('')}]`, 'gu')
  * that goes away, or never reads, stops the printing and nothing else.
  */
 class Output {
-  #progress = new Progress(process.stderr)
+  // What reads a pipe may write to the same terminal.
+  #progress = new Progress(process.stderr, { isShared: isPipe(1) })
   #out
   #err = new Lines(process.stderr)
 
@@ -120,6 +122,14 @@ class Output {
 
   #print (text) {
     this.#progress.around(() => this.#out.write(text))
+  }
+}
+
+function isPipe (fd) {
+  try {
+    return fs.fstatSync(fd).isFIFO()
+  } catch {
+    return false
   }
 }
 

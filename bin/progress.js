@@ -20,7 +20,7 @@ const PLAIN = '\x1b[0m'
 
 /**
  * One line for each transfer at the foot of a terminal, drawn over as they get on. Where control codes do not belong
- * (TERM=dumb, CI), a line each some seconds instead; where there is no terminal, nothing.
+ * (TERM=dumb, CI, a pipe whose reader writes there too), a line each some seconds instead; where there is no terminal, nothing.
  */
 class Progress {
   #stream
@@ -35,10 +35,11 @@ class Progress {
   // Undoes each thing that is listened to.
   #deaf = []
 
-  constructor (stream, env = process.env, now = () => performance.now()) {
+  /** `isShared`: others may write there too, at any time, and would break what is drawn over. */
+  constructor (stream, { env = process.env, now = () => performance.now(), isShared = false } = {}) {
     this.#stream = stream
     this.#now = now
-    this.#style = styleOf(stream, env)
+    this.#style = styleOf(stream, env, isShared)
   }
 
   /** Whether there is somebody to see it. */
@@ -150,9 +151,9 @@ class Progress {
 }
 
 /** How things are drawn on this stream; null where nobody watches. */
-function styleOf (stream, env) {
+function styleOf (stream, env, isShared = false) {
   if (!stream.isTTY) return null
-  const live = env.TERM !== 'dumb' && !isSet(env.CI)
+  const live = !isShared && env.TERM !== 'dumb' && !isSet(env.CI)
   const locale = env.LC_ALL || env.LC_CTYPE || env.LANG || (process.platform === 'win32' ? 'UTF-8' : '')
   // Chinese, Japanese and Korean terminals may show the characters of a bar twice as wide.
   const unicode = /utf-?8/i.test(locale) && !/^(zh|ja|ko)/.test(locale)

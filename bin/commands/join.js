@@ -57,9 +57,10 @@ async function readAll () {
 
 /** Asks for the token without showing it; null once interrupted. */
 function ask (interrupts) {
-  process.stderr.write('Invitation: ')
   const silent = new Writable({ write: (chunk, encoding, done) => done() })
   const lines = readline.createInterface({ input: process.stdin, output: silent, terminal: true })
+  // Not before: what is typed is no longer shown.
+  process.stderr.write('Invitation: ')
   return new Promise((resolve) => {
     lines.once('line', (line) => { resolve(line.trim()); lines.close() })
     lines.once('SIGINT', () => process.kill(process.pid, 'SIGINT'))
