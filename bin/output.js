@@ -76,7 +76,7 @@ class Output {
   progress (transfer, facts = transfer) {
     if (this.quiet) return
     if (this.json) this.#out.write(`${jsonLine({ event: 'transfer_progress', ...facts })}\n`, true)
-    else this.#progress.update({ phase: 'transferring', ...transfer, fileName: quoted(transfer.fileName), peerId: quoted(transfer.peerId ?? '') })
+    else this.#progress.update({ ...transfer, fileName: quoted(transfer.fileName), peerId: quoted(transfer.peerId ?? '') })
   }
 
   /** A transfer is over. */

@@ -2,7 +2,17 @@
 
 // What is recorded: each session is a command, and what happens around it.
 
+const GIGABYTE = 1e9
 const SEND = 'ats-p2p send report.pdf --to agent-b'
+
+/** Ctrl-C in the middle of something. */
+function interrupted (pattern, caption) {
+  return async ({ until, show, interrupt }) => {
+    await until(pattern)
+    show(caption)
+    interrupt()
+  }
+}
 
 async function untilListening ({ until, interrupt }) {
   await until(/127\.0\.0\.1:\d+\n.*127\.0\.0\.1:\d+/)
@@ -32,6 +42,42 @@ const CHAPTERS = [
       { command: `${SEND} | cat`, before: world => world.takes('agent-b') },
       { caption: 'Without colours, by NO_COLOR', command: SEND, env: { NO_COLOR: '1' }, plain: true, before: world => world.takes('agent-b') },
       { command: `${SEND} --quiet`, before: world => world.takes('agent-b') }
+    ]
+  },
+  {
+    title: 'Ctrl-C in each phase',
+    text: 'The offer is withdrawn, or the transfer ended, on both sides; the exit code is 130.',
+    sessions: [
+      { command: 'ats-p2p send disk.img --to agent-b', before: world => world.zeros('disk.img', 500 * GIGABYTE), during: interrupted(/hashing .*MB\/s.*left/, 'While the file is read') },
+      { command: SEND, during: interrupted(/^Offered[^]+waiting +0:\d\d$/m, 'While nobody has accepted') },
+      { command: SEND, before: world => world.claims('agent-b'), during: interrupted(/^Offered[^]+connecting +0:\d\d$/m, 'While the two look for each other') },
+      {
+        command: 'ats-p2p send disk.img --to agent-b',
+        before (world) {
+          world.zeros('disk.img', 0.2 * GIGABYTE)
+          world.stops('agent-b', 0.02 * GIGABYTE)
+        },
+        during: interrupted(/^Path[^]+transferring .*\d %/m, 'While bytes go')
+      },
+      { command: SEND, before: world => world.stops('agent-b'), during: interrupted(/^Path[^]+verifying .*100 %/m, 'While the recipient verifies what has come') }
+    ]
+  },
+  {
+    title: 'A terminal that gets narrower',
+    text: 'The line is drawn anew in the room that there is.',
+    sessions: [
+      {
+        command: 'ats-p2p send disk.img --to agent-b',
+        before: world => world.zeros('disk.img', 500 * GIGABYTE),
+        async during ({ until, show, interrupt, resize }) {
+          await until(/hashing .*MB\/s.*left/)
+          show('On 80 columns')
+          resize(40)
+          await until(/^disk\.img  hashing +[─━]+ +\d+ %$/m)
+          show('On 40 columns')
+          interrupt()
+        }
+      }
     ]
   },
   {
