@@ -475,6 +475,11 @@ export interface NodeOptions {
    * {@link AtsP2pNode.resumeOffers} does. Default: false.
    */
   resume?: boolean
+  /**
+   * Decides about each offer that `allowedPeers`, `requireVerified` and `maxFileSize` let pass, before it is taken or
+   * told of. Default: all are taken or told of.
+   */
+  shouldAccept?: ShouldAccept
   /** Send to whoever claims the offer, not only to its recipient. Default: false. */
   anyClaimant?: boolean
   /**
@@ -506,6 +511,33 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
    * not reached is told by `disconnected`, and tried again.
    */
   watch(options?: WatchOptions): void
+
+  /**
+   * The offers to this actor on a channel, those already waiting included, one after another: `for await (const offer
+   * of node.offers())`. It begins when the first one is asked for, and ends on `break`, when `signal` aborts and when
+   * the node is destroyed. Several iterations of a channel share its offers: each goes to one of them.
+   *
+   * Offers that come meanwhile wait, unclaimed, for the next turn or the next iteration; one that is withdrawn by then
+   * is left out. What nobody takes ends when its sender gives up. A node has at most 1024 offers open, and leaves the
+   * rest on the service until there is room. Each is a `file` event too, so use one of the two.
+   *
+   * The node's `error` is thrown here where nobody listens to it.
+   */
+  offers(options?: OffersOptions): AsyncIterableIterator<FileOffer> & AsyncDisposable
+
+  /**
+   * The transfers that are under way now, in both directions, and those that wait for their turn or their peer; the
+   * oldest first. Offers that nobody here has accepted are not among them.
+   */
+  transfers(): RunningTransfer[]
+
+  /**
+   * This node's identity, 64 hex digits: what its peers see as `peerIdentity`. Null where it has none (`identity:
+   * false`). It belongs to the actor id, the task service, the organization and the project, so that the same user has
+   * another one elsewhere. The first use makes the seed that it is derived from where there is none, and throws
+   * `ATS_P2P_STATE` where that can't be read or made.
+   */
+  readonly publicKey: string | null
 
   /** What is known of a transfer, by its transfer id or its task id. */
   status(id: string | number): Promise<TransferStatus>
@@ -646,6 +678,15 @@ export interface WatchOptions {
   channel?: string
   /** Folder to save into, made if it is missing. Nothing in it is ever replaced: a taken name gets a number. */
   saveDir?: string | URL
+  /** Decides about each offer of this watch. Default: the node's. */
+  shouldAccept?: ShouldAccept
+}
+
+export interface OffersOptions {
+  /** Default: the node's channel. */
+  channel?: string
+  /** Ends the iteration, without an error. */
+  signal?: AbortSignal
 }
 
 export interface AcceptOptions {
@@ -703,11 +744,27 @@ export interface BegunTransfer extends Omit<TransferInfo, 'taskId' | 'fileHash'>
   fileHash: string | null
 }
 
-/** An offer, and how to answer it. */
-export interface FileOffer extends TransferInfo {
+/** A transfer that is under way. */
+export interface RunningTransfer extends BegunTransfer, PhaseProgress {}
+
+/** What an offer says. */
+export interface Offer extends TransferInfo {
   task: Task
+  /** The channel that it is on. */
+  channel: string
   /** The actor who offers it. */
   senderId: string
+}
+
+/**
+ * Decides about an offer: true takes it, or hands it on where the watch has no `saveDir`; false declines it, and so
+ * does a string, which its sender is told as the reason. What it throws declines too, and becomes the node's `error`;
+ * the sender is not told of that. Many may be asked about at once.
+ */
+export type ShouldAccept = (offer: Offer) => boolean | string | Promise<boolean | string>
+
+/** An offer, and how to answer it. */
+export interface FileOffer extends Offer {
   /**
    * Takes the file to this path, or into a folder under its own safe name. Resolves when it is whole, verified
    * and in its place; until then nothing stands at the path. Where it fails before the offer was claimed (the

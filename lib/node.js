@@ -7,22 +7,37 @@ const { setImmediate: turn } = require('node:timers/promises')
 const addon = require('../addon')
 const { LONGEST_TIMER_MS } = require('./checks')
 const { AtsP2pError, aborted, invalid, wrap } = require('./error')
-const { SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
+const { OfferQueues } = require('./offers')
+const { OFFERS_OPTIONS, SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
 const { onAbort } = require('./signals')
+const { Unattended, publish, traced } = require('./tracing')
+const { Transfers } = require('./transfers')
 
 /** One agent's end: sends files, watches for offers, says what happens as events. */
 class Node extends EventEmitter {
   #native
   #destroyed = null
   #handles = 0
+  // Whether a watch, or who waits for an offer, keeps the process alive; and by what.
+  #watching = false
+  #waiting = false
   #alive = null
+  // What decides about offers, and each watch, by its tag.
+  #shouldAccept
+  #watches = []
+  #iterated = new Set()
+  #offers = new OfferQueues(handle => this.#native?.isOpen(handle) ?? false, waiting => this.#stayAlive({ waiting }))
+  #transfers = new Transfers()
+  #unattended = new Unattended(this)
+  #publicKey
   // Calls that have not settled, and the transfers that failed meanwhile: see [captureRejectionSymbol].
   #calls = 0
   #failed = new Set()
   #reported = new WeakSet()
 
-  constructor (options) {
+  constructor ({ shouldAccept, ...options }) {
     super({ captureRejections: true })
+    this.#shouldAccept = shouldAccept
     try {
       this.#native = addon.NativeNode.create(options, event => this.#dispatch(event))
     } catch (error) {
@@ -38,7 +53,8 @@ class Node extends EventEmitter {
       this.#call(onProgress, progress)
     }
     const whole = size => ({ bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
-    const result = await this.#run(handle => this.#native.send({ ...rest, handle }, onProgress && report), signal)
+    const start = handle => this.#native.send({ ...rest, handle }, onProgress && report)
+    const result = await traced('send', { node: this, options: rest }, () => this.#run(start, signal))
     // Of a file that had arrived before, no byte was sent.
     if (onProgress && reported !== result.size) report(whole(result.size))
     return result
@@ -47,13 +63,39 @@ class Node extends EventEmitter {
   watch (options) {
     const checked = checkOptions('watch', options, WATCH_OPTIONS)
     this.#assertAlive()
-    try {
-      this.#native.watch(checked)
-    } catch (error) {
-      throw wrap(error)
+    this.#watch(checked)
+    this.#stayAlive({ watching: true })
+  }
+
+  /** The offers on a channel one after another, for `for await`. */
+  offers (options) {
+    const { channel, signal } = checkOptions('offers', options, OFFERS_OPTIONS)
+    this.#assertAlive()
+    const named = channel ?? this.#native.channel()
+    return this.#offers.iterate(named, signal, () => {
+      // A watch lasts as long as its node does, and one is enough.
+      if (this.#iterated.has(named)) return
+      this.#watch({ channel: named })
+      this.#iterated.add(named)
+    })
+  }
+
+  /** What is under way now. */
+  transfers () {
+    this.#assertAlive()
+    return this.#transfers.list(this.#native.running())
+  }
+
+  get publicKey () {
+    if (this.#publicKey === undefined) {
+      this.#assertAlive()
+      try {
+        this.#publicKey = this.#native.publicKey()
+      } catch (error) {
+        throw wrap(error)
+      }
     }
-    // The addon's events alone keep no process alive; who watches wants to be.
-    this.#alive ??= setInterval(() => {}, LONGEST_TIMER_MS)
+    return this.#publicKey
   }
 
   async status (id) {
@@ -81,8 +123,9 @@ class Node extends EventEmitter {
   }
 
   destroy () {
-    clearInterval(this.#alive)
     this.#destroyed ??= this.#end()
+    this.#offers.end()
+    this.#stayAlive({ watching: false, waiting: false })
     return this.#destroyed
   }
 
@@ -108,14 +151,18 @@ class Node extends EventEmitter {
    * `transfer_failed` already, so leaving `accept()` uncaught is no fault; anything else is.
    */
   [captureRejectionSymbol] (error) {
-    if (!this.#reported.has(error)) this.emit('error', error)
+    if (!this.#reported.has(error)) this.#fail(error)
   }
 
   #dispatch ({ name, payload }) {
     if (name === 'warning') return process.emitWarning(payload.message, 'AtsP2pWarning', payload.code)
-    if (name === 'error') return this.emit('error', new AtsP2pError(payload.message, payload))
+    if (name === 'error') return this.#fail(new AtsP2pError(payload.message, payload))
+    this.#transfers.see(name, payload)
+    this.#unattended.see(name, payload)
+    if (name === 'file') return this.#offered(payload)
+    publish(this, name, payload)
     if (name === 'transfer_failed' && this.#calls > 0) this.#failed.add(payload.transferId)
-    this.#call(() => this.emit(name, name === 'file' ? this.#offer(payload) : payload))
+    this.#call(() => this.emit(name, payload))
   }
 
   /** Calls into the owner's code; what it throws is the node's `error`, and never unwinds the addon. */
@@ -123,16 +170,85 @@ class Node extends EventEmitter {
     try {
       callback(...args)
     } catch (error) {
-      this.emit('error', error)
+      this.#fail(error)
     }
   }
 
-  #offer ({ offer, ...payload }) {
+  /** Something is wrong with the node or with its owner's code. Who iterates and hears no `error` is thrown it. */
+  #fail (error) {
+    if (this.listenerCount('error') > 0 || !this.#offers.fail(error)) this.emit('error', error)
+  }
+
+  #watch ({ shouldAccept = this.#shouldAccept, ...options }) {
+    const tag = this.#watches.length
+    this.#watches.push({ shouldAccept, saveDir: options.saveDir })
+    try {
+      this.#native.watch({ ...options, tag, asks: shouldAccept !== undefined })
+    } catch (error) {
+      throw wrap(error)
+    }
+  }
+
+  /** The addon's events alone keep no process alive; who watches or waits wants to be. */
+  #stayAlive ({ watching = this.#watching, waiting = this.#waiting }) {
+    this.#watching = watching
+    this.#waiting = waiting
+    if (!watching && !waiting) {
+      clearInterval(this.#alive)
+      this.#alive = null
+    } else {
+      this.#alive ??= setInterval(() => {}, LONGEST_TIMER_MS)
+    }
+  }
+
+  #offered ({ offer: handle, watch, ...payload }) {
+    const { shouldAccept, saveDir } = this.#watches[watch]
+    if (shouldAccept) return this.#decide(shouldAccept, saveDir, handle, payload)
+    this.#pass(handle, payload)
+  }
+
+  /** Has the owner's function decide about an offer. Others wait for nothing meanwhile. */
+  async #decide (shouldAccept, saveDir, handle, payload) {
+    const verdict = await this.#ask(shouldAccept, payload)
+    // It may have been withdrawn meanwhile.
+    if (!this.#native?.isOpen(handle)) return
+    if (verdict === true && saveDir === undefined) return this.#pass(handle, payload)
+    try {
+      if (verdict === true) this.#native.take(handle, { dir: saveDir })
+      else await this.#native.reject(handle, verdict || undefined)
+    } catch {
+      // The offer is over, or the service is not reached and it ends by itself.
+    }
+  }
+
+  /** True, or why not: for the sender, who is told nothing of what went wrong here. */
+  async #ask (shouldAccept, payload) {
+    try {
+      const verdict = await shouldAccept({ ...payload })
+      if (typeof verdict === 'boolean' || typeof verdict === 'string') return verdict
+      throw invalid('shouldAccept must give true, false or a reason', verdict)
+    } catch (error) {
+      if (!this.#destroyed) this.#fail(error)
+      return false
+    }
+  }
+
+  /** Hands an offer to the owner. */
+  #pass (handle, payload) {
+    publish(this, 'file', payload)
+    const offer = this.#offer(handle, payload)
+    this.#offers.put(payload.channel, handle, offer)
+    this.#call(() => this.emit('file', offer))
+  }
+
+  #offer (offer, payload) {
     return {
       ...payload,
       accept: async (target, options) => {
         const { signal, ...rest } = checkTarget(target, options)
-        return this.#run(handle => this.#native.accept(offer, { ...rest, handle }), signal)
+        const start = handle => this.#native.accept(offer, { ...rest, handle })
+        return this.#unattended.attend(payload.transferId, () =>
+          traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
       },
       reject: async (reason) => {
         if (reason !== undefined && typeof reason !== 'string') throw invalid('reject: the reason must be a string', reason)

@@ -35,7 +35,8 @@ const NODE_OPTIONS = {
   anyClaimant: boolean,
   identity: seedPath,
   keepReceipts: number,
-  resume: boolean
+  resume: boolean,
+  shouldAccept: callback
 }
 
 const VERIFY_OPTIONS = { id: taskId, receipt: localPath, file: localPath }
@@ -49,7 +50,9 @@ const SEND_OPTIONS = {
   signal: abortSignal
 }
 
-const WATCH_OPTIONS = { channel: text, saveDir: localPath }
+const WATCH_OPTIONS = { channel: text, saveDir: localPath, shouldAccept: callback }
+
+const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
 const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
 
@@ -88,6 +91,7 @@ const OF_CALLS = {
   createNode: NODE_OPTIONS,
   send: SEND_OPTIONS,
   watch: WATCH_OPTIONS,
+  offers: OFFERS_OPTIONS,
   accept: ACCEPT_OPTIONS,
   verify: VERIFY_OPTIONS,
   startHub: HUB_OPTIONS,
@@ -112,7 +116,7 @@ function checkOptions (call, options = {}, table, required = []) {
 
 /** The options of a node, for a call that makes none: without those that only a node that runs could follow. */
 function checkNodeOptions (call, options, more) {
-  const { resume, ...checked } = checkOptions(call, options, { ...NODE_OPTIONS, ...more })
+  const { resume, shouldAccept, ...checked } = checkOptions(call, options, { ...NODE_OPTIONS, ...more })
   return checked
 }
 
@@ -132,12 +136,14 @@ function checkTarget (target, options) {
 }
 
 module.exports = {
+  ACCEPT_OPTIONS,
   DHT_OPTIONS,
   GRANT_OPTIONS,
   HUB_DATA_OPTIONS,
   HUB_OPTIONS,
   JOIN_OPTIONS,
   NODE_OPTIONS,
+  OFFERS_OPTIONS,
   SEND_OPTIONS,
   VERIFY_OPTIONS,
   WATCH_OPTIONS,

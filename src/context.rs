@@ -166,13 +166,19 @@ impl Context {
         Ok(identity)
     }
 
+    /// The same, on this thread: it may read and write small files.
+    pub(crate) fn identity_now(&self) -> Result<Option<IdentityKey>> {
+        let identity = self.trust.identity()?;
+        self.tell_of_seed(self.trust.seed_trouble());
+        Ok(identity)
+    }
+
     /// Finds out whether it can be read who this node is, and whom it knows. Blocks.
     ///
     /// # Errors
     /// `STATE`.
     pub(crate) fn try_trust(&self) -> Result<()> {
-        self.trust.identity()?;
-        self.tell_of_seed(self.trust.seed_trouble());
+        self.identity_now()?;
         self.trust.peers().map(drop)
     }
 

@@ -71,6 +71,10 @@ pub enum Event {
         offer: u64,
         /// The task as the service gave it.
         task: Value,
+        /// The channel that it is on.
+        channel: String,
+        /// The tag of the watch that found it.
+        watch: u32,
     },
     /// Events of a watched channel come in, again after `Disconnected` or for the first time.
     Connected {

@@ -9,7 +9,7 @@ use crate::ats::{ActorRef, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
-use crate::files::{self, SafeName};
+use crate::files::{self, SafeName, Target};
 use crate::offer::{self, Offer, inbox};
 pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
 use crate::receive::{self, Acceptance, Received};
@@ -150,6 +150,42 @@ impl Node {
         let reception = receive::run(context.clone(), offer, open, acceptance, None);
         let reception = async { reception.await.map_err(|failure| failure.error) };
         joined(context.spawn(cancelled_by(caller, transfer, reception))).await
+    }
+
+    /// Takes an offered file into a folder without being waited for, as a watch does that saves all: when it
+    /// is its turn, and unless it was withdrawn by then. What becomes of it is told by events.
+    ///
+    /// # Errors
+    /// `ALREADY_ANSWERED`; `DESTROYED`.
+    pub fn take(&self, offer: u64, dir: PathBuf) -> Result<()> {
+        let context = self.alive()?;
+        let name = context.inbox.name_of(offer)?;
+        watch::take_all(context, offer, Target::InFolder { dir, name });
+        Ok(())
+    }
+
+    /// The ids of the transfers that run here, or wait for their turn to.
+    pub fn running(&self) -> Vec<String> {
+        self.0.running.ids()
+    }
+
+    /// Whether an offer still waits for its answer.
+    pub fn is_open(&self, offer: u64) -> bool {
+        self.0.inbox.is_open(offer)
+    }
+
+    /// The channel that is used where none is named.
+    pub fn channel(&self) -> &str {
+        &self.0.settings.channel
+    }
+
+    /// The public key of this node's identity; `None` where it was told to have none. The first use makes the
+    /// seed.
+    ///
+    /// # Errors
+    /// `STATE` for a seed that can't be used.
+    pub fn public_key(&self) -> Result<Option<[u8; 32]>> {
+        Ok(self.0.identity_now()?.map(|key| key.public_key()))
     }
 
     /// The name under which an open offer's file is saved in a folder.

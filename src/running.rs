@@ -56,6 +56,11 @@ impl RunningTransfers {
         RunningGuard { all: self.clone(), number }
     }
 
+    /// The transfers' ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        lock(&self.0).transfers.values().map(|transfer| transfer.transfer_id.clone()).collect()
+    }
+
     /// Ends the transfers that go by this id, their own or their task's, and waits until they have ended;
     /// `false` if there is none.
     pub(crate) async fn cancel(&self, id: &str) -> bool {
@@ -104,6 +109,7 @@ mod tests {
             let (cancel, other) = (CancellationToken::new(), CancellationToken::new());
             let guard = running.begin("t", None, &cancel);
             guard.has_task(&TaskId::from_text("7").unwrap());
+            assert_eq!(running.ids(), ["t"]);
             let _other = running.begin("u", None, &other);
             let ends = async {
                 cancel.cancelled().await;

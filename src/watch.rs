@@ -25,6 +25,8 @@ use crate::receive;
 use crate::sync::spawn_blocking;
 use crate::troubles::InTrouble;
 
+pub(crate) use self::take::take_all;
+
 /// The shortest and the longest time between two looks for what is kept for too long.
 const EXPIRY_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
@@ -53,6 +55,10 @@ pub struct WatchOptions {
     pub channel: Option<String>,
     /// Take every file into this folder; without, ask by a `file` event.
     pub save_dir: Option<PathBuf>,
+    /// Ask by a `file` event all the same; [`crate::node::Node::take`] then does what is done without asking.
+    pub asks: bool,
+    /// What each of its `file` events names it by.
+    pub tag: u32,
 }
 
 /// One watch.
@@ -61,6 +67,8 @@ pub(crate) struct Watch {
     channel: String,
     /// Where every file goes; without, each is asked about.
     save_dir: Option<PathBuf>,
+    asks: bool,
+    tag: u32,
 }
 
 /// Begins a watch, which lasts until the node is destroyed. This user's state, and a folder to save in, which
@@ -73,7 +81,8 @@ pub(crate) fn start(context: &Arc<Context>, options: WatchOptions) -> Result<()>
     context.try_trust()?;
     let save_dir = options.save_dir.as_deref().map(files::prepare_folder).transpose()?;
     let channel = options.channel.unwrap_or_else(|| context.settings.channel.clone());
-    context.spawn(run(context.clone(), Watch { channel, save_dir }));
+    let watch = Watch { channel, save_dir, asks: options.asks, tag: options.tag };
+    context.spawn(run(context.clone(), watch));
     Ok(())
 }
 
@@ -345,9 +354,12 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, told: &mut Told, mut open: O
         return;
     }
     reserve(context, &open);
-    match &watch.save_dir {
-        None => context.emit(Event::File { transfer, offer: handle, task: open.task.to_value() }),
-        Some(dir) => take::take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
+    match watch.save_dir.as_ref().filter(|_| !watch.asks) {
+        None => {
+            let (task, channel) = (open.task.to_value(), watch.channel.clone());
+            context.emit(Event::File { transfer, offer: handle, task, channel, watch: watch.tag });
+        }
+        Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
     }
 }
 

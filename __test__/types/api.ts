@@ -1,6 +1,8 @@
 // Compiled, never run: the declarations must accept what the documentation shows and refuse what is wrong.
 
-import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type Hub, type Phase, type SendResult, type TaskId } from '../..'
+import { once } from 'node:events'
+
+import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type FileOffer, type Hub, type Phase, type RunningTransfer, type SendResult, type ShouldAccept, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -127,20 +129,105 @@ async function proven (): Promise<void> {
   void [by, fileChecked, await verify({ receipt: new URL('file:///tmp/receipt.json') }), await createNode({ keepReceipts: 0 })]
 }
 
-async function refused (): Promise<void> {
+async function iterated (): Promise<void> {
+  const signal = new AbortController().signal
+  const shouldAccept: ShouldAccept = async ({ senderId, fileSize, channel }) => fileSize < 1000 || `no, ${senderId}, not on ${channel}`
+  const node = await createNode({ shouldAccept })
+  node.watch({ channel: 'x', shouldAccept: () => true })
+  const key: string | null = node.publicKey
+  for await (const { fileName, senderId, accept } of node.offers({ channel: 'x', signal })) {
+    const { filePath }: AcceptResult = await accept({ saveDir: 'in' })
+    void [fileName, senderId, filePath]
+  }
+  await using offers = node.offers()
+  const first: IteratorResult<FileOffer> = await offers.next()
+  const phases: RunningTransfer['phase'][] = node.transfers().map(({ phase }) => phase)
+  void [key, first, phases]
+}
+
+async function heard (): Promise<void> {
   const node = await createNode()
-  // @ts-expect-error no recipient
-  await node.send({ filePath: 'x' })
-  // @ts-expect-error a size is a number
-  await createNode({ maxFileSize: '100' })
+  const started = ({ transferId }: { transferId: string }): void => { void transferId }
+  node.on('transfer_start', started).off('transfer_start', started)
+  node.prependListener('transfer_start', started)
+  const [offer] = await once(node, 'file') as [FileOffer]
+  const isHeard: boolean = node.emit('error', new Error(offer.fileName))
+  const count: number = node.listenerCount('file')
+  const listeners = node.listeners('disconnected')
+  listeners[0]?.({ reason: 'x' })
+  void [isHeard, count]
   // @ts-expect-error no such event
   node.on('files', () => {})
   // @ts-expect-error the payload has no such key
   node.on('transfer_start', ({ path }) => { void path })
-  node.on('file', async ({ accept }) => {
-    // @ts-expect-error to nowhere
-    await accept()
-  })
+  // @ts-expect-error a listener of another event
+  node.once('disconnected', started)
+  // @ts-expect-error a payload of another event
+  node.emit('disconnected', { transferId: 'x' })
+  // @ts-expect-error no payload
+  node.emit('connected')
+  // @ts-expect-error what is offered has no path before it is accepted
+  node.on('file', ({ filePath }) => { void filePath })
 }
 
-void [documented, examined, hub, refused, admitted]
+/** Each line that must be refused says so; where it is not, that is an error. */
+async function refused (): Promise<void> {
+  const node = await createNode()
+  // @ts-expect-error no recipient
+  await node.send({ filePath: 'x' })
+  // @ts-expect-error no file
+  await node.send({ recipientId: 'b' })
+  // @ts-expect-error a mistyped option
+  await node.send({ filePath: 'x', recipentId: 'b' })
+  // @ts-expect-error an option of another call
+  await node.send({ filePath: 'x', recipientId: 'b', saveDir: 'in' })
+  // @ts-expect-error the controller is no signal
+  await node.send({ filePath: 'x', recipientId: 'b', signal: new AbortController() })
+  // @ts-expect-error a size is a number
+  await createNode({ maxFileSize: '100' })
+  // @ts-expect-error undefined is no value
+  await createNode({ actorId: undefined })
+  // @ts-expect-error one peer is no list
+  await createNode({ allowedPeers: 'b' })
+  // @ts-expect-error it gives no decision
+  await createNode({ shouldAccept: () => {} })
+  // @ts-expect-error a number decides nothing
+  node.watch({ shouldAccept: async () => 1 })
+  // @ts-expect-error only offers that it accepts are saved
+  node.offers({ saveDir: 'in' })
+  // @ts-expect-error an identity is read
+  node.publicKey = 'x'
+  // @ts-expect-error it takes no id
+  node.transfers('x')
+  // @ts-expect-error an id is needed
+  await node.status()
+  node.on('file', async ({ accept, reject }) => {
+    // @ts-expect-error to nowhere
+    await accept()
+    // @ts-expect-error a path needs no folder
+    await accept('x', { saveDir: 'in' })
+    // @ts-expect-error a reason is text
+    await reject(5)
+    // @ts-expect-error the result has no such key
+    void (await accept('x')).path
+  })
+  // @ts-expect-error who listens there
+  await startHub({ listen: 8787 })
+  // @ts-expect-error nobody is served by such a relay
+  await startHub({ relay: 'everybody' })
+  // @ts-expect-error for how long
+  await hubKeys.create('b', { expiresIn: '1h' })
+  // @ts-expect-error which transfer
+  await verify()
+  // @ts-expect-error its messages are for people
+  new AtsP2pError('x', { code: 5 })
+  // @ts-expect-error a file is needed
+  await backupHub()
+  // @ts-expect-error a hub is made by startHub
+  const hub: Hub = new Hub()
+  // @ts-expect-error no such name is exported
+  const other: typeof import('../..').createNodes = null
+  void [hub, other]
+}
+
+void [documented, iterated, heard, examined, known, hub, refused, admitted, proven]

@@ -130,7 +130,8 @@ impl NativeNode {
     pub fn watch(&self, env: Env, options: Value) -> napi::Result<()> {
         let watch = || -> Result<()> {
             let options: WatchArguments = read(options)?;
-            let options = node::WatchOptions { channel: options.channel, save_dir: options.save_dir };
+            let WatchArguments { channel, save_dir, asks, tag } = options;
+            let options = node::WatchOptions { channel, save_dir, asks, tag };
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
         };
         watch().map_err(|error| thrown(&env, &error))
@@ -151,6 +152,43 @@ impl NativeNode {
             node.accept(offer.into(), Acceptance { target, cancel: running.cancel.clone() }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
+    }
+
+    /// Takes an offered file into the folder `dir`, as a watch does that saves all; events tell what becomes
+    /// of it.
+    #[napi(ts_args_type = "offer: number, options: object")]
+    pub fn take(&self, env: Env, offer: u32, options: Value) -> napi::Result<()> {
+        let take = || -> Result<()> {
+            let options: AcceptOptions = read(options)?;
+            let dir = options.dir.ok_or_else(|| Error::new(Code::InvalidArgument, "take needs a folder"))?;
+            napi::bindgen_prelude::within_runtime_if_available(|| self.node.take(offer.into(), dir))
+        };
+        take().map_err(|error| thrown(&env, &error))
+    }
+
+    /// The ids of the transfers that run.
+    #[napi]
+    pub fn running(&self) -> Vec<String> {
+        self.node.running()
+    }
+
+    /// Whether an offer still waits for its answer.
+    #[napi]
+    pub fn is_open(&self, offer: u32) -> bool {
+        self.node.is_open(offer.into())
+    }
+
+    /// The channel that is used where none is named.
+    #[napi]
+    pub fn channel(&self) -> String {
+        self.node.channel().to_owned()
+    }
+
+    /// The public key of the node's identity, 64 hex digits; null where it has none.
+    #[napi]
+    pub fn public_key(&self, env: Env) -> napi::Result<Option<String>> {
+        let key = self.node.public_key().map_err(|error| thrown(&env, &error))?;
+        Ok(key.map(hex::encode))
     }
 
     /// Declines an offered file.

@@ -82,6 +82,10 @@ pub(super) struct SendOptions {
 pub(super) struct WatchArguments {
     pub(super) channel: Option<String>,
     pub(super) save_dir: Option<PathBuf>,
+    /// Whether JavaScript decides about each offer, also where it is saved.
+    pub(super) asks: bool,
+    /// What its `file` events name it by.
+    pub(super) tag: u32,
 }
 
 /// Options of `accept`: one of `path` and `dir`.

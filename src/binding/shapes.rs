@@ -57,6 +57,8 @@ struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    watch: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ats_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<&'a str>,
@@ -94,9 +96,11 @@ impl<'a> From<&'a Event> for Payload<'a> {
                 Self { file_path: file_path.as_deref(), ..of(transfer) }
             }
             Event::TransferFailed { transfer, error } => Self { failure: Some(error.into()), ..of(transfer) },
-            Event::File { transfer, offer, task } => Self {
+            Event::File { transfer, offer, task, channel, watch } => Self {
                 offer: Some(*offer),
                 task: Some(task),
+                channel: Some(channel),
+                watch: Some(*watch),
                 sender_id: Some(&transfer.peer_id),
                 ..of(transfer)
             },
@@ -525,9 +529,11 @@ mod tests {
 
     #[test]
     fn events_have_the_fields_that_their_documentation_names() {
-        let file = told(&Event::File { transfer: transfer(), offer: 5, task: json!({ "id": 7 }) });
+        let task = json!({ "id": 7 });
+        let file = told(&Event::File { transfer: transfer(), offer: 5, task, channel: "c".into(), watch: 3 });
         let payload = &file["payload"];
         assert_eq!((&payload["offer"], &payload["senderId"]), (&json!(5), &json!("a")));
+        assert_eq!((&payload["channel"], &payload["watch"]), (&json!("c"), &json!(3)));
         assert_eq!(payload["task"], json!({ "id": 7 }));
         let sent = told(&Event::OfferSent { transfer: transfer(), recipient_id: "b".into() });
         assert_eq!(sent["payload"]["recipientId"], "b");

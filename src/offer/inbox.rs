@@ -164,6 +164,11 @@ impl Inbox {
         Some((open, over))
     }
 
+    /// Whether an offer waits for its answer.
+    pub(crate) fn is_open(&self, handle: u64) -> bool {
+        lock(&self.offers).open.contains_key(&handle)
+    }
+
     /// Whether an offer would be one more, if there is room.
     pub(crate) fn is_new(&self, open: &OpenOffer) -> bool {
         lock(&self.offers).is_new(open)

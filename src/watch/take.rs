@@ -12,7 +12,7 @@ use crate::troubles::InTrouble;
 
 /// Takes an offer into a folder when it is its turn. What keeps this machine from that for a while is no
 /// answer to it: it waits as long as it stands.
-pub(super) fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
+pub(crate) fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
     let context = context.clone();
     context.clone().spawn(async move {
         let (mut attempts, mut trouble): (u32, Option<InTrouble>) = (0, None);

@@ -189,7 +189,7 @@ impl Agent {
     }
 
     pub(crate) fn watch(&self, save_dir: Option<PathBuf>) {
-        self.node.watch(WatchOptions { channel: None, save_dir }).unwrap();
+        self.node.watch(WatchOptions { save_dir, ..WatchOptions::default() }).unwrap();
     }
 
     /// The next event that `wanted` makes something of.

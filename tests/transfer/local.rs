@@ -46,7 +46,7 @@ async fn a_state_that_cannot_be_kept_is_told_by_watch_itself() {
     fs::write(damaged.join("transfers"), "no folder").unwrap();
     for home in [&file, &file.join("below"), &damaged] {
         let b = lab.agent("b", |options| options.home.clone_from(home));
-        let watch = WatchOptions { channel: None, save_dir: Some(lab.path("in")) };
+        let watch = WatchOptions { save_dir: Some(lab.path("in")), ..WatchOptions::default() };
         let error = b.node.watch(watch).unwrap_err();
         assert_eq!(error.code, Code::State);
         let says = [&*home.to_string_lossy(), "ATS_P2P_HOME"];
