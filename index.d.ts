@@ -570,6 +570,9 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
   /**
    * Ends everything: transfers under way fail with `ATS_P2P_ABORTED`, offers that nobody accepted are
    * withdrawn, sockets are closed. May be called again. Nothing of the node keeps the process alive after it.
+   *
+   * A worker thread that ends without it, by `process.exit()`, `terminate()` or an error, ends its nodes too, and is
+   * held up by that for half a second at most; what takes longer goes on as long as the process does.
    */
   destroy(): Promise<void>
 

@@ -1,7 +1,6 @@
 //! A node of the DHT for others.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use hyperdht::{Dht, Network};
 use napi::Env;
@@ -9,8 +8,9 @@ use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
+use super::environment::Tenant;
 use super::error::{promise, thrown};
 use super::options::read;
 use crate::dht::{DhtConfig, Started, start};
@@ -30,7 +30,7 @@ struct DhtOptions {
 pub struct NativeDht {
     started: Started,
     network: watch::Receiver<Network>,
-    dht: Arc<Mutex<Option<Dht>>>,
+    dht: Tenant<Dht>,
 }
 
 #[napi]
@@ -40,11 +40,17 @@ impl NativeDht {
     pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
         let options: DhtOptions =
             crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
-        promise(env, run(options), |(dht, started)| Self {
-            started,
-            network: dht.network(),
-            dht: Arc::new(Mutex::new(Some(dht))),
-        })
+        let dht = Tenant::new(env, |dht: Dht| Box::pin(async move { dht.destroy().await }))?;
+        let kept = dht.clone();
+        let start = async move {
+            let run = async {
+                let (dht, started) = run(options).await?;
+                let network = dht.network();
+                Ok((dht, (started, network)))
+            };
+            kept.start(run).await
+        };
+        promise(env, start, |(started, network)| Self { started, network, dht })
     }
 
     /// Where others reach it, `host:port`.
@@ -82,9 +88,7 @@ impl NativeDht {
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
         let dht = self.dht.clone();
         let close = async move {
-            if let Some(dht) = dht.lock().await.take() {
-                dht.destroy().await;
-            }
+            dht.close().await;
             Ok(())
         };
         promise(env, close, |()| ())

@@ -1,15 +1,12 @@
 //! The doctor.
 
-use std::sync::Arc;
-
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
-use tokio_util::sync::CancellationToken;
 
+use super::environment::Tenant;
 use super::error::{promise, thrown};
 use super::options::{NodeOptions, read};
 use super::shapes::{ConnectionShape, DiagnosisShape, value};
@@ -42,8 +39,7 @@ pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<Pro
 #[napi]
 pub struct NativeWaiting {
     key: String,
-    waiting: Arc<Mutex<Option<Waiting>>>,
-    closing: CancellationToken,
+    waiting: Tenant<Waiting>,
 }
 
 #[napi]
@@ -55,11 +51,17 @@ impl NativeWaiting {
             .and_then(|()| read(options))
             .and_then(NodeOptions::into_options)
             .map_err(|error| thrown(env, &error))?;
-        promise(env, async move { Waiting::start(&options).await }, |waiting| Self {
-            key: waiting.key(),
-            waiting: Arc::new(Mutex::new(Some(waiting))),
-            closing: CancellationToken::new(),
-        })
+        let waiting = Tenant::new(env, |waiting: Waiting| Box::pin(waiting.close()))?;
+        let kept = waiting.clone();
+        let start = async move {
+            let start = async {
+                let waiting = Waiting::start(&options).await?;
+                let key = waiting.key();
+                Ok((waiting, key))
+            };
+            kept.start(start).await
+        };
+        promise(env, start, |key| Self { key, waiting })
     }
 
     /// What the other machine is told, 64 hex digits.
@@ -71,11 +73,11 @@ impl NativeWaiting {
     /// The next peer that has come; null once it was closed.
     #[napi(ts_return_type = "Promise<any>")]
     pub fn next<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
-        let (waiting, closing) = (self.waiting.clone(), self.closing.clone());
+        let kept = self.waiting.clone();
         let next = async move {
-            let mut waiting = waiting.lock().await;
+            let mut waiting = kept.running().await;
             match waiting.as_mut() {
-                Some(waiting) => Ok(closing.run_until_cancelled(waiting.next()).await.flatten()),
+                Some(waiting) => Ok(kept.ending().run_until_cancelled(waiting.next()).await.flatten()),
                 None => Ok(None),
             }
         };
@@ -85,12 +87,9 @@ impl NativeWaiting {
     /// Ends it.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
-        self.closing.cancel();
         let waiting = self.waiting.clone();
         let close = async move {
-            if let Some(waiting) = waiting.lock().await.take() {
-                waiting.close().await;
-            }
+            waiting.close().await;
             Ok(())
         };
         promise(env, close, |()| ())

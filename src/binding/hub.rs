@@ -1,7 +1,6 @@
 //! The hub.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hub::{AccessConfig, Hub, HubConfig, PostgresUrl, RelayAccess, TlsFiles, TunnelAccess};
@@ -10,8 +9,8 @@ use napi::bindgen_prelude::{PromiseRaw, Undefined};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex;
 
+use super::environment::Tenant;
 use super::error::{promise, thrown};
 use super::options::{bytes, default_home, read};
 use crate::error::{Code, Error, Result};
@@ -55,7 +54,7 @@ pub struct NativeHub {
     urls: Vec<String>,
     bootstrap: Vec<String>,
     relay: Option<String>,
-    hub: Arc<Mutex<Option<Hub>>>,
+    hub: Tenant<Hub>,
 }
 
 #[napi]
@@ -65,13 +64,18 @@ impl NativeHub {
     pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
         let options: HubOptions =
             crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
-        promise(env, start(options), |hub| Self {
-            address: hub.local_addr().to_string(),
-            urls: hub.urls().to_vec(),
-            bootstrap: hub.bootstrap(),
-            relay: hub.relay().map(hex::encode),
-            hub: Arc::new(Mutex::new(Some(hub))),
-        })
+        let hub = Tenant::new(env, |hub: Hub| Box::pin(hub.shutdown()))?;
+        let kept = hub.clone();
+        let start = async move {
+            let start = async {
+                let hub = start(options).await?;
+                let address = hub.local_addr().to_string();
+                let told = (address, hub.urls().to_vec(), hub.bootstrap(), hub.relay().map(hex::encode));
+                Ok((hub, told))
+            };
+            kept.start(start).await
+        };
+        promise(env, start, |(address, urls, bootstrap, relay)| Self { address, urls, bootstrap, relay, hub })
     }
 
     /// Where it listens, `host:port`.
@@ -103,9 +107,7 @@ impl NativeHub {
     pub fn close<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
         let hub = self.hub.clone();
         let close = async move {
-            if let Some(hub) = hub.lock().await.take() {
-                hub.shutdown().await;
-            }
+            hub.close().await;
             Ok(())
         };
         promise(env, close, |()| ())

@@ -5,12 +5,13 @@
 //! - `node`, `hub`, `hub_keys`, `join`, `dht`, `doctor`, `service`, `settings`, `trust`, `verify`: the
 //!   classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
-//! - `error`: how an error becomes a rejection
+//! - `error`: how an error becomes a rejection; `environment`: what ends with the thread that started it
 
 mod dht;
 // A function, unlike a class, is exported by nothing in a test build, and would be dead there.
 #[cfg(not(test))]
 mod doctor;
+mod environment;
 mod error;
 #[cfg(feature = "hub")]
 mod hub;

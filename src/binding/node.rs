@@ -11,6 +11,7 @@ use napi_derive::napi;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::environment::Resident;
 use super::error::{promise, thrown};
 use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, milliseconds, read};
 use super::shapes::{
@@ -41,6 +42,7 @@ pub struct NativeNode {
     node: Node,
     /// What can be aborted, by the handle that JavaScript chose.
     running: Arc<Mutex<HashMap<u32, CancellationToken>>>,
+    resident: Resident,
 }
 
 #[napi]
@@ -69,7 +71,9 @@ impl NativeNode {
             .and_then(NodeOptions::into_options)
             .and_then(|options| Node::new(options, emit))
             .map_err(|error| thrown(&env, &error))?;
-        Ok(Self { node, running: Arc::default() })
+        let ending = node.clone();
+        let resident = Resident::new(&env, move || async move { ending.destroy().await })?;
+        Ok(Self { node, running: Arc::default(), resident })
     }
 
     /// Sends a file; see `SendOptions` in `index.d.ts`.
@@ -243,9 +247,10 @@ impl NativeNode {
     /// Ends everything.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn destroy<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Undefined>> {
-        let node = self.node.clone();
+        let (node, resident) = (self.node.clone(), self.resident.clone());
         let destroy = async move {
             node.destroy().await;
+            resident.leave();
             Ok(())
         };
         promise(env, destroy, |()| ())
