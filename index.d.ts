@@ -571,8 +571,8 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
    * Ends everything: transfers under way fail with `ATS_P2P_ABORTED`, offers that nobody accepted are
    * withdrawn, sockets are closed. May be called again. Nothing of the node keeps the process alive after it.
    *
-   * A worker thread that ends without it, by `process.exit()`, `terminate()` or an error, ends its nodes too, and is
-   * held up by that for half a second at most; what takes longer goes on as long as the process does.
+   * A worker thread or a process that ends without it, by `process.exit()`, `terminate()` or an error, ends its nodes
+   * too, and is held up by that for half a second at most; what takes longer goes on as long as the process does.
    */
   destroy(): Promise<void>
 
@@ -820,6 +820,14 @@ export interface TransferStatus {
   taskId: TaskId
   /** Of the task. */
   status: 'pending' | 'in_progress' | 'completed' | 'failed' | 'cancelled' | 'rejected' | (string & {})
+  channel: string
+  /** The actor who accepted the offer. */
+  claimedBy: string | null
+  /** In RFC 3339, as the service says. */
+  createdAt: string | null
+  updatedAt: string | null
+  /** What the task was completed with. Everything in it is the word of others. */
+  outputs: unknown[]
   /** Made safe to print. */
   fileName: string
   /** Bytes. */
@@ -841,6 +849,7 @@ export interface TransferStatus {
 /** Why a call or a transfer failed. Match on `code`; the message is for people. */
 export declare class AtsP2pError extends Error {
   constructor(message: string, options?: { code?: ErrorCode, transferId?: string, taskId?: TaskId, step?: FailedStep, retryable?: boolean, cause?: unknown })
+  name: 'AtsP2pError'
   code: ErrorCode
   transferId?: string
   taskId?: TaskId

@@ -5,6 +5,7 @@
 
 const addon = require('./addon')
 const { boolean, count, publicKey, text, url, localPath } = require('./lib/checks')
+const { leaveAtExit } = require('./lib/environment')
 const { AtsP2pError, invalid, wrap } = require('./lib/error')
 const { Node } = require('./lib/node')
 const {
@@ -25,6 +26,7 @@ async function createNode (options) {
 async function startHub (options) {
   const checked = checkOptions('startHub', options, HUB_OPTIONS)
   try {
+    leaveAtExit()
     return new Hub(await addon.NativeHub.start(checked))
   } catch (error) {
     throw wrap(error)
@@ -44,6 +46,7 @@ async function backupHub (file, options) {
 async function startDht (options) {
   const checked = checkOptions('startDht', options, DHT_OPTIONS)
   try {
+    leaveAtExit()
     return new DhtNode(await addon.NativeDht.start(checked))
   } catch (error) {
     throw wrap(error)
@@ -63,6 +66,7 @@ async function doctor (options) {
 async function waitForDoctor (options) {
   const checked = checkNodeOptions('waitForDoctor', options)
   try {
+    leaveAtExit()
     return new Waiting(await addon.NativeWaiting.start(checked))
   } catch (error) {
     throw wrap(error)

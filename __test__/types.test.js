@@ -1,6 +1,6 @@
 'use strict'
 
-// The declarations: as compilers in use read them, and against what the package is.
+// The declarations: as compilers in use read them, against what the package is, and run for real.
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
@@ -9,7 +9,7 @@ const { test } = require('node:test')
 const ts = require('typescript')
 const ats = require('..')
 const tables = require('../lib/options')
-const { tempFolder } = require('./fixtures/harness')
+const { child, tempFolder } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 120_000 }
 const ROOT = path.join(__dirname, '..')
@@ -63,15 +63,18 @@ function project (t, extension = '.ts') {
   const folder = fs.realpathSync(tempFolder(t))
   fs.mkdirSync(path.join(folder, 'node_modules'))
   fs.symlinkSync(ROOT, path.join(folder, 'node_modules', 'ats-p2p'), 'junction')
-  const file = path.join(folder, `api${extension}`)
-  fs.writeFileSync(file, fs.readFileSync(path.join(FOLDER, 'api.ts'), 'utf8').replace("from '../..'", "from 'ats-p2p'"))
-  return file
+  return ['api', 'program'].map((name) => {
+    const file = path.join(folder, name + extension)
+    const text = fs.readFileSync(path.join(FOLDER, `${name}.ts`), 'utf8')
+    fs.writeFileSync(file, text.replace("from '../..'", "from 'ats-p2p'"))
+    return file
+  })
 }
 
 for (const [name, resolution] of Object.entries(RESOLUTIONS)) {
   test(`the declarations are read with moduleResolution ${name}`, LIMIT, (t) => {
     // As modules of both kinds, where the compiler knows of kinds.
-    const files = (name === 'node16' ? ['.mts', '.cts'] : ['.ts']).map(extension => project(t, extension))
+    const files = (name === 'node16' ? ['.mts', '.cts'] : ['.ts']).flatMap(extension => project(t, extension))
     assert.deepEqual(problems(compile(files, { ...STRICT, ...resolution, noEmit: true })), [])
   })
 }
@@ -122,4 +125,33 @@ test('the declarations name what the package has, and every option that a call t
     const known = Object.keys(table).filter(name => table[name] !== undefined).sort()
     assert.deepEqual(names(types.get(type).properties), known, type)
   }
+})
+
+test('a program in TypeScript makes every call, and what it is given has the properties that are declared', LIMIT, async (t) => {
+  const [, file] = project(t)
+  const options = { ...STRICT, ...RESOLUTIONS.node10, target: ts.ScriptTarget.ES2022 }
+  const program = compile([file], options)
+  assert.deepEqual(problems(program), [])
+  program.emit()
+  const home = tempFolder(t)
+  const env = Object.fromEntries(Object.entries({ ...process.env, HOME: home }).filter(([name]) => !name.startsWith('ATS_')))
+  const { code, stdout, stderr } = await child(t, [file.replace('.ts', '.js')], { env }).ended
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  const { version, seen } = JSON.parse(stdout.split('\n').at(-1))
+  assert.equal(version, ats.version)
+
+  const { checker, types, properties } = declared()
+  const events = new Map(types.get('NodeEvents').properties.map(({ name, type }) => [name, properties(checker.getTypeArguments(type)[0])]))
+  for (const [name, keys] of Object.entries(seen)) {
+    const wanted = events.get(name) ?? types.get(name)?.properties
+    if (!wanted) continue
+    const isDeclared = new Set(wanted.map(property => property.name))
+    assert.deepEqual(keys.filter(key => !isDeclared.has(key) && !key.startsWith('_')), [], `${name} has more than is declared`)
+    const missing = wanted.filter(({ name, isOptional }) => !isOptional && !keys.includes(name)).map(property => property.name)
+    assert.deepEqual(missing, [], `${name} has less than is declared`)
+  }
+  const checked = Object.keys(seen).filter(name => events.has(name) || types.has(name))
+  for (const name of ['AtsP2pNode', 'FileOffer', 'AcceptResult', 'SendResult', 'PeerConnection', 'RunningTransfer', 'TransferStatus',
+    'Identity', 'Settings', 'Setting', 'ServiceHealth', 'Whoami', 'KnownPeer', 'HubKey', 'Joined', 'Hub', 'DhtNode', 'Waiting', 'Diagnosis', 'Finding', 'VerifiedReceipt', 'Signatory',
+    'offer_sent', 'peer_connected', 'transfer_start', 'transfer_complete', 'transfer_failed']) assert.ok(checked.includes(name), name)
 })

@@ -6,6 +6,7 @@ const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const { setImmediate: turn } = require('node:timers/promises')
 const addon = require('../addon')
 const { LONGEST_TIMER_MS } = require('./checks')
+const { leaveAtExit } = require('./environment')
 const { AtsP2pError, aborted, invalid, wrap } = require('./error')
 const { OfferQueues } = require('./offers')
 const { OFFERS_OPTIONS, SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
@@ -39,6 +40,7 @@ class Node extends EventEmitter {
     super({ captureRejections: true })
     this.#shouldAccept = shouldAccept
     try {
+      leaveAtExit()
       this.#native = addon.NativeNode.create(options, event => this.#dispatch(event))
     } catch (error) {
       throw wrap(error)

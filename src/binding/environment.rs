@@ -1,7 +1,8 @@
 //! What ends with the environment of JavaScript that started it.
 //!
 //! A worker thread that ends, in whichever way, takes its JavaScript with it, but no thread of this addon: a
-//! node of its would go on to claim offers that nobody hears of. So a clean-up hook ends it.
+//! node of its would go on to claim offers that nobody hears of. Node.js runs a clean-up hook then, but none
+//! where `process.exit()` or an error ends the main thread: there JavaScript says so, by [`end_all`].
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -10,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use napi::Env;
+#[cfg(not(test))]
+use napi_derive::napi;
 use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +143,14 @@ impl<T: Send + 'static> Tenant<T> {
         }
         self.resident.leave();
     }
+}
+
+/// Ends all that runs in this environment, which is about to end, and waits for that, but not for long.
+#[cfg(not(test))]
+#[napi]
+pub(super) fn end_all(env: &Env) -> napi::Result<()> {
+    JsEnvironment::of(env)?.end();
+    Ok(())
 }
 
 impl JsEnvironment {
