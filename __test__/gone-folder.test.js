@@ -67,7 +67,7 @@ test('so do commands', { ...LIMIT, skip: process.platform === 'win32' }, async (
   const run = (...args) => inGoneFolder(t, path.join(ROOT, 'bin', 'ats-p2p.js'), [...args, '--ats-url', url], env).ended
   assert.equal((await run('send', filePath, '--to', 'b')).code, 0)
   const { code, stderr } = await run('send', 'x', '--to', 'b')
-  assert.match(stderr, /filePath must be an absolute path, because the current folder is gone/)
+  assert.match(stderr, /must be an absolute path, because the current folder is gone/)
   assert.doesNotMatch(stderr, /uv_cwd|\n {4}at /)
   assert.equal(code, 2)
 })
