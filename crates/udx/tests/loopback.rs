@@ -379,27 +379,24 @@ async fn the_first_packets_wait_at_a_relay_for_the_other_peer() {
     assert_eq!(receive(&right).await, packet(Flags::DATA, 2, 20, 0), "no more than those wait");
 }
 
-#[tokio::test]
-async fn two_streams_talk_through_a_relay() {
+/// Sends bytes through a relay that holds them to a rate; gives what has passed, and the seconds it took.
+async fn relayed(bytes: usize, rate: u64) -> (u64, f64) {
     let (a, middle, b) = (end().await, end().await, end().await);
-    let (left, right) = (
-        a.udx.stream(StreamOptions { id: Some(1), ..Default::default() }).await.unwrap(),
-        b.udx.stream(StreamOptions { id: Some(2), ..Default::default() }).await.unwrap(),
-    );
-    let (to_left, to_right) = (
-        middle.udx.stream(StreamOptions { id: Some(3), ..Default::default() }).await.unwrap(),
-        middle.udx.stream(StreamOptions { id: Some(4), ..Default::default() }).await.unwrap(),
-    );
+    let stream = |id| StreamOptions { id: Some(id), ..Default::default() };
+    let mut left = a.udx.stream(stream(1)).await.unwrap();
+    let mut right = b.udx.stream(stream(2)).await.unwrap();
+    let to_left = middle.udx.stream(stream(3)).await.unwrap();
+    let to_right = middle.udx.stream(stream(4)).await.unwrap();
     to_left.connect(&middle.socket, 1, a.socket.local_addr()).unwrap();
     to_right.connect(&middle.socket, 2, b.socket.local_addr()).unwrap();
-    let meter = RelayMeter::new(100 << 20);
+    let meter = RelayMeter::new(rate);
     to_left.handle().relay_to(&to_right.handle(), Some(meter.clone()));
     to_right.handle().relay_to(&to_left.handle(), Some(meter.clone()));
-    let (mut left, mut right) = (left, right);
     left.connect(&a.socket, 3, middle.socket.local_addr()).unwrap();
     right.connect(&b.socket, 4, middle.socket.local_addr()).unwrap();
-    let sent = pattern(2 << 20);
+    let sent = pattern(bytes);
     let expected = sent.clone();
+    let began = std::time::Instant::now();
     tokio::spawn(async move {
         left.write_all(&sent).await.unwrap();
         left.shutdown().await.unwrap();
@@ -408,9 +405,28 @@ async fn two_streams_talk_through_a_relay() {
     let mut received = Vec::new();
     right.read_to_end(&mut received).await.unwrap();
     assert!(received == expected);
+    let took = began.elapsed().as_secs_f64();
     right.shutdown().await.unwrap();
     right.closed().await.unwrap();
-    assert!(meter.passed() > received.len() as u64);
+    (meter.passed(), took)
+}
+
+#[tokio::test]
+async fn two_streams_talk_through_a_relay() {
+    let (passed, _) = relayed(2 << 20, 100 << 20).await;
+    assert!(passed > 2 << 20);
+}
+
+/// What came too soon was lost at once, and a sender got a third of the rate for all that it sent again.
+#[tokio::test]
+async fn streams_through_a_relay_have_most_of_the_rate_that_it_allows() {
+    const RATE: usize = 16 << 20;
+    let (passed, took) = relayed(2 * RATE, RATE as u64).await;
+    let share = 2.0 / took;
+    println!("{share:.2} of the rate, {:.3} of the bytes", passed as f64 / (2 * RATE) as f64);
+    // It is 0.9 and more; who else runs here may take some of it.
+    assert!((0.5..1.05).contains(&share), "{share:.2} of the rate");
+    assert!(passed < (2 * RATE + RATE / 2) as u64, "{passed} bytes of {} went twice", 2 * RATE);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ use linger::Linger;
 use memory::Memory;
 use paths::Paths;
 use pool::Pool;
-use relay::RelayBatch;
+use relay::{RelayBatch, RelayPacing};
 use socket::{Received, SocketState};
 use timers::TimerQueue;
 
@@ -66,6 +66,7 @@ pub(super) struct Owner {
     /// Streams that a path has room for again.
     released: Vec<u32>,
     relay: RelayBatch,
+    pacing: RelayPacing,
     /// Streams that relay.
     relays: usize,
     memory: Memory,
@@ -105,6 +106,7 @@ impl Owner {
             paths: Paths::default(),
             released: Vec::new(),
             relay: RelayBatch::default(),
+            pacing: RelayPacing::default(),
             relays: 0,
             memory,
             timers: TimerQueue::default(),
@@ -129,6 +131,7 @@ impl Owner {
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         self.read_clock();
         let mut has_more = self.take_commands(cx);
+        self.pass_on();
         has_more |= self.receive(cx);
         self.fire_timers();
         self.settle_touched();
@@ -280,7 +283,8 @@ impl Owner {
 
     /// Sleeps until the earliest deadline. True if that is now.
     fn poll_sleep(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(next) = self.timers.next() else {
+        let deadlines = [self.timers.next(), self.pacing.next_turn()];
+        let Some(next) = deadlines.into_iter().flatten().min() else {
             self.sleep_until = None;
             return false;
         };
@@ -302,6 +306,7 @@ impl Owner {
             entry.shared.lock().close(Err(Error::Closed));
         }
         self.streams.clear();
+        self.pacing = RelayPacing::default();
         self.sockets.clear();
         self.datagrams.close();
         if let Some(reply) = self.closing.take() {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Owner;
 use crate::driver::datagrams::Datagram;
+use crate::driver::relay_meter::Waiting;
 use crate::driver::shared::Shared;
 use crate::error::Error;
 use crate::proto::packet::{HEADER_LEN, Header};
@@ -64,13 +65,19 @@ impl Owner {
                 }
                 if let Some(destination) = entry.relay_to.clone() {
                     let length = datagram.len();
-                    if entry.meter.as_ref().is_some_and(|meter| !meter.admits(self.now, &header, length)) {
-                        return;
-                    }
+                    let is_early =
+                        entry.meter.as_ref().is_some_and(|meter| !meter.admits(self.now, &header, length));
+                    let meter = if is_early { entry.meter.clone() } else { None };
                     if !entry.held.is_empty() {
                         self.send_held(header.stream_id);
                     }
-                    self.relay_packet(&header, bytes, range, &destination);
+                    match meter {
+                        None => self.relay_packet(&header, bytes, range, &destination),
+                        Some(meter) => {
+                            let packet = Bytes::copy_from_slice(datagram);
+                            self.pacing.hold(meter, Waiting { header, packet, destination });
+                        }
+                    }
                 } else {
                     if entry.is_unheard {
                         entry.note_sender(socket, from);
@@ -99,6 +106,16 @@ impl Owner {
         if is_open {
             self.batch.push(Datagram { socket, from, data: bytes.slice(range) });
         }
+    }
+
+    /// Sends on what has waited at a meter for its turn.
+    pub(super) fn pass_on(&mut self) {
+        let mut pacing = std::mem::take(&mut self.pacing);
+        while let Some(Waiting { header, packet, destination }) = pacing.next(self.now) {
+            self.relay_packet(&header, &packet, 0..packet.len(), &destination);
+        }
+        self.pacing = pacing;
+        self.relay.flush(&mut self.sockets);
     }
 
     /// Sends a packet on. The first few wait for a destination that is not connected yet: two peers whose

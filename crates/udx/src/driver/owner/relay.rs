@@ -5,14 +5,57 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::socket::SocketState;
+use crate::driver::relay_meter::{RelayMeter, Waiting};
 use crate::proto::packet::{Flags, Header};
 use crate::proto::{Remote, Transmit};
+use crate::time::Instant;
 
 /// Where the stream id lies in a packet.
 const ID: Range<usize> = 4..8;
 
 /// Most bytes gathered for one send.
 const MAX_BATCH: usize = 64_000;
+
+/// What waits at all meters of an instance at most, in bytes. A meter may hold as much of it as is left for
+/// others, so that none fills it alone.
+const MAX_HELD: usize = 32 << 20;
+
+/// The meters at which packets wait for their turn.
+#[derive(Debug, Default)]
+pub(super) struct RelayPacing {
+    meters: Vec<RelayMeter>,
+    /// Bytes that wait at all of them.
+    held: usize,
+}
+
+impl RelayPacing {
+    /// Keeps a packet until its meter lets it pass; without room for it, it is lost.
+    pub(super) fn hold(&mut self, meter: RelayMeter, waiting: Waiting) {
+        let length = waiting.packet.len();
+        if !meter.hold(waiting, MAX_HELD.saturating_sub(self.held)) {
+            return;
+        }
+        self.held += length;
+        if !self.meters.iter().any(|known| known.is(&meter)) {
+            self.meters.push(meter);
+        }
+    }
+
+    /// The next packet whose turn has come.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Waiting> {
+        let waiting = self.meters.iter().find_map(|meter| meter.next(now));
+        match &waiting {
+            Some(waiting) => self.held -= waiting.packet.len(),
+            None => self.meters.retain(|meter| meter.next_turn().is_some()),
+        }
+        waiting
+    }
+
+    /// When the turn of the next one comes.
+    pub(super) fn next_turn(&self) -> Option<Instant> {
+        self.meters.iter().filter_map(RelayMeter::next_turn).min()
+    }
+}
 
 /// Packets on their way out, gathered as long as they go to the same place and are of one size.
 #[derive(Debug, Default)]
