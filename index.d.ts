@@ -204,9 +204,9 @@ export interface VerifyOptions extends NodeOptions {
   /** A transfer or its task. Where the task service has forgotten it, the receipt that is kept here is looked at. */
   id?: TaskId
   /** The file of a receipt, as it is kept in `receipts` of the state folder. */
-  receipt?: string | URL
+  receipt?: LocalPath
   /** A file that should be the one that was sent. */
-  file?: string | URL
+  file?: LocalPath
 }
 
 /** What both ends of a transfer have signed. */
@@ -489,6 +489,12 @@ export interface NodeOptions {
   identity?: string | URL | boolean
   /** How many receipts of transfers are kept in `home`, the newest; 0 for none. Default: 100. */
   keepReceipts?: number
+  /**
+   * Whether a file's permission bits and time of modification are told where it is sent, and kept where it arrives.
+   * With `false` it arrives like any new file, but never open to more than its source.
+   * @default true
+   */
+  preserve?: boolean
 }
 
 /** One agent's end of transfers. Ends by {@link AtsP2pNode.destroy}. */
@@ -581,7 +587,7 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
 
 export interface SendOptions {
   /** The file; a relative path is taken from the current folder. */
-  filePath: string | URL
+  filePath: LocalPath
   /** The actor who is to have it. */
   recipientId: string
   /** Default: the node's channel. */
@@ -680,7 +686,7 @@ export interface WatchOptions {
   /** Default: the node's channel. */
   channel?: string
   /** Folder to save into, made if it is missing. Nothing in it is ever replaced: a taken name gets a number. */
-  saveDir?: string | URL
+  saveDir?: LocalPath
   /** Decides about each offer of this watch. Default: the node's. */
   shouldAccept?: ShouldAccept
 }
@@ -703,6 +709,8 @@ export interface AcceptResult extends Peer {
   success: true
   /** Where the file is. */
   filePath: string
+  /** The bytes of that path; present where they are not UTF-8, so that `filePath` shows some of them as U+FFFD. */
+  filePathBytes?: Buffer
   /** SHA-256 in lower-case hex, verified. */
   hash: string
   /** Bytes. */
@@ -717,6 +725,9 @@ export interface AcceptResult extends Peer {
   /** The connection that the bytes came by; absent where the file had arrived before. */
   connection?: PeerConnection
 }
+
+/** A path, or a `file:` URL. As bytes it need not be UTF-8, except on Windows. */
+export type LocalPath = string | Uint8Array | URL
 
 /** As the task service gives it. */
 export type TaskId = string | number
@@ -757,6 +768,10 @@ export interface Offer extends TransferInfo {
   channel: string
   /** The actor who offers it. */
   senderId: string
+  /** The permission bits of its source, 0 to 0o777; absent where the sender does not tell them. */
+  mode?: number
+  /** When its source was changed last, Unix milliseconds; absent where the sender does not tell. */
+  mtime?: number
 }
 
 /**
@@ -773,8 +788,8 @@ export interface FileOffer extends Offer {
    * and in its place; until then nothing stands at the path. Where it fails before the offer was claimed (the
    * path cannot be written, for one), the offer still stands and may be answered again.
    */
-  accept(path: string | URL, options?: AcceptOptions): Promise<AcceptResult>
-  accept(target: AcceptOptions & { saveDir: string | URL }): Promise<AcceptResult>
+  accept(path: LocalPath, options?: AcceptOptions): Promise<AcceptResult>
+  accept(target: AcceptOptions & { saveDir: LocalPath }): Promise<AcceptResult>
   /** Declines the file; the sender is told the reason. */
   reject(reason?: string): Promise<void>
 }
@@ -798,7 +813,7 @@ export interface NodeEvents {
    */
   transfer_progress: [BegunTransfer & PhaseProgress]
   /** The file is whole, verified and in its place; `filePath` on the receiving side. */
-  transfer_complete: [TransferInfo & { filePath?: string }]
+  transfer_complete: [TransferInfo & { filePath?: string, filePathBytes?: Buffer }]
   /** The transfer ended without success. The call that began it rejects right after. */
   transfer_failed: [BegunTransfer & { reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
   /** Somebody offers a file, and the watch has no `saveDir`. */

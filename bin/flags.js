@@ -53,6 +53,8 @@ const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is tak
 
 const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256', otherwise: '16' } }
 
+const PRESERVE = { 'no-preserve': { help: 'neither tell nor keep permissions and times of files' } }
+
 /** The library's options from the flags that were given. */
 function nodeOptions (values) {
   return {
@@ -73,6 +75,7 @@ function nodeOptions (values) {
     maxConcurrent: number(values['max-concurrent']),
     allowedPeers: values.allow,
     requireVerified: values['require-verified'],
+    preserve: values['no-preserve'] ? false : undefined,
     identity: values['no-identity'] ? false : values.identity
   }
 }
@@ -93,4 +96,4 @@ function grouped (group, flags) {
   return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, group }]))
 }
 
-module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_SIZE, OUTPUT, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }
+module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_SIZE, OUTPUT, PRESERVE, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }

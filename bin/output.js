@@ -2,6 +2,7 @@
 
 const fs = require('node:fs')
 const { sentence } = require('./failure')
+const { HEAPED, belongs } = require('./joiners')
 const { Lines } = require('./lines')
 const { Progress } = require('./progress')
 
@@ -135,12 +136,13 @@ function isPipe (fd) {
 
 /** The text with everything that could act on a terminal shown as `\u{…}`; line breaks of ours stay. */
 function printable (text) {
-  return String(text).split('\n').map(line => line.replace(UNPRINTABLE, escape)).join('\n')
+  return String(text).split('\n').map(quoted).join('\n')
 }
 
 /** One line of foreign text, its line breaks shown too. */
 function quoted (text) {
-  return String(text).replace(UNPRINTABLE, escape)
+  const seen = String(text).replace(HEAPED, escape)
+  return seen.replace(UNPRINTABLE, (character, at) => belongs(seen, at) ? character : escape(character))
 }
 
 function escape (character) {

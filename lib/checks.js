@@ -2,8 +2,10 @@
 
 // What the value of an option must be. A check returns it in the form that the addon takes.
 
+const { isUtf8 } = require('node:buffer')
 const path = require('node:path')
 const { fileURLToPath } = require('node:url')
+const { isUint8Array } = require('node:util/types')
 const { invalid } = require('./error')
 const { isSignal } = require('./signals')
 
@@ -90,6 +92,17 @@ function resolved (named, what) {
   }
 }
 
+/** A path whose bytes need be no text, as those of Node's `fs`: the addon takes the bytes of such a one in digits. */
+function filePath (value, what) {
+  if (!isUint8Array(value)) return localPath(value, what)
+  if (value.length === 0) throw invalid(`${what} must not be empty`)
+  const bytes = Buffer.from(value)
+  if (isUtf8(bytes)) return localPath(bytes.toString(), what)
+  if (process.platform === 'win32') throw invalid(`${what} must be UTF-8: on Windows a path is text`)
+  if (bytes.includes(0)) throw invalid(`${what} must not hold a NUL character`)
+  return { bytes: bytes.toString('hex') }
+}
+
 function pathOf (value, what) {
   if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value.href)
   try {
@@ -167,6 +180,7 @@ module.exports = {
   bytes,
   callback,
   count,
+  filePath,
   isUrl,
   localPath,
   milliseconds,

@@ -156,7 +156,8 @@ class Node extends EventEmitter {
     if (!this.#reported.has(error)) this.#fail(error)
   }
 
-  #dispatch ({ name, payload }) {
+  #dispatch ({ name, payload: told }) {
+    const payload = withBytes(told)
     if (name === 'warning') return process.emitWarning(payload.message, 'AtsP2pWarning', payload.code)
     if (name === 'error') return this.#fail(new AtsP2pError(payload.message, payload))
     this.#transfers.see(name, payload)
@@ -248,7 +249,7 @@ class Node extends EventEmitter {
       ...payload,
       accept: async (target, options) => {
         const { signal, ...rest } = checkTarget(target, options)
-        const start = handle => this.#native.accept(offer, { ...rest, handle })
+        const start = async handle => withBytes(await this.#native.accept(offer, { ...rest, handle }))
         return this.#unattended.attend(payload.transferId, () =>
           traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
       },
@@ -284,6 +285,11 @@ class Node extends EventEmitter {
   #assertAlive () {
     if (this.#destroyed) throw new AtsP2pError('The node was destroyed', { code: 'ATS_P2P_DESTROYED' })
   }
+}
+
+/** What the addon tells of a file, the bytes of its path as such, where these are no text. */
+function withBytes ({ filePathBytes, ...told }) {
+  return filePathBytes === undefined ? told : { ...told, filePathBytes: Buffer.from(filePathBytes, 'hex') }
 }
 
 /**

@@ -2,8 +2,9 @@
 
 // Which options each call takes.
 
+const { isUint8Array } = require('node:util/types')
 const {
-  abortSignal, addresses, boolean, bytes, callback, count, isUrl, localPath, milliseconds, number, places, port,
+  abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, localPath, milliseconds, number, places, port,
   publicKey, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { invalid } = require('./error')
@@ -35,14 +36,15 @@ const NODE_OPTIONS = {
   anyClaimant: boolean,
   identity: seedPath,
   keepReceipts: number,
+  preserve: boolean,
   resume: boolean,
   shouldAccept: callback
 }
 
-const VERIFY_OPTIONS = { id: taskId, receipt: localPath, file: localPath }
+const VERIFY_OPTIONS = { id: taskId, receipt: filePath, file: filePath }
 
 const SEND_OPTIONS = {
-  filePath: localPath,
+  filePath,
   recipientId: text,
   channel: text,
   timeout: milliseconds,
@@ -50,11 +52,11 @@ const SEND_OPTIONS = {
   signal: abortSignal
 }
 
-const WATCH_OPTIONS = { channel: text, saveDir: localPath, shouldAccept: callback }
+const WATCH_OPTIONS = { channel: text, saveDir: filePath, shouldAccept: callback }
 
 const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
-const ACCEPT_OPTIONS = { saveDir: localPath, overwrite: boolean, signal: abortSignal }
+const ACCEPT_OPTIONS = { saveDir: filePath, overwrite: boolean, signal: abortSignal }
 
 const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
 
@@ -127,8 +129,8 @@ function missing (call, name, options, table) {
 
 /** `accept(path, options)` or `accept({ saveDir, ...options })`. */
 function checkTarget (target, options) {
-  if (typeof target === 'string' || isUrl(target)) {
-    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: localPath(target, 'accept: path') }
+  if (typeof target === 'string' || isUint8Array(target) || isUrl(target)) {
+    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: filePath(target, 'accept: path') }
   }
   if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
   const { saveDir, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, ['saveDir'])

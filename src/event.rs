@@ -1,5 +1,6 @@
 //! What a node tells its owner.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -54,7 +55,7 @@ pub enum Event {
         /// Which transfer.
         transfer: Transfer,
         /// Where the receiver put it.
-        file_path: Option<String>,
+        file_path: Option<PathBuf>,
     },
     /// The transfer ended without success.
     TransferFailed {
@@ -69,6 +70,10 @@ pub enum Event {
         transfer: Transfer,
         /// By what [`crate::node::Node::accept`] and `reject` name this offer.
         offer: u64,
+        /// The permission bits of its source, as far as they are told.
+        mode: Option<u16>,
+        /// When its source was changed last, Unix milliseconds, as far as that is told.
+        mtime: Option<i64>,
         /// The task as the service gave it.
         task: Value,
         /// The channel that it is on.

@@ -78,6 +78,8 @@ pub struct Options {
     pub identity: SeedChoice,
     /// How many receipts are kept, the newest; none for 0.
     pub keep_receipts: usize,
+    /// Whether permission bits and times of files are told where they are sent, and kept where they arrive.
+    pub preserve: bool,
     /// Where this user's state lives.
     pub home: PathBuf,
 }
@@ -101,6 +103,7 @@ impl Options {
             any_claimant: false,
             identity: SeedChoice::default(),
             keep_receipts: DEFAULT_KEEP_RECEIPTS,
+            preserve: true,
             home,
         }
     }

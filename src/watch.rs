@@ -20,7 +20,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
-use crate::offer::{self, Offer};
+use crate::offer::{self, Attributes, Offer};
 use crate::receive;
 use crate::sync::spawn_blocking;
 use crate::troubles::InTrouble;
@@ -357,7 +357,9 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, told: &mut Told, mut open: O
     match watch.save_dir.as_ref().filter(|_| !watch.asks) {
         None => {
             let (task, channel) = (open.task.to_value(), watch.channel.clone());
-            context.emit(Event::File { transfer, offer: handle, task, channel, watch: watch.tag });
+            let Attributes { mode, mtime, .. } = open.offer.attributes;
+            let watch = watch.tag;
+            context.emit(Event::File { transfer, offer: handle, mode, mtime, task, channel, watch });
         }
         Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
     }

@@ -1,8 +1,14 @@
 //! The file that is sent and the one that is received, on a real disk.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
-use ats_p2p::files::{Partial, SafeName, Source, SourceError, Target, TargetError, prepare_folder, sweep};
+use ats_p2p::files::{
+    Partial, Preserved, SafeName, Source, SourceError, Target, TargetError, prepare_folder, sweep,
+};
 use tokio_util::sync::CancellationToken;
 
 const ID: &str = "0123456789abcdef";
@@ -142,6 +148,27 @@ mod source {
     }
 
     #[test]
+    fn a_file_tells_its_rights_and_its_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("file");
+        let file = fs::File::create(&path).expect("made");
+        for (millis, time) in [
+            (1_500_000_000_123, SystemTime::UNIX_EPOCH + Duration::from_millis(1_500_000_000_123)),
+            (-1, SystemTime::UNIX_EPOCH - Duration::from_micros(1)),
+        ] {
+            file.set_modified(time).expect("set");
+            assert_eq!(Source::open(&path).expect("opened").mtime(), Some(millis));
+        }
+        #[cfg(unix)]
+        for mode in [0o600, 0o755, 0o4711] {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            let told = Source::open(&path).expect("opened").mode().map(u32::from);
+            assert_eq!(told, Some(mode & 0o777));
+        }
+    }
+
+    #[test]
     fn a_file_that_grows_or_shrinks_has_changed() {
         let dir = tempfile::tempdir().expect("a folder");
         for size in [2, 4] {
@@ -200,6 +227,47 @@ mod partial {
         partial.write_all(b"abc").expect("written");
         drop(partial);
         assert!(names(dir.path()).is_empty());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_sparse_file_is_read_without_its_holes_and_stays_one() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+
+        const LEN: usize = 3 << 20;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("sparse");
+        let sparse = fs::File::create_new(&path).expect("made");
+        sparse.set_len(LEN as u64).expect("set");
+        sparse.write_all_at(b"island", 1 << 20).expect("written");
+        let content = fs::read(&path).expect("read");
+        let source = Source::open(&path).expect("opened");
+        // A page that was read once is kept in memory from then on.
+        let plain = dir.path().join("plain");
+        fs::write(&plain, &content).expect("written");
+        let expected = hash(&Source::open(&plain).expect("opened")).expect("hashed");
+        assert_eq!(hash(&source).expect("hashed"), expected);
+        let mut read = vec![1; LEN];
+        source.read_exact_at(&mut read, 0).expect("read");
+        assert!(read == content);
+        // Pieces as they come from a peer, which begin anywhere.
+        for cut in [65_536, 65_531, 1 << 20] {
+            let target = in_folder(dir.path(), "received");
+            let mut partial = Partial::create(&target, ID, LEN as u64).expect("created");
+            for piece in content.chunks(cut) {
+                partial.write_all(piece).expect("written");
+            }
+            assert_eq!(partial.hash(), expected);
+            partial.settle();
+            let received = partial.commit().expect("committed");
+            assert!(fs::read(&received).expect("read") == content);
+            let taken = fs::metadata(&received).expect("there").blocks() * 512;
+            assert!(taken <= 64 * 1024, "{taken} bytes for {cut}");
+        }
+        // One that is cut off while it is sent has no zeros where its end was.
+        sparse.set_len(1000).expect("set");
+        assert!(matches!(source.read_exact_at(&mut read, 0), Err(SourceError::Changed { .. })));
+        assert!(matches!(hash(&source), Err(SourceError::Changed { .. })));
     }
 
     #[test]
@@ -429,6 +497,62 @@ mod partial {
             }
         }
 
+        /// Receives one that has these rights and was changed at this time, Unix milliseconds.
+        fn receive_preserved(path: &Path, preserved: Preserved) -> fs::Metadata {
+            let mut partial = Partial::create(&exact(path, true), ID, 1).expect("created");
+            partial.preserve(preserved);
+            partial.write_all(b"x").expect("written");
+            let temporary = fs::metadata(path.with_file_name(TEMPORARY)).expect("there");
+            assert_eq!(temporary.mode() & 0o777, 0o600);
+            fs::metadata(partial.commit().expect("committed")).expect("there")
+        }
+
+        #[test]
+        fn a_received_file_is_as_open_as_its_source_and_no_more() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("a");
+            // What the umask leaves of all.
+            fs::create_dir(dir.path().join("usual")).expect("made");
+            let usual = fs::metadata(dir.path().join("usual")).expect("there").mode() & 0o775;
+            for mode in [0o600, 0o700, 0o755, 0o640, 0o444, 0o777, 0o000] {
+                let received = receive_preserved(&path, Preserved::of_sent(Some(mode), None));
+                let expected = u32::from(mode) & usual | 0o400;
+                assert_eq!(received.mode() & 0o7777, expected, "{mode:o}");
+                fs::remove_file(&path).expect("removed");
+            }
+            assert_eq!(receive_preserved(&path, Preserved::of_sent(None, None)).mode() & 0o7777, 0o600);
+            // In its place a file for everybody stays one for its owner alone.
+            let received = receive_preserved(&path, Preserved::of_sent(Some(0o755), None));
+            assert_eq!(received.mode() & 0o7777, 0o700);
+            let received = receive_preserved(&path, Preserved::within_sent(Some(0o755)));
+            assert_eq!(received.mode() & 0o7777, 0o600);
+        }
+
+        #[test]
+        fn a_received_file_has_the_time_of_its_source_whatever_that_is() {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("a");
+            let modified = |mtime| {
+                let received = receive_preserved(&path, Preserved::of_sent(Some(0o600), Some(mtime)));
+                received.modified().expect("told")
+            };
+            let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(modified(1_500_000_000_000), at(1_500_000_000));
+            assert_eq!(modified(0), at(0));
+            let (before, year_3000, largest) = (SystemTime::now(), 32_503_680_000_000, (1 << 53) - 1);
+            for mtime in [year_3000, largest, i64::MAX] {
+                let modified = modified(mtime);
+                assert!(modified <= SystemTime::now(), "{modified:?}");
+                // Some file systems keep two seconds as one.
+                assert!(modified + Duration::from_secs(2) >= before, "{modified:?}");
+            }
+            let year_1900 = -2_208_988_800_000;
+            for mtime in [year_1900, -largest, i64::MIN] {
+                // The earliest that every file system holds, or the earliest of this one.
+                assert!(modified(mtime) < at(1 << 31), "{mtime}");
+            }
+        }
+
         #[test]
         fn devices_and_pipes_are_not_replaced() {
             let dir = tempfile::tempdir().expect("a folder");
@@ -526,6 +650,16 @@ mod left {
         assert_eq!(went_on, standing);
         assert!((180_000..=250_000).contains(&went_on), "{went_on}");
         assert_eq!(lab.finish(), 0);
+    }
+
+    #[test]
+    fn what_a_process_left_amid_zeros_is_gone_on_with() {
+        let mut lab = Lab::new();
+        lab.content[100..290_000].fill(0);
+        lab.die_after(100_000);
+        lab.die_after(250_000);
+        let went_on = lab.finish();
+        assert!((180_000..=250_000).contains(&went_on), "{went_on}");
     }
 
     #[test]

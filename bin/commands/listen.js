@@ -1,9 +1,10 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
 const { connection, quoted, size } = require('../output')
+const { asGiven } = require('../raw-arguments')
 const { warnOfDefaultActor } = require('../warnings')
 
 const DEFAULT_SAVE_DIR = './incoming'
@@ -23,6 +24,7 @@ module.exports = {
     ...CHANNEL,
     ...MAX_SIZE,
     ...MAX_CONCURRENT,
+    ...PRESERVE,
     ...TIMEOUT,
     ...CONNECTION
   },
@@ -51,7 +53,7 @@ module.exports = {
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)
-    const saveDir = values['save-dir'] ?? DEFAULT_SAVE_DIR
+    const saveDir = asGiven(values['save-dir'] ?? DEFAULT_SAVE_DIR)
     const exec = values.exec === undefined ? null : new Exec(values.exec, rest, { output, interrupts })
     const warned = warning => output.note('warning', { message: warning.message })
     process.on('warning', warned)

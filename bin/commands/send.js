@@ -1,9 +1,11 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
+const { invalid } = require('../../lib/error')
+const { asGiven } = require('../raw-arguments')
 const { sayTransfers } = require('../sending')
 const { warnOfDefaultActor } = require('../warnings')
 
@@ -18,6 +20,7 @@ module.exports = {
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
+    ...PRESERVE,
     ...CONNECTION
   },
   details: ['To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
@@ -36,11 +39,12 @@ module.exports = {
   },
 
   async run ({ values, positionals, output, interrupts }) {
+    const filePath = asGiven(positionals[0])
     if (values.detach) {
+      if (typeof filePath !== 'string') throw invalid(`${filePath} is not UTF-8, and no process in the background can be told of it`)
       await warnOfDefaultActor(nodeOptions(values), output)
       return detach({ values, positionals, output, interrupts })
     }
-    const [filePath] = positionals
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)

@@ -2,6 +2,7 @@
 
 const { CHANNEL, SERVICE, nodeOptions } = require('../flags')
 const { quoted, size } = require('../output')
+const { asGiven } = require('../raw-arguments')
 
 module.exports = {
   summary: 'Check what both ends of a transfer signed, and a file against it',
@@ -28,7 +29,7 @@ module.exports = {
     const { verify } = require('../..')
     const { receipt } = values
     const [id, file] = receipt === undefined ? positionals : [undefined, ...positionals]
-    const verified = await verify({ ...nodeOptions(values), id, receipt, file })
+    const verified = await verify({ ...nodeOptions(values), id, receipt: receipt && asGiven(receipt), file: file && asGiven(file) })
     output.say(table(verified, file), 'verified', verified)
   }
 }

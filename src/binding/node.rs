@@ -1,7 +1,7 @@
 //! The node.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use napi::Env;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::environment::Resident;
 use super::error::{promise, thrown};
-use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, milliseconds, read};
+use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, milliseconds, read};
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
 };
@@ -106,10 +106,11 @@ impl NativeNode {
                     callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
                 })
             });
+        let file_path = full(options.file_path);
         let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
         let send = async move {
             let request = SendRequest {
-                file_path: options.file_path,
+                file_path: file_path?,
                 recipient_id: options.recipient_id,
                 channel: options.channel,
                 timeout: timeout?,
@@ -135,6 +136,7 @@ impl NativeNode {
         let watch = || -> Result<()> {
             let options: WatchArguments = read(options)?;
             let WatchArguments { channel, save_dir, asks, tag } = options;
+            let save_dir = save_dir.map(full).transpose()?;
             let options = node::WatchOptions { channel, save_dir, asks, tag };
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
         };
@@ -151,8 +153,11 @@ impl NativeNode {
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: AcceptOptions = read(options).map_err(|error| thrown(env, &error))?;
         let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
+        // The working directory is that of the call.
+        let (path, dir) = (options.path.map(full).transpose(), options.dir.map(full).transpose());
+        let overwrite = options.overwrite;
         let accept = async move {
-            let target = target(&node, offer.into(), options)?;
+            let target = target(&node, offer.into(), path?, dir?, overwrite)?;
             node.accept(offer.into(), Acceptance { target, cancel: running.cancel.clone() }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
@@ -165,6 +170,7 @@ impl NativeNode {
         let take = || -> Result<()> {
             let options: AcceptOptions = read(options)?;
             let dir = options.dir.ok_or_else(|| Error::new(Code::InvalidArgument, "take needs a folder"))?;
+            let dir = full(dir)?;
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.take(offer.into(), dir))
         };
         take().map_err(|error| thrown(&env, &error))
@@ -278,12 +284,18 @@ impl Drop for Running {
     }
 }
 
-fn target(node: &Node, offer: u64, options: AcceptOptions) -> Result<Target> {
-    match (options.path, options.dir) {
+fn target(
+    node: &Node,
+    offer: u64,
+    path: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    overwrite: Option<bool>,
+) -> Result<Target> {
+    match (path, dir) {
         (Some(path), None) if names_a_folder(&path) => {
             Ok(Target::InFolder { dir: path, name: node.safe_name(offer)? })
         }
-        (Some(path), None) => Ok(Target::Exact { path, overwrite: options.overwrite.unwrap_or(true) }),
+        (Some(path), None) => Ok(Target::Exact { path, overwrite: overwrite.unwrap_or(true) }),
         (None, Some(dir)) => Ok(Target::InFolder { dir, name: node.safe_name(offer)? }),
         _ => Err(Error::new(Code::InvalidArgument, "accept needs the path to save to, or a folder as dir")),
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::ats;
 use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
+use crate::files::{self, JsonPath};
 use crate::options::{MAX_CONCURRENT, Options, TunnelChoice};
 use crate::trust::SeedChoice;
 
@@ -45,6 +46,7 @@ pub(super) struct NodeOptions {
     any_claimant: Option<bool>,
     identity: Option<IdentityOption>,
     keep_receipts: Option<f64>,
+    preserve: Option<bool>,
     home: Option<PathBuf>,
 }
 
@@ -70,7 +72,7 @@ enum TunnelOption {
 pub(super) struct SendOptions {
     /// What `abort` names this call by.
     pub(super) handle: u32,
-    pub(super) file_path: PathBuf,
+    pub(super) file_path: JsonPath,
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,
@@ -81,7 +83,7 @@ pub(super) struct SendOptions {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct WatchArguments {
     pub(super) channel: Option<String>,
-    pub(super) save_dir: Option<PathBuf>,
+    pub(super) save_dir: Option<JsonPath>,
     /// Whether JavaScript decides about each offer, also where it is saved.
     pub(super) asks: bool,
     /// What its `file` events name it by.
@@ -94,8 +96,8 @@ pub(super) struct WatchArguments {
 pub(super) struct AcceptOptions {
     /// What `abort` names this call by.
     pub(super) handle: u32,
-    pub(super) path: Option<PathBuf>,
-    pub(super) dir: Option<PathBuf>,
+    pub(super) path: Option<JsonPath>,
+    pub(super) dir: Option<JsonPath>,
     pub(super) overwrite: Option<bool>,
 }
 
@@ -103,6 +105,20 @@ pub(super) struct AcceptOptions {
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_json::from_value(value)
         .map_err(|error| Error::new(Code::InvalidArgument, format!("options: {error}")))
+}
+
+/// A path in full, which stands whatever the working directory becomes. Text comes so already.
+pub(super) fn full(JsonPath(path): JsonPath) -> Result<PathBuf> {
+    match path.is_absolute() {
+        true => Ok(path),
+        false => std::path::absolute(&path).map_err(|error| {
+            let path = files::display_path(&path);
+            Error::new(
+                Code::InvalidArgument,
+                format!("{path} can't be found from the working directory: {error}"),
+            )
+        }),
+    }
 }
 
 /// A time in milliseconds.
@@ -160,6 +176,7 @@ impl NodeOptions {
             Some(TunnelOption::Has(false)) => TunnelChoice::Nowhere,
             Some(TunnelOption::At(address)) => TunnelChoice::at(&address)?,
         };
+        options.preserve = self.preserve.unwrap_or(true);
         options.any_claimant = self.any_claimant.unwrap_or(false);
         if let Some(count) = self.keep_receipts {
             options.keep_receipts = usize::try_from(bytes("keepReceipts", count)?).unwrap_or(usize::MAX);

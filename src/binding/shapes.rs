@@ -1,6 +1,7 @@
 //! What JavaScript is given, as plain objects: the core's types under the names and in the units of
 //! `index.d.ts`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,10 +51,14 @@ struct Payload<'a> {
     resumed_from: Option<u64>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressShape>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file_path: Option<&'a str>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    place: Option<PlaceShape>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offer: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,11 +98,13 @@ impl<'a> From<&'a Event> for Payload<'a> {
                 Self { progress: Some(progress.into()), ..of(transfer) }
             }
             Event::TransferComplete { transfer, file_path } => {
-                Self { file_path: file_path.as_deref(), ..of(transfer) }
+                Self { place: file_path.as_deref().map(Into::into), ..of(transfer) }
             }
             Event::TransferFailed { transfer, error } => Self { failure: Some(error.into()), ..of(transfer) },
-            Event::File { transfer, offer, task, channel, watch } => Self {
+            Event::File { transfer, offer, mode, mtime, task, channel, watch } => Self {
                 offer: Some(*offer),
+                mode: *mode,
+                mtime: *mtime,
                 task: Some(task),
                 channel: Some(channel),
                 watch: Some(*watch),
@@ -313,12 +320,33 @@ impl From<&ProgressReport> for SendProgressShape {
     }
 }
 
+/// Where a file is: as text, and where that is not all there is to its path as bytes too, in hexadecimal
+/// digits.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlaceShape {
+    file_path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_path_bytes: Option<String>,
+}
+
+impl From<&Path> for PlaceShape {
+    fn from(path: &Path) -> Self {
+        let bytes = || hex::encode(path.as_os_str().as_encoded_bytes());
+        Self {
+            file_path: path.to_string_lossy().into_owned(),
+            file_path_bytes: path.to_str().is_none().then(bytes),
+        }
+    }
+}
+
 /// The result of `accept`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ReceivedShape {
     success: bool,
-    file_path: String,
+    #[serde(flatten)]
+    place: PlaceShape,
     hash: String,
     size: u64,
     #[serde(flatten)]
@@ -333,7 +361,7 @@ impl From<Received> for ReceivedShape {
     fn from(received: Received) -> Self {
         Self {
             success: true,
-            file_path: received.file_path.to_string_lossy().into_owned(),
+            place: received.file_path.as_path().into(),
             connection: received.connection.as_ref().map(Into::into),
             hash: received.hash,
             size: received.size,
@@ -530,8 +558,11 @@ mod tests {
     #[test]
     fn events_have_the_fields_that_their_documentation_names() {
         let task = json!({ "id": 7 });
-        let file = told(&Event::File { transfer: transfer(), offer: 5, task, channel: "c".into(), watch: 3 });
+        let (mode, mtime, channel) = (Some(0o640), Some(-1), "c".into());
+        let file = Event::File { transfer: transfer(), offer: 5, mode, mtime, task, channel, watch: 3 };
+        let file = told(&file);
         let payload = &file["payload"];
+        assert_eq!((&payload["mode"], &payload["mtime"]), (&json!(0o640), &json!(-1)));
         assert_eq!((&payload["offer"], &payload["senderId"]), (&json!(5), &json!("a")));
         assert_eq!((&payload["channel"], &payload["watch"]), (&json!("c"), &json!(3)));
         assert_eq!(payload["task"], json!({ "id": 7 }));

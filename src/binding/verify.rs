@@ -1,7 +1,5 @@
 //! Checking receipts.
 
-use std::path::PathBuf;
-
 use napi::Env;
 use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
@@ -11,9 +9,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::{promise, thrown};
-use super::options::{NodeOptions, read};
+use super::options::{NodeOptions, full, read};
 use super::shapes::value;
 use crate::error::{Code, Error, Result};
+use crate::files::JsonPath;
 use crate::node::Node;
 use crate::trust::Voucher;
 use crate::verify::{ReceiptPlace, Signatory, VerifiedReceipt};
@@ -23,8 +22,8 @@ use crate::verify::{ReceiptPlace, Signatory, VerifiedReceipt};
 #[serde(rename_all = "camelCase", default)]
 struct WantedReceipt {
     id: Option<String>,
-    receipt: Option<PathBuf>,
-    file: Option<PathBuf>,
+    receipt: Option<JsonPath>,
+    file: Option<JsonPath>,
 }
 
 /// Checks a receipt; see `verify` in `index.d.ts`.
@@ -35,14 +34,14 @@ pub(super) fn verify<'env>(env: &'env Env, options: Value) -> napi::Result<Promi
         let wanted: WantedReceipt = read(options.clone())?;
         let place = match (wanted.id, wanted.receipt) {
             (Some(id), None) => ReceiptPlace::Transfer(id),
-            (None, Some(path)) => ReceiptPlace::File(path),
+            (None, Some(path)) => ReceiptPlace::File(full(path)?),
             _ => {
                 let message = "verify needs the id of a transfer or a task, or the path of a receipt";
                 return Err(Error::new(Code::InvalidArgument, message));
             }
         };
         let node = Node::new(read::<NodeOptions>(options)?.into_options()?, drop)?;
-        Ok((node, place, wanted.file))
+        Ok((node, place, wanted.file.map(full).transpose()?))
     };
     let (node, place, file) = prepared().map_err(|error| thrown(env, &error))?;
     let verified = async move { node.verify(place, file).await };

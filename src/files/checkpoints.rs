@@ -40,7 +40,7 @@ const CHUNK_LEN: usize = 1024 * 1024;
 pub(super) struct PartIdentity {
     /// The number of the file on its disk; 0 where the system has none.
     pub(super) number: u64,
-    /// The rights that the finished file is to have.
+    /// The rights that a new file had where it was made.
     pub(super) mode: u32,
 }
 

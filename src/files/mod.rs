@@ -5,25 +5,36 @@
 //!
 //! # Layout
 //! - `text`: which characters deceive, and text escaped for showing
-//! - `name`: the name a file is written under
+//! - `name`: the name a file is written under; `obeyed`: those that programs obey
 //! - `source`: the file that is sent
 //! - `target`: where a file is to go, and what stops it
+//! - `preserved`: what a received file has of its source beside the content
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
-//!   and the name that it is to get, `checkpoints` what is remembered of it for a later process
+//!   and the name that it is to get, `checkpoints` what is remembered of it for a later process,
+//!   `temporary` its name
+//! - `holes`: zeros that take no place on the disk
+//! - `json_path`: paths in JSON, whatever their bytes
 //! - `private`: files that are for this user alone
 //! - `dir`: an opened folder, which later changes to its path don't redirect; renames that replace nothing
 
 mod checkpoints;
 mod dir;
+mod holes;
+pub(crate) mod json_path;
 mod name;
+mod obeyed;
 mod partial;
 mod place;
+mod preserved;
 mod source;
 mod target;
+mod temporary;
 mod text;
 
+pub use json_path::JsonPath;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
+pub use preserved::{Preserved, Rights};
 pub use source::{Proof, Source, SourceError};
 pub use target::{Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

@@ -4,7 +4,11 @@ use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::text::is_hidden;
+use super::{
+    obeyed::is_obeyed,
+    temporary::is_temporary,
+    text::{characters, is_hidden},
+};
 
 /// The longest name, in bytes: what the file systems in use allow (some count UTF-16 units, of which
 /// there are never more).
@@ -12,6 +16,10 @@ const MAX_LEN: usize = 255;
 
 /// The longest ending, dot included, in bytes, that is kept whole when a name is cut.
 const MAX_EXTENSION: usize = 32;
+
+/// Times that it is looked what belongs to what in a name; whoever made one that takes more wants to keep
+/// us busy.
+const MAX_PASSES: u32 = 8;
 
 /// The name of a file whose offered name has nothing that can be kept.
 const FALLBACK: &str = "file";
@@ -22,8 +30,10 @@ const DEVICES: [&str; 7] = ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CL
 /// A name of one file in a folder, which can be written on every system and hides nothing.
 ///
 /// It is 1 to 255 bytes long and in Unicode's form NFC; it has no separator, no control, no character
-/// that can't be seen or that turns the direction of text, and none that Windows refuses; it starts with
-/// neither a dot nor a dash nor a space, ends with neither a dot nor a space, and names no device.
+/// that turns the direction of text or can't be seen where it is no part of a word or an emoji, and none that
+/// Windows refuses; it starts with neither two dots nor a dash nor a space, ends with neither a dot nor a
+/// space, names no device, no file of a transfer under way, and none that programs obey wherever they find
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SafeName(String);
 
@@ -34,8 +44,7 @@ impl SafeName {
     pub fn from_offered(offered: &str) -> Self {
         let last = offered.rsplit(['/', '\\']).map(clean).find(|part| !part.is_empty());
         let name = last.unwrap_or_else(|| FALLBACK.to_owned());
-        let name = fit(&name, "");
-        Self(if is_device(&name) { fit(&format!("_{name}"), "") } else { name })
+        Self(guarded(fit(&name, "")))
     }
 
     /// The name as text.
@@ -57,22 +66,43 @@ impl fmt::Display for SafeName {
 
 /// One part of a path with all that may not be in a name removed or replaced; empty where nothing is left.
 fn clean(part: &str) -> String {
-    let mut name: String = part
-        .nfc()
-        .filter(|c| !is_hidden(*c))
-        .map(|c| match c {
-            c if c.is_whitespace() => ' ',
-            '<' | '>' | ':' | '"' | '|' | '?' | '*' | '/' | '\\' => '_',
-            c => c,
-        })
-        // Again, since a character that was removed may have stood between two that combine.
-        .nfc()
-        .collect();
-    name.truncate(name.trim_end_matches([' ', '.']).len());
-    let name = name.trim_start_matches(' ');
-    match name.strip_prefix(['.', '-']) {
-        Some(rest) => format!("_{rest}"),
-        None => name.to_owned(),
+    let replaced = part.nfc().map(|c| match c {
+        // A line's end is white space too, and is taken out.
+        c if c.is_whitespace() && !is_hidden(c) => ' ',
+        '<' | '>' | ':' | '"' | '|' | '?' | '*' | '/' | '\\' => '_',
+        c => c,
+    });
+    let name = visible(replaced.collect());
+    let name = name.trim_matches(' ').trim_end_matches([' ', '.']);
+    if name.starts_with("..") || name.starts_with('-') {
+        return format!("_{}", name.get(1..).unwrap_or_default());
+    }
+    name.to_owned()
+}
+
+/// A name without the characters that have no place in it.
+fn visible(mut name: String) -> String {
+    for pass in 0.. {
+        // What is taken out may leave others without their place, and bring together two that combine.
+        let has_place = |(c, has_none): (char, bool)| !has_none && (pass < MAX_PASSES || !is_hidden(c));
+        let kept: String =
+            characters(&name).filter(|character| has_place(*character)).map(|(c, _)| c).nfc().collect();
+        if kept == name {
+            break;
+        }
+        name = kept;
+    }
+    name
+}
+
+/// A name that nothing but people goes by.
+fn guarded(name: String) -> String {
+    match name {
+        name if is_device(&name) => fit(&format!("_{name}"), ""),
+        name if is_obeyed(&name) || is_temporary(name.as_ref()) => {
+            format!("_{}", name.get(1..).unwrap_or_default())
+        }
+        name => name,
     }
 }
 
@@ -84,7 +114,11 @@ fn fit(name: &str, suffix: &str) -> String {
         return format!("{stem}{suffix}{extension}");
     }
     let cut = stem.floor_char_boundary(room);
-    let stem = stem.get(..cut).unwrap_or_default().trim_end_matches([' ', '.']);
+    let stem = visible(stem.get(..cut).unwrap_or_default().to_owned());
+    let stem = match stem.trim_end_matches([' ', '.']) {
+        "" => FALLBACK,
+        stem => stem,
+    };
     format!("{stem}{suffix}{extension}")
 }
 
@@ -137,6 +171,15 @@ mod tests {
             "~x",
             "a..b",
             "_",
+            ".env",
+            ".gitignore",
+            ".env.local",
+            "می\u{200c}خواهم.txt",
+            "क्\u{200d}ष.txt",
+            "👨\u{200d}👩\u{200d}👧.png",
+            "❤\u{fe0f}.txt",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f} 1\u{fe0f}\u{20e3}.txt",
+            "葛\u{e0100}城.txt",
         ] {
             assert_eq!(safe(name), name);
         }
@@ -182,11 +225,31 @@ mod tests {
     }
 
     #[test]
-    fn dotfiles_and_options_lose_their_first_character() {
+    fn options_and_files_that_programs_obey_lose_their_first_character() {
         assert_eq!(safe(".bashrc"), "_bashrc");
         assert_eq!(safe("-rf"), "_rf");
         assert_eq!(safe(" .ssh"), "_ssh");
+        assert_eq!(safe(".g\u{200c}It"), "_gIt");
+        assert_eq!(safe(&format!(".zshenv{}x", " ".repeat(300))), "_zshenv");
         assert_eq!(safe("..hidden"), "_.hidden");
+        assert_eq!(safe(".0123456789abcdef.part"), "_0123456789abcdef.part");
+        assert_eq!(safe(&format!(".{}x", " ".repeat(300))), "file");
+    }
+
+    #[test]
+    fn heaps_of_marks_become_as_few_as_letters_have() {
+        let heap = format!("Z{}.txt", "\u{334}".repeat(500));
+        assert_eq!(safe(&heap), format!("Z{}.txt", "\u{334}".repeat(10)));
+    }
+
+    #[test]
+    fn a_name_that_is_cut_ends_in_no_joiner() {
+        let family = "👨\u{200d}👩\u{200d}👧\u{200d}👦";
+        for before in 0..8 {
+            let name = safe(&format!("{}{}.png", "a".repeat(before), family.repeat(20)));
+            assert!(name.len() <= 255 && name.ends_with(".png") && !name.contains("\u{200d}."), "{name:?}");
+            assert_eq!(safe(&name), name);
+        }
     }
 
     #[test]
@@ -223,6 +286,9 @@ mod tests {
                 any::<String>(),
                 "[ ./\\\\:\u{200b}\u{202e}\u{308}a-cCON0-9ä-]{0,12}",
                 "[a. ä]{200,400}",
+                "[.a\u{200c}\u{200d}\u{fe0f}\u{301}\u{94d}\u{915}\u{645}\u{1f468}\u{180b}\u{1820}]{0,30}",
+                "[.\u{200d}\u{fe0f}\u{1f468}\u{645}\u{200c}]{60,120}",
+                "[.][a-z]{2,8}(rc|[.]part)?",
             ],
             number in any::<u32>(),
         ) {
@@ -231,8 +297,10 @@ mod tests {
                 let text = name.as_str();
                 prop_assert!(!text.is_empty() && text.len() <= 255);
                 prop_assert!(!text.contains(['/', '\\', ':', '<', '>', '"', '|', '?', '*']));
-                prop_assert!(!text.starts_with(['.', '-', ' ']) && !text.ends_with(['.', ' ']));
-                prop_assert!(!text.chars().any(is_hidden) && !is_device(text) && is_nfc(text));
+                prop_assert!(!text.starts_with(['-', ' ']) && !text.starts_with(".."));
+                prop_assert!(!text.ends_with(['.', ' ']) && !is_obeyed(text) && !is_temporary(text.as_ref()));
+                prop_assert!(!characters(text).any(|(_, is_hidden)| is_hidden), "{:?}", text);
+                prop_assert!(!is_device(text) && is_nfc(text));
                 prop_assert_eq!(&SafeName::from_offered(text), name);
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, IoSlice, Seek as _, Write as _},
+    io::{self, IoSlice, Seek as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,18 +12,13 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Target, TargetError,
+    Preserved, Target, TargetError,
     checkpoints::{Checkpoints, PartIdentity, Prefix},
     dir::Dir,
+    holes::Hole,
     place::{Place, is_locked},
+    temporary::{is_temporary, temporary_name},
 };
-
-/// What a temporary file's name has around the transfer's id.
-const PREFIX: &str = ".";
-const SUFFIX: &str = ".part";
-
-/// Hex digits of a transfer's id in a temporary file's name.
-const ID_LEN: usize = 16;
 
 /// A file that is being received: `.` and the transfer's id and `.part` in the target's folder, until
 /// [`commit`](Partial::commit) gives it its name. Dropped before, it is removed, unless it was made to be
@@ -38,11 +33,15 @@ pub struct Partial {
     temporary: OsString,
     place: Place,
     size: u64,
-    /// The rights of the file in the end.
-    mode: u32,
+    /// The rights that a new file has here.
+    usual: u32,
+    /// What it is to have of its source in the end.
+    preserved: Preserved,
     /// Bytes written, and what hashes them.
     written: u64,
     hasher: Sha256,
+    /// Zeros at their end that the disk does not hold yet.
+    hole: Hole,
     /// By what it is found again.
     memory: Option<Memory>,
     /// What the last write left.
@@ -54,7 +53,7 @@ pub struct Partial {
 struct Found {
     file: File,
     checkpoints: Checkpoints,
-    mode: u32,
+    usual: u32,
     standing: Prefix,
 }
 
@@ -100,15 +99,17 @@ impl Partial {
     ) -> Result<Self, TargetError> {
         let (place, temporary) = (Place::open(target, size)?, temporary_name(id));
         let found = Self::find(&place, &temporary, size, memory, read, cancel)?;
-        let Some(Found { file, checkpoints, mode, standing: Prefix { len: written, hasher } }) = found else {
+        let Some(Found { file, checkpoints, usual, standing: Prefix { len: written, hasher } }) = found
+        else {
             let mut partial = Self::create_in(place, temporary, size)?;
             partial.remember_at(memory);
             return Ok(partial);
         };
         check_room(&place, size - written, size)?;
         let memory = Some(Memory { checkpoints, path: memory.to_owned() });
-        let settled = None;
-        Ok(Self { file, temporary, place, size, mode, written, hasher, memory, settled, committed: false })
+        let mut partial = Self::new(file, temporary, place, size, usual);
+        (partial.written, partial.hasher, partial.memory) = (written, hasher, memory);
+        Ok(partial)
     }
 
     /// Removes what is left of the transfer `id` beside `target`, and `memory`, unless a living process is
@@ -127,19 +128,25 @@ impl Partial {
 
     fn create_in(place: Place, temporary: OsString, size: u64) -> Result<Self, TargetError> {
         check_room(&place, size, size)?;
-        let (file, mode) = place.create_temporary(&temporary, size)?;
-        Ok(Self {
+        let (file, usual) = place.create_temporary(&temporary, size)?;
+        Ok(Self::new(file, temporary, place, size, usual))
+    }
+
+    fn new(file: File, temporary: OsString, place: Place, size: u64, usual: u32) -> Self {
+        Self {
             file,
             temporary,
             place,
             size,
-            mode,
+            usual,
+            preserved: Preserved::default(),
             written: 0,
             hasher: Sha256::new(),
+            hole: Hole::default(),
             memory: None,
             settled: None,
             committed: false,
-        })
+        }
     }
 
     /// The file that a process which died has left, as far as it stands.
@@ -166,16 +173,21 @@ impl Partial {
             return Ok(None);
         };
         let cut = file.set_len(standing.len).and_then(|()| file.seek(io::SeekFrom::Start(standing.len)));
-        Ok(cut.is_ok().then_some(Found { file, checkpoints, mode: identity.mode, standing }))
+        Ok(cut.is_ok().then_some(Found { file, checkpoints, usual: identity.mode, standing }))
     }
 
     /// Remembers from now on what is written. Where that is not possible, the file is not found again.
     fn remember_at(&mut self, path: &Path) {
-        let identity = PartIdentity { number: self.place.dir.number(&self.file), mode: self.mode };
+        let identity = PartIdentity { number: self.place.dir.number(&self.file), mode: self.usual };
         match Checkpoints::create(path, identity, self.size) {
             Ok(checkpoints) => self.memory = Some(Memory { checkpoints, path: path.to_owned() }),
             Err(error) => tracing::debug!(%error, "what is received can't be remembered"),
         }
+    }
+
+    /// Says what the file is to have of its source in the end.
+    pub fn preserve(&mut self, preserved: Preserved) {
+        self.preserved = preserved;
     }
 
     /// Bytes that it holds.
@@ -198,7 +210,7 @@ impl Partial {
         if let Some(memory) = &mut self.memory {
             memory.checkpoints.clear().map_err(|source| self.failed(source))?;
         }
-        (self.written, self.hasher, self.settled) = (0, Sha256::new(), None);
+        (self.written, self.hasher, self.hole, self.settled) = (0, Sha256::new(), Hole::default(), None);
         Ok(())
     }
 
@@ -214,20 +226,14 @@ impl Partial {
     ///
     /// # Errors
     /// As [`Self::write_all`]. What it holds afterwards is not known, and it is of no more use.
-    pub fn write_all_vectored(&mut self, mut pieces: &mut [IoSlice<'_>]) -> Result<(), TargetError> {
+    pub fn write_all_vectored(&mut self, pieces: &mut [IoSlice<'_>]) -> Result<(), TargetError> {
         let mut len = 0;
         for piece in pieces.iter() {
             self.hasher.update(&**piece);
             len += piece.len();
         }
-        while pieces.iter().any(|piece| !piece.is_empty()) {
-            match self.file.write_vectored(pieces) {
-                Ok(0) => return Err(self.failed(io::ErrorKind::WriteZero.into())),
-                Ok(count) => IoSlice::advance_slices(&mut pieces, count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
+        let written = self.hole.write(&mut self.file, pieces, self.written);
+        written.map_err(|source| self.failed(source))?;
         self.written += u64::try_from(len).unwrap_or(u64::MAX);
         Ok(())
     }
@@ -243,10 +249,24 @@ impl Partial {
     /// Remembers what was written. Blocks.
     pub fn settle(&mut self) {
         self.add_checkpoint();
-        self.settled = self.stamp().ok();
+        // A file that can't be made as long as it is does not become whole either.
+        self.settled = self.extend().and_then(|()| self.stamp()).ok();
+    }
+
+    /// Makes the file as long as what was written, also where that ends in zeros. One that is so long is let
+    /// alone: to give it the same length would be a change like any other.
+    fn extend(&self) -> io::Result<()> {
+        match self.hole.is_open() && self.file.metadata()?.len() < self.written {
+            true => self.file.set_len(self.written),
+            false => Ok(()),
+        }
     }
 
     fn add_checkpoint(&mut self) {
+        if let Err(error) = self.extend() {
+            tracing::debug!(%error, "what is received can't be remembered");
+            return;
+        }
         if let Some(memory) = &mut self.memory
             && let Err(error) = memory.checkpoints.add(self.written, &self.hasher)
         {
@@ -268,7 +288,7 @@ impl Partial {
     }
 
     fn put_in_place(&mut self) -> Result<PathBuf, TargetError> {
-        self.file.sync_all().map_err(|source| self.failed(source))?;
+        self.extend().and_then(|()| self.file.sync_all()).map_err(|source| self.failed(source))?;
         if !self.place.is_in_its_place() {
             return Err(TargetError::Moved { path: self.place.folder.clone() });
         }
@@ -280,7 +300,13 @@ impl Partial {
         if stamp.len != self.written || self.settled.as_ref().is_some_and(|settled| *settled != stamp) {
             return Err(TargetError::Changed { path: self.place.folder.join(&self.temporary) });
         }
-        let name = self.place.rename(&self.temporary, &self.file, self.mode, self.size)?;
+        if let Some(modified) = self.preserved.modified(SystemTime::now())
+            && let Err(error) = self.file.set_modified(modified)
+        {
+            tracing::debug!(%error, "a received file could not be given its time");
+        }
+        let Self { temporary, file, usual, size, preserved: Preserved { rights, .. }, .. } = self;
+        let name = self.place.rename(temporary, file, *rights, *usual, *size)?;
         self.committed = true;
         // The file is in its place. Not every file system can bring a folder to the disk, and there is
         // nothing left to undo.
@@ -345,24 +371,12 @@ impl Drop for Partial {
     }
 }
 
-/// The name of the temporary file of the transfer `id`.
-fn temporary_name(id: &str) -> OsString {
-    OsString::from(format!("{PREFIX}{id}{SUFFIX}"))
-}
-
 /// Whether the disk has room for `len` bytes more of a file of `size`; some systems don't say.
 fn check_room(place: &Place, len: u64, size: u64) -> Result<(), TargetError> {
     match place.dir.free() {
         Some(free) if free < len => Err(TargetError::DiskFull { path: place.folder.clone(), needed: size }),
         _ => Ok(()),
     }
-}
-
-/// Whether a name is one that [`Partial::create`] gives.
-fn is_temporary(name: &OsStr) -> bool {
-    let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    id.is_some_and(|id| id.len() == ID_LEN && id.bytes().all(is_hex))
 }
 
 #[cfg(all(test, target_os = "linux"))]

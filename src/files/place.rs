@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    SafeName, Target, TargetError,
+    Rights, SafeName, Target, TargetError,
     dir::{Dir, DirEntry},
 };
 
@@ -117,25 +117,32 @@ impl Place {
         self.dir.is_at(&self.absolute)
     }
 
-    /// Gives the temporary file the rights `mode`, or those of the file that it replaces, and its final name;
-    /// returns that.
+    /// Gives the temporary file its rights, where a new file here has `usual`, and its final name; returns
+    /// that.
     pub(super) fn rename(
         &self,
         temporary: &OsStr,
         file: &File,
-        mode: u32,
+        rights: Rights,
+        usual: u32,
         size: u64,
     ) -> Result<OsString, TargetError> {
+        let replaced = match &self.name {
+            Name::Exact { name, overwrite: true } => self.dir.rights(name),
+            _ => None,
+        };
+        let mode = rights.mode(usual, replaced);
         self.dir.set_rights(file, mode).map_err(|source| self.failed(temporary, size, source))?;
+        let name = self.name_it(temporary, size)?;
+        self.dir.protect(file, mode);
+        Ok(name)
+    }
+
+    fn name_it(&self, temporary: &OsStr, size: u64) -> Result<OsString, TargetError> {
         match &self.name {
             Name::Exact { name, overwrite } => {
                 self.check_exact(name, *overwrite, size)?;
                 let renamed = if *overwrite {
-                    if self.dir.entry(name).is_ok_and(|entry| entry == Some(DirEntry::File)) {
-                        self.dir
-                            .inherit_rights(name, file)
-                            .map_err(|source| self.failed(name, size, source))?;
-                    }
                     self.dir.replace(temporary, name)
                 } else {
                     self.dir.rename_new(temporary, name)

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::display_path;
+use super::{display_path, preserved::unix_millis};
 use crate::error::{Code, Error};
 
 /// Bytes read at a time: enough that a read costs nothing beside its bytes.
@@ -34,6 +34,9 @@ struct SourceInner {
     path: PathBuf,
     name: String,
     stamp: Stamp,
+    mode: Option<u16>,
+    /// It has holes, which need not be read.
+    is_sparse: bool,
     /// What the content was when it was first hashed.
     content: OnceLock<Content>,
 }
@@ -147,8 +150,9 @@ impl Source {
         only_files(&metadata)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stamp = Stamp::of(&metadata);
-        let content = OnceLock::new();
-        Ok(Self(Arc::new(SourceInner { file, path: path.to_owned(), name, stamp, content })))
+        let (mode, is_sparse, content) = (mode_of(&metadata), is_sparse(&metadata), OnceLock::new());
+        let path = path.to_owned();
+        Ok(Self(Arc::new(SourceInner { file, path, name, stamp, mode, is_sparse, content })))
     }
 
     /// The last part of the path it was opened by; bytes that are not UTF-8 come as U+FFFD.
@@ -159,6 +163,16 @@ impl Source {
     /// Bytes, when it was opened.
     pub fn size(&self) -> u64 {
         self.0.stamp.size
+    }
+
+    /// Its permission bits, when it was opened; `None` where the system has others.
+    pub fn mode(&self) -> Option<u16> {
+        self.0.mode
+    }
+
+    /// When it was changed last, Unix milliseconds rounded down; `None` where the system doesn't say.
+    pub fn mtime(&self) -> Option<i64> {
+        self.0.stamp.modified.and_then(unix_millis)
     }
 
     /// The path it was opened by.
@@ -243,6 +257,10 @@ impl Source {
     /// # Errors
     /// `Changed` where the file ends before, `NotReadable`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        if self.is_hole(offset, buffer.len()) {
+            buffer.fill(0);
+            return Ok(());
+        }
         let (mut rest, mut offset) = (buffer, offset);
         while !rest.is_empty() {
             let count = self.read_at(rest, offset)?;
@@ -264,6 +282,10 @@ impl Source {
         mut buffers: &mut [IoSliceMut<'_>],
         mut offset: u64,
     ) -> Result<(), SourceError> {
+        if self.is_hole(offset, buffers.iter().map(|buffer| buffer.len()).sum()) {
+            buffers.iter_mut().for_each(|buffer| buffer.fill(0));
+            return Ok(());
+        }
         while buffers.iter().any(|buffer| !buffer.is_empty()) {
             let read = || read_vectored_at(&self.0.file, buffers, offset);
             let count = uninterrupted(read).map_err(|source| self.not_readable(source))?;
@@ -274,6 +296,18 @@ impl Source {
             IoSliceMut::advance_slices(&mut buffers, count);
         }
         Ok(())
+    }
+
+    /// Whether the system says that these bytes are zeros which take no place; to read them would fill
+    /// memory.
+    fn is_hole(&self, offset: u64, len: usize) -> bool {
+        let end = offset.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        self.0.is_sparse
+            && match data_from(&self.0.file, offset) {
+                Some(data) => data >= end,
+                // None, or no file any more where it would be.
+                None => self.0.file.metadata().is_ok_and(|metadata| metadata.len() >= end),
+            }
     }
 
     /// Whether nobody has written to the file since it was opened, as far as its size and time of
@@ -383,6 +417,18 @@ impl Stamp {
     }
 }
 
+#[cfg(unix)]
+fn mode_of(metadata: &Metadata) -> Option<u16> {
+    u16::try_from(std::os::unix::fs::MetadataExt::mode(metadata) & 0o777).ok()
+}
+
+/// Who may open a file stands in lists here that mean nothing elsewhere; that nobody may write to it can
+/// be said.
+#[cfg(not(unix))]
+fn mode_of(metadata: &Metadata) -> Option<u16> {
+    metadata.permissions().readonly().then_some(0o400)
+}
+
 /// What stands at a path that is no regular file.
 pub(super) fn what_is(kind: FileType) -> Option<&'static str> {
     if kind.is_file() {
@@ -405,6 +451,41 @@ pub(super) fn what_is(kind: FileType) -> Option<&'static str> {
         }
     }
     Some("a device")
+}
+
+/// Bytes in a block by which systems count the place of a file.
+#[cfg(unix)]
+const COUNTED_BLOCK: u64 = 512;
+
+/// Whether a file takes less place than it has bytes.
+#[cfg(unix)]
+fn is_sparse(metadata: &Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::blocks(metadata).saturating_mul(COUNTED_BLOCK) < metadata.len()
+}
+
+#[cfg(not(unix))]
+fn is_sparse(_metadata: &Metadata) -> bool {
+    false
+}
+
+/// Where the next bytes of a file are that take place, from `offset` on; `None` where there are none up to
+/// its end. What the system does not tell counts as such bytes.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn data_from(file: &File, offset: u64) -> Option<u64> {
+    use rustix::{
+        fs::{SeekFrom, seek},
+        io::Errno,
+    };
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Some(data),
+        Err(Errno::NXIO) => None,
+        Err(_) => Some(offset),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn data_from(_file: &File, offset: u64) -> Option<u64> {
+    Some(offset)
 }
 
 #[cfg(unix)]

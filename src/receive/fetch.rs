@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::Phase;
-use crate::files::{self, Partial, Target};
+use crate::files::{self, Partial, Preserved, Target};
 use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
@@ -87,6 +87,8 @@ pub(super) struct PartialPlace {
     pub(super) target: Target,
     pub(super) id: RecordId,
     pub(super) size: u64,
+    /// What the file is to have of its source.
+    pub(super) preserved: Preserved,
     /// Where it is remembered what has come.
     pub(super) memory: PathBuf,
 }
@@ -101,8 +103,10 @@ impl PartialPlace {
     ) -> Result<Partial> {
         let (place, cancel) = (self.clone(), cancel.clone());
         blocking(move || {
-            let Self { target, id, size, memory } = place;
-            Ok(Partial::resume(&target, id.short(), size, &memory, read, &cancel)?)
+            let Self { target, id, size, preserved, memory } = place;
+            let mut partial = Partial::resume(&target, id.short(), size, &memory, read, &cancel)?;
+            partial.preserve(preserved);
+            Ok(partial)
         })
         .await
     }

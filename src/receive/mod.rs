@@ -42,10 +42,10 @@ use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Phase};
-use crate::files::{self, Partial, Source, Target};
+use crate::files::{self, Partial, Preserved, Source, Target};
 use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
-use crate::offer::{Completion, Features, Nodes, P2p};
+use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
@@ -176,7 +176,7 @@ async fn receive(
     match result {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
-            let file_path = Some(received.file_path.to_string_lossy().into_owned());
+            let file_path = Some(received.file_path.clone());
             context.emit(Event::TransferComplete { transfer, file_path });
             Ok(received)
         }
@@ -393,9 +393,20 @@ impl IncomingTransfer<'_> {
             target: self.target.clone(),
             id: self.id.clone(),
             size: self.open.offer.size,
+            preserved: self.preserved(),
             memory: records.sums(&self.id),
         };
         Ok((Hold { records, _lock: lock, place }, arrived))
+    }
+
+    /// What the file is to have of its source. An original has no way to tell.
+    fn preserved(&self) -> Preserved {
+        let Offer { attributes, p2p, .. } = &self.open.offer;
+        match (p2p, self.context.options.preserve) {
+            (None, _) => Preserved::default(),
+            (Some(_), true) => Preserved::of_sent(attributes.mode, attributes.mtime),
+            (Some(_), false) => Preserved::within_sent(attributes.mode),
+        }
     }
 
     /// The file that the bytes go to, with what stands of it.

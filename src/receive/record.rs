@@ -79,9 +79,16 @@ pub(crate) struct Open {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OpenPlace {
     /// To this very path.
-    Exact { path: PathBuf, overwrite: bool },
+    Exact {
+        #[serde(with = "crate::files::json_path")]
+        path: PathBuf,
+        overwrite: bool,
+    },
     /// Into this folder, under the name that is offered.
-    InFolder { dir: PathBuf },
+    InFolder {
+        #[serde(with = "crate::files::json_path")]
+        dir: PathBuf,
+    },
 }
 
 /// What the record of a transfer holds.
@@ -103,6 +110,7 @@ pub(crate) struct Done {
     /// As the sender chose it.
     pub transfer_id: String,
     /// Where the file is.
+    #[serde(with = "crate::files::json_path")]
     pub file_path: PathBuf,
     /// What the task is completed with.
     pub outputs: Vec<Value>,

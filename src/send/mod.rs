@@ -406,13 +406,21 @@ impl OutgoingTransfer {
             sender_id: self.context.actor_id().to_owned(),
             recipient_id: Some(self.transfer.peer_id.clone()),
             expires_at: Expiry::new(expires_at),
-            attributes: Attributes::default(),
+            attributes: self.attributes(),
             p2p: None,
             flaw: None,
         };
         let ours = self.context.judge().sign(self.key.as_ref(), Role::Sender, "", &offer, ours.clone());
         offer.p2p = Some(ours);
         Ok(offer)
+    }
+
+    /// What is said of the file beside its content.
+    fn attributes(&self) -> Attributes {
+        match self.context.options.preserve {
+            true => Attributes::new(self.source.mode(), self.source.mtime()),
+            false => Attributes::default(),
+        }
     }
 
     async fn post(&self, offer: &Offer) -> Result<Task> {

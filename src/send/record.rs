@@ -27,6 +27,7 @@ pub(crate) struct OfferRecord {
     pub transfer_id: String,
     pub recipient_id: String,
     /// The file, which must still hold what was offered.
+    #[serde(with = "crate::files::json_path")]
     pub file_path: PathBuf,
     pub size: u64,
     pub hash: String,

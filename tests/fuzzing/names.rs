@@ -25,11 +25,21 @@ fn check(name: &SafeName) {
     assert!(matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == text));
     assert!((1..=MAX_LEN).contains(&text.len()), "{} bytes", text.len());
     assert!(!text.contains(is_unseen) && !text.contains(['/', '\\', ':', '<', '>', '"', '|', '?', '*']));
-    assert!(!text.starts_with(['.', '-', ' ']) && !text.ends_with(['.', ' ']));
+    assert!(!text.starts_with(['-', ' ']) && !text.starts_with("..") && !text.ends_with(['.', ' ']));
+    assert!(
+        !text.contains("\u{200c}\u{200c}") && !text.starts_with(is_joiner) && !text.ends_with('\u{200c}')
+    );
+    assert!(![".bashrc", ".git", ".ssh"].contains(&text.to_ascii_lowercase().as_str()), "{text} is obeyed");
     let stem = text.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
     assert!(!["CON", "NUL", "AUX", "PRN", "COM1", "LPT9"].contains(&stem.as_str()), "{text} is a device");
 }
 
 fn is_unseen(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || c == '\u{200b}' || turns
+}
+
+/// One that may stand between two others that it joins or keeps apart.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
 }

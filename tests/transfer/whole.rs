@@ -78,6 +78,47 @@ async fn an_offer_is_accepted_to_a_path() {
     lab.close([]).await;
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_and_times_arrive_with_the_file_unless_an_end_leaves_them_out() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::time::SystemTime;
+
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    let (silent, plain) = (
+        lab.agent("silent", |options| options.preserve = false),
+        lab.agent("plain", |options| options.preserve = false),
+    );
+    b.watch(Some(lab.path("in")));
+    plain.watch(Some(lab.path("plain")));
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500_000_000_123);
+    let file = |name: &str, mode| {
+        let path = lab.file(name, 100);
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        fs::File::options().read(true).open(&path).unwrap().set_modified(time).unwrap();
+        path
+    };
+    let arrived = |path: &str| {
+        let metadata = fs::metadata(lab.path(path)).unwrap();
+        (metadata.mode() & 0o7777, metadata.modified().unwrap() == time)
+    };
+    a.send(&file("private", 0o600), "b").await.unwrap();
+    assert_eq!(arrived("in/private"), (0o600, true));
+    a.send(&file("program", 0o4755), "b").await.unwrap();
+    let (mode, is_kept) = arrived("in/program");
+    assert!(mode & 0o100 == 0o100 && mode & !0o755 == 0 && is_kept, "{mode:o}");
+    silent.send(&file("untold", 0o644), "b").await.unwrap();
+    assert_eq!(arrived("in/untold"), (0o600, false));
+    a.send(&file("private", 0o600), "plain").await.unwrap();
+    assert_eq!(arrived("plain/private"), (0o600, false));
+    a.send(&file("program", 0o755), "plain").await.unwrap();
+    let (mode, is_kept) = arrived("plain/program");
+    assert!(mode & 0o111 == 0 && !is_kept, "{mode:o}");
+    lab.close([a, b, silent, plain]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_reaches_the_sender_with_its_reason() {
     let lab = Lab::new().await;

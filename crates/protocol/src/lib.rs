@@ -9,11 +9,13 @@
 //! - [`identity`]: the keys that sign, [`handover`]: how one takes another's place, and [`scope`]: within
 //!   which bounds one of them stands for an actor.
 //! - [`tunnel`]: how two peers meet at a hub where nothing but HTTPS goes out.
-//! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped.
+//! - [`text`]: which foreign text may be shown as it is, and how the rest is escaped; `joiners` has the
+//!   places where characters that can't be seen belong.
 
 pub mod completion;
 pub mod handover;
 pub mod identity;
+mod joiners;
 mod list;
 pub mod offer;
 pub mod p2p;

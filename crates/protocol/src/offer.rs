@@ -197,6 +197,14 @@ impl Expiry {
 }
 
 impl Attributes {
+    /// Those of a file with these permission bits and this time, Unix milliseconds, as far as an offer
+    /// carries them.
+    pub fn new(mode: Option<u16>, mtime: Option<i64>) -> Self {
+        let mode = mode.filter(|mode| u64::from(*mode) <= PERMISSIONS);
+        let mtime = mtime.filter(|mtime| mtime.unsigned_abs() <= MAX_SAFE_INTEGER);
+        Self { mode, mtime, metadata: None }
+    }
+
     fn read(fields: &Map<String, Value>) -> Result<Self, InvalidOffer> {
         let field = |name: &'static str| find(fields, &[name]);
         let mode = field("mode").map(|mode| {

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::source::what_is, DirEntry};
+use super::{
+    super::{preserved::ALLOWED, source::what_is},
+    DirEntry,
+};
 
 /// A folder by its path.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ impl Dir {
     /// Makes a new file; fails with `AlreadyExists` where anything has the name.
     pub(crate) fn create_private(&self, name: &OsStr) -> io::Result<(File, u32)> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))?;
-        Ok((file, 0))
+        Ok((file, ALLOWED))
     }
 
     /// Whether it is a file: rights are the folder's matter here.
@@ -72,6 +75,25 @@ impl Dir {
     /// Rights are the folder's matter here.
     pub(crate) fn set_rights(&self, _file: &File, _mode: u32) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Has nobody write to a file by accident that nobody may write to where it comes from. A file that is so
+    /// protected keeps its name, so this comes last.
+    pub(crate) fn protect(&self, file: &File, mode: u32) {
+        if mode & 0o222 == 0
+            && let Ok(metadata) = file.metadata()
+        {
+            let mut permissions = metadata.permissions();
+            permissions.set_readonly(true);
+            if let Err(error) = file.set_permissions(permissions) {
+                tracing::debug!(%error, "a received file could not be made read-only");
+            }
+        }
+    }
+
+    /// Rights are the folder's matter here.
+    pub(crate) fn rights(&self, _name: &OsStr) -> Option<u32> {
+        None
     }
 
     /// Opens the file at `name` for writing; fails on a link.
@@ -100,11 +122,6 @@ impl Dir {
         if let Err(error) = self.remove(from) {
             tracing::debug!(%error, "the temporary name of a received file could not be removed");
         }
-        Ok(())
-    }
-
-    /// Rights are the folder's matter here.
-    pub(crate) fn inherit_rights(&self, _name: &OsStr, _file: &File) -> io::Result<()> {
         Ok(())
     }
 

@@ -11,11 +11,10 @@ use rustix::{
     process::geteuid,
 };
 
-use super::DirEntry;
+use super::{super::preserved::ALLOWED, DirEntry};
 
-/// The rights a new file is made with, of which the process's umask then takes away: never those to run
-/// it, to run it as another user, or for everybody to write to it.
-const NEW_FILE: Mode = Mode::from_bits_retain(0o664);
+/// The rights a new file is made with, of which the process's umask then takes away.
+const NEW_FILE: Mode = Mode::from_bits_retain(ALLOWED);
 
 /// The rights of a file that is not whole yet: nobody but this user can open it.
 const PRIVATE_FILE: Mode = Mode::from_bits_retain(0o600);
@@ -112,6 +111,16 @@ impl Dir {
         Ok(fchmod(file, Mode::from_bits_truncate(mode) & NEW_FILE)?)
     }
 
+    /// Once a file has its name there is nothing more to do.
+    pub(crate) fn protect(&self, _file: &File, _mode: u32) {}
+
+    /// The rights of the file at `name`; `None` where there is no file.
+    pub(crate) fn rights(&self, name: &OsStr) -> Option<u32> {
+        let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        is_file.then(|| Mode::from_raw_mode(stat.st_mode).bits())
+    }
+
     /// Opens the file at `name` for writing; fails on a link, and never waits.
     pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -156,12 +165,6 @@ impl Dir {
             tracing::debug!(%error, "the temporary name of a received file could not be removed");
         }
         Ok(())
-    }
-
-    /// Gives `file` the rights of the file at `name`, without those no received file gets.
-    pub(crate) fn inherit_rights(&self, name: &OsStr, file: &File) -> io::Result<()> {
-        let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(fchmod(file, Mode::from_raw_mode(stat.st_mode) & NEW_FILE)?)
     }
 
     /// Makes names given so far survive a loss of power.

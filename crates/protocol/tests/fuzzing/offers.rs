@@ -7,12 +7,14 @@ use protocol::offer::{Offer, expires_at};
 use protocol::p2p::{P2p, Said};
 use protocol::scope::Scope;
 use protocol::statement::{Role, Statement};
-use protocol::text::{display, is_hidden, one_line};
+use protocol::text::{characters, display, one_line};
 use serde_json::Value;
 
 pub(crate) fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    assert!(!display(&text).contains(is_hidden) && !one_line(&text, 100).contains(is_hidden));
+    for shown in [display(&text), one_line(&text, 100)] {
+        assert!(characters(&shown).all(|(_, is_hidden)| !is_hidden), "{shown:?}");
+    }
     let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
     if let Ok(offer) = Offer::from_payload(&value) {
         // What is wrong with an offer is never written.
