@@ -595,6 +595,15 @@ export interface SendOptions {
   /** In milliseconds. Default: the node's. */
   timeout?: number
   /**
+   * Makes this the same as every other send of this actor with this key: one delivery comes of all of them. While one
+   * runs, in whichever process of this home, another waits for it and has its outcome. Once the file was delivered, it
+   * resolves with what the first one came to, and `replayed`; nothing is sent. What a process that died has left is gone
+   * on with. After a failure the file is offered anew, once it is certain that it was not delivered. Another file,
+   * recipient or channel is refused with `ATS_P2P_KEY_REUSED`. Keys are remembered for 7 days after their last use, and
+   * beyond that as long as the task service knows the transfer.
+   */
+  idempotencyKey?: string
+  /**
    * Called at most ten times a second, and at each change of phase: from the hashing of the file on, before it is
    * offered. The last call says that all bytes are sent.
    */
@@ -664,6 +673,8 @@ export interface SendResult extends Peer {
   resumedFrom: number
   /** The connection that the bytes went by; absent where none was needed. */
   connection?: PeerConnection
+  /** An earlier send with the same `idempotencyKey` delivered the file; this one sent nothing. */
+  replayed?: true
 }
 
 /** How two peers are connected. */
@@ -966,6 +977,8 @@ export type ErrorCode =
   | 'ATS_P2P_UNKNOWN_TRANSFER'
   /** There is nothing that both ends of the transfer have signed, as with the original package. */
   | 'ATS_P2P_NO_RECEIPT'
+  /** The `idempotencyKey` stands for another file, recipient or channel. Use another key for another send. */
+  | 'ATS_P2P_KEY_REUSED'
   /** State on this disk cannot be read or written: the home, the seed, a hub's data. */
   | 'ATS_P2P_STATE'
   /** There is no addon that fits this machine, or it does not load. The message says what was looked for, and helps. */

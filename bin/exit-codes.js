@@ -32,6 +32,7 @@ const EXITS = [
   [WAITED, 'what `wait` waits for is not over yet', []],
   [19, 'there is no addon that fits this machine', ['NO_ADDON']],
   [EXEC_FAILED, 'the file has arrived, and the program that --exec names has failed', []],
+  [21, 'the idempotency key stands for another send', ['KEY_REUSED']],
   [LEFT, 'the process that was sending is gone, as `wait` found; `resume` goes on', []],
   [130, 'interrupted (SIGINT); 143 for SIGTERM, 129 for SIGHUP', []]
 ]

@@ -48,6 +48,7 @@ const SEND_OPTIONS = {
   recipientId: text,
   channel: text,
   timeout: milliseconds,
+  idempotencyKey: text,
   onProgress: callback,
   signal: abortSignal
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use hyperdht::connect::ConnectError;
+use serde::{Deserialize, Serialize};
 
 use crate::ats;
 
 /// What went wrong, in one word that does not change between versions. Callers match on this.
 ///
 /// The names are those of the protocol's table of outcomes, and those that the library needs besides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Code {
     /// An argument is missing, of the wrong type or out of range.
     InvalidArgument,
@@ -73,6 +74,8 @@ pub enum Code {
     UnknownTransfer,
     /// Nothing that both ends of a transfer signed is at hand.
     NoReceipt,
+    /// The idempotency key stands for another file, recipient or channel.
+    KeyReused,
     /// A state on disk could not be read or written.
     State,
 }
@@ -112,6 +115,7 @@ impl Code {
             Self::Network => "ATS_P2P_NETWORK",
             Self::UnknownTransfer => "ATS_P2P_UNKNOWN_TRANSFER",
             Self::NoReceipt => "ATS_P2P_NO_RECEIPT",
+            Self::KeyReused => "ATS_P2P_KEY_REUSED",
             Self::State => "ATS_P2P_STATE",
         }
     }
@@ -145,6 +149,7 @@ impl Code {
             | Self::Destroyed
             | Self::UnknownTransfer
             | Self::NoReceipt
+            | Self::KeyReused
             | Self::State => None,
         }
     }
@@ -221,7 +226,7 @@ impl Code {
 /// From the first to the last: the offer goes to the service, the recipient takes it, a place on the peer
 /// network is found, the peer is looked up there, answers a handshake, is reached through the NATs between,
 /// or else through a relay, and the bytes move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Step {
     /// Speaking with the task service.
     Service,
@@ -308,7 +313,7 @@ impl From<ConnectError> for Step {
 }
 
 /// An error with its code, a sentence for a person, and the transfer that it concerns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Error {
     /// What callers match on.
     pub code: Code,

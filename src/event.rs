@@ -20,8 +20,8 @@ pub enum Event {
         /// For whom the file is.
         recipient_id: String,
     },
-    /// An offer that an earlier process of this agent made is gone on with, or its end, which came
-    /// meanwhile, is told.
+    /// An offer that another process of this agent made is gone on with, or its end, which came meanwhile, is
+    /// told; or, under an idempotency key, it is waited for.
     OfferResumed {
         /// Which transfer.
         transfer: Transfer,

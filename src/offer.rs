@@ -12,7 +12,7 @@ mod outcome;
 
 use crate::ats::Task;
 
-pub(crate) use find::find;
+pub(crate) use find::{find, find_made};
 pub(crate) use outcome::failure;
 pub(crate) use protocol::completion::Completion;
 pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, is_sha256_hex, topic};

@@ -17,6 +17,7 @@ module.exports = {
   flags: {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
     detach: { help: 'return once the file is offered, and send it in the background' },
+    'idempotency-key': { value: 'KEY', help: 'make this the same send as every other with this key: the file is delivered once' },
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
@@ -35,6 +36,8 @@ module.exports = {
   check (values, [file]) {
     if (file === undefined) return 'which file?'
     if (values.to === undefined) return 'to whom? --to is required'
+    if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
+    if (values['idempotency-key'] !== undefined && new Set(values.to).size > 1) return '--idempotency-key goes with one recipient: a key stands for one transfer'
     return numberProblem(values)
   },
 
@@ -50,13 +53,16 @@ module.exports = {
     await warnOfDefaultActor(nodeOptions(values), output)
     const transfers = sayTransfers(node, output)
     const names = new Map()
-    node.on('offer_sent', (offer) => {
+    const say = (what, event) => node.on(event, (offer) => {
       names.set(offer.recipientId, offer.fileName)
-      output.say(`Offered ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_sent', offer)
+      output.say(`${what} ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, event, offer)
     })
+    say('Offered', 'offer_sent')
+    // By an earlier send with the same key.
+    say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
     const send = async (recipientId) => {
-      const result = await node.send({ filePath, recipientId, signal: interrupts.signal })
+      const result = await node.send({ filePath, recipientId, idempotencyKey: values['idempotency-key'], signal: interrupts.signal })
       transfers.sent(names.get(recipientId), result, recipientId)
     }
     try {

@@ -27,8 +27,8 @@ async function main (values, positionals, log) {
   process.on('SIGTERM', end).on('SIGINT', end)
   process.on('message', end)
   const output = new Log(log)
-  // Nobody knows of a transfer yet whose first process is gone before it could say so.
-  process.on('disconnect', () => { if (!output.isKnown) end() })
+  // Nobody knows of a transfer yet whose first process is gone before it could say so, and nobody can ask for it again.
+  process.on('disconnect', () => { if (!output.isKnown && values['idempotency-key'] === undefined) end() })
   const poll = setInterval(() => { if (output.isCancelled()) end() }, CANCEL_POLL_MS)
   let code
   try {

@@ -114,6 +114,7 @@ impl NativeNode {
                 recipient_id: options.recipient_id,
                 channel: options.channel,
                 timeout: timeout?,
+                idempotency_key: options.idempotency_key,
                 progress,
                 cancel: running.cancel.clone(),
             };

@@ -76,6 +76,7 @@ pub(super) struct SendOptions {
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,
+    pub(super) idempotency_key: Option<String>,
 }
 
 /// Options of `watch`.

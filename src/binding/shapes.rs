@@ -263,6 +263,8 @@ pub(super) struct SentShape {
     peer: PeerShape,
     resumed_from: u64,
     connection: Option<ConnectionShape>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
 }
 
 impl From<Sent> for SentShape {
@@ -276,6 +278,7 @@ impl From<Sent> for SentShape {
             size: sent.size,
             peer: sent.peer.into(),
             resumed_from: sent.resumed_from,
+            replayed: sent.replayed,
         }
     }
 }

@@ -9,6 +9,23 @@ const LOOKED_AT: u32 = 100;
 /// Pages asked for, until one has any: a service may look at only so many tasks for each.
 const MAX_PAGES: usize = 200;
 
+/// The task of a transfer that this package has offered, which carries the transfer's id where the service
+/// searches.
+pub(crate) async fn find_made(client: &Client, transfer_id: &str) -> Result<Option<Task>> {
+    let query = ListQuery {
+        kind: Some(TASK_TYPE.into()),
+        limit: Some(LOOKED_AT),
+        search: Some(transfer_id.to_owned()),
+        ..Default::default()
+    };
+    let is_it = |task: &Task| {
+        task.kind == TASK_TYPE
+            && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == transfer_id)
+    };
+    let page = client.list_page(&query, |task| is_it(&task).then_some(task)).await?;
+    Ok(page.tasks.into_iter().next())
+}
+
 /// The task of a transfer, by the transfer's id or its own.
 pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Option<Task>> {
     let is_it = |task: &Task| {

@@ -3,6 +3,7 @@
 //! # Layout
 //! - `claim`: the offer's task: who claimed it, what became of it, and whether its completion is believed
 //! - `record`: the offer on disk, until its end was seen; `open_offers`: taking up an earlier process's
+//! - `keyed`: a send under an idempotency key, of which one delivery comes however often it is asked for
 //! - `delivery`: handing over the bytes; `direct` to a peer of ours, on a key; `topic` to an original
 //!
 //! Whether the topic is announced before the offer is decided here, in `drive`; see `connection::Topic`.
@@ -10,6 +11,7 @@
 mod claim;
 mod delivery;
 mod direct;
+mod keyed;
 mod open_offers;
 mod record;
 mod topic;
@@ -29,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::claim::{Claimant, OfferTask};
 use self::delivery::Delivery;
+use self::keyed::HeldKey;
 use self::record::{EndedRecord, OfferRecord, OfferRecords, OpenRecord};
 use crate::ats::{Client, Events, NewTask, Part, Status, Task, TaskId};
 use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnection, Rendezvous, Topic};
@@ -60,6 +63,8 @@ pub struct SendRequest {
     pub channel: Option<String>,
     /// How long each wait for the other side lasts; without, the node's.
     pub timeout: Option<Duration>,
+    /// Makes this the same as every other send with this key: one delivery comes of all.
+    pub idempotency_key: Option<String>,
     /// Told how far it is, as the events are.
     pub progress: Option<ProgressListener>,
     /// Ends the transfer.
@@ -84,6 +89,8 @@ pub struct Sent {
     pub resumed_from: u64,
     /// The connection that they went by; none if the recipient had them already.
     pub connection: Option<ConnectionInfo>,
+    /// It was delivered by an earlier send with the same idempotency key.
+    pub replayed: bool,
     /// The offer on disk: it goes once whoever asked for this is told, and has dropped it.
     #[expect(dead_code, reason = "it is dropped")]
     record: Option<Arc<EndedRecord>>,
@@ -98,7 +105,10 @@ struct TakenUp {
 /// Sends a file.
 pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<Sent> {
     let source = open(&request).await?;
-    run_offer(context, request, source, uuid::Uuid::new_v4().to_string(), None).await
+    match request.idempotency_key.clone() {
+        Some(key) => Box::pin(keyed::run(context, request, source, key)).await,
+        None => run_offer(context, request, source, uuid::Uuid::new_v4().to_string(), None, None).await,
+    }
 }
 
 /// Sends an open file by an offer that is made now, or was made by an earlier process.
@@ -108,6 +118,7 @@ async fn run_offer(
     source: Source,
     transfer_id: String,
     taken_up: Option<TakenUp>,
+    idempotency: Option<Arc<HeldKey>>,
 ) -> Result<Sent> {
     let running = context.running.begin(&transfer_id, None, &request.cancel);
     let transfer = Transfer {
@@ -145,6 +156,7 @@ async fn run_offer(
         place,
         is_taken_up,
         found: None,
+        idempotency,
         record: taken_up.map(|TakenUp { open, record }| (open, record)),
     };
     let result = outgoing.drive().await;
@@ -200,6 +212,8 @@ struct OutgoingTransfer {
     is_taken_up: bool,
     /// The task that it made, and what stands there.
     found: Option<(TaskId, Offer)>,
+    /// The idempotency key that it is sent under.
+    idempotency: Option<Arc<HeldKey>>,
     /// The offer on disk, as long as its end was not seen.
     record: Option<(OpenRecord, OfferRecord)>,
     running: RunningGuard,
@@ -230,6 +244,9 @@ impl OutgoingTransfer {
         let (hash, dht, key) = or_cancelled(&cancel, ready).await?;
         if let Some((_, record)) = self.record.as_ref().filter(|(_, record)| record.hash != hash) {
             return Err(open_offers::changed(record));
+        }
+        if let Some(key) = &self.idempotency {
+            key.offers(&hash).await?;
         }
         (self.transfer.hash, self.key) = (hash, key);
         self.place.set_working(false);
@@ -359,6 +376,7 @@ impl OutgoingTransfer {
             peer: self.transfer.peer,
             resumed_from: events.resumed_from(),
             connection: events.connection(),
+            replayed: false,
             record: None,
         };
         Ok((sent, connection))

@@ -34,7 +34,7 @@ pub struct ResumedOffer {
 }
 
 /// What became of the task of an offer while nobody went on with it.
-enum Aftermath {
+pub(super) enum Aftermath {
     /// Nothing yet, and there is time.
     Open,
     /// It is past its time, or its end was told.
@@ -83,7 +83,7 @@ pub(crate) async fn withdraw_expired(context: &Arc<Context>) {
 }
 
 /// How an offer stands. One that the recipient has claimed waits for its sender, whatever the time.
-async fn aftermath(context: &Context, record: &OfferRecord) -> Aftermath {
+pub(super) async fn aftermath(context: &Context, record: &OfferRecord) -> Aftermath {
     let found = find_own(context, record).await;
     let is_expired = record.is_over_at(now(context));
     match found {
@@ -99,7 +99,7 @@ async fn aftermath(context: &Context, record: &OfferRecord) -> Aftermath {
 }
 
 /// Tells how the transfer of a task ended that nobody went on with. The file may be gone by now.
-async fn tell_end(
+pub(super) async fn tell_end(
     context: &Arc<Context>,
     open: OpenRecord,
     record: &OfferRecord,
@@ -108,6 +108,8 @@ async fn tell_end(
     let mut transfer = Transfer { task_id: Some(task.id.clone()), ..told(record) };
     let recipient_id = record.recipient_id.clone();
     context.emit(Event::OfferResumed { transfer: transfer.clone(), recipient_id });
+    // A list tells no messages, by which its claimant is known.
+    let task = context.client.get(&task.id).await.unwrap_or(task);
     let reader = OfferTask {
         context,
         id: &task.id,
@@ -132,6 +134,7 @@ async fn tell_end(
                 peer,
                 resumed_from: record.size,
                 connection: None,
+                replayed: false,
                 record: Some(Arc::new(open.ended())),
             })
         }
@@ -179,6 +182,7 @@ async fn resume(
         recipient_id: record.recipient_id.clone(),
         channel: Some(record.channel.clone()),
         timeout: Some(Duration::from_millis(record.timeout_ms)),
+        idempotency_key: None,
         progress: None,
         cancel,
     };
@@ -190,7 +194,7 @@ async fn resume(
     match source {
         Ok(source) => {
             let taken_up = TakenUp { open: open_record, record };
-            run_offer(context, request, source, transfer_id, Some(taken_up)).await
+            run_offer(context, request, source, transfer_id, Some(taken_up), None).await
         }
         Err(error) => {
             let error = error.of(&transfer_id, None);
@@ -224,7 +228,7 @@ fn told(record: &OfferRecord) -> Transfer {
 
 /// Ends the task of an offer that nobody goes on with, and forgets it. While the service is away the record
 /// stays: the next start tries again.
-async fn withdraw(context: &Arc<Context>, open: OpenRecord, record: OfferRecord) {
+pub(super) async fn withdraw(context: &Arc<Context>, open: OpenRecord, record: OfferRecord) {
     let ended = timeout(CLEAN_UP, async {
         let Some((task, _)) = find_own(context, &record).await? else { return Ok(()) };
         let refused = match task.status {

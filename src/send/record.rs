@@ -62,6 +62,16 @@ impl OfferRecord {
 #[derive(Debug)]
 pub(crate) struct EndedRecord(Option<OpenRecord>);
 
+/// What is found of an offer.
+pub(crate) enum FoundOffer {
+    /// Nothing.
+    Nothing,
+    /// A process goes on with it, or is just forgetting it.
+    Busy,
+    /// No process goes on with it but this one, now.
+    Free(OpenRecord, OfferRecord),
+}
+
 /// The folder of records.
 #[derive(Clone, Debug)]
 pub(crate) struct OfferRecords {
@@ -121,6 +131,16 @@ impl OfferRecords {
             .filter(is_wanted)
             .filter_map(|path| OpenRecord::open(path).ok().flatten())
             .collect()
+    }
+
+    /// The offer of a transfer.
+    pub(crate) fn find(&self, transfer_id: &str) -> FoundOffer {
+        let path = self.path(transfer_id);
+        match OpenRecord::open(path.clone()) {
+            Ok(Some((open, record))) => FoundOffer::Free(open, record),
+            Ok(None) if path.exists() => FoundOffer::Busy,
+            Ok(None) | Err(_) => FoundOffer::Nothing,
+        }
     }
 
     fn path(&self, transfer_id: &str) -> PathBuf {
@@ -239,7 +259,11 @@ mod tests {
         let records = OfferRecords::new(home.path());
         let open = records.write(&record("t")).unwrap();
         assert!(records.left_behind(of("scope", "a")).is_empty());
+        assert!(
+            matches!(records.find("t"), FoundOffer::Busy) && matches!(records.find("u"), FoundOffer::Nothing)
+        );
         drop(open);
+        assert!(matches!(records.find("t"), FoundOffer::Free(_, record) if record.transfer_id == "t"));
         let mut found = records.left_behind(of("scope", "a"));
         let (open, read) = found.pop().unwrap();
         assert_eq!((read.seed, read.instance, read.hash), ([9; 32], [7; 16], "0".repeat(64)));

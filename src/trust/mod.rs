@@ -45,6 +45,9 @@ pub struct Trust {
     scope: Scope,
     actor: String,
     seed: Option<SeedFile>,
+    /// What ids are derived from that nobody may guess: the same, or where there is to be no identity that of
+    /// this user's home.
+    ids: SeedFile,
     own: Mutex<Option<Own>>,
     known: KnownPeers,
 }
@@ -87,6 +90,7 @@ impl Trust {
         Self {
             scope,
             actor,
+            ids: SeedFile::new(&home, seed.clone()).unwrap_or_else(|| SeedFile::of_home(&home)),
             seed: SeedFile::new(&home, seed),
             own: Mutex::default(),
             known: KnownPeers::new(home),
@@ -125,6 +129,16 @@ impl Trust {
     pub fn handovers(&self, to: &[u8; 32]) -> Result<Vec<Handover>> {
         let own = self.own(|own| (own.key.public_key() == *to).then(|| own.handovers.clone()))?;
         Ok(own.flatten().unwrap_or_default())
+    }
+
+    /// The id of the transfer that an idempotency key stands for, after so many that failed.
+    ///
+    /// # Errors
+    /// `STATE` for a seed that is damaged, missing where it was said to be, or open to other users.
+    pub(crate) fn transfer_id(&self, key: &str, attempt: u32) -> Result<uuid::Uuid> {
+        let seed = self.ids.load(|| self.seed.is_some() && self.known.has_met_any())?;
+        let bytes = seed.transfer_id(&self.scope, &self.actor, key, attempt);
+        Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
     /// What the owner should know of the seed: that the one before was gone, so that peers which knew its

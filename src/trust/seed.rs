@@ -14,6 +14,7 @@ const HEADER: &str = "ats-p2p seed 1";
 
 /// What is derived here, so that no key for something else is the same.
 const DERIVATION: &str = "ats-p2p/identity/1";
+const TRANSFER_DERIVATION: &str = "ats-p2p/transfer/1";
 
 /// Bytes of the checksum: a slip of a few characters goes by unnoticed once in four thousand million times.
 const CHECKSUM_LEN: usize = 4;
@@ -91,6 +92,22 @@ impl Seed {
         self.all().any(|secret| secret.key(scope, actor).public_key() == *identity)
     }
 
+    /// The random bytes of a transfer's id: of one that an idempotency key of the actor stands for. Whoever
+    /// has not the seed can't guess them.
+    pub(super) fn transfer_id(&self, scope: &Scope, actor: &str, key: &str, attempt: u32) -> [u8; 16] {
+        let attempt = attempt.to_string();
+        let derived = self.secret.derive(&[
+            TRANSFER_DERIVATION,
+            scope.url(),
+            scope.organization(),
+            scope.project(),
+            actor,
+            key,
+            &attempt,
+        ]);
+        std::array::from_fn(|i| derived[i])
+    }
+
     fn all(&self) -> impl Iterator<Item = &SeedBytes> {
         std::iter::once(&self.secret).chain(&self.former)
     }
@@ -110,14 +127,19 @@ impl SeedBytes {
     }
 
     fn key(&self, scope: &Scope, actor: &str) -> IdentityKey {
+        let parts = [DERIVATION, scope.url(), scope.organization(), scope.project(), actor];
+        IdentityKey::from_seed(&self.derive(&parts))
+    }
+
+    /// HMAC-SHA-256 of the parts, each behind its length.
+    fn derive(&self, parts: &[&str]) -> Zeroizing<[u8; 32]> {
         // HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
-        for part in [DERIVATION, scope.url(), scope.organization(), scope.project(), actor] {
+        for part in parts {
             mac.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             mac.update(part.as_bytes());
         }
-        let derived: Zeroizing<[u8; 32]> = Zeroizing::new(mac.finalize().into_bytes().into());
-        IdentityKey::from_seed(&derived)
+        Zeroizing::new(mac.finalize().into_bytes().into())
     }
 }
 
@@ -163,6 +185,29 @@ mod tests {
             identity("https://ats.example.org", "default", "main", "agent-b"),
             identity("https://ats.example.com", "defaultm", "ain", "agent-b"),
             identity("https://ats.example.com", "default", "main", "agent-c"),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn the_transfer_of_a_key_is_the_same_for_ever_and_nobody_elses() {
+        let id = |seed: &Seed, actor: &str, key: &str, attempt: u32| {
+            hex::encode(seed.transfer_id(
+                &Scope::new("https://ats.example.com", "o", "p"),
+                actor,
+                key,
+                attempt,
+            ))
+        };
+        let one = id(&seed(), "a", "k", 0);
+        assert_eq!(one, id(&seed(), "a", "k", 0));
+        assert_eq!(one, "0911a0c0d23d9fc71586e4067277330b");
+        for other in [
+            id(&Seed::random().unwrap(), "a", "k", 0),
+            id(&seed(), "b", "k", 0),
+            id(&seed(), "ak", "", 0),
+            id(&seed(), "a", "k", 1),
         ] {
             assert_ne!(one, other);
         }

@@ -38,10 +38,15 @@ impl SeedFile {
     /// The file of this choice.
     pub(super) fn new(home: &Path, choice: SeedChoice) -> Option<Self> {
         match choice {
-            SeedChoice::Home => Some(Self { path: home.join("seed"), home: Some(home.to_owned()) }),
+            SeedChoice::Home => Some(Self::of_home(home)),
             SeedChoice::File(path) => Some(Self { path, home: None }),
             SeedChoice::Nobody => None,
         }
+    }
+
+    /// That of this user's home.
+    pub(super) fn of_home(home: &Path) -> Self {
+        Self { path: home.join("seed"), home: Some(home.to_owned()) }
     }
 
     /// Reads the seed, each time: it may have been imported or replaced. Makes the one of a home where it is

@@ -56,6 +56,7 @@ impl Place {
             recipient_id: "c".into(),
             channel: None,
             timeout: Some(limit),
+            idempotency_key: None,
             progress: None,
             cancel: CancellationToken::new(),
         };

@@ -170,6 +170,7 @@ impl Agent {
             recipient_id: to.to_owned(),
             channel: None,
             timeout: None,
+            idempotency_key: None,
             progress: None,
             cancel,
         };

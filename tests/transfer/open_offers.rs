@@ -230,6 +230,7 @@ async fn sends_and_keeps_to_itself() {
         recipient_id: "b".into(),
         channel: None,
         timeout: None,
+        idempotency_key: None,
         progress: None,
         cancel: CancellationToken::new(),
     };
