@@ -29,6 +29,7 @@ use crate::offer::judge::Judge;
 use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
 use crate::receipts::Receipts;
+use crate::remarks::Remarks;
 use crate::running::RunningTransfers;
 use crate::sync::{Spawner, blocking, lock, spawn_blocking};
 use crate::troubles::{InTrouble, Troubles};
@@ -60,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) trust: Arc<Trust>,
     /// What both ends of a transfer signed.
     pub(crate) receipts: Receipts,
+    /// What people read on tasks.
+    pub(crate) remarks: Remarks,
     pub(crate) inbox: Inbox,
     /// The turn to receive, by the actor who sends.
     pub(crate) receiving: Arc<Places>,
@@ -112,6 +115,7 @@ impl Context {
             network: Network::new(options.bootstrap.clone(), options.relay_through, options.tunnel.clone()),
             trust: Arc::new(trust(&options, &settings)),
             receipts: Receipts::new(&options.home, options.keep_receipts),
+            remarks: Remarks::new(client.clone(), spawner.clone()),
             options,
             settings,
             client,

@@ -20,6 +20,7 @@
 //! - `places` says how many transfers run at once, and whose turn is next.
 //! - `running` are the transfers that run, to end one by its id.
 //! - `troubles` is what keeps this machine from receiving for a while.
+//! - `remarks` is what a transfer says on its task for people who read there.
 //! - `receipts` keeps what both ends of a transfer signed; [`verify`] checks it.
 //! - `sync` has small tools that all use, `private` those for files of this user alone; `limits` says what
 //!   strangers can make a transfer hold, and other numbers of one.
@@ -53,6 +54,7 @@ pub mod pump;
 mod receipts;
 pub mod receive;
 mod reconnect;
+mod remarks;
 mod running;
 pub mod send;
 mod sync;

@@ -13,6 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::files;
 use crate::limits::{CLEAN_UP, CLOSE_LIMIT, LAST_WORD};
 use crate::offer::{self, inbox::OpenOffer};
+use crate::remarks;
 use crate::sync::{aborted, or_cancelled, tried_or_cancelled};
 
 /// How long a claim lasts without renewal: short, so that a receiver that died frees the offer soon.
@@ -146,6 +147,7 @@ impl<'a> Claim<'a> {
                 return;
             }
         }
+        self.context.remarks.post(task_id, remarks::failed(&self.open.transfer(String::new()), error));
         if let Err(refused) = client.fail(task_id, error.code.public_reason()).await {
             tracing::debug!("task {task_id} could not be failed: {refused}");
         }

@@ -47,6 +47,7 @@ use crate::limits::CLEAN_UP;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
+use crate::remarks;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::troubles::advised;
@@ -340,6 +341,9 @@ impl IncomingTransfer<'_> {
         };
         if let Meeting::Topic(presence) = &meeting {
             presence.decide(claimed.is_ok());
+            if claimed.is_ok() {
+                context.remarks.post(&self.open.task.id, remarks::begins(&self.events.transfer()));
+            }
         }
         let p2p = match &meeting {
             Meeting::Direct(direct) => Some(direct.p2p.clone()),
@@ -501,9 +505,13 @@ impl IncomingTransfer<'_> {
             handover: Vec::new(),
         };
         let p2p = self.sign(Role::Receiver, p2p);
-        let part = Part::data(&p2p.to_message(&offer.transfer_id));
+        // What people read goes along.
+        let parts = vec![
+            Part::data(&p2p.to_message(&offer.transfer_id)),
+            Part::text(remarks::begins(&self.events.transfer())),
+        ];
         let post = async {
-            let posted = self.client.add_message(&self.open.task.id, vec![part]).await;
+            let posted = self.client.add_message(&self.open.task.id, parts).await;
             posted.map_err(|error| self.claim.not_claimed(error))
         };
         let (posted, ()) = tokio::join!(or_cancelled(self.cancel, post), self.note(false));
@@ -605,6 +613,9 @@ impl IncomingTransfer<'_> {
         let OpenOffer { task, offer, .. } = self.open;
         self.context.keep_receipt(&task.id, offer, done.outputs.clone());
         report::complete(self.context, records, &self.id, done, &self.name()).await;
+        let (me, took) = (self.context.actor_id(), self.began.elapsed());
+        let remark = remarks::delivered(&self.events.transfer(), me, took, received.connection.as_ref());
+        self.context.remarks.post(&task.id, remark);
         received
     }
 

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::claim::OfferTask;
+use crate::ats::Listener;
+use crate::connection::Rendezvous;
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::files::Source;
 use crate::pump::{Control, PumpError};
+use crate::remarks;
 use crate::sync::or_cancelled;
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
@@ -25,6 +30,21 @@ pub(super) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
+    /// Hands the file to an original; and says for it what people read, which it does not.
+    pub(super) async fn to_original(
+        &self,
+        rendezvous: &mut Rendezvous,
+        listener: &mut Listener,
+    ) -> Result<()> {
+        let (task, began) = (self.task, Instant::now());
+        self.context.remarks.post(task.id, remarks::begins(task.transfer));
+        self.on_topic(rendezvous, listener).await?;
+        let (recipient, connection) = (&task.transfer.peer_id, self.events.connection());
+        let remark = remarks::delivered(task.transfer, recipient, began.elapsed(), connection.as_ref());
+        self.context.remarks.post(task.id, remark);
+        Ok(())
+    }
+
     pub(super) async fn or_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         or_cancelled(&self.control.cancel, async { Ok(future.await) }).await
     }

@@ -42,6 +42,7 @@ use crate::files::{self, SafeName, Source};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
 use crate::places::HeldPlace;
+use crate::remarks;
 use crate::running::RunningGuard;
 use crate::sync::{aborted, blocking, or_cancelled, tried_or_cancelled};
 use crate::transfer::TransferEvents;
@@ -361,7 +362,7 @@ impl OutgoingTransfer {
             Claimant::Ours(theirs, _) => {
                 delivery.direct(rendezvous, *theirs, pooled, &mut listener, &ours).await
             }
-            Claimant::Original => delivery.on_topic(rendezvous, &mut listener).await.map(|()| None),
+            Claimant::Original => delivery.to_original(rendezvous, &mut listener).await.map(|()| None),
         };
         let connection = delivered?.filter(|_| !context.options.any_claimant);
         if !context.options.any_claimant {
@@ -584,6 +585,7 @@ impl OutgoingTransfer {
             return true;
         }
         let client = &self.context.client;
+        self.context.remarks.post(task_id, remarks::failed(&self.transfer, error));
         let reason = error.code.public_reason();
         // Refusals are no news: the other side may have ended the task first, or claimed it just now.
         let told = if self.claimed {
