@@ -159,7 +159,9 @@ test('a peer that is another than before, and a file that is another than offere
   const send = ['send', filePath, '--to', 'b', '--actor-id', 'a', '--timeout', '20000']
   const first = await node(t, url, 'b')
   first.watch({ saveDir: path.join(folder, 'in') })
-  assert.equal((await cli(t, send, { env }).ended).code, 0)
+  const keyed = [...send, '--idempotency-key', 'k']
+  assert.equal((await cli(t, keyed, { env }).ended).code, 0)
+  await fails(t, keyed.with(3, 'c'), [21, 'KEY_REUSED'], ['stands for another recipient', 'use another key'], { env })
   await first.destroy()
 
   const other = await node(t, url, 'b')

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(
             delivered(&received, "b\n", Duration::from_millis(840), None),
             format!(
-                "Delivered re\\u{{202e}}port.pdf (1.2 MiB) in 0.8 s; SHA-256 {}, verified by b\\u{{a}}",
+                "Delivered re\\u{{202e}}port.pdf (1.2 MiB) in 0.8 s; SHA-256 {}, verified by b\\n",
                 "0".repeat(64)
             )
         );

@@ -69,7 +69,7 @@ pub(crate) enum FoundOffer {
     /// A process goes on with it, or is just forgetting it.
     Busy,
     /// No process goes on with it but this one, now.
-    Free(OpenRecord, OfferRecord),
+    Free(OpenRecord, Box<OfferRecord>),
 }
 
 /// The folder of records.
@@ -137,7 +137,7 @@ impl OfferRecords {
     pub(crate) fn find(&self, transfer_id: &str) -> FoundOffer {
         let path = self.path(transfer_id);
         match OpenRecord::open(path.clone()) {
-            Ok(Some((open, record))) => FoundOffer::Free(open, record),
+            Ok(Some((open, record))) => FoundOffer::Free(open, Box::new(record)),
             Ok(None) if path.exists() => FoundOffer::Busy,
             Ok(None) | Err(_) => FoundOffer::Nothing,
         }

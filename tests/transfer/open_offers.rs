@@ -291,6 +291,29 @@ async fn the_end_of_a_transfer_is_told_by_the_next_process_where_the_sender_was_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_that_a_known_peer_signed_is_believed_by_the_next_process() {
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let before = a.send(&lab.file("before", 10), "b").await.unwrap().peer;
+    assert!(before.identity.is_some());
+    Killable::start(&lab, &lab.file("f", 10)).sent().await.kill().await;
+    let task_id = b
+        .event(|event| match event {
+            Event::TransferComplete { transfer, .. } if transfer.file_name == "f" => transfer.task_id,
+            _ => None,
+        })
+        .await;
+    until(&lab.client("a"), &task_id, Status::Completed).await;
+    let offers = a.node.resume_offers().await.unwrap();
+    let [offer] = &offers[..] else { panic!("{offers:?}") };
+    assert_eq!(offer.result.as_ref().unwrap().peer.identity, before.identity);
+    drop(offers);
+    assert!(records(&lab).is_empty());
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offer_is_taken_up_by_one_process_alone() {
     let lab = Lab::new().await;
     let (process, ..) = Process::sending(&lab, lab.file("f", 10), "b").await;

@@ -304,7 +304,7 @@ impl KeyedSend {
             let records = OfferRecords::new(&self.context.options.home);
             let transfer_id = record.transfer_id.clone();
             match blocking(move || Ok(records.find(&transfer_id))).await? {
-                FoundOffer::Free(open, offered) => break (open, offered),
+                FoundOffer::Free(open, offered) => break (open, *offered),
                 // Another process goes on with it, or withdraws it.
                 FoundOffer::Busy => {
                     self.tell(record, None);
