@@ -8,6 +8,7 @@ const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
+const { commandOf, findCommand, parse } = require('../bin/arguments')
 const { exitCode } = require('../bin/exit-codes')
 
 const ROOT = path.join(__dirname, '..')
@@ -50,6 +51,34 @@ test('programs in the documentation are the examples, which the tests run', () =
     }
   }
 })
+
+test('each command line is one that the command takes', () => {
+  const lines = PAGES.flatMap(page => commandLines(read(page)).map(line => [page, line]))
+  assert.ok(lines.length > 30, 'no command lines were found')
+  for (const [page, line] of lines) {
+    const { name, args } = findCommand(words(line))
+    if (name === undefined || name === 'help') continue
+    const command = commandOf(name)
+    assert.doesNotThrow(() => {
+      const { values, positionals, rest } = parse(command, args)
+      const problem = command.check?.(values, positionals, rest)
+      // A program that --exec names need not be on this machine.
+      assert.ok(!problem || problem.startsWith('--exec'), problem ?? '')
+    }, `${page}: ${line}`)
+  }
+})
+
+/** What follows the command's name in the shell blocks of a page, a line each. */
+function commandLines (text) {
+  const blocks = [...text.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block]) => block.replaceAll('\\\n', ' '))
+  return blocks.flatMap(block => block.split('\n'))
+    .map(line => /^(?:\$ )?(?:npx ats-p2p|ats-p2p|node bin\/ats-p2p\.js) ([^#|>]*)/.exec(line)?.[1].trim())
+    .filter(line => line !== undefined && !line.startsWith('COMMAND'))
+}
+
+function words (line) {
+  return [...line.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(([, double, single, plain]) => double ?? single ?? plain)
+}
 
 /** The names by which the headings of a page are linked. */
 function anchors (text) {
