@@ -59,7 +59,7 @@ impl WebSettings {
 
     /// The settings that variables decide, each with the variable that did and its value. Nothing in it is a
     /// secret: names and passwords of proxies are masked.
-    #[cfg(feature = "binding")]
+    #[cfg(any(test, feature = "binding"))]
     pub(crate) fn shown(&self) -> Vec<(&'static str, Option<&'static str>, Option<String>)> {
         let proxies = ["httpProxy", "httpsProxy", "allProxy"].into_iter().zip(&self.proxies);
         let proxies = proxies.map(|(name, named)| {
@@ -81,7 +81,7 @@ impl WebSettings {
 
 impl NamedProxy {
     /// What it says, without name and password; those may hold an `@` themselves.
-    #[cfg(feature = "binding")]
+    #[cfg(any(test, feature = "binding"))]
     fn masked(&self) -> String {
         let (scheme, rest) = self.value.split_once("://").map_or((None, &*self.value), |(s, r)| (Some(s), r));
         let rest = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, place)| format!("(secret)@{place}"));
