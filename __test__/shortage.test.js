@@ -100,9 +100,10 @@ for (const how of ['exit', 'kill']) {
     const sent = a.send({ filePath: large.filePath, recipientId: 'b', signal: over.signal })
     sent.catch(() => {})
     await dying.ended
-    assert.match(contents(into).join(), /^\.[0-9a-f]{16}\.part$/)
+    // One that exits has half a second to put things in order, and tells the sender.
+    assert.match(contents(into).join(), how === 'exit' ? /^(\.[0-9a-f]{16}\.part)?$/ : /^\.[0-9a-f]{16}\.part$/)
     over.abort()
-    await assert.rejects(sent, failure('ABORTED'))
+    await assert.rejects(sent, how === 'exit' ? undefined : failure('ABORTED'))
 
     const other = a.send({ filePath: large.filePath, recipientId: 'b', channel: 'other' })
     await listener.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > 0, 'progress')

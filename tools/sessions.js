@@ -25,11 +25,14 @@ async function record () {
   return withCleanup(async (t) => {
     const shown = new Map()
     const waiting = CHAPTERS.flatMap(({ sessions }) => sessions)
-    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    const play = async () => {
       for (let session = waiting.shift(); session !== undefined; session = waiting.shift()) {
         shown.set(session, await (await World.make(t)).play(session))
       }
-    }))
+    }
+    // Where one fails, nothing is put away beneath the others.
+    const ends = await Promise.allSettled(Array.from({ length: AT_ONCE }, play))
+    for (const { reason } of ends) if (reason !== undefined) throw reason
     const chapter = ({ title, text, sessions }) => [`## ${title}\n${text}\n`, ...sessions.flatMap(session => shown.get(session)).map(block)]
     return [HEAD, ...CHAPTERS.flatMap(chapter)].join('\n')
   })

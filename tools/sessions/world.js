@@ -14,6 +14,9 @@ const { stable } = require('./stable')
 const PROGRAM = path.join(__dirname, '..', '..', 'bin', 'ats-p2p.js')
 const CTRL_C = '\x03'
 
+// How long anything takes to be shown at most, on a machine that does much else.
+const SHOWN_MS = 90_000
+
 class World {
   #t
   #home
@@ -49,12 +52,16 @@ class World {
     await during({
       world: this,
       /** Resolves once what is shown matches. */
-      until: pattern => program.screen.until(() => {
-        const text = program.screen.paragraphs().join('\n')
-        if (pattern.test(text)) return true
-        if (over) throw new Error(`${command} ended without ${pattern}:\n${text}`)
-        return false
-      }),
+      async until (pattern) {
+        let late = false
+        const timer = setTimeout(() => { late = true; program.screen.emit('change') }, SHOWN_MS)
+        await program.screen.until(() => {
+          const text = program.screen.paragraphs().join('\n')
+          if (pattern.test(text)) return true
+          if (over || late) throw new Error(`${command} ${over ? 'ended' : 'stands there'} without ${pattern}:\n${text}`)
+          return false
+        }).finally(() => clearTimeout(timer))
+      },
       show: caption => blocks.push({ caption, lines: shown() }),
       type: text => program.type(text),
       interrupt: () => program.type(CTRL_C),
