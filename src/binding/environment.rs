@@ -13,6 +13,7 @@ use std::time::Duration;
 use napi::Env;
 #[cfg(not(test))]
 use napi_derive::napi;
+#[cfg(not(test))]
 use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -126,11 +127,13 @@ impl<T: Send + 'static> Tenant<T> {
     }
 
     /// What runs, if it does. It must not be held on to when it is to end.
+    #[cfg(not(test))]
     pub(super) async fn running(&self) -> MutexGuard<'_, Option<T>> {
         self.running.lock().await
     }
 
     /// Is cancelled when it is to end.
+    #[cfg(not(test))]
     pub(super) fn ending(&self) -> &CancellationToken {
         &self.ending
     }
