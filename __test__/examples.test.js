@@ -43,6 +43,17 @@ test('send.js and decide.js: what is wanted arrives, and what is not is declined
   assert.equal((await reader.ended).code, 0)
 })
 
+test('inbox.js ends after as many files as wanted', { timeout: 60_000 }, async (t) => {
+  const { url } = await hub(t)
+  const files = ['one', 'two'].map(name => makeFile(tempFolder(t), name, 1000))
+  const sender = await node(t, url, 'sender')
+  const collector = run(t, 'inbox.js', ['2'], { ATS_URL: url, ATS_ACTOR_ID: 'collector' })
+  await Promise.all(files.map(({ filePath }) => sender.send({ filePath, recipientId: 'collector' })))
+  const { code, lines } = await collector.ended
+  assert.equal(code, 0)
+  assert.deepEqual(lines.map(line => line.split(' ').at(-1)).sort(), files.map(({ hash }) => hash).sort())
+})
+
 test('receive.py and send.py', { timeout: 60_000, skip: PYTHON ? false : 'there is no python3 here' }, async (t) => {
   const { url } = await hub(t)
   const file = makeFile(tempFolder(t), 'table.csv', 50_000)
