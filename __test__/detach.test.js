@@ -53,6 +53,21 @@ async function detach ({ run }, args) {
   return offer
 }
 
+test('a detached send by everybody\'s name warns once, and goes on', LIMIT, async (t) => {
+  const agents = await world(t)
+  const { hash } = makeFile(agents.folder, 'x', 1000)
+  const b = await node(t, agents.url, 'b')
+  b.watch({ saveDir: path.join(agents.folder, 'in') })
+  const { ATS_ACTOR_ID: _, ...env } = agents.env
+  const { code, stdout } = await agents.run(['send', 'x', '--to', 'b', '--detach'], { env }).ended
+  assert.equal(code, 0, stdout)
+  const [warning, offer, ...more] = stdout.split('\n').map(line => JSON.parse(line))
+  assert.deepEqual([warning.code, offer.event, more], ['ATS_P2P_DEFAULT_ACTOR', 'offer_sent', []])
+  const waited = await agents.run(['wait', offer.transferId], { env }).ended
+  assert.equal(waited.code, 0, waited.stderr)
+  assert.equal(JSON.parse(waited.stdout.split('\n').at(-1)).hash, hash)
+})
+
 test('a detached send returns once the file is offered, and wait follows it to its end', LIMIT, async (t) => {
   const agents = await world(t)
   const file = makeFile(agents.folder, 'x', 5_000_000)

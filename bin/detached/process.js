@@ -89,6 +89,10 @@ class Log {
     this.#write('problem', { text })
   }
 
+  warning (code, message) {
+    this.#write('warning', { code, message })
+  }
+
   failure (error) {
     const facts = this.isCancelled() && error.code === 'ATS_P2P_ABORTED' ? cancelled(error) : told(error)
     this.#write('failed', facts)
