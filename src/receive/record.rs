@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -149,7 +150,10 @@ impl Records {
 
     /// Finds out whether records can be written, by writing and removing one of nothing.
     pub(crate) fn try_write(&self) -> io::Result<()> {
-        let path = self.dir.join(format!("try.{}.tmp", std::process::id()));
+        // Many offers may wait for the same disk, and try it at once.
+        static TRIED: AtomicU64 = AtomicU64::new(0);
+        let number = TRIED.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("try.{}.{number}.tmp", std::process::id()));
         private_file().create(true).truncate(true).open(&path)?.write_all(b"{}")?;
         fs::remove_file(&path)
     }
@@ -425,6 +429,19 @@ mod tests {
     fn ids_differ_where_only_the_cut_between_parts_does() {
         assert_ne!(RecordId::of(&["ab", "c"]), RecordId::of(&["a", "bc"]));
         assert_eq!(RecordId::of(&["ab", "c"]), RecordId::of(&["ab", "c"]));
+    }
+
+    /// One of two took the other's file away, and its owner was told of trouble that was none.
+    #[test]
+    fn many_find_out_at_once_whether_records_can_be_written() {
+        let home = tempfile::tempdir().unwrap();
+        let records = Records::open(home.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| records.try_write().unwrap()));
+            }
+        });
+        assert_eq!(names(&records), [""; 0]);
     }
 
     #[test]
