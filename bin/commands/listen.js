@@ -55,8 +55,6 @@ module.exports = {
     await warnOfDefaultActor(nodeOptions(values), output)
     const saveDir = asGiven(values['save-dir'] ?? DEFAULT_SAVE_DIR)
     const exec = values.exec === undefined ? null : new Exec(values.exec, rest, { output, interrupts })
-    const warned = warning => output.note('warning', { message: warning.message })
-    process.on('warning', warned)
     const broken = new Promise((resolve, reject) => node.on('error', reject))
     try {
       node.on('connected', (service) => {
@@ -89,7 +87,6 @@ module.exports = {
       await Promise.race([interrupts.wait(), broken])
     } finally {
       await Promise.all([node.destroy(), exec?.ended()])
-      process.off('warning', warned)
     }
   }
 }
