@@ -154,6 +154,13 @@ function jsonLine (value) {
     .map(i => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`).join(''))
 }
 
+/** A line a fact: its name and what is known of it. Facts that are null or undefined are left out. */
+function table (facts) {
+  const known = facts.filter(([, value]) => value !== undefined && value !== null)
+  const width = Math.max(...known.map(([name]) => name.length)) + 1
+  return known.map(([name, value]) => `${`${name}:`.padEnd(width)} ${quoted(value)}`).join('\n')
+}
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
 
 /** A number of bytes for people: `64 MiB`, `1.5 GiB`. */
@@ -177,4 +184,4 @@ function milliseconds (ms) {
   return `${ms < 10 ? Number(ms.toFixed(1)) : Math.round(ms)} ms`
 }
 
-module.exports = { Output, connection, quoted, rate, size }
+module.exports = { Output, connection, quoted, rate, size, table }

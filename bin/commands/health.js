@@ -1,7 +1,7 @@
 'use strict'
 
 const { CHANNEL, SERVICE, nodeOptions } = require('../flags')
-const { quoted } = require('../output')
+const { table } = require('../output')
 
 module.exports = {
   summary: 'Ask the task service how it is, and what it offers',
@@ -16,19 +16,18 @@ module.exports = {
   async run ({ values, output }) {
     const { health } = require('../..')
     const found = await health(nodeOptions(values))
-    output.say(table(found), 'health', found)
+    output.say(facts(found), 'health', found)
   }
 }
 
-function table ({ atsUrl, status, version, ms, p2p }) {
-  const rows = [
-    ['Service', `${quoted(atsUrl)}, answers in ${ms} ms`],
-    ['Status', quoted(status ?? 'it does not say')],
-    ['Version', version === null ? null : quoted(version)],
+function facts ({ atsUrl, status, version, ms, p2p }) {
+  return table([
+    ['Service', `${atsUrl}, answers in ${ms} ms`],
+    ['Status', status ?? 'it does not say'],
+    ['Version', version],
     ['Kind', p2p === null ? 'a task service alone: peers meet on the public network' : 'a hub'],
-    ['DHT', p2p && (p2p.bootstrap.length > 0 ? p2p.bootstrap.map(quoted).join(', ') : 'none')],
+    ['DHT', p2p && (p2p.bootstrap.length > 0 ? p2p.bootstrap.join(', ') : 'none')],
     ['Relay', p2p && (p2p.relay ?? 'none')],
-    ['Tunnel', p2p && { true: 'here', false: 'none' }[p2p.tunnel] || (p2p && quoted(p2p.tunnel))]
-  ]
-  return rows.filter(([, value]) => value !== null).map(([name, value]) => `${`${name}:`.padEnd(9)} ${value}`).join('\n')
+    ['Tunnel', p2p && ({ true: 'here', false: 'none' }[p2p.tunnel] ?? p2p.tunnel)]
+  ])
 }

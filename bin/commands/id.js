@@ -2,7 +2,7 @@
 
 const fs = require('node:fs')
 const { IDENTITY, SERVICE, nodeOptions } = require('../flags')
-const { quoted } = require('../output')
+const { quoted, table } = require('../output')
 
 const { 'ats-url': atsUrl, org, project, 'actor-id': actorId } = SERVICE
 
@@ -49,7 +49,7 @@ module.exports = {
 const ACTIONS = {
   async show (identity, { options, output }) {
     const shown = await identity.show(options)
-    output.say(table(shown), 'identity', shown)
+    output.say(facts(shown), 'identity', shown)
   },
 
   async export (identity, { options, file, output }) {
@@ -63,17 +63,17 @@ const ACTIONS = {
 
   async import (identity, { options, replace, file, output }) {
     const imported = await identity.import(await read(file), { ...options, replace })
-    output.say(table(imported), 'imported', imported)
+    output.say(facts(imported), 'imported', imported)
   },
 
   async rotate (identity, { options, output }) {
     const rotated = await identity.rotate(options)
-    output.say(table(rotated), 'rotated', rotated)
+    output.say(facts(rotated), 'rotated', rotated)
   },
 
   async new (identity, { options, replace, output }) {
     const made = await identity.create({ ...options, replace })
-    output.say(table(made), 'created', made)
+    output.say(facts(made), 'created', made)
   }
 }
 
@@ -100,16 +100,12 @@ function write (file, text) {
   }
 }
 
-function table ({ identity, actorId, atsUrl, organization, project, seed, kept }) {
-  const rows = [
+function facts ({ identity, actorId, atsUrl, organization, project, seed, kept }) {
+  return table([
     ['Identity', identity],
     ['Actor', actorId],
     ['Service', `${atsUrl} (organization ${organization}, project ${project})`],
     ['Seed', seed],
     ['Old seed', kept]
-  ]
-  return rows
-    .filter(([, value]) => value !== undefined && value !== null)
-    .map(([name, value]) => `${`${name}:`.padEnd(10)} ${quoted(value)}`)
-    .join('\n')
+  ])
 }

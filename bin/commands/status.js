@@ -1,7 +1,7 @@
 'use strict'
 
 const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
-const { quoted, size } = require('../output')
+const { size, table } = require('../output')
 
 module.exports = {
   summary: 'Show what the task service knows of a transfer',
@@ -19,15 +19,15 @@ module.exports = {
     const node = await createNode(nodeOptions(values))
     try {
       const status = await node.status(id)
-      output.say(table(status), 'status', status)
+      output.say(facts(status), 'status', status)
     } finally {
       await node.destroy()
     }
   }
 }
 
-function table (status) {
-  const rows = [
+function facts (status) {
+  return table([
     ['Transfer', status.transferId],
     ['Task', status.taskId],
     ['Status', status.status],
@@ -37,9 +37,5 @@ function table (status) {
     ['From', status.senderId],
     ['To', status.recipientId],
     ['Reason', status.reason]
-  ]
-  return rows
-    .filter(([, value]) => value !== undefined && value !== null)
-    .map(([name, value]) => `${`${name}:`.padEnd(10)} ${quoted(value)}`)
-    .join('\n')
+  ])
 }

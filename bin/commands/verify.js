@@ -1,7 +1,7 @@
 'use strict'
 
 const { CHANNEL, SERVICE, nodeOptions } = require('../flags')
-const { quoted, size } = require('../output')
+const { quoted, size, table } = require('../output')
 const { asGiven } = require('../raw-arguments')
 
 module.exports = {
@@ -30,25 +30,24 @@ module.exports = {
     const { receipt } = values
     const [id, file] = receipt === undefined ? positionals : [undefined, ...positionals]
     const verified = await verify({ ...nodeOptions(values), id, receipt: receipt && asGiven(receipt), file: file && asGiven(file) })
-    output.say(table(verified, file), 'verified', verified)
+    output.say(told(verified, file), 'verified', verified)
   }
 }
 
-function table ({ transferId, taskId, fileName, fileSize, fileHash, sender, receiver, offeredAt, completedAt, durationMs, fileChecked }, file) {
-  const rows = [
-    ['Transfer', quoted(transferId)],
-    ['Task', quoted(taskId)],
-    ['File', `${quoted(fileName)} (${size(fileSize)})`],
+function told ({ transferId, taskId, fileName, fileSize, fileHash, sender, receiver, offeredAt, completedAt, durationMs, fileChecked }, file) {
+  const facts = table([
+    ['Transfer', transferId],
+    ['Task', taskId],
+    ['File', `${fileName} (${size(fileSize)})`],
     ['SHA-256', fileHash],
     ['From', signatory(sender)],
     ['To', signatory(receiver)],
     ['Offered', offeredAt],
     ['Arrived', `${completedAt}, after ${(durationMs / 1000).toFixed(2)} s`]
-  ].map(([name, value]) => `${`${name}:`.padEnd(10)} ${value}`)
-  rows.push(`Both have signed this.${fileChecked ? ` ${quoted(file)} is that file.` : ''}`)
-  return rows.join('\n')
+  ])
+  return `${facts}\nBoth have signed this.${fileChecked ? ` ${quoted(file)} is that file.` : ''}`
 }
 
 function signatory ({ actorId, identity, own }) {
-  return `${quoted(actorId)}, ${identity}${own ? " (this user's own)" : ''}`
+  return `${actorId}, ${identity}${own ? " (this user's own)" : ''}`
 }

@@ -2,7 +2,7 @@
 
 const { CHANNEL, IDENTITY, SERVICE, nodeOptions } = require('../flags')
 const { exitCode } = require('../exit-codes')
-const { quoted } = require('../output')
+const { quoted, table } = require('../output')
 
 module.exports = {
   summary: 'Show who this agent is, who said so, and whether the service agrees',
@@ -17,7 +17,7 @@ module.exports = {
   async run ({ values, output }) {
     const { whoami } = require('../..')
     const found = await whoami(nodeOptions(values))
-    output.say(table(found), 'whoami', found)
+    output.say(facts(found), 'whoami', found)
     const { key } = found
     if (key === null || key.accepted === null) return 0
     if (key.accepted && (key.actorId === null || key.actorId === found.actorId)) return 0
@@ -26,25 +26,23 @@ module.exports = {
   }
 }
 
-function table ({ actorId, actorType, actorName, organization, project, atsUrl, identity, seed, key, sources }) {
-  const rows = [
-    ['Actor', actorId, 'actorId'],
-    ['Type', actorType, 'actorType'],
-    ['Name', actorName, 'actorName'],
-    ['Organization', organization, 'organization'],
-    ['Project', project, 'project'],
-    ['Service', atsUrl, 'atsUrl'],
+function facts ({ actorId, actorType, actorName, organization, project, atsUrl, identity, seed, key, sources }) {
+  const said = (value, setting) => value === null ? null : `${value} (${origin(sources[setting])})`
+  return table([
+    ['Actor', said(actorId, 'actorId')],
+    ['Type', said(actorType, 'actorType')],
+    ['Name', said(actorName, 'actorName')],
+    ['Organization', said(organization, 'organization')],
+    ['Project', said(project, 'project')],
+    ['Service', said(atsUrl, 'atsUrl')],
     ['Identity', identity ?? 'none'],
     ['Seed', seed],
     ['Key', standing(key, actorId)]
-  ]
-  return rows.filter(([, value]) => value !== null)
-    .map(([name, value, setting]) => `${`${name}:`.padEnd(13)} ${quoted(value)}${setting ? ` (${origin(sources[setting])})` : ''}`)
-    .join('\n')
+  ])
 }
 
 function origin ({ source, from }) {
-  return { option: 'as given', default: 'default' }[source] ?? quoted(from)
+  return { option: 'as given', default: 'default' }[source] ?? from
 }
 
 /** What the service makes of the key. */
