@@ -46,7 +46,7 @@ export declare function doctor(options?: DoctorOptions): Promise<Diagnosis>
  * Waits on the peer network for the doctor of another machine, whose `peer` is the `key` of what this resolves
  * with.
  */
-export declare function waitForDoctor(options?: NodeOptions): Promise<Waiting>
+export declare function waitForDoctor(options?: NodeOptions & CallOptions): Promise<Waiting>
 
 /**
  * What a node with these options would use, and who says so of each: nothing is a secret in it. It opens no
@@ -58,13 +58,13 @@ export declare function settings(options?: NodeOptions): Promise<Settings>
  * Asks the task service how it is, once, for at most five seconds. Rejects with `ATS_P2P_ATS_UNREACHABLE`,
  * `ATS_P2P_ATS_ERROR` or `ATS_P2P_ATS_PROTOCOL` where it does not answer, or is not well.
  */
-export declare function health(options?: NodeOptions): Promise<ServiceHealth>
+export declare function health(options?: NodeOptions & CallOptions): Promise<ServiceHealth>
 
 /**
  * Who a node with these options is: to the task service, and to its peers. Where a key is set, the service is asked
  * whose it is; that it does not answer is in the result.
  */
-export declare function whoami(options?: NodeOptions): Promise<Whoami>
+export declare function whoami(options?: NodeOptions & CallOptions): Promise<Whoami>
 
 /**
  * Who this user's nodes are to others. Every actor in every project has an identity of its own, a key, and all
@@ -171,7 +171,7 @@ export interface HubKey {
   lastUsed: string | null
 }
 
-export interface JoinOptions {
+export interface JoinOptions extends CallOptions {
   /** A file of certificate authorities that are trusted besides the system's, in PEM; it is kept too. */
   ca?: string | URL
   /** Send the invitation, and later the key, over plain HTTP to another machine. Default: false. */
@@ -200,7 +200,7 @@ export interface Joined {
 export declare function verify(options: VerifyOptions): Promise<VerifiedReceipt>
 
 /** What `verify` takes: the options of the node, and one of `id` and `receipt`. */
-export interface VerifyOptions extends NodeOptions {
+export interface VerifyOptions extends NodeOptions, CallOptions {
   /** A transfer or its task. Where the task service has forgotten it, the receipt that is kept here is looked at. */
   id?: TaskId
   /** The file of a receipt, as it is kept in `receipts` of the state folder. */
@@ -344,7 +344,7 @@ export interface Whoami {
 }
 
 /** What `doctor` takes: the options of the node that is in trouble, and whom to reach. */
-export interface DoctorOptions extends NodeOptions {
+export interface DoctorOptions extends NodeOptions, CallOptions {
   /** The key, 64 hex digits, of a machine where `waitForDoctor` or `ats-p2p doctor --wait` runs. */
   peer?: string
 }
@@ -546,7 +546,7 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
   readonly publicKey: string | null
 
   /** What is known of a transfer, by its transfer id or its task id. */
-  status(id: string | number): Promise<TransferStatus>
+  status(id: string | number, options?: CallOptions): Promise<TransferStatus>
 
   /**
    * Goes on with the offers that earlier processes of this agent made, from the same `home`, and did not see the
@@ -554,14 +554,14 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
    * One that has ended meanwhile is told by what it came to. Resolves once all have ended. Offers whose time was over
    * are withdrawn and not among the results. An offer that another process goes on with is left to it.
    */
-  resumeOffers(): Promise<ResumedOffer[]>
+  resumeOffers(options?: CallOptions): Promise<ResumedOffer[]>
 
   /**
    * Ends a transfer, by its transfer id or its task id: one that runs in this process, or one of another process
    * that this agent offered or accepted. Resolves with what is known of it then; a transfer that was over stays as
    * it is.
    */
-  cancel(id: string | number): Promise<TransferStatus>
+  cancel(id: string | number, options?: CallOptions): Promise<TransferStatus>
 
   /**
    * Leaves the peer network for a while: connections end, sockets are closed, nothing is announced. Transfers
@@ -583,6 +583,12 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
   destroy(): Promise<void>
 
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** What calls take that wait for others. */
+export interface CallOptions {
+  /** Ends the call; it then rejects with `ATS_P2P_ABORTED`. */
+  signal?: AbortSignal
 }
 
 export interface SendOptions {
@@ -1071,7 +1077,7 @@ export interface Hub extends AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-export interface DhtOptions {
+export interface DhtOptions extends CallOptions {
   /** IPv4 address that it is bound to. Default: all. */
   host?: string
   /** UDP port; 0 takes a free one. Default: 49737, or one of the next four where that is taken. */

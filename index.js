@@ -4,12 +4,13 @@
 // their class and events their functions.
 
 const addon = require('./addon')
+const { call } = require('./lib/calls')
 const { boolean, count, publicKey, text, url, localPath } = require('./lib/checks')
 const { leaveAtExit } = require('./lib/environment')
 const { AtsP2pError, invalid, wrap } = require('./lib/error')
 const { Node } = require('./lib/node')
 const {
-  DHT_OPTIONS, GRANT_OPTIONS, HUB_DATA_OPTIONS, HUB_OPTIONS, JOIN_OPTIONS, NODE_OPTIONS, VERIFY_OPTIONS,
+  CALL_OPTIONS, DHT_OPTIONS, GRANT_OPTIONS, HUB_DATA_OPTIONS, HUB_OPTIONS, JOIN_OPTIONS, NODE_OPTIONS, VERIFY_OPTIONS,
   checkNodeOptions, checkOptions
 } = require('./lib/options')
 const { DhtNode, Hub, Waiting } = require('./lib/running')
@@ -44,33 +45,23 @@ async function backupHub (file, options) {
 }
 
 async function startDht (options) {
-  const checked = checkOptions('startDht', options, DHT_OPTIONS)
-  try {
+  const { signal, ...checked } = checkOptions('startDht', options, DHT_OPTIONS)
+  return call(async (cancel) => {
     leaveAtExit()
-    return new DhtNode(await addon.NativeDht.start(checked))
-  } catch (error) {
-    throw wrap(error)
-  }
+    return new DhtNode(await addon.NativeDht.start(checked, cancel))
+  }, signal)
 }
 
 /** Looks at all that transfers need; resolves with what was found, also where much is wrong. */
 async function doctor (options) {
-  const checked = checkNodeOptions('doctor', options, { peer: publicKey })
-  try {
-    return await addon.diagnose(checked)
-  } catch (error) {
-    throw wrap(error)
-  }
+  return asked('doctor', options, { peer: publicKey }, (checked, cancel) => addon.diagnose(checked, cancel))
 }
 
 async function waitForDoctor (options) {
-  const checked = checkNodeOptions('waitForDoctor', options)
-  try {
+  return asked('waitForDoctor', options, {}, async (checked, cancel) => {
     leaveAtExit()
-    return new Waiting(await addon.NativeWaiting.start(checked))
-  } catch (error) {
-    throw wrap(error)
-  }
+    return new Waiting(await addon.NativeWaiting.start(checked, cancel))
+  })
 }
 
 /** What a node with these options would use, and who said so. */
@@ -80,17 +71,18 @@ async function settings (options) {
 
 /** How the task service is, and what it offers. */
 async function health (options) {
-  return told('health', options, {}, checked => addon.askHealth(checked))
+  return asked('health', options, {}, (checked, cancel) => addon.askHealth(checked, cancel))
 }
 
 /** Who a node with these options is: here, to its peers, and to a task service that has a key of it. */
 async function whoami (options) {
-  return told('whoami', options, {}, async (checked) => {
+  return asked('whoami', options, {}, async (checked, cancel) => {
     const { settings } = await addon.showSettings(checked)
     const of = name => settings.find(setting => setting.name === name)
     const { identity, seed } = await addon.showIdentity(checked)
-    const key = of('apiKey').value === null ? null : await addon.askAccount(checked).catch(({ code, message }) => {
-      return { accepted: null, actorId: null, reason: message, code }
+    const key = of('apiKey').value === null ? null : await addon.askAccount(checked, cancel).catch((error) => {
+      if (error.code === 'ATS_P2P_ABORTED') throw error
+      return { accepted: null, actorId: null, reason: error.message, code: error.code }
     })
     const named = ['actorId', 'actorType', 'actorName', 'organization', 'project', 'atsUrl'].map(of)
     return {
@@ -145,12 +137,9 @@ const hubKeys = {
 
 /** Takes a hub's invitation, and keeps the key that it gives in the settings of this user. */
 async function join (hubUrl, invitation, options) {
-  const checked = checkOptions('join', options, JOIN_OPTIONS)
-  try {
-    return await addon.joinHub(url(hubUrl, 'join: the URL'), text(invitation, 'join: the invitation').trim(), checked)
-  } catch (error) {
-    throw wrap(error)
-  }
+  const { signal, ...checked } = checkOptions('join', options, JOIN_OPTIONS)
+  const [at, given] = [url(hubUrl, 'join: the URL'), text(invitation, 'join: the invitation').trim()]
+  return call(cancel => addon.joinHub(at, given, checked, cancel), signal)
 }
 
 /** What the addon tells of a hub's keys. */
@@ -165,12 +154,18 @@ async function ofHub (call, options, table, ask) {
 
 /** Checks what both ends of a transfer signed, and a file against it. */
 async function verify (options) {
-  return told('verify', options, VERIFY_OPTIONS, (checked) => {
+  return asked('verify', options, VERIFY_OPTIONS, (checked, cancel) => {
     if ((checked.id === undefined) === (checked.receipt === undefined)) {
       throw invalid('verify: the id of a transfer or a task, or the path of a receipt is needed')
     }
-    return addon.verify(checked)
+    return addon.verify(checked, cancel)
   })
+}
+
+/** What the addon finds out with a node's options, and more of `table`, until a signal among these ends that. */
+async function asked (name, options, table, ask) {
+  const { signal, ...checked } = checkNodeOptions(name, options, { ...table, ...CALL_OPTIONS })
+  return call(cancel => ask(checked, cancel), signal)
 }
 
 /** What the addon tells to a node's options, and more of `table`. */

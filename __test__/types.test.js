@@ -119,7 +119,8 @@ test('the declarations name what the package has, and every option that a call t
     HubKeyOptions: { ...HUB_DATA_OPTIONS, ...others.GRANT_OPTIONS },
     JoinOptions: others.JOIN_OPTIONS,
     VerifyOptions: { ...NODE_OPTIONS, ...others.VERIFY_OPTIONS },
-    DoctorOptions: { ...NODE_OPTIONS, peer: true },
+    DoctorOptions: { ...NODE_OPTIONS, ...others.CALL_OPTIONS, peer: true },
+    CallOptions: others.CALL_OPTIONS,
     DhtOptions: others.DHT_OPTIONS
   })) {
     const known = Object.keys(table).filter(name => table[name] !== undefined).sort()

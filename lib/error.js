@@ -33,7 +33,9 @@ function aborted (signal) {
 /** An error of the addon, which has no stack, as one that has. */
 function wrap (error, signal) {
   if (!error?.code || error instanceof AtsP2pError) return error
-  const cause = error.code === 'ATS_P2P_ABORTED' && signal?.aborted ? signal.reason : error
+  const isAborted = error.code === 'ATS_P2P_ABORTED' && signal?.aborted
+  if (isAborted && error.transferId === undefined) return aborted(signal)
+  const cause = isAborted ? signal.reason : error
   return new AtsP2pError(error.message, { ...error, code: error.code, cause })
 }
 

@@ -7,10 +7,10 @@ const { setImmediate: turn } = require('node:timers/promises')
 const addon = require('../addon')
 const { LONGEST_TIMER_MS } = require('./checks')
 const { leaveAtExit } = require('./environment')
-const { AtsP2pError, aborted, invalid, wrap } = require('./error')
+const { call } = require('./calls')
+const { AtsP2pError, invalid, wrap } = require('./error')
 const { OfferQueues } = require('./offers')
-const { OFFERS_OPTIONS, SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
-const { onAbort } = require('./signals')
+const { CALL_OPTIONS, OFFERS_OPTIONS, SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
 const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
 
@@ -18,7 +18,6 @@ const { Transfers } = require('./transfers')
 class Node extends EventEmitter {
   #native
   #destroyed = null
-  #handles = 0
   // Whether a watch, or who waits for an offer, keeps the process alive; and by what.
   #watching = false
   #waiting = false
@@ -55,7 +54,7 @@ class Node extends EventEmitter {
       this.#call(onProgress, progress)
     }
     const whole = size => ({ bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
-    const start = handle => this.#native.send({ ...rest, handle }, onProgress && report)
+    const start = cancel => this.#native.send(rest, cancel, onProgress && report)
     const result = await traced('send', { node: this, options: rest }, () => this.#run(start, signal))
     // Of a file that had arrived before, no byte was sent.
     if (onProgress && reported !== result.size) report(whole(result.size))
@@ -100,20 +99,19 @@ class Node extends EventEmitter {
     return this.#publicKey
   }
 
-  async status (id) {
-    if (typeof id !== 'string' && typeof id !== 'number') throw invalid('status: the id of a transfer or a task is needed', id)
-    return this.#run(() => this.#native.status(String(id)))
+  async status (id, options) {
+    return this.#ofTransfer('status', id, options)
   }
 
   /** Goes on with the offers that earlier processes of this agent left open; resolves with what became of each. */
-  async resumeOffers () {
-    const offers = await this.#run(() => this.#native.resumeOffers())
+  async resumeOffers (options) {
+    const { signal } = checkOptions('resumeOffers', options, CALL_OPTIONS)
+    const offers = await this.#run(cancel => this.#native.resumeOffers(cancel), signal)
     return offers.map(({ error, ...offer }) => error ? { ...offer, success: false, error: new AtsP2pError(error.message, error) } : offer)
   }
 
-  async cancel (id) {
-    if (typeof id !== 'string' && typeof id !== 'number') throw invalid('cancel: the id of a transfer or a task is needed', id)
-    return this.#run(() => this.#native.cancel(String(id)))
+  async cancel (id, options) {
+    return this.#ofTransfer('cancel', id, options)
   }
 
   async suspend () {
@@ -249,7 +247,7 @@ class Node extends EventEmitter {
       ...payload,
       accept: async (target, options) => {
         const { signal, ...rest } = checkTarget(target, options)
-        const start = async handle => withBytes(await this.#native.accept(offer, { ...rest, handle }))
+        const start = async cancel => withBytes(await this.#native.accept(offer, rest, cancel))
         return this.#unattended.attend(payload.transferId, () =>
           traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
       },
@@ -260,24 +258,22 @@ class Node extends EventEmitter {
     }
   }
 
-  /** Runs one native call: aborts it by `signal`, and gives its error class and stack. */
+  async #ofTransfer (name, id, options) {
+    if (typeof id !== 'string' && typeof id !== 'number') throw invalid(`${name}: the id of a transfer or a task is needed`, id)
+    const { signal } = checkOptions(name, options, CALL_OPTIONS)
+    return this.#run(cancel => this.#native[name](String(id), cancel), signal)
+  }
+
+  /** Runs one native call, and has its events come before what it comes to. */
   async #run (start, signal) {
     this.#assertAlive()
-    if (signal?.aborted) throw aborted(signal)
-    const handle = ++this.#handles
     this.#calls++
-    const off = onAbort(signal, () => this.#native?.abort(handle))
     try {
-      const result = await start(handle)
-      await eventsCaughtUp()
-      return result
-    } catch (cause) {
-      await eventsCaughtUp()
-      const error = wrap(cause, signal)
+      return await call(start, signal).finally(eventsCaughtUp)
+    } catch (error) {
       if (this.#failed.has(error.transferId)) this.#reported.add(error)
       throw error
     } finally {
-      off()
       if (--this.#calls === 0) this.#failed.clear()
     }
   }

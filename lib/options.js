@@ -41,7 +41,7 @@ const NODE_OPTIONS = {
   shouldAccept: callback
 }
 
-const VERIFY_OPTIONS = { id: taskId, receipt: filePath, file: filePath }
+const VERIFY_OPTIONS = { id: taskId, receipt: filePath, file: filePath, signal: abortSignal }
 
 const SEND_OPTIONS = {
   filePath,
@@ -54,6 +54,9 @@ const SEND_OPTIONS = {
 }
 
 const WATCH_OPTIONS = { channel: text, saveDir: filePath, shouldAccept: callback }
+
+// Of calls that take nothing else.
+const CALL_OPTIONS = { signal: abortSignal }
 
 const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
@@ -85,9 +88,9 @@ const HUB_OPTIONS = {
 
 const GRANT_OPTIONS = { admin: boolean, expiresIn: count }
 
-const JOIN_OPTIONS = { ca: localPath, insecure: boolean, replace: boolean }
+const JOIN_OPTIONS = { ca: localPath, insecure: boolean, replace: boolean, signal: abortSignal }
 
-const DHT_OPTIONS = { host: text, port, bootstrap: addresses }
+const DHT_OPTIONS = { host: text, port, bootstrap: addresses, signal: abortSignal }
 
 // The calls whose options are told apart from one another, where one was given to the wrong one.
 const OF_CALLS = {
@@ -140,6 +143,7 @@ function checkTarget (target, options) {
 
 module.exports = {
   ACCEPT_OPTIONS,
+  CALL_OPTIONS,
   DHT_OPTIONS,
   GRANT_OPTIONS,
   HUB_DATA_OPTIONS,

@@ -3,9 +3,20 @@
 
 use std::time::Duration;
 
-/// How long the end of a task may take to be told to the service when a transfer fails, and how long an
-/// answer that is on its way is waited for when the transfer is cancelled.
+use crate::error::Code;
+
+/// How long the end of a task may take to be told to the service when a transfer fails.
 pub(crate) const CLEAN_UP: Duration = Duration::from_secs(4);
+
+/// The same where its caller ended it, who wants to go on, and how long an answer that is on its way is
+/// waited for then. Whoever is not told by then finds out: a claim runs out, an offer expires, and the next
+/// start of this home withdraws what stands.
+pub(crate) const GOODBYE: Duration = Duration::from_millis(1200);
+
+/// How long the end of a transfer may take to be told that failed with this.
+pub(crate) fn clean_up(code: Code) -> Duration {
+    if code == Code::Aborted { GOODBYE } else { CLEAN_UP }
+}
 
 /// How long a transfer whose task has ended may go on to hear from its peer why.
 pub(crate) const LAST_WORD: Duration = Duration::from_secs(1);

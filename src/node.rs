@@ -5,24 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::ats::{ActorRef, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
 use crate::files::{self, SafeName, Target};
+use crate::limits::GOODBYE;
 use crate::offer::{self, Offer, inbox};
 pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
 use crate::receive::{self, Acceptance, Received};
 use crate::send::{self, ResumedOffer, SendRequest, Sent};
-use crate::sync::{cancelled_by, joined};
+use crate::sync::{aborted, cancelled_by, joined};
 use crate::trust::Trust;
 use crate::verify::{self, ReceiptPlace, VerifiedReceipt};
 use crate::watch;
 pub use crate::watch::WatchOptions;
 
-/// How long `destroy` waits for transfers to tell their peers and the service that they were cancelled:
-/// a little more than each of them takes at most.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long `destroy` waits for transfers to tell their peers and the service that they were cancelled: a
+/// little more than each of them takes for that. Then it stops them.
+const FAREWELL: Duration = GOODBYE.saturating_add(Duration::from_millis(200));
 
 /// How long what was stopped in the middle may take to go away.
 const HALT: Duration = Duration::from_secs(1);
@@ -89,12 +92,13 @@ impl Node {
 
     /// Goes on with the offers that earlier processes of this agent made and did not see the end of. Resolves
     /// with what became of each, those that ended meanwhile included; those whose time was over are
-    /// withdrawn and not among them.
+    /// withdrawn and not among them. `cancel` ends those that go on.
     ///
     /// # Errors
-    /// `DESTROYED`.
-    pub async fn resume_offers(&self) -> Result<Vec<ResumedOffer>> {
-        Ok(send::resume_all(self.alive()?).await)
+    /// `DESTROYED`; `ABORTED` where it was cancelled, once all have ended.
+    pub async fn resume_offers(&self, cancel: CancellationToken) -> Result<Vec<ResumedOffer>> {
+        let resumed = send::resume_all(self.alive()?, &cancel).await;
+        if cancel.is_cancelled() { Err(aborted()) } else { Ok(resumed) }
     }
 
     /// Ends a transfer, by its own id or its task's: here if it runs in this process, else by its task, where
@@ -272,8 +276,7 @@ impl Node {
     pub async fn destroy(&self) {
         let context = &self.0;
         context.spawner.shut_down(FAREWELL, HALT).await;
-        context.leave_service().await;
-        context.network.close().await;
+        tokio::join!(context.leave_service(), context.network.close());
     }
 
     /// Withdraws and removes, once, what earlier processes left behind and nobody waits for any more.

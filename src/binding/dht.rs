@@ -10,11 +10,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::cancel::NativeCancel;
 use super::environment::Tenant;
 use super::error::{promise, thrown};
 use super::options::read;
 use crate::dht::{DhtConfig, Started, start};
 use crate::error::{Code, Error, Result};
+use crate::sync::or_cancelled;
 
 /// Options of a node.
 #[derive(Debug, Default, Deserialize)]
@@ -36,19 +38,23 @@ pub struct NativeDht {
 #[napi]
 impl NativeDht {
     /// Starts a node; see `DhtOptions` in `index.d.ts`.
-    #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeDht>")]
-    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
+    #[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<NativeDht>")]
+    pub fn start<'env>(
+        env: &'env Env,
+        options: Value,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, Self>> {
         let options: DhtOptions =
             crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
         let dht = Tenant::new(env, |dht: Dht| Box::pin(async move { dht.destroy().await }))?;
-        let kept = dht.clone();
+        let (kept, cancel) = (dht.clone(), cancel.token());
         let start = async move {
             let run = async {
                 let (dht, started) = run(options).await?;
                 let network = dht.network();
                 Ok((dht, (started, network)))
             };
-            kept.start(run).await
+            kept.start(or_cancelled(&cancel, run)).await
         };
         promise(env, start, |(started, network)| Self { started, network, dht })
     }

@@ -6,12 +6,14 @@ use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::cancel::NativeCancel;
 use super::environment::Tenant;
 use super::error::{promise, thrown};
 use super::options::{NodeOptions, read};
 use super::shapes::{ConnectionShape, DiagnosisShape, value};
 use crate::doctor::{self, Waiting};
 use crate::error::{Code, Error, Result};
+use crate::sync::or_cancelled;
 
 /// What to look at besides what every transfer needs.
 #[derive(Debug, Default, Deserialize)]
@@ -21,8 +23,12 @@ struct Wanted {
 }
 
 /// Makes all checks; see `doctor` in `index.d.ts`.
-#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
-pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+#[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<any>")]
+pub(super) fn diagnose<'env>(
+    env: &'env Env,
+    options: Value,
+    cancel: &NativeCancel,
+) -> napi::Result<PromiseRaw<'env, Value>> {
     let prepared = || -> Result<_> {
         crate::log::start()?;
         let wanted: Wanted = read(options.clone())?;
@@ -30,7 +36,7 @@ pub(super) fn diagnose<'env>(env: &'env Env, options: Value) -> napi::Result<Pro
         Ok((read::<NodeOptions>(options)?.into_options()?, peer))
     };
     let (options, peer) = prepared().map_err(|error| thrown(env, &error))?;
-    promise(env, async move { Ok(doctor::examine(&options, peer).await) }, |diagnosis| {
+    cancel.promise(env, async move { Ok(doctor::examine(&options, peer).await) }, |diagnosis| {
         value(DiagnosisShape::from(&diagnosis))
     })
 }
@@ -45,21 +51,25 @@ pub struct NativeWaiting {
 #[napi]
 impl NativeWaiting {
     /// Waits for others under a fresh key; see `waitForDoctor` in `index.d.ts`.
-    #[napi(ts_args_type = "options: object", ts_return_type = "Promise<NativeWaiting>")]
-    pub fn start<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Self>> {
+    #[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<NativeWaiting>")]
+    pub fn start<'env>(
+        env: &'env Env,
+        options: Value,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, Self>> {
         let options = crate::log::start()
             .and_then(|()| read(options))
             .and_then(NodeOptions::into_options)
             .map_err(|error| thrown(env, &error))?;
         let waiting = Tenant::new(env, |waiting: Waiting| Box::pin(waiting.close()))?;
-        let kept = waiting.clone();
+        let (kept, cancel) = (waiting.clone(), cancel.token());
         let start = async move {
             let start = async {
                 let waiting = Waiting::start(&options).await?;
                 let key = waiting.key();
                 Ok((waiting, key))
             };
-            kept.start(start).await
+            kept.start(or_cancelled(&cancel, start)).await
         };
         promise(env, start, |key| Self { key, waiting })
     }

@@ -8,7 +8,8 @@ use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error::{promise, thrown};
+use super::cancel::NativeCancel;
+use super::error::thrown;
 use super::options::read;
 use crate::ats::{self, Environment, Joining, Secret};
 
@@ -22,12 +23,16 @@ struct JoinOptions {
 }
 
 /// Takes an invitation; see `join` in `index.d.ts`.
-#[napi(ts_args_type = "url: string, invitation: string, options: object", ts_return_type = "Promise<any>")]
+#[napi(
+    ts_args_type = "url: string, invitation: string, options: object, cancel: NativeCancel",
+    ts_return_type = "Promise<any>"
+)]
 pub(super) fn join_hub<'env>(
     env: &'env Env,
     url: String,
     invitation: String,
     options: Value,
+    cancel: &NativeCancel,
 ) -> napi::Result<PromiseRaw<'env, Value>> {
     let options = crate::log::start().and_then(|()| read(options)).map_err(|error| thrown(env, &error))?;
     let JoinOptions { ca, insecure, replace } = options;
@@ -38,5 +43,5 @@ pub(super) fn join_hub<'env>(
             "url": joined.url, "actorId": joined.actor_id, "file": joined.file, "notes": joined.notes,
         }))
     };
-    promise(env, joining, |joined| joined)
+    cancel.promise(env, joining, |joined| joined)
 }

@@ -5,8 +5,10 @@
 //! - `node`, `hub`, `hub_keys`, `join`, `dht`, `doctor`, `service`, `settings`, `trust`, `verify`: the
 //!   classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
-//! - `error`: how an error becomes a rejection; `environment`: what ends with the thread that started it
+//! - `error`: how an error becomes a rejection; `cancel`: calls that end by a signal
+//! - `environment`: what ends with the thread that started it
 
+mod cancel;
 mod dht;
 // A function, unlike a class, is exported by nothing in a test build, and would be dead there.
 #[cfg(not(test))]

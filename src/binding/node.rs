@@ -1,16 +1,14 @@
 //! The node.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use napi::Env;
 use napi::bindgen_prelude::{Function, PromiseRaw, Undefined};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
+use super::cancel::NativeCancel;
 use super::environment::Resident;
 use super::error::{promise, thrown};
 use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, milliseconds, read};
@@ -23,7 +21,6 @@ use crate::files::Target;
 use crate::node::{self, Node};
 use crate::receive::Acceptance;
 use crate::send::SendRequest;
-use crate::sync::lock;
 
 /// Events that wait for JavaScript to come round. Progress is rare and offers are bounded, so that only
 /// a thread that is stuck for good fills it.
@@ -40,8 +37,6 @@ type Callback<const QUEUE: usize> =
 #[napi]
 pub struct NativeNode {
     node: Node,
-    /// What can be aborted, by the handle that JavaScript chose.
-    running: Arc<Mutex<HashMap<u32, CancellationToken>>>,
     resident: Resident,
 }
 
@@ -73,12 +68,12 @@ impl NativeNode {
             .map_err(|error| thrown(&env, &error))?;
         let ending = node.clone();
         let resident = Resident::new(&env, move || async move { ending.destroy().await })?;
-        Ok(Self { node, running: Arc::default(), resident })
+        Ok(Self { node, resident })
     }
 
     /// Sends a file; see `SendOptions` in `index.d.ts`.
     #[napi(
-        ts_args_type = "options: object, \
+        ts_args_type = "options: object, cancel: NativeCancel, \
             onProgress?: (progress: any) => void",
         ts_return_type = "Promise<any>"
     )]
@@ -86,6 +81,7 @@ impl NativeNode {
         &self,
         env: &'env Env,
         options: Value,
+        cancel: &NativeCancel,
         on_progress: Option<Function<Value, napi::Unknown<'static>>>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: SendOptions = read(options).map_err(|error| thrown(env, &error))?;
@@ -107,7 +103,7 @@ impl NativeNode {
                 })
             });
         let file_path = full(options.file_path);
-        let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
+        let (node, cancel) = (self.node.clone(), cancel.token());
         let send = async move {
             let request = SendRequest {
                 file_path: file_path?,
@@ -116,19 +112,11 @@ impl NativeNode {
                 timeout: timeout?,
                 idempotency_key: options.idempotency_key,
                 progress,
-                cancel: running.cancel.clone(),
+                cancel,
             };
             node.send(request).await
         };
         promise(env, send, |sent| value(SentShape::from(sent)))
-    }
-
-    /// Ends the `send` or `accept` that was given this handle.
-    #[napi]
-    pub fn abort(&self, handle: u32) {
-        if let Some(cancel) = lock(&self.running).get(&handle) {
-            cancel.cancel();
-        }
     }
 
     /// Watches a channel; see `WatchOptions` in `index.d.ts`.
@@ -145,21 +133,25 @@ impl NativeNode {
     }
 
     /// Takes an offered file; see `file` in `index.d.ts`.
-    #[napi(ts_args_type = "offer: number, options: object", ts_return_type = "Promise<any>")]
+    #[napi(
+        ts_args_type = "offer: number, options: object, cancel: NativeCancel",
+        ts_return_type = "Promise<any>"
+    )]
     pub fn accept<'env>(
         &self,
         env: &'env Env,
         offer: u32,
         options: Value,
+        cancel: &NativeCancel,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: AcceptOptions = read(options).map_err(|error| thrown(env, &error))?;
-        let (node, running) = (self.node.clone(), Running::begin(&self.running, options.handle));
+        let (node, cancel) = (self.node.clone(), cancel.token());
         // The working directory is that of the call.
         let (path, dir) = (options.path.map(full).transpose(), options.dir.map(full).transpose());
         let overwrite = options.overwrite;
         let accept = async move {
             let target = target(&node, offer.into(), path?, dir?, overwrite)?;
-            node.accept(offer.into(), Acceptance { target, cancel: running.cancel.clone() }).await
+            node.accept(offer.into(), Acceptance { target, cancel }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
     }
@@ -216,25 +208,39 @@ impl NativeNode {
 
     /// What the task service knows of a transfer, by its id or its task's.
     #[napi(ts_return_type = "Promise<any>")]
-    pub fn status<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
+    pub fn status<'env>(
+        &self,
+        env: &'env Env,
+        id: String,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, Value>> {
         let node = self.node.clone();
-        promise(env, async move { node.status(&id).await }, |status| value(StatusShape::from(&status)))
+        cancel.promise(env, async move { node.status(&id).await }, |status| value(StatusShape::from(&status)))
     }
 
     /// Goes on with the offers that earlier processes of this agent left open.
     #[napi(ts_return_type = "Promise<any[]>")]
-    pub fn resume_offers<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, Value>> {
-        let node = self.node.clone();
-        promise(env, async move { node.resume_offers().await }, |offers| {
+    pub fn resume_offers<'env>(
+        &self,
+        env: &'env Env,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, Value>> {
+        let (node, cancel) = (self.node.clone(), cancel.token());
+        promise(env, async move { node.resume_offers(cancel).await }, |offers| {
             value(offers.into_iter().map(ResumedShape::from).collect::<Vec<_>>())
         })
     }
 
     /// Ends a transfer, by its id or its task's.
     #[napi(ts_return_type = "Promise<any>")]
-    pub fn cancel<'env>(&self, env: &'env Env, id: String) -> napi::Result<PromiseRaw<'env, Value>> {
+    pub fn cancel<'env>(
+        &self,
+        env: &'env Env,
+        id: String,
+        cancel: &NativeCancel,
+    ) -> napi::Result<PromiseRaw<'env, Value>> {
         let node = self.node.clone();
-        promise(env, async move { node.cancel(&id).await }, |status| value(StatusShape::from(&status)))
+        cancel.promise(env, async move { node.cancel(&id).await }, |status| value(StatusShape::from(&status)))
     }
 
     /// Leaves the peer network for a while.
@@ -261,27 +267,6 @@ impl NativeNode {
             Ok(())
         };
         promise(env, destroy, |()| ())
-    }
-}
-
-/// A call that can be aborted, until it is dropped.
-struct Running {
-    cancel: CancellationToken,
-    handle: u32,
-    all: Arc<Mutex<HashMap<u32, CancellationToken>>>,
-}
-
-impl Running {
-    fn begin(all: &Arc<Mutex<HashMap<u32, CancellationToken>>>, handle: u32) -> Self {
-        let cancel = CancellationToken::new();
-        lock(all).insert(handle, cancel.clone());
-        Self { cancel, handle, all: all.clone() }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        lock(&self.all).remove(&self.handle);
     }
 }
 

@@ -71,7 +71,6 @@ enum TunnelOption {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendOptions {
     /// What `abort` names this call by.
-    pub(super) handle: u32,
     pub(super) file_path: JsonPath,
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
@@ -96,7 +95,6 @@ pub(super) struct WatchArguments {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AcceptOptions {
     /// What `abort` names this call by.
-    pub(super) handle: u32,
     pub(super) path: Option<JsonPath>,
     pub(super) dir: Option<JsonPath>,
     pub(super) overwrite: Option<bool>,

@@ -7,7 +7,8 @@ use napi::bindgen_prelude::PromiseRaw;
 use napi_derive::napi;
 use serde_json::{Value, json};
 
-use super::error::{promise, thrown};
+use super::cancel::NativeCancel;
+use super::error::thrown;
 use super::options::{NodeOptions, read};
 use crate::ats::{Account, Client, Environment, Health, P2pHealth, Policy, Settings, TunnelHealth};
 use crate::error::Result;
@@ -16,8 +17,12 @@ use crate::error::Result;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the task service how it is; see `health` in `index.d.ts`.
-#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
-pub(super) fn ask_health<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+#[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<any>")]
+pub(super) fn ask_health<'env>(
+    env: &'env Env,
+    options: Value,
+    cancel: &NativeCancel,
+) -> napi::Result<PromiseRaw<'env, Value>> {
     let client = client(options).map_err(|error| thrown(env, &error))?;
     let asked = async move {
         let started = Instant::now();
@@ -32,12 +37,16 @@ pub(super) fn ask_health<'env>(env: &'env Env, options: Value) -> napi::Result<P
             "p2p": p2p.map(network),
         }))
     };
-    promise(env, asked, |health| health)
+    cancel.promise(env, asked, |health| health)
 }
 
 /// Asks the task service whom it takes these options for; see `whoami` in `index.d.ts`.
-#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
-pub(super) fn ask_account<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+#[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<any>")]
+pub(super) fn ask_account<'env>(
+    env: &'env Env,
+    options: Value,
+    cancel: &NativeCancel,
+) -> napi::Result<PromiseRaw<'env, Value>> {
     let client = client(options).map_err(|error| thrown(env, &error))?;
     let asked = async move {
         let (accepted, actor_id, reason) = match client.account().await? {
@@ -47,7 +56,7 @@ pub(super) fn ask_account<'env>(env: &'env Env, options: Value) -> napi::Result<
         };
         Ok(json!({ "accepted": accepted, "actorId": actor_id, "reason": reason }))
     };
-    promise(env, asked, |account| account)
+    cancel.promise(env, asked, |account| account)
 }
 
 fn client(options: Value) -> Result<Client> {

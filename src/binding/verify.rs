@@ -8,7 +8,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::error::{promise, thrown};
+use super::cancel::NativeCancel;
+use super::error::thrown;
 use super::options::{NodeOptions, full, read};
 use super::shapes::value;
 use crate::error::{Code, Error, Result};
@@ -27,8 +28,12 @@ struct WantedReceipt {
 }
 
 /// Checks a receipt; see `verify` in `index.d.ts`.
-#[napi(ts_args_type = "options: object", ts_return_type = "Promise<any>")]
-pub(super) fn verify<'env>(env: &'env Env, options: Value) -> napi::Result<PromiseRaw<'env, Value>> {
+#[napi(ts_args_type = "options: object, cancel: NativeCancel", ts_return_type = "Promise<any>")]
+pub(super) fn verify<'env>(
+    env: &'env Env,
+    options: Value,
+    cancel: &NativeCancel,
+) -> napi::Result<PromiseRaw<'env, Value>> {
     let prepared = || -> Result<_> {
         crate::log::start()?;
         let wanted: WantedReceipt = read(options.clone())?;
@@ -45,7 +50,7 @@ pub(super) fn verify<'env>(env: &'env Env, options: Value) -> napi::Result<Promi
     };
     let (node, place, file) = prepared().map_err(|error| thrown(env, &error))?;
     let verified = async move { node.verify(place, file).await };
-    promise(env, verified, |verified| value(VerifiedShape::from(&verified)))
+    cancel.promise(env, verified, |verified| value(VerifiedShape::from(&verified)))
 }
 
 #[derive(Serialize)]

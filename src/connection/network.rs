@@ -7,6 +7,7 @@ use hyperdht::Dht;
 use hyperswarm::RelayThrough;
 use secret_stream::{KeyPair, PublicKey};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::meetings::Meetings;
@@ -16,6 +17,9 @@ use crate::ats::{Client, P2pHealth};
 use crate::error::{Code, Error, Result};
 use crate::sync::lock;
 use crate::tunnel::{TunnelChoice, Tunnels};
+
+/// How long the nodes around may take to be told that this one leaves: what it announced runs out by itself.
+const LEAVE_LIMIT: Duration = Duration::from_millis(300);
 
 /// A DHT node started at its first use.
 #[derive(Debug)]
@@ -210,7 +214,8 @@ impl Network {
         self.meetings.leave();
         let dht = lock(&self.dht).take();
         if let Some(dht) = dht {
-            dht.destroy().await;
+            // Where that takes longer it ends here all the same, with the last that holds it.
+            let _ = timeout(LEAVE_LIMIT, dht.destroy()).await;
         }
     }
 
@@ -266,7 +271,6 @@ pub(crate) fn bootstrap_config(bootstrap: Option<&[String]>) -> Result<hyperdht:
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
-    use tokio::time::timeout;
 
     use super::*;
     use crate::ats::{Environment, Overrides, Settings};

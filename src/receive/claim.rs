@@ -11,7 +11,7 @@ use crate::ats::{AtsError, Client, Lost, Renewal, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::files;
-use crate::limits::{CLEAN_UP, CLOSE_LIMIT, LAST_WORD};
+use crate::limits::{CLOSE_LIMIT, GOODBYE, LAST_WORD};
 use crate::offer::{self, inbox::OpenOffer};
 use crate::remarks;
 use crate::sync::{aborted, or_cancelled, tried_or_cancelled};
@@ -75,7 +75,7 @@ impl<'a> Claim<'a> {
             Ok(answer) => answer,
             // What was asked for may be granted all the same, and would have to be given back.
             Err(aborted) => {
-                self.held = matches!(timeout(CLEAN_UP, claim).await, Ok(Ok(_)));
+                self.held = matches!(timeout(GOODBYE, claim).await, Ok(Ok(_)));
                 return Err(aborted);
             }
         };

@@ -43,7 +43,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Phase};
 use crate::files::{self, Partial, Preserved, Source, Target};
-use crate::limits::CLEAN_UP;
+use crate::limits::clean_up;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
@@ -194,7 +194,7 @@ async fn receive(
             if claimed && !stands {
                 let started = incoming.events.has_started();
                 let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
-                let _ = timeout(CLEAN_UP, given_up).await;
+                let _ = timeout(clean_up(error.code), given_up).await;
             }
             Err(Failure { error, claimed, waits })
         }

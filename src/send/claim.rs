@@ -70,7 +70,27 @@ pub(super) struct OfferTask<'a> {
     pub(super) admission: Arc<Admission>,
 }
 
-impl OfferTask<'_> {
+impl<'a> OfferTask<'a> {
+    /// Of an offer that another process made: it is only read, and nothing is signed.
+    pub(super) fn of_other(
+        context: &'a Arc<Context>,
+        channel: &'a str,
+        id: &'a TaskId,
+        offer: &'a Offer,
+        transfer: &'a Transfer,
+    ) -> Self {
+        Self {
+            context,
+            id,
+            channel,
+            offer,
+            key: None,
+            taker: Mutex::default(),
+            transfer,
+            admission: Arc::default(),
+        }
+    }
+
     /// Waits until the offer is claimed or already completed, and says by whom.
     ///
     /// # Errors

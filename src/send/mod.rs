@@ -39,7 +39,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
 use crate::files::{self, SafeName, Source};
-use crate::limits::CLEAN_UP;
+use crate::limits::{GOODBYE, clean_up};
 use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::remarks;
@@ -177,7 +177,7 @@ async fn run_offer(
             let task_id = transfer.task_id.as_ref().map(TaskId::to_string);
             let error = error.of(&transfer_id, task_id.as_deref());
             context.emit(Event::TransferFailed { transfer, error: error.clone() });
-            let is_told = timeout(CLEAN_UP, outgoing.clean_up(&error)).await.unwrap_or(false);
+            let is_told = timeout(clean_up(error.code), outgoing.clean_up(&error)).await.unwrap_or(false);
             outgoing.settle(is_told);
             Err(error)
         }
@@ -394,7 +394,7 @@ impl OutgoingTransfer {
                 // It gave up with its caller.
                 Ok(Err(_)) if cancel.is_cancelled() => return Err(aborted()),
                 Ok(posted) => (posted?, None),
-                Err(aborted) => match timeout(CLEAN_UP, post).await {
+                Err(aborted) => match timeout(GOODBYE, post).await {
                     Ok(Ok(task)) => (task, Some(aborted)),
                     Ok(Err(_)) | Err(_) => return Err(aborted),
                 },

@@ -1,6 +1,6 @@
 //! Offers that an earlier process of this agent made and did not see the end of.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -44,10 +44,10 @@ pub(super) enum Aftermath {
 }
 
 /// Takes up every offer of this agent that no process goes on with, and waits for all their ends. Those whose
-/// time is over are withdrawn; of those that have ended since it is told how.
-pub(crate) async fn resume_all(context: &Arc<Context>) -> Vec<ResumedOffer> {
+/// time is over are withdrawn; of those that have ended since it is told how. `cancel` ends the transfers.
+pub(crate) async fn resume_all(context: &Arc<Context>, cancel: &CancellationToken) -> Vec<ResumedOffer> {
     let offers = left_behind(context, |_| true).await.into_iter().map(|(open, record)| async {
-        let aftermath = aftermath(context, &record).await;
+        let aftermath = cancel.run_until_cancelled(aftermath(context, &record)).await?;
         let (transfer_id, recipient_id) = (record.transfer_id.clone(), record.recipient_id.clone());
         let file_name = told(&record).file_name;
         let result = match aftermath {
@@ -59,7 +59,7 @@ pub(crate) async fn resume_all(context: &Arc<Context>) -> Vec<ResumedOffer> {
             Aftermath::Open => {
                 let transfer = context.cancel().child_token();
                 let taking_up = resume(context.clone(), open, record, transfer.clone());
-                let run = cancelled_by(CancellationToken::new(), transfer, taking_up);
+                let run = cancelled_by(cancel.clone(), transfer, taking_up);
                 joined(context.spawn(run)).await
             }
         };
@@ -110,16 +110,7 @@ pub(super) async fn tell_end(
     context.emit(Event::OfferResumed { transfer: transfer.clone(), recipient_id });
     // A list tells no messages, by which its claimant is known.
     let task = context.client.get(&task.id).await.unwrap_or(task);
-    let reader = OfferTask {
-        context,
-        id: &task.id,
-        channel: &record.channel,
-        offer: &offer,
-        key: None,
-        taker: Mutex::default(),
-        transfer: &transfer,
-        admission: Arc::default(),
-    };
+    let reader = OfferTask::of_other(context, &record.channel, &task.id, &offer, &transfer);
     let (ended, (identity, handover)) = (reader.end(&task), reader.taker());
     match ended {
         Ok(peer) => {

@@ -67,7 +67,7 @@ async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
     assert_eq!(records(&lab).len(), 1);
     let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
     b.watch(Some(lab.path("in")));
-    let offers = a.node.resume_offers().await.unwrap();
+    let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
     let [offer] = &offers[..] else { panic!("{offers:?}") };
     let sent = offer.result.as_ref().unwrap();
     assert_eq!((&offer.transfer_id, &sent.transfer_id), (&transfer_id, &transfer_id));
@@ -76,7 +76,7 @@ async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
     a.event_named("transfer_complete").await;
     drop(offers);
     assert!(records(&lab).is_empty());
-    assert!(a.node.resume_offers().await.unwrap().is_empty());
+    assert!(a.node.resume_offers(CancellationToken::new()).await.unwrap().is_empty());
     lab.close([a, b]).await;
 }
 
@@ -90,7 +90,7 @@ async fn a_transfer_whose_sender_died_on_the_way_goes_on_with_the_next() {
     b.moving().await;
     process.die().await;
     let a = lab.agent("a", |_| {});
-    let offers = a.node.resume_offers().await.unwrap();
+    let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
     let sent = offers[0].result.as_ref().unwrap();
     assert_eq!(sha256(&lab.path("in").join("f")), sent.hash);
     b.event_named("transfer_complete").await;
@@ -123,7 +123,7 @@ async fn a_file_that_changed_since_it_was_offered_is_not_sent_and_its_offer_with
             }
         };
         let a = lab.agent("a", |_| {});
-        let offers = a.node.resume_offers().await.unwrap();
+        let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
         assert_eq!(offers[0].result.as_ref().unwrap_err().code, code);
         assert_eq!(a.failure().await, code);
         until(&lab.client("a"), &task_id, Status::Cancelled).await;
@@ -150,7 +150,7 @@ async fn what_became_of_an_offer_while_its_sender_was_dead_is_told_as_what_it_is
             _ => drop(b.reject(&task_id, "no").await.unwrap()),
         }
         let a = lab.agent("a", |_| {});
-        let offers = a.node.resume_offers().await.unwrap();
+        let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
         let code = offers[0].result.as_ref().err().map(|error| error.code);
         let expected = match end {
             Status::Completed => None,
@@ -276,7 +276,7 @@ async fn the_end_of_a_transfer_is_told_by_the_next_process_where_the_sender_was_
             another.node.destroy().await;
         }
         let a = lab.agent("a", |_| {});
-        let offers = a.node.resume_offers().await.unwrap();
+        let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
         let sent = offers[0].result.as_ref().unwrap();
         assert_eq!((&json!(sent.hash), sent.resumed_from), (&task.payload["hash"], 100_000));
         for name in ["offer_resumed", "transfer_complete"] {
@@ -284,7 +284,7 @@ async fn the_end_of_a_transfer_is_told_by_the_next_process_where_the_sender_was_
         }
         drop(offers);
         assert!(records(&lab).is_empty());
-        assert!(a.node.resume_offers().await.unwrap().is_empty());
+        assert!(a.node.resume_offers(CancellationToken::new()).await.unwrap().is_empty());
         a.node.destroy().await;
     }
     lab.close([]).await;
@@ -305,7 +305,7 @@ async fn the_end_that_a_known_peer_signed_is_believed_by_the_next_process() {
         })
         .await;
     until(&lab.client("a"), &task_id, Status::Completed).await;
-    let offers = a.node.resume_offers().await.unwrap();
+    let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
     let [offer] = &offers[..] else { panic!("{offers:?}") };
     assert_eq!(offer.result.as_ref().unwrap().peer.identity, before.identity);
     drop(offers);
@@ -319,12 +319,15 @@ async fn an_offer_is_taken_up_by_one_process_alone() {
     let (process, ..) = Process::sending(&lab, lab.file("f", 10), "b").await;
     // Its own sender lives.
     let a = lab.agent("a", |_| {});
-    assert!(a.node.resume_offers().await.unwrap().is_empty());
+    assert!(a.node.resume_offers(CancellationToken::new()).await.unwrap().is_empty());
     process.die().await;
     let others = [lab.agent("a", |_| {}), lab.agent("a", |_| {})];
     let b = lab.agent("b", |_| {});
     b.watch(Some(lab.path("in")));
-    let (one, two) = tokio::join!(others[0].node.resume_offers(), others[1].node.resume_offers());
+    let (one, two) = tokio::join!(
+        others[0].node.resume_offers(CancellationToken::new()),
+        others[1].node.resume_offers(CancellationToken::new())
+    );
     assert_eq!(one.unwrap().len() + two.unwrap().len(), 1);
     assert_eq!(lab.listing("in"), ["f"]);
     lab.close(others.into_iter().chain([a, b])).await;

@@ -9,15 +9,17 @@
 //! else can guess it. A transfer that failed is over. Asked for once more, the key stands for another
 //! attempt, with an id of its own, once it is certain that the one before was not delivered.
 
+mod held;
 mod record;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::held::HeldKey;
 use self::record::{Ended, KeyLock, KeyRecord, KeyRecords};
 use super::claim::OfferTask;
 use super::open_offers::{self, Aftermath};
@@ -29,18 +31,11 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::offer::{self, Offer};
-use crate::sync::{blocking, lock, or_cancelled};
+use crate::sync::{blocking, or_cancelled};
 use crate::trust::Standing;
 
 /// How often it is looked whether another has done with the key.
 const POLL: Duration = Duration::from_millis(100);
-
-/// The key of one send, held until its end.
-pub(super) struct HeldKey {
-    key: Mutex<KeyLock>,
-    /// What the record begins as, for this attempt.
-    begun: KeyRecord,
-}
 
 /// What became of a transfer that the key stood for before.
 enum Before {
@@ -126,51 +121,6 @@ pub(super) async fn run(
     let result = run_offer(context, request, source, transfer_id, taken_up, Some(held.clone())).await;
     held.ended(&result).await;
     result
-}
-
-impl HeldKey {
-    fn new(held: KeyLock, begun: KeyRecord) -> Self {
-        Self { key: Mutex::new(held), begun }
-    }
-
-    /// Notes which file is offered, before it is; refuses another one than was offered under the key before.
-    ///
-    /// # Errors
-    /// `KEY_REUSED`; `STATE` where it can't be written.
-    pub(super) async fn offers(self: &Arc<Self>, hash: &str) -> Result<()> {
-        match &self.begun.hash {
-            Some(before) if before != hash => Err(reused("another file")),
-            _ => self.write(Some(hash.to_owned()), None).await,
-        }
-    }
-
-    /// Notes how the transfer ended. What is not written down is found out by whoever sends next.
-    async fn ended(self: &Arc<Self>, result: &Result<Sent>) {
-        let ended = match result {
-            Err(error) if error.code == Code::KeyReused => return,
-            Err(error) => Ended::Failed(error.clone()),
-            Ok(sent) => Ended::Delivered {
-                task_id: sent.task_id.clone(),
-                identity: sent.peer.identity.map(hex::encode),
-                resumed_from: sent.resumed_from,
-            },
-        };
-        let hash = result.as_ref().ok().map(|sent| sent.hash.clone());
-        if let Err(error) = self.write(hash, Some(ended)).await {
-            tracing::warn!("what came of an idempotency key could not be noted: {error}");
-        }
-    }
-
-    async fn write(self: &Arc<Self>, hash: Option<String>, ended: Option<Ended>) -> Result<()> {
-        let this = self.clone();
-        blocking(move || {
-            let mut key = lock(&this.key);
-            let known = key.record.as_ref().and_then(|record| record.hash.clone());
-            let hash = hash.or(known).or_else(|| this.begun.hash.clone());
-            key.write(KeyRecord { hash, ended, ..this.begun.clone() }).map_err(not_kept)
-        })
-        .await
-    }
 }
 
 impl KeyedSend {
@@ -376,16 +326,7 @@ impl KeyedSend {
         }
         self.check_hash(record).await?;
         let transfer = Transfer { task_id: Some(task.id.clone()), ..self.transfer(record) };
-        let reader = OfferTask {
-            context: &self.context,
-            id: &task.id,
-            channel: &record.channel,
-            offer: &offer,
-            key: None,
-            taker: Mutex::default(),
-            transfer: &transfer,
-            admission: Arc::default(),
-        };
+        let reader = OfferTask::of_other(&self.context, &record.channel, &task.id, &offer, &transfer);
         let peer = reader.end(&task)?;
         let delivered = Ended::Delivered {
             task_id: task.id.to_value(),
