@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::certificate::Certified;
 use crate::postgres::Server;
 use crate::shared::{database_of, start};
-use crate::support::Caller;
+use crate::support::{Caller, PATIENCE};
 
 /// The URL of the database by which only a server with a certificate of that authority is taken for it.
 fn verifying(url: &str, authority: &Path) -> String {
@@ -41,9 +42,17 @@ async fn a_hub_speaks_tls_with_its_database_and_takes_no_other_server_for_it() {
     let a = Caller::new(hub.local_addr(), "a");
     let id = a.make_task(json!({"title": "by TLS"})).await;
     assert_eq!(a.get(&format!("/tasks/{id}")).await["task"]["title"], "by TLS");
-    let (encrypted, plain) = connections(&url).await;
-    // That which writes, one that reads, and the two that follow what happens.
-    assert!(encrypted >= 4 && plain == 0, "{encrypted} with TLS, {plain} without");
+    // That which writes, one that reads, and the two that follow what happens, which may still be on their way.
+    let all = async {
+        loop {
+            let (encrypted, plain) = connections(&url).await;
+            assert_eq!(plain, 0, "without TLS, and {encrypted} with it");
+            if encrypted >= 4 {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, all).await.expect("four connections");
     hub.shutdown().await;
 
     let secret = url.replace("hub@", "hub:s3cret@");
