@@ -9,7 +9,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const readline = require('node:readline')
-const { defer, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
+const { child, defer, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
 
 const EXAMPLES = path.join(__dirname, '..', 'examples')
 const PROGRAM = path.join(__dirname, '..', 'bin', 'ats-p2p.js')
@@ -73,6 +73,33 @@ test('receive.py and send.py', { timeout: 60_000, skip: PYTHON ? false : 'there 
   const missing = await run(t, 'send.py', ['nothing.csv', 'reader'], { ATS_URL: url }).ended
   assert.equal(missing.code, 3)
   assert.match(missing.lines.at(-1), /^exit code 3: .*nothing\.csv/)
+})
+
+test('what the README shows: one sends, another decides, and a third takes everything', { timeout: 60_000 }, async (t) => {
+  const { url } = await hub(t)
+  const text = fs.readFileSync(path.join(__dirname, '..', 'README.md'), 'utf8')
+  const [, block] = /```js\n(const \{ createNode \}[\s\S]*?)```/.exec(text)
+  const [, sending, deciding, taking] = block.split(/\n\/\/ (?:one agent|the other: .*|…or .*)\n/)
+  const [making] = deciding.split('\n')
+  const folder = tempFolder(t)
+  fs.mkdirSync(path.join(folder, 'node_modules'))
+  fs.symlinkSync(path.join(__dirname, '..'), path.join(folder, 'node_modules', 'ats-p2p'), 'junction')
+  const program = (name, ...parts) => {
+    const file = path.join(folder, `${name}.mjs`)
+    fs.writeFileSync(file, ["import { createNode } from 'ats-p2p'", ...parts].join('\n').replace('/srv/inbox', './inbox'))
+    const env = { PATH: process.env.PATH, HOME: folder, ATS_URL: url }
+    return child(t, [file], { cwd: folder, env })
+  }
+  for (const [name, parts, inbox] of [['decides', [deciding], 'inbox'], ['takes', [making, taking], 'incoming']]) {
+    const receiver = program(name, ...parts)
+    const { bytes, hash } = makeFile(folder, 'report.pdf', 100_000)
+    const { code, stdout, stderr } = await program('sends', sending, 'console.log(hash)').ended
+    assert.equal(code, 0, stderr)
+    assert.match(stdout, new RegExp(`^(\\d+ of 100000\n)+${hash}$`))
+    assert.deepEqual(fs.readFileSync(path.join(folder, inbox, 'report.pdf')), bytes)
+    receiver.kill('SIGTERM')
+    await receiver.ended
+  }
 })
 
 /** An example in a folder of its own; `line(pattern)` waits for a line, `ended` has the exit code and all lines. */
