@@ -171,7 +171,6 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
     [['listen', '--max-concurrent', '0'], /--max-concurrent must be a positive whole number/],
     [['listen', '--max-concurrent', '1000'], /--max-concurrent must be a whole number from 1 to 256/],
     [['listen', '--colour'], /Unknown option '--colour'/],
-    [['status'], /of which transfer\?/]
   ]) {
     const { code, stdout, stderr } = await cli(t, args).ended
     assert.deepEqual({ args, code, stdout }, { args, code: 2, stdout: '' })

@@ -44,6 +44,13 @@ function kill (pid, signal = 'SIGKILL') {
   }
 }
 
+/** What `status` says of what is sent in the background. */
+async function listed ({ text }) {
+  const { code, stdout, stderr } = await text(['status'])
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  return stdout
+}
+
 /** Sends `args` off, and gives what it said of the offer. */
 async function detach ({ run }, args) {
   const { code, stdout, stderr } = await run(['send', ...args, '--detach']).ended
@@ -71,7 +78,11 @@ test('a detached send by everybody\'s name warns once, and goes on', LIMIT, asyn
 test('a detached send returns once the file is offered, and wait follows it to its end', LIMIT, async (t) => {
   const agents = await world(t)
   const file = makeFile(agents.folder, 'x', 5_000_000)
+  assert.match(await listed(agents), /^Nothing was sent in the background/)
   const { transferId, taskId, detached } = await detach(agents, ['x', '--to', 'b'])
+  assert.equal(await listed(agents), `${transferId}  x to b: waiting`)
+  const [{ running, exitCode }] = JSON.parse((await agents.run(['status']).ended).stdout).transfers
+  assert.deepEqual({ running, exitCode }, { running: true, exitCode: null })
   assert.equal(detached.log, path.join(agents.home, 'logs', `${transferId}.log`))
   process.kill(detached.pid, 0)
   assert.equal(fs.statSync(detached.log).mode & 0o777, 0o600)
@@ -179,6 +190,7 @@ test('a detached send outlives its terminal, and what was killed can be gone on 
   const { code, stderr } = await waiting.ended
   assert.equal(code, 22, stderr)
   assert.match(stderr, /`ats-p2p resume` goes on with it/)
+  assert.equal(await listed(agents), `${transferId}  x to b: its process ended in the middle; \`ats-p2p resume\` goes on with it`)
 
   const b = await node(t, agents.url, 'b')
   const resuming = agents.run(['resume'])
@@ -188,6 +200,7 @@ test('a detached send outlives its terminal, and what was killed can be gone on 
   b.watch({ saveDir: path.join(agents.folder, 'in') })
   assert.equal((await again.ended).code, 0)
   assert.equal((await resuming.ended).code, 0)
+  assert.equal(await listed(agents), `${transferId}  x to b: delivered`)
   assert.equal(sha256(fs.readFileSync(path.join(agents.folder, 'in', 'x'))), file.hash)
 })
 

@@ -1,20 +1,22 @@
 'use strict'
 
+const { isRunning, readStates } = require('../detached/state')
 const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
-const { size, table } = require('../output')
+const { quoted, size, table } = require('../output')
 
 module.exports = {
-  summary: 'Show what the task service knows of a transfer',
+  summary: 'Show what the task service knows of a transfer, or what is sent in the background',
   answers: true,
-  positionals: ['TRANSFER-ID'],
-  examples: [['ats-p2p status 0198c6b2-6a3c-7d10-9a52-3f0f6f5b2c11', 'A transfer, by the id that send has said']],
+  positionals: ['[TRANSFER-ID]'],
+  details: ['Without an id: what `ats-p2p send --detach` has sent, or sends, from this home, the newest first.'],
+  examples: [
+    ['ats-p2p status 0198c6b2-6a3c-7d10-9a52-3f0f6f5b2c11', 'A transfer, by the id that send has said'],
+    ['ats-p2p status', 'What is sent in the background']
+  ],
   flags: { ...CHANNEL, ...CONNECTION },
 
-  check (values, [id]) {
-    return id === undefined ? 'of which transfer?' : null
-  },
-
   async run ({ values, positionals: [id], output }) {
+    if (id === undefined) return list(output)
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     try {
@@ -38,4 +40,20 @@ function facts (status) {
     ['To', status.recipientId],
     ['Reason', status.reason]
   ])
+}
+
+/** Says what is known here of transfers that go on, or went on, in processes of their own. */
+function list (output) {
+  const transfers = readStates().map(({ transferId, taskId, fileName, fileSize, recipientId, progress, ended, ...state }) => {
+    const running = isRunning({ ended, ...state })
+    return { transferId, taskId, fileName, fileSize, recipientId, running, progress, exitCode: ended?.exitCode ?? null }
+  })
+  const lines = transfers.map(transfer => `${transfer.transferId}  ${quoted(transfer.fileName)} to ${quoted(transfer.recipientId)}: ${standing(transfer)}`)
+  output.say(lines.length > 0 ? lines.join('\n') : 'Nothing was sent in the background. Of any other transfer: ats-p2p status TRANSFER-ID', 'background', { transfers })
+}
+
+function standing ({ running, progress: { phase, bytes, totalBytes }, exitCode }) {
+  if (running) return phase === 'transferring' ? `${phase}, ${size(bytes)} of ${size(totalBytes)}` : phase
+  if (exitCode === null) return 'its process ended in the middle; `ats-p2p resume` goes on with it'
+  return exitCode === 0 ? 'delivered' : `failed, exit code ${exitCode}`
 }
