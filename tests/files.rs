@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::IoSliceMut,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -58,6 +59,38 @@ mod source {
         let source = Source::open(&path).expect("opened");
         let expected = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(hash(&source).expect("hashed"), expected);
+    }
+
+    #[test]
+    fn bytes_in_memory_are_read_like_a_file_that_holds_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a");
+        let content: Vec<u8> = (0..5_000_000_u32).map(|at| (at / 251).to_le_bytes()[0]).collect();
+        fs::write(&path, &content).expect("written");
+        let file = Source::open(&path).expect("opened");
+        let memory = Source::of_bytes("a".into(), content.clone().into());
+        assert_eq!((memory.name(), memory.size(), memory.path()), ("a", 5_000_000, None));
+        assert_eq!((memory.mode(), memory.mtime()), (None, None));
+        let expected = hash(&file).expect("hashed");
+        assert_eq!(hash(&memory).expect("hashed"), expected);
+        for (offset, len) in [(0, 10), (4_194_303, 2), (4_999_999, 1), (5_000_000, 0)] {
+            let wanted = &content[offset..offset + len];
+            let mut read = vec![0; len];
+            memory.read_exact_at(&mut read, offset as u64).expect("read");
+            assert_eq!(read, wanted);
+            let (mut first, mut second) = (vec![0; len / 2], vec![0; len - len / 2]);
+            let mut buffers = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+            memory.read_exact_vectored_at(&mut buffers, offset as u64).expect("read");
+            assert_eq!([first, second].concat(), wanted);
+            let mut proof = memory.proof(&expected, offset as u64).expect("read");
+            proof.update(&content[offset..]);
+            assert!(proof.holds());
+        }
+        for offset in [4_999_999, 5_000_000, u64::MAX] {
+            let beyond = memory.read_exact_at(&mut [0; 2], offset);
+            assert!(matches!(beyond, Err(SourceError::Changed { .. })), "{offset}");
+        }
+        memory.check().expect("unchanged");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Files {
     }
 
     fn path(&self) -> &Path {
-        self.source.path()
+        self.source.path().expect("a path")
     }
 
     fn save_dir(&self) -> PathBuf {

@@ -6,7 +6,7 @@
 //! # Layout
 //! - `text`: which characters deceive, and text escaped for showing
 //! - `name`: the name a file is written under; `obeyed`: those that programs obey
-//! - `source`: the file that is sent
+//! - `source`: what is sent, a file or bytes in memory
 //! - `target`: where a file is to go, and what stops it
 //! - `preserved`: what a received file has of its source beside the content
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder

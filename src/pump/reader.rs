@@ -210,7 +210,7 @@ mod tests {
                     assert!(taken.places.len() <= count);
                 }
             }
-            assert!(content == fs::read(source.path()).expect("read"));
+            assert!(content == fs::read(source.path().expect("a path")).expect("read"));
         }
     }
 
@@ -255,9 +255,9 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_file_that_is_not_the_one_hashed_is_held_back() {
         let (_dir, hashed, hash) = source();
-        let not_hashed = Source::open(hashed.path()).expect("opened");
+        let not_hashed = Source::open(hashed.path().expect("a path")).expect("opened");
         // Another byte, at the same size and with the same time of modification.
-        let file = fs::OpenOptions::new().write(true).open(hashed.path()).expect("opened");
+        let file = fs::OpenOptions::new().write(true).open(hashed.path().expect("a path")).expect("opened");
         let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
         (&file).write_all(&[77]).expect("written");
         file.set_modified(modified).expect("set");

@@ -16,7 +16,7 @@ mod open_offers;
 mod record;
 mod topic;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -530,13 +530,14 @@ impl OutgoingTransfer {
     /// Remembers the offer on disk, before it is made: whoever starts next can take it up or withdraw it.
     /// Where that fails it is sent all the same.
     async fn remember(&mut self, offer: &Offer, rendezvous: &Rendezvous) {
+        let Some(file_path) = self.source.path().map(Path::to_owned) else { return };
         let record = OfferRecord {
             scope: self.context.scope(),
             actor_id: self.context.actor_id().to_owned(),
             channel: self.channel.clone(),
             transfer_id: offer.transfer_id.clone(),
             recipient_id: self.transfer.peer_id.clone(),
-            file_path: self.source.path().to_owned(),
+            file_path,
             size: offer.size,
             hash: offer.hash.clone(),
             expires_at: offer.expires_at.as_ref().map_or(0, |end| end.at().unix_timestamp()),

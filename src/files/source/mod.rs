@@ -1,0 +1,318 @@
+//! What is sent: a file on the disk, or bytes in memory.
+//!
+//! # Layout
+//! - `file`: a file on the disk
+//! - `proof`: whether bytes that are read again are those that were hashed
+
+mod file;
+mod proof;
+
+use std::{
+    io::{self, IoSliceMut, Read as _},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+#[cfg(not(unix))]
+pub(super) use self::file::what_is;
+pub use self::proof::Proof;
+use self::{
+    file::SourceFile,
+    proof::{BlockHasher, Content},
+};
+use super::{display_path, preserved::unix_millis};
+use crate::error::{Code, Error};
+
+/// Bytes read at a time: enough that a read costs nothing beside its bytes.
+const CHUNK_LEN: usize = 1024 * 1024;
+
+/// Something to be sent. A file is open from the moment it was named until its last byte is sent.
+///
+/// Clones share the one handle; reads name their place, so several transfers may read at once.
+#[derive(Clone, Debug)]
+pub struct Source(Arc<SourceInner>);
+
+#[derive(Debug)]
+struct SourceInner {
+    name: String,
+    bytes: SourceBytes,
+    /// What the content was when it was first hashed.
+    content: OnceLock<Content>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum SourceBytes {
+    File(SourceFile),
+    /// Nobody can change these.
+    Memory(Bytes),
+}
+
+/// Why a file can't be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing is at the path.
+    #[error("there is no file {}", display_path(path))]
+    NotFound {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The path leads to something that has no fixed content.
+    #[error("{} is {what}, not a file", display_path(path))]
+    NotAFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is: `a folder`, `a pipe`, …
+        what: &'static str,
+    },
+    /// The file can't be opened or read.
+    #[error("{} can't be read: {source}", display_path(path))]
+    NotReadable {
+        /// The path as given, or the name of what has none.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not what it was when it was first looked at.
+    #[error("{} changed while it was being sent", display_path(path))]
+    Changed {
+        /// The path as given, or the name of what has none.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("reading {} was cancelled", display_path(path))]
+    Cancelled {
+        /// The path as given, or the name of what has none.
+        path: PathBuf,
+    },
+}
+
+impl Source {
+    /// Opens a regular file, or what a link to one leads to. Blocks, but never on a pipe.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotAFile` or `NotReadable`.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let file = SourceFile::open(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self::new(name, SourceBytes::File(file)))
+    }
+
+    /// Bytes that are sent as a file of this name.
+    pub fn of_bytes(name: String, bytes: Bytes) -> Self {
+        Self::new(name, SourceBytes::Memory(bytes))
+    }
+
+    fn new(name: String, bytes: SourceBytes) -> Self {
+        Self(Arc::new(SourceInner { name, bytes, content: OnceLock::new() }))
+    }
+
+    /// The name it is sent under: the one given, or the last part of the path it was opened by; bytes that
+    /// are not UTF-8 come as U+FFFD.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Bytes, when it was opened.
+    pub fn size(&self) -> u64 {
+        match &self.0.bytes {
+            SourceBytes::File(file) => file.size(),
+            SourceBytes::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Its permission bits, when it was opened; `None` where it has none, or the system has others.
+    pub fn mode(&self) -> Option<u16> {
+        self.file().and_then(SourceFile::mode)
+    }
+
+    /// When it was changed last, Unix milliseconds rounded down; `None` where it is no file, or the system
+    /// doesn't say.
+    pub fn mtime(&self) -> Option<i64> {
+        self.file().and_then(SourceFile::modified).and_then(unix_millis)
+    }
+
+    /// The path it was opened by; `None` where it is no file that could be opened by one again.
+    pub fn path(&self) -> Option<&Path> {
+        self.file().map(SourceFile::path)
+    }
+
+    fn file(&self) -> Option<&SourceFile> {
+        match &self.0.bytes {
+            SourceBytes::File(file) => Some(file),
+            SourceBytes::Memory(_) => None,
+        }
+    }
+
+    /// How errors call it.
+    fn shown(&self) -> PathBuf {
+        self.path().map_or_else(|| PathBuf::from(self.name()), Path::to_owned)
+    }
+
+    /// SHA-256 of the content in lower-case hex. Blocks; tells `progress` the bytes read so far, at most
+    /// once a chunk.
+    ///
+    /// # Errors
+    /// `Changed` where the file is not of the size it had, or was written to meanwhile; `NotReadable`;
+    /// `Cancelled` soon after `cancel` says so.
+    pub fn hash(
+        &self,
+        mut progress: impl FnMut(u64),
+        cancel: &CancellationToken,
+    ) -> Result<String, SourceError> {
+        let mut hasher = Sha256::new();
+        let mut blocks = Vec::new();
+        let mut block = BlockHasher::default();
+        let whole = usize::try_from(self.size()).unwrap_or(usize::MAX);
+        let mut buffer = vec![0; whole.min(CHUNK_LEN)];
+        let mut offset = 0;
+        while offset < self.size() {
+            if cancel.is_cancelled() {
+                return Err(SourceError::Cancelled { path: self.shown() });
+            }
+            let left = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
+            let chunk = buffer.get_mut(..left.min(CHUNK_LEN)).unwrap_or_default();
+            self.read_exact_at(chunk, offset)?;
+            hasher.update(&*chunk);
+            block.update(chunk, |checksum| blocks.push(checksum));
+            offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            progress(offset);
+        }
+        // Some files say that they are empty and are not (those of /proc).
+        if self.read_at(&mut [0], offset)? != 0 {
+            return Err(self.changed());
+        }
+        self.check()?;
+        let hash = hex::encode(hasher.finalize());
+        // Fails only if the file was hashed before, and that stands.
+        blocks.extend(block.finish());
+        let _ = self.0.content.set(Content { hash: hash.clone(), blocks });
+        Ok(hash)
+    }
+
+    /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] has
+    /// given that hash. Blocks: it reads some of the bytes before `offset`, or without that hash all of them.
+    ///
+    /// # Errors
+    /// As [`Self::read_exact_at`].
+    pub fn proof(&self, hash: &str, offset: u64) -> Result<Proof, SourceError> {
+        let (mut proof, mut at) = Proof::begin(self, hash, offset);
+        let mut buffer = Vec::new();
+        while at < offset {
+            let left = usize::try_from(offset - at).unwrap_or(usize::MAX);
+            buffer.resize(left.min(CHUNK_LEN), 0);
+            self.read_exact_at(&mut buffer, at)?;
+            proof.update(&buffer);
+            at += u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        }
+        Ok(proof)
+    }
+
+    /// Fills `buffer` from the byte at `offset` on. Blocks.
+    ///
+    /// # Errors
+    /// `Changed` where the file ends before, `NotReadable`.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        if self.file().is_some_and(|file| file.is_hole(offset, buffer.len())) {
+            buffer.fill(0);
+            return Ok(());
+        }
+        let (mut rest, mut offset) = (buffer, offset);
+        while !rest.is_empty() {
+            let count = self.read_at(rest, offset)?;
+            if count == 0 {
+                return Err(self.changed());
+            }
+            offset += u64::try_from(count).unwrap_or(u64::MAX);
+            rest = rest.get_mut(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Fills all of `buffers` in turn from the byte at `offset` on. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::read_exact_at`].
+    pub fn read_exact_vectored_at(
+        &self,
+        mut buffers: &mut [IoSliceMut<'_>],
+        mut offset: u64,
+    ) -> Result<(), SourceError> {
+        let len = buffers.iter().map(|buffer| buffer.len()).sum();
+        if self.file().is_some_and(|file| file.is_hole(offset, len)) {
+            buffers.iter_mut().for_each(|buffer| buffer.fill(0));
+            return Ok(());
+        }
+        while buffers.iter().any(|buffer| !buffer.is_empty()) {
+            let count = match &self.0.bytes {
+                SourceBytes::File(file) => file.read_vectored_at(buffers, offset),
+                SourceBytes::Memory(bytes) => rest_from(bytes, offset).read_vectored(buffers),
+            };
+            let count = count.map_err(|source| self.not_readable(source))?;
+            if count == 0 {
+                return Err(self.changed());
+            }
+            offset += u64::try_from(count).unwrap_or(u64::MAX);
+            IoSliceMut::advance_slices(&mut buffers, count);
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has written to the file since it was opened, as far as its size and time of
+    /// modification say. Blocks.
+    ///
+    /// # Errors
+    /// `Changed`, `NotReadable`.
+    pub fn check(&self) -> Result<(), SourceError> {
+        let is_unchanged = self.file().map_or(Ok(true), SourceFile::is_unchanged);
+        match is_unchanged.map_err(|source| self.not_readable(source))? {
+            true => Ok(()),
+            false => Err(self.changed()),
+        }
+    }
+
+    /// The error of a file that is not what it was.
+    pub fn changed(&self) -> SourceError {
+        SourceError::Changed { path: self.shown() }
+    }
+
+    fn not_readable(&self, source: io::Error) -> SourceError {
+        SourceError::NotReadable { path: self.shown(), source }
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
+        let read = match &self.0.bytes {
+            SourceBytes::File(file) => file.read_at(buffer, offset),
+            SourceBytes::Memory(bytes) => rest_from(bytes, offset).read(buffer),
+        };
+        read.map_err(|source| self.not_readable(source))
+    }
+}
+
+impl SourceError {
+    /// The code by which callers know it.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NotFound { .. } => Code::FileNotFound,
+            Self::NotAFile { .. } => Code::NotAFile,
+            Self::NotReadable { .. } => Code::NotReadable,
+            Self::Changed { .. } => Code::SourceChanged,
+            Self::Cancelled { .. } => Code::Aborted,
+        }
+    }
+}
+
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+/// What there is from `offset` on.
+fn rest_from(bytes: &[u8], offset: u64) -> &[u8] {
+    usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default()
+}
