@@ -42,7 +42,7 @@ async fn a_hub_speaks_tls_with_its_database_and_takes_no_other_server_for_it() {
     let a = Caller::new(hub.local_addr(), "a");
     let id = a.make_task(json!({"title": "by TLS"})).await;
     assert_eq!(a.get(&format!("/tasks/{id}")).await["task"]["title"], "by TLS");
-    // That which writes, one that reads, and the two that follow what happens, which may still be on their way.
+    // That which writes, one that reads, and the two that follow what happens, which may be on their way yet.
     let all = async {
         loop {
             let (encrypted, plain) = connections(&url).await;
