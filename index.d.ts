@@ -605,10 +605,17 @@ export interface SendOptions {
    * runs, in whichever process of this home, another waits for it and has its outcome. Once the file was delivered, it
    * resolves with what the first one came to, and `replayed`; nothing is sent. What a process that died has left is gone
    * on with. After a failure the file is offered anew, once it is certain that it was not delivered. Another file,
-   * recipient or channel is refused with `ATS_P2P_KEY_REUSED`. Keys are remembered for 7 days after their last use, and
-   * beyond that as long as the task service knows the transfer.
+   * recipient or channel, or other `metadata`, is refused with `ATS_P2P_KEY_REUSED`. Keys are remembered for 7 days
+   * after their last use, and beyond that as long as the task service knows the transfer.
    */
   idempotencyKey?: string
+  /**
+   * Something to say of the file: any value that `JSON.stringify` takes, of at most 4096 bytes and 127 levels as JSON.
+   * The recipient is shown it with the offer, and in the events of the transfer. It is signed with the offer where this
+   * node has an identity, and goes by the task service, which can read it like the file's name; recipients that run the
+   * original package do not see it. Default: nothing, as with null.
+   */
+  metadata?: unknown
   /**
    * Called at most ten times a second, and at each change of phase: from the hashing of the file on, before it is
    * offered. The last call says that all bytes are sent.
@@ -767,10 +774,18 @@ export interface TransferInfo extends Peer {
   fileHash: string
   /** The actor at the other end. */
   peerId: string
+  /**
+   * What the sender says of the file besides, null where it says nothing: any JSON value, of at most 4 KiB. At a
+   * receiver it is the word of another, of whatever shape, and not safe to print.
+   */
+  metadata: JsonValue
 }
 
+/** What a sender may say of a file. */
+export type JsonValue = null | boolean | number | string | JsonValue[] | { [name: string]: JsonValue }
+
 /** A transfer that need not have been offered yet: one that is sent has no task and no hash before. */
-export interface BegunTransfer extends Omit<TransferInfo, 'taskId' | 'fileHash'> {
+export interface BegunTransfer extends Omit<TransferInfo, 'taskId' | 'fileHash' | 'metadata'> {
   taskId: TaskId | null
   fileHash: string | null
 }
@@ -832,7 +847,7 @@ export interface NodeEvents {
   /** The file is whole, verified and in its place; `filePath` on the receiving side. */
   transfer_complete: [TransferInfo & { filePath?: string, filePathBytes?: Buffer }]
   /** The transfer ended without success. The call that began it rejects right after. */
-  transfer_failed: [BegunTransfer & { reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
+  transfer_failed: [BegunTransfer & { metadata: JsonValue, reason: string, code: ErrorCode, step: FailedStep | null, retryable: boolean }]
   /** Somebody offers a file, and the watch has no `saveDir`. */
   file: [FileOffer]
   /**

@@ -17,7 +17,7 @@ const POSIX = { ...LIMIT, skip: process.platform === 'win32' && 'signals are not
 /** A program that notes in a file what it was given, says something, and ends as `more` has it. */
 function program (folder, more = '') {
   const file = path.join(folder, 'program.js')
-  const names = 'ATS_P2P_FILE ATS_P2P_FILE_NAME ATS_P2P_HASH ATS_P2P_SIZE ATS_P2P_SENDER ATS_P2P_SENDER_IDENTITY ATS_P2P_VERIFIED ATS_P2P_TRANSFER_ID ATS_P2P_TASK_ID ATS_API_KEY ATS_P2P_DATABASE HTTPS_PROXY all_proxy KEPT'
+  const names = 'ATS_P2P_FILE ATS_P2P_FILE_NAME ATS_P2P_HASH ATS_P2P_SIZE ATS_P2P_SENDER ATS_P2P_SENDER_IDENTITY ATS_P2P_VERIFIED ATS_P2P_TRANSFER_ID ATS_P2P_TASK_ID ATS_P2P_METADATA ATS_API_KEY ATS_P2P_DATABASE HTTPS_PROXY all_proxy KEPT'
   fs.writeFileSync(file, `
     const fs = require('fs')
     const env = Object.fromEntries(${JSON.stringify(names)}.split(' ').map(name => [name, process.env[name]]))
@@ -92,7 +92,7 @@ test('listen --exec runs a program for each file, without a shell and without se
   await listener.line('connected')
   const a = await node(t, url, 'a', { identity: false })
   const file = makeFile(folder, '-rf', 1000)
-  const { transferId, taskId } = await a.send({ filePath: file.filePath, recipientId: 'b' })
+  const { transferId, taskId } = await a.send({ filePath: file.filePath, recipientId: 'b', metadata: { a: '$(id)\u0000' } })
   const { filePath, fileName } = await listener.line('transfer_complete')
   assert.equal(filePath, path.join(folder, 'incoming', fileName))
   const { event, durationMs, ...done } = await listener.line('exec_complete')
@@ -110,6 +110,7 @@ test('listen --exec runs a program for each file, without a shell and without se
     ATS_P2P_VERIFIED: '0',
     ATS_P2P_TRANSFER_ID: transferId,
     ATS_P2P_TASK_ID: String(taskId),
+    ATS_P2P_METADATA: '{"a":"$(id)\\u0000"}',
     HTTPS_PROXY: 'http://127.0.0.1:1',
     all_proxy: '127.0.0.1:1',
     KEPT: 'yes'

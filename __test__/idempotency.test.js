@@ -56,25 +56,26 @@ test('a send that is repeated after it was delivered has the same result, and se
   assert.equal(contents(saveDir).length, 3)
 })
 
-test('a key stands for one file, one recipient and one channel', LIMIT, async (t) => {
+test('a key stands for one file, one recipient, one channel and what is said of the file', LIMIT, async (t) => {
   const { folder, sender, receiver, run, tasks } = await world(t)
   const { filePath } = makeFile(folder, 'x', 1000)
   makeFile(folder, 'same-size', 1000)
   makeFile(folder, 'other', 10)
   await receiver()
   const a = await sender()
-  await a.send({ filePath, recipientId: 'b', idempotencyKey: 'k' })
-  for (const other of [{ filePath: path.join(folder, 'same-size') }, { filePath: path.join(folder, 'other') }, { recipientId: 'c' }, { channel: 'elsewhere' }]) {
-    await assert.rejects(a.send({ filePath, recipientId: 'b', idempotencyKey: 'k', ...other }), failure('KEY_REUSED'))
+  const metadata = { a: 1, b: 1 }
+  await a.send({ filePath, recipientId: 'b', idempotencyKey: 'k', metadata })
+  for (const other of [{ filePath: path.join(folder, 'same-size') }, { filePath: path.join(folder, 'other') }, { recipientId: 'c' }, { channel: 'elsewhere' }, { metadata: { a: 2, b: 1 } }, { metadata: null }]) {
+    await assert.rejects(a.send({ filePath, recipientId: 'b', idempotencyKey: 'k', metadata, ...other }), failure('KEY_REUSED'))
   }
-  const { code, stdout, stderr } = await run('other', 'k').ended
+  const { code, stdout, stderr } = await run('other', 'k', ['--metadata', JSON.stringify(metadata)]).ended
   assert.equal(code, 21, stderr)
   assert.equal(JSON.parse(stdout).code, 'ATS_P2P_KEY_REUSED')
   assert.equal((await tasks()).length, 1)
   await assert.rejects(a.send({ filePath, recipientId: 'b', idempotencyKey: ' ' }), failure('INVALID_ARGUMENT'))
   // It is no other file for another name.
   fs.copyFileSync(filePath, path.join(folder, 'copy'))
-  assert.equal((await a.send({ filePath: path.join(folder, 'copy'), recipientId: 'b', idempotencyKey: 'k' })).replayed, true)
+  assert.equal((await a.send({ filePath: path.join(folder, 'copy'), recipientId: 'b', idempotencyKey: 'k', metadata: { b: 1, a: 1 } })).replayed, true)
 })
 
 test('of processes that send under one key at once, one sends, and all end as it does', LIMIT, async (t) => {

@@ -3,6 +3,7 @@
 // A sending process that is killed, and what the next one does about its offer.
 
 const assert = require('node:assert/strict')
+const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const test = require('node:test')
@@ -47,7 +48,7 @@ test('a node that is told to resume takes up the offer of a killed process', LIM
   const folder = tempFolder(t)
   const home = path.join(folder, 'home')
   const file = makeFile(folder, 'x', 10)
-  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--json'], { env: { ATS_P2P_HOME: home } })
+  const sender = cli(t, ['send', file.filePath, '--to', 'b', '--actor-id', 'a', '--ats-url', url, '--metadata', '{"a":1}', '--json'], { env: { ATS_P2P_HOME: home } })
   await sender.line('offer_sent')
   sender.kill('SIGKILL')
   await sender.ended
@@ -55,7 +56,8 @@ test('a node that is told to resume takes up the offer of a killed process', LIM
   b.watch({ saveDir: path.join(folder, 'in') })
   const a = await createNode({ atsUrl: url, actorId: 'a', home, resume: true })
   defer(t, () => a.destroy())
-  await new Promise(resolve => a.once('transfer_complete', resolve))
+  const [resumed, { metadata }] = await Promise.all(['offer_resumed', 'transfer_complete'].map(async event => (await once(a, event))[0]))
+  assert.deepEqual([resumed.metadata, metadata], [{ a: 1 }, { a: 1 }])
   assert.equal(sha256(fs.readFileSync(path.join(folder, 'in', 'x'))), file.hash)
 })
 

@@ -108,7 +108,7 @@ function kill (child, signal) {
 }
 
 /** What is known of the file, for the program's environment. */
-function describe ({ filePath, fileName, fileHash, fileSize, peerId, peerIdentity, verified, transferId, taskId }) {
+function describe ({ filePath, fileName, fileHash, fileSize, peerId, peerIdentity, verified, transferId, taskId, metadata }) {
   return {
     ATS_P2P_FILE: filePath,
     ATS_P2P_FILE_NAME: fileName,
@@ -118,7 +118,8 @@ function describe ({ filePath, fileName, fileHash, fileSize, peerId, peerIdentit
     ATS_P2P_SENDER_IDENTITY: peerIdentity ?? '',
     ATS_P2P_VERIFIED: verified ? '1' : '0',
     ATS_P2P_TRANSFER_ID: transferId,
-    ATS_P2P_TASK_ID: String(taskId)
+    ATS_P2P_TASK_ID: String(taskId),
+    ATS_P2P_METADATA: metadata === null ? '' : JSON.stringify(metadata)
   }
 }
 

@@ -15,6 +15,9 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 // Most files that a node receives at once: each has a connection, an open file and a thread.
 const MAX_CONCURRENT = 256
 
+// What an offer may say of its file, as JSON.
+const MAX_METADATA_BYTES = 4096
+
 function string (value, what) {
   if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
   return value
@@ -147,6 +150,24 @@ function retention (value, what) {
   return Math.ceil(value)
 }
 
+/** A value as JSON text. */
+function json (value, what) {
+  const text = textOf(value, what)
+  const size = Buffer.byteLength(text)
+  if (size > MAX_METADATA_BYTES) throw invalid(`${what} must be at most ${MAX_METADATA_BYTES} bytes as JSON, and is ${size}`)
+  return text
+}
+
+function textOf (value, what) {
+  try {
+    const text = JSON.stringify(value)
+    if (text !== undefined) return text
+  } catch (error) {
+    throw invalid(`${what} must be a value that JSON can hold: ${error.message}`)
+  }
+  throw invalid(`${what} must be a value that JSON can hold`, value)
+}
+
 function port (value, what) {
   if (!Number.isInteger(value) || value < 0 || value > 65535) throw invalid(`${what} must be a whole number from 0 to 65535`, value)
   return value
@@ -182,6 +203,7 @@ module.exports = {
   count,
   filePath,
   isUrl,
+  json,
   localPath,
   milliseconds,
   number,

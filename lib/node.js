@@ -155,7 +155,7 @@ class Node extends EventEmitter {
   }
 
   #dispatch ({ name, payload: told }) {
-    const payload = withBytes(told)
+    const payload = withMetadata(withBytes(told))
     if (name === 'warning') return process.emitWarning(payload.message, 'AtsP2pWarning', payload.code)
     if (name === 'error') return this.#fail(new AtsP2pError(payload.message, payload))
     this.#transfers.see(name, payload)
@@ -286,6 +286,12 @@ class Node extends EventEmitter {
 /** What the addon tells of a file, the bytes of its path as such, where these are no text. */
 function withBytes ({ filePathBytes, ...told }) {
   return filePathBytes === undefined ? told : { ...told, filePathBytes: Buffer.from(filePathBytes, 'hex') }
+}
+
+/** What the addon tells of a file, what its sender said of it no longer as text. */
+function withMetadata (told) {
+  // Of the shape that Rust has checked: it is JSON, of bounded length and depth.
+  return typeof told.metadata === 'string' ? { ...told, metadata: JSON.parse(told.metadata) } : told
 }
 
 /**

@@ -4,7 +4,7 @@
 
 const { isUint8Array } = require('node:util/types')
 const {
-  abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, localPath, milliseconds, number, places, port,
+  abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, json, localPath, milliseconds, number, places, port,
   publicKey, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { invalid } = require('./error')
@@ -49,6 +49,7 @@ const SEND_OPTIONS = {
   channel: text,
   timeout: milliseconds,
   idempotencyKey: text,
+  metadata: json,
   onProgress: callback,
   signal: abortSignal
 }

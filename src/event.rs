@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocol::metadata::Metadata;
 use serde_json::Value;
 
 use crate::ats::TaskId;
@@ -188,6 +189,8 @@ pub struct Transfer {
     pub size: u64,
     /// SHA-256, lower-case hex; empty until it is known, which is before the file is offered.
     pub hash: String,
+    /// What its sender says of it besides.
+    pub metadata: Option<Metadata>,
     /// The actor at the other end.
     pub peer_id: String,
     /// Who that is.

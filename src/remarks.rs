@@ -114,6 +114,7 @@ mod tests {
             original_name: files::display("re\u{202e}port.pdf"),
             size,
             hash: "0".repeat(64),
+            metadata: None,
             peer_id: peer.into(),
             peer: PeerIdentity::UNKNOWN,
         }

@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 
-import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type FileOffer, type Hub, type Phase, type RunningTransfer, type SendResult, type ShouldAccept, type TaskId } from '../..'
+import { AtsP2pError, backupHub, createNode, doctor, health, hubKeys, identity, join, peers, settings, startDht, startHub, verify, version, waitForDoctor, whoami, type AcceptResult, type ErrorCode, type FileOffer, type Hub, type JsonValue, type Phase, type RunningTransfer, type SendResult, type ShouldAccept, type TaskId } from '../..'
 
 async function documented (): Promise<void> {
   const node = await createNode({
@@ -19,6 +19,7 @@ async function documented (): Promise<void> {
     filePath: new URL('file:///tmp/x'),
     recipientId: 'other-agent',
     channel: 'p2p-transfer',
+    metadata: { kind: 'report', pages: [1, 2] },
     signal: AbortSignal.timeout(1000),
     onProgress: ({ bytesSent, totalBytes, phase, bytes, rate, eta }) => {
       const share: number = bytesSent / totalBytes
@@ -33,7 +34,9 @@ async function documented (): Promise<void> {
   node.watch()
   node.watch({ channel: 'p2p-transfer', saveDir: './incoming' })
 
-  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, accept, reject }) => {
+  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, metadata, accept, reject }) => {
+    const kind: JsonValue | undefined = metadata !== null && typeof metadata === 'object' && !Array.isArray(metadata) ? metadata.kind : undefined
+    void kind
     const peer: [string | null, boolean, boolean] = [peerIdentity, verified, firstUse]
     void peer
     const facts: [string, number, string, string] = [fileName, fileSize, fileHash, senderId]
@@ -57,7 +60,7 @@ async function documented (): Promise<void> {
     void [transferId, task, hash, counts, left, peerId]
   })
   node.on('transfer_complete', ({ filePath }) => { const maybe: string | undefined = filePath; void maybe })
-  node.on('transfer_failed', ({ reason, code }) => { const known: ErrorCode = code; void [reason, known] })
+  node.on('transfer_failed', ({ reason, code, metadata }) => { const known: ErrorCode = code; void [reason, known, metadata] })
   node.on('error', (error) => {
     if (error instanceof AtsP2pError && error.code === 'ATS_P2P_ATS_UNREACHABLE') void [error.retryable, error.step]
   })

@@ -9,6 +9,9 @@ const { warnOfDefaultActor } = require('../warnings')
 
 const DEFAULT_SAVE_DIR = './incoming'
 
+// Characters of metadata that people are shown.
+const LONGEST_SHOWN = 500
+
 // Offers that came to nothing before a transfer began: another one may still come.
 const PASSED_BY = new Set(['ALREADY_CLAIMED', 'ALREADY_ANSWERED', 'OFFER_EXPIRED', 'INVALID_OFFER'].map(code => `ATS_P2P_${code}`))
 
@@ -31,7 +34,7 @@ module.exports = {
   passesOn: 'ARGUMENT…',
   details: [
     'With --exec no shell is involved: the last argument is the absolute path of the file, which begins with no dash, and ATS_P2P_FILE, ATS_P2P_FILE_NAME, ' +
-    'ATS_P2P_HASH, ATS_P2P_SIZE, ATS_P2P_SENDER, ATS_P2P_SENDER_IDENTITY, ATS_P2P_VERIFIED (1 or 0), ATS_P2P_TRANSFER_ID and ATS_P2P_TASK_ID say the rest. ' +
+    'ATS_P2P_HASH, ATS_P2P_SIZE, ATS_P2P_SENDER, ATS_P2P_SENDER_IDENTITY, ATS_P2P_VERIFIED (1 or 0), ATS_P2P_TRANSFER_ID, ATS_P2P_TASK_ID and ATS_P2P_METADATA (JSON, or empty) say the rest. ' +
     'The API key, and names and passwords of proxies, are not in its environment. What it prints goes to stderr. At most four run at once. ' +
     'What it ends with is told, and with --once an end other than 0 is exit code 20.',
     'With --once one offer is taken at a time, and the others are left as they are. An offer that is declined, because of --allow or --max-size, ends nothing.'
@@ -69,7 +72,7 @@ module.exports = {
         output.say(`Path to ${quoted(peer.peerId)}: ${connection(peer)}`, 'peer_connected', peer)
       })
       node.on('transfer_start', (transfer) => {
-        output.say(`Receiving ${describe(transfer)}, ${standing(transfer)}`, 'transfer_start', transfer)
+        output.say(`Receiving ${describe(transfer)}, ${standing(transfer)}${said(transfer)}`, 'transfer_start', transfer)
       })
       node.on('transfer_progress', transfer => output.progress(transfer))
       node.on('transfer_complete', (transfer) => {
@@ -125,6 +128,13 @@ async function once (node, saveDir, exec) {
 function standing ({ verified, firstUse }) {
   if (!verified) return 'unverified'
   return firstUse ? 'first use' : 'verified'
+}
+
+/** What the sender says of the file besides, on a line of its own. */
+function said ({ metadata }) {
+  if (metadata === null) return ''
+  const text = JSON.stringify(metadata)
+  return `\nMetadata ${quoted(text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text)}`
 }
 
 function describe ({ fileName, fileSize, peerId }) {

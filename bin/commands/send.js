@@ -18,6 +18,7 @@ module.exports = {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
     detach: { help: 'return once the file is offered, and send it in the background' },
     'idempotency-key': { value: 'KEY', help: 'make this the same send as every other with this key: the file is delivered once' },
+    metadata: { value: 'JSON', help: 'what to say of the file: any JSON of at most 4 KiB, shown to the recipient with the offer' },
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
@@ -29,6 +30,7 @@ module.exports = {
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
     ['ats-p2p send ./data.csv --to agent-b --detach', 'The same in the background; `ats-p2p wait TRANSFER-ID` follows it'],
+    ['ats-p2p send ./data.csv --to agent-b --metadata \'{"kind":"report","of":7}\'', 'With something that the recipient is told with the offer'],
     ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
     ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
   ],
@@ -38,6 +40,7 @@ module.exports = {
     if (values.to === undefined) return 'to whom? --to is required'
     if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
     if (values['idempotency-key'] !== undefined && new Set(values.to).size > 1) return '--idempotency-key goes with one recipient: a key stands for one transfer'
+    if (values.metadata !== undefined && metadata(values) === undefined) return '--metadata must be JSON, in quotes as the shell wants them: \'{"kind":"report"}\''
     return numberProblem(values)
   },
 
@@ -62,7 +65,7 @@ module.exports = {
     say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
     const send = async (recipientId) => {
-      const result = await node.send({ filePath, recipientId, idempotencyKey: values['idempotency-key'], signal: interrupts.signal })
+      const result = await node.send({ filePath, recipientId, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal })
       transfers.sent(names.get(recipientId), result, recipientId)
     }
     try {
@@ -75,5 +78,14 @@ module.exports = {
     } finally {
       await node.destroy()
     }
+  }
+}
+
+/** The value that --metadata is the text of; undefined where it is not given, or no JSON. */
+function metadata ({ metadata: text }) {
+  try {
+    return text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    return undefined
   }
 }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::cancel::NativeCancel;
 use super::environment::Resident;
 use super::error::{promise, thrown};
-use super::options::{AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, milliseconds, read};
+use super::options::{
+    AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, metadata, milliseconds, read,
+};
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
 };
@@ -102,6 +104,7 @@ impl NativeNode {
                     callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
                 })
             });
+        let metadata = options.metadata.as_deref().map(metadata).transpose();
         let file_path = full(options.file_path);
         let (node, cancel) = (self.node.clone(), cancel.token());
         let send = async move {
@@ -111,6 +114,7 @@ impl NativeNode {
                 channel: options.channel,
                 timeout: timeout?,
                 idempotency_key: options.idempotency_key,
+                metadata: metadata?,
                 progress,
                 cancel,
             };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyperdht::connect::PeerAddress;
+use protocol::metadata::{MAX_METADATA_LEN, Metadata};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -76,6 +77,8 @@ pub(super) struct SendOptions {
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,
     pub(super) idempotency_key: Option<String>,
+    /// As JSON text.
+    pub(super) metadata: Option<String>,
 }
 
 /// Options of `watch`.
@@ -118,6 +121,17 @@ pub(super) fn full(JsonPath(path): JsonPath) -> Result<PathBuf> {
             )
         }),
     }
+}
+
+/// What is said of a file, from JSON text.
+pub(super) fn metadata(text: &str) -> Result<Metadata> {
+    Metadata::parse(text).ok_or_else(|| {
+        let message = format!(
+            "metadata must be JSON of at most {MAX_METADATA_LEN} bytes and 127 levels, and its text whole \
+             characters"
+        );
+        Error::new(Code::InvalidArgument, message)
+    })
 }
 
 /// A time in milliseconds.

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use protocol::metadata::Metadata;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -59,6 +60,10 @@ struct Payload<'a> {
     mode: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtime: Option<i64>,
+    /// As JSON text, which `lib/node.js` reads, so that `__proto__` is a name like any other, and no number a
+    /// `BigInt`. Null where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +88,11 @@ impl<'a> From<&'a Event> for EventShape<'a> {
 
 impl<'a> From<&'a Event> for Payload<'a> {
     fn from(event: &'a Event) -> Self {
-        let of = |transfer: &'a Transfer| Self { transfer: Some(transfer.into()), ..Self::default() };
+        let of = |transfer: &'a Transfer| Self {
+            transfer: Some(transfer.into()),
+            metadata: Some(transfer.metadata.as_ref().map(Metadata::as_str)),
+            ..Self::default()
+        };
         match event {
             Event::OfferSent { transfer, recipient_id } | Event::OfferResumed { transfer, recipient_id } => {
                 Self { recipient_id: Some(recipient_id), ..of(transfer) }
@@ -95,7 +104,8 @@ impl<'a> From<&'a Event> for Payload<'a> {
                 Self { resumed_from: Some(*resumed_from), ..of(transfer) }
             }
             Event::TransferProgress { transfer, progress } => {
-                Self { progress: Some(progress.into()), ..of(transfer) }
+                // What may come ten times a second does not repeat it.
+                Self { progress: Some(progress.into()), metadata: None, ..of(transfer) }
             }
             Event::TransferComplete { transfer, file_path } => {
                 Self { place: file_path.as_deref().map(Into::into), ..of(transfer) }
@@ -526,6 +536,7 @@ mod tests {
             original_name: r"f\n".into(),
             size: 3,
             hash: "h".into(),
+            metadata: Metadata::parse("[1]"),
             peer_id: "a".into(),
             peer: PeerIdentity { identity: Some([10; 32]), standing: Standing::FirstUse },
         }
@@ -540,18 +551,19 @@ mod tests {
         let of_transfer = json!({
             "transferId": "t", "taskId": 7, "direction": "receive", "fileName": "f", "originalName": "f\\n",
             "fileSize": 3, "fileHash": "h", "peerId": "a", "peerIdentity": "0a".repeat(32), "verified": true,
-            "firstUse": true, "resumedFrom": 2,
+            "firstUse": true, "metadata": "[1]", "resumedFrom": 2,
         });
         let start = told(&Event::TransferStart { transfer: transfer(), resumed_from: 2 });
         assert_eq!(start, json!({ "name": "transfer_start", "payload": of_transfer }));
         let mut unknown = transfer();
-        unknown.task_id = None;
+        (unknown.task_id, unknown.metadata) = (None, None);
         unknown.peer = PeerIdentity::UNKNOWN;
         let told = told(&Event::TransferStart { transfer: unknown, resumed_from: 0 });
         assert_eq!(
             (&told["payload"]["taskId"], &told["payload"]["peerIdentity"]),
             (&json!(null), &json!(null))
         );
+        assert_eq!(told["payload"].get("metadata"), Some(&json!(null)));
         assert_eq!(
             (&told["payload"]["verified"], &told["payload"]["firstUse"]),
             (&json!(false), &json!(false))
@@ -600,6 +612,7 @@ mod tests {
             assert_eq!(&payload[name], value, "{name}");
         }
         assert_eq!((&payload["transferId"], &payload["fileHash"]), (&json!("t"), &json!("h")));
+        assert_eq!(payload.get("metadata"), None);
         (progress.phase, progress.bytes, progress.moved) = (Phase::Hashing, 1, 0);
         (progress.rate, progress.eta) = (None, None);
         let shape = value(SendProgressShape::from(&progress));

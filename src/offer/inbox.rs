@@ -66,6 +66,7 @@ impl OpenOffer {
             original_name: files::display(&self.offer.name),
             size: self.offer.size,
             hash: self.offer.hash.clone(),
+            metadata: self.offer.attributes.metadata.clone(),
             peer_id: self.offer.sender_id.clone(),
             peer: self.peer,
         }

@@ -40,7 +40,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
 use crate::files::{self, SafeName, Source};
 use crate::limits::{GOODBYE, clean_up};
-use crate::offer::{self, Attributes, Expiry, Features, Offer, P2p};
+use crate::offer::{self, Attributes, Expiry, Features, Metadata, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::remarks;
 use crate::running::RunningGuard;
@@ -66,6 +66,8 @@ pub struct SendRequest {
     pub timeout: Option<Duration>,
     /// Makes this the same as every other send with this key: one delivery comes of all.
     pub idempotency_key: Option<String>,
+    /// What is said of the file besides.
+    pub metadata: Option<Metadata>,
     /// Told how far it is, as the events are.
     pub progress: Option<ProgressListener>,
     /// Ends the transfer.
@@ -130,6 +132,7 @@ async fn run_offer(
         original_name: files::display(source.name()),
         size: source.size(),
         hash: taken_up.as_ref().map(|taken_up| taken_up.record.hash.clone()).unwrap_or_default(),
+        metadata: request.metadata.clone(),
         peer_id: request.recipient_id.clone(),
         peer: PeerIdentity::UNKNOWN,
     };
@@ -436,10 +439,11 @@ impl OutgoingTransfer {
 
     /// What is said of the file beside its content.
     fn attributes(&self) -> Attributes {
-        match self.context.options.preserve {
+        let of_file = match self.context.options.preserve {
             true => Attributes::new(self.source.mode(), self.source.mtime()),
             false => Attributes::default(),
-        }
+        };
+        Attributes { metadata: self.transfer.metadata.clone(), ..of_file }
     }
 
     async fn post(&self, offer: &Offer) -> Result<Task> {
@@ -540,6 +544,7 @@ impl OutgoingTransfer {
             file_path,
             size: offer.size,
             hash: offer.hash.clone(),
+            metadata: offer.attributes.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),
             expires_at: offer.expires_at.as_ref().map_or(0, |end| end.at().unix_timestamp()),
             timeout_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX),
             instance: offer.p2p.as_ref().map(|p2p| p2p.instance).unwrap_or_default(),

@@ -174,6 +174,7 @@ async fn resume(
         channel: Some(record.channel.clone()),
         timeout: Some(Duration::from_millis(record.timeout_ms)),
         idempotency_key: None,
+        metadata: record.metadata(),
         progress: None,
         cancel,
     };
@@ -212,6 +213,7 @@ fn told(record: &OfferRecord) -> Transfer {
         original_name: files::display(&name),
         size: record.size,
         hash: record.hash.clone(),
+        metadata: record.metadata(),
         peer_id: record.recipient_id.clone(),
         peer: PeerIdentity::UNKNOWN,
     }

@@ -9,6 +9,7 @@ use secret_stream::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::offer::Metadata;
 use crate::private::{private_dir, private_file};
 
 /// The largest record read back, bytes: a path, some ids and a few numbers fit many times.
@@ -31,6 +32,9 @@ pub(crate) struct OfferRecord {
     pub file_path: PathBuf,
     pub size: u64,
     pub hash: String,
+    /// What is said of it besides, as JSON text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
     /// When the offer ends, Unix seconds of the service.
     pub expires_at: i64,
     /// How long each wait for the other side lasts, milliseconds.
@@ -49,6 +53,11 @@ impl OfferRecord {
     /// Whether nobody waits for the offer any more, at this time of the service in Unix seconds.
     pub(crate) fn is_over_at(&self, now: i64) -> bool {
         self.is_over || now > self.expires_at
+    }
+
+    /// What is said of the file besides.
+    pub(crate) fn metadata(&self) -> Option<Metadata> {
+        self.metadata.as_deref().and_then(Metadata::parse)
     }
 
     /// The connection's key pair.
@@ -241,6 +250,7 @@ mod tests {
             file_path: "/f".into(),
             size: 1,
             hash: "0".repeat(64),
+            metadata: Some("{}".into()),
             expires_at: 1,
             timeout_ms: 1,
             instance: [7; 16],
@@ -266,7 +276,8 @@ mod tests {
         assert!(matches!(records.find("t"), FoundOffer::Free(_, record) if record.transfer_id == "t"));
         let mut found = records.left_behind(of("scope", "a"));
         let (open, read) = found.pop().unwrap();
-        assert_eq!((read.seed, read.instance, read.hash), ([9; 32], [7; 16], "0".repeat(64)));
+        assert_eq!((read.seed, read.instance), ([9; 32], [7; 16]));
+        assert_eq!((read.metadata(), read.hash), (Metadata::parse("{}"), "0".repeat(64)));
         assert!(found.is_empty() && records.left_behind(of("scope", "a")).is_empty());
         open.forget();
         assert!(fs::read_dir(home.path().join("transfers")).unwrap().next().is_none());

@@ -57,6 +57,7 @@ impl Place {
             channel: None,
             timeout: Some(limit),
             idempotency_key: None,
+            metadata: None,
             progress: None,
             cancel: CancellationToken::new(),
         };

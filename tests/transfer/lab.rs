@@ -171,6 +171,7 @@ impl Agent {
             channel: None,
             timeout: None,
             idempotency_key: None,
+            metadata: None,
             progress: None,
             cancel,
         };

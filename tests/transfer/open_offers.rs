@@ -231,6 +231,7 @@ async fn sends_and_keeps_to_itself() {
         channel: None,
         timeout: None,
         idempotency_key: None,
+        metadata: None,
         progress: None,
         cancel: CancellationToken::new(),
     };

@@ -1,7 +1,7 @@
 //! What the peers of a transfer and the hub between them agree on. No I/O, no clock.
 //!
 //! # Layout
-//! - [`offer`]: the payload of a task that offers a file.
+//! - [`offer`]: the payload of a task that offers a file; [`metadata`]: what its sender says of it besides.
 //! - [`p2p`]: the object in it by which two peers of this package find each other without a topic; `list` has
 //!   the lists of text in it.
 //! - [`statement`]: what a peer signs of a transfer, and [`completion`]: what its receiver says at the end.
@@ -17,6 +17,7 @@ pub mod handover;
 pub mod identity;
 mod joiners;
 mod list;
+pub mod metadata;
 pub mod offer;
 pub mod p2p;
 pub mod receipt;

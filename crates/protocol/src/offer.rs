@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use crate::metadata::Metadata;
 use crate::p2p::P2p;
 
 /// The type of a task that offers a file.
@@ -19,9 +20,6 @@ const MAX_NAME_LEN: usize = 4096;
 
 /// The largest whole number that JSON carries exactly, 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
-
-/// The longest metadata, bytes of JSON text.
-const MAX_METADATA_LEN: usize = 4096;
 
 /// The permission bits of a file.
 const PERMISSIONS: u64 = 0o777;
@@ -77,8 +75,8 @@ pub struct Attributes {
     pub mode: Option<u16>,
     /// When it was changed last, Unix milliseconds.
     pub mtime: Option<i64>,
-    /// Anything, as JSON text of at most 4 KiB.
-    pub metadata: Option<String>,
+    /// What else its sender says of it.
+    pub metadata: Option<Metadata>,
 }
 
 /// What is wrong with an offer that has a `p2p` object.
@@ -161,6 +159,7 @@ impl Offer {
             payload["expires_at"] = json!(expires_at.text);
         }
         let Attributes { mode, mtime, metadata } = &self.attributes;
+        let metadata = metadata.as_ref().map(Metadata::as_str);
         for (name, value) in [("mode", json!(mode)), ("mtime", json!(mtime)), ("metadata", json!(metadata))] {
             if !value.is_null() {
                 payload[name] = value;
@@ -217,8 +216,8 @@ impl Attributes {
             mtime.ok_or(InvalidOffer::Malformed("mtime", "a whole number of milliseconds"))
         });
         let metadata = field("metadata").map(|metadata| {
-            let text = metadata.as_str().filter(|text| text.len() <= MAX_METADATA_LEN);
-            text.map(str::to_owned).ok_or(InvalidOffer::Malformed("metadata", "text of at most 4 KiB"))
+            let said = metadata.as_str().and_then(Metadata::parse);
+            said.ok_or(InvalidOffer::Malformed("metadata", "JSON text of at most 4 KiB"))
         });
         Ok(Self { mode: mode.transpose()?, mtime: mtime.transpose()?, metadata: metadata.transpose()? })
     }
@@ -292,6 +291,7 @@ fn whole_number(value: &Value) -> Option<u64> {
 mod tests {
     use proptest::prelude::*;
 
+    use crate::metadata::MAX_METADATA_LEN;
     use crate::p2p::{Features, Nodes};
 
     use super::*;
@@ -324,7 +324,7 @@ mod tests {
     }
 
     fn attributes() -> Attributes {
-        Attributes { mode: Some(0o640), mtime: Some(-1), metadata: Some(r#"{"a":1}"#.into()) }
+        Attributes { mode: Some(0o640), mtime: Some(-1), metadata: Metadata::parse(r#"{"a":1}"#) }
     }
 
     #[test]
@@ -380,7 +380,8 @@ mod tests {
             ("mtime", json!(1.5)),
             ("mtime", json!(1u64 << 53)),
             ("metadata", json!({})),
-            ("metadata", json!("x".repeat(MAX_METADATA_LEN + 1))),
+            ("metadata", json!("no JSON")),
+            ("metadata", json!("0".repeat(MAX_METADATA_LEN + 1))),
         ] {
             let mut payload = offer().to_payload();
             payload[name] = wrong.clone();

@@ -71,7 +71,7 @@ impl Statement<'_> {
             &offer.size.to_string(),
             &mode.map(|mode| mode.to_string()).unwrap_or_default(),
             &mtime.map(|mtime| mtime.to_string()).unwrap_or_default(),
-            &metadata.as_ref().map(|text| hex::encode(Sha256::digest(text))).unwrap_or_default(),
+            &metadata.as_ref().map(|said| hex::encode(Sha256::digest(said.as_str()))).unwrap_or_default(),
             &offer.sender_id,
             offer.recipient_id.as_deref().unwrap_or_default(),
             offer.expires_at.as_ref().map(Expiry::as_str).unwrap_or_default(),

@@ -30,7 +30,7 @@ use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, Source};
-use crate::offer::{self, Offer};
+use crate::offer::{self, Metadata, Offer};
 use crate::sync::{blocking, or_cancelled};
 use crate::trust::Standing;
 
@@ -56,6 +56,7 @@ struct KeyedSend {
     source: Source,
     recipient_id: String,
     channel: String,
+    metadata: Option<Metadata>,
     cancel: CancellationToken,
     /// The owner was told which transfer it is that another process sends.
     is_told: bool,
@@ -75,6 +76,7 @@ pub(super) async fn run(
         source: source.clone(),
         recipient_id: request.recipient_id.clone(),
         channel: request.channel.clone().unwrap_or_else(|| context.settings.channel.clone()),
+        metadata: request.metadata.clone(),
         cancel: cancel.clone(),
         is_told: false,
     };
@@ -176,6 +178,7 @@ impl KeyedSend {
             channel: self.channel.clone(),
             size: self.source.size(),
             hash: None,
+            metadata: self.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),
             ended: None,
         })
     }
@@ -188,7 +191,8 @@ impl KeyedSend {
         let offer = Offer::from_payload(&task.payload).map_err(|_| reused("another transfer"))?;
         let recipient_id = offer.recipient_id.unwrap_or_default();
         let (channel, size, hash) = (task.channel, offer.size, Some(offer.hash));
-        Ok(Some(KeyRecord { recipient_id, channel, size, hash, ..begun }))
+        let metadata = offer.attributes.metadata.map(|metadata| metadata.as_str().to_owned());
+        Ok(Some(KeyRecord { recipient_id, channel, size, hash, metadata, ..begun }))
     }
 
     fn is_own(&self, task: &Task) -> bool {
@@ -202,6 +206,13 @@ impl KeyedSend {
         }
         if record.channel != self.channel {
             return Err(reused("another channel"));
+        }
+        let is_same = match (&record.metadata(), &self.metadata) {
+            (Some(before), Some(now)) => before.is_same(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if !is_same {
+            return Err(reused("other metadata"));
         }
         if record.hash.is_some() && record.size != self.source.size() {
             return Err(reused("another file"));
@@ -353,6 +364,7 @@ impl KeyedSend {
             original_name: files::display(self.source.name()),
             size: record.size,
             hash: record.hash.clone().unwrap_or_default(),
+            metadata: record.metadata(),
             peer_id: record.recipient_id.clone(),
             peer: PeerIdentity::UNKNOWN,
         }

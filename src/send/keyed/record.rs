@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::offer::Metadata;
 use crate::private::{private_dir, private_file};
 
 /// The largest record read back, bytes.
@@ -33,6 +34,9 @@ pub(super) struct KeyRecord {
     pub(super) size: u64,
     /// Of the file; none until it was read. Nothing is offered before it stands here.
     pub(super) hash: Option<String>,
+    /// What is said of the file besides, as JSON text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<String>,
     /// How the transfer ended; none while a process sends, and where that died.
     pub(super) ended: Option<Ended>,
 }
@@ -66,6 +70,13 @@ pub(super) struct KeyLock {
     path: PathBuf,
     /// What stands there.
     pub(super) record: Option<KeyRecord>,
+}
+
+impl KeyRecord {
+    /// What is said of the file besides.
+    pub(super) fn metadata(&self) -> Option<Metadata> {
+        self.metadata.as_deref().and_then(Metadata::parse)
+    }
 }
 
 impl KeyRecords {
@@ -173,6 +184,7 @@ mod tests {
             channel: "c".into(),
             size: 1,
             hash: None,
+            metadata: None,
             ended: None,
         }
     }
