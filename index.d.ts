@@ -495,6 +495,13 @@ export interface NodeOptions {
    * @default true
    */
   preserve?: boolean
+  /**
+   * Whether the hashes of files that were sent are remembered in `home`, so that a file which is sent again need not be
+   * read for that. It counts only while size and times of the file are the same, on a disk of this machine, and what is
+   * sent is held to it. Turn it off where files change in ways that their times do not show, as through a memory map.
+   * @default true
+   */
+  hashCache?: boolean
 }
 
 /** One agent's end of transfers. Ends by {@link AtsP2pNode.destroy}. */

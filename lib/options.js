@@ -37,6 +37,7 @@ const NODE_OPTIONS = {
   identity: seedPath,
   keepReceipts: number,
   preserve: boolean,
+  hashCache: boolean,
   resume: boolean,
   shouldAccept: callback
 }

@@ -20,7 +20,7 @@ use crate::ats::{self, Client, Events, Settings, Status, Subscription, Task, Tas
 use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::files;
+use crate::files::{self, HashCache};
 use crate::limits::CLEAN_UP;
 use crate::offer;
 use crate::offer::Offer;
@@ -61,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) trust: Arc<Trust>,
     /// What both ends of a transfer signed.
     pub(crate) receipts: Receipts,
+    /// What the files were that were sent.
+    pub(crate) hashes: HashCache,
     /// What people read on tasks.
     pub(crate) remarks: Remarks,
     pub(crate) inbox: Inbox,
@@ -115,6 +117,10 @@ impl Context {
             network: Network::new(options.bootstrap.clone(), options.relay_through, options.tunnel.clone()),
             trust: Arc::new(trust(&options, &settings)),
             receipts: Receipts::new(&options.home, options.keep_receipts),
+            hashes: match options.hash_cache {
+                true => HashCache::new(&options.home),
+                false => HashCache::off(),
+            },
             remarks: Remarks::new(client.clone(), spawner.clone()),
             options,
             settings,

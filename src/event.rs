@@ -1,6 +1,7 @@
 //! What a node tells its owner.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::metadata::Metadata;
@@ -143,7 +144,7 @@ pub struct ProgressReport {
 }
 
 /// Told of the progress of one transfer, besides the events of its node. It must not block.
-pub type ProgressListener = Box<dyn Fn(&ProgressReport) + Send + Sync>;
+pub type ProgressListener = Arc<dyn Fn(&ProgressReport) + Send + Sync>;
 
 impl Phase {
     /// The phase's name.

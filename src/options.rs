@@ -80,6 +80,8 @@ pub struct Options {
     pub keep_receipts: usize,
     /// Whether permission bits and times of files are told where they are sent, and kept where they arrive.
     pub preserve: bool,
+    /// Whether the hashes of files that were sent are remembered.
+    pub hash_cache: bool,
     /// Where this user's state lives.
     pub home: PathBuf,
 }
@@ -104,6 +106,7 @@ impl Options {
             identity: SeedChoice::default(),
             keep_receipts: DEFAULT_KEEP_RECEIPTS,
             preserve: true,
+            hash_cache: true,
             home,
         }
     }

@@ -1,6 +1,7 @@
 //! The node.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use napi::Env;
 use napi::bindgen_prelude::{Function, PromiseRaw, Undefined};
@@ -99,7 +100,7 @@ impl NativeNode {
             })
             .transpose()?
             .map(|callback: Callback<PROGRESS_QUEUE>| -> ProgressListener {
-                Box::new(move |progress: &ProgressReport| {
+                Arc::new(move |progress: &ProgressReport| {
                     let progress = value(SendProgressShape::from(progress));
                     callback.call(progress, ThreadsafeFunctionCallMode::NonBlocking);
                 })

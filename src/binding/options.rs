@@ -48,6 +48,7 @@ pub(super) struct NodeOptions {
     identity: Option<IdentityOption>,
     keep_receipts: Option<f64>,
     preserve: Option<bool>,
+    hash_cache: Option<bool>,
     home: Option<PathBuf>,
 }
 
@@ -190,6 +191,7 @@ impl NodeOptions {
             Some(TunnelOption::At(address)) => TunnelChoice::at(&address)?,
         };
         options.preserve = self.preserve.unwrap_or(true);
+        options.hash_cache = self.hash_cache.unwrap_or(true);
         options.any_claimant = self.any_claimant.unwrap_or(false);
         if let Some(count) = self.keep_receipts {
             options.keep_receipts = usize::try_from(bytes("keepReceipts", count)?).unwrap_or(usize::MAX);

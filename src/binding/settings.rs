@@ -98,6 +98,7 @@ fn of_node(options: &Value) -> Vec<SettingShape> {
         ("maxPartialAge", None, ms(DEFAULT_MAX_PARTIAL_AGE)),
         ("keepReceipts", None, json!(DEFAULT_KEEP_RECEIPTS)),
         ("preserve", None, json!(true)),
+        ("hashCache", None, json!(true)),
         ("anyClaimant", None, json!(false)),
         ("topicPrefix", None, json!("")),
         ("database", Some("ATS_P2P_DATABASE"), Value::Null),

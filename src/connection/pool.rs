@@ -129,6 +129,11 @@ impl<C: Keep> Pool<C> {
         }
     }
 
+    /// Whether a connection with `peer` is up that no offer names.
+    pub(crate) fn has(&self, peer: &str) -> bool {
+        lock(&self.0).list.iter().any(|entry| entry.peer == peer && entry.reserved.is_none())
+    }
+
     /// Notes that the offer in `task` names the connection with `peer` by `key`: it is kept until then for
     /// this task alone.
     pub(crate) fn reserve(&self, peer: &str, key: &PublicKey, task: &TaskId, until: Instant) {

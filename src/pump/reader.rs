@@ -98,6 +98,9 @@ fn read(
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
         let len = left.min(portion(FRAMES, FEWEST_FRAMES) * DATA_LEN);
         let chunk = read_chunk(source, offset, len, &mut proof, &mut buffers)?;
+        if proof.differs() {
+            break;
+        }
         offset += u64::try_from(len).unwrap_or(u64::MAX);
         if offset == source.size() {
             prove(source, proof)?;

@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyperdht::Dht;
 use protocol::identity::IdentityKey;
 use protocol::statement::Role;
 use secret_stream::KeyPair;
@@ -55,6 +56,7 @@ pub(crate) use self::open_offers::{forget, resume_all, withdraw_expired};
 const PRIORITY: u8 = 5;
 
 /// What to send, and to whom.
+#[derive(Clone)]
 pub struct SendRequest {
     /// The file.
     pub file_path: PathBuf,
@@ -110,7 +112,22 @@ pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<S
     let source = open(&request).await?;
     match request.idempotency_key.clone() {
         Some(key) => Box::pin(keyed::run(context, request, source, key)).await,
-        None => run_offer(context, request, source, uuid::Uuid::new_v4().to_string(), None, None).await,
+        None => run_once_more(context, request, source).await,
+    }
+}
+
+/// Sends an open file; and once more where what was remembered of it proves wrong, which nobody but its
+/// recipient has seen.
+async fn run_once_more(context: Arc<Context>, request: SendRequest, source: Source) -> Result<Sent> {
+    let new_id = || uuid::Uuid::new_v4().to_string();
+    let sent = run_offer(context.clone(), request.clone(), source.clone(), new_id(), None, None).await;
+    match sent {
+        Err(error) if error.code == Code::SourceChanged && source.is_misremembered() => {
+            context.emit(Event::Warning { message: format!("{}; it is offered anew", error.message) });
+            let source = open(&request).await?;
+            run_offer(context, request, source, new_id(), None, None).await
+        }
+        sent => sent,
     }
 }
 
@@ -231,49 +248,28 @@ impl OutgoingTransfer {
         if self.is_taken_up {
             or_cancelled(&cancel, self.find_task()).await?;
         }
-        // The file is read while a place on the network is found.
-        let hashed = async {
-            let (source, cancel, told) = (self.source.clone(), cancel.clone(), self.told.clone());
-            let size = source.size();
-            let hashed =
-                blocking(move || Ok(source.hash(|bytes| told.hashed(bytes, size), &cancel)?)).await?;
-            self.told.update(&Transfer { hash: hashed.clone(), ..self.transfer.clone() });
-            self.told.enter(Phase::Waiting);
-            Ok(hashed)
+        let mut opened = None;
+        let ready = or_cancelled(&cancel, self.make_ready(&mut opened)).await;
+        let (dht, key) = match ready {
+            Ok((hash, dht, key)) => {
+                self.transfer.hash = hash;
+                (dht, key)
+            }
+            Err(error) => {
+                opened.into_iter().for_each(Rendezvous::close);
+                return Err(error);
+            }
         };
-        let ready = async {
-            let (dht, key) = (context.network.dht(&context.client), context.identity());
-            tokio::try_join!(hashed, dht, key)
-        };
-        let (hash, dht, key) = or_cancelled(&cancel, ready).await?;
-        if let Some((_, record)) = self.record.as_ref().filter(|(_, record)| record.hash != hash) {
-            return Err(open_offers::changed(record));
-        }
-        if let Some(key) = &self.idempotency {
-            key.offers(&hash).await?;
-        }
-        (self.transfer.hash, self.key) = (hash, key);
+        self.key = key;
         self.place.set_working(false);
-        let topic = context.topic(&self.transfer.transfer_id);
-        let kept = if self.is_taken_up { None } else { self.pooled().await };
-        let (mut rendezvous, pooled) = match kept {
-            Some(PooledConnection { connection, end: mut rendezvous }) => {
-                rendezvous.renew(topic);
+        let kept = if self.is_taken_up || opened.is_some() { None } else { self.pooled().await };
+        let (mut rendezvous, pooled) = match (opened, kept) {
+            (None, Some(PooledConnection { connection, end: mut rendezvous })) => {
+                rendezvous.renew(context.topic(&self.transfer.transfer_id));
                 (rendezvous, Some(connection))
             }
-            None => {
-                let recipient = &self.transfer.peer_id;
-                let takes_keys = self.claimed
-                    || !context.options.any_claimant
-                        && (context.recent_peers.has(recipient)
-                            || context.judge().must_prove_itself(recipient));
-                let topic = if takes_keys { Topic::Later(topic) } else { Topic::Now(topic) };
-                let known = self.record.as_ref().map(|(_, record)| record.key_pair());
-                let keys = known.unwrap_or_else(KeyPair::generate);
-                let tunnel = context.tunnels().own().cloned();
-                let open = Rendezvous::open(&dht, &context.network, tunnel, &context.spawner, keys, topic);
-                (or_cancelled(&cancel, open).await?, None)
-            }
+            (Some(rendezvous), _) => (rendezvous, None),
+            (None, None) => (or_cancelled(&cancel, self.rendezvous(&dht)).await?, None),
         };
         let (result, pooled) = match self.offer_and_deliver(&mut rendezvous, pooled).await {
             Ok((sent, connection)) => (Ok(sent), connection),
@@ -288,6 +284,60 @@ impl OutgoingTransfer {
             None => rendezvous.close(),
         }
         result
+    }
+
+    /// Reads the file while a place on the network is found, and, unless a connection is up that may serve,
+    /// the recipient's way to it is `opened`.
+    async fn make_ready(
+        &self,
+        opened: &mut Option<Rendezvous>,
+    ) -> Result<(String, Dht, Option<IdentityKey>)> {
+        let context = &self.context;
+        let place = async {
+            let dht = context.network.dht(&context.client).await?;
+            if self.is_taken_up || !self.may_use_pooled() {
+                *opened = Some(self.rendezvous(&dht).await?);
+            }
+            Ok(dht)
+        };
+        let (hash, dht, key) = tokio::try_join!(self.hashed(), place, context.identity())?;
+        if let Some((_, record)) = self.record.as_ref().filter(|(_, record)| record.hash != hash) {
+            return Err(open_offers::changed(record));
+        }
+        if let Some(key) = &self.idempotency {
+            key.offers(&hash).await?;
+        }
+        Ok((hash, dht, key))
+    }
+
+    /// What the file is.
+    async fn hashed(&self) -> Result<String> {
+        let (source, told, hashes) = (self.source.clone(), self.told.clone(), self.context.hashes.clone());
+        let (size, cancel) = (source.size(), self.request.cancel.clone());
+        let hash = move || Ok(source.hash_once(&hashes, |bytes| told.hashed(bytes, size), &cancel)?);
+        let hashed = blocking(hash).await?;
+        self.told.update(&Transfer { hash: hashed.clone(), ..self.transfer.clone() });
+        self.told.enter(Phase::Waiting);
+        Ok(hashed)
+    }
+
+    /// Where the recipient finds this side.
+    async fn rendezvous(&self, dht: &Dht) -> Result<Rendezvous> {
+        let (context, recipient) = (&self.context, &self.transfer.peer_id);
+        let takes_keys = self.claimed
+            || !context.options.any_claimant
+                && (context.recent_peers.has(recipient) || context.judge().must_prove_itself(recipient));
+        let topic = context.topic(&self.transfer.transfer_id);
+        let topic = if takes_keys { Topic::Later(topic) } else { Topic::Now(topic) };
+        let known = self.record.as_ref().map(|(_, record)| record.key_pair());
+        let keys = known.unwrap_or_else(KeyPair::generate);
+        let tunnel = context.tunnels().own().cloned();
+        Rendezvous::open(dht, &context.network, tunnel, &context.spawner, keys, topic).await
+    }
+
+    /// Whether a connection seems to be up on which the recipient got a file before.
+    fn may_use_pooled(&self) -> bool {
+        !self.context.options.any_claimant && self.context.outgoing.has(&self.transfer.peer_id)
     }
 
     /// A connection on which the recipient got a file before. Where another actor may claim the offer,

@@ -119,6 +119,62 @@ async fn rights_and_times_arrive_with_the_file_unless_an_end_leaves_them_out() {
     lab.close([a, b, silent, plain]).await;
 }
 
+/// What is remembered of a file: its numbers as they are, and this content.
+#[cfg(unix)]
+fn hash_entry(file: &std::path::Path, content: &[u8]) -> (String, Vec<u8>) {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use sha2::{Digest as _, Sha256};
+    use xxhash_rust::xxh3::xxh3_128;
+
+    let is = std::fs::metadata(file).unwrap();
+    let times = [is.mtime(), is.mtime_nsec(), is.ctime(), is.ctime_nsec()].map(i64::cast_unsigned);
+    let numbers = [&[is.dev(), is.ino(), is.size()][..], &times].concat();
+    let mut entry = b"atshash1".to_vec();
+    entry.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+    entry.extend(Sha256::digest(content));
+    entry.extend(content.chunks(4 << 20).flat_map(|block| xxh3_128(block).to_be_bytes()));
+    entry.extend(xxh3_128(&entry).to_be_bytes());
+    (format!("{:x}-{:x}.hash", is.dev(), is.ino()), entry)
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_that_is_remembered_is_used_and_one_that_proves_wrong_is_made_anew() {
+    use crate::lab::content;
+
+    let lab = Lab::new().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let (file, len) = (lab.file("data.bin", 5_000_000), 5_000_000);
+    let hashes = lab.path("home-a").join("hashes");
+    std::fs::create_dir_all(&hashes).unwrap();
+    let remember = |content: &[u8]| {
+        let (name, entry) = hash_entry(&file, content);
+        std::fs::write(hashes.join(name), entry).unwrap();
+    };
+    remember(&content(len));
+    let first = a.send(&file, "b").await.unwrap();
+    assert_eq!(
+        (first.hash.as_str(), a.seen()),
+        (&*sha256(&file), vec!["transfer_start", "transfer_complete"])
+    );
+    let mut other = content(len);
+    other[0] ^= 1;
+    remember(&other);
+    let second = a.send(&file, "b").await.unwrap();
+    assert_eq!(second.hash, first.hash);
+    let failed = ["transfer_start", "transfer_failed", "transfer_start", "transfer_complete"];
+    assert_eq!(a.seen()[2..], failed);
+    let Event::Warning { message } = a.event_named("warning").await else { unreachable!() };
+    assert!(message.contains("data.bin") && message.contains("anew"), "{message}");
+    assert_eq!(sha256(&lab.path("in").join("data (1).bin")), second.hash);
+    assert_eq!(lab.listing("in").len(), 2);
+    // Written a moment ago, it is not remembered as it is now either.
+    assert_eq!(lab.listing("home-a/hashes"), Vec::<String>::new());
+    lab.close([a, b]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejection_reaches_the_sender_with_its_reason() {
     let lab = Lab::new().await;

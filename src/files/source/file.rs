@@ -50,6 +50,10 @@ impl SourceFile {
         Ok(Self { file, path: path.to_owned(), stamp, mode, is_sparse: is_sparse(&metadata) })
     }
 
+    pub(super) fn handle(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -3,14 +3,20 @@
 //! # Layout
 //! - `file`: a file on the disk
 //! - `proof`: whether bytes that are read again are those that were hashed
+//! - `hash_cache`: what files were when they were hashed last
 
 mod file;
+mod hash_cache;
 mod proof;
 
 use std::{
     io::{self, IoSliceMut, Read as _},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -19,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(not(unix))]
 pub(super) use self::file::what_is;
-pub use self::proof::Proof;
 use self::{
     file::SourceFile,
+    hash_cache::FileIdentity,
     proof::{BlockHasher, Content},
 };
+pub use self::{hash_cache::HashCache, proof::Proof};
 use super::{display_path, preserved::unix_millis};
 use crate::error::{Code, Error};
 
@@ -42,6 +49,17 @@ struct SourceInner {
     bytes: SourceBytes,
     /// What the content was when it was first hashed.
     content: OnceLock<Content>,
+    /// Where that is remembered, if it is not this process that has hashed it.
+    recalled: OnceLock<Recalled>,
+}
+
+/// A content that is remembered.
+#[derive(Debug)]
+struct Recalled {
+    cache: HashCache,
+    identity: FileIdentity,
+    /// It is not what the file holds.
+    is_wrong: AtomicBool,
 }
 
 /// Where the bytes are.
@@ -83,6 +101,15 @@ pub enum SourceError {
         /// The path as given, or the name of what has none.
         path: PathBuf,
     },
+    /// The file is not what is remembered of it, though its size and its times are.
+    #[error(
+        "{} is not what it was when it was hashed last, whatever its times say: sent again it is hashed anew",
+        display_path(path)
+    )]
+    Misremembered {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// The caller asked to stop.
     #[error("reading {} was cancelled", display_path(path))]
     Cancelled {
@@ -108,7 +135,7 @@ impl Source {
     }
 
     fn new(name: String, bytes: SourceBytes) -> Self {
-        Self(Arc::new(SourceInner { name, bytes, content: OnceLock::new() }))
+        Self(Arc::new(SourceInner { name, bytes, content: OnceLock::new(), recalled: OnceLock::new() }))
     }
 
     /// The name it is sent under: the one given, or the last part of the path it was opened by; bytes that
@@ -194,8 +221,56 @@ impl Source {
         Ok(hash)
     }
 
+    /// The same, but a file that was hashed before is not read once more where nothing of it has changed
+    /// since, as far as `cache` can tell. What is read is remembered there.
+    ///
+    /// What is remembered may not be true: [`Self::proof`] tells, and then [`Self::is_misremembered`].
+    ///
+    /// # Errors
+    /// As [`Self::hash`].
+    pub fn hash_once(
+        &self,
+        cache: &HashCache,
+        mut progress: impl FnMut(u64),
+        cancel: &CancellationToken,
+    ) -> Result<String, SourceError> {
+        if self.0.content.get().is_none()
+            && let Some(file) = self.file().map(SourceFile::handle)
+            && let Some(identity) = cache.identify(file)
+        {
+            match cache.find(&identity) {
+                Some(content) => {
+                    let is_wrong = AtomicBool::new(false);
+                    let _ = self.0.recalled.set(Recalled { cache: cache.clone(), identity, is_wrong });
+                    let _ = self.0.content.set(content);
+                }
+                None => {
+                    let began = SystemTime::now();
+                    let hash = self.hash(progress, cancel)?;
+                    if cache.identify(file) == Some(identity)
+                        && let Some(content) = self.0.content.get()
+                    {
+                        cache.keep(&identity, content, began);
+                    }
+                    return Ok(hash);
+                }
+            }
+        }
+        let Some(content) = self.0.content.get() else { return self.hash(progress, cancel) };
+        self.check()?;
+        progress(self.size());
+        Ok(content.hash.clone())
+    }
+
+    /// Whether the hash that [`Self::hash_once`] gave was remembered and has proven wrong since. It is not
+    /// remembered any more: opened and hashed again, the file is sent as it is.
+    pub fn is_misremembered(&self) -> bool {
+        self.0.recalled.get().is_some_and(|recalled| recalled.is_wrong.load(Ordering::Relaxed))
+    }
+
     /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] has
     /// given that hash. Blocks: it reads some of the bytes before `offset`, or without that hash all of them.
+    /// Where the hash was only remembered, it reads all of them too, since nobody has read them for it.
     ///
     /// # Errors
     /// As [`Self::read_exact_at`].
@@ -277,7 +352,11 @@ impl Source {
 
     /// The error of a file that is not what it was.
     pub fn changed(&self) -> SourceError {
-        SourceError::Changed { path: self.shown() }
+        let path = self.shown();
+        match self.is_misremembered() {
+            true => SourceError::Misremembered { path },
+            false => SourceError::Changed { path },
+        }
     }
 
     fn not_readable(&self, source: io::Error) -> SourceError {
@@ -300,7 +379,7 @@ impl SourceError {
             Self::NotFound { .. } => Code::FileNotFound,
             Self::NotAFile { .. } => Code::NotAFile,
             Self::NotReadable { .. } => Code::NotReadable,
-            Self::Changed { .. } => Code::SourceChanged,
+            Self::Changed { .. } | Self::Misremembered { .. } => Code::SourceChanged,
             Self::Cancelled { .. } => Code::Aborted,
         }
     }

@@ -1,5 +1,7 @@
 //! Whether bytes that are read again are those that were hashed.
 
+use std::sync::atomic::Ordering;
+
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -7,10 +9,10 @@ use super::Source;
 
 /// Bytes of a file that have a checksum of their own: few enough to be read once more where a transfer goes
 /// on in the middle of them.
-const BLOCK_LEN: u64 = 4 * 1024 * 1024;
+pub(super) const BLOCK_LEN: u64 = 4 * 1024 * 1024;
 
 /// Two names of the same bytes.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Content {
     /// SHA-256, in lower-case hex.
     pub(super) hash: String,
@@ -54,7 +56,7 @@ impl Proof {
     pub(super) fn begin(source: &Source, hash: &str, offset: u64) -> (Self, u64) {
         let (kind, from) = match source.0.content.get() {
             Some(content) if content.hash == hash => {
-                let next = offset / BLOCK_LEN;
+                let next = if source.0.recalled.get().is_some() { 0 } else { offset / BLOCK_LEN };
                 let blocks = Blocks {
                     source: source.clone(),
                     hasher: BlockHasher::default(),
@@ -73,6 +75,14 @@ impl Proof {
         match &mut self.kind {
             ProofKind::Blocks(blocks) => blocks.update(bytes),
             ProofKind::Hash(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// Whether it is known already that the bytes taken are others.
+    pub fn differs(&self) -> bool {
+        match &self.kind {
+            ProofKind::Blocks(blocks) => blocks.differs,
+            ProofKind::Hash(_) => false,
         }
     }
 
@@ -98,7 +108,12 @@ impl Blocks {
     fn hold(self) -> bool {
         let expected = self.source.0.content.get().map_or(&[][..], |content| &content.blocks);
         let rest = expected.get(self.next..).unwrap_or_default();
-        !self.differs && rest.iter().copied().eq(self.hasher.finish())
+        let holds = !self.differs && rest.iter().copied().eq(self.hasher.finish());
+        if let Some(recalled) = self.source.0.recalled.get().filter(|_| !holds) {
+            recalled.is_wrong.store(true, Ordering::Relaxed);
+            recalled.cache.forget(&recalled.identity);
+        }
+        holds
     }
 }
 

@@ -222,8 +222,9 @@ impl KeyedSend {
 
     /// Whether the file is the one that was offered.
     async fn check_hash(&self, record: &KeyRecord) -> Result<()> {
-        let (source, cancel) = (self.source.clone(), self.cancel.clone());
-        let hash = blocking(move || source.hash(|_| {}, &cancel).map_err(Error::from)).await?;
+        let (source, cancel, hashes) =
+            (self.source.clone(), self.cancel.clone(), self.context.hashes.clone());
+        let hash = blocking(move || Ok(source.hash_once(&hashes, |_| {}, &cancel)?)).await?;
         match record.hash.as_ref().is_none_or(|before| *before == hash) {
             true => Ok(()),
             false => Err(reused("another file")),
