@@ -598,9 +598,52 @@ export interface CallOptions {
   signal?: AbortSignal
 }
 
-export interface SendOptions {
+/** Bytes of any kind; text goes as UTF-8. */
+export type Bytes = string | ArrayBuffer | NodeJS.ArrayBufferView
+
+/** What `send` sends: a file on the disk, bytes in memory, or a stream. */
+export type SendOptions = SendFileOptions | SendDataOptions | SendStreamOptions
+
+export interface SendFileOptions extends CommonSendOptions {
   /** The file; a relative path is taken from the current folder. */
   filePath: LocalPath
+  /** What it is to be called at its recipient. Default: the last part of the path. */
+  fileName?: string
+}
+
+export interface SendDataOptions extends CommonSendOptions {
+  /**
+   * The content: bytes, which are copied once before `send` returns its promise, or a Blob or File, which is kept as a
+   * stream is. An offer of it ends with its process: `resumeOffers` withdraws it.
+   */
+  data: Bytes | Blob
+  /** What it is to be called: a name, and no path. Required, unless `data` is a File, which has one. */
+  fileName?: string
+}
+
+export interface SendStreamOptions extends CommonSendOptions {
+  /**
+   * The content: a Node.js `Readable`, a web `ReadableStream`, or any iterable of bytes or strings, async or not.
+   *
+   * An offer says the hash of what it offers, so that the stream is read to its end before. It is kept meanwhile in a
+   * file without a name in the system's temporary folder (`TMPDIR`, on Windows `TEMP`), which nobody else can open and
+   * which is gone with the process, however that ends. No chunk is asked for before the last one is kept.
+   *
+   * Its error rejects `send` with `ATS_P2P_NOT_READABLE` and itself as `cause`; `signal`, and what else ends `send`
+   * before its end, destroys it. One that was destroyed or read before is refused. An offer of it ends with its process:
+   * `resumeOffers` withdraws it.
+   */
+  stream: NodeJS.ReadableStream | ReadableStream<Bytes> | AsyncIterable<Bytes> | Iterable<Bytes>
+  /** What it is to be called: a name, and no path. */
+  fileName: string
+  /**
+   * Most bytes that are kept of it; more reject with `ATS_P2P_TOO_LARGE`. Infinity for as many as the disk has room
+   * for. Default: 10 GiB.
+   */
+  maxBytes?: number
+}
+
+export interface CommonSendOptions {
   /** The actor who is to have it. */
   recipientId: string
   /** Default: the node's channel. */

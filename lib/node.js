@@ -8,9 +8,10 @@ const addon = require('../addon')
 const { LONGEST_TIMER_MS } = require('./checks')
 const { leaveAtExit } = require('./environment')
 const { call } = require('./calls')
+const { ends, isBlob, spool } = require('./content')
 const { AtsP2pError, invalid, wrap } = require('./error')
 const { OfferQueues } = require('./offers')
-const { CALL_OPTIONS, OFFERS_OPTIONS, SEND_OPTIONS, WATCH_OPTIONS, checkOptions, checkTarget } = require('./options')
+const { CALL_OPTIONS, OFFERS_OPTIONS, WATCH_OPTIONS, checkOptions, checkSend, checkTarget } = require('./options')
 const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
 
@@ -18,6 +19,8 @@ const { Transfers } = require('./transfers')
 class Node extends EventEmitter {
   #native
   #destroyed = null
+  // Ends what is read of streams before the addon knows of it.
+  #ending = new AbortController()
   // Whether a watch, or who waits for an offer, keeps the process alive; and by what.
   #watching = false
   #waiting = false
@@ -47,14 +50,22 @@ class Node extends EventEmitter {
   }
 
   async send (options) {
-    const { signal, onProgress, ...rest } = checkOptions('send', options, SEND_OPTIONS, ['filePath', 'recipientId'])
+    const { signal, onProgress, data, stream, maxBytes, ...rest } = checkSend(options)
+    const streamed = isBlob(data) ? data.stream() : stream
     let reported = null
     const report = (progress) => {
       reported = progress.bytesSent
       this.#call(onProgress, progress)
     }
     const whole = size => ({ bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
-    const start = cancel => this.#native.send(rest, cancel, onProgress && report)
+    const start = async (cancel) => {
+      if (streamed === undefined) return this.#native.send(rest, cancel, onProgress && report, data)
+      // A Blob is no longer than it says.
+      const { fileName } = rest
+      const kept = await spool(streamed, { fileName, maxBytes: isBlob(data) ? data.size + 1 : maxBytes }, ends(signal, this.#ending.signal))
+      this.#assertAlive()
+      return this.#native.send(rest, cancel, onProgress && report, undefined, kept)
+    }
     const result = await traced('send', { node: this, options: rest }, () => this.#run(start, signal))
     // Of a file that had arrived before, no byte was sent.
     if (onProgress && reported !== result.size) report(whole(result.size))
@@ -123,6 +134,7 @@ class Node extends EventEmitter {
   }
 
   destroy () {
+    this.#ending.abort()
     this.#destroyed ??= this.#end()
     this.#offers.end()
     this.#stayAlive({ watching: false, waiting: false })

@@ -7,6 +7,7 @@ const {
   abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, json, localPath, milliseconds, number, places, port,
   publicKey, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
+const { checkContent, content, fileName, limit, source } = require('./content')
 const { invalid } = require('./error')
 const { meantBy, quoted, warnOfUnknown } = require('./unknown')
 
@@ -46,6 +47,10 @@ const VERIFY_OPTIONS = { id: taskId, receipt: filePath, file: filePath, signal: 
 
 const SEND_OPTIONS = {
   filePath,
+  data: content,
+  stream: source,
+  fileName,
+  maxBytes: limit,
   recipientId: text,
   channel: text,
   timeout: milliseconds,
@@ -128,6 +133,12 @@ function checkNodeOptions (call, options, more) {
   return checked
 }
 
+/** Of `send`: what is sent, exactly one thing, and to whom. */
+function checkSend (options) {
+  const isOther = options?.data != null || options?.stream != null
+  return checkContent(checkOptions('send', options, SEND_OPTIONS, isOther ? ['recipientId'] : ['filePath', 'recipientId']))
+}
+
 function missing (call, name, options, table) {
   const meant = meantBy(name, options, table)
   return invalid(`${call}: ${name} is required${meant === undefined ? '' : `, and ${quoted(meant)} is unknown`}`, options[name])
@@ -158,5 +169,6 @@ module.exports = {
   WATCH_OPTIONS,
   checkNodeOptions,
   checkOptions,
+  checkSend,
   checkTarget
 }

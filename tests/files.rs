@@ -8,7 +8,8 @@ use std::{
 };
 
 use ats_p2p::files::{
-    Partial, Preserved, SafeName, Source, SourceError, Target, TargetError, prepare_folder, sweep,
+    Partial, Preserved, SafeName, Source, SourceError, Spool, SpoolError, Target, TargetError,
+    prepare_folder, sweep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +92,40 @@ mod source {
             assert!(matches!(beyond, Err(SourceError::Changed { .. })), "{offset}");
         }
         memory.check().expect("unchanged");
+    }
+
+    #[test]
+    fn what_is_spooled_is_read_like_a_file_that_holds_it() {
+        let content: Vec<u8> = (0..5_000_000_u32).map(|at| (at / 251).to_le_bytes()[0]).collect();
+        let mut spool = Spool::new("a".into(), 5_000_000);
+        for chunk in content.chunks(70_001) {
+            spool.write(chunk).expect("written");
+        }
+        assert!(matches!(spool.write(b"x"), Err(SpoolError::TooLarge { limit: 5_000_000, .. })));
+        let source = spool.finish();
+        assert_eq!((source.name(), source.size(), source.path()), ("a", 5_000_000, None));
+        assert_eq!((source.mode(), source.mtime()), (None, None));
+        let memory = Source::of_bytes("a".into(), content.clone().into());
+        let expected = hash(&memory).expect("hashed");
+        assert_eq!(hash(&source).expect("hashed"), expected);
+        for offset in [0, 1, 4_194_304, 4_999_999, 5_000_000] {
+            let mut read = vec![0; content.len() - offset];
+            source.read_exact_at(&mut read, offset as u64).expect("read");
+            assert!(read == content[offset..], "{offset}");
+            let mut proof = source.proof(&expected, offset as u64).expect("read");
+            proof.update(&read);
+            assert!(proof.holds(), "{offset}");
+        }
+        let beyond = source.read_exact_at(&mut [0; 2], 4_999_999);
+        assert!(matches!(beyond, Err(SourceError::Changed { .. })));
+        let other = source.clone().named("b");
+        assert_eq!((other.name(), hash(&other).expect("hashed")), ("b", expected));
+
+        let empty = Spool::new("a".into(), 1).finish();
+        assert_eq!(
+            (empty.size(), hash(&empty).expect("hashed")),
+            (0, hash(&Source::of_bytes("a".into(), Vec::new().into())).expect("hashed"))
+        );
     }
 
     #[test]

@@ -31,6 +31,14 @@ async function documented (): Promise<void> {
   const id: TaskId = result.taskId
   void [done, id]
 
+  await node.send({ data: 'text', fileName: 'note.txt', recipientId: 'b' })
+  await node.send({ data: new Uint16Array(3), fileName: 'x', recipientId: 'b' })
+  await node.send({ data: new Blob(['x']), fileName: 'x', recipientId: 'b' })
+  await node.send({ stream: process.stdin, fileName: 'x', recipientId: 'b', maxBytes: Infinity })
+  await node.send({ stream: new Blob(['x']).stream(), fileName: 'x', recipientId: 'b' })
+  await node.send({ stream: ['a', Buffer.from('b')], fileName: 'x', recipientId: 'b' })
+  await node.send({ filePath: 'x', fileName: 'y', recipientId: 'b' })
+
   node.watch()
   node.watch({ channel: 'p2p-transfer', saveDir: './incoming' })
 
@@ -184,6 +192,8 @@ async function refused (): Promise<void> {
   await node.send({ filePath: 'x', recipentId: 'b' })
   // @ts-expect-error an option of another call
   await node.send({ filePath: 'x', recipientId: 'b', saveDir: 'in' })
+  // @ts-expect-error of a stream nothing says what it is called
+  await node.send({ stream: ['x'], recipientId: 'b' })
   // @ts-expect-error the controller is no signal
   await node.send({ filePath: 'x', recipientId: 'b', signal: new AbortController() })
   // @ts-expect-error a size is a number

@@ -5,6 +5,7 @@ const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { invalid } = require('../../lib/error')
+const { given } = require('../piped')
 const { asGiven } = require('../raw-arguments')
 const { sayTransfers } = require('../sending')
 const { warnOfDefaultActor } = require('../warnings')
@@ -16,6 +17,7 @@ module.exports = {
   completes: 'file',
   flags: {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
+    name: { value: 'NAME', help: 'what the file is to be called; required where FILE is -, which is what comes in by stdin' },
     detach: { help: 'return once the file is offered, and send it in the background' },
     'idempotency-key': { value: 'KEY', help: 'make this the same send as every other with this key: the file is delivered once' },
     metadata: { value: 'JSON', help: 'what to say of the file: any JSON of at most 4 KiB, shown to the recipient with the offer' },
@@ -25,12 +27,13 @@ module.exports = {
     ...PRESERVE,
     ...CONNECTION
   },
-  details: ['To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
+  details: ['FILE may be - for stdin, or a named pipe. What comes by a pipe is first kept, up to 10 GiB, in a file without a name in the system\'s temporary folder (TMPDIR), since the offer says its hash; it goes to one recipient, and not in the background.', 'To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
     ['ats-p2p send ./data.csv --to agent-b --detach', 'The same in the background; `ats-p2p wait TRANSFER-ID` follows it'],
     ['ats-p2p send ./data.csv --to agent-b --metadata \'{"kind":"report","of":7}\'', 'With something that the recipient is told with the offer'],
+    ['pg_dump shop | ats-p2p send - --name shop.sql --to agent-b', 'What a command prints'],
     ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
     ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
   ],
@@ -38,6 +41,11 @@ module.exports = {
   check (values, [file]) {
     if (file === undefined) return 'which file?'
     if (values.to === undefined) return 'to whom? --to is required'
+    if (file === '-') {
+      if (values.name === undefined) return 'what is it to be called? --name is required with -'
+      if (values.detach) return '--detach needs a file: what comes by a pipe goes with this process'
+      if (new Set(values.to).size > 1) return 'what comes by a pipe goes to one recipient'
+    }
     if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
     if (values['idempotency-key'] !== undefined && new Set(values.to).size > 1) return '--idempotency-key goes with one recipient: a key stands for one transfer'
     if (values.metadata !== undefined && metadata(values) === undefined) return '--metadata must be JSON, in quotes as the shell wants them: \'{"kind":"report"}\''
@@ -51,6 +59,9 @@ module.exports = {
       await warnOfDefaultActor(nodeOptions(values), output)
       return detach({ values, positionals, output, interrupts })
     }
+    const content = await given(filePath, values.name, interrupts.signal)
+    if (content === null) throw invalid('what is it to be called? --name is required with a pipe that has no name of its own')
+    if (content.stream && new Set(values.to).size > 1) throw invalid('what comes by a pipe goes to one recipient')
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)
@@ -65,7 +76,7 @@ module.exports = {
     say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
     const send = async (recipientId) => {
-      const result = await node.send({ filePath, recipientId, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal })
+      const result = await node.send({ ...content, recipientId, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal })
       transfers.sent(names.get(recipientId), result, recipientId)
     }
     try {

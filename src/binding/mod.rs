@@ -6,6 +6,7 @@
 //!   classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
 //! - `error`: how an error becomes a rejection; `cancel`: calls that end by a signal
+//! - `spool`: what is kept of a stream that is sent
 //! - `environment`: what ends with the thread that started it
 
 mod cancel;
@@ -28,6 +29,7 @@ mod service;
 #[cfg(not(test))]
 mod settings;
 mod shapes;
+mod spool;
 #[cfg(not(test))]
 mod trust;
 #[cfg(not(test))]

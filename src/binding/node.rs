@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use napi::Env;
 use napi::bindgen_prelude::{Function, PromiseRaw, Undefined};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -18,12 +19,13 @@ use super::options::{
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
 };
+use super::spool::NativeSpool;
 use crate::error::{Code, Error, Result};
 use crate::event::{ProgressListener, ProgressReport};
-use crate::files::Target;
+use crate::files::{Source, Target};
 use crate::node::{self, Node};
 use crate::receive::Acceptance;
-use crate::send::SendRequest;
+use crate::send::{SendRequest, SendSource};
 
 /// Events that wait for JavaScript to come round. Progress is rare and offers are bounded, so that only
 /// a thread that is stuck for good fills it.
@@ -77,7 +79,7 @@ impl NativeNode {
     /// Sends a file; see `SendOptions` in `index.d.ts`.
     #[napi(
         ts_args_type = "options: object, cancel: NativeCancel, \
-            onProgress?: (progress: any) => void",
+            onProgress?: (progress: any) => void, data?: Uint8Array, spool?: NativeSpool",
         ts_return_type = "Promise<any>"
     )]
     pub fn send<'env>(
@@ -86,6 +88,8 @@ impl NativeNode {
         options: Value,
         cancel: &NativeCancel,
         on_progress: Option<Function<Value, napi::Unknown<'static>>>,
+        data: Option<&[u8]>,
+        spool: Option<&NativeSpool>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: SendOptions = read(options).map_err(|error| thrown(env, &error))?;
         let timeout = options.timeout.map(|timeout| milliseconds("timeout", timeout)).transpose();
@@ -106,11 +110,20 @@ impl NativeNode {
                 })
             });
         let metadata = options.metadata.as_deref().map(metadata).transpose();
-        let file_path = full(options.file_path);
+        let name = options.file_name;
+        let source = match (options.file_path, data, spool) {
+            (Some(path), None, None) => full(path).map(|path| SendSource::Path { path, name }),
+            // Copied, because whoever has it may write to it.
+            (None, Some(data), None) => {
+                Ok(SendSource::Open(Source::of_bytes(name.unwrap_or_default(), Bytes::copy_from_slice(data))))
+            }
+            (None, None, Some(spool)) => spool.finish().map(SendSource::Open),
+            _ => Err(Error::new(Code::InvalidArgument, "send needs a path, data or a stream")),
+        };
         let (node, cancel) = (self.node.clone(), cancel.token());
         let send = async move {
             let request = SendRequest {
-                file_path: file_path?,
+                source: source?,
                 recipient_id: options.recipient_id,
                 channel: options.channel,
                 timeout: timeout?,

@@ -73,7 +73,8 @@ enum TunnelOption {
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendOptions {
     /// What `abort` names this call by.
-    pub(super) file_path: JsonPath,
+    pub(super) file_path: Option<JsonPath>,
+    pub(super) file_name: Option<String>,
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,

@@ -6,7 +6,8 @@
 //! # Layout
 //! - `text`: which characters deceive, and text escaped for showing
 //! - `name`: the name a file is written under; `obeyed`: those that programs obey
-//! - `source`: what is sent, a file or bytes in memory, and what files were when they were hashed last
+//! - `source`: what is sent: a file, bytes in memory, or a stream that was spooled; and what files were
+//!   when they were hashed last
 //! - `target`: where a file is to go, and what stops it
 //! - `preserved`: what a received file has of its source beside the content
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
@@ -35,6 +36,6 @@ pub use json_path::JsonPath;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
 pub use preserved::{Preserved, Rights};
-pub use source::{HashCache, Proof, Source, SourceError};
+pub use source::{HashCache, Proof, Source, SourceError, Spool, SpoolError};
 pub use target::{Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

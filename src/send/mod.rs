@@ -58,8 +58,8 @@ const PRIORITY: u8 = 5;
 /// What to send, and to whom.
 #[derive(Clone)]
 pub struct SendRequest {
-    /// The file.
-    pub file_path: PathBuf,
+    /// The file, or its bytes.
+    pub source: SendSource,
     /// The actor it is for.
     pub recipient_id: String,
     /// The channel; without, the configured one.
@@ -74,6 +74,26 @@ pub struct SendRequest {
     pub progress: Option<ProgressListener>,
     /// Ends the transfer.
     pub cancel: CancellationToken,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum SendSource {
+    /// A file on the disk.
+    Path {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is to be called; `None` for the last part of the path.
+        name: Option<String>,
+    },
+    /// Something that is open already.
+    Open(Source),
+}
+
+impl From<PathBuf> for SendSource {
+    fn from(path: PathBuf) -> Self {
+        Self::Path { path, name: None }
+    }
 }
 
 /// A file that was delivered.
@@ -211,8 +231,16 @@ async fn open(request: &SendRequest) -> Result<Source> {
             "recipientId is empty: name the agent that the file is for",
         ));
     }
-    let path = request.file_path.clone();
-    or_cancelled(&request.cancel, blocking(move || Source::open(&path).map_err(Error::from))).await
+    let (path, name) = match &request.source {
+        SendSource::Path { path, name } => (path.clone(), name.clone()),
+        SendSource::Open(source) => return Ok(source.clone()),
+    };
+    let source =
+        or_cancelled(&request.cancel, blocking(move || Source::open(&path).map_err(Error::from))).await?;
+    Ok(match name {
+        Some(name) => source.named(&name),
+        None => source,
+    })
 }
 
 struct OutgoingTransfer {
@@ -551,6 +579,8 @@ impl OutgoingTransfer {
         self.running.has_task(&task.id);
         self.transfer.task_id = Some(task.id.clone());
         self.told.update(&self.transfer);
+        // The same bytes may be at hand under another name by now.
+        self.source = self.source.clone().named(&offer.name);
         self.found = Some((task.id, offer));
         Ok(())
     }
@@ -584,14 +614,14 @@ impl OutgoingTransfer {
     /// Remembers the offer on disk, before it is made: whoever starts next can take it up or withdraw it.
     /// Where that fails it is sent all the same.
     async fn remember(&mut self, offer: &Offer, rendezvous: &Rendezvous) {
-        let Some(file_path) = self.source.path().map(Path::to_owned) else { return };
         let record = OfferRecord {
             scope: self.context.scope(),
             actor_id: self.context.actor_id().to_owned(),
             channel: self.channel.clone(),
             transfer_id: offer.transfer_id.clone(),
             recipient_id: self.transfer.peer_id.clone(),
-            file_path,
+            file_path: self.source.path().map(Path::to_owned),
+            file_name: Some(offer.name.clone()),
             size: offer.size,
             hash: offer.hash.clone(),
             metadata: offer.attributes.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),

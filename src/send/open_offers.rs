@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::OfferTask;
 use super::record::{OfferRecord, OfferRecords, OpenRecord};
-use super::{SendRequest, Sent, TakenUp, open, run_offer};
+use super::{SendRequest, SendSource, Sent, TakenUp, open, run_offer};
 use crate::ats::{Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -168,8 +168,15 @@ async fn resume(
     record: OfferRecord,
     cancel: CancellationToken,
 ) -> Result<Sent> {
+    let transfer_id = record.transfer_id.clone();
+    let Some(path) = record.file_path.clone() else {
+        let name = files::display(&record.file_name());
+        let message = format!("{name} went with the process that had its bytes in memory: offer it anew");
+        let error = Error::new(Code::SourceChanged, message).of(&transfer_id, None);
+        return Err(give_up(&context, open_record, record, error).await);
+    };
     let request = SendRequest {
-        file_path: record.file_path.clone(),
+        source: SendSource::Path { path, name: record.file_name.clone() },
         recipient_id: record.recipient_id.clone(),
         channel: Some(record.channel.clone()),
         timeout: Some(Duration::from_millis(record.timeout_ms)),
@@ -178,7 +185,6 @@ async fn resume(
         progress: None,
         cancel,
     };
-    let transfer_id = record.transfer_id.clone();
     let source = open(&request).await.and_then(|source| match source.size() == record.size {
         true => Ok(source),
         false => Err(changed(&record)),
@@ -190,21 +196,26 @@ async fn resume(
         }
         Err(error) => {
             let error = error.of(&transfer_id, None);
-            context.emit(Event::TransferFailed { transfer: told(&record), error: error.clone() });
-            withdraw(&context, open_record, record).await;
-            Err(error)
+            Err(give_up(&context, open_record, record, error).await)
         }
     }
 }
 
+/// Tells that an offer can't be gone on with, and withdraws it.
+async fn give_up(context: &Arc<Context>, open: OpenRecord, record: OfferRecord, error: Error) -> Error {
+    context.emit(Event::TransferFailed { transfer: told(&record), error: error.clone() });
+    withdraw(context, open, record).await;
+    error
+}
+
 /// What is told of a file that is not what it was when it was offered.
 pub(super) fn changed(record: &OfferRecord) -> Error {
-    let path = files::display_path(&record.file_path);
+    let path = record.shown();
     Error::new(Code::SourceChanged, format!("{path} is not what it was when it was offered: offer it anew"))
 }
 
 fn told(record: &OfferRecord) -> Transfer {
-    let name = record.file_path.file_name().unwrap_or_default().to_string_lossy();
+    let name = record.file_name();
     Transfer {
         direction: Direction::Send,
         transfer_id: record.transfer_id.clone(),
@@ -258,7 +269,7 @@ pub(super) async fn find_own(context: &Context, record: &OfferRecord) -> Result<
     match Offer::from_payload(&task.payload).ok().filter(says_the_same) {
         Some(offer) if is_mine => Ok(Some((task, offer))),
         _ => {
-            let path = files::display_path(&record.file_path);
+            let path = record.shown();
             let message = format!("the task that offered {path} says something else by now: offer it anew");
             Err(Error::new(Code::Identity, message))
         }

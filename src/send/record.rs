@@ -9,6 +9,7 @@ use secret_stream::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::files;
 use crate::offer::Metadata;
 use crate::private::{private_dir, private_file};
 
@@ -27,9 +28,12 @@ pub(crate) struct OfferRecord {
     pub channel: String,
     pub transfer_id: String,
     pub recipient_id: String,
-    /// The file, which must still hold what was offered.
-    #[serde(with = "crate::files::json_path")]
-    pub file_path: PathBuf,
+    /// The file, which must still hold what was offered; `None` for bytes that went with their process.
+    #[serde(default, with = "crate::files::json_path::optional")]
+    pub file_path: Option<PathBuf>,
+    /// The name that it was offered under; earlier versions took it from the path.
+    #[serde(default)]
+    pub file_name: Option<String>,
     pub size: u64,
     pub hash: String,
     /// What is said of it besides, as JSON text.
@@ -58,6 +62,17 @@ impl OfferRecord {
     /// What is said of the file besides.
     pub(crate) fn metadata(&self) -> Option<Metadata> {
         self.metadata.as_deref().and_then(Metadata::parse)
+    }
+
+    /// The name that it was offered under.
+    pub(crate) fn file_name(&self) -> String {
+        let of_path = || self.file_path.as_deref().and_then(Path::file_name).unwrap_or_default();
+        self.file_name.clone().unwrap_or_else(|| of_path().to_string_lossy().into_owned())
+    }
+
+    /// The file as errors call it.
+    pub(crate) fn shown(&self) -> String {
+        self.file_path.as_deref().map_or_else(|| files::display(&self.file_name()), files::display_path)
     }
 
     /// The connection's key pair.
@@ -247,7 +262,8 @@ mod tests {
             channel: "c".into(),
             transfer_id: transfer_id.into(),
             recipient_id: "b".into(),
-            file_path: "/f".into(),
+            file_path: Some("/f".into()),
+            file_name: None,
             size: 1,
             hash: "0".repeat(64),
             metadata: Some("{}".into()),

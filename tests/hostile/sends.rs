@@ -52,7 +52,7 @@ impl Place {
         let bootstrap = self.hub.bootstrap();
         let b = Agent::new(&self.home(), &service.url(), |options| options.bootstrap = Some(bootstrap));
         let request = SendRequest {
-            file_path: self.file.clone(),
+            source: self.file.clone().into(),
             recipient_id: "c".into(),
             channel: None,
             timeout: Some(limit),

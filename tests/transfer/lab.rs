@@ -166,7 +166,7 @@ impl Agent {
         cancel: CancellationToken,
     ) -> Result<Sent, Error> {
         let request = SendRequest {
-            file_path: file.to_owned(),
+            source: file.to_owned().into(),
             recipient_id: to.to_owned(),
             channel: None,
             timeout: None,

@@ -226,7 +226,7 @@ async fn sends_and_keeps_to_itself() {
     (options.ats.url, options.ats.actor_id) = (Some(url), Some("a".into()));
     let node = Node::new(options, |_| {}).unwrap();
     let request = SendRequest {
-        file_path: file.into(),
+        source: std::path::PathBuf::from(file).into(),
         recipient_id: "b".into(),
         channel: None,
         timeout: None,

@@ -1,13 +1,15 @@
-//! What is sent: a file on the disk, or bytes in memory.
+//! What is sent: a file on the disk, bytes in memory, or a stream that was spooled.
 //!
 //! # Layout
 //! - `file`: a file on the disk
+//! - `spool`: what is kept of a stream until its end has come
 //! - `proof`: whether bytes that are read again are those that were hashed
 //! - `hash_cache`: what files were when they were hashed last
 
 mod file;
 mod hash_cache;
 mod proof;
+mod spool;
 
 use std::{
     io::{self, IoSliceMut, Read as _},
@@ -29,8 +31,13 @@ use self::{
     file::SourceFile,
     hash_cache::FileIdentity,
     proof::{BlockHasher, Content},
+    spool::Spooled,
 };
-pub use self::{hash_cache::HashCache, proof::Proof};
+pub use self::{
+    hash_cache::HashCache,
+    proof::Proof,
+    spool::{Spool, SpoolError},
+};
 use super::{display_path, preserved::unix_millis};
 use crate::error::{Code, Error};
 
@@ -41,11 +48,13 @@ const CHUNK_LEN: usize = 1024 * 1024;
 ///
 /// Clones share the one handle; reads name their place, so several transfers may read at once.
 #[derive(Clone, Debug)]
-pub struct Source(Arc<SourceInner>);
+pub struct Source {
+    name: Arc<str>,
+    inner: Arc<SourceInner>,
+}
 
 #[derive(Debug)]
 struct SourceInner {
-    name: String,
     bytes: SourceBytes,
     /// What the content was when it was first hashed.
     content: OnceLock<Content>,
@@ -68,6 +77,8 @@ enum SourceBytes {
     File(SourceFile),
     /// Nobody can change these.
     Memory(Bytes),
+    /// Nor these.
+    Spooled(Spooled),
 }
 
 /// Why a file can't be sent.
@@ -126,29 +137,40 @@ impl Source {
     pub fn open(path: &Path) -> Result<Self, SourceError> {
         let file = SourceFile::open(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self::new(name, SourceBytes::File(file)))
+        Ok(Self::new(&name, SourceBytes::File(file), OnceLock::new()))
     }
 
     /// Bytes that are sent as a file of this name.
     pub fn of_bytes(name: String, bytes: Bytes) -> Self {
-        Self::new(name, SourceBytes::Memory(bytes))
+        Self::new(&name, SourceBytes::Memory(bytes), OnceLock::new())
     }
 
-    fn new(name: String, bytes: SourceBytes) -> Self {
-        Self(Arc::new(SourceInner { name, bytes, content: OnceLock::new(), recalled: OnceLock::new() }))
+    /// What was hashed already.
+    fn hashed(name: String, bytes: SourceBytes, content: Content) -> Self {
+        Self::new(&name, bytes, OnceLock::from(content))
+    }
+
+    fn new(name: &str, bytes: SourceBytes, content: OnceLock<Content>) -> Self {
+        Self { name: name.into(), inner: Arc::new(SourceInner { bytes, content, recalled: OnceLock::new() }) }
+    }
+
+    /// The same under another name.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// The name it is sent under: the one given, or the last part of the path it was opened by; bytes that
     /// are not UTF-8 come as U+FFFD.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.name
     }
 
     /// Bytes, when it was opened.
     pub fn size(&self) -> u64 {
-        match &self.0.bytes {
+        match &self.inner.bytes {
             SourceBytes::File(file) => file.size(),
             SourceBytes::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            SourceBytes::Spooled(spooled) => spooled.size(),
         }
     }
 
@@ -169,9 +191,9 @@ impl Source {
     }
 
     fn file(&self) -> Option<&SourceFile> {
-        match &self.0.bytes {
+        match &self.inner.bytes {
             SourceBytes::File(file) => Some(file),
-            SourceBytes::Memory(_) => None,
+            SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
         }
     }
 
@@ -191,6 +213,11 @@ impl Source {
         mut progress: impl FnMut(u64),
         cancel: &CancellationToken,
     ) -> Result<String, SourceError> {
+        // Only a file can have become another one since.
+        if let (None, Some(content)) = (self.file(), self.inner.content.get()) {
+            progress(self.size());
+            return Ok(content.hash.clone());
+        }
         let mut hasher = Sha256::new();
         let mut blocks = Vec::new();
         let mut block = BlockHasher::default();
@@ -217,7 +244,7 @@ impl Source {
         let hash = hex::encode(hasher.finalize());
         // Fails only if the file was hashed before, and that stands.
         blocks.extend(block.finish());
-        let _ = self.0.content.set(Content { hash: hash.clone(), blocks });
+        let _ = self.inner.content.set(Content { hash: hash.clone(), blocks });
         Ok(hash)
     }
 
@@ -234,21 +261,21 @@ impl Source {
         mut progress: impl FnMut(u64),
         cancel: &CancellationToken,
     ) -> Result<String, SourceError> {
-        if self.0.content.get().is_none()
+        if self.inner.content.get().is_none()
             && let Some(file) = self.file().map(SourceFile::handle)
             && let Some(identity) = cache.identify(file)
         {
             match cache.find(&identity) {
                 Some(content) => {
                     let is_wrong = AtomicBool::new(false);
-                    let _ = self.0.recalled.set(Recalled { cache: cache.clone(), identity, is_wrong });
-                    let _ = self.0.content.set(content);
+                    let _ = self.inner.recalled.set(Recalled { cache: cache.clone(), identity, is_wrong });
+                    let _ = self.inner.content.set(content);
                 }
                 None => {
                     let began = SystemTime::now();
                     let hash = self.hash(progress, cancel)?;
                     if cache.identify(file) == Some(identity)
-                        && let Some(content) = self.0.content.get()
+                        && let Some(content) = self.inner.content.get()
                     {
                         cache.keep(&identity, content, began);
                     }
@@ -256,7 +283,7 @@ impl Source {
                 }
             }
         }
-        let Some(content) = self.0.content.get() else { return self.hash(progress, cancel) };
+        let Some(content) = self.inner.content.get() else { return self.hash(progress, cancel) };
         self.check()?;
         progress(self.size());
         Ok(content.hash.clone())
@@ -265,7 +292,7 @@ impl Source {
     /// Whether the hash that [`Self::hash_once`] gave was remembered and has proven wrong since. It is not
     /// remembered any more: opened and hashed again, the file is sent as it is.
     pub fn is_misremembered(&self) -> bool {
-        self.0.recalled.get().is_some_and(|recalled| recalled.is_wrong.load(Ordering::Relaxed))
+        self.inner.recalled.get().is_some_and(|recalled| recalled.is_wrong.load(Ordering::Relaxed))
     }
 
     /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] has
@@ -323,9 +350,10 @@ impl Source {
             return Ok(());
         }
         while buffers.iter().any(|buffer| !buffer.is_empty()) {
-            let count = match &self.0.bytes {
+            let count = match &self.inner.bytes {
                 SourceBytes::File(file) => file.read_vectored_at(buffers, offset),
                 SourceBytes::Memory(bytes) => rest_from(bytes, offset).read_vectored(buffers),
+                SourceBytes::Spooled(spooled) => spooled.read_vectored_at(buffers, offset),
             };
             let count = count.map_err(|source| self.not_readable(source))?;
             if count == 0 {
@@ -364,9 +392,10 @@ impl Source {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
-        let read = match &self.0.bytes {
+        let read = match &self.inner.bytes {
             SourceBytes::File(file) => file.read_at(buffer, offset),
             SourceBytes::Memory(bytes) => rest_from(bytes, offset).read(buffer),
+            SourceBytes::Spooled(spooled) => spooled.read_at(buffer, offset),
         };
         read.map_err(|source| self.not_readable(source))
     }

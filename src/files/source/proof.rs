@@ -54,9 +54,9 @@ impl Proof {
     /// What is to prove that `source` has the hash `hash` still, and the byte from which on it takes bytes:
     /// `offset`, or one before.
     pub(super) fn begin(source: &Source, hash: &str, offset: u64) -> (Self, u64) {
-        let (kind, from) = match source.0.content.get() {
+        let (kind, from) = match source.inner.content.get() {
             Some(content) if content.hash == hash => {
-                let next = if source.0.recalled.get().is_some() { 0 } else { offset / BLOCK_LEN };
+                let next = if source.inner.recalled.get().is_some() { 0 } else { offset / BLOCK_LEN };
                 let blocks = Blocks {
                     source: source.clone(),
                     hasher: BlockHasher::default(),
@@ -97,7 +97,7 @@ impl Proof {
 
 impl Blocks {
     fn update(&mut self, bytes: &[u8]) {
-        let expected = self.source.0.content.get().map_or(&[][..], |content| &content.blocks);
+        let expected = self.source.inner.content.get().map_or(&[][..], |content| &content.blocks);
         let (next, differs) = (&mut self.next, &mut self.differs);
         self.hasher.update(bytes, |checksum| {
             *differs |= expected.get(*next) != Some(&checksum);
@@ -106,10 +106,10 @@ impl Blocks {
     }
 
     fn hold(self) -> bool {
-        let expected = self.source.0.content.get().map_or(&[][..], |content| &content.blocks);
+        let expected = self.source.inner.content.get().map_or(&[][..], |content| &content.blocks);
         let rest = expected.get(self.next..).unwrap_or_default();
         let holds = !self.differs && rest.iter().copied().eq(self.hasher.finish());
-        if let Some(recalled) = self.source.0.recalled.get().filter(|_| !holds) {
+        if let Some(recalled) = self.source.inner.recalled.get().filter(|_| !holds) {
             recalled.is_wrong.store(true, Ordering::Relaxed);
             recalled.cache.forget(&recalled.identity);
         }

@@ -1,0 +1,198 @@
+'use strict'
+
+// Files that are on no disk: bytes in memory and streams that are sent.
+
+const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
+const crypto = require('node:crypto')
+const { once } = require('node:events')
+const fs = require('node:fs')
+const path = require('node:path')
+const { Readable } = require('node:stream')
+const { test } = require('node:test')
+const vm = require('node:vm')
+const { cli, contents, failure, hub, node, sha256, tempFolder } = require('./fixtures/harness')
+
+const LIMIT = { timeout: 120_000 }
+const onUnix = { ...LIMIT, skip: process.platform === 'win32' && 'it has no named pipes of this kind' }
+
+/** A hub, an agent, and another one that saves what it is sent. */
+async function pair (t) {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const saveDir = path.join(folder, 'in')
+  const [a, b] = [await node(t, url, 'a', { home: path.join(folder, 'home') }), await node(t, url, 'b')]
+  b.watch({ saveDir })
+  return { url, folder, saveDir, a, b }
+}
+
+test('bytes of any kind arrive as a file of the name that is given', LIMIT, async (t) => {
+  const { a, saveDir } = await pair(t)
+  const bytes = crypto.randomBytes(100_000)
+  const shared = new Uint8Array(new SharedArrayBuffer(3))
+  shared.set([1, 2, 3])
+  const sent = {
+    buffer: bytes,
+    part: bytes.subarray(10, 20),
+    uint8: new Uint8Array([1, 2, 3]),
+    words: new Uint16Array([1, 2, 3]),
+    array: Uint8Array.from(bytes).buffer,
+    foreign: vm.runInNewContext('new Uint8Array([7, 8]).buffer'),
+    shared,
+    text: 'größe €',
+    nothing: '',
+    blob: new Blob(['a', new Uint8Array([98])]),
+    empty: new Blob([])
+  }
+  for (const [fileName, data] of Object.entries(sent)) {
+    const result = await a.send({ data, fileName, recipientId: 'b' })
+    const expected = typeof data === 'string' ? Buffer.from(data) : data instanceof Blob ? Buffer.from(await data.arrayBuffer()) : Buffer.from(data.buffer ?? data, data.byteOffset, data.byteLength)
+    assert.ok(fs.readFileSync(path.join(saveDir, fileName)).equals(expected), fileName)
+    assert.deepEqual([result.size, result.hash], [expected.length, sha256(expected)], fileName)
+  }
+  // What is written to it later was not sent.
+  const data = Buffer.from('before')
+  const sending = a.send({ data, fileName: 'copied', recipientId: 'b' })
+  data.write('after!')
+  await sending
+  assert.equal(fs.readFileSync(path.join(saveDir, 'copied'), 'utf8'), 'before')
+  const file = await import('node:buffer').then(({ File }) => new File(['of a File'], 'named.txt'))
+  await a.send({ data: file, recipientId: 'b' })
+  assert.equal(fs.readFileSync(path.join(saveDir, 'named.txt'), 'utf8'), 'of a File')
+})
+
+test('streams of any kind arrive whole, and a file under another name', LIMIT, async (t) => {
+  const { a, saveDir, folder } = await pair(t)
+  const bytes = crypto.randomBytes(3_000_000)
+  const chunks = function * () { for (let at = 0; at < bytes.length; at += 70_001) yield bytes.subarray(at, at + 70_001) }
+  for (const [fileName, stream] of Object.entries({
+    readable: Readable.from(chunks(), { objectMode: false }),
+    web: ReadableStream.from(chunks()),
+    iterable: chunks(),
+    async: (async function * () { yield * chunks() })()
+  })) {
+    const { hash } = await a.send({ stream, fileName, recipientId: 'b' })
+    assert.equal(hash, sha256(bytes))
+    assert.ok(fs.readFileSync(path.join(saveDir, fileName)).equals(bytes), fileName)
+  }
+  await a.send({ stream: ['größe', new Uint8Array([10]), ''], fileName: 'text', recipientId: 'b' })
+  assert.equal(fs.readFileSync(path.join(saveDir, 'text'), 'utf8'), 'größe\n')
+  await a.send({ stream: [], fileName: 'empty', recipientId: 'b' })
+  assert.equal(fs.readFileSync(path.join(saveDir, 'empty')).length, 0)
+  fs.writeFileSync(path.join(folder, 'x'), 'x')
+  await a.send({ filePath: path.join(folder, 'x'), fileName: 'other.txt', recipientId: 'b' })
+  assert.equal(fs.readFileSync(path.join(saveDir, 'other.txt'), 'utf8'), 'x')
+})
+
+test('what makes no sense is refused before anything is read', LIMIT, async (t) => {
+  const { a } = await pair(t)
+  const over = Readable.from(['x']).destroy()
+  const read = Readable.from(['x'])
+  for await (const _ of read);
+  const locked = ReadableStream.from(['x'])
+  locked.getReader()
+  for (const [options, message] of [
+    [{ data: 'x' }, /fileName is required with data/],
+    [{ stream: ['x'] }, /fileName is required with stream/],
+    [{ data: 'x', filePath: '/x', fileName: 'x' }, /filePath and data are given, and only one/],
+    [{ data: 'x', stream: ['x'], fileName: 'x' }, /data and stream are given/],
+    [{ data: 5, fileName: 'x' }, /data must be a string, bytes or a Blob, not 5/],
+    [{ data: 'x', fileName: 'a/b' }, /fileName must be the name of a file, and no path/],
+    [{ data: 'x', fileName: '..' }, /fileName must be/],
+    [{ data: 'x', fileName: 'x', maxBytes: 5 }, /maxBytes goes with a stream/],
+    [{ stream: 'text', fileName: 'x' }, /stream must be a stream or an iterable/],
+    [{ stream: {}, fileName: 'x' }, /stream must be/],
+    [{ stream: over, fileName: 'x' }, /destroyed/],
+    [{ stream: read, fileName: 'x' }, /read to its end already/],
+    [{ stream: locked, fileName: 'x' }, /read by another/],
+    [{ stream: ['x', 5], fileName: 'x' }, /chunks of the stream must be bytes or strings, not 5/]
+  ]) {
+    await assert.rejects(a.send({ recipientId: 'b', ...options }), failure('INVALID_ARGUMENT', error => assert.match(error.message, message)))
+  }
+})
+
+test('a stream that fails, is too long or is given up rejects the send, and is destroyed', LIMIT, async (t) => {
+  const { url, a } = await pair(t)
+  const cause = new Error('the source is gone')
+  const failing = new Readable({ read () { this.destroy(cause) } })
+  await assert.rejects(a.send({ stream: failing, fileName: 'x', recipientId: 'b' }), failure('NOT_READABLE', error => assert.equal(error.cause, cause)))
+
+  let asked = 0
+  const endless = new Readable({ read () { asked++; this.push(Buffer.alloc(65_536)) } })
+  await assert.rejects(a.send({ stream: endless, fileName: 'x', recipientId: 'b', maxBytes: 1_000_000 }), failure('TOO_LARGE', error => assert.match(error.message, /1000000 bytes.*maxBytes/)))
+  assert.ok(endless.destroyed && asked < 50, `${asked} chunks were asked for`)
+
+  for (const make of [() => new Readable({ read () {} }), () => new ReadableStream({ cancel: () => { cancelled = true } })]) {
+    var cancelled = false
+    const stream = make()
+    const controller = new AbortController()
+    const sending = a.send({ stream, fileName: 'x', recipientId: 'b', signal: controller.signal })
+    controller.abort()
+    await assert.rejects(sending, failure('ABORTED'))
+    assert.ok(cancelled || stream.destroyed)
+  }
+  const silent = new Readable({ read () {} })
+  const sending = a.send({ stream: silent, fileName: 'x', recipientId: 'b' })
+  await Promise.all([assert.rejects(sending, failure('DESTROYED')), a.destroy()])
+  assert.ok(silent.destroyed)
+  const { tasks } = await fetch(`${url}/tasks?type=file_offer&limit=100`).then(answer => answer.json())
+  assert.deepEqual(tasks, [])
+})
+
+test('an idempotency key stands for the bytes, wherever they come from', LIMIT, async (t) => {
+  const { a, saveDir } = await pair(t)
+  const send = options => a.send({ recipientId: 'b', idempotencyKey: 'k', ...options })
+  const first = await send({ data: 'abc', fileName: 'x' })
+  const again = await send({ stream: ['a', 'bc'], fileName: 'y' })
+  assert.deepEqual([again.transferId, again.replayed], [first.transferId, true])
+  await assert.rejects(send({ data: 'abd', fileName: 'x' }), failure('KEY_REUSED'))
+  assert.deepEqual(contents(saveDir), ['x'])
+})
+
+test('an offer of bytes that went with their process is withdrawn by the next one', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const home = path.join(tempFolder(t), 'home')
+  const sender = cli(t, ['send', '-', '--name', 'x', '--to', 'nobody', '--actor-id', 'a', '--json'], { env: { ATS_URL: url, ATS_P2P_HOME: home }, stdio: ['pipe', 'pipe', 'pipe'], input: 'abc' })
+  const { transferId } = await sender.line('offer_sent')
+  sender.kill('SIGKILL')
+  await sender.ended
+  const next = await node(t, url, 'a', { home })
+  const failed = once(next, 'transfer_failed')
+  const [offer] = await next.resumeOffers()
+  assert.deepEqual([offer.transferId, offer.fileName, offer.success], [transferId, 'x', false])
+  assert.equal(offer.error.code, 'ATS_P2P_SOURCE_CHANGED')
+  assert.match(offer.error.message, /x went with the process/)
+  assert.equal((await failed)[0].transferId, transferId)
+  assert.equal((await next.status(transferId)).status, 'cancelled')
+  assert.deepEqual(await next.resumeOffers(), [])
+})
+
+test('the shell sends what it is given by pipes, and asks for a name where there is none', onUnix, async (t) => {
+  const { url, saveDir, folder } = await pair(t)
+  const options = { env: { ATS_URL: url, ATS_ACTOR_ID: 'a', ATS_P2P_HOME: path.join(folder, 'shell') } }
+  const stdin = await cli(t, ['send', '-', '--to', 'b', '--name', 'stdin'], { ...options, input: 'by stdin' }).ended
+  assert.equal(stdin.code, 0, stdin.stderr)
+  const pipe = path.join(folder, 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const sending = cli(t, ['send', pipe, '--to', 'b'], options)
+  fs.promises.writeFile(pipe, 'by a pipe')
+  assert.equal((await sending.ended).code, 0)
+  for (const name of ['stdin', 'pipe']) assert.equal(fs.readFileSync(path.join(saveDir, name), 'utf8'), `by ${name === 'pipe' ? 'a pipe' : name}`)
+  // Nobody comes to write to it, or somebody writes nothing.
+  for (const open of [async () => {}, () => fs.promises.open(pipe, 'w')]) {
+    const waiting = cli(t, ['send', pipe, '--to', 'b'], options)
+    const writer = await open()
+    waiting.kill('SIGTERM')
+    assert.notEqual((await waiting.ended).code, 0)
+    await writer?.close()
+  }
+  for (const [args, message] of [
+    [['-'], /--name is required/],
+    [['-', '--name', 'x', '--detach'], /--detach needs a file/],
+    [['-', '--name', 'x', '--to', 'c'], /one recipient/]
+  ]) {
+    const { code, stderr } = await cli(t, ['send', ...args, '--to', 'b'], { ...options, input: 'x' }).ended
+    assert.equal(code, 2, stderr)
+    assert.match(stderr, message)
+  }
+})
