@@ -431,6 +431,17 @@ export interface NodeOptions {
   /** Largest file that is taken, in bytes; `Infinity` for no limit. Default: no limit. */
   maxFileSize?: number | null
   /**
+   * Bytes a second that all transfers of this node together move at most, sent and received, at least 1024. Peers that
+   * move at the same time have equal parts of it, and so have the transfers with each of them; what one does not use is
+   * the others'. Environment: `ATS_P2P_MAX_RATE`, where `500K` is 500 × 1024, `1.5M` 1.5 × 1024², `2MB` 2,000,000.
+   * Default: no limit.
+   *
+   * What is sent goes at this rate from the first byte. What is received is taken at this rate, and the sender slowed
+   * down by that: it is ahead by what half a second takes, or 64 KiB; through a tunnel, and where the original package
+   * sends, by all that lies in buffers on the way, which may be some MiB.
+   */
+  maxRate?: number | null
+  /**
    * Longest wait for the other side, in milliseconds: for the offer to be accepted, for the connection, for
    * the next byte. It never ends a slow transfer that moves: one that moved less than 4 KiB in this time, while more
    * remained, has stalled (`ATS_P2P_STALLED`). Default: 120000.
@@ -666,6 +677,8 @@ export interface CommonSendOptions {
    * original package do not see it. Default: nothing, as with null.
    */
   metadata?: unknown
+  /** Bytes a second that this transfer moves at most, at least 1024, within the node's `maxRate`. Default: that. */
+  maxRate?: number
   /**
    * Called at most ten times a second, and at each change of phase: from the hashing of the file on, before it is
    * offered. The last call says that all bytes are sent.
@@ -775,6 +788,8 @@ export interface OffersOptions {
 export interface AcceptOptions {
   /** Whether a file that stands at the path is replaced. Default: true. */
   overwrite?: boolean
+  /** Bytes a second that this transfer moves at most, at least 1024, within the node's `maxRate`. Default: that. */
+  maxRate?: number
   /** Ends the transfer; `accept` then rejects with `ATS_P2P_ABORTED`. */
   signal?: AbortSignal
 }

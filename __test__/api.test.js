@@ -52,6 +52,8 @@ test('createNode says what is wrong with an option', async () => {
     [{ maxFileSize: '100' }, /maxFileSize must be a positive whole number of bytes, not "100"/],
     [{ maxFileSize: -1 }, /maxFileSize/],
     [{ maxFileSize: 1.5 }, /maxFileSize/],
+    [{ maxRate: 1023 }, /maxRate must be a whole number of bytes a second, at least 1024, not 1023/],
+    [{ maxRate: '10M' }, /maxRate/],
     [{ maxConcurrent: 0 }, /maxConcurrent must be a whole number from 1 to 256, not 0/],
     [{ maxConcurrent: 257 }, /maxConcurrent/],
     [{ maxConcurrent: 1.5 }, /maxConcurrent/],
@@ -68,7 +70,7 @@ test('createNode says what is wrong with an option', async () => {
 })
 
 test('options that mean "no limit" and options of the future are taken', LIMIT, async (t) => {
-  await node(t, NOWHERE, 'a', { allowedPeers: null, maxFileSize: Infinity, colour: 'blue' })
+  await node(t, NOWHERE, 'a', { allowedPeers: null, maxFileSize: Infinity, maxRate: Infinity, colour: 'blue' })
 })
 
 test('send, watch, accept and status say what is missing', LIMIT, async (t) => {

@@ -45,6 +45,7 @@ test('config shows each setting with who said so, and no secret', LIMIT, async (
     ATS_P2P_DATABASE: 'postgres://hub:hush@db.example:5432/tasks?password=hush',
     HTTPS_PROXY: 'http://me:hush@proxy.example:3128',
     ATS_P2P_TUNNEL: 'none',
+    ATS_P2P_MAX_RATE: '1.5M',
     ATS_P2P_BOOTSTRAP: '192.0.2.1:1, 192.0.2.2:2'
   }
   const flags = ['--url', 'http://127.0.0.1:1', '--timeout', '5000', '--max-size', '10', '--allow', 'b', '--no-identity', '--ca', 'mine.pem', '--insecure']
@@ -74,6 +75,7 @@ test('config shows each setting with who said so, and no secret', LIMIT, async (
     allowedPeers: [['b'], 'option', null],
     timeout: [5000, 'option', null],
     maxFileSize: [10, 'option', null],
+    maxRate: [1_572_864, 'environment', 'ATS_P2P_MAX_RATE'],
     maxConcurrent: [16, 'default', null],
     database: ['postgres://db.example:5432/tasks', 'environment', 'ATS_P2P_DATABASE'],
     httpsProxy: ['http://(secret)@proxy.example:3128', 'environment', 'HTTPS_PROXY']

@@ -168,6 +168,8 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
     [['send', 'x', '--to', 'b', '--timeout', 'soon'], /--timeout must be a positive whole number/],
     [['send', 'x', '--to', 'b', '--ats-url', 'nowhere'], /--ats-url must be an http or https URL/],
     [['listen', '--max-size', '-1'], /max-size/],
+    [['send', 'x', '--to', 'b', '--max-rate', '1000'], /--max-rate must be bytes a second, at least 1024/],
+    [['listen', '--max-rate', '10X'], /--max-rate/],
     [['listen', '--max-concurrent', '0'], /--max-concurrent must be a positive whole number/],
     [['listen', '--max-concurrent', '1000'], /--max-concurrent must be a whole number from 1 to 256/],
     [['listen', '--colour'], /Unknown option '--colour'/],

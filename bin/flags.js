@@ -1,5 +1,7 @@
 'use strict'
 
+const { MIN_RATE, bytesOf } = require('../lib/checks')
+
 // The options that several commands share, and how they become the library's. Of each option: `value` is what it takes
 // (none where it takes nothing), `help` what it does, `short` its letter, `aliases` its other names, `variable` the
 // environment variable behind it and `otherwise` what holds without it, `choices` all that it may be, `multiple` whether
@@ -51,6 +53,8 @@ const VERIFIED = { 'require-verified': { help: 'refuse peers that show no identi
 
 const MAX_SIZE = { 'max-size': { value: 'BYTES', help: 'largest file that is taken', otherwise: 'unlimited' } }
 
+const MAX_RATE = { 'max-rate': { value: 'RATE', help: 'bytes a second that may move at most: 500K, 1.5M, or a number', variable: 'ATS_P2P_MAX_RATE', otherwise: 'unlimited' } }
+
 const MAX_CONCURRENT = { 'max-concurrent': { value: 'N', help: 'files received at once, 1 to 256', otherwise: '16' } }
 
 const PRESERVE = { 'no-preserve': { help: 'neither tell nor keep permissions and times of files' } }
@@ -72,6 +76,7 @@ function nodeOptions (values) {
     tunnel: values['no-tunnel'] ? false : values.tunnel,
     timeout: number(values.timeout),
     maxFileSize: number(values['max-size']),
+    maxRate: values['max-rate'] === undefined ? undefined : bytesOf(values['max-rate']),
     maxConcurrent: number(values['max-concurrent']),
     allowedPeers: values.allow,
     requireVerified: values['require-verified'],
@@ -82,6 +87,9 @@ function nodeOptions (values) {
 
 /** What is wrong with the flags that hold numbers, or null. */
 function numberProblem (values) {
+  if (values['max-rate'] !== undefined && !(bytesOf(values['max-rate']) >= MIN_RATE)) {
+    return `--max-rate must be bytes a second, at least ${MIN_RATE}, with K, M or G for 1024, 1024² or 1024³: 500K, 1.5M`
+  }
   for (const flag of ['timeout', 'max-size', 'max-concurrent']) {
     if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
   }
@@ -96,4 +104,4 @@ function grouped (group, flags) {
   return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, group }]))
 }
 
-module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_SIZE, OUTPUT, PRESERVE, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }
+module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, OUTPUT, PRESERVE, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }

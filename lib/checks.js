@@ -15,6 +15,9 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 // Most files that a node receives at once: each has a connection, an open file and a thread.
 const MAX_CONCURRENT = 256
 
+// The least rate that may be asked for, bytes a second: of less a peer would say that nothing moves.
+const MIN_RATE = 1024
+
 // What an offer may say of its file, as JSON.
 const MAX_METADATA_BYTES = 4096
 
@@ -134,6 +137,24 @@ function bytes (value, what) {
   return value
 }
 
+/** Bytes a second. */
+function rate (value, what) {
+  if (value === Infinity) return undefined
+  if (!Number.isSafeInteger(value) || value < MIN_RATE) throw invalid(`${what} must be a whole number of bytes a second, at least ${MIN_RATE}`, value)
+  return value
+}
+
+/**
+ * The bytes of a text with a unit, as rsync has them: K, M and G, or KiB and so on, are 1024, 1024² and 1024³; KB, MB
+ * and GB are 1000, 1000² and 1000³. NaN for any other text. The addon reads a variable by the same rules.
+ */
+function bytesOf (text) {
+  const [, number, letter, rest] = /^(\d+(?:\.\d*)?|\.\d+)(?:([KMG])(i?B)?)?$/i.exec(text) ?? []
+  if (number === undefined) return NaN
+  const base = /^b$/i.test(rest ?? '') ? 1000 : 1024
+  return Math.floor(Number(number) * base ** (letter ? 'KMG'.indexOf(letter.toUpperCase()) + 1 : 0))
+}
+
 function milliseconds (value, what) {
   if (typeof value !== 'number' || !(value > 0 && value <= LONGEST_TIMER_MS)) {
     throw invalid(`${what} must be a number of milliseconds above 0 and up to ${LONGEST_TIMER_MS}`, value)
@@ -195,10 +216,12 @@ function unwanted (value, what) {
 
 module.exports = {
   LONGEST_TIMER_MS,
+  MIN_RATE,
   abortSignal,
   addresses,
   boolean,
   bytes,
+  bytesOf,
   callback,
   count,
   filePath,
@@ -210,6 +233,7 @@ module.exports = {
   places,
   port,
   publicKey,
+  rate,
   retention,
   seedPath,
   string,

@@ -5,7 +5,7 @@
 const { isUint8Array } = require('node:util/types')
 const {
   abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, json, localPath, milliseconds, number, places, port,
-  publicKey, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
+  publicKey, rate, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { checkContent, content, fileName, limit, source } = require('./content')
 const { invalid } = require('./error')
@@ -25,6 +25,7 @@ const NODE_OPTIONS = {
   allowedPeers: texts,
   requireVerified: boolean,
   maxFileSize: bytes,
+  maxRate: rate,
   timeout: milliseconds,
   bootstrap: addresses,
   relayThrough: text,
@@ -56,6 +57,7 @@ const SEND_OPTIONS = {
   timeout: milliseconds,
   idempotencyKey: text,
   metadata: json,
+  maxRate: rate,
   onProgress: callback,
   signal: abortSignal
 }
@@ -67,7 +69,7 @@ const CALL_OPTIONS = { signal: abortSignal }
 
 const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
-const ACCEPT_OPTIONS = { saveDir: filePath, overwrite: boolean, signal: abortSignal }
+const ACCEPT_OPTIONS = { saveDir: filePath, overwrite: boolean, maxRate: rate, signal: abortSignal }
 
 const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
 

@@ -28,6 +28,7 @@ use crate::offer::inbox::Inbox;
 use crate::offer::judge::Judge;
 use crate::options::{MAX_CONCURRENT, Options};
 use crate::places::{PlaceLimits, Places};
+use crate::pump::{RateLimit, Throttle};
 use crate::receipts::Receipts;
 use crate::remarks::Remarks;
 use crate::running::RunningTransfers;
@@ -71,6 +72,8 @@ pub(crate) struct Context {
     /// The turn to send, by the actor who receives.
     pub(crate) sending: Arc<Places>,
     pub(crate) declining: Arc<Semaphore>,
+    /// How many bytes a second all transfers together may move.
+    rate: Option<Arc<RateLimit>>,
     /// Connections that brought a file and may bring another.
     pub(crate) incoming: Arc<IncomingPool>,
     /// Connections that took a file away and may take another.
@@ -115,6 +118,7 @@ impl Context {
         };
         Ok(Self {
             network: Network::new(options.bootstrap.clone(), options.relay_through, options.tunnel.clone()),
+            rate: options.max_rate.map(RateLimit::new),
             trust: Arc::new(trust(&options, &settings)),
             receipts: Receipts::new(&options.home, options.keep_receipts),
             hashes: match options.hash_cache {
@@ -219,6 +223,13 @@ impl Context {
             self.emit(Event::Warning { message });
         }
         trouble
+    }
+
+    /// What a transfer with this actor may move, where it has itself a limit of so many bytes a second, or
+    /// none.
+    pub(crate) fn throttle(&self, actor_id: &str, max_rate: Option<u64>) -> Throttle {
+        let own = max_rate.map(RateLimit::new);
+        Throttle::new(actor_id, own.into_iter().chain(self.rate.clone()))
     }
 
     /// Is cancelled when the node is to end.

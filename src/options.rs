@@ -54,6 +54,9 @@ pub struct Options {
     pub require_verified: bool,
     /// The largest file to receive, bytes; without, any. `watch` declines the offer of a larger one.
     pub max_file_size: Option<u64>,
+    /// Bytes a second that all transfers together may move, both ways, at least [`crate::pump::MIN_RATE`];
+    /// without, any.
+    pub max_rate: Option<u64>,
     /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
     /// See [`DEFAULT_MAX_OFFER_AGE`].
@@ -94,6 +97,7 @@ impl Options {
             allowed_peers: None,
             require_verified: false,
             max_file_size: None,
+            max_rate: None,
             timeout: DEFAULT_TIMEOUT,
             max_offer_age: DEFAULT_MAX_OFFER_AGE,
             max_partial_age: DEFAULT_MAX_PARTIAL_AGE,

@@ -74,10 +74,17 @@ impl TransferEvents {
     }
 
     /// What watches over the bytes of this transfer, which tells of them here. `idle` is how long nothing may
-    /// move.
-    pub(crate) fn control(self: &Arc<Self>, cancel: CancellationToken, idle: Duration) -> Control {
+    /// move, and `max_rate` how many bytes a second may, beside the node's limit.
+    pub(crate) fn control(
+        self: &Arc<Self>,
+        cancel: CancellationToken,
+        idle: Duration,
+        max_rate: Option<u64>,
+    ) -> Control {
         let (begun, sent) = (self.clone(), self.clone());
+        let throttle = self.context.throttle(&self.transfer().peer_id, max_rate);
         Control::new(self.progress.bytes(), cancel, idle)
+            .throttled(throttle)
             .on_begin(move |from| begun.started(from))
             .on_sent(move || sent.enter(Phase::Verifying))
     }

@@ -12,7 +12,8 @@ async function documented (): Promise<void> {
     requireVerified: true,
     maxFileSize: 100 * 1024 * 1024,
     timeout: 120000,
-    maxConcurrent: 4
+    maxConcurrent: 4,
+    maxRate: 10 * 1024 * 1024
   })
 
   const result: SendResult = await node.send({
@@ -20,6 +21,7 @@ async function documented (): Promise<void> {
     recipientId: 'other-agent',
     channel: 'p2p-transfer',
     metadata: { kind: 'report', pages: [1, 2] },
+    maxRate: 500_000,
     signal: AbortSignal.timeout(1000),
     onProgress: ({ bytesSent, totalBytes, phase, bytes, rate, eta }) => {
       const share: number = bytesSent / totalBytes
@@ -49,7 +51,7 @@ async function documented (): Promise<void> {
     void peer
     const facts: [string, number, string, string] = [fileName, fileSize, fileHash, senderId]
     void [facts, task.id]
-    const taken: AcceptResult = await accept('/tmp/x', { overwrite: false })
+    const taken: AcceptResult = await accept('/tmp/x', { overwrite: false, maxRate: 2 ** 20 })
     const hash: string = taken.hash
     await accept({ saveDir: 'in', overwrite: false })
     await reject()

@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { USAGE_ERROR } = require('../exit-codes')
 const { flagOf } = require('../failure')
 const { quoted } = require('../output')
@@ -13,6 +13,7 @@ module.exports = {
     ...VERIFIED,
     ...CHANNEL,
     ...MAX_SIZE,
+    ...MAX_RATE,
     ...MAX_CONCURRENT,
     ...TIMEOUT,
     ...CONNECTION

@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
 const { connection, quoted, size } = require('../output')
@@ -27,6 +27,7 @@ module.exports = {
     ...CHANNEL,
     ...MAX_SIZE,
     ...MAX_CONCURRENT,
+    ...MAX_RATE,
     ...PRESERVE,
     ...TIMEOUT,
     ...CONNECTION

@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_RATE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
 const { sayTransfers } = require('../sending')
@@ -10,7 +10,7 @@ module.exports = {
   summary: 'Go on with the files that this agent offered before its process ended',
   saysGoodbye: true,
   examples: [['ats-p2p resume --actor-id agent-a', 'What agent-a has left open']],
-  flags: { ...CHANNEL, ...TIMEOUT, ...CONNECTION },
+  flags: { ...CHANNEL, ...MAX_RATE, ...TIMEOUT, ...CONNECTION },
 
   check: numberProblem,
 

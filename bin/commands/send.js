@@ -1,6 +1,6 @@
 'use strict'
 
-const { CHANNEL, CONNECTION, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, MAX_RATE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
@@ -24,6 +24,7 @@ module.exports = {
     ...CHANNEL,
     ...TIMEOUT,
     ...VERIFIED,
+    ...MAX_RATE,
     ...PRESERVE,
     ...CONNECTION
   },

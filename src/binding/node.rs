@@ -14,7 +14,7 @@ use super::cancel::NativeCancel;
 use super::environment::Resident;
 use super::error::{promise, thrown};
 use super::options::{
-    AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, metadata, milliseconds, read,
+    AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, max_rate, metadata, milliseconds, read,
 };
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
@@ -110,6 +110,7 @@ impl NativeNode {
                 })
             });
         let metadata = options.metadata.as_deref().map(metadata).transpose();
+        let rate = options.max_rate.map(max_rate).transpose();
         let name = options.file_name;
         let source = match (options.file_path, data, spool) {
             (Some(path), None, None) => full(path).map(|path| SendSource::Path { path, name }),
@@ -129,6 +130,7 @@ impl NativeNode {
                 timeout: timeout?,
                 idempotency_key: options.idempotency_key,
                 metadata: metadata?,
+                max_rate: rate?,
                 progress,
                 cancel,
             };
@@ -166,10 +168,10 @@ impl NativeNode {
         let (node, cancel) = (self.node.clone(), cancel.token());
         // The working directory is that of the call.
         let (path, dir) = (options.path.map(full).transpose(), options.dir.map(full).transpose());
-        let overwrite = options.overwrite;
+        let (overwrite, rate) = (options.overwrite, options.max_rate.map(max_rate).transpose());
         let accept = async move {
             let target = target(&node, offer.into(), path?, dir?, overwrite)?;
-            node.accept(offer.into(), Acceptance { target, cancel }).await
+            node.accept(offer.into(), Acceptance { target, max_rate: rate?, cancel }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
     }

@@ -14,10 +14,14 @@ use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
 use crate::files::{self, JsonPath};
 use crate::options::{MAX_CONCURRENT, Options, TunnelChoice};
+use crate::pump::MIN_RATE;
 use crate::trust::SeedChoice;
 
 /// The longest timeout, milliseconds: what a JavaScript timer can hold, 24 days.
 const MAX_TIMEOUT_MS: f64 = 2_147_483_647.0;
+
+/// Says how many bytes a second a node may move.
+pub(super) const MAX_RATE_VARIABLE: &str = "ATS_P2P_MAX_RATE";
 
 /// Options of `createNode`.
 #[derive(Default, Deserialize)]
@@ -36,6 +40,7 @@ pub(super) struct NodeOptions {
     allowed_peers: Option<Vec<String>>,
     require_verified: Option<bool>,
     max_file_size: Option<f64>,
+    max_rate: Option<f64>,
     timeout: Option<f64>,
     max_offer_age: Option<f64>,
     max_partial_age: Option<f64>,
@@ -81,6 +86,7 @@ pub(super) struct SendOptions {
     pub(super) idempotency_key: Option<String>,
     /// As JSON text.
     pub(super) metadata: Option<String>,
+    pub(super) max_rate: Option<f64>,
 }
 
 /// Options of `watch`.
@@ -103,6 +109,7 @@ pub(super) struct AcceptOptions {
     pub(super) path: Option<JsonPath>,
     pub(super) dir: Option<JsonPath>,
     pub(super) overwrite: Option<bool>,
+    pub(super) max_rate: Option<f64>,
 }
 
 /// Reads an options object.
@@ -171,6 +178,10 @@ impl NodeOptions {
         options.allowed_peers = peers.transpose()?;
         options.require_verified = self.require_verified.unwrap_or(false);
         options.max_file_size = self.max_file_size.map(|size| bytes("maxFileSize", size)).transpose()?;
+        options.max_rate = match self.max_rate {
+            Some(rate) => Some(max_rate(rate)?),
+            None => max_rate_of_environment()?,
+        };
         if let Some(timeout) = self.timeout {
             options.timeout = milliseconds("timeout", timeout)?;
         }
@@ -219,6 +230,47 @@ fn bootstrap_of_environment() -> Option<Vec<String>> {
     (!nodes.is_empty()).then_some(nodes)
 }
 
+fn max_rate_of_environment() -> Result<Option<u64>> {
+    let Ok(text) = std::env::var(MAX_RATE_VARIABLE) else { return Ok(None) };
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let rate = rate_of_text(text).filter(|rate| *rate >= MIN_RATE).ok_or_else(|| {
+        let message = format!(
+            "{MAX_RATE_VARIABLE} must be bytes a second, at least {MIN_RATE}, such as 500K or 1.5M: {}",
+            files::display(text)
+        );
+        Error::new(Code::InvalidArgument, message)
+    })?;
+    Ok(Some(rate))
+}
+
+/// A number of bytes with a unit: K, M and G, or KiB and so on, are 1024, 1024² and 1024³; KB, MB and GB are
+/// 1000, 1000² and 1000³. `lib/checks.js` reads the same.
+pub(super) fn rate_of_text(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_uppercase();
+    let (power, base) = match unit.strip_prefix(['K', 'M', 'G']) {
+        None if unit.is_empty() => (0, 1.0),
+        None => return None,
+        Some(rest) => {
+            let power = 1 + "KMG".find(&unit[..1])?;
+            (
+                i32::try_from(power).ok()?,
+                match rest {
+                    "" | "IB" => 1024.0,
+                    "B" => 1000.0,
+                    _ => return None,
+                },
+            )
+        }
+    };
+    let rate = number.parse::<f64>().ok()? * f64::powi(base, power);
+    bytes("", rate.floor()).ok().filter(|rate| *rate < u64::MAX)
+}
+
 /// The address of a tunnel, or `none`.
 fn tunnel_of_environment() -> Option<TunnelOption> {
     match std::env::var("ATS_P2P_TUNNEL").ok()?.trim() {
@@ -250,6 +302,14 @@ fn concurrent(value: f64) -> Result<usize> {
     }
 }
 
+/// Bytes a second.
+pub(super) fn max_rate(value: f64) -> Result<u64> {
+    bytes("maxRate", value).ok().filter(|rate| *rate >= MIN_RATE).ok_or_else(|| {
+        let message = format!("maxRate must be a whole number of bytes a second, at least {MIN_RATE}");
+        Error::new(Code::InvalidArgument, message)
+    })
+}
+
 /// A number of bytes; JavaScript has no integers.
 pub(super) fn bytes(name: &str, value: f64) -> Result<u64> {
     // Up to 2^53 every whole number has its own f64, and infinity stands for no limit.
@@ -259,5 +319,32 @@ pub(super) fn bytes(name: &str, value: f64) -> Result<u64> {
         Ok(value as u64)
     } else {
         Err(Error::new(Code::InvalidArgument, format!("{name} must be a whole number of bytes")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_with_its_unit() {
+        for (text, rate) in [
+            ("1024", 1024),
+            ("10K", 10 * 1024),
+            ("10k", 10 * 1024),
+            ("1.5M", 3 << 19),
+            ("2MiB", 2 << 20),
+            ("2MB", 2_000_000),
+            ("500kb", 500_000),
+            ("1G", 1 << 30),
+            ("0.5K", 512),
+        ] {
+            assert_eq!(rate_of_text(text), Some(rate), "{text}");
+        }
+        for text in
+            ["", "K", "1T", "1 K", "-1K", "1e3", "1K/s", "1BB", "1B", "1iB", "1.2.3K", "9999999G", "∞"]
+        {
+            assert_eq!(rate_of_text(text), None, "{text}");
+        }
     }
 }

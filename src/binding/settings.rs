@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::{promise, thrown};
-use super::options::{NodeOptions, default_home, read};
+use super::options::{MAX_RATE_VARIABLE, NodeOptions, default_home, rate_of_text, read};
 use super::shapes::value;
 use crate::ats::{Client, Environment, SettingSource, Settings, Sourced};
 use crate::error::Result;
@@ -92,6 +92,7 @@ fn of_node(options: &Value) -> Vec<SettingShape> {
         ("allowedPeers", None, Value::Null),
         ("requireVerified", None, json!(false)),
         ("maxFileSize", None, Value::Null),
+        ("maxRate", Some(MAX_RATE_VARIABLE), Value::Null),
         ("timeout", None, ms(DEFAULT_TIMEOUT)),
         ("maxConcurrent", None, json!(DEFAULT_MAX_CONCURRENT)),
         ("maxOfferAge", None, ms(DEFAULT_MAX_OFFER_AGE)),
@@ -122,6 +123,7 @@ fn of_node(options: &Value) -> Vec<SettingShape> {
 fn of_text(name: &str, text: String) -> Value {
     match (name, text.trim()) {
         ("bootstrap", nodes) => json!(nodes.split(',').map(str::trim).collect::<Vec<_>>()),
+        ("maxRate", rate) => rate_of_text(rate).map_or_else(|| Value::from(rate), Value::from),
         ("tunnel", "none") => Value::Bool(false),
         ("database", url) => database(url),
         _ => Value::from(text),

@@ -8,6 +8,7 @@
 //! - `send`: one file to one peer; `reader` is the thread that reads the file
 //! - `receive`: one candidate connection of an incoming file; `writer` is the thread that writes the file
 //! - `pace`: whether the file still moves, in either direction
+//! - `throttle`: how many bytes a second may move
 //! - `budget`: how much memory each transfer may take, so that all of them together stay bounded
 //! - `stream`: what carries one file after another, and the longest message that a peer may have us hold
 //! - `close`: the last word to a peer, and the end of the stream
@@ -21,6 +22,7 @@ mod reader;
 mod receive;
 mod send;
 mod stream;
+mod throttle;
 mod writer;
 
 use std::{
@@ -39,6 +41,7 @@ pub use error::PumpError;
 pub use receive::{Interrupted, Reception, Verified};
 pub use send::send;
 pub use stream::{MAX_MESSAGE, Stream};
+pub use throttle::{MIN_RATE, RateLimit, Throttle};
 
 /// What a transfer and those who watch over it say to each other.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct Control {
     /// How long nothing of the file may move, or next to nothing (`pace` has the floor), before the run ends
     /// with [`PumpError::Stalled`].
     pub idle: Duration,
+    /// How many bytes a second may move.
+    throttle: Throttle,
     /// The byte from which on the run moves the file; [`NOT_YET`] until that is known.
     begun: Arc<AtomicU64>,
     on_begin: Hook<u64>,
@@ -68,7 +73,14 @@ impl Control {
     /// What watches over one transfer, on one connection after another.
     pub fn new(progress: watch::Sender<u64>, cancel: CancellationToken, idle: Duration) -> Self {
         let begun = Arc::new(AtomicU64::new(NOT_YET));
-        Self { progress, cancel, idle, begun, on_begin: Hook(None), on_sent: Hook(None) }
+        let (throttle, on_begin, on_sent) = (Throttle::default(), Hook(None), Hook(None));
+        Self { progress, cancel, idle, throttle, begun, on_begin, on_sent }
+    }
+
+    /// Has each run move no more than this lets pass.
+    pub fn throttled(mut self, throttle: Throttle) -> Self {
+        self.throttle = throttle;
+        self
     }
 
     /// Has `told` called by each run before it moves the file, with the byte from which on it will.

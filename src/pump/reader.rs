@@ -15,7 +15,10 @@ use crate::{
 
 /// Bytes of the file in a DATA frame. With its header the frame is a message of a length that is quickly
 /// encrypted.
-const DATA_LEN: usize = MAX_DATA - HEADER_LEN;
+pub(super) const DATA_LEN: usize = MAX_DATA - HEADER_LEN;
+
+/// The same where few bytes a second may move, at least: what a peer takes for a file that moves (`pace`).
+pub(super) const LEAST_DATA_LEN: usize = 4 * 1024;
 
 /// DATA frames in one chunk at most, each a message of its own: enough that a read costs nothing beside its
 /// bytes.
@@ -68,16 +71,21 @@ impl Chunk {
     }
 }
 
-/// Reads the file on a thread of its own, from the byte at `offset` on. The chunks are all the rest of it, or
-/// end in an error.
+/// Reads the file on a thread of its own, from the byte at `offset` on, `data_len` bytes a frame. The chunks
+/// are all the rest of it, or end in an error.
 ///
 /// The last chunk is held back until all bytes that were read have the hash `hash`. So nobody gets another
 /// file as a whole one.
-pub(super) fn start(source: Source, hash: String, offset: u64) -> mpsc::Receiver<Result<Chunk, SourceError>> {
+pub(super) fn start(
+    source: Source,
+    hash: String,
+    offset: u64,
+    data_len: usize,
+) -> mpsc::Receiver<Result<Chunk, SourceError>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     // Nobody joins the thread: the channel's end shows that it has ended.
     spawn_blocking(move || {
-        if let Err(error) = read(&source, &hash, offset, &sender) {
+        if let Err(error) = read(&source, &hash, offset, data_len, &sender) {
             let _ = sender.blocking_send(Err(error));
         }
     });
@@ -88,6 +96,7 @@ fn read(
     source: &Source,
     hash: &str,
     mut offset: u64,
+    data_len: usize,
     chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
 ) -> Result<(), SourceError> {
     let _share = Share::take();
@@ -96,8 +105,9 @@ fn read(
     let mut buffers = VecDeque::with_capacity(BUFFERS);
     while offset < source.size() {
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
-        let len = left.min(portion(FRAMES, FEWEST_FRAMES) * DATA_LEN);
-        let chunk = read_chunk(source, offset, len, &mut proof, &mut buffers)?;
+        let len = left.min(portion(FRAMES, FEWEST_FRAMES) * data_len);
+        let frames = (0..len).step_by(data_len).map(|start| (len - start).min(data_len)).collect();
+        let chunk = read_chunk(source, offset, frames, &mut proof, &mut buffers)?;
         if proof.differs() {
             break;
         }
@@ -122,13 +132,11 @@ fn prove(source: &Source, proof: Proof) -> Result<(), SourceError> {
 fn read_chunk(
     source: &Source,
     offset: u64,
-    len: usize,
+    messages: VecDeque<usize>,
     proof: &mut Proof,
     buffers: &mut VecDeque<BytesMut>,
 ) -> Result<Chunk, SourceError> {
-    let messages: VecDeque<usize> =
-        (0..len).step_by(DATA_LEN).map(|start| (len - start).min(DATA_LEN)).collect();
-    let mut buffer = take_buffer(buffers, len + messages.len() * AROUND);
+    let mut buffer = take_buffer(buffers, messages.iter().map(|len| AROUND + len).sum());
     let mut rest = &mut buffer[..];
     let mut places = Vec::with_capacity(messages.len());
     for len in messages.iter().copied() {
@@ -193,8 +201,8 @@ mod tests {
     #[tokio::test]
     async fn messages_stand_ready_one_behind_the_other() {
         let (_dir, source, hash) = source();
-        for count in [1, 3, FRAMES] {
-            let mut chunks = start(source.clone(), hash.clone(), 0);
+        for (count, data_len) in [(1, DATA_LEN), (3, DATA_LEN), (FRAMES, DATA_LEN), (2, LEAST_DATA_LEN)] {
+            let mut chunks = start(source.clone(), hash.clone(), 0, data_len);
             let mut content = Vec::new();
             while let Some(chunk) = chunks.recv().await {
                 let mut chunk = chunk.expect("read");
@@ -205,6 +213,7 @@ mod tests {
                         assert_eq!(message.start, end + HEADROOM);
                         let (head, bytes) = taken.buffer[message.clone()].split_at(HEADER_LEN);
                         assert_eq!(head, header(FrameType::Data, bytes.len()));
+                        assert!(bytes.len() <= data_len);
                         content.extend_from_slice(bytes);
                         end = message.end + TAILROOM;
                     }
@@ -229,7 +238,7 @@ mod tests {
         let hash = hashed.hash(|_| {}, &CancellationToken::new()).expect("hashed");
         let not_hashed = Source::open(&path).expect("opened");
         let read = async |source: &Source, offset: usize| {
-            let mut chunks = start(source.clone(), hash.clone(), offset as u64);
+            let mut chunks = start(source.clone(), hash.clone(), offset as u64, DATA_LEN);
             let mut read = 0;
             while let Some(chunk) = chunks.recv().await {
                 let mut chunk = chunk?;
@@ -265,7 +274,7 @@ mod tests {
         (&file).write_all(&[77]).expect("written");
         file.set_modified(modified).expect("set");
         for (source, hash) in [(&hashed, &hash), (&hashed, &"0".repeat(64)), (&not_hashed, &hash)] {
-            let mut chunks = start(source.clone(), hash.clone(), 0);
+            let mut chunks = start(source.clone(), hash.clone(), 0, DATA_LEN);
             let mut passed = 0;
             let error = loop {
                 match chunks.recv().await.expect("an error before the end") {

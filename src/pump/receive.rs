@@ -147,6 +147,9 @@ impl<T: Transport> Reception<T> {
         }
         let offset = partial.written();
         control.begin(offset);
+        if let Some(bytes) = control.throttle.ahead() {
+            receiver.set_receive_limit(Some(bytes));
+        }
         let begun = match self.machine.begin(offset) {
             Some(frame) => say(sender, &frame, control).await,
             None => Ok(()),
@@ -161,6 +164,10 @@ impl<T: Transport> Reception<T> {
             read = read_body(receiver, &mut self.machine, &batches, control) => read,
         };
         drop(batches);
+        if control.throttle.ahead().is_some() {
+            // The stream may carry another file.
+            receiver.set_receive_limit(None);
+        }
         // Where the disk failed, reading ended because of that.
         let partial = written.await.map_err(|_| PumpError::Thread)?.map_err(PumpError::from)?;
         let hash = partial.hash();
@@ -275,6 +282,8 @@ async fn read_batches<R: ChunkReader>(
 ) -> Result<(), PumpError> {
     let (size, begun) = (machine.offer().size, machine.received());
     let mut pace = Pace::new(control.idle, begun..size, Instant::now());
+    let is_limited = control.throttle.step().is_some();
+    let mut passed = begun;
     loop {
         let mut done = false;
         while let Some(event) = machine.poll()? {
@@ -287,20 +296,22 @@ async fn read_batches<R: ChunkReader>(
             }
         }
         pace.moved(machine.received(), Instant::now());
+        if is_limited && machine.received() > passed {
+            // What has come is not held up, but what comes next.
+            if !hand_over(batch, batches, machine, control, &mut pace).await {
+                return Ok(());
+            }
+            pace.held_up(control.throttle.pass(machine.received() - passed).await);
+            passed = machine.received();
+        }
         // Messages that have arrived are gathered into one batch, without waiting for further ones.
         let gather = !done && !batch.is_full() && !pace.has_stalled(Instant::now());
         let arrived = if gather { receiver.recv().now_or_never() } else { None };
         let message = match arrived {
             Some(message) => message?,
             None => {
-                if batch.len() > 0 {
-                    control.progress.send_replace(machine.received());
-                    let handed_over = Instant::now();
-                    if batches.send(batch.take()).await.is_err() {
-                        // The writer says why.
-                        return Ok(());
-                    }
-                    pace.held_up(handed_over.elapsed());
+                if batch.len() > 0 && !hand_over(batch, batches, machine, control, &mut pace).await {
+                    return Ok(());
                 }
                 if done {
                     return Ok(());
@@ -310,6 +321,21 @@ async fn read_batches<R: ChunkReader>(
         };
         machine.handle(message.ok_or(PumpError::Closed)?.freeze());
     }
+}
+
+/// Hands a batch to the writer; `false` where that has failed, and says why.
+async fn hand_over(
+    batch: &mut Batch,
+    batches: &mpsc::Sender<Batch>,
+    machine: &Receiving,
+    control: &Control,
+    pace: &mut Pace,
+) -> bool {
+    control.progress.send_replace(machine.received());
+    let handed_over = Instant::now();
+    let is_taken = batches.send(batch.take()).await.is_ok();
+    pace.held_up(handed_over.elapsed());
+    is_taken
 }
 
 /// Waits for the next message after `received` bytes of the file. One that comes bit by bit is seen to move.

@@ -17,7 +17,7 @@ use super::{
     Control, PumpError, Stream,
     close::close,
     pace::Pace,
-    reader::{self, FRAMES},
+    reader::{self, DATA_LEN, FRAMES, LEAST_DATA_LEN},
 };
 use crate::{
     files::Source,
@@ -170,7 +170,11 @@ async fn transfer<W: ChunkWriter>(
         Err(_) => return Err(PumpError::Stalled),
     };
     control.begin(offset);
-    let mut chunks = reader::start(source.clone(), meta.hash.clone(), offset);
+    // Where little may move, it moves in small pieces.
+    let step = control.throttle.step();
+    let data_len = step.map_or(DATA_LEN, |step| step.clamp(LEAST_DATA_LEN, DATA_LEN));
+    let most = step.map_or(FRAMES, |step| (step / data_len).clamp(1, FRAMES));
+    let mut chunks = reader::start(source.clone(), meta.hash.clone(), offset, data_len);
     let mut outflow = Outflow {
         pending: sender.control(),
         written: offset,
@@ -182,7 +186,10 @@ async fn transfer<W: ChunkWriter>(
         let Some(chunk) = chunks.recv().await else { break };
         outflow.pace.held_up(asked.elapsed());
         let mut chunk = chunk?;
-        while let Some(messages) = chunk.take(count) {
+        while let Some(messages) = chunk.take(count.min(most)) {
+            if step.is_some() {
+                outflow.pace.held_up(control.throttle.pass(messages.bytes).await);
+            }
             let start = Instant::now();
             outflow.keeps(sender.send_in_place(messages.buffer, &messages.places)).await?;
             outflow.written += messages.bytes;

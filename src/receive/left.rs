@@ -70,7 +70,7 @@ async fn go_on(
         match cancel.run_until_cancelled(state(&context, &id, &task_id)).await {
             Some(State::Open(open)) if admits(&context, &open) => {
                 let target = record.place.target(&open.offer.name);
-                let acceptance = Acceptance { target, cancel: cancel.clone() };
+                let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
                 let (instance, seed) = (left.instance, left.seed);
                 // Told by its events.
                 let received = super::receive(&context, &open, &acceptance, Some(left), None).await;

@@ -89,6 +89,8 @@ pub(crate) struct Failure {
 pub struct Acceptance {
     /// Where the file is to go.
     pub target: Target,
+    /// How many bytes a second may come, beside the node's limit.
+    pub max_rate: Option<u64>,
     /// Ends the transfer.
     pub cancel: CancellationToken,
 }
@@ -159,6 +161,7 @@ async fn receive(
         client: client.clone(),
         target: &acceptance.target,
         cancel: &acceptance.cancel,
+        max_rate: acceptance.max_rate,
         id: record_id(context, open),
         events: Arc::new(TransferEvents::new(context, &transfer, None)),
         claim: Claim::new(context, open, client, &acceptance.cancel),
@@ -248,6 +251,7 @@ struct IncomingTransfer<'a> {
     client: Client,
     target: &'a Target,
     cancel: &'a CancellationToken,
+    max_rate: Option<u64>,
     id: RecordId,
     events: Arc<TransferEvents>,
     claim: Claim<'a>,
@@ -536,7 +540,7 @@ impl IncomingTransfer<'_> {
         held.watch(self.events.bytes().subscribe());
         let stop = self.cancel.child_token();
         let limit = self.context.options.timeout;
-        let control = self.events.control(stop.clone(), limit);
+        let control = self.events.control(stop.clone(), limit, self.max_rate);
         let name = self.name();
         let fetch = Fetch {
             context: self.context,

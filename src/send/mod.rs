@@ -70,6 +70,8 @@ pub struct SendRequest {
     pub idempotency_key: Option<String>,
     /// What is said of the file besides.
     pub metadata: Option<Metadata>,
+    /// How many bytes a second may go, beside the node's limit.
+    pub max_rate: Option<u64>,
     /// Told how far it is, as the events are.
     pub progress: Option<ProgressListener>,
     /// Ends the transfer.
@@ -428,7 +430,7 @@ impl OutgoingTransfer {
         let events = self.told.clone();
         events.enter(Phase::Connecting);
         self.place.watch(events.bytes().subscribe());
-        let control = events.control(cancel, self.limit);
+        let control = events.control(cancel, self.limit, self.request.max_rate);
         let delivery = Delivery {
             context: &context,
             task: &reader,
@@ -625,6 +627,7 @@ impl OutgoingTransfer {
             size: offer.size,
             hash: offer.hash.clone(),
             metadata: offer.attributes.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),
+            max_rate: self.request.max_rate,
             expires_at: offer.expires_at.as_ref().map_or(0, |end| end.at().unix_timestamp()),
             timeout_ms: u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX),
             instance: offer.p2p.as_ref().map(|p2p| p2p.instance).unwrap_or_default(),

@@ -182,6 +182,7 @@ async fn resume(
         timeout: Some(Duration::from_millis(record.timeout_ms)),
         idempotency_key: None,
         metadata: record.metadata(),
+        max_rate: record.max_rate,
         progress: None,
         cancel,
     };

@@ -39,6 +39,9 @@ pub(crate) struct OfferRecord {
     /// What is said of it besides, as JSON text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
+    /// How many bytes a second may go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rate: Option<u64>,
     /// When the offer ends, Unix seconds of the service.
     pub expires_at: i64,
     /// How long each wait for the other side lasts, milliseconds.
@@ -267,6 +270,7 @@ mod tests {
             size: 1,
             hash: "0".repeat(64),
             metadata: Some("{}".into()),
+            max_rate: None,
             expires_at: 1,
             timeout_ms: 1,
             instance: [7; 16],

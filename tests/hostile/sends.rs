@@ -58,6 +58,7 @@ impl Place {
             timeout: Some(limit),
             idempotency_key: None,
             metadata: None,
+            max_rate: None,
             progress: None,
             cancel: CancellationToken::new(),
         };

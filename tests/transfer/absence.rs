@@ -138,7 +138,7 @@ async fn who_cancels_or_destroys_waits_for_no_service() {
     let mut stand_in = away(&mut lab, &b, "b").await;
     let cancel = CancellationToken::new();
     let target = Target::Exact { path: lab.path("received"), overwrite: true };
-    let acceptance = Acceptance { target, cancel: cancel.clone() };
+    let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
     let accepting = {
         let node = b.node.clone();
         tokio::spawn(async move { node.accept(offer, acceptance).await })

@@ -172,6 +172,7 @@ impl Agent {
             timeout: None,
             idempotency_key: None,
             metadata: None,
+            max_rate: None,
             progress: None,
             cancel,
         };
@@ -186,7 +187,7 @@ impl Agent {
 
     pub(crate) async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {
         let target = Target::Exact { path, overwrite: true };
-        let acceptance = Acceptance { target, cancel: CancellationToken::new() };
+        let acceptance = Acceptance { target, max_rate: None, cancel: CancellationToken::new() };
         timeout(PATIENCE, self.node.accept(offer, acceptance)).await.expect("an accept ends")
     }
 

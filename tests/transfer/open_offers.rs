@@ -232,6 +232,7 @@ async fn sends_and_keeps_to_itself() {
         timeout: None,
         idempotency_key: None,
         metadata: None,
+        max_rate: None,
         progress: None,
         cancel: CancellationToken::new(),
     };

@@ -144,7 +144,7 @@ async fn a_recipient_that_cancels_is_aborted_and_its_sender_hears_of_it() {
     let (offer, _) = b.offer().await;
     let cancel = CancellationToken::new();
     let target = Target::Exact { path: lab.path("f"), overwrite: true };
-    let acceptance = Acceptance { target, cancel: cancel.clone() };
+    let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
     let accepting = {
         let node = b.node.clone();
         tokio::spawn(async move { node.accept(offer, acceptance).await })

@@ -62,6 +62,11 @@ impl<R: ChunkReader> Receiver<R> {
         self.opener.set_max_message(bytes);
     }
 
+    /// See [`ChunkReader::set_receive_limit`].
+    pub fn set_receive_limit(&mut self, bytes: Option<u32>) {
+        self.reader.set_receive_limit(bytes);
+    }
+
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<BytesMut>, Error>> {
         loop {
             while let Some(message) = self.opener.next_message()? {

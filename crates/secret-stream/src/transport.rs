@@ -30,6 +30,12 @@ pub trait ChunkReader: Send + Unpin + 'static {
 
     /// Ends both directions at once, telling the peer that it was no orderly end.
     fn destroy(&mut self);
+
+    /// Lets the peer send no more than so many bytes ahead of the reader, or, with `None`, as many as the
+    /// transport likes. Where the transport can't tell its peer, nothing.
+    fn set_receive_limit(&mut self, bytes: Option<u32>) {
+        let _ = bytes;
+    }
 }
 
 /// The sending half of a [`Transport`].

@@ -31,6 +31,10 @@ impl ChunkReader for udx::ReadHalf {
     fn destroy(&mut self) {
         self.handle().destroy();
     }
+
+    fn set_receive_limit(&mut self, bytes: Option<u32>) {
+        self.handle().set_receive_limit(bytes);
+    }
 }
 
 impl ChunkWriter for udx::WriteHalf {

@@ -50,6 +50,7 @@ pub(super) enum StreamCommand {
     ChangeRemote(Remote),
     Redirect(Remote),
     Keepalive(Option<Micros>),
+    ReceiveLimit(u32),
     Message(Bytes),
     Destroy,
     RelayTo(Arc<Shared>, Option<RelayMeter>),

@@ -119,6 +119,7 @@ impl Owner {
             StreamCommand::ChangeRemote(remote) => entry.change_remote(self.now, remote, &self.sockets),
             StreamCommand::Redirect(remote) => entry.redirect(self.now, remote, &self.sockets),
             StreamCommand::Keepalive(interval) => entry.stream.set_keepalive(self.now, interval),
+            StreamCommand::ReceiveLimit(bytes) => entry.stream.set_receive_limit(bytes),
             // Too large for the path as known now: dropped, as the path would.
             StreamCommand::Message(message) => drop(entry.stream.send_message(message)),
             StreamCommand::Destroy => entry.destroy(),

@@ -117,6 +117,13 @@ impl StreamHandle {
         self.command(StreamCommand::Keepalive(interval));
     }
 
+    /// Lets the peer send no more than so many bytes ahead of the reader: for one that reads slowly on
+    /// purpose. What the peer was told before still counts. `None`, the start, for as many as the path is
+    /// worth.
+    pub fn set_receive_limit(&self, bytes: Option<u32>) {
+        self.command(StreamCommand::ReceiveLimit(bytes.unwrap_or(u32::MAX)));
+    }
+
     /// Where packets go now, once connected.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.shared.lock().remote.map(|(_, address)| address)

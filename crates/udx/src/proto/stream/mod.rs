@@ -173,6 +173,7 @@ pub struct StreamMachine {
     receive_window: ReceiveWindow,
     /// Bytes that may wait for the reader, as far as others' readers leave room.
     receive_share: u32,
+    receive_limit: u32,
     /// Bytes handed to the application side since the beginning.
     handed_over: u64,
     /// Bytes delivered to the application side and not yet read there.
@@ -230,6 +231,7 @@ impl StreamMachine {
             messages_in: VecDeque::new(),
             receive_window: ReceiveWindow::new(config.receive_window),
             receive_share: u32::MAX,
+            receive_limit: u32::MAX,
             handed_over: 0,
             backlog: 0,
             advertised: config.receive_window,
@@ -406,6 +408,11 @@ impl StreamMachine {
         self.receive_share = bytes;
     }
 
+    /// Sets how many bytes its reader wants held for it at most.
+    pub fn set_receive_limit(&mut self, bytes: u32) {
+        self.receive_limit = bytes;
+    }
+
     /// Bytes that are held for the reader, or behind a packet that is missing.
     pub fn held(&self) -> usize {
         self.backlog + self.assembler.ready() + self.assembler.ahead()
@@ -557,7 +564,7 @@ impl StreamMachine {
 
     /// The receive window while nothing waits for its reader.
     fn whole_window(&self) -> u32 {
-        self.receive_window.bytes(self.rtt.min()).min(self.receive_share)
+        self.receive_window.bytes(self.rtt.min()).min(self.receive_share).min(self.receive_limit)
     }
 }
 
