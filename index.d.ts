@@ -772,11 +772,20 @@ export interface PeerConnection {
 export interface WatchOptions {
   /** Default: the node's channel. */
   channel?: string
-  /** Folder to save into, made if it is missing. Nothing in it is ever replaced: a taken name gets a number. */
+  /** Folder to save into, made if it is missing. Nothing in it is replaced unless `existing` says so. */
   saveDir?: LocalPath
+  /** What becomes of a file whose name is taken there; one that is not to come is declined. Default: 'rename'. */
+  existing?: Existing
   /** Decides about each offer of this watch. Default: the node's. */
   shouldAccept?: ShouldAccept
 }
+
+/**
+ * What becomes of a file whose name is taken in its folder. `rename`: it gets a number, as `data (1).csv`. `overwrite`: it
+ * takes the place of what is there, in one step, once it is whole and verified. `skip`: what is there stays; if it has the
+ * same content it counts as received, is hashed for that, and no byte moves, and otherwise the file does not come.
+ */
+export type Existing = 'rename' | 'overwrite' | 'skip'
 
 export interface OffersOptions {
   /** Default: the node's channel. */
@@ -788,6 +797,11 @@ export interface OffersOptions {
 export interface AcceptOptions {
   /** Whether a file that stands at the path is replaced. Default: true. */
   overwrite?: boolean
+  /**
+   * With `saveDir`: what becomes of the file where its name is taken there. One that does not come, by `skip`, rejects
+   * with `ATS_P2P_ALREADY_EXISTS`, and its offer still stands. Default: 'rename'.
+   */
+  existing?: Existing
   /** Bytes a second that this transfer moves at most, at least 1024, within the node's `maxRate`. Default: that. */
   maxRate?: number
   /** Ends the transfer; `accept` then rejects with `ATS_P2P_ABORTED`. */

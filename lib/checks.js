@@ -21,6 +21,8 @@ const MIN_RATE = 1024
 // What an offer may say of its file, as JSON.
 const MAX_METADATA_BYTES = 4096
 
+const EXISTING = ['rename', 'overwrite', 'skip']
+
 function string (value, what) {
   if (typeof value !== 'string') throw invalid(`${what} must be a string`, value)
   return value
@@ -28,6 +30,12 @@ function string (value, what) {
 
 function number (value, what) {
   if (!Number.isSafeInteger(value) || value < 0) throw invalid(`${what} must be a whole number from 0 on`, value)
+  return value
+}
+
+/** What becomes of a file whose name is taken in its folder. */
+function existing (value, what) {
+  if (!EXISTING.includes(value)) throw invalid(`${what} must be one of ${EXISTING.join(', ')}`, value)
   return value
 }
 
@@ -224,6 +232,7 @@ module.exports = {
   bytesOf,
   callback,
   count,
+  existing,
   filePath,
   isUrl,
   json,

@@ -194,7 +194,7 @@ class Node extends EventEmitter {
 
   #watch ({ shouldAccept = this.#shouldAccept, ...options }) {
     const tag = this.#watches.length
-    this.#watches.push({ shouldAccept, saveDir: options.saveDir })
+    this.#watches.push({ shouldAccept, dir: options.saveDir, existing: options.existing })
     try {
       this.#native.watch({ ...options, tag, asks: shouldAccept !== undefined })
     } catch (error) {
@@ -215,19 +215,19 @@ class Node extends EventEmitter {
   }
 
   #offered ({ offer: handle, watch, ...payload }) {
-    const { shouldAccept, saveDir } = this.#watches[watch]
-    if (shouldAccept) return this.#decide(shouldAccept, saveDir, handle, payload)
+    const { shouldAccept, ...place } = this.#watches[watch]
+    if (shouldAccept) return this.#decide(shouldAccept, place, handle, payload)
     this.#pass(handle, payload)
   }
 
   /** Has the owner's function decide about an offer. Others wait for nothing meanwhile. */
-  async #decide (shouldAccept, saveDir, handle, payload) {
+  async #decide (shouldAccept, place, handle, payload) {
     const verdict = await this.#ask(shouldAccept, payload)
     // It may have been withdrawn meanwhile.
     if (!this.#native?.isOpen(handle)) return
-    if (verdict === true && saveDir === undefined) return this.#pass(handle, payload)
+    if (verdict === true && place.dir === undefined) return this.#pass(handle, payload)
     try {
-      if (verdict === true) this.#native.take(handle, { dir: saveDir })
+      if (verdict === true) this.#native.take(handle, place)
       else await this.#native.reject(handle, verdict || undefined)
     } catch {
       // The offer is over, or the service is not reached and it ends by itself.

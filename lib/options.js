@@ -4,8 +4,8 @@
 
 const { isUint8Array } = require('node:util/types')
 const {
-  abortSignal, addresses, boolean, bytes, callback, count, filePath, isUrl, json, localPath, milliseconds, number, places, port,
-  publicKey, rate, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
+  abortSignal, addresses, boolean, bytes, callback, count, existing, filePath, isUrl, json, localPath, milliseconds, number, places,
+  port, publicKey, rate, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { checkContent, content, fileName, limit, source } = require('./content')
 const { invalid } = require('./error')
@@ -62,14 +62,14 @@ const SEND_OPTIONS = {
   signal: abortSignal
 }
 
-const WATCH_OPTIONS = { channel: text, saveDir: filePath, shouldAccept: callback }
+const WATCH_OPTIONS = { channel: text, saveDir: filePath, existing, shouldAccept: callback }
 
 // Of calls that take nothing else.
 const CALL_OPTIONS = { signal: abortSignal }
 
 const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
-const ACCEPT_OPTIONS = { saveDir: filePath, overwrite: boolean, maxRate: rate, signal: abortSignal }
+const ACCEPT_OPTIONS = { saveDir: filePath, existing, overwrite: boolean, maxRate: rate, signal: abortSignal }
 
 const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
 
@@ -149,7 +149,7 @@ function missing (call, name, options, table) {
 /** `accept(path, options)` or `accept({ saveDir, ...options })`. */
 function checkTarget (target, options) {
   if (typeof target === 'string' || isUint8Array(target) || isUrl(target)) {
-    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted }), path: filePath(target, 'accept: path') }
+    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted, existing: unwanted }), path: filePath(target, 'accept: path') }
   }
   if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
   const { saveDir, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, ['saveDir'])

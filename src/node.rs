@@ -11,7 +11,7 @@ use crate::ats::{ActorRef, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::Event;
-use crate::files::{self, SafeName, Target};
+use crate::files::{self, Existing, SafeName, Target};
 use crate::limits::GOODBYE;
 use crate::offer::{self, Offer, inbox};
 pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
@@ -161,10 +161,10 @@ impl Node {
     ///
     /// # Errors
     /// `ALREADY_ANSWERED`; `DESTROYED`.
-    pub fn take(&self, offer: u64, dir: PathBuf) -> Result<()> {
+    pub fn take(&self, offer: u64, dir: PathBuf, existing: Existing) -> Result<()> {
         let context = self.alive()?;
         let name = context.inbox.name_of(offer)?;
-        watch::take_all(context, offer, Target::InFolder { dir, name });
+        watch::take_all(context, offer, Target::InFolder { dir, name, existing });
         Ok(())
     }
 

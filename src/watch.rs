@@ -18,7 +18,7 @@ use crate::ats::{self, ListQuery, POLL_INTERVAL, Status, Subscribed, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, PeerIdentity, Transfer};
-use crate::files::{self, SafeName, Target};
+use crate::files::{self, Existing, SafeName, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Attributes, Offer};
 use crate::receive;
@@ -55,6 +55,8 @@ pub struct WatchOptions {
     pub channel: Option<String>,
     /// Take every file into this folder; without, ask by a `file` event.
     pub save_dir: Option<PathBuf>,
+    /// What becomes there of a file whose name is taken.
+    pub existing: Existing,
     /// Ask by a `file` event all the same; [`crate::node::Node::take`] then does what is done without asking.
     pub asks: bool,
     /// What each of its `file` events names it by.
@@ -67,6 +69,7 @@ pub(crate) struct Watch {
     channel: String,
     /// Where every file goes; without, each is asked about.
     save_dir: Option<PathBuf>,
+    existing: Existing,
     asks: bool,
     tag: u32,
 }
@@ -81,7 +84,8 @@ pub(crate) fn start(context: &Arc<Context>, options: WatchOptions) -> Result<()>
     context.try_trust()?;
     let save_dir = options.save_dir.as_deref().map(files::prepare_folder).transpose()?;
     let channel = options.channel.unwrap_or_else(|| context.settings.channel.clone());
-    let watch = Watch { channel, save_dir, asks: options.asks, tag: options.tag };
+    let WatchOptions { existing, asks, tag, .. } = options;
+    let watch = Watch { channel, save_dir, existing, asks, tag };
     context.spawn(run(context.clone(), watch));
     Ok(())
 }
@@ -361,7 +365,10 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, told: &mut Told, mut open: O
             let watch = watch.tag;
             context.emit(Event::File { transfer, offer: handle, mode, mtime, task, channel, watch });
         }
-        Some(dir) => take_all(context, handle, Target::InFolder { dir: dir.clone(), name }),
+        Some(dir) => {
+            let target = Target::InFolder { dir: dir.clone(), name, existing: watch.existing };
+            take_all(context, handle, target);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod meter;
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
 use ats_p2p::{
-    files::{Partial, SafeName, Source, Target},
+    files::{Existing, Partial, SafeName, Source, Target},
     pump::{self, Control, PumpError, Reception},
     wire::Meta,
 };
@@ -91,7 +91,8 @@ async fn receive(
     offer: Meta,
     dir: std::path::PathBuf,
 ) -> Result<std::path::PathBuf, PumpError> {
-    let target = Target::InFolder { dir, name: SafeName::from_offered("received") };
+    let target =
+        Target::InFolder { dir, name: SafeName::from_offered("received"), existing: Existing::Rename };
     let control = control();
     let mut incoming = Reception::new(stream.into(), offer.clone());
     incoming.meta(&control).await?;

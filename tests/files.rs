@@ -8,7 +8,7 @@ use std::{
 };
 
 use ats_p2p::files::{
-    Partial, Preserved, SafeName, Source, SourceError, Spool, SpoolError, Target, TargetError,
+    Existing, Partial, Preserved, SafeName, Source, SourceError, Spool, SpoolError, Target, TargetError,
     prepare_folder, sweep,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,11 @@ fn hash(source: &Source) -> Result<String, SourceError> {
 }
 
 fn in_folder(dir: &Path, name: &str) -> Target {
-    Target::InFolder { dir: dir.to_owned(), name: SafeName::from_offered(name) }
+    keeping(dir, name, Existing::default())
+}
+
+fn keeping(dir: &Path, name: &str, existing: Existing) -> Target {
+    Target::InFolder { dir: dir.to_owned(), name: SafeName::from_offered(name), existing }
 }
 
 fn exact(path: &Path, overwrite: bool) -> Target {
@@ -349,6 +353,29 @@ mod partial {
         fs::create_dir(dir.path().join("b")).expect("made");
         let received = receive(&in_folder(dir.path(), "b"), "x").expect("received");
         assert_eq!(received, dir.path().join("b (1)"));
+    }
+
+    #[test]
+    fn in_a_folder_a_file_takes_the_place_of_another_or_keeps_out_as_is_asked_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let into = |existing| keeping(&dir.path().join("in"), "a.txt", existing);
+        for existing in [Existing::Overwrite, Existing::Skip] {
+            let received = receive(&into(existing), "first").expect("received");
+            assert_eq!(fs::read_to_string(&received).expect("read"), "first");
+            fs::remove_file(received).expect("removed");
+        }
+        let path = receive(&into(Existing::Skip), "first").expect("received");
+        let kept = receive(&into(Existing::Skip), "second").expect_err("kept");
+        assert!(matches!(kept, TargetError::AlreadyExists { path: at } if at == path));
+        assert_eq!(receive(&into(Existing::Overwrite), "second").expect("received"), path);
+        assert_eq!(fs::read_to_string(&path).expect("read"), "second");
+        assert_eq!(names(path.parent().expect("a folder")), ["a.txt"]);
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        for existing in [Existing::Overwrite, Existing::Skip] {
+            let refused = receive(&into(existing), "third").expect_err("a folder");
+            assert!(matches!(refused, TargetError::NotAFile { .. }), "{refused}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use ats_p2p::{
     error::Code,
-    files::{Partial, SafeName, Source, Target},
+    files::{Existing, Partial, SafeName, Source, Target},
     pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
@@ -107,7 +107,7 @@ impl Files {
 
     fn partial(&self) -> Partial {
         let name = SafeName::from_offered(&self.meta.name);
-        let target = Target::InFolder { dir: self.save_dir(), name };
+        let target = Target::InFolder { dir: self.save_dir(), name, existing: Existing::Rename };
         Partial::create(&target, ID, self.meta.size).expect("created")
     }
 
@@ -205,7 +205,7 @@ mod both {
             let (send, receive) = (control(PATIENT), control(PATIENT));
             let dir = tempfile::tempdir().expect("a folder");
             let name = SafeName::from_offered("x");
-            let target = Target::InFolder { dir: dir.path().to_owned(), name };
+            let target = Target::InFolder { dir: dir.path().to_owned(), name, existing: Existing::Rename };
             let receive = async {
                 incoming.meta(&receive).await?;
                 let partial = Partial::create(&target, ID, files.meta.size)?;

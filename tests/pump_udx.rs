@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use ats_p2p::{
-    files::{Partial, SafeName, Source, Target},
+    files::{Existing, Partial, SafeName, Source, Target},
     pump::{self, Control, PumpError, Reception},
     wire::Meta,
 };
@@ -47,7 +47,11 @@ async fn a_file_arrives_whole() {
     let (a, b) = (a.expect("a stream"), b.expect("a stream"));
 
     let offer = meta.clone();
-    let target = Target::InFolder { dir: dir.path().to_owned(), name: SafeName::from_offered("received") };
+    let target = Target::InFolder {
+        dir: dir.path().to_owned(),
+        name: SafeName::from_offered("received"),
+        existing: Existing::Rename,
+    };
     let receive = tokio::spawn(async move {
         let control = control();
         let mut incoming = Reception::new(b.into(), offer.clone());

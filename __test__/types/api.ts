@@ -42,7 +42,7 @@ async function documented (): Promise<void> {
   await node.send({ filePath: 'x', fileName: 'y', recipientId: 'b' })
 
   node.watch()
-  node.watch({ channel: 'p2p-transfer', saveDir: './incoming' })
+  node.watch({ channel: 'p2p-transfer', saveDir: './incoming', existing: 'skip' })
 
   node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, metadata, accept, reject }) => {
     const kind: JsonValue | undefined = metadata !== null && typeof metadata === 'object' && !Array.isArray(metadata) ? metadata.kind : undefined
@@ -53,7 +53,7 @@ async function documented (): Promise<void> {
     void [facts, task.id]
     const taken: AcceptResult = await accept('/tmp/x', { overwrite: false, maxRate: 2 ** 20 })
     const hash: string = taken.hash
-    await accept({ saveDir: 'in', overwrite: false })
+    await accept({ saveDir: 'in', overwrite: false, existing: 'overwrite' })
     await reject()
     await reject(`no, ${hash}`)
   })

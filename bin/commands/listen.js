@@ -15,11 +15,15 @@ const LONGEST_SHOWN = 500
 // Offers that came to nothing before a transfer began: another one may still come.
 const PASSED_BY = new Set(['ALREADY_CLAIMED', 'ALREADY_ANSWERED', 'OFFER_EXPIRED', 'INVALID_OFFER'].map(code => `ATS_P2P_${code}`))
 
+// What a sender is told whose file is kept out by what is there.
+const NAME_TAKEN = 'the recipient has another file of this name and keeps it'
+
 module.exports = {
   summary: 'Accept the files that are offered to this agent, until interrupted',
   saysGoodbye: true,
   flags: {
     'save-dir': { value: 'DIR', short: 'd', help: 'where files are saved; made if missing', otherwise: DEFAULT_SAVE_DIR, completes: 'folder' },
+    existing: { value: 'WHAT', help: 'what becomes of a file whose name is taken there: rename gives it a number, overwrite replaces what is there, skip keeps that and takes no other', otherwise: 'rename', choices: ['rename', 'overwrite', 'skip'] },
     allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated', otherwise: 'anyone', multiple: true, completes: 'peer' },
     once: { help: 'end with the first transfer: with 0 once its file has arrived, else with the exit code of what it failed by' },
     exec: { value: 'PROGRAM', help: 'run a program for each file that has arrived, with the arguments behind -- and the path of the file', completes: 'command' },
@@ -38,7 +42,8 @@ module.exports = {
     'ATS_P2P_HASH, ATS_P2P_SIZE, ATS_P2P_SENDER, ATS_P2P_SENDER_IDENTITY, ATS_P2P_VERIFIED (1 or 0), ATS_P2P_TRANSFER_ID, ATS_P2P_TASK_ID and ATS_P2P_METADATA (JSON, or empty) say the rest. ' +
     'The API key, and names and passwords of proxies, are not in its environment. What it prints goes to stderr. At most four run at once. ' +
     'What it ends with is told, and with --once an end other than 0 is exit code 20.',
-    'With --once one offer is taken at a time, and the others are left as they are. An offer that is declined, because of --allow or --max-size, ends nothing.'
+    'With --once one offer is taken at a time, and the others are left as they are. An offer that is declined, because of --allow, --max-size or --existing skip, ends nothing.',
+    'With --existing skip a file that is there with the same content counts as received, and no byte of it moves.'
   ],
   examples: [
     ['ats-p2p listen --actor-id agent-b', 'All files for agent-b, into ./incoming'],
@@ -86,8 +91,9 @@ module.exports = {
         output.note('transfer_failed', transfer)
         output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
       })
-      if (values.once) return await Promise.race([once(node, saveDir, exec), interrupts.wait(), broken])
-      node.watch({ saveDir })
+      const place = { saveDir, existing: values.existing }
+      if (values.once) return await Promise.race([once(node, place, exec), interrupts.wait(), broken])
+      node.watch(place)
       await Promise.race([interrupts.wait(), broken])
     } finally {
       await Promise.all([node.destroy(), exec?.ended()])
@@ -96,7 +102,7 @@ module.exports = {
 }
 
 /** Takes files until one transfer is over; resolves with the exit code that it deserves. */
-async function once (node, saveDir, exec) {
+async function once (node, place, exec) {
   const offers = []
   let takes = false
   let isOver = false
@@ -104,7 +110,11 @@ async function once (node, saveDir, exec) {
     const next = async () => {
       if (takes || isOver || offers.length === 0) return
       takes = true
-      await offers.shift().accept({ saveDir }).catch(error => PASSED_BY.has(error.code) || reject(error))
+      const offer = offers.shift()
+      await offer.accept(place).catch((error) => {
+        if (place.existing === 'skip' && error.code === 'ATS_P2P_ALREADY_EXISTS') return offer.reject(NAME_TAKEN).catch(() => {})
+        return PASSED_BY.has(error.code) || reject(error)
+      })
       takes = false
       next()
     }

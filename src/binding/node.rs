@@ -22,7 +22,7 @@ use super::shapes::{
 use super::spool::NativeSpool;
 use crate::error::{Code, Error, Result};
 use crate::event::{ProgressListener, ProgressReport};
-use crate::files::{Source, Target};
+use crate::files::{Existing, Source, Target};
 use crate::node::{self, Node};
 use crate::receive::Acceptance;
 use crate::send::{SendRequest, SendSource};
@@ -144,9 +144,10 @@ impl NativeNode {
     pub fn watch(&self, env: Env, options: Value) -> napi::Result<()> {
         let watch = || -> Result<()> {
             let options: WatchArguments = read(options)?;
-            let WatchArguments { channel, save_dir, asks, tag } = options;
+            let WatchArguments { channel, save_dir, existing, asks, tag } = options;
             let save_dir = save_dir.map(full).transpose()?;
-            let options = node::WatchOptions { channel, save_dir, asks, tag };
+            let options =
+                node::WatchOptions { channel, save_dir, existing: existing.unwrap_or_default(), asks, tag };
             napi::bindgen_prelude::within_runtime_if_available(|| self.node.watch(options))
         };
         watch().map_err(|error| thrown(&env, &error))
@@ -168,9 +169,10 @@ impl NativeNode {
         let (node, cancel) = (self.node.clone(), cancel.token());
         // The working directory is that of the call.
         let (path, dir) = (options.path.map(full).transpose(), options.dir.map(full).transpose());
-        let (overwrite, rate) = (options.overwrite, options.max_rate.map(max_rate).transpose());
+        let (overwrite, existing) = (options.overwrite, options.existing.unwrap_or_default());
+        let rate = options.max_rate.map(max_rate).transpose();
         let accept = async move {
-            let target = target(&node, offer.into(), path?, dir?, overwrite)?;
+            let target = target(&node, offer.into(), path?, dir?, overwrite, existing)?;
             node.accept(offer.into(), Acceptance { target, max_rate: rate?, cancel }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
@@ -182,9 +184,10 @@ impl NativeNode {
     pub fn take(&self, env: Env, offer: u32, options: Value) -> napi::Result<()> {
         let take = || -> Result<()> {
             let options: AcceptOptions = read(options)?;
+            let existing = options.existing.unwrap_or_default();
             let dir = options.dir.ok_or_else(|| Error::new(Code::InvalidArgument, "take needs a folder"))?;
             let dir = full(dir)?;
-            napi::bindgen_prelude::within_runtime_if_available(|| self.node.take(offer.into(), dir))
+            napi::bindgen_prelude::within_runtime_if_available(|| self.node.take(offer.into(), dir, existing))
         };
         take().map_err(|error| thrown(&env, &error))
     }
@@ -296,13 +299,14 @@ fn target(
     path: Option<PathBuf>,
     dir: Option<PathBuf>,
     overwrite: Option<bool>,
+    existing: Existing,
 ) -> Result<Target> {
     match (path, dir) {
         (Some(path), None) if names_a_folder(&path) => {
-            Ok(Target::InFolder { dir: path, name: node.safe_name(offer)? })
+            Ok(Target::InFolder { dir: path, name: node.safe_name(offer)?, existing })
         }
         (Some(path), None) => Ok(Target::Exact { path, overwrite: overwrite.unwrap_or(true) }),
-        (None, Some(dir)) => Ok(Target::InFolder { dir, name: node.safe_name(offer)? }),
+        (None, Some(dir)) => Ok(Target::InFolder { dir, name: node.safe_name(offer)?, existing }),
         _ => Err(Error::new(Code::InvalidArgument, "accept needs the path to save to, or a folder as dir")),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::ats;
 use crate::connection::RelayChoice;
 use crate::error::{Code, Error, Result};
-use crate::files::{self, JsonPath};
+use crate::files::{self, Existing, JsonPath};
 use crate::options::{MAX_CONCURRENT, Options, TunnelChoice};
 use crate::pump::MIN_RATE;
 use crate::trust::SeedChoice;
@@ -95,6 +95,7 @@ pub(super) struct SendOptions {
 pub(super) struct WatchArguments {
     pub(super) channel: Option<String>,
     pub(super) save_dir: Option<JsonPath>,
+    pub(super) existing: Option<Existing>,
     /// Whether JavaScript decides about each offer, also where it is saved.
     pub(super) asks: bool,
     /// What its `file` events name it by.
@@ -109,6 +110,7 @@ pub(super) struct AcceptOptions {
     pub(super) path: Option<JsonPath>,
     pub(super) dir: Option<JsonPath>,
     pub(super) overwrite: Option<bool>,
+    pub(super) existing: Option<Existing>,
     pub(super) max_rate: Option<f64>,
 }
 

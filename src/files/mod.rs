@@ -9,6 +9,7 @@
 //! - `source`: what is sent: a file, bytes in memory, or a stream that was spooled; and what files were
 //!   when they were hashed last
 //! - `target`: where a file is to go, and what stops it
+//! - `present`: files that are here already
 //! - `preserved`: what a received file has of its source beside the content
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
 //!   and the name that it is to get, `checkpoints` what is remembered of it for a later process,
@@ -26,6 +27,7 @@ mod name;
 mod obeyed;
 mod partial;
 mod place;
+mod present;
 mod preserved;
 mod source;
 mod target;
@@ -35,7 +37,8 @@ mod text;
 pub use json_path::JsonPath;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
+pub(crate) use present::is_there;
 pub use preserved::{Preserved, Rights};
 pub use source::{HashCache, Proof, Source, SourceError, Spool, SpoolError};
-pub use target::{Target, TargetError, free_space, prepare_folder};
+pub use target::{Existing, Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};

@@ -381,12 +381,19 @@ fn check_room(place: &Place, len: u64, size: u64) -> Result<(), TargetError> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{super::SafeName, *};
+    use super::{
+        super::{Existing, SafeName},
+        *,
+    };
 
     #[test]
     fn a_disk_that_fills_up_meanwhile_says_so() {
         let dir = tempfile::tempdir().expect("a folder");
-        let target = Target::InFolder { dir: dir.path().to_owned(), name: SafeName::from_offered("a") };
+        let target = Target::InFolder {
+            dir: dir.path().to_owned(),
+            name: SafeName::from_offered("a"),
+            existing: Existing::default(),
+        };
         let mut partial = Partial::create(&target, "0123456789abcdef", 3).expect("created");
         partial.file = File::options().write(true).open("/dev/full").expect("opened");
         let full = partial.write_all(b"abc");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Rights, SafeName, Target, TargetError,
+    Existing, Rights, SafeName, Target, TargetError,
     dir::{Dir, DirEntry},
 };
 
@@ -47,9 +47,15 @@ impl Place {
                 let name = path.file_name().ok_or_else(no_name)?.to_owned();
                 (target.folder().to_owned(), Name::Exact { name, overwrite: *overwrite })
             }
-            Target::InFolder { dir, name } => {
+            Target::InFolder { dir, name, existing } => {
                 std::fs::create_dir_all(dir).map_err(|error| TargetError::from_io(dir, size, error))?;
-                (dir.clone(), Name::Free(name.clone()))
+                let exact = |overwrite| Name::Exact { name: name.as_str().into(), overwrite };
+                let name = match existing {
+                    Existing::Rename => Name::Free(name.clone()),
+                    Existing::Overwrite => exact(true),
+                    Existing::Skip => exact(false),
+                };
+                (dir.clone(), name)
             }
         };
         let dir = Dir::open(&folder).map_err(|source| match source.kind() {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{SafeName, dir::Dir, display_path};
 use crate::error::{Code, Error};
 
@@ -18,14 +20,28 @@ pub enum Target {
         /// Whether a file that stands there is replaced.
         overwrite: bool,
     },
-    /// This folder, which is made if it is missing. Nothing in it is replaced: where the name is taken,
-    /// the file gets a numbered one.
+    /// This folder, which is made if it is missing.
     InFolder {
         /// Chosen by the user, not by a peer.
         dir: PathBuf,
         /// The name to be written under.
         name: SafeName,
+        /// What becomes of it where that is taken.
+        existing: Existing,
     },
+}
+
+/// What becomes of a file whose name is taken in its folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// It gets a numbered name, and nothing is replaced.
+    #[default]
+    Rename,
+    /// It takes the place of the file or the link there, in one step.
+    Overwrite,
+    /// What is there stays: if it is the same file, that counts as received, and otherwise it is not taken.
+    Skip,
 }
 
 impl Target {
@@ -38,6 +54,20 @@ impl Target {
             },
             Self::InFolder { dir, .. } => dir,
         }
+    }
+
+    /// The path at which a file that is the same counts as received; `None` where another one is to come all
+    /// the same.
+    pub(crate) fn kept(&self) -> Option<PathBuf> {
+        match self {
+            Self::InFolder { dir, name, existing: Existing::Skip } => Some(dir.join(name.as_str())),
+            Self::InFolder { .. } | Self::Exact { .. } => None,
+        }
+    }
+
+    /// Whether what stands at the name may keep a file from being received: then no time helps.
+    pub(crate) fn insists_on_name(&self) -> bool {
+        !matches!(self, Self::InFolder { existing: Existing::Rename, .. })
     }
 
     /// The name that the file is to have there, as text; a folder may have to number it.

@@ -328,6 +328,11 @@ impl IncomingTransfer<'_> {
             // It is ours already, or was. To read what is here can take longer than the lease lasts.
             self.claim.make().await?;
         }
+        if let Some(path) = self.present().await? {
+            self.events.enter(Phase::Waiting);
+            place.set_working(false);
+            return self.take_present(&records, &path).await;
+        }
         if let Target::Exact { .. } = self.target {
             // Where this process dies from here on, its partial file is found by that alone.
             self.note(false).await;
@@ -407,6 +412,35 @@ impl IncomingTransfer<'_> {
         Ok((Hold { records, _lock: lock, place }, arrived))
     }
 
+    /// Where the file is already that is to be kept there.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS`, `NOT_A_FILE` where something else has its place.
+    async fn present(&self) -> Result<Option<PathBuf>> {
+        let Some(path) = self.target.kept() else { return Ok(None) };
+        let Offer { hash, size, .. } = &self.open.offer;
+        let (hash, size, events, cancel) = (hash.clone(), *size, self.events.clone(), self.cancel.clone());
+        blocking(move || {
+            let present = files::is_there(&path, &hash, size, |bytes| events.hashed(bytes, size), &cancel)?;
+            Ok(present.then_some(path))
+        })
+        .await
+    }
+
+    /// Completes the task of a file that is here already: no byte need come.
+    async fn take_present(&mut self, records: &Records, path: &Path) -> Result<Received> {
+        let p2p = match self.open.offer.p2p {
+            Some(_) => Some(self.introduce().await?),
+            None => None,
+        };
+        if !self.claim.is_held() {
+            self.claim.make().await?;
+        }
+        let done = self.done(path, &p2p);
+        report::remember(records, &self.id, done.clone(), &self.name()).await;
+        Ok(self.complete(records, done).await)
+    }
+
     /// What the file is to have of its source. An original has no way to tell.
     fn preserved(&self) -> Preserved {
         let Offer { attributes, p2p, .. } = &self.open.offer;
@@ -471,10 +505,7 @@ impl IncomingTransfer<'_> {
     /// Whether a failure is trouble of this machine by which nothing was lost: the offer can be taken later.
     fn still_stands(&self, error: &Error) -> bool {
         let is_of_path = matches!(error.code, Code::AlreadyExists | Code::NotAFile | Code::InvalidArgument);
-        let will_pass = match self.target {
-            Target::Exact { .. } => !is_of_path,
-            Target::InFolder { .. } => true,
-        };
+        let will_pass = !(is_of_path && self.target.insists_on_name());
         error.code.is_of_this_machine() && will_pass && !self.events.has_started()
     }
 
@@ -493,6 +524,13 @@ impl IncomingTransfer<'_> {
             self.key_pair = end;
             connection
         });
+        let p2p = self.introduce().await?;
+        Ok(Meeting::Direct(Box::new(DirectMeeting { pooled, p2p })))
+    }
+
+    /// Says on the task how this side dials, before the claim; writes down what is under way.
+    async fn introduce(&self) -> Result<P2p> {
+        let (context, offer) = (self.context, &self.open.offer);
         let sender = offer.p2p.as_ref().filter(|sender| sender.features.tunnel);
         let tunnels = context.tunnels();
         let meets_at_tunnel =
@@ -520,7 +558,7 @@ impl IncomingTransfer<'_> {
         };
         let (posted, ()) = tokio::join!(or_cancelled(self.cancel, post), self.note(false));
         posted?;
-        Ok(Meeting::Direct(Box::new(DirectMeeting { pooled, p2p })))
+        Ok(p2p)
     }
 
     /// Gets the file while the claim is kept; returns where it is.

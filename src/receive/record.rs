@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{SafeName, Target};
+use crate::files::{Existing, SafeName, Target};
 use crate::private::{private_dir, private_file, write_private};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
@@ -89,6 +89,9 @@ pub(crate) enum OpenPlace {
     InFolder {
         #[serde(with = "crate::files::json_path")]
         dir: PathBuf,
+        /// Earlier versions knew one way.
+        #[serde(default)]
+        existing: Existing,
     },
 }
 
@@ -360,7 +363,9 @@ impl OpenPlace {
             Target::Exact { path, overwrite } => {
                 Self::Exact { path: std::path::absolute(path)?, overwrite: *overwrite }
             }
-            Target::InFolder { dir, .. } => Self::InFolder { dir: std::path::absolute(dir)? },
+            Target::InFolder { dir, existing, .. } => {
+                Self::InFolder { dir: std::path::absolute(dir)?, existing: *existing }
+            }
         })
     }
 
@@ -368,8 +373,9 @@ impl OpenPlace {
     pub(crate) fn target(&self, offered: &str) -> Target {
         match self {
             Self::Exact { path, overwrite } => Target::Exact { path: path.clone(), overwrite: *overwrite },
-            Self::InFolder { dir } => {
-                Target::InFolder { dir: dir.clone(), name: SafeName::from_offered(offered) }
+            Self::InFolder { dir, existing } => {
+                let name = SafeName::from_offered(offered);
+                Target::InFolder { dir: dir.clone(), name, existing: *existing }
             }
         }
     }
@@ -460,7 +466,7 @@ mod tests {
             scope: scope.into(),
             actor_id: "b".into(),
             task_id: Value::from(7),
-            place: OpenPlace::InFolder { dir: "/in".into() },
+            place: OpenPlace::InFolder { dir: "/in".into(), existing: Existing::Skip },
             instance: "01".repeat(16),
             seed: "02".repeat(32),
             failed: false,

@@ -10,6 +10,9 @@ use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
 use crate::sync::blocking;
 use crate::troubles::InTrouble;
 
+/// What the sender of a file is told whose name is taken where nothing is to be replaced or renamed.
+const NAME_TAKEN: &str = "the recipient has another file of this name and keeps it";
+
 /// Takes an offer into a folder when it is its turn. What keeps this machine from that for a while is no
 /// answer to it: it waits as long as it stands.
 pub(crate) fn take_all(context: &Arc<Context>, handle: u64, target: Target) {
@@ -61,12 +64,16 @@ async fn take(context: &Arc<Context>, handle: u64, target: &Target, turn: Receiv
             context.inbox.ended(&task, false);
             context.inbox.leave(&actor);
         }
-        code if code.is_of_this_machine() => return Some(error),
+        code if code.is_of_this_machine() && waits => return Some(error),
         code => {
             // Nobody is asked who could answer better: the sender is told now rather than left waiting.
             context.inbox.declined(&task);
             if declinable {
-                let _ = context.client.reject(&task, code.public_reason()).await;
+                let reason = match code {
+                    Code::AlreadyExists | Code::NotAFile => NAME_TAKEN,
+                    code => code.public_reason(),
+                };
+                let _ = context.client.reject(&task, reason).await;
             }
         }
     }

@@ -5,8 +5,12 @@ use std::time::Duration;
 use ats_p2p::ats::Status;
 use ats_p2p::error::Code;
 use ats_p2p::event::{Event, Phase};
+use ats_p2p::files::{Existing, Target};
+use ats_p2p::node::WatchOptions;
+use ats_p2p::receive::Acceptance;
+use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Lab, allowed, sha256};
+use crate::lab::{Agent, Lab, allowed, sha256};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_all_sizes_arrive_in_a_folder() {
@@ -76,6 +80,68 @@ async fn an_offer_is_accepted_to_a_path() {
     a.node.destroy().await;
     b.node.destroy().await;
     lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_name_is_taken_replaces_what_is_there_or_is_kept_out_by_it() {
+    let lab = Lab::new().await;
+    let (a, b, c) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}), lab.agent("c", |_| {}));
+    let watch = |agent: &Agent, save_dir, existing| {
+        let save_dir = Some(lab.path(save_dir));
+        agent.node.watch(WatchOptions { save_dir, existing, ..WatchOptions::default() }).unwrap();
+    };
+    watch(&b, "kept", Existing::Skip);
+    watch(&c, "replaced", Existing::Overwrite);
+    let file = lab.file("data.csv", 300_000);
+    for recipient in ["b", "c"] {
+        assert_eq!(a.send(&file, recipient).await.unwrap().resumed_from, 0);
+    }
+    // The same file counts as received.
+    let again = a.send(&file, "b").await.unwrap();
+    assert_eq!((again.resumed_from, again.connection.is_none()), (300_000, true));
+    for _ in 0..2 {
+        b.event_named("transfer_complete").await;
+    }
+    assert_eq!(b.seen(), ["transfer_start", "transfer_complete", "transfer_complete"]);
+    let status = a.node.status(&again.transfer_id).await.unwrap();
+    assert_eq!(
+        (status.task.status, &status.task.outputs[0]["hash"]),
+        (Status::Completed, &again.hash.into())
+    );
+    // Another one is kept out; a shorter one, and one of the same size.
+    for content in [vec![7; 10], vec![7; 300_000]] {
+        std::fs::write(&file, &content).unwrap();
+        let error = a.send(&file, "b").await.unwrap_err();
+        assert_eq!(error.code, Code::Rejected);
+        assert!(error.message.contains("another file of this name"), "{error}");
+        assert_eq!(b.failure().await, Code::AlreadyExists);
+        a.send(&file, "c").await.unwrap();
+        assert_eq!(std::fs::read(lab.path("replaced").join("data.csv")).unwrap(), content);
+    }
+    assert_eq!(
+        (lab.listing("kept"), lab.listing("replaced")),
+        (vec!["data.csv".into()], vec!["data.csv".into()])
+    );
+    assert_eq!(std::fs::metadata(lab.path("kept").join("data.csv")).unwrap().len(), 300_000);
+    // Whoever asks for it is told, and may answer otherwise.
+    let d = lab.agent("d", |_| {});
+    d.watch(None);
+    let accepting = async {
+        let (offer, _) = d.offer().await;
+        let name = d.node.safe_name(offer).unwrap();
+        let target = |existing| Target::InFolder { dir: lab.path("kept"), name: name.clone(), existing };
+        let accept = |existing| {
+            let cancel = CancellationToken::new();
+            let acceptance = Acceptance { target: target(existing), max_rate: None, cancel };
+            d.node.accept(offer, acceptance)
+        };
+        assert_eq!(accept(Existing::Skip).await.unwrap_err().code, Code::AlreadyExists);
+        accept(Existing::Rename).await.unwrap()
+    };
+    let (sent, received) = tokio::join!(a.send(&file, "d"), accepting);
+    assert_eq!(received.file_path, lab.path("kept").join("data (1).csv"));
+    assert_eq!(sha256(&received.file_path), sent.unwrap().hash);
+    lab.close([a, b, c, d]).await;
 }
 
 #[cfg(unix)]

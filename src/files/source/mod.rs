@@ -25,7 +25,6 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-#[cfg(not(unix))]
 pub(super) use self::file::what_is;
 use self::{
     file::SourceFile,

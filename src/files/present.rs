@@ -1,0 +1,34 @@
+//! Files that are here already.
+
+use std::path::Path;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Source, TargetError, source::what_is};
+
+/// Whether a file of `size` bytes with this SHA-256, lower-case hex, stands at `path`; false where nothing
+/// does. Blocks; tells `progress` the bytes read so far.
+///
+/// # Errors
+/// `AlreadyExists` where another file or a link does, or one that can't be read; `NotAFile`.
+pub(crate) fn is_there(
+    path: &Path,
+    hash: &str,
+    size: u64,
+    progress: impl FnMut(u64),
+    cancel: &CancellationToken,
+) -> Result<bool, TargetError> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(false) };
+    let path = path.to_owned();
+    if let Some(what) = what_is(metadata.file_type()).filter(|_| !metadata.is_symlink()) {
+        return Err(TargetError::NotAFile { path, what });
+    }
+    let is_same = || {
+        let source = Source::open(&path).ok().filter(|source| source.size() == size)?;
+        source.hash(progress, cancel).ok().filter(|there| there == hash)
+    };
+    match !metadata.is_symlink() && is_same().is_some() {
+        true => Ok(true),
+        false => Err(TargetError::AlreadyExists { path }),
+    }
+}
