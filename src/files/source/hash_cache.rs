@@ -419,7 +419,7 @@ mod tests {
         // It was written just now.
         assert_eq!(hash_once(&Source::open(&path).unwrap()).1.len(), 9);
         assert_eq!(count(&cache), 0);
-        cache.keep(&known, hashed.0.content.get().unwrap(), SystemTime::now() + SETTLED);
+        cache.keep(&known, hashed.inner.content.get().unwrap(), SystemTime::now() + SETTLED);
         let again = Source::open(&path).unwrap();
         assert_eq!(hash_once(&again), (hash.clone(), vec![size]));
         assert_eq!(hash_once(&again), (hash.clone(), vec![size]));
@@ -427,7 +427,7 @@ mod tests {
         // Somebody has written to it in a way that its times do not show.
         let (other, other_hash) = source(&home.path().join("other"), 2);
         for at in [0, size] {
-            cache.keep(&known, other.0.content.get().unwrap(), SystemTime::now() + SETTLED);
+            cache.keep(&known, other.inner.content.get().unwrap(), SystemTime::now() + SETTLED);
             let wrong = Source::open(&path).unwrap();
             assert_eq!(hash_once(&wrong).0, other_hash);
             assert!(matches!(wrong.changed(), SourceError::Changed { .. }));
