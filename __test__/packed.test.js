@@ -37,6 +37,12 @@ function plain (project, env = {}) {
   return { ...Object.fromEntries(inherited), PATH: PLAIN_PATH, HOME: project, ATS_P2P_HOME: path.join(project, '.state'), ...env }
 }
 
+test('the release makes what it packs', () => {
+  const workflow = fs.readFileSync(path.join(ROOT, '.github', 'workflows', 'release.yml'), 'utf8')
+  const [notices, pack] = ['node tools/notices.js', 'node tools/pack.js packages --all'].map(command => workflow.indexOf(`run: ${command}`))
+  assert.ok(notices > 0 && notices < pack)
+})
+
 describe('packed and installed', LIMIT, () => {
   let published
   let project
