@@ -16,6 +16,9 @@ const {
 const { DhtNode, Hub, Waiting } = require('./lib/running')
 const { version } = require('./package.json')
 
+// The calls whose results hold the warnings of the settings.
+const TELLS_WARNINGS = new Set(['settings', 'doctor'])
+
 async function createNode (options) {
   const { resume, ...checked } = checkOptions('createNode', options, NODE_OPTIONS)
   const node = new Node(checked)
@@ -25,23 +28,16 @@ async function createNode (options) {
 }
 
 async function startHub (options) {
-  const checked = checkOptions('startHub', options, HUB_OPTIONS)
-  try {
+  return wrapped(async (checked) => {
     leaveAtExit()
     return new Hub(await addon.NativeHub.start(checked))
-  } catch (error) {
-    throw wrap(error)
-  }
+  }, checkOptions('startHub', options, HUB_OPTIONS))
 }
 
 /** Copies a hub's database to a file, while the hub runs or not. */
 async function backupHub (file, options) {
-  const checked = checkOptions('backupHub', options, { ...HUB_DATA_OPTIONS, replace: boolean })
-  try {
-    await addon.backupHub(localPath(file, 'backupHub: the file'), checked)
-  } catch (error) {
-    throw wrap(error)
-  }
+  await wrapped(checked => addon.backupHub(localPath(file, 'backupHub: the file'), checked),
+    checkOptions('backupHub', options, { ...HUB_DATA_OPTIONS, replace: boolean }))
 }
 
 async function startDht (options) {
@@ -144,12 +140,7 @@ async function join (hubUrl, invitation, options) {
 
 /** What the addon tells of a hub's keys. */
 async function ofHub (call, options, table, ask) {
-  const checked = checkOptions(call, options, { ...HUB_DATA_OPTIONS, ...table })
-  try {
-    return await ask(checked)
-  } catch (error) {
-    throw wrap(error)
-  }
+  return wrapped(ask, checkOptions(call, options, { ...HUB_DATA_OPTIONS, ...table }))
 }
 
 /** Checks what both ends of a transfer signed, and a file against it. */
@@ -165,12 +156,30 @@ async function verify (options) {
 /** What the addon finds out with a node's options, and more of `table`, until a signal among these ends that. */
 async function asked (name, options, table, ask) {
   const { signal, ...checked } = checkNodeOptions(name, options, { ...table, ...CALL_OPTIONS })
+  await warnOfSettings(name, checked)
   return call(cancel => ask(checked, cancel), signal)
 }
 
 /** What the addon tells to a node's options, and more of `table`. */
 async function told (call, options, table, ask) {
   const checked = checkNodeOptions(call, options, table)
+  await warnOfSettings(call, checked)
+  return wrapped(ask, checked)
+}
+
+/** Warns of settings that are passed over, as a node does. */
+async function warnOfSettings (call, checked) {
+  if (TELLS_WARNINGS.has(call)) return
+  try {
+    const { warnings } = await addon.showSettings(checked)
+    for (const warning of warnings) process.emitWarning(warning, 'AtsP2pWarning')
+  } catch {
+    // What is wrong with the options, the call itself says.
+  }
+}
+
+/** What the addon comes to with `checked`, its errors with their class and stack. */
+async function wrapped (ask, checked) {
   try {
     return await ask(checked)
   } catch (error) {

@@ -92,7 +92,7 @@ test('send, watch, accept and status say what is missing', LIMIT, async (t) => {
     }))
   }
   assert.throws(() => made.watch({ saveDir: 5 }), failure('INVALID_ARGUMENT'))
-  await assert.rejects(made.status(), failure('INVALID_ARGUMENT'))
+  for (const id of [undefined, NaN, '']) await assert.rejects(made.status(id), failure('INVALID_ARGUMENT'))
 })
 
 test('an offer is answered once, with arguments that make sense', LIMIT, async (t) => {

@@ -7,6 +7,8 @@ const { AsyncLocalStorage } = require('node:async_hooks')
 const { subscribe, tracingChannel, unsubscribe } = require('node:diagnostics_channel')
 const path = require('node:path')
 const { test } = require('node:test')
+const { AtsP2pError } = require('..')
+const { Unattended } = require('../lib/tracing')
 const { defer, failure, hub, makeFile, node, tempFolder } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 60_000 }
@@ -93,6 +95,13 @@ test('calls are traced, and so is what a watch saves by itself', LIMIT, async (t
   const failed = await a.send({ filePath, recipientId: 'nobody', timeout: 200 }).catch(error => error)
   assert.deepEqual(steps(sends), ['start', 'end', 'error', 'asyncStart', 'asyncEnd'])
   assert.equal(sends.at(-1)[1].error, failed)
+
+  const unattended = new Unattended(c)
+  const offer = { direction: 'receive', transferId: 't' }
+  unattended.see('transfer_start', offer)
+  unattended.see('transfer_failed', { ...offer, code: 'ATS_P2P_STALLED', reason: 'nothing moves', retryable: true })
+  const { error } = receives.at(-1)[1]
+  assert.deepEqual([error.constructor, error.code, error.message, error.retryable, error.transferId], [AtsP2pError, 'ATS_P2P_STALLED', 'nothing moves', true, 't'])
 })
 
 test('transfers() shows what is under way, and what waits', LIMIT, async (t) => {

@@ -32,10 +32,6 @@ class Lines {
     stream.on('drain', () => this.#caughtUp())
   }
 
-  get closed () {
-    return this.#closed
-  }
-
   /** Writes a text; one that is `passing`, because a later one makes up for it, only where it can be read soon. */
   write (text, passing = false) {
     if (this.#closed) return

@@ -40,7 +40,12 @@ function existing (value, what) {
 }
 
 function taskId (value, what) {
-  return typeof value === 'number' ? String(value) : text(value, what)
+  if (!isTaskId(value)) throw invalid(`${what} must be the id of a transfer or a task`, value)
+  return String(value)
+}
+
+function isTaskId (value) {
+  return typeof value === 'number' ? Number.isFinite(value) : typeof value === 'string' && value.trim() !== ''
 }
 
 function count (value, what) {
@@ -234,6 +239,7 @@ module.exports = {
   count,
   existing,
   filePath,
+  isTaskId,
   isUrl,
   json,
   localPath,

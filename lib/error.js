@@ -2,6 +2,8 @@
 
 // What calls fail with.
 
+const INVALID_ARGUMENT = 'ATS_P2P_INVALID_ARGUMENT'
+
 /** Why a call or a transfer failed. Match on `code`; the message is for people. */
 class AtsP2pError extends Error {
   constructor (message, { code, transferId, taskId, step, retryable = false, cause } = {}) {
@@ -17,7 +19,7 @@ Object.defineProperty(AtsP2pError.prototype, 'name', { value: 'AtsP2pError', con
 
 function invalid (message, value) {
   const got = value === undefined ? '' : `, not ${value === null ? 'null' : describe(value)}`
-  return Object.assign(new TypeError(message + got), { code: 'ATS_P2P_INVALID_ARGUMENT', retryable: false })
+  return Object.assign(new TypeError(message + got), { code: INVALID_ARGUMENT, retryable: false })
 }
 
 function describe (value) {
@@ -33,6 +35,7 @@ function aborted (signal) {
 /** An error of the addon, which has no stack, as one that has. */
 function wrap (error, signal) {
   if (!error?.code || error instanceof AtsP2pError) return error
+  if (error.code === INVALID_ARGUMENT) return error instanceof TypeError ? error : invalid(error.message)
   const isAborted = error.code === 'ATS_P2P_ABORTED' && signal?.aborted
   if (isAborted && error.transferId === undefined) return aborted(signal)
   const cause = isAborted ? signal.reason : error

@@ -5,7 +5,7 @@
 const { EventEmitter, captureRejectionSymbol } = require('node:events')
 const { setImmediate: turn } = require('node:timers/promises')
 const addon = require('../addon')
-const { LONGEST_TIMER_MS } = require('./checks')
+const { LONGEST_TIMER_MS, isTaskId } = require('./checks')
 const { leaveAtExit } = require('./environment')
 const { call } = require('./calls')
 const { ends, isBlob, spool } = require('./content')
@@ -271,7 +271,7 @@ class Node extends EventEmitter {
   }
 
   async #ofTransfer (name, id, options) {
-    if (typeof id !== 'string' && typeof id !== 'number') throw invalid(`${name}: the id of a transfer or a task is needed`, id)
+    if (!isTaskId(id)) throw invalid(`${name}: the id of a transfer or a task is needed`, id)
     const { signal } = checkOptions(name, options, CALL_OPTIONS)
     return this.#run(cancel => this.#native[name](String(id), cancel), signal)
   }

@@ -3,6 +3,7 @@
 // What instrumentation is told, by diagnostics_channel. It costs nothing where nobody listens.
 
 const { channel, tracingChannel } = require('node:diagnostics_channel')
+const { AtsP2pError } = require('./error')
 
 const EVENTS = { send: channel('ats-p2p:send'), receive: channel('ats-p2p:receive') }
 const CALLS = { send: tracingChannel('ats-p2p:send'), receive: tracingChannel('ats-p2p:receive') }
@@ -58,7 +59,7 @@ class Unattended {
     if (event === 'transfer_complete') {
       context.result = { success: true, ...payload }
     } else {
-      context.error = Object.assign(new Error(payload.reason), payload)
+      context.error = new AtsP2pError(payload.reason, payload)
       calls.error.publish(context)
     }
     calls.asyncStart.publish(context)
