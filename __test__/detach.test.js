@@ -270,3 +270,58 @@ test('what is remembered of detached sends is bounded, and none that runs is for
   assert.equal(left.length, 92)
   assert.equal(contents(path.join(agents.home, 'logs')).length, 92)
 })
+
+test('what a detached send tells to type works for whoever named service and actor by options', LIMIT, async (t) => {
+  const { url, folder, home, run } = await world(t)
+  makeFile(folder, 'x', 10)
+  const env = { ATS_P2P_HOME: home }
+  const agents = { run: args => run(args, { env }), text: args => cli(t, args, { env, cwd: folder }).ended }
+  const flags = ['-u', url, '--actor-id', 'a 1', '--channel', 'c']
+  const cancelled = await detach(agents, ['x', '--to', 'b', ...flags])
+  assert.equal((await agents.text(['cancel', cancelled.transferId])).stdout, `Transfer ${cancelled.transferId} is cancelled`)
+  const { transferId, detached } = await detach(agents, ['x', '--to', 'b', ...flags])
+  kill(detached.pid)
+  const { code, stderr } = await agents.text(['wait', transferId])
+  assert.equal(code, 22, stderr)
+  const command = `ats-p2p resume --ats-url ${url} --channel c --actor-id 'a 1'`
+  assert.deepEqual([...(/`(ats-p2p resume[^`]*)`/.exec(stderr)?.[1] ?? '').match(/--[a-z-]+ (?:'[^']*'|\S+)/g)].sort(), command.match(/--[a-z-]+ (?:'[^']*'|\S+)/g).sort())
+  assert.match(await listed(agents), /--actor-id 'a 1'/)
+  assert.doesNotMatch(JSON.stringify(states(home)), /apiKey|api-key/)
+
+  // What goes on in another process is ended there, at once.
+  const resuming = agents.run(['resume', ...flags])
+  await resuming.line('offer_resumed')
+  const ended = await agents.text(['cancel', transferId])
+  assert.equal(ended.code, 0, ended.stderr)
+  assert.equal(states(home).find(state => state.transferId === transferId).ended.exitCode, 13)
+  assert.equal((await resuming.ended).code, 13)
+  assert.equal((await agents.text(['wait', transferId])).code, 13)
+})
+
+test('a transfer goes on where nothing can be remembered of it', LIMIT, async (t) => {
+  const agents = await world(t)
+  const file = makeFile(agents.folder, 'x', 1000)
+  const { transferId } = await detach(agents, ['x', '--to', 'b'])
+  // In the way of the folder of states, for root too.
+  fs.renameSync(path.join(agents.home, 'transfers'), path.join(agents.home, 'moved'))
+  fs.writeFileSync(path.join(agents.home, 'transfers'), '')
+  defer(t, () => fs.rmSync(path.join(agents.home, 'transfers')))
+  const b = await node(t, agents.url, 'b')
+  b.watch({ saveDir: path.join(agents.folder, 'in') })
+  const { code, stderr } = await agents.run(['wait', transferId]).ended
+  assert.equal(code, 0, stderr)
+  assert.equal(sha256(fs.readFileSync(path.join(agents.folder, 'in', 'x'))), file.hash)
+})
+
+test('a key that a send in the background was delivered under goes on nowhere', LIMIT, async (t) => {
+  const agents = await world(t)
+  makeFile(agents.folder, 'x', 10)
+  const b = await node(t, agents.url, 'b')
+  b.watch({ saveDir: path.join(agents.folder, 'in') })
+  const { transferId } = await detach(agents, ['x', '--to', 'b', '--idempotency-key', 'k'])
+  assert.equal((await agents.run(['wait', transferId]).ended).code, 0)
+  const { code, stdout } = await agents.text(['send', 'x', '--to', 'b', '--idempotency-key', 'k', '--detach'])
+  assert.equal(code, 0)
+  assert.match(stdout, /^x had arrived at b before\nSHA-256 [0-9a-f]{64}, verified by the recipient$/)
+  assert.equal(await listed(agents), `${transferId}  x to b: delivered`)
+})

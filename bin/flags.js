@@ -7,17 +7,22 @@ const { MIN_RATE, bytesOf } = require('../lib/checks')
 // environment variable behind it and `otherwise` what holds without it, `choices` all that it may be, `multiple` whether
 // it may be repeated, `completes` what a shell offers for it, `group` under which heading the help has it.
 
+const { LONGEST_TIMER_MS } = require('../lib/checks')
+
 /** Which service, as whom: what every command that asks one takes. */
 const SERVICE = grouped('Service and actor', {
   'ats-url': { value: 'URL', short: 'u', aliases: ['url'], help: 'task service', variable: 'ATS_URL', otherwise: 'https://ats.difflab.ai' },
   org: { value: 'NAME', help: 'organization that the tasks belong to', variable: 'ATS_ORG', otherwise: 'default' },
   project: { value: 'NAME', help: 'project that the tasks belong to', variable: 'ATS_PROJECT', otherwise: 'main' },
   'actor-id': { value: 'ID', help: "this node's actor id", variable: 'ATS_ACTOR_ID', otherwise: 'p2p-node' },
-  'actor-type': { value: 'TYPE', help: 'what kind of actor this node is: agent, human or system', variable: 'ATS_ACTOR_TYPE', otherwise: 'agent', completes: ['agent', 'human', 'system'] },
+  'actor-type': { value: 'TYPE', choices: ['agent', 'human', 'system'], help: 'what kind of actor this node is: agent, human or system', variable: 'ATS_ACTOR_TYPE', otherwise: 'agent' },
   'actor-name': { value: 'NAME', help: 'a name for people to read', variable: 'ATS_ACTOR_NAME', otherwise: 'the actor id' },
   ca: { value: 'FILE', help: 'trust the certificate authorities in this file too', variable: 'ATS_P2P_CA', completes: 'file' },
   insecure: { help: 'send the key over plain HTTP too', variable: 'ATS_P2P_INSECURE=1' }
 })
+
+/** Whose records of this home: what commands take that ask no service. */
+const SCOPE = pick(SERVICE, ['ats-url', 'org', 'project', 'actor-id'])
 
 const IDENTITY = grouped('Identity', {
   identity: { value: 'PATH', help: 'seed that the identity is derived from', otherwise: 'that of this user', completes: 'file' },
@@ -85,23 +90,37 @@ function nodeOptions (values) {
   }
 }
 
-/** What is wrong with the flags that hold numbers, or null. */
-function numberProblem (values) {
+/** What is wrong with those of these flags that are given and hold numbers, or null. */
+function numberProblem (values, flags = ['timeout', 'max-size', 'max-concurrent']) {
   if (values['max-rate'] !== undefined && !(bytesOf(values['max-rate']) >= MIN_RATE)) {
     return `--max-rate must be bytes a second, at least ${MIN_RATE}, with K, M or G for 1024, 1024² or 1024³: 500K, 1.5M`
   }
-  for (const flag of ['timeout', 'max-size', 'max-concurrent']) {
-    if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
+  for (const flag of flags) {
+    if (values[flag] !== undefined && !isPositive(values[flag])) return `--${flag} must be a positive whole number`
   }
-  return null
+  return Number(values.timeout ?? 0) > LONGEST_TIMER_MS ? `--timeout must be at most ${LONGEST_TIMER_MS}` : null
+}
+
+/** Whether a text is a whole number from 1 on. */
+function isPositive (text) {
+  return /^[1-9]\d{0,14}$/.test(text)
+}
+
+/** What is wrong with the id of a transfer, which `question` asks for, or null. */
+function idProblem (id, question) {
+  return id === undefined || id.trim() === '' ? question : null
 }
 
 function number (text) {
   return text === undefined ? undefined : Number(text)
 }
 
+function pick (flags, names) {
+  return Object.fromEntries(names.map(name => [name, flags[name]]))
+}
+
 function grouped (group, flags) {
   return Object.fromEntries(Object.entries(flags).map(([name, flag]) => [name, { ...flag, group }]))
 }
 
-module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, OUTPUT, PRESERVE, SERVICE, TIMEOUT, VERIFIED, nodeOptions, numberProblem }
+module.exports = { CHANNEL, CONNECTION, IDENTITY, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, OUTPUT, PRESERVE, SCOPE, SERVICE, TIMEOUT, VERIFIED, idProblem, isPositive, nodeOptions, number, numberProblem }

@@ -2,7 +2,21 @@
 
 // What `send` and `resume` say of the files that they send: the same lines, whichever process began them.
 
-const { connection, quoted, rate } = require('./output')
+const { connection, quoted, rate, size } = require('./output')
+
+/** What is said of a file that has arrived: `what` is it, and `how` it did, as both are shown. */
+function sentText (what, recipientId, hash, how = '') {
+  return proven(`Sent ${what} to ${quoted(recipientId)}${how}`, hash)
+}
+
+function proven (what, hash) {
+  return `${what}\nSHA-256 ${hash}, verified by the recipient`
+}
+
+/** What is said of an offer: `Offered`, or as it was taken up again. */
+function offerText (what, { fileName, fileSize, recipientId, transferId }) {
+  return `${what} ${quoted(fileName)} (${size(fileSize)}) to ${quoted(recipientId)}, transfer ${transferId}`
+}
 
 /** Says what becomes of the transfers of a node; `sent` says of one, by its result, that it is over. */
 function sayTransfers (node, output) {
@@ -31,10 +45,12 @@ function sayTransfers (node, output) {
       const time = times.get(result.transferId)
       const durationMs = time ? Math.round(time.ended - time.started) : 0
       const speed = rate(result.size - result.resumedFrom, durationMs)
-      const what = time ? `Sent ${quoted(fileName)} to ${quoted(recipientId)} in ${(durationMs / 1000).toFixed(2)} s (${speed})` : `${quoted(fileName)} had arrived at ${quoted(recipientId)} before`
-      output.say(`${what}\nSHA-256 ${result.hash}, verified by the recipient`, 'transfer_complete', { ...result, recipientId, durationMs })
+      const text = time
+        ? sentText(quoted(fileName), recipientId, result.hash, ` in ${(durationMs / 1000).toFixed(2)} s (${speed})`)
+        : proven(`${quoted(fileName)} had arrived at ${quoted(recipientId)} before`, result.hash)
+      output.say(text, 'transfer_complete', { ...result, recipientId, durationMs })
     }
   }
 }
 
-module.exports = { sayTransfers }
+module.exports = { offerText, sayTransfers, sentText }

@@ -1,8 +1,9 @@
 'use strict'
 
 const { setTimeout: sleep } = require('node:timers/promises')
-const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
+const { CHANNEL, CONNECTION, idProblem, nodeOptions } = require('../flags')
 const { quoted } = require('../output')
+const { withKept } = require('../detached/settings')
 const { isRunning, readState, requestCancel } = require('../detached/state')
 
 // How long a process of this machine may take to end its transfer, and how often that is looked at.
@@ -16,16 +17,18 @@ module.exports = {
   flags: { ...CHANNEL, ...CONNECTION },
 
   check (values, [id]) {
-    return id === undefined ? 'which transfer?' : null
+    return idProblem(id, 'which transfer?')
   },
 
   async run ({ values, positionals: [id], output }) {
     const { createNode } = require('../..')
-    const node = await createNode(nodeOptions(values))
+    const node = await createNode(nodeOptions(withKept(readState(id), values)))
     try {
       await endHere(id)
       const status = await node.cancel(id)
-      output.say(`Transfer ${quoted(status.transferId ?? id)} is ${quoted(status.status)}`, 'cancel', status)
+      // A task that was claimed fails by that.
+      const how = status.code === 'ATS_P2P_CANCELLED' ? 'cancelled' : status.status
+      output.say(`Transfer ${quoted(status.transferId ?? id)} is ${quoted(how)}`, 'cancel', status)
     } finally {
       await node.destroy()
     }

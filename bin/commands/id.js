@@ -1,10 +1,8 @@
 'use strict'
 
 const fs = require('node:fs')
-const { IDENTITY, SERVICE, nodeOptions } = require('../flags')
+const { IDENTITY, SCOPE, nodeOptions } = require('../flags')
 const { quoted, table } = require('../output')
-
-const { 'ats-url': atsUrl, org, project, 'actor-id': actorId } = SERVICE
 
 // A seed is two short lines; whatever is much longer is none.
 const MAX_SEED_BYTES = 64 * 1024
@@ -22,10 +20,7 @@ module.exports = {
   },
   flags: {
     force: { help: 'import, new: replace the seed that there is; it is kept beside' },
-    'ats-url': atsUrl,
-    org,
-    project,
-    'actor-id': actorId,
+    ...SCOPE,
     identity: IDENTITY.identity
   },
   examples: [

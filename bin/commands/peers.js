@@ -1,9 +1,7 @@
 'use strict'
 
-const { SERVICE, nodeOptions } = require('../flags')
+const { SCOPE, nodeOptions } = require('../flags')
 const { quoted } = require('../output')
-
-const { 'ats-url': atsUrl, org, project, 'actor-id': actorId } = SERVICE
 
 module.exports = {
   summary: 'Show which agents are known, and by what; accept or forget one',
@@ -14,7 +12,7 @@ module.exports = {
     'accept ACTOR [IDENTITY]': 'accept another identity of an actor, by default the one that was refused',
     'forget ACTOR': 'take the next identity of an actor on faith'
   },
-  flags: { 'ats-url': atsUrl, org, project, 'actor-id': actorId },
+  flags: SCOPE,
   examples: [
     ['ats-p2p peers', 'Whom this agent knows'],
     ['ats-p2p peers accept agent-b', 'agent-b by the identity that was refused, after asking who runs it']

@@ -2,8 +2,7 @@
 
 const { CHANNEL, CONNECTION, MAX_RATE, TIMEOUT, nodeOptions, numberProblem } = require('../flags')
 const { exitCode } = require('../exit-codes')
-const { quoted, size } = require('../output')
-const { sayTransfers } = require('../sending')
+const { offerText, sayTransfers } = require('../sending')
 const { TakenOver } = require('../detached/state')
 
 module.exports = {
@@ -21,7 +20,7 @@ module.exports = {
     const detached = new TakenOver(node)
     try {
       node.on('offer_resumed', (offer) => {
-        output.say(`Resumed ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, 'offer_resumed', offer)
+        output.say(offerText('Resumed', offer), 'offer_resumed', offer)
       })
       const offers = await interrupts.race(node.resumeOffers())
       if (offers.length === 0) output.say('Nothing was left open', 'nothing_to_resume', {})

@@ -3,16 +3,17 @@
 const { CHANNEL, CONNECTION, MAX_RATE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { detach } = require('../detached/start')
 const { exitCode } = require('../exit-codes')
-const { quoted, size } = require('../output')
 const { invalid } = require('../../lib/error')
 const { given } = require('../piped')
 const { asGiven } = require('../raw-arguments')
-const { sayTransfers } = require('../sending')
-const { warnOfDefaultActor } = require('../warnings')
+const { offerText, sayTransfers } = require('../sending')
+const { warnOfDefaultActor, warnOfSettings } = require('../warnings')
 
 module.exports = {
   summary: 'Offer a file to an agent and send it once it is accepted',
   saysGoodbye: true,
+  // Of what goes on by itself, the id is asked for.
+  answers: (positionals, { detach = false }) => detach,
   positionals: ['FILE'],
   completes: 'file',
   flags: {
@@ -49,7 +50,7 @@ module.exports = {
     }
     if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
     if (values['idempotency-key'] !== undefined && new Set(values.to).size > 1) return '--idempotency-key goes with one recipient: a key stands for one transfer'
-    if (values.metadata !== undefined && metadata(values) === undefined) return '--metadata must be JSON, in quotes as the shell wants them: \'{"kind":"report"}\''
+    if (values.metadata !== undefined && metadata(values) == null) return '--metadata must be JSON other than null, in quotes as the shell wants them: \'{"kind":"report"}\''
     return numberProblem(values)
   },
 
@@ -57,7 +58,7 @@ module.exports = {
     const filePath = asGiven(positionals[0])
     if (values.detach) {
       if (typeof filePath !== 'string') throw invalid(`${filePath} is not UTF-8, and no process in the background can be told of it`)
-      await warnOfDefaultActor(nodeOptions(values), output)
+      await warnOfSettings(nodeOptions(values), output)
       return detach({ values, positionals, output, interrupts })
     }
     const content = await given(filePath, values.name, interrupts.signal)
@@ -70,7 +71,7 @@ module.exports = {
     const names = new Map()
     const say = (what, event) => node.on(event, (offer) => {
       names.set(offer.recipientId, offer.fileName)
-      output.say(`${what} ${quoted(offer.fileName)} (${size(offer.fileSize)}) to ${quoted(offer.recipientId)}, transfer ${offer.transferId}`, event, offer)
+      output.say(offerText(what, offer), event, offer)
     })
     say('Offered', 'offer_sent')
     // By an earlier send with the same key.

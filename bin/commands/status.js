@@ -1,7 +1,8 @@
 'use strict'
 
-const { isRunning, readStates } = require('../detached/state')
-const { CHANNEL, CONNECTION, nodeOptions } = require('../flags')
+const { keptFlags, resumeCommand, withKept } = require('../detached/settings')
+const { isRunning, readState, readStates } = require('../detached/state')
+const { CHANNEL, CONNECTION, idProblem, nodeOptions } = require('../flags')
 const { quoted, size, table } = require('../output')
 
 module.exports = {
@@ -15,10 +16,14 @@ module.exports = {
   ],
   flags: { ...CHANNEL, ...CONNECTION },
 
+  check (values, [id]) {
+    return id === undefined ? null : idProblem(id, 'of which transfer?')
+  },
+
   async run ({ values, positionals: [id], output }) {
     if (id === undefined) return list(output)
     const { createNode } = require('../..')
-    const node = await createNode(nodeOptions(values))
+    const node = await createNode(nodeOptions(withKept(readState(id), values)))
     try {
       const status = await node.status(id)
       output.say(facts(status), 'status', status)
@@ -43,17 +48,19 @@ function facts (status) {
 }
 
 /** Says what is known here of transfers that go on, or went on, in processes of their own. */
-function list (output) {
-  const transfers = readStates().map(({ transferId, taskId, fileName, fileSize, recipientId, progress, ended, ...state }) => {
+async function list (output) {
+  const here = await keptFlags({})
+  const states = readStates()
+  const transfers = states.map(({ transferId, taskId, fileName, fileSize, recipientId, progress, ended, ...state }) => {
     const running = isRunning({ ended, ...state })
     return { transferId, taskId, fileName, fileSize, recipientId, running, progress, exitCode: ended?.exitCode ?? null }
   })
-  const lines = transfers.map(transfer => `${transfer.transferId}  ${quoted(transfer.fileName)} to ${quoted(transfer.recipientId)}: ${standing(transfer)}`)
+  const lines = transfers.map((transfer, at) => `${transfer.transferId}  ${quoted(transfer.fileName)} to ${quoted(transfer.recipientId)}: ${standing(transfer, resumeCommand(states[at], here))}`)
   output.say(lines.length > 0 ? lines.join('\n') : 'Nothing was sent in the background. Of any other transfer: ats-p2p status TRANSFER-ID', 'background', { transfers })
 }
 
-function standing ({ running, progress: { phase, bytes, totalBytes }, exitCode }) {
+function standing ({ running, progress: { phase, bytes, totalBytes }, exitCode }, resume) {
   if (running) return phase === 'transferring' ? `${phase}, ${size(bytes)} of ${size(totalBytes)}` : phase
-  if (exitCode === null) return 'its process ended in the middle; `ats-p2p resume` goes on with it'
+  if (exitCode === null) return `its process ended in the middle; \`${resume}\` goes on with it`
   return exitCode === 0 ? 'delivered' : `failed, exit code ${exitCode}`
 }

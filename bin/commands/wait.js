@@ -1,10 +1,12 @@
 'use strict'
 
 const { setTimeout: sleep } = require('node:timers/promises')
-const { CHANNEL, CONNECTION, nodeOptions, numberProblem } = require('../flags')
+const { CHANNEL, CONNECTION, idProblem, nodeOptions, numberProblem } = require('../flags')
 const { LEFT, WAITED, exitCode } = require('../exit-codes')
 const { quoted, size } = require('../output')
+const { resumeCommand, keptFlags, withKept } = require('../detached/settings')
 const { isRunning, readState } = require('../detached/state')
+const { sentText } = require('../sending')
 
 // How often the state of a process of this machine is read, and how often the task service is asked: at first, and by
 // and by.
@@ -28,7 +30,7 @@ module.exports = {
   },
 
   check (values, [id]) {
-    return id === undefined ? 'for which transfer?' : numberProblem(values)
+    return idProblem(id, 'for which transfer?') ?? numberProblem(values)
   },
 
   async run ({ values: { timeout, ...values }, positionals: [id], output, interrupts }) {
@@ -98,13 +100,14 @@ class Waiting {
   }
 
   /** What became of a transfer whose process is gone without a word. */
-  async #ofKilled ({ transferId, pid, log }) {
+  async #ofKilled ({ transferId, pid, log, settings }) {
     const status = await this.#ask().catch(() => null)
     const ended = status && outcome(status)
     if (ended) return this.#saysTask(status, ended)
     const facts = { transferId, pid, log, status: status?.status ?? null }
+    const resume = resumeCommand({ settings }, await keptFlags({}))
     this.#output.note('left', facts)
-    this.#output.problem(`the process that was sending transfer ${transferId} is gone (${pid}): \`ats-p2p resume\` goes on with it, \`ats-p2p cancel ${transferId}\` withdraws it\nIts log: ${log}`)
+    this.#output.problem(`the process that was sending transfer ${transferId} is gone (${pid}): \`${resume}\` goes on with it, \`ats-p2p cancel ${transferId}\` withdraws it\nIts log: ${log}`)
     return LEFT
   }
 
@@ -130,7 +133,7 @@ class Waiting {
     const { transferId, taskId, fileName, fileSize, fileHash, recipientId } = status
     const what = `${quoted(fileName)} (${size(fileSize)})`
     if (code === null) {
-      this.#output.say(`Sent ${what} to ${quoted(recipientId ?? status.claimedBy)}\nSHA-256 ${fileHash}, verified by the recipient`, 'transfer_complete', status)
+      this.#output.say(sentText(what, recipientId ?? status.claimedBy, fileHash), 'transfer_complete', status)
       return 0
     }
     const exit = exitCode({ code })
@@ -160,7 +163,7 @@ class Waiting {
 
   async #ask (id = this.#id) {
     const { createNode } = require('../..')
-    this.#node ??= await createNode(nodeOptions(this.#values))
+    this.#node ??= await createNode(nodeOptions(withKept(readState(id), this.#values)))
     return Promise.race([this.#node.status(id), this.#aborted])
   }
 

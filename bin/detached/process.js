@@ -4,13 +4,10 @@
 // other users could read it; stdout and stderr are its log. See `start.js` for the process that starts it.
 
 const fs = require('node:fs')
-const path = require('node:path')
 const { exitCode } = require('../exit-codes')
 const send = require('../commands/send')
-const { OwnState, isRunning, logFile, readState } = require('./state')
-
-// How often it is looked whether another process asks to end the transfer.
-const CANCEL_POLL_MS = 200
+const { keptFlags } = require('./settings')
+const { CANCEL_POLL_MS, OwnState, isRunning, logFile, readState, removeIfPossible } = require('./state')
 
 // What the first process is told: that the file is offered, or that there was nothing to offer.
 const ANSWERS = ['offer_sent', 'offer_resumed', 'transfer_complete']
@@ -19,6 +16,9 @@ process.once('message', ({ values, positionals, log }) => { main(values, positio
 
 // It outlives the terminal that it was started from.
 process.on('SIGHUP', () => {})
+
+// A log that can't be written, as on a full disk, ends no transfer.
+process.stdout.on('error', () => {})
 
 async function main (values, positionals, log) {
   const controller = new AbortController()
@@ -33,6 +33,8 @@ async function main (values, positionals, log) {
   let code
   try {
     const interrupts = { signal, exitCode: null, wait: () => new Promise(resolve => signal.addEventListener('abort', resolve, { once: true })) }
+    // What is wrong with the flags, `send` says.
+    output.settings = await keptFlags(values).catch(() => ({}))
     code = await send.run({ values: { ...values, detach: false }, positionals, output, interrupts }) ?? 0
   } catch (error) {
     output.failure(error)
@@ -59,6 +61,8 @@ function cancelled ({ message, ...error }) {
 class Log {
   json = true
   isKnown = false
+  // The flags by which others find the transfer.
+  settings = {}
   #file
   #state = null
   #failure = null
@@ -72,7 +76,10 @@ class Log {
     this.#write(event, facts)
     if (event === 'offer_sent' || event === 'offer_resumed') this.#begin(facts)
     if (event === 'transfer_complete') this.#last = { text, event, facts }
-    if (ANSWERS.includes(event)) this.#tell({ text, event, facts: { ...facts, detached: this.#whereabouts(facts) } })
+    const isOver = event === 'transfer_complete'
+    if (ANSWERS.includes(event) && (isOver || !this.#wasDelivered(facts))) {
+      this.#tell({ text, event, facts: { ...facts, detached: isOver ? null : this.#whereabouts(facts) } })
+    }
   }
 
   note (event, facts) {
@@ -108,21 +115,31 @@ class Log {
     this.#state?.end({ exitCode: code, ...this.#last })
     if (this.#failure && !this.isKnown) this.#tell({ failure: this.#failure })
     // What was never offered was told to whoever asked for it.
-    if (!this.#state) fs.rmSync(this.#file, { force: true })
+    if (!this.#state) removeIfPossible(this.#file)
   }
 
   #begin ({ transferId, taskId, fileName, fileSize, recipientId }) {
     // One that runs already tells of itself.
     const before = readState(transferId)
-    if (this.#state || (before !== null && before.pid !== process.pid && isRunning(before))) return
+    if (this.#state || this.#wasDelivered({ transferId }) || (before !== null && before.pid !== process.pid && isRunning(before))) return
     const log = logFile(transferId)
-    fs.renameSync(this.#file, log)
-    this.#file = log
-    this.#state = new OwnState({ transferId, taskId, fileName, fileSize, recipientId, log })
+    try {
+      fs.renameSync(this.#file, log)
+      this.#file = log
+    } catch {
+      // It keeps the name that it has.
+    }
+    this.#state = new OwnState({ transferId, taskId, fileName, fileSize, recipientId, log: this.#file, settings: this.settings })
+  }
+
+  /** Whether an earlier process is known to have sent it, so that nothing of it goes on. */
+  #wasDelivered ({ transferId }) {
+    return this.#state === null && readState(transferId)?.ended?.exitCode === 0
   }
 
   /** Where a transfer goes on: in this process, or another that was first. */
   #whereabouts ({ transferId }) {
+    if (this.#state) return { pid: process.pid, log: this.#file }
     const state = readState(transferId)
     return state === null || state.ended ? null : { pid: state.pid, log: state.log }
   }

@@ -7,10 +7,14 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { exitCode } = require('../exit-codes')
 const { quoted } = require('../output')
+const { sentText } = require('../sending')
 const { homeFolder, privateFolder } = require('./home')
 
 const FOLDER = 'transfers'
 const SUFFIX = '.detached'
+
+// How often it is looked whether another process asks to end a transfer.
+const CANCEL_POLL_MS = 200
 
 // How often the file may change while nothing but progress does.
 const WRITE_MS = 250
@@ -22,7 +26,7 @@ const KEEP = 100
 // Ids name files here only if they are of the form that this package gives them.
 const TRANSFER_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-/** The state of a transfer that this process runs. */
+/** The state of a transfer that this process runs. The transfer is worth more than what is remembered of it: it goes on where nothing can be written. */
 class OwnState {
   #file
   #cancelFile
@@ -30,16 +34,11 @@ class OwnState {
   #written = 0
 
   constructor (facts) {
-    privateFolder(FOLDER)
     this.#file = stateFile(facts.transferId)
     this.#cancelFile = cancelFile(facts.transferId)
     this.#facts = { ...facts, pid: process.pid, started: startOf(process.pid), progress: { phase: 'waiting', bytes: 0, totalBytes: facts.fileSize, rate: null, eta: null }, ended: null }
-    fs.rmSync(this.#cancelFile, { force: true })
+    removeIfPossible(this.#cancelFile)
     this.#write()
-  }
-
-  get transferId () {
-    return this.#facts.transferId
   }
 
   progress ({ phase = 'transferring', bytes, totalBytes, rate = null, eta = null }) {
@@ -52,7 +51,7 @@ class OwnState {
   end (ended) {
     this.#facts.ended = ended
     this.#write()
-    fs.rmSync(this.#cancelFile, { force: true })
+    removeIfPossible(this.#cancelFile)
   }
 
   /** Whether another process asks to end the transfer. */
@@ -63,21 +62,30 @@ class OwnState {
   #write () {
     this.#written = performance.now()
     const temporary = `${this.#file}.${process.pid}.tmp`
-    fs.writeFileSync(temporary, JSON.stringify(this.#facts), { mode: 0o600 })
-    fs.renameSync(temporary, this.#file)
+    try {
+      privateFolder(FOLDER)
+      fs.writeFileSync(temporary, JSON.stringify(this.#facts), { mode: 0o600 })
+      fs.renameSync(temporary, this.#file)
+    } catch {
+      // The next change tries again.
+    }
   }
 }
 
 /** The states of transfers that this process goes on with in place of one that died; of others nothing is remembered. */
 class TakenOver {
+  #node
   #states = new Map()
+  // What is being ended for another process, and how that went as far as it is known.
+  #ending = new Map()
+  #poll = null
 
   constructor (node) {
+    this.#node = node
     node.on('offer_resumed', offer => this.#begin(offer))
     node.on('transfer_progress', progress => this.#states.get(progress.transferId)?.progress(progress))
     node.on('transfer_complete', ({ transferId, taskId, fileName, peerId, fileHash: hash }) => {
-      const text = `Sent ${quoted(fileName)} to ${quoted(peerId)}\nSHA-256 ${hash}, verified by the recipient`
-      this.#end(transferId, { exitCode: 0, text, event: 'transfer_complete', facts: { transferId, taskId, success: true, hash } })
+      this.#end(transferId, { exitCode: 0, text: sentText(quoted(fileName), peerId, hash), event: 'transfer_complete', facts: { transferId, taskId, success: true, hash } })
     })
     node.on('transfer_failed', ({ transferId, taskId, code, reason, step, retryable }) => {
       const facts = { code, message: reason, transferId, taskId, step, retryable }
@@ -88,11 +96,38 @@ class TakenOver {
   #begin ({ transferId, taskId, fileName, fileSize, recipientId }) {
     const before = readState(transferId)
     if (before === null || isRunning(before)) return
-    this.#states.set(transferId, new OwnState({ transferId, taskId, fileName, fileSize, recipientId, log: before.log }))
+    this.#states.set(transferId, new OwnState({ transferId, taskId, fileName, fileSize, recipientId, log: before.log, settings: before.settings }))
+    this.#poll ??= setInterval(() => this.#cancelAsked(), CANCEL_POLL_MS).unref()
   }
 
   #end (transferId, ended) {
+    // Who asked for its end goes to the service next, which has to know of it by then.
+    if (this.#ending.has(transferId)) return this.#ending.set(transferId, ended)
     this.#states.get(transferId)?.end(ended)
+    this.#states.delete(transferId)
+  }
+
+  /** Ends what another process asks to end. */
+  #cancelAsked () {
+    for (const [transferId, state] of this.#states) {
+      if (this.#ending.has(transferId) || !state.isCancelled()) continue
+      this.#ending.set(transferId, null)
+      // Where the service is not reached, it is tried again.
+      this.#node.cancel(transferId).catch(() => {}).finally(() => {
+        const ended = this.#ending.get(transferId)
+        this.#ending.delete(transferId)
+        if (ended) this.#end(transferId, ended)
+      })
+    }
+  }
+}
+
+/** Removes a file, where that can be done. */
+function removeIfPossible (file) {
+  try {
+    fs.rmSync(file, { force: true })
+  } catch {
+    // It is in nobody's way.
   }
 }
 
@@ -199,4 +234,4 @@ function cancelFile (transferId) {
   return path.join(homeFolder(), FOLDER, `${transferId}.cancel`)
 }
 
-module.exports = { OwnState, TakenOver, isRunning, logFile, readState, readStates, requestCancel, sweep }
+module.exports = { CANCEL_POLL_MS, OwnState, TakenOver, isRunning, logFile, readState, readStates, removeIfPossible, requestCancel, sweep }
