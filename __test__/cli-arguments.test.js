@@ -8,8 +8,8 @@ const { test } = require('node:test')
 const { NAMES, load } = require('../bin/commands')
 const { EXITS } = require('../bin/exit-codes')
 const { OUTPUT } = require('../bin/flags')
-const { commandHelp } = require('../bin/help')
-const { findCommand, meant } = require('../bin/arguments')
+const { commandHelp, usage } = require('../bin/help')
+const { asksForJson, findCommand, meant } = require('../bin/arguments')
 const { cli, defer } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 60_000 }
@@ -66,7 +66,6 @@ test('what is misspelt is told with what it may have been meant to be', LIMIT, a
     [['listen', '-z9'], /Unknown option '-z'/],
     [['id', '-f', 'xml'], /--format must be text, json or table, not "xml"/],
     [['id', '--json=yes'], /--json/],
-    [['--json'], /which command\?/],
     [['-u'], /which command\?/],
     [['help', 'send', 'listen'], /"listen" is one argument too many/]
   ]) {
@@ -75,6 +74,23 @@ test('what is misspelt is told with what it may have been meant to be', LIMIT, a
     assert.match(stderr, message)
     assert.doesNotMatch(stderr, /\n\s+at |undefined/)
   }
+})
+
+test('with --json wrong usage is told on a line too', LIMIT, async (t) => {
+  for (const args of [['--json'], ['send', '--json'], ['sned', '-fjson'], ['--format', 'json', 'id', '--colour'], ['hub', '--listen', '--json', 'x', '--json', '--relay', 'foo']]) {
+    const { code, stdout, stderr } = await cli(t, args).ended
+    assert.equal(code, 2, stderr)
+    const { event, message, ...failed } = JSON.parse(stdout)
+    assert.deepEqual([event, failed], ['failed', { code: 'ATS_P2P_INVALID_ARGUMENT', retryable: false }])
+    assert.ok(stderr.includes(message))
+  }
+  assert.deepEqual([['--json', '-f', 'text'], ['--', '--json'], ['--to', 'json']].map(asksForJson), [false, false, false])
+})
+
+test('no line of the help is wider than a usual terminal, but for examples', () => {
+  const texts = [usage(), ...NAMES.map(name => commandHelp(name, load(name)).split('\nExamples:')[0].replace(/^Usage:.*$/m, ''))]
+  for (const line of texts.join('\n').split('\n')) assert.ok(line.length <= 80, line)
+  assert.match(usage(), /^ {2}completion +Print/m)
 })
 
 test('each command says its options, where they come from, and examples', LIMIT, async (t) => {

@@ -180,6 +180,15 @@ test('at most four programs run at once, and the others after them', LIMIT, asyn
   assert.deepEqual([most, running], [4, 0])
 })
 
+test('a file that arrives after the interrupt is left as it is, and said so', async () => {
+  const controller = new AbortController()
+  const said = []
+  const exec = new Exec(process.execPath, ['-e', ''], { output: { note () {}, problem: text => said.push(text) }, interrupts: { signal: controller.signal, exitCode: 143 } })
+  controller.abort()
+  assert.equal(await exec.run({ filePath: '/x', fileName: 'x', fileHash: '', fileSize: 0, peerId: 'a', transferId: 't', taskId: 1, metadata: null }), null)
+  assert.match(said.join(), /was not run for \/x: interrupted/)
+})
+
 test('a program that is not there is told before anything is listened for', LIMIT, async (t) => {
   const folder = tempFolder(t)
   const plain = path.join(folder, 'plain')

@@ -221,6 +221,10 @@ test('what the library warns of is said in the way of the command line', LIMIT, 
   assert.equal(code, 5)
   assert.match(stderr, /^ats-p2p: warning: .*config is skipped/m)
   assert.doesNotMatch(stderr, /\(node:|AtsP2pWarning/)
+  for (const command of ['whoami', 'health', 'id', 'peers']) {
+    const { stderr } = await run([command, ...(command === 'peers' ? [] : ['-u', 'http://127.0.0.1:9'])])
+    assert.equal(stderr.match(/^ats-p2p: warning: .*config is skipped/gm)?.length, 1, command)
+  }
   const json = await status(['--json'])
   assert.match(json.stdout, /^\{"event":"warning",.*is skipped/m)
 })

@@ -129,6 +129,8 @@ test('--quiet says nothing but errors and what was asked for', LIMIT, async (t) 
   assert.match(status.stdout, /^Status: +completed$/m)
   listener.kill('SIGINT')
   assert.deepEqual(await listener.ended.then(({ stdout, stderr }) => stdout + stderr), '')
+  const detached = await send('--detach', '--timeout', '300')
+  assert.match(detached.stdout, /^Offered x .*transfer [0-9a-f-]{36}$/m)
   const failed = await send('--timeout', '300')
   assert.deepEqual({ code: failed.code, stdout: failed.stdout }, { code: 9, stdout: '' })
   assert.match(failed.stderr, /ATS_P2P_OFFER_EXPIRED/)
@@ -170,6 +172,15 @@ test('wrong usage is exit code 2 and says what is wrong', LIMIT, async (t) => {
     [['listen', '--max-size', '-1'], /max-size/],
     [['send', 'x', '--to', 'b', '--max-rate', '1000'], /--max-rate must be bytes a second, at least 1024/],
     [['listen', '--max-rate', '10X'], /--max-rate/],
+    [['wait', 'x', '--timeout', '99999999999'], /--timeout must be at most 2147483647/],
+    [['wait', ''], /for which transfer\?/],
+    [['status', ' '], /of which transfer\?/],
+    [['cancel', ''], /which transfer\?/],
+    [['verify', ''], /TRANSFER must be the id/],
+    [['health', '--actor-type', 'robot'], /--actor-type must be agent, human or system, not "robot"/],
+    [['hub', '--relay', 'foo'], /--relay must be tasks, open or off/],
+    [['hub', '--tunnel', 'foo'], /--tunnel must be tasks, keys, open or off/],
+    [['send', 'x', '--to', 'b', '--metadata', 'null'], /--metadata must be JSON other than null/],
     [['listen', '--max-concurrent', '0'], /--max-concurrent must be a positive whole number/],
     [['listen', '--max-concurrent', '1000'], /--max-concurrent must be a whole number from 1 to 256/],
     [['listen', '--colour'], /Unknown option '--colour'/],

@@ -102,6 +102,15 @@ for (const shell of Object.keys(SHELLS)) {
   })
 }
 
+test('before the command an option of any command has its value completed, as in bash', LIMIT, () => {
+  const script = require('../bin/completion/bash').bash()
+  for (const name of NAMES) {
+    for (const [flag, { value }] of Object.entries(load(name).flags)) {
+      if (value !== undefined) assert.match(script, new RegExp(`[ |]:--${flag}[|)]`))
+    }
+  }
+})
+
 test('each option of each command is in each script', LIMIT, () => {
   const scripts = ['bash', 'zsh', 'fish'].map(shell => require(`../bin/completion/${shell}`)[shell]())
   for (const name of NAMES) {

@@ -66,6 +66,7 @@ test('what is wrong with this machine, or with what was typed', LIMIT, async (t)
     [['send', filePath, '--to', 'b', '--tunnel', 'nowhere'], [2, 'INVALID_ARGUMENT'], ['--tunnel', 'wss://']],
     [['send', filePath, '--to', 'b', '--identity', none], [4, 'STATE'], [none, 'ats-p2p id export']],
     [['listen', '--save-dir', below], [4, 'NOT_WRITABLE'], [below]],
+    [['listen', '--once', '--save-dir', below], [4, 'NOT_WRITABLE'], [below]],
     [['id', 'import', none], [3, 'NOT_READABLE'], [none]],
     [['id', 'import', filePath], [2, 'INVALID_ARGUMENT'], ['ats-p2p id export']],
     [['id', 'export', filePath], [4, 'ALREADY_EXISTS'], [filePath]],
@@ -81,6 +82,7 @@ test('what is wrong with this machine, or with what was typed', LIMIT, async (t)
     [['hub', '--relay-pairs', 'many'], [2, null], ['--relay-pairs']],
     [['hub', 'key', 'revoke', '9', '--data', none], [2, 'INVALID_ARGUMENT'], ['hub key list']],
     [['join', url], [2, 'INVALID_ARGUMENT'], ['ats-p2p hub invite'], { input: 'rubbish' }],
+    [['join', url], [2, 'INVALID_ARGUMENT'], ['not the whole of an invitation'], { input: `atsp2p_invitation_${'0'.repeat(63)}` }],
     [['dht', '--host', '192.0.2.1', '--port', '0'], [6, 'NETWORK'], ['socket']],
     [['status', 'x'], [2, 'INVALID_ARGUMENT'], ['ATS_P2P_LOG'], { env: { ATS_P2P_LOG: '=[=' } }]
   ].map(([args, exit, says, options]) => () => fails(t, args, exit, says, { ...options, env: { ...env, ...options?.env } })))

@@ -44,6 +44,9 @@ test('what makes no sense is refused before anything is made', LIMIT, async (t) 
     [['hub', 'key', 'revoke', 'x'], /which key/],
     [['hub', 'key', 'list', 'x'], /too many/],
     [['hub', 'explode'], /explode/],
+    [['hub', '--expires', '3d'], /--expires does not go with hub; it is an option of hub key create, hub invite/],
+    [['hub', 'key', 'list', '--force'], /it is an option of hub backup/],
+    [['hub', 'backup', 'x', '--open'], /--open does not go with hub backup; it is an option of hub alone/],
     [['hub', '--cert', 'x'], /--key-file/],
     [['join'], /which hub/],
     [['join', 'https://h', 'atsp2p_invitation_1'], /never an argument/]

@@ -10,6 +10,17 @@ const { nearest } = require('../lib/unknown')
 // The package that this one replaces took all its options with each of its commands.
 const ORIGINAL_FLAGS = ['to', 'channel', 'save-dir', 'ats-url', 'actor-id', 'max-size', 'timeout']
 
+/** Whether lines of JSON are asked for, as far as arguments say that cannot be read as a whole. */
+function asksForJson (args) {
+  const [options] = [args.includes('--') ? args.slice(0, args.indexOf('--')) : args]
+  const formats = options.flatMap((arg, at) => {
+    if (arg === '--json') return ['json']
+    if (arg === '--format' || arg === '-f') return [options[at + 1]]
+    return /^(?:--format=|-f=?)(.+)$/.exec(arg)?.slice(1) ?? []
+  })
+  return formats.at(-1) === 'json'
+}
+
 /** What is wrong with the arguments, in words for who typed them. */
 class Misuse extends Error {}
 
@@ -116,4 +127,4 @@ function commandOf (name) {
   throw new Misuse(`there is no command "${name}"${near ? `; did you mean ${near}?` : ''}`)
 }
 
-module.exports = { Misuse, commandOf, findCommand, meant, parse }
+module.exports = { Misuse, asksForJson, commandOf, findCommand, meant, parse }

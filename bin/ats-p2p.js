@@ -7,7 +7,7 @@
 const { Interrupts } = require('./interrupts')
 const interrupts = new Interrupts()
 
-const { Misuse, commandOf, findCommand, parse } = require('./arguments')
+const { Misuse, asksForJson, commandOf, findCommand, parse } = require('./arguments')
 const { OUTPUT_LOST, USAGE_ERROR, exitCode } = require('./exit-codes')
 const { commandHelp, usage } = require('./help')
 const { Output } = require('./output')
@@ -29,6 +29,7 @@ process.removeAllListeners('warning')
 process.on('warning', ({ name, code, message }) => output.warning(code, name === 'AtsP2pWarning' ? message : `${name}: ${message}`))
 
 async function main (argv) {
+  output.json = asksForJson(argv)
   const { name, args } = findCommand(argv)
   if (name === undefined) return withoutCommand(args)
   let command
@@ -69,7 +70,7 @@ async function run (name, command, { values, positionals, rest }) {
   // The addon looks there when it makes its first node.
   if (values.verbose) process.env.ATS_P2P_LOG ||= 'debug'
   const { json = false, quiet = false } = values
-  const answers = typeof command.answers === 'function' ? command.answers(positionals) : command.answers ?? false
+  const answers = typeof command.answers === 'function' ? command.answers(positionals, values) : command.answers ?? false
   Object.assign(output, { json, quiet, answers })
   try {
     const problem = command.check?.(values, positionals, rest) ?? surplus(command, positionals)
@@ -91,6 +92,7 @@ function surplus ({ positionals: wanted = [] }, given) {
 
 function misused (problem, command) {
   const help = command ? `ats-p2p ${command} --help` : 'ats-p2p --help'
+  output.note('failed', { code: 'ATS_P2P_INVALID_ARGUMENT', message: problem, retryable: false })
   output.problem(`${problem}\nSee: ${help}`)
   return USAGE_ERROR
 }

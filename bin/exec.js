@@ -39,6 +39,7 @@ class Exec {
   /** Runs it for a file that has arrived; resolves with whether it ended well, null where it was not run. */
   run (transfer) {
     return new Promise((resolve) => {
+      if (this.#interrupted) return this.#leave({ transfer, resolve })
       this.#waiting.push({ transfer, resolve })
       this.#next()
     })
@@ -84,12 +85,14 @@ class Exec {
     return false
   }
 
+  #leave ({ transfer, resolve }) {
+    this.#output.problem(`${quoted(this.#command)} was not run for ${quoted(transfer.filePath)}: interrupted`)
+    resolve(null)
+  }
+
   #interrupt () {
-    const left = this.#waiting.splice(0)
-    for (const { transfer, resolve } of left) {
-      this.#output.problem(`${quoted(this.#command)} was not run for ${quoted(transfer.filePath)}: interrupted`)
-      resolve(null)
-    }
+    this.#interrupted = true
+    for (const left of this.#waiting.splice(0)) this.#leave(left)
     const number = this.#signals.exitCode - 128
     const [signal] = Object.entries(os.constants.signals).find(([, value]) => value === number) ?? ['SIGTERM']
     for (const { child } of this.#running) kill(child, signal)

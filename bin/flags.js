@@ -1,13 +1,11 @@
 'use strict'
 
-const { MIN_RATE, bytesOf } = require('../lib/checks')
+const { LONGEST_TIMER_MS, MIN_RATE, bytesOf } = require('../lib/checks')
 
 // The options that several commands share, and how they become the library's. Of each option: `value` is what it takes
 // (none where it takes nothing), `help` what it does, `short` its letter, `aliases` its other names, `variable` the
 // environment variable behind it and `otherwise` what holds without it, `choices` all that it may be, `multiple` whether
 // it may be repeated, `completes` what a shell offers for it, `group` under which heading the help has it.
-
-const { LONGEST_TIMER_MS } = require('../lib/checks')
 
 /** Which service, as whom: what every command that asks one takes. */
 const SERVICE = grouped('Service and actor', {

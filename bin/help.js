@@ -2,12 +2,13 @@
 
 // The help texts, made from the tables of the commands.
 
-const { headings, load } = require('./commands')
+const { NAMES, headings, load } = require('./commands')
 const { exitTable } = require('./exit-codes')
 const { OUTPUT } = require('./flags')
 
 const WIDTH = 80
 const COLUMN = 26
+const LONGEST_NAME = Math.max(...NAMES.map(name => name.length))
 
 const SOURCES = 'What no option says comes from the environment, then from .ats/config in this folder or the nearest one ' +
   'above that has it, then from ~/.ats/config.'
@@ -15,7 +16,7 @@ const SOURCES = 'What no option says comes from the environment, then from .ats/
 /** The help of the program. */
 function usage () {
   const lines = headings().map(([heading, names]) => {
-    const commands = names.map(name => row(name, load(name).summary, 10))
+    const commands = names.map(name => row(name, load(name).summary, LONGEST_NAME + 1))
     return `${heading}:\n${commands.join('\n')}`
   })
   return `Peer-to-peer file transfer for AI agents.
@@ -39,7 +40,7 @@ ${exitTable()}
 function commandHelp (name, command) {
   const { details = [], examples = [], actions = {} } = command
   const parts = [
-    command.summary,
+    wrapped(command.summary, 0),
     `Usage: ats-p2p ${synopsis(name, command)} [OPTIONS]${command.passesOn ? ` [-- ${command.passesOn}]` : ''}`,
     Object.entries(actions).map(([usage, help]) => row(usage, help)).join('\n'),
     ...groupsOf(command).map(([group, flags]) => `${group}:\n${flags.map(([flag, about]) => row(spelling(flag, about), describe(about))).join('\n')}`),

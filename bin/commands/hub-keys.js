@@ -2,6 +2,7 @@
 
 // What `ats-p2p hub key` and `ats-p2p hub invite` do.
 
+const { isPositive } = require('../flags')
 const { quoted } = require('../output')
 
 const UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000 }
@@ -39,7 +40,7 @@ function problem (values, [action, ...rest]) {
   if (!['create', 'list', 'revoke', action === 'invite' && 'invite'].includes(name)) return 'which is it: key create, key list or key revoke?'
   const id = name === 'revoke' ? rest.shift() : undefined
   if (rest.length > 0) return `"${rest[0]}" is one argument too many`
-  if (name === 'revoke' && !/^[1-9]\d{0,14}$/.test(id ?? '')) return 'which key? ats-p2p hub key list shows their numbers'
+  if (name === 'revoke' && !isPositive(id ?? '')) return 'which key? ats-p2p hub key list shows their numbers'
   if ((name === 'create' || name === 'invite') && !values.actor) return 'for which actor? --actor says'
   if (values.expires !== undefined && lifetime(values.expires) === null) return '--expires must be a time such as 90d, 12h or 30m'
   return null

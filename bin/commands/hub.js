@@ -1,6 +1,12 @@
 'use strict'
 
+const { number, numberProblem } = require('../flags')
 const keys = require('./hub-keys')
+
+// What each action takes of the options; the hub itself, where none is named, takes the others too.
+const DATA = ['data', 'database', 'database-file']
+const OF_KEYS = ['actor', 'admin', 'expires']
+const TAKES = { 'key create': [...DATA, ...OF_KEYS], 'key list': DATA, 'key revoke': DATA, invite: [...DATA, ...OF_KEYS], backup: [...DATA, 'force'] }
 
 const COUNTS = ['request-rate', 'daily-quota', 'relay-pairs', 'relay-rate', 'relay-bytes']
 
@@ -38,11 +44,11 @@ module.exports = {
     admin: { group: 'Keys and invitations', help: 'the key sees and changes the tasks of all' },
     expires: { group: 'Keys and invitations', value: 'TIME', help: 'how long the key holds, as 90d or 12h', otherwise: 'for ever' },
     'daily-quota': { value: 'BYTES', help: 'most bytes of one actor, or of an address without a key, that are kept a day (1073741824)' },
-    relay: { group: 'Relay and tunnel', value: 'WHOM', help: 'whom the relay serves: tasks, open or off', otherwise: 'tasks', completes: ['tasks', 'open', 'off'] },
+    relay: { group: 'Relay and tunnel', value: 'WHOM', help: 'whom the relay serves: tasks, open or off', otherwise: 'tasks', choices: ['tasks', 'open', 'off'] },
     'relay-pairs': { group: 'Relay and tunnel', value: 'N', help: 'most pairs at once, of the relay and of the tunnel (64)' },
     'relay-rate': { group: 'Relay and tunnel', value: 'BYTES', help: 'most bytes a second for a pair of either (33554432)' },
     'relay-bytes': { group: 'Relay and tunnel', value: 'BYTES', help: 'most bytes for a pair of either (274877906944)' },
-    tunnel: { group: 'Relay and tunnel', value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off', otherwise: 'tasks', completes: ['tasks', 'keys', 'open', 'off'] },
+    tunnel: { group: 'Relay and tunnel', value: 'WHOM', help: 'whom the tunnel joins, for peers without UDP: tasks, keys, open or off', otherwise: 'tasks', choices: ['tasks', 'keys', 'open', 'off'] },
     'tunnel-url': { group: 'Relay and tunnel', value: 'URL', help: 'where this very hub is reached, if others share its name or database' }
   },
   examples: [
@@ -55,13 +61,14 @@ module.exports = {
     const [action, file, surplus] = positionals
     if (showsPassword(values.database)) return '--database has a password in it, which others see in the list of processes: put the URL into ATS_P2P_DATABASE, or into a file for --database-file'
     if (values.database !== undefined && values['database-file'] !== undefined) return '--database and --database-file are too much: one of them says where the database is'
+    const unwanted = unwantedFlag(values, action === 'key' ? `key ${file}` : action)
+    if (unwanted) return unwanted
     if (action === 'key' || action === 'invite') return keys.problem(values, positionals)
     if (action !== undefined && action !== 'backup') return `there is nothing called "${action}" to do with a hub`
     if (action === 'backup' && file === undefined) return 'backup: to which file?'
     if (surplus !== undefined) return `"${surplus}" is one argument too many`
-    for (const flag of COUNTS) {
-      if (values[flag] !== undefined && !/^[1-9]\d{0,14}$/.test(values[flag])) return `--${flag} must be a positive whole number`
-    }
+    const wrongCount = numberProblem(values, COUNTS)
+    if (wrongCount) return wrongCount
     if (values.keep !== undefined && retention(values.keep) === null) return '--keep must be a time such as 90d, 12h or 30m, or forever'
     return (values.cert === undefined) === (values['key-file'] === undefined) ? null : '--cert and --key-file go together'
   },
@@ -114,6 +121,15 @@ module.exports = {
   }
 }
 
+/** What is wrong with a flag that says nothing to this action, or to the hub itself; null if all do. */
+function unwantedFlag (values, action) {
+  const takes = action === undefined ? flag => !OF_KEYS.includes(flag) && flag !== 'force' : flag => TAKES[action]?.includes(flag) ?? true
+  const flag = Object.keys(module.exports.flags).find(name => values[name] !== undefined && !takes(name))
+  if (flag === undefined) return null
+  const owners = Object.keys(TAKES).filter(name => !DATA.includes(flag) && TAKES[name].includes(flag)).map(name => `hub ${name}`)
+  return `--${flag} does not go with hub${action === undefined ? '' : ` ${action}`}; it is an option of ${owners.length > 0 ? owners.join(', ') : 'hub alone'}`
+}
+
 /** Whether a hub that listens for other machines lets none of them in. */
 function isShut (url, values) {
   const { protocol, hostname } = new URL(url)
@@ -131,8 +147,4 @@ function showsPassword (text) {
 /** How long what is over is kept, milliseconds; null for what is no time. */
 function retention (text) {
   return text === 'forever' ? Infinity : keys.lifetime(text)
-}
-
-function number (text) {
-  return text === undefined ? undefined : Number(text)
 }

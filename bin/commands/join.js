@@ -6,7 +6,8 @@ const { quoted } = require('../output')
 
 // A token is one line; whatever is much longer is none.
 const MAX_TOKEN_BYTES = 4096
-const INVITATION = 'atsp2p_invitation_'
+const PREFIX = 'atsp2p_invitation_'
+const INVITATION = new RegExp(`^${PREFIX}[0-9a-f]{64}$`)
 
 module.exports = {
   summary: "Take a hub's invitation: get a key, and use that hub from now on",
@@ -33,9 +34,9 @@ module.exports = {
     const { join } = require('../..')
     const token = process.stdin.isTTY ? await ask(interrupts) : await interrupts.race(readAll())
     if (token === null) return
-    if (!token.startsWith(INVITATION)) {
-      const what = token === '' ? 'no invitation came' : 'that is no invitation'
-      throw Object.assign(new Error(`${what}: \`ats-p2p hub invite\`, where the hub runs, prints one, which begins with ${INVITATION}`), { code: 'ATS_P2P_INVALID_ARGUMENT' })
+    if (!INVITATION.test(token)) {
+      const what = token === '' ? 'no invitation came' : token.startsWith(PREFIX) ? 'that is not the whole of an invitation, or more' : 'that is no invitation'
+      throw Object.assign(new Error(`${what}: \`ats-p2p hub invite\`, where the hub runs, prints one, which begins with ${PREFIX}`), { code: 'ATS_P2P_INVALID_ARGUMENT' })
     }
     const joined = await join(url, token, { ca: values.ca, insecure: values.insecure, replace: values.replace })
     const notes = joined.notes.map(note => `\nBut ${note}`).join('')

@@ -1,5 +1,6 @@
 'use strict'
 
+const fs = require('node:fs')
 const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
@@ -92,12 +93,23 @@ module.exports = {
         output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
       })
       const place = { saveDir, existing: values.existing }
+      if (values.once) prepare(saveDir)
       if (values.once) return await Promise.race([once(node, place, exec), interrupts.wait(), broken])
       node.watch(place)
       await Promise.race([interrupts.wait(), broken])
     } finally {
       await Promise.all([node.destroy(), exec?.ended()])
     }
+  }
+}
+
+/** Makes the folder, and looks whether files may be made in it, as a watch that saves to one does. */
+function prepare (saveDir) {
+  try {
+    fs.mkdirSync(saveDir, { recursive: true })
+    fs.accessSync(saveDir, fs.constants.W_OK | fs.constants.X_OK)
+  } catch (error) {
+    throw Object.assign(new Error(`${saveDir} can't be written: ${error.message}`), { code: 'ATS_P2P_NOT_WRITABLE', retryable: false })
   }
 }
 

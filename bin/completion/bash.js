@@ -1,6 +1,6 @@
 'use strict'
 
-const { commands, common, firstWords, valued } = require('./tables')
+const { anywhere, commands, firstWords, valued } = require('./tables')
 
 /** A script for bash 3.2 and later. */
 function bash () {
@@ -66,8 +66,8 @@ complete -F _ats_p2p ats-p2p
 /** What the values of options are completed with; those that are alike share a line. */
 function cases (all) {
   const alike = new Map()
-  // Before the command, those that all have.
-  for (const { name, flags } of [...all, { name: '', flags: common() }]) {
+  // Before the command, those that any has.
+  for (const { name, flags } of [...all, { name: '', flags: anywhere(all) }]) {
     for (const { names, completes } of flags.filter(({ value }) => value !== undefined)) {
       const how = action(completes)
       alike.set(how, [...alike.get(how) ?? [], ...names.map(option => `${name}:${option}`)])

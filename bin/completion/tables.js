@@ -18,6 +18,11 @@ function common () {
   return shaped({ ...SERVICE, ...OUTPUT })
 }
 
+/** The options of all commands, each once: what one completes its value with, it does before any command. */
+function anywhere (all) {
+  return [...new Map(all.flatMap(({ flags }) => flags).reverse().map(flag => [flag.name, flag])).values()].reverse()
+}
+
 /** Options as `{ name, names, value, help, multiple, completes }`; `names` with their dashes, the letter first. */
 function shaped (flags) {
   return Object.entries(flags).map(([flag, { value, short, aliases = [], help, multiple = false, choices, completes }]) => ({
@@ -53,4 +58,4 @@ function valued () {
   return [...new Set(all.flatMap(({ names }) => names))]
 }
 
-module.exports = { commands, common, firstWords, valued }
+module.exports = { anywhere, commands, common, firstWords, valued }
