@@ -80,6 +80,7 @@ test('what is wrong with this machine, or with what was typed', LIMIT, async (t)
     [['hub', '--data', below], [4, 'STATE'], [below]],
     [['hub', '--listen', new URL(url).host, '--data', none], [4, 'STATE'], ['--listen']],
     [['hub', '--relay-pairs', 'many'], [2, null], ['--relay-pairs']],
+    [['hub', 'invite', '--actor', 'b', '--expires', '99999d', '--data', none], [2, 'INVALID_ARGUMENT'], ['ats-p2p: --expires must be']],
     [['hub', 'key', 'revoke', '9', '--data', none], [2, 'INVALID_ARGUMENT'], ['hub key list']],
     [['join', url], [2, 'INVALID_ARGUMENT'], ['ats-p2p hub invite'], { input: 'rubbish' }],
     [['join', url], [2, 'INVALID_ARGUMENT'], ['not the whole of an invitation'], { input: `atsp2p_invitation_${'0'.repeat(63)}` }],

@@ -24,11 +24,18 @@ function sentence (error) {
   return message.startsWith(error.code) ? message : `${message} (${error.code})`
 }
 
-/** The message about an argument, `call: option must…`, with the flag that this option is here. */
+/** The message about an argument, `call: option must…` or without the call, with the flag that this option is here. */
 function asFlags (message) {
   return message
     .replace(/^(each of )?[\w.]+: (\w+)(?= (?:must|is required))/, (all, each = '', option) => each + flagOf(option))
+    .replace(/^(each of )?([a-z]+)(?= must)/i, (all, each = '', option) => isOption(option) ? each + flagOf(option) : all)
     .replace(/^[a-z]+(?:\.[a-z]+)?: (?=the )/i, '')
+}
+
+/** Whether a word is the name of an option that some command has. */
+function isOption (word) {
+  const { NAMES, load } = require('./commands')
+  return NAMES.some(name => Object.hasOwn(load(name).flags, flagOf(word).slice(2)))
 }
 
 /** What an option of the library is on the command line. */
