@@ -205,7 +205,7 @@ export interface VerifyOptions extends NodeOptions, CallOptions {
   id?: TaskId
   /** The file of a receipt, as it is kept in `receipts` of the state folder. */
   receipt?: LocalPath
-  /** A file that should be the one that was sent. */
+  /** A file that should be the one that was sent, or a folder, as it was sent whole or as it arrived. */
   file?: LocalPath
 }
 
@@ -616,8 +616,17 @@ export type Bytes = string | ArrayBuffer | NodeJS.ArrayBufferView
 export type SendOptions = SendFileOptions | SendDataOptions | SendStreamOptions
 
 export interface SendFileOptions extends CommonSendOptions {
-  /** The file; a relative path is taken from the current folder. */
+  /**
+   * The file, or the folder; a relative path is taken from the current folder. A folder goes as one archive that is
+   * made while it is sent, and a node unpacks it while it comes; a peer of the original package gets `NAME.tar`.
+   * Permissions, times to the second, empty folders and links go along. A link that leads out of the folder, a pipe, a
+   * socket, a device or a name that is not UTF-8 is refused with `ATS_P2P_NOT_A_FILE`, which names it.
+   */
   filePath: LocalPath
+  /** Of a folder: what is left out, by patterns as in a `.gitignore` at its top. */
+  exclude?: string[]
+  /** Of a folder: whether the `.gitignore` files in it count, and `.git` is left out. Default: false. */
+  gitignore?: boolean
   /** What it is to be called at its recipient. Default: the last part of the path. */
   fileName?: string
 }
@@ -838,6 +847,14 @@ export type TaskId = string | number
 /** A task as the task service gave it. Everything in it is the word of others. */
 export type Task = { id: TaskId, [key: string]: unknown }
 
+/** How much a folder holds. */
+export interface TreeSize {
+  /** Files, folders and links, the folder itself included. */
+  entries: number
+  /** Bytes of all files. */
+  bytes: number
+}
+
 /** What every event of a transfer says of it. */
 export interface TransferInfo extends Peer {
   transferId: string
@@ -851,6 +868,8 @@ export interface TransferInfo extends Peer {
   fileSize: number
   /** SHA-256 in lower-case hex. */
   fileHash: string
+  /** What it holds, if it is a folder: then size and hash are those of the archive that it goes as. */
+  tree?: TreeSize
   /** The actor at the other end. */
   peerId: string
   /**
@@ -897,7 +916,9 @@ export interface FileOffer extends Offer {
   /**
    * Takes the file to this path, or into a folder under its own safe name. Resolves when it is whole, verified
    * and in its place; until then nothing stands at the path. Where it fails before the offer was claimed (the
-   * path cannot be written, for one), the offer still stands and may be answered again.
+   * path cannot be written, for one), the offer still stands and may be answered again. A folder becomes this very
+   * path, also where that ends in a separator, and never replaces or joins anything: what stands there is refused with
+   * `ATS_P2P_ALREADY_EXISTS`, unless it is an empty folder.
    */
   accept(path: LocalPath, options?: AcceptOptions): Promise<AcceptResult>
   accept(target: AcceptOptions & { saveDir: LocalPath }): Promise<AcceptResult>

@@ -216,7 +216,7 @@ test('each way of failing has its exit code', LIMIT, async (t) => {
     assert.doesNotMatch(stderr, /[\u001b\u202e]/)
   }
   await outcome(send(path.join(folder, 'none'), 'b'), 3, /ATS_P2P_FILE_NOT_FOUND/)
-  await outcome(send(folder, 'b'), 3, /ATS_P2P_NOT_A_FILE/)
+  await outcome(send('/dev/null', 'b'), 3, /ATS_P2P_NOT_A_FILE/)
   await outcome(send(file.filePath, 'b'), 8, /today.*ATS_P2P_REJECTED/)
   await outcome(send(file.filePath, 'nobody', ['--timeout', '300']), 9, /ATS_P2P_OFFER_EXPIRED/)
   await outcome(cli(t, ['send', file.filePath, '--to', 'b', '--ats-url', 'http://127.0.0.1:9', '--timeout', '2000']).ended, 5, /ATS_P2P_ATS_UNREACHABLE/)

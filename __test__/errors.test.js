@@ -58,7 +58,8 @@ test('what is wrong with this machine, or with what was typed', LIMIT, async (t)
   const env = { ATS_URL: url }
   await inTurn(4, [
     [['send', none, '--to', 'b'], [3, 'FILE_NOT_FOUND'], [none]],
-    [['send', folder, '--to', 'b'], [3, 'NOT_A_FILE'], [folder, 'folder']],
+    [['send', '/dev/null', '--to', 'b'], [3, 'NOT_A_FILE'], ['/dev/null', 'device']],
+    [['send', folder, '--to', 'b', '--exclude', '{a'], [2, 'INVALID_ARGUMENT'], ['"{a"']],
     [['demo', none], [3, 'FILE_NOT_FOUND'], [none]],
     [['send', filePath, '--to', ''], [2, 'INVALID_ARGUMENT'], ['--to must not be empty']],
     [['send', filePath, '--to', 'b', '--ats-url', 'nowhere'], [2, 'INVALID_ARGUMENT'], ['--ats-url', '"nowhere"']],

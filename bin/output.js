@@ -169,6 +169,15 @@ function size (bytes) {
   return `${Number((bytes / 1024 ** power).toFixed(1))} ${UNITS[power]}`
 }
 
+/** How much a transfer is, for people: `64 MiB`, of a folder `3 entries, 64 MiB`. */
+function amount ({ fileSize, tree }) {
+  return tree ? `${entries(tree)}, ${size(tree.bytes)}` : size(fileSize)
+}
+
+function entries ({ entries }) {
+  return `${entries} ${entries === 1 ? 'entry' : 'entries'}`
+}
+
 /** Megabytes a second, as `bytes` in `ms` make them. */
 function rate (bytes, ms) {
   return `${(bytes / 1000 / Math.max(ms, 1)).toFixed(1)} MB/s`
@@ -184,4 +193,4 @@ function milliseconds (ms) {
   return `${ms < 10 ? Number(ms.toFixed(1)) : Math.round(ms)} ms`
 }
 
-module.exports = { Output, connection, quoted, rate, size, table }
+module.exports = { Output, amount, connection, entries, quoted, rate, size, table }

@@ -2,7 +2,7 @@
 
 // What `send` and `resume` say of the files that they send: the same lines, whichever process began them.
 
-const { connection, quoted, rate, size } = require('./output')
+const { amount, connection, quoted, rate } = require('./output')
 
 /** What is said of a file that has arrived: `what` is it, and `how` it did, as both are shown. */
 function sentText (what, recipientId, hash, how = '') {
@@ -14,8 +14,8 @@ function proven (what, hash) {
 }
 
 /** What is said of an offer: `Offered`, or as it was taken up again. */
-function offerText (what, { fileName, fileSize, recipientId, transferId }) {
-  return `${what} ${quoted(fileName)} (${size(fileSize)}) to ${quoted(recipientId)}, transfer ${transferId}`
+function offerText (what, { recipientId, transferId, ...offer }) {
+  return `${what} ${quoted(offer.fileName)} (${amount(offer)}) to ${quoted(recipientId)}, transfer ${transferId}`
 }
 
 /** Says what becomes of the transfers of a node; `sent` says of one, by its result, that it is over. */

@@ -52,6 +52,8 @@ const SEND_OPTIONS = {
   stream: source,
   fileName,
   maxBytes: limit,
+  exclude: texts,
+  gitignore: boolean,
   recipientId: text,
   channel: text,
   timeout: milliseconds,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::ats::TaskId;
 use crate::connection::ConnectionInfo;
 use crate::error::Error;
+use crate::files::TreeSize;
 use crate::trust::Standing;
 
 /// Something that happened.
@@ -192,6 +193,8 @@ pub struct Transfer {
     pub hash: String,
     /// What its sender says of it besides.
     pub metadata: Option<Metadata>,
+    /// What it holds, if it is a folder; its size and hash are those of the archive that it goes as.
+    pub tree: Option<TreeSize>,
     /// The actor at the other end.
     pub peer_id: String,
     /// Who that is.

@@ -197,6 +197,11 @@ impl Node {
         self.alive()?.inbox.name_of(offer)
     }
 
+    /// Whether an open offer offers a folder.
+    pub fn is_of_folder(&self, offer: u64) -> Result<bool> {
+        self.alive()?.inbox.is_of_folder(offer)
+    }
+
     /// Declines an offered file. Where the offer names no recipient it is only left alone.
     pub async fn reject(&self, offer: u64, reason: Option<&str>) -> Result<()> {
         let context = self.alive()?;

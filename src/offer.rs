@@ -16,7 +16,7 @@ pub(crate) use find::{find, find_made};
 pub(crate) use outcome::failure;
 pub(crate) use protocol::completion::Completion;
 pub(crate) use protocol::metadata::Metadata;
-pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, is_sha256_hex, topic};
+pub(crate) use protocol::offer::{Attributes, Expiry, Offer, TASK_TYPE, Tree, is_sha256_hex, topic};
 pub(crate) use protocol::p2p::{Features, Nodes, P2p, Said};
 
 /// Whether another process than `instance` speaks for `actor` on a task.

@@ -115,6 +115,7 @@ mod tests {
             size,
             hash: "0".repeat(64),
             metadata: None,
+            tree: None,
             peer_id: peer.into(),
             peer: PeerIdentity::UNKNOWN,
         }

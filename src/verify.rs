@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ats::Status;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
-use crate::files::{self, Source};
-use crate::offer;
+use crate::files::{self, ARCHIVE_SUFFIX, Source, TreeOptions};
+use crate::offer::{self, Offer};
 use crate::receipts;
 use crate::sync::blocking;
 use crate::trust::{Trust, Voucher};
@@ -85,7 +85,7 @@ pub(crate) async fn run(
     })
     .await?;
     let Some(file) = file else { return Ok(verified) };
-    blocking(move || compare(&file, offer.size, &offer.hash)).await?;
+    blocking(move || compare(&file, &offer)).await?;
     Ok(VerifiedReceipt { is_file_checked: true, ..verified })
 }
 
@@ -176,8 +176,17 @@ fn verified(trust: &Trust, receipt: &Receipt, signed: &Signed) -> Result<Verifie
     })
 }
 
-fn compare(path: &Path, size: u64, hash: &str) -> Result<()> {
-    let source = Source::open(path)?;
+fn compare(path: &Path, offer: &Offer) -> Result<()> {
+    let (size, hash) = (offer.size, &offer.hash);
+    let folder = offer.attributes.tree.as_ref().and_then(|_| offer.name.strip_suffix(ARCHIVE_SUFFIX));
+    let source = match folder.filter(|_| path.is_dir()) {
+        // As it arrived, it has the archive that it came as.
+        Some(name) => {
+            let options = TreeOptions::default();
+            Source::open_folder(path, name.to_owned(), &options, &CancellationToken::new())?
+        }
+        None => Source::open(path)?,
+    };
     let differs = |how: String| {
         let shown = files::display_path(path);
         Err(Error::new(Code::Integrity, format!("{shown} is not the file of the receipt: {how}")))
@@ -186,7 +195,7 @@ fn compare(path: &Path, size: u64, hash: &str) -> Result<()> {
         return differs(format!("it has {} bytes, not {size}", source.size()));
     }
     let found = source.hash(|_| {}, &CancellationToken::new())?;
-    if found != hash {
+    if found != *hash {
         return differs(format!("its SHA-256 is {found}, not {hash}"));
     }
     Ok(())

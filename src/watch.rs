@@ -18,7 +18,7 @@ use crate::ats::{self, ListQuery, POLL_INTERVAL, Status, Subscribed, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Event, PeerIdentity, Transfer};
-use crate::files::{self, Existing, SafeName, Target};
+use crate::files::{self, Existing, Target};
 use crate::offer::inbox::{MAX_LIVE, OpenOffer};
 use crate::offer::{self, Attributes, Offer};
 use crate::receive;
@@ -347,7 +347,7 @@ fn deal_with(context: &Arc<Context>, watch: &Watch, told: &mut Told, mut open: O
         open.peer = peer;
     }
     let Some(handle) = context.inbox.put(open.clone(), |other| other.is_stale(now, max_age)) else { return };
-    let name = SafeName::from_offered(&open.offer.name);
+    let name = open.safe_name();
     let transfer = open.transfer(name.as_str().to_owned());
     if let Some(error) = judged.err().or_else(|| too_large(context, &open)) {
         context.inbox.declined(&open.task.id);

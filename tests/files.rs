@@ -13,6 +13,13 @@ use ats_p2p::files::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(unix)]
+#[path = "fuzzing/archives.rs"]
+mod archives;
+#[cfg(unix)]
+#[path = "files/folders.rs"]
+mod folders;
+
 const ID: &str = "0123456789abcdef";
 const TEMPORARY: &str = ".0123456789abcdef.part";
 
@@ -45,6 +52,16 @@ fn names(dir: &Path) -> Vec<String> {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+#[cfg(unix)]
+#[path = "../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(unix)]
+#[test]
+fn archives_of_the_corpus_lead_nowhere_and_are_read_alike_in_any_pieces() {
+    replay::replay(include_str!("../fuzz/corpus/archives"), archives::run);
 }
 
 mod source {

@@ -8,11 +8,12 @@ use std::{
 
 use ats_p2p::{
     error::Code,
-    files::{Existing, Partial, SafeName, Source, Target},
+    files::{Existing, Partial, PartialTree, Preserved, SafeName, Sink, Source, Target, TreeOptions},
     pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
 use secret_stream::{Io, KeyPair, SecretStream};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -97,6 +98,22 @@ impl Files {
         Self { dir, source, meta, content }
     }
 
+    /// A folder of two files, whose archive is the content.
+    fn of_folder() -> Self {
+        let mut files = Self::new(300_000);
+        let tree = files.dir.path().join("tree");
+        fs::create_dir_all(tree.join("sub")).expect("made");
+        fs::write(tree.join("sub/large"), &files.content).expect("written");
+        fs::write(tree.join("small"), "small").expect("written");
+        let opened = Source::open_any(&tree, &TreeOptions::default(), &CancellationToken::new());
+        files.source = opened.expect("opened");
+        let hash = files.source.hash(|_| {}, &CancellationToken::new()).expect("hashed");
+        files.content.resize(usize::try_from(files.source.size()).expect("small"), 0);
+        files.source.read_exact_at(&mut files.content, 0).expect("read");
+        files.meta = Meta { name: "tree.tar".into(), size: files.source.size(), hash, ..files.meta };
+        files
+    }
+
     fn path(&self) -> &Path {
         self.source.path().expect("a path")
     }
@@ -109,6 +126,14 @@ impl Files {
         let name = SafeName::from_offered(&self.meta.name);
         let target = Target::InFolder { dir: self.save_dir(), name, existing: Existing::Rename };
         Partial::create(&target, ID, self.meta.size).expect("created")
+    }
+
+    /// Where the file goes, or the folder.
+    fn sink(&self) -> Sink {
+        let Some(tree) = self.source.tree() else { return self.partial().into() };
+        let name = SafeName::from_offered("tree");
+        let target = Target::InFolder { dir: self.save_dir(), name, existing: Existing::Rename };
+        PartialTree::create(&target, ID, self.meta.size, tree, Preserved::default()).expect("created").into()
     }
 
     fn assert_nothing_received(&self) {
@@ -594,7 +619,7 @@ mod resume {
     }
 
     /// Takes from `stream` what `partial` does not hold yet.
-    async fn body(files: &Files, stream: Stream, partial: Partial) -> Result<Verified, Interrupted> {
+    async fn body(files: &Files, stream: Stream, partial: impl Into<Sink>) -> Result<Verified, Interrupted> {
         let control = control(PATIENT);
         let mut reception = Reception::new(stream.into(), files.meta.clone());
         reception.meta(&control).await?;
@@ -604,7 +629,7 @@ mod resume {
     }
 
     /// What is left of a connection on which these bytes came behind META, and that was cut then.
-    async fn cut_after(files: &Files, bytes: &[u8]) -> Partial {
+    async fn cut_after(files: &Files, bytes: &[u8]) -> Sink {
         let (mut a, b) = streams(1 << 20).await;
         let sender = async {
             a.send(&asking(files).encode().expect("fits")).await.expect("sent");
@@ -616,7 +641,7 @@ mod resume {
             a.flush().await.expect("flushed");
             drop(a);
         };
-        let (received, ()) = tokio::join!(body(files, b, files.partial()), sender);
+        let (received, ()) = tokio::join!(body(files, b, files.sink()), sender);
         let interrupted = received.expect_err("cut");
         assert!(interrupted.error.is_lost_connection(), "{interrupted:?}");
         *interrupted.partial.expect("kept")
@@ -651,6 +676,66 @@ mod resume {
             assert!(fs::read(path).expect("read") == files.content);
             fs::remove_file(files.save_dir().join("sent.bin")).expect("removed");
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_goes_on_wherever_it_was() {
+        let files = Files::of_folder();
+        let len = files.content.len();
+        for kept in [0, 100, 1024, 200_000, len - 1, len] {
+            let sink = cut_after(&files, &files.content[..kept]).await;
+            assert_eq!(sink.written(), kept as u64);
+            let (a, b) = streams(1 << 20).await;
+            let ((sent, moved), received) = tokio::join!(send(&files, a), body(&files, b, sink));
+            sent.expect("sent");
+            assert!(moved <= (len - kept) as u64, "{moved} bytes behind {kept}");
+            let path = received.expect("received").commit().await.expect("committed");
+            assert_eq!(path, files.save_dir().join("tree"));
+            for name in ["sub/large", "small"] {
+                let there = fs::read(files.path().join(name)).expect("read");
+                assert!(fs::read(path.join(name)).expect("read") == there, "{name} after {kept}");
+            }
+            fs::remove_dir_all(path).expect("removed");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_turns_out_wrong_in_the_end_comes_once_more() {
+        let files = Files::of_folder();
+        let mut wrong = files.content[..100_000].to_vec();
+        // A byte of a file.
+        *wrong.last_mut().expect("bytes") ^= 1;
+        let sink = cut_after(&files, &wrong).await;
+        let (a, b) = streams(1 << 20).await;
+        let (_, received) = tokio::join!(send(&files, a), body(&files, b, sink));
+        let Err(Interrupted { error, partial: Some(mut sink) }) = received else { panic!("{received:?}") };
+        assert!(matches!(error, PumpError::Spoilt(_)), "{error}");
+        sink.clear().expect("cleared");
+        let (a, b) = streams(1 << 20).await;
+        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, *sink));
+        sent.expect("sent");
+        let path = received.expect("received").commit().await.expect("committed");
+        assert_eq!(fs::read_to_string(path.join("small")).expect("read"), "small");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_archive_ends_the_transfer_and_is_told() {
+        let mut files = Files::of_folder();
+        files.content[600] ^= 1;
+        files.meta.hash = hex::encode(Sha256::digest(&files.content));
+        let (mut a, b) = streams(1 << 20).await;
+        let sender = async {
+            for piece in files.frames().chunks(50_000) {
+                // The other end may have read enough.
+                let _ = a.send(piece).await;
+            }
+            a.recv().await.expect("heard").expect("a frame")
+        };
+        let (received, told) = tokio::join!(body(&files, b, files.sink()), sender);
+        let error = received.expect_err("refused").error;
+        assert_eq!(error.code(), Code::Integrity, "{error}");
+        assert_eq!(told[..], encode(FrameType::Nack, b"INTEGRITY: the folder can't be unpacked"));
+        files.assert_nothing_received();
     }
 
     #[tokio::test]

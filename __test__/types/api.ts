@@ -22,6 +22,8 @@ async function documented (): Promise<void> {
     channel: 'p2p-transfer',
     metadata: { kind: 'report', pages: [1, 2] },
     maxRate: 500_000,
+    exclude: ['*.map', 'node_modules'],
+    gitignore: true,
     signal: AbortSignal.timeout(1000),
     onProgress: ({ bytesSent, totalBytes, phase, bytes, rate, eta }) => {
       const share: number = bytesSent / totalBytes
@@ -44,7 +46,9 @@ async function documented (): Promise<void> {
   node.watch()
   node.watch({ channel: 'p2p-transfer', saveDir: './incoming', existing: 'skip' })
 
-  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, metadata, accept, reject }) => {
+  node.on('file', async ({ task, fileName, fileSize, fileHash, senderId, peerIdentity, verified, firstUse, metadata, tree, accept, reject }) => {
+    const held: [number, number] | undefined = tree && [tree.entries, tree.bytes]
+    void held
     const kind: JsonValue | undefined = metadata !== null && typeof metadata === 'object' && !Array.isArray(metadata) ? metadata.kind : undefined
     void kind
     const peer: [string | null, boolean, boolean] = [peerIdentity, verified, firstUse]

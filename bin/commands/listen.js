@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
-const { connection, quoted, size } = require('../output')
+const { amount, connection, entries, quoted } = require('../output')
 const { asGiven } = require('../raw-arguments')
 const { warnOfDefaultActor } = require('../warnings')
 
@@ -84,7 +84,7 @@ module.exports = {
       node.on('transfer_progress', transfer => output.progress(transfer))
       node.on('transfer_complete', (transfer) => {
         output.ended(transfer.transferId)
-        output.say(`Saved ${quoted(transfer.filePath)}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
+        output.say(`Saved ${quoted(transfer.filePath)}${transfer.tree ? `, ${entries(transfer.tree)}` : ''}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
         if (!values.once) exec?.run(transfer)
       })
       node.on('transfer_failed', (transfer) => {
@@ -160,6 +160,6 @@ function said ({ metadata }) {
   return `\nMetadata ${quoted(text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text)}`
 }
 
-function describe ({ fileName, fileSize, peerId }) {
-  return `${quoted(fileName)} (${size(fileSize)}) from ${quoted(peerId)}`
+function describe (transfer) {
+  return `${quoted(transfer.fileName)} (${amount(transfer)}) from ${quoted(transfer.peerId)}`
 }

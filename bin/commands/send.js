@@ -10,7 +10,7 @@ const { offerText, sayTransfers } = require('../sending')
 const { warnOfDefaultActor, warnOfSettings } = require('../warnings')
 
 module.exports = {
-  summary: 'Offer a file to an agent and send it once it is accepted',
+  summary: 'Offer a file or a folder to an agent and send it once it is accepted',
   saysGoodbye: true,
   // Of what goes on by itself, the id is asked for.
   answers: (positionals, { detach = false }) => detach,
@@ -20,6 +20,8 @@ module.exports = {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
     name: { value: 'NAME', help: 'what the file is to be called; required where FILE is -, which is what comes in by stdin' },
     detach: { help: 'return once the file is offered, and send it in the background' },
+    exclude: { value: 'PATTERN', help: 'of a folder, leave out what matches, as in a .gitignore at its top; may be repeated', multiple: true },
+    gitignore: { help: "of a folder, leave out .git and what the folder's own .gitignore files do" },
     'idempotency-key': { value: 'KEY', help: 'make this the same send as every other with this key: the file is delivered once' },
     metadata: { value: 'JSON', help: 'what to say of the file: any JSON of at most 4 KiB, shown to the recipient with the offer' },
     ...CHANNEL,
@@ -33,6 +35,7 @@ module.exports = {
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
+    ['ats-p2p send ./dist/ --to agent-b --exclude "*.map"', 'A folder, without some of its files'],
     ['ats-p2p send ./data.csv --to agent-b --detach', 'The same in the background; `ats-p2p wait TRANSFER-ID` follows it'],
     ['ats-p2p send ./data.csv --to agent-b --metadata \'{"kind":"report","of":7}\'', 'With something that the recipient is told with the offer'],
     ['pg_dump shop | ats-p2p send - --name shop.sql --to agent-b', 'What a command prints'],
@@ -48,6 +51,7 @@ module.exports = {
       if (values.detach) return '--detach needs a file: what comes by a pipe goes with this process'
       if (new Set(values.to).size > 1) return 'what comes by a pipe goes to one recipient'
     }
+    if (values.exclude?.some(pattern => pattern.trim() === '')) return '--exclude must not be empty'
     if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
     if (values['idempotency-key'] !== undefined && new Set(values.to).size > 1) return '--idempotency-key goes with one recipient: a key stands for one transfer'
     if (values.metadata !== undefined && metadata(values) == null) return '--metadata must be JSON other than null, in quotes as the shell wants them: \'{"kind":"report"}\''
@@ -78,7 +82,9 @@ module.exports = {
     say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
     const send = async (recipientId) => {
-      const result = await node.send({ ...content, recipientId, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal })
+      const [{ exclude, gitignore }, idempotencyKey] = [values, values['idempotency-key']]
+      const parts = content.filePath === undefined ? {} : { exclude, gitignore }
+      const result = await node.send({ ...content, ...parts, recipientId, idempotencyKey, metadata: metadata(values), signal: interrupts.signal })
       transfers.sent(names.get(recipientId), result, recipientId)
     }
     try {

@@ -111,9 +111,11 @@ impl NativeNode {
             });
         let metadata = options.metadata.as_deref().map(metadata).transpose();
         let rate = options.max_rate.map(max_rate).transpose();
-        let name = options.file_name;
+        let (name, exclude, gitignore) = (options.file_name, options.exclude, options.gitignore);
         let source = match (options.file_path, data, spool) {
-            (Some(path), None, None) => full(path).map(|path| SendSource::Path { path, name }),
+            (Some(path), None, None) => {
+                full(path).map(|path| SendSource::Path { path, name, exclude, gitignore })
+            }
             // Copied, because whoever has it may write to it.
             (None, Some(data), None) => {
                 Ok(SendSource::Open(Source::of_bytes(name.unwrap_or_default(), Bytes::copy_from_slice(data))))
@@ -302,7 +304,8 @@ fn target(
     existing: Existing,
 ) -> Result<Target> {
     match (path, dir) {
-        (Some(path), None) if names_a_folder(&path) => {
+        // A folder is never put into one that a path leads to: it is that one, or refused.
+        (Some(path), None) if names_a_folder(&path) && !node.is_of_folder(offer)? => {
             Ok(Target::InFolder { dir: path, name: node.safe_name(offer)?, existing })
         }
         (Some(path), None) => Ok(Target::Exact { path, overwrite: overwrite.unwrap_or(true) }),

@@ -80,6 +80,10 @@ pub(super) struct SendOptions {
     /// What `abort` names this call by.
     pub(super) file_path: Option<JsonPath>,
     pub(super) file_name: Option<String>,
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    #[serde(default)]
+    pub(super) gitignore: bool,
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,

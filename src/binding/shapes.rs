@@ -13,7 +13,7 @@ use crate::connection::ConnectionInfo;
 use crate::doctor::{Diagnosis, Finding};
 use crate::error::{Code, Error, Step};
 use crate::event::{Direction, Event, PeerIdentity, ProgressReport, Transfer};
-use crate::files;
+use crate::files::{self, TreeSize};
 use crate::node::TransferStatus;
 use crate::receive::Received;
 use crate::send::{ResumedOffer, Sent};
@@ -145,6 +145,8 @@ struct TransferShape<'a> {
     original_name: &'a str,
     file_size: u64,
     file_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<TreeSize>,
     peer_id: &'a str,
     #[serde(flatten)]
     peer: PeerShape,
@@ -182,6 +184,7 @@ impl<'a> From<&'a Transfer> for TransferShape<'a> {
             original_name: &transfer.original_name,
             file_size: transfer.size,
             file_hash: Some(transfer.hash.as_str()).filter(|hash| !hash.is_empty()),
+            tree: transfer.tree,
             peer_id: &transfer.peer_id,
             peer: transfer.peer.into(),
         }
@@ -537,6 +540,7 @@ mod tests {
             size: 3,
             hash: "h".into(),
             metadata: Metadata::parse("[1]"),
+            tree: None,
             peer_id: "a".into(),
             peer: PeerIdentity { identity: Some([10; 32]), standing: Standing::FirstUse },
         }

@@ -47,6 +47,11 @@ impl SafeName {
         Self(guarded(fit(&name, "")))
     }
 
+    /// The safe name closest to that of one file in a tree, which is no path.
+    pub(super) fn of_part(name: &str) -> Self {
+        Self::from_offered(&name.replace(['/', '\\'], "_"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

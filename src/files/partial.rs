@@ -18,6 +18,7 @@ use super::{
     holes::Hole,
     place::{Place, is_locked},
     temporary::{is_temporary, temporary_name},
+    tree,
 };
 
 /// A file that is being received: `.` and the transfer's id and `.part` in the target's folder, until
@@ -116,12 +117,14 @@ impl Partial {
     /// writing it. Blocks.
     pub fn discard(target: &Target, id: &str, memory: &Path) {
         let temporary = temporary_name(id);
-        if let Ok(dir) = Dir::open(target.folder())
-            && let Ok(file) = dir.open_file(&temporary)
-            && !is_locked(&file)
-            && dir.holds(&temporary, &file)
-        {
-            let _ = dir.remove(&temporary);
+        if let Ok(dir) = Dir::open(target.folder()) {
+            match dir.open_file(&temporary) {
+                Ok(file) if !is_locked(&file) && dir.holds(&temporary, &file) => {
+                    let _ = dir.remove(&temporary);
+                }
+                Ok(_) => {}
+                Err(_) => drop(tree::remove_left_behind(&dir, &temporary, |_| false)),
+            }
         }
         let _ = std::fs::remove_file(memory);
     }
@@ -338,8 +341,8 @@ impl Partial {
     }
 }
 
-/// Removes the temporary files that died with their processes and were not written to for `age`, or at all.
-/// Blocks; returns how many. Files that another process is writing stay, whatever their age.
+/// Removes the temporary files and folders that died with their processes and were not written to for `age`,
+/// or at all. Blocks; returns how many. Those that another process is writing stay, whatever their age.
 ///
 /// # Errors
 /// Where the folder can't be read. A file that can't be removed is left.
@@ -351,10 +354,14 @@ pub fn sweep(dir: &Path, age: Duration) -> io::Result<usize> {
         if !is_temporary(&name) {
             continue;
         }
-        let Ok(file) = opened.open_file(&name) else { continue };
+        let is_old = |at: SystemTime| at.elapsed().is_ok_and(|elapsed| elapsed >= age);
+        let Ok(file) = opened.open_file(&name) else {
+            let is_wanted = |modified: Option<SystemTime>| !modified.is_some_and(is_old);
+            removed += usize::from(tree::remove_left_behind(&opened, &name, is_wanted));
+            continue;
+        };
         let Ok(metadata) = file.metadata() else { continue };
-        let is_old = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age));
-        let is_useless = is_old || metadata.len() == 0;
+        let is_useless = metadata.modified().is_ok_and(is_old) || metadata.len() == 0;
         if is_useless && !is_locked(&file) && opened.holds(&name, &file) && opened.remove(&name).is_ok() {
             removed += 1;
         }

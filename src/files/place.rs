@@ -36,14 +36,40 @@ enum Name {
 }
 
 impl Place {
-    /// Opens the folder of a target, and makes it where that is asked for.
+    /// Opens the folder of a file's target, and makes it where that is asked for.
     pub(super) fn open(target: &Target, size: u64) -> Result<Self, TargetError> {
+        match target {
+            Target::Exact { path, .. } if ends_as_folder(path) => {
+                Err(TargetError::NoName { path: path.clone() })
+            }
+            _ => {
+                let place = Self::open_any(target, size)?;
+                match &place.name {
+                    Name::Exact { name, overwrite } => place.check_exact(name, *overwrite, size)?,
+                    Name::Free(_) => {}
+                }
+                Ok(place)
+            }
+        }
+    }
+
+    /// Opens the folder that a folder is to stand in, and makes it where that is asked for. Nothing but an
+    /// empty folder is ever replaced by one.
+    pub(super) fn open_for_folder(target: &Target, size: u64) -> Result<Self, TargetError> {
+        let place = Self::open_any(target, size)?;
+        if let Name::Exact { name, .. } = &place.name {
+            let there = place.dir.entry(name).map_err(|source| place.failed(name, size, source))?;
+            if there.is_some() && !place.dir.holds_empty_folder(name) {
+                return Err(TargetError::AlreadyExists { path: place.folder.join(name) });
+            }
+        }
+        Ok(place)
+    }
+
+    fn open_any(target: &Target, size: u64) -> Result<Self, TargetError> {
         let (folder, name) = match target {
             Target::Exact { path, overwrite } => {
                 let no_name = || TargetError::NoName { path: path.clone() };
-                if ends_as_folder(path) {
-                    return Err(no_name());
-                }
                 let name = path.file_name().ok_or_else(no_name)?.to_owned();
                 (target.folder().to_owned(), Name::Exact { name, overwrite: *overwrite })
             }
@@ -64,11 +90,7 @@ impl Place {
         })?;
         let absolute =
             std::path::absolute(&folder).map_err(|source| TargetError::from_io(&folder, size, source))?;
-        let place = Self { dir, folder, absolute, name };
-        if let Name::Exact { name, overwrite } = &place.name {
-            place.check_exact(name, *overwrite, size)?;
-        }
-        Ok(place)
+        Ok(Self { dir, folder, absolute, name })
     }
 
     /// Whether the file may take a name that the caller chose.
@@ -156,18 +178,65 @@ impl Place {
                 renamed.map_err(|source| self.failed(name, size, source))?;
                 Ok(name.clone())
             }
-            Name::Free(wanted) => {
-                let numbered = (1..=MAX_NUMBER).map(|number| wanted.numbered(number));
-                for name in std::iter::once(wanted.clone()).chain(numbered) {
-                    let name = OsString::from(name.as_str());
-                    match self.dir.rename_new(temporary, &name) {
-                        Ok(()) => return Ok(name),
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(self.failed(&name, size, error)),
-                    }
-                }
-                Err(TargetError::AlreadyExists { path: self.folder.join(wanted.as_str()) })
+            Name::Free(wanted) => self.first_free(wanted, size, |name| self.dir.rename_new(temporary, name)),
+        }
+    }
+
+    /// Has `take` take the wanted name, or the first numbered one that it finds free.
+    fn first_free(
+        &self,
+        wanted: &SafeName,
+        size: u64,
+        take: impl Fn(&OsStr) -> io::Result<()>,
+    ) -> Result<OsString, TargetError> {
+        let numbered = (1..=MAX_NUMBER).map(|number| wanted.numbered(number));
+        for name in std::iter::once(wanted.clone()).chain(numbered) {
+            let name = OsString::from(name.as_str());
+            match take(&name) {
+                Ok(()) => return Ok(name),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(self.failed(&name, size, error)),
             }
+        }
+        Err(TargetError::AlreadyExists { path: self.folder.join(wanted.as_str()) })
+    }
+
+    /// Makes the temporary folder, locked.
+    pub(super) fn create_temporary_folder(&self, name: &OsStr, size: u64) -> Result<Dir, TargetError> {
+        for _ in 0..MAX_ATTEMPTS {
+            match self.dir.create_folder(name) {
+                // Another process may have taken the folder, empty as it is, for one left behind.
+                Ok(dir) if !dir.lock() || !self.dir.holds_folder(name, &dir) => {}
+                Ok(dir) => return Ok(dir),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let left_behind = self.dir.open_folder(name).ok();
+                    if left_behind.is_some_and(|dir| !dir.lock()) {
+                        return Err(TargetError::Busy { path: self.folder.join(name) });
+                    }
+                    self.remove_tree(name, size)?;
+                }
+                Err(error) => return Err(self.failed(name, size, error)),
+            }
+        }
+        Err(TargetError::Busy { path: self.folder.join(name) })
+    }
+
+    /// Removes the temporary folder, or whatever has its name.
+    pub(super) fn remove_tree(&self, name: &OsStr, size: u64) -> Result<(), TargetError> {
+        match self.dir.remove_tree(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(name, size, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves the folder `old` of `from` to its final name, in one step; returns that.
+    pub(super) fn move_here(&self, from: &Dir, old: &OsStr, size: u64) -> Result<OsString, TargetError> {
+        match &self.name {
+            Name::Exact { name, .. } => {
+                let moved = self.dir.take_over_empty(from, old, name);
+                moved.map(|()| name.clone()).map_err(|source| self.failed(name, size, source))
+            }
+            Name::Free(wanted) => self.first_free(wanted, size, |name| self.dir.take_new(from, old, name)),
         }
     }
 

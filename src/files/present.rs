@@ -4,7 +4,26 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Source, TargetError, source::what_is};
+use super::{Source, TargetError, TreeOptions, source::what_is};
+
+/// Whether the folder whose archive has `size` bytes and this SHA-256, lower-case hex, and calls it `name`,
+/// stands at `path`. Blocks; tells `progress` the bytes read so far.
+pub(crate) fn is_folder_there(
+    path: &Path,
+    name: &str,
+    hash: &str,
+    size: u64,
+    progress: impl FnMut(u64),
+    cancel: &CancellationToken,
+) -> bool {
+    if !std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+        return false;
+    }
+    let source = Source::open_folder(path, name.to_owned(), &TreeOptions::default(), cancel);
+    // Of another one no byte need be read.
+    let source = source.ok().filter(|source| source.size() == size);
+    source.and_then(|source| source.hash(progress, cancel).ok()).is_some_and(|there| there == hash)
+}
 
 /// Whether a file of `size` bytes with this SHA-256, lower-case hex, stands at `path`; false where nothing
 /// does. Blocks; tells `progress` the bytes read so far.

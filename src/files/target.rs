@@ -136,6 +136,12 @@ pub enum TargetError {
         /// The temporary file.
         path: PathBuf,
     },
+    /// What came is no archive of a folder as it was offered, or of one that can't be made here.
+    #[error("the folder that came can't be unpacked: {why}")]
+    Archive {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The system refused: permissions, a read-only disk, a folder that is a file.
     #[error("{} can't be written: {source}", display_path(path))]
     NotWritable {
@@ -174,6 +180,7 @@ impl TargetError {
             Self::NotAFile { .. } => Code::NotAFile,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
             Self::DiskFull { .. } => Code::DiskFull,
+            Self::Archive { .. } => Code::Integrity,
             Self::NoFolder { .. }
             | Self::Busy { .. }
             | Self::Moved { .. }

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Expiry, Offer};
+use super::{Expiry, Offer, Tree};
 use crate::ats::{Task, TaskId};
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, PeerIdentity, Transfer};
-use crate::files::{self, SafeName};
+use crate::files::{self, ARCHIVE_SUFFIX, SafeName, TreeSize};
 use crate::sync::lock;
 
 /// Offers that wait for an answer or are being received at once; more are left on the service until there
@@ -56,6 +56,26 @@ impl OpenOffer {
         self.task.source.as_ref().map_or(&self.offer.sender_id, |source| &source.id)
     }
 
+    /// What the folder holds that is offered; `None` of a file, and of an archive that is received as one.
+    pub(crate) fn tree(&self) -> Option<TreeSize> {
+        let Offer { attributes, p2p, .. } = &self.offer;
+        p2p.as_ref().filter(|p2p| p2p.features.tree)?;
+        let tree = attributes.tree.as_ref().filter(|tree| tree.format == Tree::PAX)?;
+        Some(TreeSize { entries: tree.entries, bytes: tree.bytes })
+    }
+
+    /// The name of the file or the folder, as its sender gave it.
+    pub(crate) fn raw_name(&self) -> &str {
+        let name = &self.offer.name;
+        let folder = self.tree().and_then(|_| name.strip_suffix(ARCHIVE_SUFFIX));
+        folder.unwrap_or(name)
+    }
+
+    /// The name under which it is saved in a folder.
+    pub(crate) fn safe_name(&self) -> SafeName {
+        SafeName::from_offered(self.raw_name())
+    }
+
     /// What every event of the transfer says, with this name for the file.
     pub(crate) fn transfer(&self, file_name: String) -> Transfer {
         Transfer {
@@ -67,6 +87,7 @@ impl OpenOffer {
             size: self.offer.size,
             hash: self.offer.hash.clone(),
             metadata: self.offer.attributes.metadata.clone(),
+            tree: self.tree(),
             peer_id: self.offer.sender_id.clone(),
             peer: self.peer,
         }
@@ -189,7 +210,13 @@ impl Inbox {
     pub(crate) fn name_of(&self, handle: u64) -> Result<SafeName> {
         let offers = lock(&self.offers);
         let waiting = offers.open.get(&handle).ok_or_else(answered)?;
-        Ok(SafeName::from_offered(&waiting.open.offer.name))
+        Ok(waiting.open.safe_name())
+    }
+
+    /// Whether it is a folder that an open offer offers.
+    pub(crate) fn is_of_folder(&self, handle: u64) -> Result<bool> {
+        let offers = lock(&self.offers);
+        Ok(offers.open.get(&handle).ok_or_else(answered)?.open.tree().is_some())
     }
 
     /// Puts an offer back whose acceptance failed before it was claimed: it can be answered once more.

@@ -17,7 +17,7 @@ use super::{
     writer::{self, Batch},
 };
 use crate::{
-    files::Partial,
+    files::Sink,
     sync::spawn_blocking,
     wire::{self, FrameType, Meta, Receiving, encode},
 };
@@ -28,7 +28,7 @@ pub struct Interrupted {
     /// What went wrong.
     pub error: PumpError,
     /// What has come so far, as long as the disk has taken it; boxed because it is large.
-    pub partial: Option<Box<Partial>>,
+    pub partial: Option<Box<Sink>>,
 }
 
 /// A connection on which the file may come. There can be several of them.
@@ -51,7 +51,7 @@ pub struct Verified {
     pub hash: String,
     /// Bytes.
     pub size: u64,
-    partial: Partial,
+    partial: Sink,
 }
 
 impl<T: Transport> Reception<T> {
@@ -91,8 +91,12 @@ impl<T: Transport> Reception<T> {
     /// Any but `Source`; the peer was told and the stream is at its end. Only of `Spoilt` it was not told:
     /// that is for the caller to do, by [`refuse`](Self::refuse), unless the file is to come once more from
     /// its first byte.
-    pub async fn body(&mut self, partial: Partial, control: &Control) -> Result<Verified, Interrupted> {
-        let filled = self.fill(partial, control).await;
+    pub async fn body(
+        &mut self,
+        partial: impl Into<Sink>,
+        control: &Control,
+    ) -> Result<Verified, Interrupted> {
+        let filled = self.fill(partial.into(), control).await;
         match &filled {
             Ok(_) | Err(Interrupted { error: PumpError::Spoilt(_), .. }) => {}
             Err(Interrupted { error, .. }) => self.tell(error).await,
@@ -138,7 +142,7 @@ impl<T: Transport> Reception<T> {
         self.tell(error).await;
     }
 
-    async fn fill(&mut self, mut partial: Partial, control: &Control) -> Result<Verified, Interrupted> {
+    async fn fill(&mut self, mut partial: Sink, control: &Control) -> Result<Verified, Interrupted> {
         let Some(Stream { receiver, sender, .. }) = &mut self.stream else {
             return Err(Interrupted::with(PumpError::Closed, partial));
         };
@@ -190,7 +194,7 @@ impl<T: Transport> Reception<T> {
 }
 
 impl Interrupted {
-    fn with(error: PumpError, partial: Partial) -> Self {
+    fn with(error: PumpError, partial: Sink) -> Self {
         Self { error, partial: Some(Box::new(partial)) }
     }
 }
@@ -219,7 +223,7 @@ impl Verified {
 }
 
 /// Gives up what a partial file holds, off the runtime.
-async fn cleared(mut partial: Partial) -> Result<Partial, PumpError> {
+async fn cleared(mut partial: Sink) -> Result<Sink, PumpError> {
     let cleared = spawn_blocking(move || partial.clear().map(|()| partial));
     Ok(cleared.await.map_err(|_| PumpError::Thread)??)
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::budget::{Share, portion};
-use crate::files::{Partial, TargetError};
+use crate::files::{Sink, TargetError};
 use crate::sync::spawn_blocking;
 
 /// Bytes handed to the thread at a time, at least, while more are coming: enough that a hand-over costs
@@ -73,17 +73,17 @@ impl Batch {
 }
 
 /// Where all that came was written.
-pub(super) type Written = Result<Partial, TargetError>;
+pub(super) type Written = Result<Sink, TargetError>;
 
 /// Writes and hashes what comes, on a thread of its own, until there is no more or the disk fails.
 ///
 /// The thread owns the file, so that a run given up can write nothing into another's.
-pub(super) fn start(partial: Partial) -> (mpsc::Sender<Batch>, JoinHandle<Written>) {
+pub(super) fn start(partial: Sink) -> (mpsc::Sender<Batch>, JoinHandle<Written>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (sender, spawn_blocking(move || write(partial, receiver)))
 }
 
-fn write(mut partial: Partial, mut batches: mpsc::Receiver<Batch>) -> Written {
+fn write(mut partial: Sink, mut batches: mpsc::Receiver<Batch>) -> Written {
     let _share = Share::take();
     while let Some(batch) = batches.blocking_recv() {
         for pieces in batch.pieces.chunks(PIECES) {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::Phase;
-use crate::files::{self, Partial, Preserved, Target};
+use crate::files::{self, Partial, PartialTree, Preserved, Sink, Target, TreeSize};
 use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
@@ -42,7 +42,7 @@ pub(super) struct Fetch<'a> {
 
 /// What has come of the file, between two connections and before the first.
 pub(super) struct SoFar {
-    partial: Mutex<Option<Partial>>,
+    partial: Mutex<Option<Sink>>,
     /// It turned out once that something else had come.
     was_spoilt: AtomicBool,
 }
@@ -55,8 +55,8 @@ pub(super) enum FetchError {
     Final(Error),
 }
 
-impl From<Partial> for SoFar {
-    fn from(partial: Partial) -> Self {
+impl From<Sink> for SoFar {
+    fn from(partial: Sink) -> Self {
         Self { partial: Mutex::new(Some(partial)), was_spoilt: AtomicBool::new(false) }
     }
 }
@@ -87,6 +87,8 @@ pub(super) struct PartialPlace {
     pub(super) target: Target,
     pub(super) id: RecordId,
     pub(super) size: u64,
+    /// What the folder holds, if it is one.
+    pub(super) tree: Option<TreeSize>,
     /// What the file is to have of its source.
     pub(super) preserved: Preserved,
     /// Where it is remembered what has come.
@@ -94,19 +96,23 @@ pub(super) struct PartialPlace {
 }
 
 impl PartialPlace {
-    /// Makes the file, or goes on with the one that a process which died has left, as far as it stands.
+    /// Makes the file, or goes on with the one that a process which died has left, as far as it stands. A
+    /// folder is begun anew.
     /// `read` is told the bytes of it that were read, and how many there are to read.
     pub(super) async fn open(
         &self,
         read: impl FnMut(u64, u64) + Send + 'static,
         cancel: &CancellationToken,
-    ) -> Result<Partial> {
+    ) -> Result<Sink> {
         let (place, cancel) = (self.clone(), cancel.clone());
         blocking(move || {
-            let Self { target, id, size, preserved, memory } = place;
+            let Self { target, id, size, tree, preserved, memory } = place;
+            if let Some(tree) = tree {
+                return Ok(PartialTree::create(&target, id.short(), size, tree, preserved)?.into());
+            }
             let mut partial = Partial::resume(&target, id.short(), size, &memory, read, &cancel)?;
             partial.preserve(preserved);
-            Ok(partial)
+            Ok(partial.into())
         })
         .await
     }
@@ -201,7 +207,7 @@ impl Fetch<'_> {
     }
 
     /// What has come so far, or where there is nothing a file that is empty yet.
-    async fn take_partial(&self) -> Result<Partial> {
+    async fn take_partial(&self) -> Result<Sink> {
         let partial = lock(&self.so_far.partial).take();
         match partial {
             Some(partial) => Ok(partial),

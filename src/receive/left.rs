@@ -9,7 +9,7 @@ use super::record::{Open, RecordId, RecordLock, Records};
 use super::{Acceptance, Failure, record_id, records};
 use crate::ats::{Status, TaskId};
 use crate::context::Context;
-use crate::files::Partial;
+use crate::files::{Partial, SafeName};
 use crate::offer::{Offer, inbox::OpenOffer};
 use crate::sync::spawn_blocking;
 use crate::troubles::InTrouble;
@@ -69,7 +69,7 @@ async fn go_on(
     loop {
         match cancel.run_until_cancelled(state(&context, &id, &task_id)).await {
             Some(State::Open(open)) if admits(&context, &open) => {
-                let target = record.place.target(&open.offer.name);
+                let target = record.place.target(open.safe_name());
                 let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
                 let (instance, seed) = (left.instance, left.seed);
                 // Told by its events.
@@ -149,7 +149,7 @@ async fn state(context: &Context, id: &RecordId, task_id: &TaskId) -> State {
 
 fn discard(context: &Context, id: &RecordId, open: &Open, _lock: RecordLock) {
     if let Ok(records) = records(context) {
-        Partial::discard(&open.place.target(""), id.short(), &records.sums(id));
+        Partial::discard(&open.place.target(SafeName::from_offered("")), id.short(), &records.sums(id));
         records.forget(id);
     }
 }
@@ -182,6 +182,6 @@ pub(crate) async fn sweep(context: &Arc<Context>) {
 pub(crate) fn expire(context: &Context) {
     let Ok(records) = records(context) else { return };
     records.expire(context.options.max_partial_age, |id, open| {
-        Partial::discard(&open.place.target(""), id.short(), &records.sums(id));
+        Partial::discard(&open.place.target(SafeName::from_offered("")), id.short(), &records.sums(id));
     });
 }

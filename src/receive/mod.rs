@@ -42,7 +42,7 @@ use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Phase};
-use crate::files::{self, Partial, Preserved, Source, Target};
+use crate::files::{self, Preserved, Sink, Source, Target};
 use crate::limits::clean_up;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
@@ -231,17 +231,23 @@ fn lock_record(context: &Context, records: &Records, id: &RecordId) -> Result<Re
 fn arrived_before(
     records: &Records,
     id: &RecordId,
-    hash: &str,
+    open: &OpenOffer,
     events: &TransferEvents,
     cancel: &CancellationToken,
 ) -> Option<Done> {
     let done = records.read(id)?;
+    let (path, offered) = (&done.file_path, &open.offer);
     // It may have been changed or replaced since.
-    let there = Source::open(&done.file_path).and_then(|source| {
-        let size = source.size();
-        source.hash(|bytes| events.hashed(bytes, size), cancel)
-    });
-    there.is_ok_and(|there| there == hash).then_some(done)
+    let (size, hash) = (offered.size, &offered.hash);
+    let read = |bytes| events.hashed(bytes, size);
+    let is_there = match open.tree() {
+        Some(_) => files::is_folder_there(path, open.raw_name(), hash, size, read, cancel),
+        None => {
+            let source = Source::open(path).ok().filter(|source| source.size() == size);
+            source.and_then(|source| source.hash(read, cancel).ok()).is_some_and(|there| there == *hash)
+        }
+    };
+    is_there.then_some(done)
 }
 
 struct IncomingTransfer<'a> {
@@ -387,7 +393,7 @@ impl IncomingTransfer<'_> {
     /// here already.
     async fn take_hold(&self, lock: Option<RecordLock>) -> Result<(Hold, Option<Done>)> {
         let records = records(self.context)?;
-        let (id, hash, cancel) = (self.id.clone(), self.open.offer.hash.clone(), self.cancel.clone());
+        let (id, open, cancel) = (self.id.clone(), self.open.clone(), self.cancel.clone());
         let events = self.events.clone();
         let context = self.context.clone();
         let (records, lock, arrived) = blocking(move || {
@@ -398,7 +404,7 @@ impl IncomingTransfer<'_> {
             // What is here of it will be read.
             let has_some = records.sums(&id).exists() || records.read(&id).is_some();
             events.enter(if has_some { Phase::Hashing } else { Phase::Waiting });
-            let arrived = arrived_before(&records, &id, &hash, &events, &cancel);
+            let arrived = arrived_before(&records, &id, &open, &events, &cancel);
             Ok((records, lock, arrived))
         })
         .await?;
@@ -406,6 +412,7 @@ impl IncomingTransfer<'_> {
             target: self.target.clone(),
             id: self.id.clone(),
             size: self.open.offer.size,
+            tree: self.open.tree(),
             preserved: self.preserved(),
             memory: records.sums(&self.id),
         };
@@ -420,8 +427,14 @@ impl IncomingTransfer<'_> {
         let Some(path) = self.target.kept() else { return Ok(None) };
         let Offer { hash, size, .. } = &self.open.offer;
         let (hash, size, events, cancel) = (hash.clone(), *size, self.events.clone(), self.cancel.clone());
+        let folder = self.open.tree().map(|_| self.open.raw_name().to_owned());
         blocking(move || {
-            let present = files::is_there(&path, &hash, size, |bytes| events.hashed(bytes, size), &cancel)?;
+            let read = |bytes| events.hashed(bytes, size);
+            let present = match folder {
+                // Something else in its place is refused where that is made ready.
+                Some(name) => files::is_folder_there(&path, &name, &hash, size, read, &cancel),
+                None => files::is_there(&path, &hash, size, read, &cancel)?,
+            };
             Ok(present.then_some(path))
         })
         .await
@@ -452,7 +465,7 @@ impl IncomingTransfer<'_> {
     }
 
     /// The file that the bytes go to, with what stands of it.
-    async fn partial(&self) -> Result<Partial> {
+    async fn partial(&self) -> Result<Sink> {
         match &self.hold {
             Some(hold) => {
                 let events = self.events.clone();
@@ -568,7 +581,7 @@ impl IncomingTransfer<'_> {
         meeting: Meeting,
         records: &Records,
         p2p: &Option<P2p>,
-        partial: Partial,
+        partial: Sink,
         held: &HeldPlace,
     ) -> Result<PathBuf> {
         let Some(Hold { place, .. }) = &self.hold else {

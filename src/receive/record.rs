@@ -369,12 +369,11 @@ impl OpenPlace {
         })
     }
 
-    /// The target there, for a file that is offered under this name.
-    pub(crate) fn target(&self, offered: &str) -> Target {
+    /// The target there, for a file that is to have this name in a folder.
+    pub(crate) fn target(&self, name: SafeName) -> Target {
         match self {
             Self::Exact { path, overwrite } => Target::Exact { path: path.clone(), overwrite: *overwrite },
             Self::InFolder { dir, existing } => {
-                let name = SafeName::from_offered(offered);
                 Target::InFolder { dir: dir.clone(), name, existing: *existing }
             }
         }

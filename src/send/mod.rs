@@ -39,9 +39,9 @@ use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnectio
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
-use crate::files::{self, SafeName, Source};
+use crate::files::{self, SafeName, Source, TreeOptions, TreeSize};
 use crate::limits::{GOODBYE, clean_up};
-use crate::offer::{self, Attributes, Expiry, Features, Metadata, Offer, P2p};
+use crate::offer::{self, Attributes, Expiry, Features, Metadata, Offer, P2p, Tree};
 use crate::places::HeldPlace;
 use crate::remarks;
 use crate::running::RunningGuard;
@@ -81,12 +81,16 @@ pub struct SendRequest {
 /// What is sent.
 #[derive(Clone, Debug)]
 pub enum SendSource {
-    /// A file on the disk.
+    /// A file or a folder on the disk.
     Path {
         /// Where it is.
         path: PathBuf,
         /// What it is to be called; `None` for the last part of the path.
         name: Option<String>,
+        /// Of a folder: what is left out, by patterns as in a `.gitignore`.
+        exclude: Vec<String>,
+        /// Of a folder: whether its own `.gitignore` files count.
+        gitignore: bool,
     },
     /// Something that is open already.
     Open(Source),
@@ -94,7 +98,7 @@ pub enum SendSource {
 
 impl From<PathBuf> for SendSource {
     fn from(path: PathBuf) -> Self {
-        Self::Path { path, name: None }
+        Self::Path { path, name: None, exclude: Vec::new(), gitignore: false }
     }
 }
 
@@ -131,7 +135,7 @@ struct TakenUp {
 
 /// Sends a file.
 pub(crate) async fn run(context: Arc<Context>, request: SendRequest) -> Result<Sent> {
-    let source = open(&request).await?;
+    let source = open(&context, &request).await?;
     match request.idempotency_key.clone() {
         Some(key) => Box::pin(keyed::run(context, request, source, key)).await,
         None => run_once_more(context, request, source).await,
@@ -146,7 +150,7 @@ async fn run_once_more(context: Arc<Context>, request: SendRequest, source: Sour
     match sent {
         Err(error) if error.code == Code::SourceChanged && source.is_misremembered() => {
             context.emit(Event::Warning { message: format!("{}; it is offered anew", error.message) });
-            let source = open(&request).await?;
+            let source = open(&context, &request).await?;
             run_offer(context, request, source, new_id(), None, None).await
         }
         sent => sent,
@@ -167,11 +171,12 @@ async fn run_offer(
         direction: Direction::Send,
         transfer_id: transfer_id.clone(),
         task_id: None,
-        file_name: SafeName::from_offered(source.name()).as_str().to_owned(),
+        file_name: SafeName::from_offered(source.local_name()).as_str().to_owned(),
         original_name: files::display(source.name()),
         size: source.size(),
         hash: taken_up.as_ref().map(|taken_up| taken_up.record.hash.clone()).unwrap_or_default(),
         metadata: request.metadata.clone(),
+        tree: source.tree(),
         peer_id: request.recipient_id.clone(),
         peer: PeerIdentity::UNKNOWN,
     };
@@ -226,7 +231,16 @@ async fn run_offer(
     }
 }
 
-async fn open(request: &SendRequest) -> Result<Source> {
+/// Which parts of a folder are sent.
+fn tree_options(context: &Context, request: &SendRequest) -> TreeOptions {
+    let (exclude, gitignore) = match &request.source {
+        SendSource::Path { exclude, gitignore, .. } => (exclude.clone(), *gitignore),
+        SendSource::Open(_) => Default::default(),
+    };
+    TreeOptions { exclude, gitignore, plain: !context.options.preserve }
+}
+
+async fn open(context: &Context, request: &SendRequest) -> Result<Source> {
     if request.recipient_id.is_empty() {
         return Err(Error::new(
             Code::InvalidArgument,
@@ -234,15 +248,17 @@ async fn open(request: &SendRequest) -> Result<Source> {
         ));
     }
     let (path, name) = match &request.source {
-        SendSource::Path { path, name } => (path.clone(), name.clone()),
+        SendSource::Path { path, name, .. } => (path.clone(), name.clone()),
         SendSource::Open(source) => return Ok(source.clone()),
     };
-    let source =
-        or_cancelled(&request.cancel, blocking(move || Source::open(&path).map_err(Error::from))).await?;
-    Ok(match name {
-        Some(name) => source.named(&name),
-        None => source,
-    })
+    let (options, cancel) = (tree_options(context, request), request.cancel.clone());
+    let open = move || match name {
+        // In its archive it goes by that name too.
+        Some(name) if path.is_dir() => Source::open_folder(&path, name, &options, &cancel),
+        Some(name) => Source::open(&path).map(|source| source.named(&name)),
+        None => Source::open_any(&path, &options, &cancel),
+    };
+    or_cancelled(&request.cancel, blocking(move || open().map_err(Error::from))).await
 }
 
 struct OutgoingTransfer {
@@ -523,7 +539,12 @@ impl OutgoingTransfer {
             true => Attributes::new(self.source.mode(), self.source.mtime()),
             false => Attributes::default(),
         };
-        Attributes { metadata: self.transfer.metadata.clone(), ..of_file }
+        let tree = self.source.tree().map(|TreeSize { entries, bytes }| Tree {
+            format: Tree::PAX.to_owned(),
+            entries,
+            bytes,
+        });
+        Attributes { metadata: self.transfer.metadata.clone(), tree, ..of_file }
     }
 
     async fn post(&self, offer: &Offer) -> Result<Task> {
@@ -624,6 +645,7 @@ impl OutgoingTransfer {
             recipient_id: self.transfer.peer_id.clone(),
             file_path: self.source.path().map(Path::to_owned),
             file_name: Some(offer.name.clone()),
+            tree: self.source.tree().map(|size| (tree_options(&self.context, &self.request), size)),
             size: offer.size,
             hash: offer.hash.clone(),
             metadata: offer.attributes.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),

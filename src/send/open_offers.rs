@@ -15,7 +15,7 @@ use crate::ats::{Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Transfer};
-use crate::files::{self, SafeName};
+use crate::files::{self, SafeName, TreeOptions};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Offer};
 use crate::sync::{cancelled_by, joined, spawn_blocking};
@@ -175,8 +175,10 @@ async fn resume(
         let error = Error::new(Code::SourceChanged, message).of(&transfer_id, None);
         return Err(give_up(&context, open_record, record, error).await);
     };
+    let (TreeOptions { exclude, gitignore, .. }, _) = record.tree.clone().unwrap_or_default();
+    let name = record.file_name.as_deref().map(|_| record.local_name());
     let request = SendRequest {
-        source: SendSource::Path { path, name: record.file_name.clone() },
+        source: SendSource::Path { path, name, exclude, gitignore },
         recipient_id: record.recipient_id.clone(),
         channel: Some(record.channel.clone()),
         timeout: Some(Duration::from_millis(record.timeout_ms)),
@@ -186,7 +188,7 @@ async fn resume(
         progress: None,
         cancel,
     };
-    let source = open(&request).await.and_then(|source| match source.size() == record.size {
+    let source = open(&context, &request).await.and_then(|source| match source.size() == record.size {
         true => Ok(source),
         false => Err(changed(&record)),
     });
@@ -221,11 +223,12 @@ fn told(record: &OfferRecord) -> Transfer {
         direction: Direction::Send,
         transfer_id: record.transfer_id.clone(),
         task_id: None,
-        file_name: SafeName::from_offered(&name).as_str().to_owned(),
+        file_name: SafeName::from_offered(&record.local_name()).as_str().to_owned(),
         original_name: files::display(&name),
         size: record.size,
         hash: record.hash.clone(),
         metadata: record.metadata(),
+        tree: record.tree.as_ref().map(|(_, size)| *size),
         peer_id: record.recipient_id.clone(),
         peer: PeerIdentity::UNKNOWN,
     }

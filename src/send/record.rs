@@ -9,7 +9,7 @@ use secret_stream::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::files;
+use crate::files::{self, ARCHIVE_SUFFIX, TreeOptions, TreeSize};
 use crate::offer::Metadata;
 use crate::private::{private_dir, private_file};
 
@@ -34,6 +34,9 @@ pub(crate) struct OfferRecord {
     /// The name that it was offered under; earlier versions took it from the path.
     #[serde(default)]
     pub file_name: Option<String>,
+    /// Which parts of a folder are offered, and how much that is.
+    #[serde(default)]
+    pub tree: Option<(TreeOptions, TreeSize)>,
     pub size: u64,
     pub hash: String,
     /// What is said of it besides, as JSON text.
@@ -71,6 +74,13 @@ impl OfferRecord {
     pub(crate) fn file_name(&self) -> String {
         let of_path = || self.file_path.as_deref().and_then(Path::file_name).unwrap_or_default();
         self.file_name.clone().unwrap_or_else(|| of_path().to_string_lossy().into_owned())
+    }
+
+    /// The name that the file or the folder has here.
+    pub(crate) fn local_name(&self) -> String {
+        let name = self.file_name();
+        let folder = self.tree.as_ref().and_then(|_| name.strip_suffix(ARCHIVE_SUFFIX).map(str::to_owned));
+        folder.unwrap_or(name)
     }
 
     /// The file as errors call it.
@@ -267,6 +277,7 @@ mod tests {
             recipient_id: "b".into(),
             file_path: Some("/f".into()),
             file_name: None,
+            tree: None,
             size: 1,
             hash: "0".repeat(64),
             metadata: Some("{}".into()),

@@ -21,6 +21,12 @@ const MAX_NAME_LEN: usize = 4096;
 /// The largest whole number that JSON carries exactly, 2^53 - 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// The longest name of an archive's format, bytes.
+const MAX_FORMAT_LEN: usize = 32;
+
+/// The bytes of an archive that an entry takes at least.
+const MIN_ENTRY_LEN: u64 = 512;
+
 /// The permission bits of a file.
 const PERMISSIONS: u64 = 0o777;
 
@@ -77,6 +83,19 @@ pub struct Attributes {
     pub mtime: Option<i64>,
     /// What else its sender says of it.
     pub metadata: Option<Metadata>,
+    /// What the folder holds whose archive the file is; `None` for a file.
+    pub tree: Option<Tree>,
+}
+
+/// A folder that is sent as an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// The archive's format; another one than [`Tree::PAX`] is for other peers.
+    pub format: String,
+    /// Files, folders and links, the topmost folder included.
+    pub entries: u64,
+    /// Bytes of all files. The offer's size is that of the archive, which is larger.
+    pub bytes: u64,
 }
 
 /// What is wrong with an offer that has a `p2p` object.
@@ -139,7 +158,8 @@ impl Offer {
             },
         };
         // An original may mean something else by these names.
-        let attributes = p2p.as_ref().map(|_| Attributes::read(fields)).transpose()?.unwrap_or_default();
+        let attributes =
+            p2p.as_ref().map(|_| Attributes::read(fields, size)).transpose()?.unwrap_or_default();
         Ok(Self { transfer_id, name, size, hash, sender_id, recipient_id, expires_at, attributes, p2p, flaw })
     }
 
@@ -158,9 +178,15 @@ impl Offer {
         if let Some(expires_at) = &self.expires_at {
             payload["expires_at"] = json!(expires_at.text);
         }
-        let Attributes { mode, mtime, metadata } = &self.attributes;
+        let Attributes { mode, mtime, metadata, tree } = &self.attributes;
         let metadata = metadata.as_ref().map(Metadata::as_str);
-        for (name, value) in [("mode", json!(mode)), ("mtime", json!(mtime)), ("metadata", json!(metadata))] {
+        let tree = tree.as_ref().map(Tree::to_value);
+        for (name, value) in [
+            ("mode", json!(mode)),
+            ("mtime", json!(mtime)),
+            ("metadata", json!(metadata)),
+            ("tree", json!(tree)),
+        ] {
             if !value.is_null() {
                 payload[name] = value;
             }
@@ -201,10 +227,10 @@ impl Attributes {
     pub fn new(mode: Option<u16>, mtime: Option<i64>) -> Self {
         let mode = mode.filter(|mode| u64::from(*mode) <= PERMISSIONS);
         let mtime = mtime.filter(|mtime| mtime.unsigned_abs() <= MAX_SAFE_INTEGER);
-        Self { mode, mtime, metadata: None }
+        Self { mode, mtime, metadata: None, tree: None }
     }
 
-    fn read(fields: &Map<String, Value>) -> Result<Self, InvalidOffer> {
+    fn read(fields: &Map<String, Value>, size: u64) -> Result<Self, InvalidOffer> {
         let field = |name: &'static str| find(fields, &[name]);
         let mode = field("mode").map(|mode| {
             let mode = mode.as_u64().filter(|mode| *mode <= PERMISSIONS);
@@ -219,7 +245,33 @@ impl Attributes {
             let said = metadata.as_str().and_then(Metadata::parse);
             said.ok_or(InvalidOffer::Malformed("metadata", "JSON text of at most 4 KiB"))
         });
-        Ok(Self { mode: mode.transpose()?, mtime: mtime.transpose()?, metadata: metadata.transpose()? })
+        let tree = field("tree").map(|tree| {
+            Tree::read(tree, size)
+                .ok_or(InvalidOffer::Malformed("tree", "what an archive of this size holds"))
+        });
+        Ok(Self {
+            mode: mode.transpose()?,
+            mtime: mtime.transpose()?,
+            metadata: metadata.transpose()?,
+            tree: tree.transpose()?,
+        })
+    }
+}
+
+impl Tree {
+    /// The format that peers of ours unpack: POSIX pax, of which each tree has one archive.
+    pub const PAX: &str = "pax-1";
+
+    fn read(value: &Value, size: u64) -> Option<Self> {
+        let format =
+            value.get("format")?.as_str().filter(|format| format.len() <= MAX_FORMAT_LEN)?.to_owned();
+        let (entries, bytes) = (whole_number(value.get("entries")?)?, whole_number(value.get("bytes")?)?);
+        let least = entries.checked_mul(MIN_ENTRY_LEN)?.checked_add(bytes)?;
+        (entries > 0 && least <= size).then_some(Self { format, entries, bytes })
+    }
+
+    fn to_value(&self) -> Value {
+        json!({ "format": self.format, "entries": self.entries, "bytes": self.bytes })
     }
 }
 
@@ -324,7 +376,13 @@ mod tests {
     }
 
     fn attributes() -> Attributes {
-        Attributes { mode: Some(0o640), mtime: Some(-1), metadata: Metadata::parse(r#"{"a":1}"#) }
+        let metadata = Metadata::parse(r#"{"a":1}"#);
+        Attributes { mode: Some(0o640), mtime: Some(-1), metadata, tree: None }
+    }
+
+    fn of_tree() -> Offer {
+        let tree = Tree { format: Tree::PAX.into(), entries: 2, bytes: 76 };
+        Offer { size: 1100, attributes: Attributes { tree: Some(tree), ..Attributes::default() }, ..offer() }
     }
 
     #[test]
@@ -332,6 +390,7 @@ mod tests {
         for offer in [
             offer(),
             Offer { attributes: attributes(), ..offer() },
+            of_tree(),
             Offer { p2p: None, expires_at: None, recipient_id: None, ..offer() },
         ] {
             assert_eq!(Offer::from_payload(&offer.to_payload()), Ok(offer));
@@ -382,6 +441,10 @@ mod tests {
             ("metadata", json!({})),
             ("metadata", json!("no JSON")),
             ("metadata", json!("0".repeat(MAX_METADATA_LEN + 1))),
+            ("tree", json!("pax-1")),
+            ("tree", json!({ "format": "pax-1", "entries": 0, "bytes": 0 })),
+            ("tree", json!({ "format": "pax-1", "entries": 1, "bytes": 0 })),
+            ("tree", json!({ "format": "x".repeat(33), "entries": 0, "bytes": 0 })),
         ] {
             let mut payload = offer().to_payload();
             payload[name] = wrong.clone();

@@ -25,6 +25,9 @@ const REUSE: &str = "reuse";
 /// The name of [`Features::resume`].
 const RESUME: &str = "resume";
 
+/// The name of [`Features::tree`].
+const TREE: &str = "tree";
+
 /// The name of [`Features::tunnel`].
 const TUNNEL: &str = "tunnel";
 
@@ -64,6 +67,8 @@ pub struct Features {
     pub reuse: bool,
     /// After a lost connection the file goes on where it was.
     pub resume: bool,
+    /// A folder that comes as an archive is unpacked.
+    pub tree: bool,
     /// It can be met at a tunnel as well; see [`tunnel`](crate::tunnel).
     pub tunnel: bool,
     /// All names as they stand, those that are not known included.
@@ -159,7 +164,7 @@ impl FromIterator<SocketAddrV4> for Nodes {
 impl Features {
     /// All that peers of this version can do; to meet at a tunnel is left to where they are.
     pub fn ours(tunnel: bool) -> Self {
-        let names = [REUSE, RESUME].into_iter().chain(tunnel.then_some(TUNNEL));
+        let names = [REUSE, RESUME, TREE].into_iter().chain(tunnel.then_some(TUNNEL));
         Self::of(names.map(str::to_owned).collect())
     }
 
@@ -171,7 +176,8 @@ impl Features {
     /// Of a list of names those that are not known mean nothing.
     fn of(names: Vec<String>) -> Self {
         let has = |feature: &str| names.iter().any(|name| name == feature);
-        Self { reuse: has(REUSE), resume: has(RESUME), tunnel: has(TUNNEL), names }
+        let (reuse, resume) = (has(REUSE), has(RESUME));
+        Self { reuse, resume, tree: has(TREE), tunnel: has(TUNNEL), names }
     }
 }
 
@@ -315,17 +321,17 @@ mod tests {
     #[test]
     fn features_that_are_not_known_mean_nothing() {
         let mut value = p2p().to_value();
-        assert_eq!(value["features"], json!(["reuse", "resume", "tunnel"]));
+        assert_eq!(value["features"], json!(["reuse", "resume", "tree", "tunnel"]));
         assert!(!Features::ours(false).tunnel);
-        for (features, reuse, resume) in [
-            (json!(["tree", "reuse"]), true, false),
-            (json!(["resume", "Reuse", "re"]), false, true),
-            (json!([]), false, false),
-            (Value::Null, false, false),
+        for (features, reuse, resume, tree) in [
+            (json!(["later", "reuse"]), true, false, false),
+            (json!(["resume", "Reuse", "re", "tree"]), false, true, true),
+            (json!([]), false, false, false),
+            (Value::Null, false, false, false),
         ] {
             value["features"] = features;
             let read = P2p::from_value(&value).unwrap().features;
-            assert_eq!((read.reuse, read.resume), (reuse, resume));
+            assert_eq!((read.reuse, read.resume, read.tree), (reuse, resume, tree));
         }
     }
 

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::identity::IdentityKey;
-use crate::offer::{Attributes, Expiry, Offer};
+use crate::offer::{Attributes, Expiry, Offer, Tree};
 use crate::p2p::P2p;
 use crate::scope::Scope;
 
@@ -52,11 +52,12 @@ impl Role {
 
 impl Statement<'_> {
     /// The bytes that are signed for a peer that is reached by `p2p`: each value behind its length, a
-    /// big-endian u32, as UTF-8 and exactly as it stands in the task. The address of a tunnel is the last
-    /// value that all parts have, and only there where it is named.
+    /// big-endian u32, as UTF-8 and exactly as it stands in the task. Behind those that are always there come
+    /// the address of a tunnel and what a tree holds, each where it is named; how many values there are tells
+    /// which.
     pub fn to_bytes(&self, p2p: &P2p) -> Vec<u8> {
         let Self { scope, role, task_id, offer } = self;
-        let Attributes { mode, mtime, metadata } = &offer.attributes;
+        let Attributes { mode, mtime, metadata, tree } = &offer.attributes;
         let mut bytes = Vec::with_capacity(1024);
         for value in [
             DOMAIN,
@@ -85,6 +86,11 @@ impl Statement<'_> {
         }
         if let Some(tunnel) = &p2p.tunnel {
             append(&mut bytes, tunnel.as_bytes());
+        }
+        if let Some(Tree { format, entries, bytes: content }) = tree {
+            for value in [format, &entries.to_string(), &content.to_string()] {
+                append(&mut bytes, value.as_bytes());
+            }
         }
         if let Role::Done { duration_ms, completed_at } = role {
             append(&mut bytes, duration_ms.to_string().as_bytes());
@@ -197,6 +203,13 @@ mod tests {
         let mut with_tunnel = values("sender", "");
         with_tunnel.push("wss://hub".to_owned());
         assert_eq!(bytes_of.to_bytes(&tunnelled), expected(with_tunnel));
+        let tree = Some(Tree { format: "pax-1".into(), entries: 2, bytes: 7 });
+        let of_tree = Offer { attributes: Attributes { tree, ..offer.attributes.clone() }, ..offer.clone() };
+        let bytes_of = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &of_tree };
+        let mut with_tree = values("sender", "");
+        with_tree.push("wss://hub".to_owned());
+        with_tree.extend(["pax-1", "2", "7"].map(str::to_owned));
+        assert_eq!(bytes_of.to_bytes(&tunnelled), expected(with_tree));
         let mut done = values("done", "17");
         done.extend(["1500", "1700000001500"].map(str::to_owned));
         assert_eq!(bytes(DONE, "17"), expected(done));
@@ -286,6 +299,30 @@ mod tests {
             let mut changed = payload.clone();
             *changed.pointer_mut(at).unwrap() = other.clone();
             assert!(!holds(&changed), "{at}: {other}");
+        }
+    }
+
+    #[test]
+    fn a_signature_covers_what_a_tree_holds() {
+        let scope = scope();
+        let mut payload = payload();
+        (payload["size"], payload["tree"]) =
+            (json!(4096), json!({ "format": "pax-1", "entries": 2, "bytes": 7 }));
+        let offer = Offer::from_payload(&payload).unwrap();
+        let statement = Statement { scope: &scope, role: Role::Sender, task_id: "", offer: &offer };
+        let p2p = statement.sign(offer.p2p.clone().unwrap(), &key());
+        let payload = Offer { p2p: Some(p2p.clone()), ..offer.clone() }.to_payload();
+        assert!(statement.is_signed(&p2p));
+        for (at, other) in [
+            ("/tree/format", json!("pax-2")),
+            ("/tree/entries", json!(3)),
+            ("/tree/bytes", json!(8)),
+            ("/tree", json!(null)),
+        ] {
+            let mut changed = payload.clone();
+            *changed.pointer_mut(at).unwrap() = other.clone();
+            let offer = Offer::from_payload(&changed).unwrap();
+            assert!(!Statement { offer: &offer, ..statement }.is_signed(&p2p), "{at}: {other}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::{
@@ -122,6 +123,96 @@ impl Dir {
         if let Err(error) = self.remove(from) {
             tracing::debug!(%error, "the temporary name of a received file could not be removed");
         }
+        Ok(())
+    }
+
+    /// Opens the folder at `name`; fails on a link.
+    pub(crate) fn open_folder(&self, name: &OsStr) -> io::Result<Self> {
+        match fs::symlink_metadata(self.0.join(name))?.is_dir() {
+            true => Ok(Self(self.0.join(name))),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// Makes a new folder; fails with `AlreadyExists` where anything has the name.
+    pub(crate) fn create_folder(&self, name: &OsStr) -> io::Result<Self> {
+        fs::create_dir(self.0.join(name))?;
+        Ok(Self(self.0.join(name)))
+    }
+
+    /// Rights are the folder's matter here.
+    pub(crate) fn usual_rights(&self, _name: &OsStr) -> io::Result<u32> {
+        Ok(ALLOWED)
+    }
+
+    /// Makes a new file; fails with `AlreadyExists` where anything has the name.
+    pub(crate) fn create_file(&self, name: &OsStr, _mode: u32) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).open(self.0.join(name))
+    }
+
+    /// Links need rights here that few users have.
+    pub(crate) fn create_link(
+        &self,
+        _name: &OsStr,
+        _target: &str,
+        _modified: Option<SystemTime>,
+    ) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// A folder has neither rights nor a time of its own here.
+    pub(crate) fn finish(&self, _mode: u32, _modified: Option<SystemTime>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether `name` is that very folder.
+    pub(crate) fn holds_folder(&self, name: &OsStr, folder: &Self) -> bool {
+        self.0.join(name) == folder.0 && folder.0.is_dir()
+    }
+
+    /// Whether `name` is a folder with nothing in it.
+    pub(crate) fn holds_empty_folder(&self, name: &OsStr) -> bool {
+        let folder = self.open_folder(name).and_then(|folder| fs::read_dir(folder.0));
+        folder.is_ok_and(|mut entries| entries.next().is_none())
+    }
+
+    /// Nothing shows here that a process fills the folder; the last to come has it.
+    pub(crate) fn lock(&self) -> bool {
+        true
+    }
+
+    /// When a name in the folder was changed last.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        fs::metadata(&self.0).ok()?.modified().ok()
+    }
+
+    /// Moves a folder here from another one; fails with `AlreadyExists` where anything has the new name.
+    pub(crate) fn take_new(&self, from: &Self, old: &OsStr, new: &OsStr) -> io::Result<()> {
+        // A rename replaces no folder here, and this one makes sure that it replaces no file.
+        match self.entry(new)? {
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => fs::rename(from.0.join(old), self.0.join(new)),
+        }
+    }
+
+    /// The same, also in place of an empty folder.
+    pub(crate) fn take_over_empty(&self, from: &Self, old: &OsStr, new: &OsStr) -> io::Result<()> {
+        if self.open_folder(new).is_ok() {
+            fs::remove_dir(self.0.join(new)).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
+        }
+        self.take_new(from, old, new)
+    }
+
+    /// Removes what stands at `name`, with all that is in it if it is a folder.
+    pub(crate) fn remove_tree(&self, name: &OsStr) -> io::Result<()> {
+        match self.entry(name)? {
+            Some(DirEntry::Other("a folder")) => fs::remove_dir_all(self.0.join(name)),
+            _ => self.remove(name),
+        }
+    }
+
+    /// Nothing here brings a whole disk up to date.
+    pub(crate) fn sync_disk(&self) -> io::Result<()> {
         Ok(())
     }
 

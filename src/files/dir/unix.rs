@@ -1,11 +1,19 @@
 //! A folder by its handle: every name is looked up in that very folder, and no link is followed.
 
-use std::{ffi::OsStr, fs::File, io, os::fd::OwnedFd, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::Path,
+    time::SystemTime,
+};
 
 use rustix::{
     fs::{
-        Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, accessat, fchmod, fstat, fstatvfs, fsync, linkat,
-        openat, renameat, statat, unlinkat,
+        Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
+        accessat, fchmod, flock, fstat, fstatvfs, fsync, futimens, linkat, mkdirat, openat, renameat, statat,
+        symlinkat, unlinkat, utimensat,
     },
     io::Errno,
     process::geteuid,
@@ -18,6 +26,12 @@ const NEW_FILE: Mode = Mode::from_bits_retain(ALLOWED);
 
 /// The rights of a file that is not whole yet: nobody but this user can open it.
 const PRIVATE_FILE: Mode = Mode::from_bits_retain(0o600);
+
+/// The rights of a folder that is not whole yet, and of one that is to be removed.
+const PRIVATE_FOLDER: Mode = Mode::from_bits_retain(0o700);
+
+/// Folders in each other that are removed: more than are ever made.
+const MAX_REMOVED_DEPTH: usize = 128;
 
 /// An opened folder.
 #[derive(Debug)]
@@ -167,20 +181,169 @@ impl Dir {
         Ok(())
     }
 
+    /// Opens the folder at `name`; fails on a link.
+    pub(crate) fn open_folder(&self, name: &OsStr) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Makes a new folder that nobody but this user can open; fails with `AlreadyExists` where anything has
+    /// the name.
+    pub(crate) fn create_folder(&self, name: &OsStr) -> io::Result<Self> {
+        mkdirat(&self.0, name, PRIVATE_FOLDER)?;
+        self.open_folder(name)
+    }
+
+    /// The rights of [`ALLOWED`] that a new file has here, which a folder at `name` shows that goes again.
+    pub(crate) fn usual_rights(&self, name: &OsStr) -> io::Result<u32> {
+        mkdirat(&self.0, name, NEW_FILE)?;
+        let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW);
+        unlinkat(&self.0, name, AtFlags::REMOVEDIR)?;
+        Ok((Mode::from_raw_mode(stat?.st_mode) & NEW_FILE).bits())
+    }
+
+    /// Makes a new file with these rights, less those that the umask takes; fails with `AlreadyExists` where
+    /// anything, a link included, has the name.
+    pub(crate) fn create_file(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(openat(&self.0, name, flags, Mode::from_bits_truncate(mode) & NEW_FILE)?))
+    }
+
+    /// Makes a link that leads to `target`, changed last at this time.
+    pub(crate) fn create_link(
+        &self,
+        name: &OsStr,
+        target: &str,
+        modified: Option<SystemTime>,
+    ) -> io::Result<()> {
+        symlinkat(target, &self.0, name)?;
+        match modified.map(timestamps) {
+            Some(times) => Ok(utimensat(&self.0, name, &times, AtFlags::SYMLINK_NOFOLLOW)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the folder itself these rights, as far as a received one gets them, and this time.
+    pub(crate) fn finish(&self, mode: u32, modified: Option<SystemTime>) -> io::Result<()> {
+        if let Some(times) = modified.map(timestamps) {
+            futimens(&self.0, &times)?;
+        }
+        Ok(fchmod(&self.0, Mode::from_bits_truncate(mode) & NEW_FILE)?)
+    }
+
+    /// Whether `name` is that very folder.
+    pub(crate) fn holds_folder(&self, name: &OsStr, folder: &Self) -> bool {
+        match (fstat(&folder.0), statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            (Ok(ours), Ok(there)) => identity(&ours) == identity(&there),
+            _ => false,
+        }
+    }
+
+    /// Whether `name` is a folder with nothing in it.
+    pub(crate) fn holds_empty_folder(&self, name: &OsStr) -> bool {
+        let is_name = |entry: &rustix::fs::DirEntry| !matches!(entry.file_name().to_bytes(), b"." | b"..");
+        let entries = self.open_folder(name).and_then(|folder| Ok(rustix::fs::Dir::read_from(&folder.0)?));
+        entries.is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| !is_name(&entry))))
+    }
+
+    /// Takes the lock by which a process shows that it fills the folder; false where another holds it.
+    pub(crate) fn lock(&self) -> bool {
+        // A file system without locks can't tell; the last to come then has the folder.
+        flock(&self.0, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
+    }
+
+    /// When a name in the folder was changed last.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        File::from(self.0.try_clone().ok()?).metadata().ok()?.modified().ok()
+    }
+
+    /// Moves a folder here from another one, in one step; fails with `AlreadyExists` where anything has the
+    /// new name.
+    pub(crate) fn take_new(&self, from: &Self, old: &OsStr, new: &OsStr) -> io::Result<()> {
+        match from.move_exclusive(old, self, new) {
+            // This file system can't; an empty folder takes the name as well, and gives way to the other.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                mkdirat(&self.0, new, PRIVATE_FOLDER)?;
+                self.take_over_empty(from, old, new)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Moves a folder here from another one, in one step, also in place of an empty folder; fails with
+    /// `AlreadyExists` where anything else has the new name.
+    pub(crate) fn take_over_empty(&self, from: &Self, old: &OsStr, new: &OsStr) -> io::Result<()> {
+        match renameat(&from.0, old, &self.0, new) {
+            Err(Errno::NOTEMPTY | Errno::NOTDIR | Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Removes what stands at `name`, with all that is in it if it is a folder. Follows no link.
+    pub(crate) fn remove_tree(&self, name: &OsStr) -> io::Result<()> {
+        self.remove_below(name, MAX_REMOVED_DEPTH)
+    }
+
+    fn remove_below(&self, name: &OsStr, depth: usize) -> io::Result<()> {
+        // What `unlink` says of a folder differs between systems.
+        match unlinkat(&self.0, name, AtFlags::empty()) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT) => return Err(Errno::NOENT.into()),
+            Err(_) if depth == 0 => return Err(Errno::LOOP.into()),
+            Err(_) => {}
+        }
+        let folder = self.open_folder(name)?;
+        fchmod(&folder.0, PRIVATE_FOLDER)?;
+        for entry in rustix::fs::Dir::read_from(&folder.0)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                folder.remove_below(name, depth - 1)?;
+            }
+        }
+        Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Makes all that was written to the folder's disk so far survive a loss of power.
+    pub(crate) fn sync_disk(&self) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        rustix::fs::syncfs(&self.0)?;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        rustix::fs::sync();
+        Ok(())
+    }
+
     /// Makes names given so far survive a loss of power.
     pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(fsync(&self.0)?)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    fn rename_exclusive(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    fn move_exclusive(&self, from: &OsStr, into: &Self, to: &OsStr) -> Result<(), Errno> {
         use rustix::fs::{RenameFlags, renameat_with};
-        renameat_with(&self.0, from, &self.0, to, RenameFlags::NOREPLACE)
+        renameat_with(&self.0, from, &into.0, to, RenameFlags::NOREPLACE)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-    fn rename_exclusive(&self, _from: &OsStr, _to: &OsStr) -> Result<(), Errno> {
+    fn move_exclusive(&self, _from: &OsStr, _into: &Self, _to: &OsStr) -> Result<(), Errno> {
         Err(Errno::NOSYS)
+    }
+
+    fn rename_exclusive(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+        self.move_exclusive(from, self, to)
+    }
+}
+
+/// The time of modification, that of access being let alone.
+fn timestamps(modified: SystemTime) -> Timestamps {
+    let (seconds, nanos) = match modified.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
+        // Whole seconds are all that an archive has.
+        Err(before) => (-i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX), 0),
+    };
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
     }
 }
 

@@ -20,22 +20,19 @@ pub(super) struct SourceFile {
     is_sparse: bool,
 }
 
-/// What changes when somebody writes to a file.
+/// What changes when somebody writes to a file, or puts another one in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: Option<SystemTime>,
+pub(super) struct Stamp {
+    pub(super) size: u64,
+    pub(super) modified: Option<SystemTime>,
+    /// What tells it from all others of its disk; 0 where the system doesn't say.
+    number: u64,
 }
 
 impl SourceFile {
     /// Opens a regular file, or what a link to one leads to. Never waits for a pipe.
     pub(super) fn open(path: &Path) -> Result<Self, SourceError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                SourceError::NotFound { path: path.to_owned() }
-            }
-            _ => SourceError::NotReadable { path: path.to_owned(), source },
-        };
+        let failed = |source: io::Error| SourceError::of_io(path, source);
         let only_files = |metadata: &Metadata| match what_is(metadata.file_type()) {
             None => Ok(()),
             Some(what) => Err(SourceError::NotAFile { path: path.to_owned(), what }),
@@ -48,6 +45,19 @@ impl SourceFile {
         only_files(&metadata)?;
         let (stamp, mode) = (Stamp::of(&metadata), mode_of(&metadata));
         Ok(Self { file, path: path.to_owned(), stamp, mode, is_sparse: is_sparse(&metadata) })
+    }
+
+    /// Opens the file of which this was seen at the path before; `None` where it is gone, or another one by
+    /// now. Follows no link, and never waits.
+    pub(super) fn open_again(path: &Path, stamp: Stamp) -> io::Result<Option<Self>> {
+        let file = match open_no_link(path) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            opened => opened?,
+        };
+        let metadata = file.metadata()?;
+        let is_it = metadata.is_file() && Stamp::of(&metadata) == stamp;
+        let (mode, is_sparse) = (mode_of(&metadata), is_sparse(&metadata));
+        Ok(is_it.then(|| Self { file, path: path.to_owned(), stamp, mode, is_sparse }))
     }
 
     pub(super) fn handle(&self) -> &File {
@@ -99,9 +109,19 @@ impl SourceFile {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self { size: metadata.len(), modified: metadata.modified().ok() }
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), modified: metadata.modified().ok(), number: number_of(metadata) }
     }
+}
+
+#[cfg(unix)]
+fn number_of(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number_of(_metadata: &Metadata) -> u64 {
+    0
 }
 
 #[cfg(unix)]
@@ -177,17 +197,44 @@ fn data_from(_file: &File, offset: u64) -> Option<u64> {
 
 #[cfg(unix)]
 fn open_without_waiting(path: &Path) -> io::Result<File> {
+    open_with(path, rustix::fs::OFlags::empty())
+}
+
+#[cfg(unix)]
+fn open_no_link(path: &Path) -> io::Result<File> {
+    open_with(path, rustix::fs::OFlags::NOFOLLOW)
+}
+
+/// Whether no file is at a path any more, or a link.
+fn is_gone(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::LOOP) {
+        return true;
+    }
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(unix)]
+fn open_with(path: &Path, flags: rustix::fs::OFlags) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     use rustix::fs::OFlags;
 
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let flags = (flags | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)
 }
 
 #[cfg(not(unix))]
 fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).open(path)
+}
+
+#[cfg(not(unix))]
+fn open_no_link(path: &Path) -> io::Result<File> {
+    match std::fs::symlink_metadata(path)?.is_symlink() {
+        true => Err(io::ErrorKind::NotFound.into()),
+        false => open_without_waiting(path),
+    }
 }
 
 #[cfg(unix)]

@@ -1,13 +1,16 @@
-//! What is sent: a file on the disk, bytes in memory, or a stream that was spooled.
+//! What is sent: a file on the disk, a folder, bytes in memory, or a stream that was spooled.
 //!
 //! # Layout
 //! - `file`: a file on the disk
+//! - `folder`: a folder, as the archive that is made of it while it is read; `plan`: where in that what is
 //! - `spool`: what is kept of a stream until its end has come
 //! - `proof`: whether bytes that are read again are those that were hashed
 //! - `hash_cache`: what files were when they were hashed last
 
 mod file;
+mod folder;
 mod hash_cache;
+mod plan;
 mod proof;
 mod spool;
 
@@ -28,17 +31,22 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::file::what_is;
 use self::{
     file::SourceFile,
+    folder::SourceFolder,
     hash_cache::FileIdentity,
     proof::{BlockHasher, Content},
     spool::Spooled,
 };
 pub use self::{
     hash_cache::HashCache,
+    plan::TreeOptions,
     proof::Proof,
     spool::{Spool, SpoolError},
 };
-use super::{display_path, preserved::unix_millis};
+use super::{archive::TreeSize, display_path, preserved::unix_millis};
 use crate::error::{Code, Error};
+
+/// What the name of a folder's archive ends in.
+pub const ARCHIVE_SUFFIX: &str = ".tar";
 
 /// Bytes read at a time: enough that a read costs nothing beside its bytes.
 const CHUNK_LEN: usize = 1024 * 1024;
@@ -74,6 +82,7 @@ struct Recalled {
 #[derive(Debug)]
 enum SourceBytes {
     File(SourceFile),
+    Folder(SourceFolder),
     /// Nobody can change these.
     Memory(Bytes),
     /// Nor these.
@@ -120,6 +129,20 @@ pub enum SourceError {
         /// The path as given.
         path: PathBuf,
     },
+    /// Something in a folder that no archive can hold.
+    #[error("{} can't be sent in a folder: {why}; leave it out, by exclude", display_path(path))]
+    Unfit {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A pattern of what is to be left out makes no sense.
+    #[error("\"{pattern}\" is no pattern of files to leave out")]
+    Pattern {
+        /// The pattern as given.
+        pattern: String,
+    },
     /// The caller asked to stop.
     #[error("reading {} was cancelled", display_path(path))]
     Cancelled {
@@ -137,6 +160,40 @@ impl Source {
         let file = SourceFile::open(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self::new(&name, SourceBytes::File(file), OnceLock::new()))
+    }
+
+    /// Opens a file as [`Self::open`] does; or looks through a folder, of which an archive is made while it
+    /// is sent, `NAME.tar`. Of a link it takes what it leads to; of links in a folder, the links.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and of a folder `Unfit`, `Pattern` or `Cancelled`.
+    pub fn open_any(
+        path: &Path,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        if !std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+            return Self::open(path);
+        }
+        // `.` and `..` have no name of their own.
+        let full = path.canonicalize().map_err(|error| SourceError::of_io(path, error))?;
+        let name = path.file_name().or(full.file_name()).map(|name| name.to_string_lossy().into_owned());
+        Self::open_folder(path, name.unwrap_or_else(|| "folder".to_owned()), options, cancel)
+    }
+
+    /// Looks through a folder, as [`Self::open_any`] does, which goes by this name.
+    ///
+    /// # Errors
+    /// As [`Self::open_any`].
+    pub fn open_folder(
+        path: &Path,
+        name: String,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let archive = format!("{name}{ARCHIVE_SUFFIX}");
+        let folder = SourceFolder::open(path, name, options, cancel)?;
+        Ok(Self::new(&archive, SourceBytes::Folder(folder), OnceLock::new()))
     }
 
     /// Bytes that are sent as a file of this name.
@@ -164,10 +221,17 @@ impl Source {
         &self.name
     }
 
+    /// The name that the file or the folder has here.
+    pub fn local_name(&self) -> &str {
+        let folder = self.folder().and_then(|_| self.name().strip_suffix(ARCHIVE_SUFFIX));
+        folder.unwrap_or(self.name())
+    }
+
     /// Bytes, when it was opened.
     pub fn size(&self) -> u64 {
         match &self.inner.bytes {
             SourceBytes::File(file) => file.size(),
+            SourceBytes::Folder(folder) => folder.size(),
             SourceBytes::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
             SourceBytes::Spooled(spooled) => spooled.size(),
         }
@@ -186,13 +250,29 @@ impl Source {
 
     /// The path it was opened by; `None` where it is no file that could be opened by one again.
     pub fn path(&self) -> Option<&Path> {
-        self.file().map(SourceFile::path)
+        match &self.inner.bytes {
+            SourceBytes::File(file) => Some(file.path()),
+            SourceBytes::Folder(folder) => Some(folder.path()),
+            SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
+        }
+    }
+
+    /// What it holds, if it is the archive of a folder.
+    pub fn tree(&self) -> Option<TreeSize> {
+        self.folder().map(SourceFolder::tree)
     }
 
     fn file(&self) -> Option<&SourceFile> {
         match &self.inner.bytes {
             SourceBytes::File(file) => Some(file),
-            SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
+            SourceBytes::Folder(_) | SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
+        }
+    }
+
+    fn folder(&self) -> Option<&SourceFolder> {
+        match &self.inner.bytes {
+            SourceBytes::Folder(folder) => Some(folder),
+            SourceBytes::File(_) | SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
         }
     }
 
@@ -318,6 +398,9 @@ impl Source {
     /// # Errors
     /// `Changed` where the file ends before, `NotReadable`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), SourceError> {
+        if let Some(folder) = self.folder() {
+            return folder.read_exact_vectored_at(&mut [IoSliceMut::new(buffer)], offset);
+        }
         if self.file().is_some_and(|file| file.is_hole(offset, buffer.len())) {
             buffer.fill(0);
             return Ok(());
@@ -343,6 +426,9 @@ impl Source {
         mut buffers: &mut [IoSliceMut<'_>],
         mut offset: u64,
     ) -> Result<(), SourceError> {
+        if let Some(folder) = self.folder() {
+            return folder.read_exact_vectored_at(buffers, offset);
+        }
         let len = buffers.iter().map(|buffer| buffer.len()).sum();
         if self.file().is_some_and(|file| file.is_hole(offset, len)) {
             buffers.iter_mut().for_each(|buffer| buffer.fill(0));
@@ -351,6 +437,8 @@ impl Source {
         while buffers.iter().any(|buffer| !buffer.is_empty()) {
             let count = match &self.inner.bytes {
                 SourceBytes::File(file) => file.read_vectored_at(buffers, offset),
+                // It is read above, and ends where it ends.
+                SourceBytes::Folder(_) => Ok(0),
                 SourceBytes::Memory(bytes) => rest_from(bytes, offset).read_vectored(buffers),
                 SourceBytes::Spooled(spooled) => spooled.read_vectored_at(buffers, offset),
             };
@@ -370,6 +458,9 @@ impl Source {
     /// # Errors
     /// `Changed`, `NotReadable`.
     pub fn check(&self) -> Result<(), SourceError> {
+        if let Some(folder) = self.folder() {
+            return folder.check();
+        }
         let is_unchanged = self.file().map_or(Ok(true), SourceFile::is_unchanged);
         match is_unchanged.map_err(|source| self.not_readable(source))? {
             true => Ok(()),
@@ -393,6 +484,7 @@ impl Source {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SourceError> {
         let read = match &self.inner.bytes {
             SourceBytes::File(file) => file.read_at(buffer, offset),
+            SourceBytes::Folder(_) => Ok(0),
             SourceBytes::Memory(bytes) => rest_from(bytes, offset).read(buffer),
             SourceBytes::Spooled(spooled) => spooled.read_at(buffer, offset),
         };
@@ -401,11 +493,21 @@ impl Source {
 }
 
 impl SourceError {
+    /// The error for what the system said of a path.
+    fn of_io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound { path },
+            _ => Self::NotReadable { path, source },
+        }
+    }
+
     /// The code by which callers know it.
     pub fn code(&self) -> Code {
         match self {
             Self::NotFound { .. } => Code::FileNotFound,
-            Self::NotAFile { .. } => Code::NotAFile,
+            Self::NotAFile { .. } | Self::Unfit { .. } => Code::NotAFile,
+            Self::Pattern { .. } => Code::InvalidArgument,
             Self::NotReadable { .. } => Code::NotReadable,
             Self::Changed { .. } | Self::Misremembered { .. } => Code::SourceChanged,
             Self::Cancelled { .. } => Code::Aborted,

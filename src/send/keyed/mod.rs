@@ -361,11 +361,12 @@ impl KeyedSend {
             direction: Direction::Send,
             transfer_id: record.transfer_id.clone(),
             task_id: None,
-            file_name: SafeName::from_offered(self.source.name()).as_str().to_owned(),
+            file_name: SafeName::from_offered(self.source.local_name()).as_str().to_owned(),
             original_name: files::display(self.source.name()),
             size: record.size,
             hash: record.hash.clone().unwrap_or_default(),
             metadata: record.metadata(),
+            tree: self.source.tree(),
             peer_id: record.recipient_id.clone(),
             peer: PeerIdentity::UNKNOWN,
         }

@@ -1,0 +1,399 @@
+//! What the archive of a folder will hold, and where: looked up once, so that any byte of it can be given.
+
+use std::{
+    fs::{self, Metadata},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use ignore::{
+    Match,
+    gitignore::{Gitignore, GitignoreBuilder},
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::{SourceError, file::Stamp, file::what_is};
+use crate::files::archive::{
+    TreeSize,
+    entry::{ArchiveEntry, END_LEN, EntryKind, MAX_FIELD, padding},
+    path::{flaw_of_path, stays_inside},
+};
+
+/// Files, folders and links in one archive at most. Each takes some 60 bytes of memory beside its path while
+/// it is sent.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Bytes of all patterns of what is left out, which stand in the record of an offer.
+const MAX_EXCLUDE_LEN: usize = 16 * 1024;
+
+/// The permission bits of what does not tell its own: nothing for others.
+const PRIVATE_FILE: u16 = 0o600;
+const PRIVATE_FOLDER: u16 = 0o700;
+
+/// Links have no rights of their own; this is what systems say.
+const LINK: u16 = 0o777;
+
+/// Which parts of a folder are sent, and what is told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeOptions {
+    /// Patterns as in a `.gitignore` at the top of the folder, of what is left out.
+    pub exclude: Vec<String>,
+    /// Whether the `.gitignore` files in the folder count, and `.git` is left out.
+    pub gitignore: bool,
+    /// Leaves out who may do what with the files, and when they were changed.
+    pub plain: bool,
+}
+
+/// One folder or file, and the name that it has at the top of the archive.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+}
+
+/// An archive of one or several roots.
+#[derive(Debug)]
+pub(super) struct Plan {
+    roots: Vec<Root>,
+    entries: Vec<PlannedEntry>,
+    /// All paths, and behind each that of a link the link's target.
+    texts: String,
+    size: u64,
+    tree: TreeSize,
+    plain: bool,
+}
+
+/// An entry, as small as it can be kept.
+#[derive(Debug)]
+struct PlannedEntry {
+    /// Where its header is in the archive.
+    offset: u64,
+    stamp: Stamp,
+    /// Where its path is in the texts, and how long that is, and the target behind it.
+    text: usize,
+    path_len: u16,
+    target_len: u16,
+    mode: u16,
+    kind: PlannedKind,
+    root: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PlannedKind {
+    File,
+    Folder,
+    Link,
+}
+
+/// A stretch of an archive.
+pub(super) enum Stretch {
+    /// A header, whole.
+    Header(Vec<u8>),
+    /// Bytes of a file, by the number of its entry.
+    Content(usize),
+    Zeros,
+}
+
+/// Where in an archive something is: from the first byte up to one behind the last.
+pub(super) struct Located {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) stretch: Stretch,
+}
+
+impl Plan {
+    /// Looks through the roots. Blocks.
+    ///
+    /// # Errors
+    /// `Unfit` names what no archive can hold, or what this user's patterns make no sense of; `NotReadable`,
+    /// `NotFound`, `Cancelled`.
+    pub(super) fn of(
+        mut roots: Vec<Root>,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let mut found = Vec::with_capacity(roots.len());
+        for root in roots.drain(..) {
+            let metadata = fs::metadata(&root.path).map_err(|error| SourceError::of_io(&root.path, error))?;
+            let slash = if metadata.is_dir() { "/" } else { "" };
+            found.push((format!("{}{slash}", root.name), root, metadata));
+        }
+        found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let mut walk = Walk {
+            plan: Self {
+                roots: Vec::with_capacity(found.len()),
+                entries: Vec::new(),
+                texts: String::new(),
+                size: 0,
+                tree: TreeSize::default(),
+                plain: options.plain,
+            },
+            gitignore: options.gitignore,
+            exclude: Gitignore::empty(),
+            ignored: Vec::new(),
+            cancel,
+        };
+        for (name, root, metadata) in found {
+            walk.exclude = patterns(&root.path, &options.exclude)?;
+            let path = root.path.clone();
+            if root.name.contains('/') {
+                return Err(unfit(&path, "it is to be called by a path"));
+            }
+            if walk.plan.roots.iter().any(|other| other.name == root.name) {
+                return Err(unfit(&path, "there is another one of the same name"));
+            }
+            walk.plan.roots.push(root);
+            match metadata.is_dir() {
+                true => walk.folder(&path, name, &metadata)?,
+                false => walk.other(&path, name, &metadata)?,
+            }
+        }
+        let Walk { mut plan, .. } = walk;
+        plan.entries.shrink_to_fit();
+        plan.texts.shrink_to_fit();
+        Ok(plan)
+    }
+
+    /// Bytes of the archive.
+    pub(super) fn size(&self) -> u64 {
+        self.size.saturating_add(END_LEN as u64)
+    }
+
+    /// What it holds.
+    pub(super) fn tree(&self) -> TreeSize {
+        self.tree
+    }
+
+    /// Where the byte at `offset` belongs.
+    pub(super) fn locate(&self, offset: u64) -> Located {
+        let index = self.entries.partition_point(|entry| entry.offset <= offset).saturating_sub(1);
+        let Some(entry) = self.entries.get(index).filter(|_| offset < self.size) else {
+            return Located { from: self.size, to: self.size(), stretch: Stretch::Zeros };
+        };
+        let next = self.entries.get(index + 1).map_or(self.size, |next| next.offset);
+        let size = match entry.kind {
+            PlannedKind::File => entry.stamp.size,
+            PlannedKind::Folder | PlannedKind::Link => 0,
+        };
+        let end = next.saturating_sub(padding(size));
+        let content = end.saturating_sub(size);
+        match offset {
+            _ if offset < content => Located {
+                from: entry.offset,
+                to: content,
+                stretch: Stretch::Header(self.entry(entry).encode()),
+            },
+            _ if offset < end => Located { from: content, to: end, stretch: Stretch::Content(index) },
+            _ => Located { from: end, to: next, stretch: Stretch::Zeros },
+        }
+    }
+
+    /// The path on the disk of the file with this number, and what was seen there.
+    pub(super) fn file(&self, index: usize) -> Option<(PathBuf, Stamp)> {
+        let entry = self.entries.get(index)?;
+        let root = self.roots.get(usize::from(entry.root))?;
+        let below = self.path(entry).get(root.name.len()..)?.trim_matches('/');
+        let path = if below.is_empty() { root.path.clone() } else { root.path.join(below) };
+        Some((path, entry.stamp))
+    }
+
+    fn path(&self, entry: &PlannedEntry) -> &str {
+        self.texts.get(entry.text..).and_then(|text| text.get(..entry.path_len.into())).unwrap_or_default()
+    }
+
+    fn target(&self, entry: &PlannedEntry) -> &str {
+        let text = self.texts.get(entry.text + usize::from(entry.path_len)..);
+        text.and_then(|text| text.get(..entry.target_len.into())).unwrap_or_default()
+    }
+
+    fn entry(&self, entry: &PlannedEntry) -> ArchiveEntry {
+        let kind = match entry.kind {
+            PlannedKind::File => EntryKind::File(entry.stamp.size),
+            PlannedKind::Folder => EntryKind::Folder,
+            PlannedKind::Link => EntryKind::Link(self.target(entry).to_owned()),
+        };
+        let mtime = if self.plain { 0 } else { entry.stamp.modified.map_or(0, seconds) };
+        ArchiveEntry { path: self.path(entry).to_owned(), kind, mode: entry.mode, mtime }
+    }
+}
+
+/// A walk through the roots, one after the other.
+struct Walk<'a> {
+    plan: Plan,
+    gitignore: bool,
+    /// What the caller leaves out.
+    exclude: Gitignore,
+    /// What the `.gitignore` files on the way leave out.
+    ignored: Vec<Gitignore>,
+    cancel: &'a CancellationToken,
+}
+
+impl Walk<'_> {
+    /// Adds a folder and what is in it, which comes to lie behind it in the order of the paths' bytes.
+    fn folder(&mut self, path: &Path, name: String, metadata: &Metadata) -> Result<(), SourceError> {
+        let failed = |error| SourceError::of_io(path, error);
+        self.add(path, &name, "", PlannedKind::Folder, metadata)?;
+        if self.gitignore {
+            // A line that makes no sense is passed over, as git does.
+            self.ignored.push(Gitignore::new(path.join(".gitignore")).0);
+        }
+        let mut children = Vec::new();
+        for child in fs::read_dir(path).map_err(failed)? {
+            let child = child.map_err(failed)?;
+            let is_folder = child.file_type().map_err(failed)?.is_dir();
+            if self.leaves_out(&child.path(), is_folder) {
+                continue;
+            }
+            let Ok(child_name) = child.file_name().into_string() else {
+                return Err(unfit(&child.path(), "its name is not UTF-8"));
+            };
+            children.push((format!("{name}{child_name}{}", if is_folder { "/" } else { "" }), child_name));
+            self.check(path, children.len())?;
+        }
+        children.sort_unstable();
+        for (name, child_name) in children {
+            let path = path.join(child_name);
+            let metadata = fs::symlink_metadata(&path).map_err(|error| SourceError::of_io(&path, error))?;
+            match (metadata.is_dir(), name.ends_with('/')) {
+                (true, true) => self.folder(&path, name, &metadata)?,
+                (false, false) => self.other(&path, name, &metadata)?,
+                _ => return Err(SourceError::Changed { path }),
+            }
+        }
+        if self.gitignore {
+            self.ignored.pop();
+        }
+        Ok(())
+    }
+
+    fn other(&mut self, path: &Path, name: String, metadata: &Metadata) -> Result<(), SourceError> {
+        if metadata.is_file() {
+            return self.add(path, &name, "", PlannedKind::File, metadata);
+        }
+        if !metadata.is_symlink() {
+            let what = what_is(metadata.file_type()).unwrap_or("no file");
+            return Err(unfit(path, &format!("it is {what}")));
+        }
+        let target = fs::read_link(path).map_err(|error| SourceError::of_io(path, error))?;
+        let Some(text) = target.to_str().map(|text| text.replace(std::path::MAIN_SEPARATOR, "/")) else {
+            return Err(unfit(path, "it is a link to a name that is not UTF-8"));
+        };
+        // Of the parts, the topmost folder and the link itself are not on the way.
+        let depth = name.split('/').count().saturating_sub(2);
+        if !stays_inside(depth, &text) {
+            let target = super::display_path(&target);
+            return Err(unfit(path, &format!("it is a link that leads outside the folder, to {target}")));
+        }
+        self.add(path, &name, &text, PlannedKind::Link, metadata)
+    }
+
+    fn add(
+        &mut self,
+        path: &Path,
+        name: &str,
+        target: &str,
+        kind: PlannedKind,
+        metadata: &Metadata,
+    ) -> Result<(), SourceError> {
+        if let Some(flaw) = flaw_of_path(name) {
+            return Err(unfit(path, &format!("its path {flaw}")));
+        }
+        self.check(path, 0)?;
+        let plan = &mut self.plan;
+        let root = u16::try_from(plan.roots.len().saturating_sub(1));
+        let root = root.map_err(|_| unfit(path, "there are too many before it"))?;
+        let mode = match (kind, plan.plain) {
+            (PlannedKind::Link, _) => LINK,
+            (PlannedKind::File, true) => PRIVATE_FILE,
+            (PlannedKind::Folder, true) => PRIVATE_FOLDER,
+            (_, false) => mode_of(metadata),
+        };
+        let entry = PlannedEntry {
+            offset: plan.size,
+            stamp: Stamp::of(metadata),
+            text: plan.texts.len(),
+            path_len: u16::try_from(name.len()).unwrap_or(u16::MAX),
+            target_len: u16::try_from(target.len()).unwrap_or(u16::MAX),
+            mode,
+            kind,
+            root,
+        };
+        plan.texts.push_str(name);
+        plan.texts.push_str(target);
+        let planned = plan.entry(&entry);
+        let (header, content) = (planned.encode().len(), planned.content_len());
+        let end = u64::try_from(header)
+            .ok()
+            .and_then(|header| {
+                plan.size.checked_add(header)?.checked_add(content)?.checked_add(padding(content))
+            })
+            .filter(|end| i64::try_from(*end).is_ok());
+        plan.size = end.ok_or_else(|| unfit(path, "all files together are too large"))?;
+        plan.tree.entries += 1;
+        plan.tree.bytes += content;
+        plan.entries.push(entry);
+        Ok(())
+    }
+
+    /// Whether there is room for so many more.
+    fn check(&self, path: &Path, more: usize) -> Result<(), SourceError> {
+        if self.cancel.is_cancelled() {
+            return Err(SourceError::Cancelled { path: path.to_owned() });
+        }
+        match self.plan.entries.len() + more < MAX_ENTRIES {
+            true => Ok(()),
+            false => Err(unfit(path, &format!("there are {MAX_ENTRIES} files and folders before it"))),
+        }
+    }
+
+    fn leaves_out(&self, path: &Path, is_folder: bool) -> bool {
+        match self.exclude.matched(path, is_folder) {
+            Match::Ignore(_) => return true,
+            Match::Whitelist(_) => return false,
+            Match::None => {}
+        }
+        if self.gitignore && path.file_name().is_some_and(|name| name == ".git") {
+            return true;
+        }
+        let said = self.ignored.iter().rev().map(|ignored| ignored.matched(path, is_folder));
+        said.into_iter().find(|said| !said.is_none()).is_some_and(|said| said.is_ignore())
+    }
+}
+
+/// The caller's patterns, which count from the top of a root.
+fn patterns(root: &Path, exclude: &[String]) -> Result<Gitignore, SourceError> {
+    let mut builder = GitignoreBuilder::new(root);
+    let invalid = |pattern: &str| SourceError::Pattern { pattern: pattern.to_owned() };
+    if exclude.iter().map(String::len).sum::<usize>() > MAX_EXCLUDE_LEN {
+        return Err(invalid("what is longer than 16 KiB in all"));
+    }
+    for pattern in exclude {
+        builder.add_line(None, pattern).map_err(|_| invalid(pattern))?;
+    }
+    builder.build().map_err(|_| invalid(&exclude.join(", ")))
+}
+
+fn unfit(path: &Path, why: &str) -> SourceError {
+    SourceError::Unfit { path: path.to_owned(), why: why.to_owned() }
+}
+
+/// Seconds since 1970, as far as an archive holds them.
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(MAX_FIELD)
+}
+
+#[cfg(unix)]
+fn mode_of(metadata: &Metadata) -> u16 {
+    u16::try_from(std::os::unix::fs::MetadataExt::mode(metadata) & 0o777).unwrap_or(PRIVATE_FILE)
+}
+
+/// Who may open a file stands in lists here that mean nothing elsewhere.
+#[cfg(not(unix))]
+fn mode_of(metadata: &Metadata) -> u16 {
+    match (metadata.is_dir(), metadata.permissions().readonly()) {
+        (true, _) => 0o755,
+        (false, true) => 0o444,
+        (false, false) => 0o644,
+    }
+}

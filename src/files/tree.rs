@@ -1,0 +1,391 @@
+//! The temporary folder beside the target, which is unpacked as its archive comes, and its way to the final
+//! name.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, IoSlice},
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Preserved, Rights, SafeName, Target, TargetError,
+    archive::{
+        TreeSize,
+        decoder::{ArchiveDecoder, ArchiveFlaw, ArchivePart},
+        entry::{ArchiveEntry, EntryKind},
+        path::stays_inside,
+    },
+    dir::Dir,
+    holes::Hole,
+    place::Place,
+    temporary::temporary_name,
+    text::display,
+};
+
+/// The name by which it is found out what rights a new file has; nothing of an archive stands beside it.
+const PROBE: &str = "rights";
+
+/// The name of the topmost folder, as long as it is in the temporary one.
+const ROOT: &str = "tree";
+
+/// The rights that an owner always has in a folder: what its own node can't look through is not found again.
+const OWN_TO_LOOK: u32 = 0o500;
+
+/// The right without which a folder can't be moved.
+const OWN_TO_WRITE: u32 = 0o200;
+
+/// A folder that is being received: in `.`, the transfer's id and `.part` in the target's folder, until
+/// [`commit`](Self::commit) gives it its name. Dropped before, it is removed.
+///
+/// Each folder is opened once, and what it is to hold is made in that very folder, where nothing has the name
+/// yet. So no link, of the archive or of another process, leads anything elsewhere.
+#[derive(Debug)]
+pub struct PartialTree {
+    place: Place,
+    temporary: OsString,
+    /// The temporary folder, locked.
+    dir: Dir,
+    size: u64,
+    offered: TreeSize,
+    /// The rights that a new file has here.
+    usual: u32,
+    preserved: Preserved,
+    /// Bytes of the archive that came, and what hashes them.
+    written: u64,
+    hasher: Sha256,
+    decoder: ArchiveDecoder,
+    /// The folders from the topmost one to that in which the next entry may stand.
+    open: Vec<OpenFolder>,
+    file: Option<OpenFile>,
+    /// The topmost folder, once all that is in it is there.
+    root: Option<OpenFolder>,
+    committed: bool,
+}
+
+#[derive(Debug)]
+struct OpenFolder {
+    /// As the archive names it.
+    path: String,
+    dir: Dir,
+    mode: u32,
+    modified: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    written: u64,
+    /// Zeros at its end that the disk does not hold yet.
+    hole: Hole,
+    modified: Option<SystemTime>,
+}
+
+impl PartialTree {
+    /// Makes the temporary folder of the transfer `id`, 16 hex digits, for a folder that holds `offered` and
+    /// whose archive has `size` bytes. What a process that died has left of it is removed. Blocks.
+    ///
+    /// It checks everything that could stop the folder later: call it before claiming an offer.
+    ///
+    /// # Errors
+    /// Every [`TargetError`] but `Moved`, `Changed` and `Archive`.
+    pub fn create(
+        target: &Target,
+        id: &str,
+        size: u64,
+        offered: TreeSize,
+        preserved: Preserved,
+    ) -> Result<Self, TargetError> {
+        let (place, temporary) = (Place::open_for_folder(target, size)?, temporary_name(id));
+        if place.dir.free().is_some_and(|free| free < size) {
+            return Err(TargetError::DiskFull { path: place.folder, needed: size });
+        }
+        let dir = place.create_temporary_folder(&temporary, size)?;
+        let usual = match dir.usual_rights(PROBE.as_ref()) {
+            Ok(usual) => usual,
+            Err(source) => {
+                let _ = place.remove_tree(&temporary, size);
+                return Err(place.failed(&temporary, size, source));
+            }
+        };
+        Ok(Self {
+            place,
+            temporary,
+            dir,
+            size,
+            offered,
+            usual,
+            preserved,
+            written: 0,
+            hasher: Sha256::new(),
+            decoder: ArchiveDecoder::new(offered),
+            open: Vec::new(),
+            file: None,
+            root: None,
+            committed: false,
+        })
+    }
+
+    /// Bytes of the archive that it was made of so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// SHA-256 of those, lower-case hex.
+    pub fn hash(&self) -> String {
+        hex::encode(self.hasher.clone().finalize())
+    }
+
+    /// Gives up all that it holds. Blocks.
+    ///
+    /// # Errors
+    /// `NotWritable`.
+    pub fn clear(&mut self) -> Result<(), TargetError> {
+        (self.file, self.root) = (None, None);
+        self.open.clear();
+        match self.dir.remove_tree(ROOT.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(ROOT, error)),
+            _ => {}
+        }
+        (self.written, self.hasher, self.decoder) = (0, Sha256::new(), ArchiveDecoder::new(self.offered));
+        Ok(())
+    }
+
+    /// Takes the next bytes of the archive, those of all `pieces` in turn. Blocks.
+    ///
+    /// # Errors
+    /// `Archive`, `DiskFull`, `NotWritable`. It is of no more use then.
+    pub fn write_all_vectored(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), TargetError> {
+        let mut content = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            self.hasher.update(&**piece);
+            self.written += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            let mut rest = &**piece;
+            while let Some(part) = self.decoder.next(&mut rest).map_err(|flaw| archive(&flaw))? {
+                match part {
+                    ArchivePart::Bytes(bytes) => content.push(IoSlice::new(bytes)),
+                    ArchivePart::EntryEnd => {
+                        self.write_content(&mut content)?;
+                        self.end_entry()?;
+                    }
+                    ArchivePart::Entry(entry) => self.begin(&entry)?,
+                }
+            }
+        }
+        self.write_content(&mut content)
+    }
+
+    /// Makes what an entry says.
+    fn begin(&mut self, entry: &ArchiveEntry) -> Result<(), TargetError> {
+        while let Some(folder) = self.open.pop_if(|folder| !entry.path.starts_with(&folder.path)) {
+            self.leave(folder)?;
+        }
+        let above = self.open.last().map_or(0, |folder| folder.path.len());
+        let part = entry.path.get(above..).unwrap_or_default();
+        let part = part.strip_suffix('/').unwrap_or(part);
+        if part.contains('/') {
+            return Err(refused(format!("{} comes before its folder", display(&entry.path))));
+        }
+        let Some(parent) = self.open.last() else { return self.begin_root(entry) };
+        let name = SafeName::of_part(part);
+        let modified = self.modified(entry.mtime);
+        let made = match &entry.kind {
+            EntryKind::Folder => parent.dir.create_folder(name.as_str().as_ref()).map(|dir| {
+                let mode = self.folder_mode(entry.mode);
+                self.open.push(OpenFolder { path: entry.path.clone(), dir, mode, modified });
+            }),
+            EntryKind::File(_) => {
+                // The umask, which `usual` has been through, takes its part once more.
+                let mode = self.preserved_mode(entry.mode).mode(self.usual, None);
+                parent.dir.create_file(name.as_str().as_ref(), mode).map(|file| {
+                    self.file = Some(OpenFile { file, written: 0, hole: Hole::default(), modified });
+                })
+            }
+            EntryKind::Link(target) => {
+                if !stays_inside(self.open.len() - 1, target) {
+                    let (link, target) = (display(&entry.path), display(target));
+                    return Err(refused(format!(
+                        "{link} is a link that leads outside the folder, to {target}"
+                    )));
+                }
+                parent.dir.create_link(name.as_str().as_ref(), &safe_target(target), modified)
+            }
+        };
+        made.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                refused(format!("{} has the name of another file or folder here", display(&entry.path)))
+            }
+            _ => self.failed(&entry.path, error),
+        })
+    }
+
+    fn begin_root(&mut self, entry: &ArchiveEntry) -> Result<(), TargetError> {
+        let is_first = self.root.is_none() && self.open.is_empty();
+        if entry.kind != EntryKind::Folder || !is_first {
+            return Err(refused(format!("{} is outside the one folder in it", display(&entry.path))));
+        }
+        let dir = self.dir.create_folder(ROOT.as_ref()).map_err(|error| self.failed(ROOT, error))?;
+        let (mode, modified) = (self.folder_mode(entry.mode), self.modified(entry.mtime));
+        self.open.push(OpenFolder { path: entry.path.clone(), dir, mode, modified });
+        Ok(())
+    }
+
+    fn write_content(&mut self, content: &mut Vec<IoSlice<'_>>) -> Result<(), TargetError> {
+        let len = content.iter().map(|bytes| bytes.len()).sum::<usize>();
+        if let Some(OpenFile { file, written, hole, .. }) = self.file.as_mut().filter(|_| len > 0) {
+            let result = hole.write(file, content, *written);
+            *written += u64::try_from(len).unwrap_or(u64::MAX);
+            result.map_err(|error| self.failed(ROOT, error))?;
+        }
+        content.clear();
+        Ok(())
+    }
+
+    /// Ends the file that was begun last, if it was one.
+    fn end_entry(&mut self) -> Result<(), TargetError> {
+        let Some(OpenFile { file, written, hole, modified }) = self.file.take() else { return Ok(()) };
+        let ended = (|| {
+            if hole.is_open() {
+                file.set_len(written)?;
+            }
+            if let Some(modified) = modified {
+                file.set_modified(modified)?;
+            }
+            // Elsewhere one sync of the whole disk does it.
+            #[cfg(not(unix))]
+            file.sync_all()?;
+            Ok(())
+        })();
+        ended.map_err(|error| self.failed(ROOT, error))
+    }
+
+    /// Ends a folder, which nothing more comes into.
+    fn leave(&mut self, folder: OpenFolder) -> Result<(), TargetError> {
+        if self.open.is_empty() {
+            self.root = Some(folder);
+            return Ok(());
+        }
+        folder.dir.finish(folder.mode, folder.modified).map_err(|error| self.failed(ROOT, error))
+    }
+
+    /// Brings the folder to the disk, gives it its final name in one step, and brings that to the disk.
+    /// Blocks. Returns the path, whose name is a numbered one where the wanted one was taken in a folder.
+    ///
+    /// # Errors
+    /// Any [`TargetError`]; the temporary folder is removed then, and nothing stands at the final path that
+    /// did not stand there before.
+    pub fn commit(mut self) -> Result<PathBuf, TargetError> {
+        self.decoder.end().map_err(|flaw| archive(&flaw))?;
+        while let Some(folder) = self.open.pop() {
+            self.leave(folder)?;
+        }
+        let root = self.root.take().ok_or_else(|| archive(&ArchiveFlaw::TooLittle))?;
+        let finish = || root.dir.finish(root.mode, root.modified);
+        // A folder that its owner may not write to can't be moved.
+        let is_movable = root.mode & OWN_TO_WRITE != 0;
+        if is_movable {
+            finish().map_err(|error| self.failed(ROOT, error))?;
+        }
+        self.dir.sync_disk().map_err(|error| self.failed(ROOT, error))?;
+        if !self.place.is_in_its_place() {
+            return Err(TargetError::Moved { path: self.place.folder.clone() });
+        }
+        // A rename goes by the names: make sure that they still stand for what was made.
+        if !self.place.dir.holds_folder(&self.temporary, &self.dir)
+            || !self.dir.holds_folder(ROOT.as_ref(), &root.dir)
+        {
+            return Err(TargetError::Moved { path: self.place.folder.join(&self.temporary) });
+        }
+        let name = self.place.move_here(&self.dir, ROOT.as_ref(), self.size)?;
+        self.committed = true;
+        // It is in its place, and there is nothing left to undo.
+        if !is_movable && let Err(error) = finish() {
+            tracing::debug!(%error, "a received folder could not be given its rights");
+        }
+        let ended = self.place.dir.remove_tree(&self.temporary).and_then(|()| self.place.dir.sync());
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the folder around a received one could not be brought up to date");
+        }
+        Ok(self.place.folder.join(name))
+    }
+
+    /// What is kept of a mode in the archive.
+    fn preserved_mode(&self, mode: u16) -> Rights {
+        match self.preserved.rights {
+            Rights::New => Rights::New,
+            Rights::AsSent(_) => Rights::AsSent(mode.into()),
+            Rights::WithinSent(_) => Rights::WithinSent(mode.into()),
+        }
+    }
+
+    fn folder_mode(&self, mode: u16) -> u32 {
+        match self.preserved.rights {
+            Rights::New => self.usual,
+            Rights::AsSent(_) => u32::from(mode) & self.usual | OWN_TO_LOOK,
+            Rights::WithinSent(_) => self.usual & (u32::from(mode) | OWN_TO_LOOK | OWN_TO_WRITE),
+        }
+    }
+
+    /// When something was changed that the archive gives this time, Unix seconds; 0 stands for nothing said.
+    fn modified(&self, mtime: u64) -> Option<SystemTime> {
+        let is_kept = matches!(self.preserved.rights, Rights::AsSent(_));
+        let at = SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(mtime))
+            .filter(|_| is_kept && mtime > 0)?;
+        // As of a single file: none that is to come.
+        Some(at.min(SystemTime::now()))
+    }
+
+    /// The error for what the system said about something in the folder.
+    fn failed(&self, path: &str, source: io::Error) -> TargetError {
+        match self.place.failed(&self.temporary, self.size, source) {
+            TargetError::NotWritable { path: temporary, source } => {
+                TargetError::NotWritable { path: temporary.join(path), source }
+            }
+            error => error,
+        }
+    }
+}
+
+impl Drop for PartialTree {
+    fn drop(&mut self) {
+        if !self.committed && self.place.dir.holds_folder(&self.temporary, &self.dir) {
+            // One that can't be removed now is replaced by the next attempt.
+            let _ = self.place.dir.remove_tree(&self.temporary);
+        }
+    }
+}
+
+/// Removes the temporary folder `name`, unless a living process fills it, or it `is_wanted` by when it was
+/// made.
+pub(super) fn remove_left_behind(
+    place: &Dir,
+    name: &OsStr,
+    is_wanted: impl FnOnce(Option<SystemTime>) -> bool,
+) -> bool {
+    let Ok(dir) = place.open_folder(name) else { return false };
+    !is_wanted(dir.modified())
+        && dir.lock()
+        && place.holds_folder(name, &dir)
+        && place.remove_tree(name).is_ok()
+}
+
+/// Where a link leads whose way has the names that files get here.
+fn safe_target(target: &str) -> String {
+    let parts = target.split('/').map(|part| match part {
+        "" | "." | ".." => part.to_owned(),
+        part => SafeName::of_part(part).to_string(),
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn archive(flaw: &ArchiveFlaw) -> TargetError {
+    refused(display(&flaw.to_string()))
+}
+
+fn refused(why: String) -> TargetError {
+    TargetError::Archive { why }
+}
