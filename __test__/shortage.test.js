@@ -70,6 +70,34 @@ test('a file that has no room waits until there is some, and others go meanwhile
   assert.doesNotMatch(stdout, /transfer_failed/)
 })
 
+test('what had come of a file is kept where the disk is full when its recipient starts again', { ...LIMIT, skip: smallDisks() }, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const disk = path.join(folder, 'disk')
+  fs.mkdirSync(disk)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=192m', 'small', disk])
+  defer(t, () => execFileSync('umount', ['-l', disk]))
+  const env = { ATS_P2P_HOME: path.join(folder, 'state') }
+  const listen = () => cli(t, ['listen', '--actor-id', 'b', '--save-dir', path.join(disk, 'in'), '--ats-url', url, '--json', '--max-rate', '40M'], { env })
+  const dying = listen()
+  await dying.line('connected')
+  const a = await node(t, url, 'a')
+  const { filePath, hash } = makeFile(folder, 'large', 160 << 20)
+  const sent = a.send({ filePath, recipientId: 'b' })
+  sent.catch(() => {})
+  // What is remembered after a restart is noted as it is written out, in steps.
+  await dying.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > 70 << 20, 'most of it')
+  dying.kill('SIGKILL')
+  await dying.ended
+  fs.writeFileSync(path.join(disk, 'filler'), Buffer.alloc(64 << 20))
+  const again = listen()
+  assert.match((await again.line('warning')).message, /no room for .*ATS_P2P_DISK_FULL/)
+  fs.rmSync(path.join(disk, 'filler'))
+  const { resumedFrom } = await sent
+  assert.ok(resumedFrom > 0, 'it began anew')
+  assert.equal(sha256(fs.readFileSync(path.join(disk, 'in', 'large'))), hash)
+})
+
 // What accepts a file to a path, and dies in the middle of it.
 const DYING = `
   const { createNode } = require(process.env.FIXTURE_PACKAGE)

@@ -17,7 +17,7 @@ use crate::remarks;
 use crate::sync::{aborted, or_cancelled, tried_or_cancelled};
 
 /// How long a claim lasts without renewal: short, so that a receiver that died frees the offer soon.
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// How long a transfer that is over may take to tell its peer and to remove what it wrote.
 const END_LIMIT: Duration = CLOSE_LIMIT.saturating_add(Duration::from_secs(1));

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::record::{Open, RecordId, RecordLock, Records};
+use super::record::{Open, RecordId, Records};
 use super::{Acceptance, Failure, record_id, records};
 use crate::ats::{Status, TaskId};
 use crate::context::Context;
 use crate::files::{Partial, SafeName};
 use crate::offer::{Offer, inbox::OpenOffer};
+use crate::private::LockFile;
 use crate::sync::spawn_blocking;
 use crate::troubles::InTrouble;
 
@@ -23,7 +24,7 @@ pub(super) struct Left {
     pub(super) instance: [u8; 16],
     /// What the key pair is made of by which the sender knows this side.
     pub(super) seed: [u8; 32],
-    pub(super) lock: RecordLock,
+    pub(super) lock: LockFile,
 }
 
 /// Goes on with the transfers to this actor whose processes died, each to where it was accepted, if `admits`
@@ -74,7 +75,10 @@ async fn go_on(
                 let (instance, seed) = (left.instance, left.seed);
                 // Told by its events.
                 let received = super::receive(&context, &open, &acceptance, Some(left), None).await;
-                let Err(Failure { error, waits: true, .. }) = received else { break };
+                let Err(Failure { error, waits: true, .. }) = received else {
+                    context.troubles.ease();
+                    break;
+                };
                 attempts += 1;
                 if trouble.as_ref().is_none_or(|trouble| !trouble.is(&error)) {
                     trouble = Some(context.enter_trouble(&error));
@@ -95,7 +99,7 @@ async fn go_on(
 }
 
 /// Waits, and takes the lock of a transfer again; `None` where another process has it by then.
-async fn lock_again(context: &Arc<Context>, id: &RecordId, mut attempts: u32) -> Option<RecordLock> {
+async fn lock_again(context: &Arc<Context>, id: &RecordId, mut attempts: u32) -> Option<LockFile> {
     loop {
         context.troubles.pause(attempts).await;
         attempts = attempts.saturating_add(1);
@@ -147,7 +151,7 @@ async fn state(context: &Context, id: &RecordId, task_id: &TaskId) -> State {
     }
 }
 
-fn discard(context: &Context, id: &RecordId, open: &Open, _lock: RecordLock) {
+fn discard(context: &Context, id: &RecordId, open: &Open, _lock: LockFile) {
     if let Ok(records) = records(context) {
         Partial::discard(&open.place.target(SafeName::from_offered("")), id.short(), &records.sums(id));
         records.forget(id);

@@ -31,10 +31,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::Claim;
+pub(crate) use self::claim::LEASE;
 use self::fetch::{Fetch, PartialPlace};
 use self::left::Left;
 pub(crate) use self::left::{expire, sweep, take_up};
-use self::record::{Done, Open, OpenPlace, RecordId, RecordLock, Records};
+use self::record::{Done, Open, OpenPlace, RecordId, Records};
 pub(crate) use self::report::report_missed;
 use self::topic::TopicPresence;
 use crate::ats::{Client, Part};
@@ -47,6 +48,7 @@ use crate::limits::clean_up;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
+use crate::private::LockFile;
 use crate::remarks;
 use crate::sync::{blocking, or_cancelled};
 use crate::transfer::TransferEvents;
@@ -220,7 +222,7 @@ fn record_id(context: &Context, open: &OpenOffer) -> RecordId {
 }
 
 /// The right to receive this transfer, against other processes of this user.
-fn lock_record(context: &Context, records: &Records, id: &RecordId) -> Result<RecordLock> {
+fn lock_record(context: &Context, records: &Records, id: &RecordId) -> Result<LockFile> {
     let lock = records.lock(id).map_err(|error| unusable(context, &error))?;
     lock.ok_or_else(|| {
         Error::new(Code::AlreadyClaimed, "another process of this user is receiving this file already")
@@ -281,7 +283,7 @@ struct IncomingTransfer<'a> {
 struct Hold {
     records: Records,
     /// Keeps other processes of this user off.
-    _lock: RecordLock,
+    _lock: LockFile,
     place: PartialPlace,
 }
 
@@ -322,6 +324,8 @@ impl IncomingTransfer<'_> {
         let (is_pending, hold) = tokio::join!(is_pending, self.take_hold(left.map(|left| left.lock)));
         let (hold, arrived) = hold?;
         let records = hold.records.clone();
+        // What has come of it, if anything, is not lost by trouble that passes.
+        self.has_some = hold.place.memory.exists();
         self.hold = Some(hold);
         if let Some(done) = arrived {
             self.events.enter(Phase::Waiting);
@@ -391,7 +395,7 @@ impl IncomingTransfer<'_> {
 
     /// Keeps other processes of this user off this transfer, until it is over, and looks whether the file is
     /// here already.
-    async fn take_hold(&self, lock: Option<RecordLock>) -> Result<(Hold, Option<Done>)> {
+    async fn take_hold(&self, lock: Option<LockFile>) -> Result<(Hold, Option<Done>)> {
         let records = records(self.context)?;
         let (id, open, cancel) = (self.id.clone(), self.open.clone(), self.cancel.clone());
         let events = self.events.clone();
@@ -496,19 +500,23 @@ impl IncomingTransfer<'_> {
 
     /// Removes what has come of a transfer that came to nothing, unless it can be gone on with.
     async fn clear(&self, error: &Error) {
+        let (stands, started) = (self.still_stands(error), self.events.has_started());
         let can_go_on = match self.claim.is_held() {
-            true => self.claim.can_go_on(error, self.events.has_started()),
+            true => {
+                let waits = stands && (self.is_left || self.has_some || started);
+                waits || self.claim.can_go_on(error, started)
+            }
             // It was not even asked whether the task is ours yet, or may be.
             false => {
                 let is_service = error.step == Some(Step::Service);
-                let passes = error.retryable() || self.still_stands(error);
-                self.is_left && passes || self.has_some && is_service
+                let passes = error.retryable() || stands;
+                self.is_left && passes || self.has_some && (is_service || stands)
             }
         };
         if can_go_on {
             // Whoever asked for it knows that it failed; what was asked for by a process that died still
             // stands.
-            self.note(self.claim.is_held() || !self.is_left).await;
+            self.note(!self.is_left || self.claim.is_held() && !stands).await;
         } else if let Some(Hold { records, place, .. }) = &self.hold {
             place.discard().await;
             report::forget(records, &self.id).await;

@@ -8,7 +8,7 @@
 //! otherwise in time.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::files::{Existing, SafeName, Target};
-use crate::private::{private_dir, private_file, write_private};
+use crate::private::{LockFile, private_dir, private_file, write_private};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -126,16 +126,6 @@ pub(crate) struct Records {
     dir: PathBuf,
 }
 
-/// The right to receive one transfer, held against other processes until dropped.
-#[derive(Debug)]
-pub(crate) struct RecordLock {
-    /// Locked; other systems than Unix do not tell a file from one that has taken its name.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "it is held"))]
-    file: File,
-    #[cfg_attr(not(unix), expect(dead_code, reason = "the file stays there"))]
-    path: PathBuf,
-}
-
 impl Records {
     /// Opens `home/transfers`, making both for this user alone where they are missing.
     pub(crate) fn open(home: &Path) -> io::Result<Self> {
@@ -162,23 +152,8 @@ impl Records {
     }
 
     /// Takes the lock of a transfer; `None` while another process holds it.
-    ///
-    /// Who lets go of a lock removes its file first, so a lock counts only on the file that has the name.
-    pub(crate) fn lock(&self, id: &RecordId) -> io::Result<Option<RecordLock>> {
-        self.lock_at(self.dir.join(format!("{}.lock", id.as_hex())))
-    }
-
-    fn lock_at(&self, path: PathBuf) -> io::Result<Option<RecordLock>> {
-        loop {
-            let file = private_file().create(true).truncate(false).open(&path)?;
-            match file.try_lock() {
-                Ok(()) if has_name(&file, &path) => return Ok(Some(RecordLock { file, path })),
-                // Its holder let go of it in between.
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
+    pub(crate) fn lock(&self, id: &RecordId) -> io::Result<Option<LockFile>> {
+        LockFile::try_take(self.dir.join(format!("{}.lock", id.as_hex())))
     }
 
     /// Where the bytes of a transfer are remembered.
@@ -326,16 +301,6 @@ impl Records {
     }
 }
 
-impl Drop for RecordLock {
-    fn drop(&mut self) {
-        // Elsewhere nothing would tell a lock on this file from one on a file that takes its name.
-        #[cfg(unix)]
-        if has_name(&self.file, &self.path) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 impl Open {
     /// What names this side's part in the transfer, and the seed of its key pair; `None` where they can't be
     /// read.
@@ -399,21 +364,6 @@ fn read_entry(path: &Path) -> Option<Entry> {
 
 fn age_of(path: &Path) -> Option<Duration> {
     SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
-}
-
-/// Whether `path` leads to that very file.
-#[cfg(unix)]
-fn has_name(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn has_name(_file: &File, _path: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]

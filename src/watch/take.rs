@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::files::{self, Target};
 use crate::offer::inbox::OpenOffer;
-use crate::receive::{self, Acceptance, Failure, ReceiveTurn};
+use crate::receive::{self, Acceptance, Failure, LEASE, ReceiveTurn};
 use crate::sync::blocking;
 use crate::troubles::InTrouble;
 
@@ -56,8 +58,16 @@ async fn take(context: &Arc<Context>, handle: u64, target: &Target, turn: Receiv
     let Failure { error, claimed, waits } =
         receive::run(context.clone(), handle, open, acceptance, Some(turn)).await.err()?;
     match error.code {
-        // It comes back when the claim has run out, if it does.
-        _ if claimed => drop(waits.then(|| context.enter_trouble(&error))),
+        // It comes back when the claim has run out, if it does. Until then the trouble is known.
+        _ if claimed && waits => {
+            let trouble = context.enter_trouble(&error);
+            let until = context.cancel().clone();
+            context.spawn(async move {
+                until.run_until_cancelled(sleep(LEASE)).await;
+                drop(trouble);
+            });
+        }
+        _ if claimed => {}
         Code::Aborted | Code::AlreadyClaimed | Code::OfferExpired => {}
         // It still stands, and is found again once the service is back.
         Code::AtsUnreachable | Code::AtsError | Code::AtsProtocol => {
