@@ -676,7 +676,8 @@ export interface CommonSendOptions {
    * resolves with what the first one came to, and `replayed`; nothing is sent. What a process that died has left is gone
    * on with. After a failure the file is offered anew, once it is certain that it was not delivered. Another file,
    * recipient or channel, or other `metadata`, is refused with `ATS_P2P_KEY_REUSED`. Keys are remembered for 7 days
-   * after their last use, and beyond that as long as the task service knows the transfer.
+   * after their last use, and beyond that as long as the task service finds the transfer: a hub among its latest 5,000
+   * tasks.
    */
   idempotencyKey?: string
   /**

@@ -118,6 +118,51 @@ test('who waits for a send that fails fails as it does, and who asks again sends
   assert.deepEqual((await tasks()).map(({ status }) => status).sort(), ['completed', 'rejected'])
 })
 
+test('who waits for a send that is called off goes on with it, and a key that failed before is found where the home has forgotten it', LIMIT, async (t) => {
+  const { folder, home, saveDir, sender, receiver, tasks } = await world(t)
+  const { filePath } = makeFile(folder, 'x', 10)
+  const [first, second] = [await sender(), await sender()]
+  const request = { filePath, recipientId: 'b', idempotencyKey: 'k' }
+  const over = new AbortController()
+  const offered = once(first, 'offer_sent')
+  const sending = first.send({ ...request, signal: over.signal })
+  await offered
+  const waits = once(second, 'offer_resumed')
+  const waiting = second.send(request)
+  await waits
+  over.abort()
+  await assert.rejects(sending, failure('ABORTED'))
+  await receiver()
+  const { transferId, replayed } = await waiting
+  assert.equal(replayed, undefined)
+  fs.rmSync(path.join(home, 'transfers'), { recursive: true })
+  const again = await (await sender()).send(request)
+  assert.deepEqual([again.transferId, again.replayed], [transferId, true])
+  assert.deepEqual(contents(saveDir), ['x'])
+  assert.deepEqual((await tasks()).map(({ status }) => status).sort(), ['cancelled', 'completed'])
+})
+
+test('a key whose file was made anew before it was offered stands for that one', LIMIT, async (t) => {
+  const { folder, home, saveDir, sender, receiver } = await world(t)
+  const { filePath } = makeFile(folder, 'x', 10)
+  const a = await sender()
+  const request = { filePath, recipientId: 'b', idempotencyKey: 'k' }
+  // It ends before anything is offered.
+  const over = new AbortController()
+  const begun = once(a, 'transfer_progress')
+  const sending = a.send({ ...request, signal: over.signal })
+  await begun
+  over.abort()
+  await assert.rejects(sending, failure('ABORTED'))
+  const { hash } = makeFile(folder, 'x', 20)
+  await receiver()
+  assert.equal((await a.send(request)).hash, hash)
+  assert.equal((await (await sender()).send(request)).replayed, true)
+  fs.rmSync(path.join(home, 'transfers'), { recursive: true })
+  assert.equal((await (await sender()).send(request)).replayed, true)
+  assert.deepEqual(contents(saveDir), ['x'])
+})
+
 test('a key is known by the task service where the home has forgotten it, and with another seed or none of its own', LIMIT, async (t) => {
   const { url, folder, home, saveDir, sender, receiver, tasks } = await world(t)
   const { filePath } = makeFile(folder, 'x', 10)

@@ -10,8 +10,12 @@ const LOOKED_AT: u32 = 100;
 const MAX_PAGES: usize = 200;
 
 /// The task of a transfer that this package has offered, which carries the transfer's id where the service
-/// searches.
-pub(crate) async fn find_made(client: &Client, transfer_id: &str) -> Result<Option<Task>> {
+/// searches, among those that are `wanted`.
+pub(crate) async fn find_made(
+    client: &Client,
+    transfer_id: &str,
+    wanted: impl Fn(&Task) -> bool,
+) -> Result<Option<Task>> {
     let query = ListQuery {
         kind: Some(TASK_TYPE.into()),
         limit: Some(LOOKED_AT),
@@ -22,7 +26,7 @@ pub(crate) async fn find_made(client: &Client, transfer_id: &str) -> Result<Opti
         task.kind == TASK_TYPE
             && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == transfer_id)
     };
-    let page = client.list_page(&query, |task| is_it(&task).then_some(task)).await?;
+    let page = client.list_page(&query, |task| (is_it(&task) && wanted(&task)).then_some(task)).await?;
     Ok(page.tasks.into_iter().next())
 }
 

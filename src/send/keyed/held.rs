@@ -20,6 +20,14 @@ impl HeldKey {
         Self { key: Mutex::new(held), begun }
     }
 
+    /// Notes that this attempt begins: whoever waits for the key learns which transfer it is.
+    ///
+    /// # Errors
+    /// `STATE` where it can't be written.
+    pub(super) async fn begins(self: &Arc<Self>) -> Result<()> {
+        self.write(self.begun.clone()).await
+    }
+
     /// Notes which file is offered, before it is; refuses another one than was offered under the key before.
     ///
     /// # Errors
@@ -27,7 +35,7 @@ impl HeldKey {
     pub(in crate::send) async fn offers(self: &Arc<Self>, hash: &str) -> Result<()> {
         match &self.begun.hash {
             Some(before) if before != hash => Err(reused("another file")),
-            _ => self.write(Some(hash.to_owned()), None).await,
+            _ => self.write(KeyRecord { hash: Some(hash.to_owned()), ..self.begun.clone() }).await,
         }
     }
 
@@ -42,20 +50,16 @@ impl HeldKey {
                 resumed_from: sent.resumed_from,
             },
         };
-        let hash = result.as_ref().ok().map(|sent| sent.hash.clone());
-        if let Err(error) = self.write(hash, Some(ended)).await {
+        let offered = lock(&self.key).record.as_ref().and_then(|record| record.hash.clone());
+        let hash = result.as_ref().map(|sent| sent.hash.clone()).ok().or(offered);
+        let record = KeyRecord { hash, ended: Some(ended), ..self.begun.clone() };
+        if let Err(error) = self.write(record).await {
             tracing::warn!("what came of an idempotency key could not be noted: {error}");
         }
     }
 
-    pub(super) async fn write(self: &Arc<Self>, hash: Option<String>, ended: Option<Ended>) -> Result<()> {
+    async fn write(self: &Arc<Self>, record: KeyRecord) -> Result<()> {
         let this = self.clone();
-        blocking(move || {
-            let mut key = lock(&this.key);
-            let known = key.record.as_ref().and_then(|record| record.hash.clone());
-            let hash = hash.or(known).or_else(|| this.begun.hash.clone());
-            key.write(KeyRecord { hash, ended, ..this.begun.clone() }).map_err(not_kept)
-        })
-        .await
+        blocking(move || lock(&this.key).write(record).map_err(not_kept)).await
     }
 }

@@ -58,8 +58,19 @@ struct KeyedSend {
     channel: String,
     metadata: Option<Metadata>,
     cancel: CancellationToken,
-    /// The owner was told which transfer it is that another process sends.
+    /// The owner was told which transfer it is that was begun before.
     is_told: bool,
+    /// It is this one, and its end was not told.
+    told: Option<Transfer>,
+}
+
+/// What comes of a send under a key.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Settled {
+    /// The recipient has the file already.
+    Delivered(Sent),
+    /// It is sent now, by a new offer or one that was made before.
+    Sends(KeyLock, KeyRecord, Option<TakenUp>),
 }
 
 /// Sends an open file under a key, unless it was sent.
@@ -79,53 +90,75 @@ pub(super) async fn run(
         metadata: request.metadata.clone(),
         cancel: cancel.clone(),
         is_told: false,
+        told: None,
     };
-    let (held, waited_for) = or_cancelled(&cancel, keyed.hold()).await?;
-    let found = match held.record.clone() {
-        Some(record) => Some(record),
-        None => or_cancelled(&cancel, keyed.made_elsewhere()).await?,
+    let (held, begun, taken_up) = match keyed.settle().await {
+        Ok(Settled::Delivered(sent)) => return Ok(sent),
+        Ok(Settled::Sends(held, begun, taken_up)) => (held, begun, taken_up),
+        Err(error) => return Err(keyed.failed(error)),
     };
-    let (begun, taken_up) = match found {
-        None => (keyed.attempt(0).await?, None),
-        Some(record) => {
-            keyed.check(&record)?;
-            match &record.ended {
-                // Of whoever waited for a transfer, its failure is the answer.
-                Some(Ended::Failed(error)) if waited_for.as_ref() == Some(&record.transfer_id) => {
-                    let transfer = keyed.transfer(&record);
-                    context.emit(Event::TransferFailed { transfer, error: error.clone() });
-                    return Err(error.clone());
-                }
-                Some(Ended::Delivered { .. }) => {
-                    keyed.check_hash(&record).await?;
-                    return keyed.replay(&record);
-                }
-                _ => {}
-            }
-            match or_cancelled(&cancel, keyed.before(&record)).await? {
-                Before::Delivered(sent) => {
-                    Arc::new(HeldKey::new(held, record)).ended(&Ok(sent.clone())).await;
-                    return Ok(sent);
-                }
-                Before::Open(taken_up) => (KeyRecord { ended: None, ..record }, Some(taken_up)),
-                Before::Nothing if record.ended.is_none() => (record, None),
-                Before::Nothing | Before::Over => {
-                    let next = keyed.attempt(record.attempt.saturating_add(1)).await?;
-                    (KeyRecord { hash: record.hash, ..next }, None)
-                }
-            }
-        }
-    };
-    // Whoever waits for the key learns which transfer it is.
     let transfer_id = begun.transfer_id.clone();
     let held = Arc::new(HeldKey::new(held, begun));
-    held.write(None, None).await?;
+    held.begins().await?;
     let result = run_offer(context, request, source, transfer_id, taken_up, Some(held.clone())).await;
     held.ended(&result).await;
     result
 }
 
 impl KeyedSend {
+    /// Takes the key, and finds out what it stands for.
+    async fn settle(&mut self) -> Result<Settled> {
+        let cancel = self.cancel.clone();
+        let (held, waited_for) = or_cancelled(&cancel, self.hold()).await?;
+        let found = match held.record.clone() {
+            Some(record) => Some(record),
+            None => or_cancelled(&cancel, self.made_elsewhere()).await?,
+        };
+        let Some(record) = found else {
+            return Ok(Settled::Sends(held, self.attempt(0).await?, None));
+        };
+        self.check(&record)?;
+        match &record.ended {
+            // Of whoever waited for a transfer, its failure is the answer, unless it was called off.
+            Some(Ended::Failed(error))
+                if error.code != Code::Aborted && waited_for.as_ref() == Some(&record.transfer_id) =>
+            {
+                return Err(error.clone());
+            }
+            Some(Ended::Delivered { .. }) => {
+                self.check_hash(&record).await?;
+                return self.replay(&record).map(Settled::Delivered);
+            }
+            _ => {}
+        }
+        let (begun, taken_up) = match or_cancelled(&cancel, self.before(&record)).await? {
+            Before::Delivered(sent) => {
+                Arc::new(HeldKey::new(held, record)).ended(&Ok(sent.clone())).await;
+                return Ok(Settled::Delivered(sent));
+            }
+            Before::Open(taken_up) => (KeyRecord { ended: None, ..record }, Some(taken_up)),
+            // The file need not be the one that another process has only looked at.
+            Before::Nothing => {
+                let (size, hash) = (self.source.size(), record.offered_hash().cloned());
+                (KeyRecord { size, hash, ended: None, ..record }, None)
+            }
+            Before::Over => {
+                let next = self.attempt(record.attempt.saturating_add(1)).await?;
+                (KeyRecord { hash: record.offered_hash().cloned(), ..next }, None)
+            }
+        };
+        Ok(Settled::Sends(held, begun, taken_up))
+    }
+
+    /// Tells the failure of a transfer that the owner was told of.
+    fn failed(&mut self, error: Error) -> Error {
+        let Some(transfer) = self.told.take() else { return error };
+        let task_id = transfer.task_id.as_ref().map(TaskId::to_string);
+        let error = error.of(&transfer.transfer_id, task_id.as_deref());
+        self.context.emit(Event::TransferFailed { transfer, error: error.clone() });
+        error
+    }
+
     /// Takes the key, once nobody else sends under it; and says for which transfer that waited.
     async fn hold(&mut self) -> Result<(KeyLock, Option<String>)> {
         let records = KeyRecords::new(&self.context.options.home);
@@ -171,7 +204,6 @@ impl KeyedSend {
         let (trust, key) = (self.context.trust.clone(), self.key.clone());
         let transfer_id = blocking(move || trust.transfer_id(&key, attempt)).await?;
         Ok(KeyRecord {
-            revision: 0,
             attempt,
             transfer_id: transfer_id.to_string(),
             recipient_id: self.recipient_id.clone(),
@@ -185,14 +217,24 @@ impl KeyedSend {
 
     /// The transfer of a key that this home has forgotten, or never knew, and the service has not.
     async fn made_elsewhere(&self) -> Result<Option<KeyRecord>> {
-        let begun = self.attempt(0).await?;
-        let task = offer::find_made(&self.context.client, &begun.transfer_id).await?;
-        let Some(task) = task.filter(|task| self.is_own(task)) else { return Ok(None) };
-        let offer = Offer::from_payload(&task.payload).map_err(|_| reused("another transfer"))?;
-        let recipient_id = offer.recipient_id.unwrap_or_default();
-        let (channel, size, hash) = (task.channel, offer.size, Some(offer.hash));
-        let metadata = offer.attributes.metadata.map(|metadata| metadata.as_str().to_owned());
-        Ok(Some(KeyRecord { recipient_id, channel, size, hash, metadata, ..begun }))
+        let mut found = None;
+        for attempt in 0.. {
+            let begun = self.attempt(attempt).await?;
+            let is_own = |task: &Task| self.is_own(task);
+            let Some(task) = offer::find_made(&self.context.client, &begun.transfer_id, is_own).await? else {
+                break;
+            };
+            let offer = Offer::from_payload(&task.payload).map_err(|_| reused("another transfer"))?;
+            let recipient_id = offer.recipient_id.unwrap_or_default();
+            let (channel, size, hash) = (task.channel, offer.size, Some(offer.hash));
+            let metadata = offer.attributes.metadata.map(|metadata| metadata.as_str().to_owned());
+            found = Some(KeyRecord { recipient_id, channel, size, hash, metadata, ..begun });
+            // Behind one that came to nothing there may be another.
+            if matches!(task.status, Status::Pending | Status::InProgress | Status::Completed) {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn is_own(&self, task: &Task) -> bool {
@@ -214,7 +256,7 @@ impl KeyedSend {
         if !is_same {
             return Err(reused("other metadata"));
         }
-        if record.hash.is_some() && record.size != self.source.size() {
+        if record.offered_hash().is_some() && record.size != self.source.size() {
             return Err(reused("another file"));
         }
         Ok(())
@@ -225,7 +267,7 @@ impl KeyedSend {
         let (source, cancel, hashes) =
             (self.source.clone(), self.cancel.clone(), self.context.hashes.clone());
         let hash = blocking(move || Ok(source.hash_once(&hashes, |_| {}, &cancel)?)).await?;
-        match record.hash.as_ref().is_none_or(|before| *before == hash) {
+        match record.offered_hash().is_none_or(|before| *before == hash) {
             true => Ok(()),
             false => Err(reused("another file")),
         }
@@ -245,6 +287,7 @@ impl KeyedSend {
         let task = TaskId::from_value(task_id);
         self.tell(record, task.clone());
         let transfer = Transfer { task_id: task, peer, ..self.transfer(record) };
+        self.told = None;
         self.context.emit(Event::TransferComplete { transfer, file_path: None });
         Ok(Sent {
             transfer_id: record.transfer_id.clone(),
@@ -295,7 +338,8 @@ impl KeyedSend {
                     open.forget();
                     return Ok(Before::Over);
                 }
-                self.is_told = true;
+                // Which tells of it from its beginning to its end.
+                (self.is_told, self.told) = (true, None);
                 let sent = open_offers::tell_end(&self.context, open, &offered, *ended).await?;
                 Ok(Before::Delivered(sent))
             }
@@ -352,6 +396,7 @@ impl KeyedSend {
     fn tell(&mut self, record: &KeyRecord, task_id: Option<TaskId>) {
         if !std::mem::replace(&mut self.is_told, true) {
             let transfer = Transfer { task_id, ..self.transfer(record) };
+            self.told = Some(transfer.clone());
             self.context.emit(Event::OfferResumed { recipient_id: record.recipient_id.clone(), transfer });
         }
     }

@@ -1,16 +1,16 @@
 //! What is known of an idempotency key, on disk: which transfer it stands for, and how that ended.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::offer::Metadata;
-use crate::private::{private_dir, private_file};
+use crate::private::{LockFile, private_dir, private_file};
 
 /// The largest record read back, bytes.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -24,8 +24,6 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What an idempotency key stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct KeyRecord {
-    /// Counts what is written, so that no two contents are the same.
-    pub(super) revision: u64,
     /// Counts the transfers that the key stood for before this one, and that failed.
     pub(super) attempt: u32,
     pub(super) transfer_id: String,
@@ -65,8 +63,8 @@ pub(super) struct KeyRecords {
 /// The right to send under a key, held against all others, those of this process too, until it is dropped.
 #[derive(Debug)]
 pub(super) struct KeyLock {
-    /// Locked, each of them: the file of the record, and those that it has replaced.
-    held: Vec<File>,
+    #[expect(dead_code, reason = "it is held")]
+    lock: LockFile,
     path: PathBuf,
     /// What stands there.
     pub(super) record: Option<KeyRecord>,
@@ -76,6 +74,14 @@ impl KeyRecord {
     /// What is said of the file besides.
     pub(super) fn metadata(&self) -> Option<Metadata> {
         self.metadata.as_deref().and_then(Metadata::parse)
+    }
+
+    /// The hash of what the key stands for; none where that was not read, or was not what it had been taken
+    /// for.
+    pub(super) fn offered_hash(&self) -> Option<&String> {
+        let changed = |error: &Error| error.code == Code::SourceChanged;
+        let is_none = matches!(&self.ended, Some(Ended::Failed(error)) if changed(error));
+        self.hash.as_ref().filter(|_| !is_none)
     }
 }
 
@@ -89,19 +95,15 @@ impl KeyRecords {
     pub(super) fn try_lock(&self, name: &str) -> io::Result<Option<KeyLock>> {
         private_dir(&self.dir)?;
         let path = self.path(name);
-        let file = private_file().create(true).truncate(false).open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        let content = read(&file)?;
-        // Who had it before may have put another file in its place, which counts.
-        if read_at(&path).ok().as_ref() != Some(&content) {
-            return Ok(None);
-        }
-        let record = serde_json::from_slice(&content).ok();
-        Ok(Some(KeyLock { held: vec![file], path, record }))
+        let Some(lock) = LockFile::try_take(lock_of(&path))? else { return Ok(None) };
+        let record = match read_at(&path) {
+            Ok(content) => serde_json::from_slice(&content).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        // It is used now.
+        let _ = private_file().open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        Ok(Some(KeyLock { lock, path, record }))
     }
 
     /// What stands in the record of this name, while another may send under it.
@@ -115,8 +117,9 @@ impl KeyRecords {
             let path = entry.path();
             let is_record = path.extension().is_some_and(|extension| extension == SUFFIX);
             if is_record && age_of(&path).is_some_and(|age| age > KEPT) {
-                let Ok(file) = File::open(&path) else { continue };
-                if file.try_lock().is_ok() {
+                let Ok(Some(_lock)) = LockFile::try_take(lock_of(&path)) else { continue };
+                // Somebody may have used it in between.
+                if age_of(&path).is_some_and(|age| age > KEPT) {
                     let _ = fs::remove_file(&path);
                 }
             }
@@ -130,20 +133,15 @@ impl KeyRecords {
 
 impl KeyLock {
     /// Writes the record: whole, and on the disk, before this returns.
-    pub(super) fn write(&mut self, mut record: KeyRecord) -> io::Result<()> {
-        record.revision = self.record.as_ref().map_or(0, |record| record.revision).saturating_add(1);
+    pub(super) fn write(&mut self, record: KeyRecord) -> io::Result<()> {
         let temporary = self.path.with_extension(format!("{SUFFIX}.{}.tmp", std::process::id()));
         let written = private_file().create(true).truncate(true).open(&temporary).and_then(|mut file| {
-            // Nobody finds it before it is locked.
-            file.try_lock().map_err(io::Error::from)?;
             file.write_all(&serde_json::to_vec(&record)?)?;
             file.sync_data()?;
-            fs::rename(&temporary, &self.path)?;
-            Ok(file)
+            fs::rename(&temporary, &self.path)
         });
         match written {
-            Ok(file) => {
-                self.held.push(file);
+            Ok(()) => {
                 self.record = Some(record);
                 Ok(())
             }
@@ -155,14 +153,14 @@ impl KeyLock {
     }
 }
 
-fn read_at(path: &Path) -> io::Result<Vec<u8>> {
-    read(&File::open(path)?)
+/// The lock of a record.
+fn lock_of(path: &Path) -> PathBuf {
+    path.with_extension(format!("{SUFFIX}.lock"))
 }
 
-fn read(mut file: &File) -> io::Result<Vec<u8>> {
+fn read_at(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    file.rewind()?;
-    file.take(MAX_RECORD_LEN).read_to_end(&mut content)?;
+    File::open(path)?.take(MAX_RECORD_LEN).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -173,11 +171,9 @@ fn age_of(path: &Path) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
 
     fn record(transfer_id: &str) -> KeyRecord {
         KeyRecord {
-            revision: 0,
             attempt: 0,
             transfer_id: transfer_id.into(),
             recipient_id: "b".into(),
@@ -205,22 +201,17 @@ mod tests {
         lock.write(KeyRecord { ended: Some(ended), ..record("u") }).unwrap();
         drop(lock);
         let found = records.try_lock("k").unwrap().unwrap().record.unwrap();
-        assert_eq!((found.revision, found.transfer_id.as_str()), (4, "u"));
+        assert_eq!(found.transfer_id, "u");
         assert!(matches!(found.ended, Some(Ended::Failed(error)) if error.code == Code::Rejected));
     }
 
     #[test]
-    fn a_record_that_was_replaced_meanwhile_is_no_lock() {
-        let home = tempfile::tempdir().unwrap();
-        let records = KeyRecords::new(home.path());
-        drop(records.try_lock("k").unwrap().unwrap());
-        let path = records.path("k");
-        let before = File::open(&path).unwrap();
-        let mut lock = records.try_lock("k").unwrap().unwrap();
-        lock.write(record("t")).unwrap();
-        drop(lock);
-        before.try_lock().unwrap();
-        assert!(records.try_lock("k").unwrap().is_some(), "the file before is nobody's concern");
+    fn what_changed_while_it_was_sent_binds_nobody() {
+        let ended = |code| Some(Ended::Failed(Error::new(code, "over")));
+        let of = |ended| KeyRecord { hash: Some("h".into()), ended, ..record("t") };
+        assert_eq!(of(ended(Code::SourceChanged)).offered_hash(), None);
+        assert_eq!(of(ended(Code::Rejected)).offered_hash(), Some(&"h".into()));
+        assert_eq!(of(None).offered_hash(), Some(&"h".into()));
     }
 
     #[test]
@@ -232,14 +223,18 @@ mod tests {
             let file = private_file().open(records.path(name)).unwrap();
             file.set_modified(long_ago).unwrap();
         };
-        for name in ["new", "old", "busy"] {
+        for name in ["new", "old", "used", "busy"] {
             records.try_lock(name).unwrap().unwrap().write(record("t")).unwrap();
         }
         age("old");
+        age("used");
+        drop(records.try_lock("used").unwrap());
         let _busy = records.try_lock("busy").unwrap();
         age("busy");
         records.sweep();
-        assert!(records.peek("new").is_some() && records.peek("busy").is_some());
+        for name in ["new", "used", "busy"] {
+            assert!(records.peek(name).is_some(), "{name}");
+        }
         assert!(records.peek("old").is_none());
     }
 
