@@ -19,7 +19,7 @@ use crate::sync::Spawner;
 /// Remarks that are on their way at once; beyond, they are left out.
 const MAX_POSTING: usize = 32;
 
-/// How long one may take. A node that ends waits so long.
+/// How long one may take. A node that ends waits for it, but no longer than for its transfers.
 const LIMIT: Duration = Duration::from_millis(1500);
 
 /// Says what people read on tasks. Clones share what is on its way.

@@ -12,6 +12,7 @@ use super::cancel::NativeCancel;
 use super::error::thrown;
 use super::options::read;
 use crate::ats::{self, Environment, Joining, Secret};
+use crate::error::{Code, Error};
 
 /// Options of `join`.
 #[derive(Debug, Default, Deserialize)]
@@ -43,5 +44,10 @@ pub(super) fn join_hub<'env>(
             "url": joined.url, "actorId": joined.actor_id, "file": joined.file, "notes": joined.notes,
         }))
     };
-    cancel.promise(env, joining, |joined| joined)
+    // The hub gives its key once: what it has given is kept, whoever still waits for it.
+    let joined = async {
+        let ended = |_| Err(Error::new(Code::State, "joining ended unexpectedly"));
+        tokio::spawn(joining).await.unwrap_or_else(ended)
+    };
+    cancel.promise(env, joined, |joined| joined)
 }

@@ -77,7 +77,6 @@ enum TunnelOption {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendOptions {
-    /// What `abort` names this call by.
     pub(super) file_path: Option<JsonPath>,
     pub(super) file_name: Option<String>,
     #[serde(default)]
@@ -110,7 +109,6 @@ pub(super) struct WatchArguments {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AcceptOptions {
-    /// What `abort` names this call by.
     pub(super) path: Option<JsonPath>,
     pub(super) dir: Option<JsonPath>,
     pub(super) overwrite: Option<bool>,
@@ -230,9 +228,13 @@ pub(super) fn default_home() -> Option<PathBuf> {
 }
 
 fn bootstrap_of_environment() -> Option<Vec<String>> {
-    let nodes = std::env::var("ATS_P2P_BOOTSTRAP").ok()?;
-    let nodes: Vec<String> =
-        nodes.split(',').map(str::trim).filter(|node| !node.is_empty()).map(str::to_owned).collect();
+    bootstrap_nodes(&std::env::var("ATS_P2P_BOOTSTRAP").ok()?)
+}
+
+/// The nodes in a list with commas; `None` where none is named.
+pub(super) fn bootstrap_nodes(list: &str) -> Option<Vec<String>> {
+    let nodes = list.split(',').map(str::trim).filter(|node| !node.is_empty());
+    let nodes: Vec<String> = nodes.map(str::to_owned).collect();
     (!nodes.is_empty()).then_some(nodes)
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::{promise, thrown};
-use super::options::{MAX_RATE_VARIABLE, NodeOptions, default_home, rate_of_text, read};
+use super::options::{MAX_RATE_VARIABLE, NodeOptions, bootstrap_nodes, default_home, rate_of_text, read};
 use super::shapes::value;
 use crate::ats::{Client, Environment, SettingSource, Settings, Sourced};
 use crate::error::Result;
@@ -107,11 +107,11 @@ fn of_node(options: &Value) -> Vec<SettingShape> {
     let each = rows.into_iter().map(|(name, variable, default)| {
         let set = variable.and_then(|variable| {
             let text = std::env::var_os(variable).filter(|text| !text.is_empty())?;
-            Some((variable, text.to_string_lossy().into_owned()))
+            Some((variable, of_text(name, text.to_string_lossy().into_owned())?))
         });
         let (value, source) = match (options.get(name).filter(|value| !value.is_null()), set) {
             (Some(given), _) => (given.clone(), SettingSource::Option),
-            (None, Some((variable, text))) => (of_text(name, text), SettingSource::Variable(variable)),
+            (None, Some((variable, value))) => (value, SettingSource::Variable(variable)),
             (None, None) => (default, SettingSource::Default),
         };
         shape(name, value, source, variable, None)
@@ -119,14 +119,14 @@ fn of_node(options: &Value) -> Vec<SettingShape> {
     each.collect()
 }
 
-/// The value of an option whose environment variable holds this text.
-fn of_text(name: &str, text: String) -> Value {
+/// The value of an option whose environment variable holds this text; `None` where that says nothing.
+fn of_text(name: &str, text: String) -> Option<Value> {
     match (name, text.trim()) {
-        ("bootstrap", nodes) => json!(nodes.split(',').map(str::trim).collect::<Vec<_>>()),
-        ("maxRate", rate) => rate_of_text(rate).map_or_else(|| Value::from(rate), Value::from),
-        ("tunnel", "none") => Value::Bool(false),
-        ("database", url) => database(url),
-        _ => Value::from(text),
+        ("bootstrap", nodes) => bootstrap_nodes(nodes).map(Value::from),
+        ("maxRate", rate) => Some(rate_of_text(rate).map_or_else(|| Value::from(rate), Value::from)),
+        ("tunnel", "none") => Some(Value::Bool(false)),
+        ("database", url) => Some(database(url)),
+        _ => Some(Value::from(text)),
     }
 }
 

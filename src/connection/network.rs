@@ -19,7 +19,7 @@ use crate::sync::lock;
 use crate::tunnel::{TunnelChoice, Tunnels};
 
 /// How long the nodes around may take to be told that this one leaves: what it announced runs out by itself.
-const LEAVE_LIMIT: Duration = Duration::from_millis(300);
+const LAST_LEAVE: Duration = Duration::from_millis(300);
 
 /// A DHT node started at its first use.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ impl Network {
         let dht = lock(&self.dht).take();
         if let Some(dht) = dht {
             // Where that takes longer it ends here all the same, with the last that holds it.
-            let _ = timeout(LEAVE_LIMIT, dht.destroy()).await;
+            let _ = timeout(LAST_LEAVE, dht.destroy()).await;
         }
     }
 

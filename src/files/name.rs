@@ -232,6 +232,10 @@ mod tests {
     #[test]
     fn options_and_files_that_programs_obey_lose_their_first_character() {
         assert_eq!(safe(".bashrc"), "_bashrc");
+        // What some disks take for one of these.
+        for name in [".BASHRC", ".ba\u{17f}hrc", ".pro\u{fb01}le", ".\u{df}h", ".\u{1e9e}h"] {
+            assert_eq!(safe(name), name.replacen('.', "_", 1));
+        }
         assert_eq!(safe("-rf"), "_rf");
         assert_eq!(safe(" .ssh"), "_ssh");
         assert_eq!(safe(".g\u{200c}It"), "_gIt");

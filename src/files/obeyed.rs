@@ -2,8 +2,9 @@
 
 /// Names, in lower case, that a shell or a session obeys in a home folder; ssh and other servers for their
 /// logins; version control, package managers, editors and debuggers in any folder that they are started
-/// in. A stranger who gets one of them into such a folder runs what he likes there.
-const OBEYED: [&str; 66] = [
+/// in; Windows in any folder that it shows. A stranger who gets one of them into such a folder runs what he
+/// likes there.
+const OBEYED: [&str; 68] = [
     ".bash_aliases",
     ".bash_login",
     ".bash_logout",
@@ -70,9 +71,13 @@ const OBEYED: [&str; 66] = [
     ".zprofile",
     ".zshenv",
     ".zshrc",
+    "autorun.inf",
+    "desktop.ini",
 ];
 
-/// Whether programs obey a file of this name; case makes no difference, as it makes none on some disks.
+/// Whether programs obey a file of this name. Case makes no difference, as it makes none on some disks, which
+/// take `ſ` for `s` too, `ß` for `ss` and `ﬁ` for `fi`.
 pub(super) fn is_obeyed(name: &str) -> bool {
-    OBEYED.iter().any(|obeyed| name.eq_ignore_ascii_case(obeyed))
+    let folded = name.to_lowercase().to_uppercase().to_lowercase();
+    OBEYED.contains(&folded.as_str())
 }

@@ -184,8 +184,16 @@ async fn run_offer(
     // Until it is its turn, no byte of it is.
     told.enter(Phase::Hashing);
     let cancel = request.cancel.clone();
-    let place =
-        or_cancelled(&cancel, async { Ok(context.sending.enter(&request.recipient_id).await) }).await?;
+    let turn = or_cancelled(&cancel, async { Ok(context.sending.enter(&request.recipient_id).await) });
+    let place = match turn.await {
+        Ok(place) => place,
+        Err(error) => {
+            told.end_progress();
+            let error = error.of(&transfer_id, None);
+            context.emit(Event::TransferFailed { transfer, error: error.clone() });
+            return Err(error);
+        }
+    };
     let limit = request.timeout.unwrap_or(context.options.timeout);
     let channel = request.channel.clone().unwrap_or_else(|| context.settings.channel.clone());
     let is_taken_up = taken_up.is_some();
