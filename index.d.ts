@@ -525,6 +525,15 @@ export interface AtsP2pNode extends EventEmitter<NodeEvents>, AsyncDisposable {
    * had been made.
    */
   send(options: SendOptions): Promise<SendResult>
+  /**
+   * Sends to several at once, to each by a transfer of its own. The file is hashed once. Resolves when the last of
+   * them has ended, with what became of each, in the order of `recipientIds`: one that fails fails for itself alone, and
+   * so does each by `signal`.
+   *
+   * Rejects for what concerns all: arguments, a file that cannot be opened, `ATS_P2P_DESTROYED`, and a `signal` that was
+   * aborted before the file was open.
+   */
+  send(options: SendToAllOptions): Promise<RecipientResult[]>
 
   /**
    * Looks for offers to this actor, those already waiting included. With `saveDir` each is accepted into that
@@ -697,6 +706,34 @@ export interface CommonSendOptions {
   /** Withdraws the offer or ends the transfer; `send` then rejects with `ATS_P2P_ABORTED`. */
   signal?: AbortSignal
 }
+
+/**
+ * What goes to several, and to whom. `maxRate` holds for each of them. An idempotency key stands for one transfer, and
+ * does not go with several recipients.
+ */
+export type SendToAllOptions =
+  | (Omit<SendFileOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
+  | (Omit<SendDataOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
+  | (Omit<SendStreamOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
+
+export interface SeveralRecipients {
+  /** The actors who are to have it, at least one. Whoever is named twice has it once, and one result at both places. */
+  recipientIds: string[]
+  /** Called for each recipient as for a single one, with how much of all was sent besides. */
+  onProgress?: (progress: RecipientProgress) => void
+  /** Called once for each recipient, as soon as it is known what became of it. */
+  onResult?: (result: RecipientResult) => void
+}
+
+/** How far the transfer to one of several recipients is, and all together. */
+export interface RecipientProgress extends Progress {
+  recipientId: string
+  /** Bytes that are sent to all, and due to all. */
+  all: { bytesSent: number, totalBytes: number }
+}
+
+/** What became of the transfer to one of several recipients. */
+export type RecipientResult = { recipientId: string } & (SendResult | { success: false, error: AtsP2pError })
 
 /** What became of an offer that was taken up again. */
 export type ResumedOffer = { fileName: string, recipientId: string } & (

@@ -15,6 +15,9 @@ const { CALL_OPTIONS, OFFERS_OPTIONS, WATCH_OPTIONS, checkOptions, checkSend, ch
 const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
 
+// What says which file it is.
+const CONTENT = ['filePath', 'fileName', 'exclude', 'gitignore']
+
 /** One agent's end: sends files, watches for offers, says what happens as events. */
 class Node extends EventEmitter {
   #native
@@ -50,26 +53,68 @@ class Node extends EventEmitter {
   }
 
   async send (options) {
-    const { signal, onProgress, data, stream, maxBytes, ...rest } = checkSend(options)
-    const streamed = isBlob(data) ? data.stream() : stream
+    const { recipientIds, ...checked } = checkSend(options)
+    return recipientIds ? this.#sendToAll(recipientIds, checked) : this.#send(checked)
+  }
+
+  /** Sends to one what the options say, or a file that is open. */
+  async #send ({ signal, onProgress, data, stream, maxBytes, ...rest }, shared) {
     let reported = null
     const report = (progress) => {
       reported = progress.bytesSent
       this.#call(onProgress, progress)
     }
     const whole = size => ({ bytesSent: size, totalBytes: size, phase: 'verifying', bytes: size, rate: null, eta: null })
-    const start = async (cancel) => {
-      if (streamed === undefined) return this.#native.send(rest, cancel, onProgress && report, data)
-      // A Blob is no longer than it says.
-      const { fileName } = rest
-      const kept = await spool(streamed, { fileName, maxBytes: isBlob(data) ? data.size + 1 : maxBytes }, ends(signal, this.#ending.signal))
-      this.#assertAlive()
-      return this.#native.send(rest, cancel, onProgress && report, undefined, kept)
-    }
+    const give = (cancel, file) => this.#native.send(rest, cancel, onProgress && report, file)
+    const start = cancel => data === undefined && stream === undefined
+      ? give(cancel, shared)
+      : this.#open({ data, stream, maxBytes, ...rest }, cancel, signal, file => give(cancel, file))
     const result = await traced('send', { node: this, options: rest }, () => this.#run(start, signal))
     // Of a file that had arrived before, no byte was sent.
     if (onProgress && reported !== result.size) report(whole(result.size))
     return result
+  }
+
+  /** Sends to several at once, to each by a transfer of its own; resolves with what became of each, in their order. */
+  async #sendToAll (recipientIds, { onProgress, onResult, ...options }) {
+    const { data, stream, maxBytes, ...common } = options
+    const unique = new Set(recipientIds)
+    const sent = new Map()
+    let bytesSent = 0
+    const reportOf = recipientId => (progress) => {
+      bytesSent += progress.bytesSent - (sent.get(recipientId) ?? 0)
+      sent.set(recipientId, progress.bytesSent)
+      onProgress({ ...progress, recipientId, all: { bytesSent, totalBytes: progress.totalBytes * unique.size } })
+    }
+    const send = async (recipientId, file) => {
+      const result = await this.#send({ ...common, recipientId, onProgress: onProgress && reportOf(recipientId) }, file).then(
+        result => ({ recipientId, ...result }),
+        error => ({ recipientId, success: false, error })
+      )
+      if (onResult) this.#call(onResult, result)
+      return [recipientId, result]
+    }
+    const sendAll = file => Promise.all(Array.from(unique, recipientId => send(recipientId, file)))
+    const results = new Map(await this.#run(cancel => this.#open(options, cancel, common.signal, sendAll), common.signal))
+    return recipientIds.map(recipientId => results.get(recipientId))
+  }
+
+  /** Gives `use` what is sent, open until that has ended. Bytes are copied at once, before they change. */
+  async #open ({ data, stream, maxBytes, ...options }, cancel, signal, use) {
+    const asked = Object.fromEntries(CONTENT.filter(name => options[name] !== undefined).map(name => [name, options[name]]))
+    const streamed = isBlob(data) ? data.stream() : stream
+    let kept
+    if (streamed !== undefined) {
+      // A Blob is no longer than it says.
+      kept = await spool(streamed, { fileName: options.fileName, maxBytes: isBlob(data) ? data.size + 1 : maxBytes }, ends(signal, this.#ending.signal))
+      this.#assertAlive()
+    }
+    const file = await this.#native.open(asked, cancel, streamed === undefined ? data : undefined, kept)
+    try {
+      return await use(file)
+    } finally {
+      file.close()
+    }
   }
 
   watch (options) {

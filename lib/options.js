@@ -64,6 +64,9 @@ const SEND_OPTIONS = {
   signal: abortSignal
 }
 
+// To several.
+const SEND_TO_ALL_OPTIONS = { ...SEND_OPTIONS, recipientIds: texts, onResult: callback, recipientId: ofOne, idempotencyKey: ofOne }
+
 const WATCH_OPTIONS = { channel: text, saveDir: filePath, existing, shouldAccept: callback }
 
 // Of calls that take nothing else.
@@ -140,7 +143,16 @@ function checkNodeOptions (call, options, more) {
 /** Of `send`: what is sent, exactly one thing, and to whom. */
 function checkSend (options) {
   const isOther = options?.data != null || options?.stream != null
-  return checkContent(checkOptions('send', options, SEND_OPTIONS, isOther ? ['recipientId'] : ['filePath', 'recipientId']))
+  const toAll = options?.recipientIds != null
+  const required = [...(isOther ? [] : ['filePath']), toAll ? 'recipientIds' : 'recipientId']
+  const checked = checkContent(checkOptions('send', options, toAll ? SEND_TO_ALL_OPTIONS : SEND_OPTIONS, required))
+  if (checked.recipientIds?.length === 0) throw invalid('send: recipientIds must name at least one recipient')
+  return checked
+}
+
+/** What stands for one transfer. */
+function ofOne (value, what) {
+  throw invalid(`${what} does not go with recipientIds`)
 }
 
 function missing (call, name, options, table) {
@@ -169,6 +181,7 @@ module.exports = {
   NODE_OPTIONS,
   OFFERS_OPTIONS,
   SEND_OPTIONS,
+  SEND_TO_ALL_OPTIONS,
   VERIFY_OPTIONS,
   WATCH_OPTIONS,
   checkNodeOptions,

@@ -7,6 +7,7 @@
 const ALSO_CALLED = {
   to: 'recipientId',
   recipient: 'recipientId',
+  recipients: 'recipientIds',
   file: 'filePath',
   path: 'filePath',
   url: 'atsUrl',

@@ -16,7 +16,7 @@ use crate::limits::GOODBYE;
 use crate::offer::{self, Offer, inbox};
 pub use crate::options::{DEFAULT_MAX_OFFER_AGE, DEFAULT_TIMEOUT, Options};
 use crate::receive::{self, Acceptance, Received};
-use crate::send::{self, ResumedOffer, SendRequest, Sent};
+use crate::send::{self, ResumedOffer, SendRequest, SendSource, Sent, SharedFile};
 use crate::sync::{aborted, cancelled_by, joined};
 use crate::trust::Trust;
 use crate::verify::{self, ReceiptPlace, VerifiedReceipt};
@@ -88,6 +88,15 @@ impl Node {
         let caller = std::mem::replace(&mut request.cancel, transfer.clone());
         // As a task of its own the transfer can say good-bye even when nobody waits for it any more.
         joined(context.spawn(cancelled_by(caller, transfer, send::run(context.clone(), request)))).await
+    }
+
+    /// Opens a file that is to be sent to several, so that it is read once to be hashed.
+    ///
+    /// # Errors
+    /// Those of a send for its file; `DESTROYED`; `ABORTED`.
+    pub async fn open(&self, source: SendSource, cancel: &CancellationToken) -> Result<SharedFile> {
+        let context = self.alive()?;
+        send::open_shared(context, source, cancel).await
     }
 
     /// Goes on with the offers that earlier processes of this agent made and did not see the end of. Resolves

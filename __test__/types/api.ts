@@ -31,6 +31,13 @@ async function documented (): Promise<void> {
       void [share, known]
     }
   })
+  const results = await node.send({
+    filePath: 'x',
+    recipientIds: ['b', 'c'],
+    onProgress: ({ recipientId, bytesSent, all }) => { void [recipientId, bytesSent / all.totalBytes, all.bytesSent] },
+    onResult: ({ recipientId, success }) => { void [recipientId, success] }
+  })
+  for (const each of results) void [each.recipientId, each.success ? each.hash : each.error.code]
   const done: true = result.success
   const id: TaskId = result.taskId
   void [done, id]

@@ -31,7 +31,7 @@ module.exports = {
     ...PRESERVE,
     ...CONNECTION
   },
-  details: ['FILE may be - for stdin, or a named pipe. What comes by a pipe is first kept, up to 10 GiB, in a file without a name in the system\'s temporary folder (TMPDIR), since the offer says its hash; it goes to one recipient, and not in the background.', 'To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
+  details: ['FILE may be - for stdin, or a named pipe. What comes by a pipe is first kept, up to 10 GiB, in a file without a name in the system\'s temporary folder (TMPDIR), since the offer says its hash; it does not go in the background.', 'To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
@@ -49,7 +49,6 @@ module.exports = {
     if (file === '-') {
       if (values.name === undefined) return 'what is it to be called? --name is required with -'
       if (values.detach) return '--detach needs a file: what comes by a pipe goes with this process'
-      if (new Set(values.to).size > 1) return 'what comes by a pipe goes to one recipient'
     }
     if (values.exclude?.some(pattern => pattern.trim() === '')) return '--exclude must not be empty'
     if (values['idempotency-key']?.trim() === '') return '--idempotency-key must not be empty'
@@ -67,7 +66,6 @@ module.exports = {
     }
     const content = await given(filePath, values.name, interrupts.signal)
     if (content === null) throw invalid('what is it to be called? --name is required with a pipe that has no name of its own')
-    if (content.stream && new Set(values.to).size > 1) throw invalid('what comes by a pipe goes to one recipient')
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)
@@ -81,19 +79,23 @@ module.exports = {
     // By an earlier send with the same key.
     say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
-    const send = async (recipientId) => {
-      const [{ exclude, gitignore }, idempotencyKey] = [values, values['idempotency-key']]
-      const parts = content.filePath === undefined ? {} : { exclude, gitignore }
-      const result = await node.send({ ...content, ...parts, recipientId, idempotencyKey, metadata: metadata(values), signal: interrupts.signal })
-      transfers.sent(names.get(recipientId), result, recipientId)
-    }
+    const { exclude, gitignore } = values
+    const parts = content.filePath === undefined ? {} : { exclude, gitignore }
+    const options = { ...content, ...parts, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal }
     try {
-      if (recipients.length === 1) return await send(recipients[0])
-      const outcomes = await Promise.all(recipients.map(recipient => send(recipient).then(() => 0, (error) => {
-        if (interrupts.exitCode === null) output.failure(error, recipient)
-        return exitCode(error)
-      })))
-      return outcomes.find(outcome => outcome !== 0) ?? 0
+      if (recipients.length === 1) {
+        const [recipientId] = recipients
+        const result = await node.send({ ...options, recipientId })
+        transfers.sent(names.get(recipientId), result, recipientId)
+        return 0
+      }
+      const onResult = ({ recipientId, error, ...result }) => {
+        if (!error) transfers.sent(names.get(recipientId), result, recipientId)
+        else if (interrupts.exitCode === null) output.failure(error, recipientId)
+      }
+      const results = await node.send({ ...options, recipientIds: recipients, onResult })
+      const failed = results.find(({ success }) => !success)
+      return failed ? exitCode(failed.error) : 0
     } finally {
       await node.destroy()
     }

@@ -1,7 +1,7 @@
 //! The node.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use napi::Env;
@@ -14,7 +14,8 @@ use super::cancel::NativeCancel;
 use super::environment::Resident;
 use super::error::{promise, thrown};
 use super::options::{
-    AcceptOptions, NodeOptions, SendOptions, WatchArguments, full, max_rate, metadata, milliseconds, read,
+    AcceptOptions, ContentOptions, NodeOptions, SendOptions, WatchArguments, full, max_rate, metadata,
+    milliseconds, read,
 };
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
@@ -25,7 +26,8 @@ use crate::event::{ProgressListener, ProgressReport};
 use crate::files::{Existing, Source, Target};
 use crate::node::{self, Node};
 use crate::receive::Acceptance;
-use crate::send::{SendRequest, SendSource};
+use crate::send::{SendRequest, SendSource, SharedFile};
+use crate::sync::lock;
 
 /// Events that wait for JavaScript to come round. Progress is rare and offers are bounded, so that only
 /// a thread that is stuck for good fills it.
@@ -37,6 +39,29 @@ const PROGRESS_QUEUE: usize = 64;
 /// A callback that keeps no process alive.
 type Callback<const QUEUE: usize> =
     ThreadsafeFunction<Value, napi::Unknown<'static>, Value, napi::Status, false, true, QUEUE>;
+
+/// A file that several are sent.
+#[napi]
+#[derive(Debug)]
+pub struct NativeFile {
+    file: Mutex<Option<SharedFile>>,
+}
+
+#[napi]
+impl NativeFile {
+    /// Closes it, once all have it: a garbage collector would take its time.
+    #[napi]
+    pub fn close(&self) {
+        *lock(&self.file) = None;
+    }
+}
+
+impl NativeFile {
+    fn source(&self) -> Result<SendSource> {
+        let file = lock(&self.file).clone().ok_or_else(|| Error::new(Code::State, "the file was closed"))?;
+        Ok(SendSource::Shared(file))
+    }
+}
 
 /// One node.
 #[napi]
@@ -76,10 +101,10 @@ impl NativeNode {
         Ok(Self { node, resident })
     }
 
-    /// Sends a file; see `SendOptions` in `index.d.ts`.
+    /// Sends a file, one that is open where it is given; see `SendOptions` in `index.d.ts`.
     #[napi(
         ts_args_type = "options: object, cancel: NativeCancel, \
-            onProgress?: (progress: any) => void, data?: Uint8Array, spool?: NativeSpool",
+            onProgress?: (progress: any) => void, file?: NativeFile",
         ts_return_type = "Promise<any>"
     )]
     pub fn send<'env>(
@@ -88,8 +113,7 @@ impl NativeNode {
         options: Value,
         cancel: &NativeCancel,
         on_progress: Option<Function<Value, napi::Unknown<'static>>>,
-        data: Option<&[u8]>,
-        spool: Option<&NativeSpool>,
+        file: Option<&NativeFile>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: SendOptions = read(options).map_err(|error| thrown(env, &error))?;
         let timeout = options.timeout.map(|timeout| milliseconds("timeout", timeout)).transpose();
@@ -111,17 +135,13 @@ impl NativeNode {
             });
         let metadata = options.metadata.as_deref().map(metadata).transpose();
         let rate = options.max_rate.map(max_rate).transpose();
-        let (name, exclude, gitignore) = (options.file_name, options.exclude, options.gitignore);
-        let source = match (options.file_path, data, spool) {
-            (Some(path), None, None) => {
-                full(path).map(|path| SendSource::Path { path, name, exclude, gitignore })
+        let source = match file {
+            Some(file) => file.source(),
+            None => {
+                let (file_path, file_name) = (options.file_path, options.file_name);
+                let (exclude, gitignore) = (options.exclude, options.gitignore);
+                content(ContentOptions { file_path, file_name, exclude, gitignore }, None, None)
             }
-            // Copied, because whoever has it may write to it.
-            (None, Some(data), None) => {
-                Ok(SendSource::Open(Source::of_bytes(name.unwrap_or_default(), Bytes::copy_from_slice(data))))
-            }
-            (None, None, Some(spool)) => spool.finish().map(SendSource::Open),
-            _ => Err(Error::new(Code::InvalidArgument, "send needs a path, data or a stream")),
         };
         let (node, cancel) = (self.node.clone(), cancel.token());
         let send = async move {
@@ -139,6 +159,26 @@ impl NativeNode {
             node.send(request).await
         };
         promise(env, send, |sent| value(SentShape::from(sent)))
+    }
+
+    /// Opens what is to be sent: a file that is to go to several, bytes, or what came by a stream.
+    #[napi(
+        ts_args_type = "options: object, cancel: NativeCancel, data?: Uint8Array, spool?: NativeSpool",
+        ts_return_type = "Promise<NativeFile>"
+    )]
+    pub fn open<'env>(
+        &self,
+        env: &'env Env,
+        options: Value,
+        cancel: &NativeCancel,
+        data: Option<&[u8]>,
+        spool: Option<&NativeSpool>,
+    ) -> napi::Result<PromiseRaw<'env, NativeFile>> {
+        let options: ContentOptions = read(options).map_err(|error| thrown(env, &error))?;
+        let source = content(options, data, spool);
+        let (node, cancel) = (self.node.clone(), cancel.token());
+        let open = async move { node.open(source?, &cancel).await };
+        promise(env, open, |file| NativeFile { file: Mutex::new(Some(file)) })
     }
 
     /// Watches a channel; see `WatchOptions` in `index.d.ts`.
@@ -292,6 +332,22 @@ impl NativeNode {
             Ok(())
         };
         promise(env, destroy, |()| ())
+    }
+}
+
+/// What is sent: exactly one thing.
+fn content(options: ContentOptions, data: Option<&[u8]>, spool: Option<&NativeSpool>) -> Result<SendSource> {
+    let ContentOptions { file_path, file_name: name, exclude, gitignore } = options;
+    match (file_path, data, spool) {
+        (Some(path), None, None) => {
+            full(path).map(|path| SendSource::Path { path, name, exclude, gitignore })
+        }
+        // Copied, because whoever has it may write to it.
+        (None, Some(data), None) => {
+            Ok(SendSource::Open(Source::of_bytes(name.unwrap_or_default(), Bytes::copy_from_slice(data))))
+        }
+        (None, None, Some(spool)) => spool.finish().map(SendSource::Open),
+        _ => Err(Error::new(Code::InvalidArgument, "send needs a path, data or a stream")),
     }
 }
 

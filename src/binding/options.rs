@@ -92,6 +92,18 @@ pub(super) struct SendOptions {
     pub(super) max_rate: Option<f64>,
 }
 
+/// What is sent, where that is no bytes and no stream.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContentOptions {
+    pub(super) file_path: Option<JsonPath>,
+    pub(super) file_name: Option<String>,
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    #[serde(default)]
+    pub(super) gitignore: bool,
+}
+
 /// Options of `watch`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

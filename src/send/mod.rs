@@ -4,6 +4,7 @@
 //! - `claim`: the offer's task: who claimed it, what became of it, and whether its completion is believed
 //! - `record`: the offer on disk, until its end was seen; `open_offers`: taking up an earlier process's
 //! - `keyed`: a send under an idempotency key, of which one delivery comes however often it is asked for
+//! - `shared_file`: a file that several are sent
 //! - `delivery`: handing over the bytes; `direct` to a peer of ours, on a key; `topic` to an original
 //!
 //! Whether the topic is announced before the offer is decided here, in `drive`; see `connection::Topic`.
@@ -14,6 +15,7 @@ mod direct;
 mod keyed;
 mod open_offers;
 mod record;
+mod shared_file;
 mod topic;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ use crate::wire::Meta;
 
 pub use self::open_offers::ResumedOffer;
 pub(crate) use self::open_offers::{forget, resume_all, withdraw_expired};
+pub use self::shared_file::SharedFile;
 
 /// The priority of an offer, the service's default: 1 to 10.
 const PRIORITY: u8 = 5;
@@ -94,6 +97,18 @@ pub enum SendSource {
     },
     /// Something that is open already.
     Open(Source),
+    /// The same, where others are sent it too.
+    Shared(SharedFile),
+}
+
+impl SendSource {
+    /// What it was before it was opened for several.
+    fn origin(&self) -> &Self {
+        match self {
+            Self::Shared(file) => file.origin(),
+            Self::Path { .. } | Self::Open(_) => self,
+        }
+    }
 }
 
 impl From<PathBuf> for SendSource {
@@ -150,6 +165,8 @@ async fn run_once_more(context: Arc<Context>, request: SendRequest, source: Sour
     match sent {
         Err(error) if error.code == Code::SourceChanged && source.is_misremembered() => {
             context.emit(Event::Warning { message: format!("{}; it is offered anew", error.message) });
+            let source = request.source.origin().clone();
+            let request = SendRequest { source, ..request };
             let source = open(&context, &request).await?;
             run_offer(context, request, source, new_id(), None, None).await
         }
@@ -240,12 +257,22 @@ async fn run_offer(
 }
 
 /// Which parts of a folder are sent.
-fn tree_options(context: &Context, request: &SendRequest) -> TreeOptions {
-    let (exclude, gitignore) = match &request.source {
+fn tree_options(context: &Context, source: &SendSource) -> TreeOptions {
+    let (exclude, gitignore) = match source.origin() {
         SendSource::Path { exclude, gitignore, .. } => (exclude.clone(), *gitignore),
-        SendSource::Open(_) => Default::default(),
+        SendSource::Open(_) | SendSource::Shared(_) => Default::default(),
     };
     TreeOptions { exclude, gitignore, plain: !context.options.preserve }
+}
+
+/// Opens what is to be sent to several, so that it is read once to be hashed.
+pub(crate) async fn open_shared(
+    context: &Context,
+    source: SendSource,
+    cancel: &CancellationToken,
+) -> Result<SharedFile> {
+    let open = open_source(context, &source, cancel).await?;
+    Ok(SharedFile::new(open, source))
 }
 
 async fn open(context: &Context, request: &SendRequest) -> Result<Source> {
@@ -255,18 +282,24 @@ async fn open(context: &Context, request: &SendRequest) -> Result<Source> {
             "recipientId is empty: name the agent that the file is for",
         ));
     }
-    let (path, name) = match &request.source {
+    open_source(context, &request.source, &request.cancel).await
+}
+
+async fn open_source(context: &Context, source: &SendSource, cancel: &CancellationToken) -> Result<Source> {
+    let options = tree_options(context, source);
+    let (path, name) = match source {
         SendSource::Path { path, name, .. } => (path.clone(), name.clone()),
         SendSource::Open(source) => return Ok(source.clone()),
+        SendSource::Shared(file) => return Ok(file.source().clone()),
     };
-    let (options, cancel) = (tree_options(context, request), request.cancel.clone());
+    let ended = cancel.clone();
     let open = move || match name {
         // In its archive it goes by that name too.
-        Some(name) if path.is_dir() => Source::open_folder(&path, name, &options, &cancel),
+        Some(name) if path.is_dir() => Source::open_folder(&path, name, &options, &ended),
         Some(name) => Source::open(&path).map(|source| source.named(&name)),
-        None => Source::open_any(&path, &options, &cancel),
+        None => Source::open_any(&path, &options, &ended),
     };
-    or_cancelled(&request.cancel, blocking(move || open().map_err(Error::from))).await
+    or_cancelled(cancel, blocking(move || open().map_err(Error::from))).await
 }
 
 struct OutgoingTransfer {
@@ -368,8 +401,22 @@ impl OutgoingTransfer {
     async fn hashed(&self) -> Result<String> {
         let (source, told, hashes) = (self.source.clone(), self.told.clone(), self.context.hashes.clone());
         let (size, cancel) = (source.size(), self.request.cancel.clone());
-        let hash = move || Ok(source.hash_once(&hashes, |bytes| told.hashed(bytes, size), &cancel)?);
-        let hashed = blocking(hash).await?;
+        let shared = match &self.request.source {
+            SendSource::Shared(file) => Some(file.clone()),
+            SendSource::Path { .. } | SendSource::Open(_) => None,
+        };
+        let _turn = match &shared {
+            Some(file) => Some(file.turn(|bytes| self.told.hashed(bytes, size)).await),
+            None => None,
+        };
+        let reader = shared.clone();
+        let progress = move |bytes| {
+            told.hashed(bytes, size);
+            if let Some(file) = &reader {
+                file.hashed(bytes);
+            }
+        };
+        let hashed = blocking(move || Ok(source.hash_once(&hashes, progress, &cancel)?)).await?;
         self.told.update(&Transfer { hash: hashed.clone(), ..self.transfer.clone() });
         self.told.enter(Phase::Waiting);
         Ok(hashed)
@@ -653,7 +700,7 @@ impl OutgoingTransfer {
             recipient_id: self.transfer.peer_id.clone(),
             file_path: self.source.path().map(Path::to_owned),
             file_name: Some(offer.name.clone()),
-            tree: self.source.tree().map(|size| (tree_options(&self.context, &self.request), size)),
+            tree: self.source.tree().map(|size| (tree_options(&self.context, &self.request.source), size)),
             size: offer.size,
             hash: offer.hash.clone(),
             metadata: offer.attributes.metadata.as_ref().map(|metadata| metadata.as_str().to_owned()),
