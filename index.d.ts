@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { Readable } from 'node:stream'
 
 /** This package's version. */
 export declare const version: string
@@ -638,6 +639,9 @@ export interface SendFileOptions extends CommonSendOptions {
   gitignore?: boolean
   /** What it is to be called at its recipient. Default: the last part of the path. */
   fileName?: string
+  data?: undefined
+  stream?: undefined
+  maxBytes?: undefined
 }
 
 export interface SendDataOptions extends CommonSendOptions {
@@ -648,6 +652,9 @@ export interface SendDataOptions extends CommonSendOptions {
   data: Bytes | Blob
   /** What it is to be called: a name, and no path. Required, unless `data` is a File, which has one. */
   fileName?: string
+  filePath?: undefined
+  stream?: undefined
+  maxBytes?: undefined
 }
 
 export interface SendStreamOptions extends CommonSendOptions {
@@ -670,6 +677,8 @@ export interface SendStreamOptions extends CommonSendOptions {
    * for. Default: 10 GiB.
    */
   maxBytes?: number
+  filePath?: undefined
+  data?: undefined
 }
 
 export interface CommonSendOptions {
@@ -950,6 +959,22 @@ export interface Offer extends TransferInfo {
 export type ShouldAccept = (offer: Offer) => boolean | string | Promise<boolean | string>
 
 /** An offer, and how to answer it. */
+/**
+ * A file as it comes, a Node.js `Readable` of bytes. It goes no faster than it is read: at most some 10 MiB are on their
+ * way here, and the sender waits. A reader that takes nothing for as long as the sender's `timeout` ends the transfer with
+ * `ATS_P2P_STALLED`. A connection that is lost is made again, and the stream goes on where it was.
+ *
+ * Its end means that the SHA-256 of all its bytes is the one that was offered, and that the sender has been told: until
+ * then, trust none of them. It fails with an {@link AtsP2pError} otherwise. Destroyed before its end, by `break` in a
+ * `for await` for one, it ends the transfer with `ATS_P2P_ABORTED`, which the sender is told.
+ */
+export interface ReceivedFile extends Readable {
+  /** What the transfer came to, or what the stream failed by. Nobody need look at it. */
+  readonly result: Promise<Omit<AcceptResult, 'filePath' | 'filePathBytes'>>
+  /** The same as a web stream; read one of the two. */
+  web(): ReadableStream<Uint8Array>
+}
+
 export interface FileOffer extends Offer {
   /**
    * Takes the file to this path, or into a folder under its own safe name. Resolves when it is whole, verified
@@ -960,6 +985,17 @@ export interface FileOffer extends Offer {
    */
   accept(path: LocalPath, options?: AcceptOptions): Promise<AcceptResult>
   accept(target: AcceptOptions & { saveDir: LocalPath }): Promise<AcceptResult>
+  /**
+   * Takes the file as a stream, without a disk. Resolves once its first bytes are there, and rejects with what keeps
+   * them away: as long as the offer was not claimed it still stands then.
+   */
+  accept(): Promise<ReceivedFile>
+  accept(target: { stream: true, signal?: AbortSignal }): Promise<ReceivedFile>
+  /**
+   * Takes the file into memory, and resolves once all of it is there and verified. One larger than `maxBytes` is refused
+   * with `ATS_P2P_TOO_LARGE` before it is claimed, and the offer still stands. Default: 64 MiB.
+   */
+  accept(target: { buffer: true, maxBytes?: number, signal?: AbortSignal }): Promise<Buffer>
   /** Declines the file; the sender is told the reason. */
   reject(reason?: string): Promise<void>
 }

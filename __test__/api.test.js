@@ -104,7 +104,7 @@ test('an offer is answered once, with arguments that make sense', LIMIT, async (
   b.watch()
   const sent = a.send({ filePath: file.filePath, recipientId: 'b' })
   const offer = await nextOffer(b)
-  await assert.rejects(offer.accept(), failure('INVALID_ARGUMENT'))
+  await assert.rejects(offer.accept(undefined), failure('INVALID_ARGUMENT'))
   await assert.rejects(offer.accept(''), failure('INVALID_ARGUMENT'))
   await assert.rejects(offer.accept(path.join(folder, 'y'), { saveDir: folder }), failure('INVALID_ARGUMENT'))
   await assert.rejects(offer.reject(5), failure('INVALID_ARGUMENT'))

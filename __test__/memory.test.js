@@ -1,6 +1,6 @@
 'use strict'
 
-// Files that are on no disk: bytes in memory and streams that are sent.
+// Files that are on no disk: bytes in memory and streams, sent and received.
 
 const assert = require('node:assert/strict')
 const { execFileSync } = require('node:child_process')
@@ -11,7 +11,8 @@ const path = require('node:path')
 const { Readable } = require('node:stream')
 const { test } = require('node:test')
 const vm = require('node:vm')
-const { cli, contents, failure, hub, node, sha256, tempFolder } = require('./fixtures/harness')
+const { cli, contents, failure, hub, nextOffer, node, sha256, tempFolder } = require('./fixtures/harness')
+const { stream: runThrough } = require('./streams')
 
 const LIMIT = { timeout: 120_000 }
 const onUnix = { ...LIMIT, skip: process.platform === 'win32' && 'it has no named pipes of this kind' }
@@ -194,4 +195,131 @@ test('the shell sends what it is given by pipes, and asks for a name where there
     assert.equal(code, 2, stderr)
     assert.match(stderr, message)
   }
+})
+
+/** A hub, and two agents of whom the second decides on each offer. */
+async function deciding (t, options) {
+  const { url } = await hub(t)
+  const [a, b] = [await node(t, url, 'a', options), await node(t, url, 'b', options)]
+  b.watch()
+  return { url, a, b }
+}
+
+/** Sends bytes to `b`, and gives the offer and what becomes of the send. */
+async function offered (a, b, data) {
+  const sending = a.send({ data, fileName: 'x', recipientId: 'b' })
+  sending.catch(() => {})
+  return { sending, offer: await nextOffer(b) }
+}
+
+test('a file is taken as a stream, as a web stream and as a buffer', LIMIT, async (t) => {
+  const { a, b } = await deciding(t)
+  const data = crypto.randomBytes(5_000_000)
+  const read = async (source) => {
+    const chunks = []
+    for await (const chunk of source) chunks.push(chunk)
+    return Buffer.concat(chunks)
+  }
+  for (const [bytes, take] of [
+    [data, async offer => read(await offer.accept())],
+    [data, async offer => read((await offer.accept({ stream: true })).web())],
+    [data, offer => offer.accept({ buffer: true })],
+    [Buffer.alloc(0), async offer => read(await offer.accept())],
+    [Buffer.alloc(0), offer => offer.accept({ buffer: true })]
+  ]) {
+    const { offer, sending } = await offered(a, b, bytes)
+    const complete = once(b, 'transfer_complete')
+    assert.ok((await take(offer)).equals(bytes))
+    assert.equal((await sending).hash, sha256(bytes))
+    assert.equal((await complete)[0].filePath, undefined)
+  }
+  const { offer, sending } = await offered(a, b, data)
+  const stream = await offer.accept()
+  stream.resume()
+  const { hash, size, success, filePath } = await stream.result
+  assert.deepEqual([hash, size, success, filePath], [sha256(data), data.length, true, undefined])
+  await Promise.all([sending, once(stream, 'end')])
+})
+
+test('what is too large for memory is refused before it is claimed, and the offer stands', LIMIT, async (t) => {
+  const { a, b } = await deciding(t)
+  const { offer, sending } = await offered(a, b, 'four')
+  await assert.rejects(offer.accept({ buffer: true, maxBytes: 3 }), failure('TOO_LARGE', error => assert.match(error.message, /4 bytes.*3.*maxBytes/)))
+  for (const [target, message] of [
+    [{ buffer: true, stream: true }, /only one/],
+    [{ buffer: true, saveDir: '/x' }, /only one/],
+    [{ stream: true, maxBytes: 5 }, /goes with buffer/],
+    [{ saveDir: '/x', maxBytes: 5 }, /goes with buffer/],
+    [{ stream: false }, /saveDir is required/]
+  ]) await assert.rejects(offer.accept(target), failure('INVALID_ARGUMENT', error => assert.match(error.message, message)))
+  assert.equal((await offer.accept({ buffer: true, maxBytes: 4 })).toString(), 'four')
+  await sending
+})
+
+test('a stream that is destroyed early ends the transfer, and the sender is told', LIMIT, async (t) => {
+  const { a, b } = await deciding(t)
+  for (const leave of [
+    async (offer) => { for await (const _ of await offer.accept()) break },
+    async (offer) => { await (await offer.accept()).web().cancel() },
+    async (offer) => {
+      const controller = new AbortController()
+      const stream = await offer.accept({ stream: true, signal: controller.signal })
+      controller.abort()
+      await assert.rejects(async () => { for await (const _ of stream); }, failure('ABORTED'))
+    }
+  ]) {
+    const { offer, sending } = await offered(a, b, Buffer.alloc(30_000_000))
+    const failed = once(b, 'transfer_failed')
+    await leave(offer)
+    assert.equal((await failed)[0].code, 'ATS_P2P_ABORTED')
+    await assert.rejects(sending, failure('REMOTE_ERROR', error => assert.match(error.message, /ABORTED/)))
+  }
+  // Nothing can be read of what is not offered any more.
+  const { offer, sending } = await offered(a, b, 'x')
+  await offer.reject()
+  await assert.rejects(sending, failure('REJECTED'))
+  await assert.rejects(offer.accept(), failure('ALREADY_ANSWERED'))
+})
+
+test('a stream goes on where it was when the receiver was away from the network', LIMIT, async (t) => {
+  const { a, b } = await deciding(t)
+  const data = crypto.randomBytes(30_000_000)
+  const { offer, sending } = await offered(a, b, data)
+  const hash = crypto.createHash('sha256')
+  let starts = 0
+  b.on('peer_connected', () => starts++)
+  let isFirst = true
+  for await (const chunk of await offer.accept()) {
+    hash.update(chunk)
+    if (!isFirst) continue
+    isFirst = false
+    await b.suspend()
+    await b.resume()
+  }
+  assert.equal(hash.digest('hex'), sha256(data))
+  assert.equal((await sending).hash, sha256(data))
+  assert.equal(starts, 2)
+})
+
+test('the shell writes a file to stdout, and says by its exit code whether it is whole', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const a = await node(t, url, 'a')
+  const listener = cli(t, ['listen', '--stdout', '--actor-id', 'b'], { env: { ATS_URL: url } })
+  await a.send({ data: 'one\ntwo', fileName: 'x', recipientId: 'b' })
+  const { code, stdout, stderr } = await listener.ended
+  assert.deepEqual([code, stdout], [0, 'one\ntwo'])
+  assert.match(stderr, /Listening as b[^]*Received x, SHA-256/)
+  const cut = cli(t, ['listen', '--stdout', '--actor-id', 'c'], { env: { ATS_URL: url } })
+  const controller = new AbortController()
+  const sending = a.send({ data: Buffer.alloc(200_000_000), fileName: 'x', recipientId: 'c', signal: controller.signal, onProgress: ({ bytesSent }) => bytesSent > 0 && controller.abort() })
+  await assert.rejects(sending, failure('ABORTED'))
+  assert.notEqual((await cut.ended).code, 0)
+})
+
+test('a stream is sent and received at the pace of its reader, in little memory', LIMIT, async (t) => {
+  const { hash, received, spread, lead } = await runThrough(t, { bytes: 24 * 1024 ** 2, rate: 24e6 })
+  assert.equal(received, hash)
+  // The sender is never further than what is on its way.
+  assert.ok(lead < 16 * 1024 ** 2, `the sender was ${lead} bytes ahead`)
+  assert.ok(spread >= 0)
 })

@@ -116,7 +116,7 @@ test('the declarations name what the package has, and every option that a call t
     SendToAllOptions: { ...others.SEND_TO_ALL_OPTIONS, recipientId: undefined, idempotencyKey: undefined },
     WatchOptions: others.WATCH_OPTIONS,
     OffersOptions: others.OFFERS_OPTIONS,
-    AcceptOptions: { ...others.ACCEPT_OPTIONS, saveDir: undefined },
+    AcceptOptions: { ...others.ACCEPT_OPTIONS, saveDir: undefined, stream: undefined, buffer: undefined, maxBytes: undefined },
     HubOptions: others.HUB_OPTIONS,
     HubDataOptions: HUB_DATA_OPTIONS,
     HubKeyOptions: { ...HUB_DATA_OPTIONS, ...others.GRANT_OPTIONS },

@@ -54,6 +54,11 @@ class Output {
     })
   }
 
+  /** Leaves stdout to a file's bytes: what is said goes to stderr from now on. */
+  leaveStdout () {
+    this.#out = this.#err
+  }
+
   /** Whether something that was said is lost, and not because nobody wants it. */
   get lost () {
     return this.#out.failed !== null

@@ -12,6 +12,8 @@ const { ends, isBlob, spool } = require('./content')
 const { AtsP2pError, invalid, wrap } = require('./error')
 const { OfferQueues } = require('./offers')
 const { CALL_OPTIONS, OFFERS_OPTIONS, WATCH_OPTIONS, checkOptions, checkSend, checkTarget } = require('./options')
+const { receive } = require('./received')
+const { onAbort } = require('./signals')
 const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
 
@@ -302,8 +304,9 @@ class Node extends EventEmitter {
   #offer (offer, payload) {
     return {
       ...payload,
-      accept: async (target, options) => {
-        const { signal, ...rest } = checkTarget(target, options)
+      accept: async (...given) => {
+        const { signal, stream, buffer, maxBytes, ...rest } = checkTarget(given)
+        if (stream || buffer) return this.#receive(offer, payload, { ...rest, signal, buffer, maxBytes })
         const start = async cancel => withBytes(await this.#native.accept(offer, rest, cancel))
         return this.#unattended.attend(payload.transferId, () =>
           traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
@@ -313,6 +316,24 @@ class Node extends EventEmitter {
         return this.#run(() => this.#native.reject(offer, reason))
       }
     }
+  }
+
+  /** Takes an offer into memory: as a stream, or all of it. */
+  async #receive (offer, payload, { signal, buffer, maxBytes, ...rest }) {
+    const { fileName, fileSize, transferId } = payload
+    if (buffer && fileSize > maxBytes) {
+      throw new AtsP2pError(`${fileName} has ${fileSize} bytes, more than the ${maxBytes} that are taken into memory: maxBytes allows more, and the offer still stands`, { code: 'ATS_P2P_TOO_LARGE', transferId, step: 'offer' })
+    }
+    const outlet = new addon.NativeOutlet()
+    const leaving = new AbortController()
+    const start = (cancel) => {
+      const off = onAbort(leaving.signal, () => cancel.cancel())
+      return this.#native.accept(offer, rest, cancel, outlet).finally(off)
+    }
+    const result = this.#unattended.attend(transferId, () =>
+      traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
+    const stream = await receive(outlet, result, () => leaving.abort())
+    return buffer ? stream.collect(fileSize) : stream
   }
 
   async #ofTransfer (name, id, options) {

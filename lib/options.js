@@ -74,7 +74,10 @@ const CALL_OPTIONS = { signal: abortSignal }
 
 const OFFERS_OPTIONS = { channel: text, signal: abortSignal }
 
-const ACCEPT_OPTIONS = { saveDir: filePath, existing, overwrite: boolean, maxRate: rate, signal: abortSignal }
+const ACCEPT_OPTIONS = { saveDir: filePath, existing, overwrite: boolean, stream: boolean, buffer: boolean, maxBytes: limit, maxRate: rate, signal: abortSignal }
+
+// Most bytes that are taken into memory where nobody says.
+const MAX_BUFFERED = 64 * 1024 ** 2
 
 const HUB_DATA_OPTIONS = { data: localPath, database: text, databaseFile: localPath }
 
@@ -160,14 +163,23 @@ function missing (call, name, options, table) {
   return invalid(`${call}: ${name} is required${meant === undefined ? '' : `, and ${quoted(meant)} is unknown`}`, options[name])
 }
 
-/** `accept(path, options)` or `accept({ saveDir, ...options })`. */
-function checkTarget (target, options) {
+/** `accept(path, options)` or `accept({ saveDir, ...options })`; or into memory: `accept()` or `accept({ stream | buffer })`. */
+function checkTarget (given) {
+  const [target, options] = given
+  if (given.length === 0) return { stream: true }
   if (typeof target === 'string' || isUint8Array(target) || isUrl(target)) {
-    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted, existing: unwanted }), path: filePath(target, 'accept: path') }
+    return { ...checkOptions('accept', options, { ...ACCEPT_OPTIONS, saveDir: unwanted, existing: unwanted, stream: unwanted, buffer: unwanted, maxBytes: unwanted }), path: filePath(target, 'accept: path') }
   }
   if (target === undefined || target === null) throw invalid('accept: a path to save to is required', target)
-  const { saveDir, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, ['saveDir'])
-  return { ...rest, dir: saveDir }
+  const isRead = target.stream === true || target.buffer === true
+  const { saveDir, stream = false, buffer = false, maxBytes, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, isRead ? [] : ['saveDir'])
+  if (!isRead) {
+    if (maxBytes !== undefined) throw invalid('accept: maxBytes goes with buffer; maxFileSize is for what is written')
+    return { ...rest, dir: saveDir }
+  }
+  if ((saveDir ?? rest.existing ?? rest.overwrite) !== undefined || (stream && buffer)) throw invalid('accept: only one of a path, saveDir, stream and buffer can be asked for')
+  if (stream && maxBytes !== undefined) throw invalid('accept: maxBytes goes with buffer: a stream is as long as fileSize says')
+  return { ...rest, stream, buffer, maxBytes: maxBytes ?? MAX_BUFFERED }
 }
 
 module.exports = {

@@ -97,7 +97,7 @@ async fn receive(
     let mut incoming = Reception::new(stream.into(), offer.clone());
     incoming.meta(&control).await?;
     let partial = Partial::create(&target, "0123456789abcdef", offer.size)?;
-    let path = incoming.body(partial, &control).await?.commit().await?;
+    let path = incoming.body(partial, &control).await?.commit().await?.expect("a path");
     incoming.ack().await?;
     Ok(path)
 }

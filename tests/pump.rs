@@ -161,7 +161,7 @@ impl Files {
         incoming.meta(control).await?;
         let verified = incoming.body(self.partial(), control).await?;
         assert_eq!((&verified.hash, verified.size), (&self.meta.hash, self.meta.size));
-        let path = verified.commit().await?;
+        let path = verified.commit().await?.expect("a path");
         incoming.ack().await?;
         Ok(path)
     }
@@ -235,7 +235,7 @@ mod both {
                 incoming.meta(&receive).await?;
                 let partial = Partial::create(&target, ID, files.meta.size)?;
                 let verified = incoming.body(partial, &receive).await?;
-                let path = verified.commit().await?;
+                let path = verified.commit().await?.expect("a path");
                 incoming.ack().await?;
                 Ok::<_, PumpError>(fs::read(path).expect("read"))
             };
@@ -612,14 +612,18 @@ mod receiver {
 
 mod resume {
     use super::*;
-    use ats_p2p::pump::{Interrupted, Verified};
+    use ats_p2p::pump::{Intake, Interrupted, Verified};
 
     fn asking(files: &Files) -> Meta {
         Meta { resume: true, ..files.meta.clone() }
     }
 
     /// Takes from `stream` what `partial` does not hold yet.
-    async fn body(files: &Files, stream: Stream, partial: impl Into<Sink>) -> Result<Verified, Interrupted> {
+    async fn body(
+        files: &Files,
+        stream: Stream,
+        partial: impl Into<Intake>,
+    ) -> Result<Verified, Interrupted> {
         let control = control(PATIENT);
         let mut reception = Reception::new(stream.into(), files.meta.clone());
         reception.meta(&control).await?;
@@ -644,7 +648,8 @@ mod resume {
         let (received, ()) = tokio::join!(body(files, b, files.sink()), sender);
         let interrupted = received.expect_err("cut");
         assert!(interrupted.error.is_lost_connection(), "{interrupted:?}");
-        *interrupted.partial.expect("kept")
+        let Some(Intake::Disk(partial)) = interrupted.sink else { panic!("kept") };
+        *partial
     }
 
     /// Sends the file, and returns how much of it went over the stream.
@@ -672,7 +677,7 @@ mod resume {
             let ((sent, moved), received) = tokio::join!(send(&files, a), body(&files, b, partial));
             sent.expect("sent");
             assert!(moved <= (6_000_000 - kept) as u64, "{moved} bytes behind {kept}");
-            let path = received.expect("received").commit().await.expect("committed");
+            let path = received.expect("received").commit().await.expect("committed").expect("a path");
             assert!(fs::read(path).expect("read") == files.content);
             fs::remove_file(files.save_dir().join("sent.bin")).expect("removed");
         }
@@ -689,7 +694,7 @@ mod resume {
             let ((sent, moved), received) = tokio::join!(send(&files, a), body(&files, b, sink));
             sent.expect("sent");
             assert!(moved <= (len - kept) as u64, "{moved} bytes behind {kept}");
-            let path = received.expect("received").commit().await.expect("committed");
+            let path = received.expect("received").commit().await.expect("committed").expect("a path");
             assert_eq!(path, files.save_dir().join("tree"));
             for name in ["sub/large", "small"] {
                 let there = fs::read(files.path().join(name)).expect("read");
@@ -708,13 +713,13 @@ mod resume {
         let sink = cut_after(&files, &wrong).await;
         let (a, b) = streams(1 << 20).await;
         let (_, received) = tokio::join!(send(&files, a), body(&files, b, sink));
-        let Err(Interrupted { error, partial: Some(mut sink) }) = received else { panic!("{received:?}") };
+        let Err(Interrupted { error, sink: Some(mut sink) }) = received else { panic!("{received:?}") };
         assert!(matches!(error, PumpError::Spoilt(_)), "{error}");
         sink.clear().expect("cleared");
         let (a, b) = streams(1 << 20).await;
-        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, *sink));
+        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, sink));
         sent.expect("sent");
-        let path = received.expect("received").commit().await.expect("committed");
+        let path = received.expect("received").commit().await.expect("committed").expect("a path");
         assert_eq!(fs::read_to_string(path.join("small")).expect("read"), "small");
     }
 
@@ -746,14 +751,14 @@ mod resume {
         let partial = cut_after(&files, &wrong).await;
         let (a, b) = streams(1 << 20).await;
         let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, partial));
-        let Err(Interrupted { error, partial: Some(mut partial) }) = received else { panic!("{received:?}") };
+        let Err(Interrupted { error, sink: Some(mut partial) }) = received else { panic!("{received:?}") };
         assert!(matches!(error, PumpError::Spoilt(_)) && error.code() == Code::Integrity, "{error}");
         assert!(sent.expect_err("not told").is_lost_connection());
         partial.clear().expect("cleared");
         let (a, b) = streams(1 << 20).await;
-        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, *partial));
+        let ((sent, _), received) = tokio::join!(send(&files, a), body(&files, b, partial));
         sent.expect("sent");
-        let path = received.expect("received").commit().await.expect("committed");
+        let path = received.expect("received").commit().await.expect("committed").expect("a path");
         assert!(fs::read(path).expect("read") == files.content);
     }
 
@@ -765,7 +770,7 @@ mod resume {
         let control = control(PATIENT);
         let (sent, received) = tokio::join!(files.send(a, &control), body(&files, b, partial));
         sent.expect("sent");
-        let path = received.expect("received").commit().await.expect("committed");
+        let path = received.expect("received").commit().await.expect("committed").expect("a path");
         assert!(fs::read(path).expect("read") == files.content);
     }
 

@@ -57,7 +57,7 @@ async fn a_file_arrives_whole() {
         let mut incoming = Reception::new(b.into(), offer.clone());
         incoming.meta(&control).await?;
         let partial = Partial::create(&target, "0123456789abcdef", offer.size)?;
-        let path = incoming.body(partial, &control).await?.commit().await?;
+        let path = incoming.body(partial, &control).await?.commit().await?.expect("a path");
         incoming.ack().await?;
         Ok::<_, PumpError>(path)
     });

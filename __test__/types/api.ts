@@ -42,6 +42,14 @@ async function documented (): Promise<void> {
   const id: TaskId = result.taskId
   void [done, id]
 
+  node.on('file', async ({ accept }) => {
+    const stream = await accept()
+    for await (const chunk of stream) void chunk
+    const { hash }: { hash: string } = await stream.result
+    const web: ReadableStream<Uint8Array> = (await accept({ stream: true, signal: AbortSignal.timeout(5) })).web()
+    const bytes: Buffer = await accept({ buffer: true, maxBytes: 1024 })
+    void [hash, web, bytes]
+  })
   await node.send({ data: 'text', fileName: 'note.txt', recipientId: 'b' })
   await node.send({ data: new Uint16Array(3), fileName: 'x', recipientId: 'b' })
   await node.send({ data: new Blob(['x']), fileName: 'x', recipientId: 'b' })
@@ -207,6 +215,8 @@ async function refused (): Promise<void> {
   await node.send({ filePath: 'x', recipientId: 'b', saveDir: 'in' })
   // @ts-expect-error of a stream nothing says what it is called
   await node.send({ stream: ['x'], recipientId: 'b' })
+  // @ts-expect-error one of two
+  await node.send({ filePath: 'x', stream: ['x'], fileName: 'x', recipientId: 'b' })
   // @ts-expect-error the controller is no signal
   await node.send({ filePath: 'x', recipientId: 'b', signal: new AbortController() })
   // @ts-expect-error a size is a number
@@ -228,8 +238,8 @@ async function refused (): Promise<void> {
   // @ts-expect-error an id is needed
   await node.status()
   node.on('file', async ({ accept, reject }) => {
-    // @ts-expect-error to nowhere
-    await accept()
+    // @ts-expect-error a stream has no such limit
+    await accept({ stream: true, maxBytes: 5 })
     // @ts-expect-error a path needs no folder
     await accept('x', { saveDir: 'in' })
     // @ts-expect-error a reason is text

@@ -1,6 +1,7 @@
 'use strict'
 
 const fs = require('node:fs')
+const { pipeline } = require('node:stream/promises')
 const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
 const { EXEC_FAILED, exitCode } = require('../exit-codes')
@@ -27,6 +28,7 @@ module.exports = {
     existing: { value: 'WHAT', help: 'what becomes of a file whose name is taken there: rename gives it a number, overwrite replaces what is there, skip keeps that and takes no other', otherwise: 'rename', choices: ['rename', 'overwrite', 'skip'] },
     allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated', otherwise: 'anyone', multiple: true, completes: 'peer' },
     once: { help: 'end with the first transfer: with 0 once its file has arrived, else with the exit code of what it failed by' },
+    stdout: { help: 'write the bytes of one file to stdout, and to no disk; all that is said goes to stderr' },
     exec: { value: 'PROGRAM', help: 'run a program for each file that has arrived, with the arguments behind -- and the path of the file', completes: 'command' },
     ...VERIFIED,
     ...CHANNEL,
@@ -43,6 +45,7 @@ module.exports = {
     'ATS_P2P_HASH, ATS_P2P_SIZE, ATS_P2P_SENDER, ATS_P2P_SENDER_IDENTITY, ATS_P2P_VERIFIED (1 or 0), ATS_P2P_TRANSFER_ID, ATS_P2P_TASK_ID and ATS_P2P_METADATA (JSON, or empty) say the rest. ' +
     'The API key, and names and passwords of proxies, are not in its environment. What it prints goes to stderr. At most four run at once. ' +
     'What it ends with is told, and with --once an end other than 0 is exit code 20.',
+    'With --stdout, which is --once too, the bytes go out as they come, and the exit code says whether they are whole and verified: throw away what came if it is not 0.',
     'With --once one offer is taken at a time, and the others are left as they are. An offer that is declined, because of --allow, --max-size or --existing skip, ends nothing.',
     'With --existing skip a file that is there with the same content counts as received, and no byte of it moves.'
   ],
@@ -50,16 +53,19 @@ module.exports = {
     ['ats-p2p listen --actor-id agent-b', 'All files for agent-b, into ./incoming'],
     ['ats-p2p listen --actor-id agent-b --allow agent-a --save-dir /srv/inbox', 'Those of agent-a alone, into a folder'],
     ['ats-p2p listen --actor-id agent-b --once --json', 'One file, then the next command'],
+    ['ats-p2p listen --actor-id agent-b --stdout | tar -x', 'One file, an archive, to another program as it comes'],
     ['ats-p2p listen --actor-id agent-b --exec python3 -- import.py --quiet', 'Each file to a program: python3 import.py --quiet /…/incoming/data.csv']
   ],
 
   check (values, positionals, rest) {
     if (values.exec === undefined && rest.length > 0) return `"${rest[0]}" is for a program, and --exec names none`
+    if (values.stdout && (values.exec ?? values['save-dir'] ?? values.existing) !== undefined) return '--stdout writes no file: it goes without --save-dir, --existing and --exec'
     if (values.exec !== undefined && find(values.exec) === null) return `--exec: there is no program "${values.exec}" that can be run`
     return numberProblem(values)
   },
 
   async run ({ values, rest, output, interrupts }) {
+    if (values.stdout) output.leaveStdout()
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)
@@ -69,7 +75,7 @@ module.exports = {
     try {
       node.on('connected', (service) => {
         const { actorId, channel, atsUrl } = service
-        output.say(`Listening as ${quoted(actorId)} on channel ${quoted(channel)} of ${atsUrl}, saving to ${saveDir}`, 'connected', service)
+        output.say(`Listening as ${quoted(actorId)} on channel ${quoted(channel)} of ${atsUrl}, ${values.stdout ? 'for one file, which goes to stdout' : `saving to ${saveDir}`}`, 'connected', service)
       })
       node.on('disconnected', ({ reason }) => {
         output.note('disconnected', { reason })
@@ -84,8 +90,9 @@ module.exports = {
       node.on('transfer_progress', transfer => output.progress(transfer))
       node.on('transfer_complete', (transfer) => {
         output.ended(transfer.transferId)
-        output.say(`Saved ${quoted(transfer.filePath)}${transfer.tree ? `, ${entries(transfer.tree)}` : ''}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
-        if (!values.once) exec?.run(transfer)
+        const what = transfer.filePath === undefined ? `Received ${quoted(transfer.fileName)}` : `Saved ${quoted(transfer.filePath)}${transfer.tree ? `, ${entries(transfer.tree)}` : ''}`
+        output.say(`${what}, SHA-256 ${transfer.fileHash} verified`, 'transfer_complete', transfer)
+        if (!values.once && !values.stdout) exec?.run(transfer)
       })
       node.on('transfer_failed', (transfer) => {
         output.ended(transfer.transferId)
@@ -93,8 +100,8 @@ module.exports = {
         output.problem(`${describe(transfer)} failed: ${quoted(transfer.reason)} (${transfer.code})`)
       })
       const place = { saveDir, existing: values.existing }
-      if (values.once) prepare(saveDir)
-      if (values.once) return await Promise.race([once(node, place, exec), interrupts.wait(), broken])
+      if (values.once && !values.stdout) prepare(saveDir)
+      if (values.once || values.stdout) return await Promise.race([once(node, values.stdout ? print : into(place), exec), interrupts.wait(), broken])
       node.watch(place)
       await Promise.race([interrupts.wait(), broken])
     } finally {
@@ -114,24 +121,26 @@ function prepare (saveDir) {
 }
 
 /** Takes files until one transfer is over; resolves with the exit code that it deserves. */
-async function once (node, place, exec) {
+async function once (node, take, exec) {
   const offers = []
   let takes = false
   let isOver = false
+  // What goes to stdout is there a moment after it is known to be whole.
+  let taking
   const transfer = new Promise((resolve, reject) => {
     const next = async () => {
       if (takes || isOver || offers.length === 0) return
       takes = true
-      const offer = offers.shift()
-      await offer.accept(place).catch((error) => {
-        if (place.existing === 'skip' && error.code === 'ATS_P2P_ALREADY_EXISTS') return offer.reject(NAME_TAKEN).catch(() => {})
-        return PASSED_BY.has(error.code) || reject(error)
-      })
+      taking = take(offers.shift()).catch(error => PASSED_BY.has(error.code) || reject(error))
+      await taking
       takes = false
       next()
     }
     // One that an earlier process has begun is taken up again, and offered by no event.
-    node.on('transfer_complete', resolve)
+    node.on('transfer_complete', (arrived) => {
+      isOver = true
+      Promise.resolve(taking).then(() => resolve(arrived))
+    })
     node.on('file', (offer) => { offers.push(offer); next() })
   })
   node.watch()
@@ -145,6 +154,21 @@ async function once (node, place, exec) {
   } finally {
     isOver = true
   }
+}
+
+/** What takes a file into a folder. */
+function into (place) {
+  return offer => offer.accept(place).catch((error) => {
+    if (place.existing !== 'skip' || error.code !== 'ATS_P2P_ALREADY_EXISTS') throw error
+    return offer.reject(NAME_TAKEN).catch(() => {})
+  })
+}
+
+/** Takes a file to stdout. */
+async function print (offer) {
+  const stream = await offer.accept()
+  await pipeline(stream, process.stdout, { end: false })
+  await new Promise(resolve => process.stdout.write('', resolve))
 }
 
 /** What is known of who sends, in a word. */

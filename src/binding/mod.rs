@@ -6,7 +6,7 @@
 //!   classes and functions
 //! - `options`: what JavaScript gives; `shapes`: what it is given, every field name of events and results
 //! - `error`: how an error becomes a rejection; `cancel`: calls that end by a signal
-//! - `spool`: what is kept of a stream that is sent
+//! - `spool`: what is kept of a stream that is sent; `outlet`: what a reader takes of one that is received
 //! - `environment`: what ends with the thread that started it
 
 mod cancel;
@@ -24,6 +24,7 @@ mod hub_keys;
 mod join;
 mod node;
 mod options;
+mod outlet;
 #[cfg(not(test))]
 mod service;
 #[cfg(not(test))]

@@ -17,6 +17,7 @@ use super::options::{
     AcceptOptions, ContentOptions, NodeOptions, SendOptions, WatchArguments, full, max_rate, metadata,
     milliseconds, read,
 };
+use super::outlet::NativeOutlet;
 use super::shapes::{
     EventShape, ReceivedShape, ResumedShape, SendProgressShape, SentShape, StatusShape, value,
 };
@@ -197,7 +198,7 @@ impl NativeNode {
 
     /// Takes an offered file; see `file` in `index.d.ts`.
     #[napi(
-        ts_args_type = "offer: number, options: object, cancel: NativeCancel",
+        ts_args_type = "offer: number, options: object, cancel: NativeCancel, outlet?: NativeOutlet",
         ts_return_type = "Promise<any>"
     )]
     pub fn accept<'env>(
@@ -206,6 +207,7 @@ impl NativeNode {
         offer: u32,
         options: Value,
         cancel: &NativeCancel,
+        outlet: Option<&NativeOutlet>,
     ) -> napi::Result<PromiseRaw<'env, Value>> {
         let options: AcceptOptions = read(options).map_err(|error| thrown(env, &error))?;
         let (node, cancel) = (self.node.clone(), cancel.token());
@@ -213,9 +215,13 @@ impl NativeNode {
         let (path, dir) = (options.path.map(full).transpose(), options.dir.map(full).transpose());
         let (overwrite, existing) = (options.overwrite, options.existing.unwrap_or_default());
         let rate = options.max_rate.map(max_rate).transpose();
+        let outlet = outlet.and_then(NativeOutlet::take);
         let accept = async move {
-            let target = target(&node, offer.into(), path?, dir?, overwrite, existing)?;
-            node.accept(offer.into(), Acceptance { target, max_rate: rate?, cancel }).await
+            let destination = match outlet {
+                Some(outlet) => outlet.into(),
+                None => target(&node, offer.into(), path?, dir?, overwrite, existing)?.into(),
+            };
+            node.accept(offer.into(), Acceptance { destination, max_rate: rate?, cancel }).await
         };
         promise(env, accept, |received| value(ReceivedShape::from(received)))
     }

@@ -362,7 +362,7 @@ impl From<&Path> for PlaceShape {
 pub(super) struct ReceivedShape {
     success: bool,
     #[serde(flatten)]
-    place: PlaceShape,
+    place: Option<PlaceShape>,
     hash: String,
     size: u64,
     #[serde(flatten)]
@@ -377,7 +377,7 @@ impl From<Received> for ReceivedShape {
     fn from(received: Received) -> Self {
         Self {
             success: true,
-            place: received.file_path.as_path().into(),
+            place: received.file_path.as_deref().map(Into::into),
             connection: received.connection.as_ref().map(Into::into),
             hash: received.hash,
             size: received.size,

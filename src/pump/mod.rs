@@ -7,6 +7,7 @@
 //! # Layout
 //! - `send`: one file to one peer; `reader` is the thread that reads the file
 //! - `receive`: one candidate connection of an incoming file; `writer` is the thread that writes the file
+//! - `intake`: where received bytes go, to the disk or to a reader
 //! - `pace`: whether the file still moves, in either direction
 //! - `throttle`: how many bytes a second may move
 //! - `budget`: how much memory each transfer may take, so that all of them together stay bounded
@@ -17,6 +18,7 @@
 mod budget;
 mod close;
 mod error;
+mod intake;
 mod pace;
 mod reader;
 mod receive;
@@ -38,6 +40,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use error::PumpError;
+pub use intake::{Intake, Outlet, OutletReader};
 pub use receive::{Interrupted, Reception, Verified};
 pub use send::send;
 pub use stream::{MAX_MESSAGE, Stream};

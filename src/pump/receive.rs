@@ -9,15 +9,16 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Control, PumpError, Stream,
     close::close,
+    intake::Intake,
     pace::Pace,
     writer::{self, Batch},
 };
 use crate::{
-    files::Sink,
     sync::spawn_blocking,
     wire::{self, FrameType, Meta, Receiving, encode},
 };
@@ -27,8 +28,8 @@ use crate::{
 pub struct Interrupted {
     /// What went wrong.
     pub error: PumpError,
-    /// What has come so far, as long as the disk has taken it; boxed because it is large.
-    pub partial: Option<Box<Sink>>,
+    /// What has come so far, as long as it was taken.
+    pub sink: Option<Intake>,
 }
 
 /// A connection on which the file may come. There can be several of them.
@@ -44,14 +45,15 @@ pub struct Reception<T: Transport> {
     word: String,
 }
 
-/// A file that came whole and is what was offered, still under its temporary name.
+/// A file that came whole and is what was offered, still under its temporary name, or on its way to a reader.
 #[derive(Debug)]
 pub struct Verified {
     /// SHA-256 of its bytes, lower-case hex.
     pub hash: String,
     /// Bytes.
     pub size: u64,
-    partial: Sink,
+    sink: Intake,
+    cancel: CancellationToken,
 }
 
 impl<T: Transport> Reception<T> {
@@ -84,7 +86,7 @@ impl<T: Transport> Reception<T> {
         result
     }
 
-    /// Takes all bytes that `partial` does not hold yet, as far as the sender can leave out the others, and
+    /// Takes all bytes that `sink` does not have yet, as far as the sender can leave out the others, and
     /// compares the hash of all with the one offered.
     ///
     /// # Errors
@@ -93,10 +95,10 @@ impl<T: Transport> Reception<T> {
     /// its first byte.
     pub async fn body(
         &mut self,
-        partial: impl Into<Sink>,
+        sink: impl Into<Intake>,
         control: &Control,
     ) -> Result<Verified, Interrupted> {
-        let filled = self.fill(partial.into(), control).await;
+        let filled = self.fill(sink.into(), control).await;
         match &filled {
             Ok(_) | Err(Interrupted { error: PumpError::Spoilt(_), .. }) => {}
             Err(Interrupted { error, .. }) => self.tell(error).await,
@@ -142,14 +144,14 @@ impl<T: Transport> Reception<T> {
         self.tell(error).await;
     }
 
-    async fn fill(&mut self, mut partial: Sink, control: &Control) -> Result<Verified, Interrupted> {
+    async fn fill(&mut self, mut sink: Intake, control: &Control) -> Result<Verified, Interrupted> {
         let Some(Stream { receiver, sender, .. }) = &mut self.stream else {
-            return Err(Interrupted::with(PumpError::Closed, partial));
+            return Err(Interrupted::with(PumpError::Closed, sink));
         };
-        if partial.written() > 0 && !self.machine.can_resume() {
-            partial = cleared(partial).await?;
+        if sink.written() > 0 && !self.machine.can_resume() {
+            sink = cleared(sink).await?;
         }
-        let offset = partial.written();
+        let offset = sink.written();
         control.begin(offset);
         if let Some(bytes) = control.throttle.ahead() {
             receiver.set_receive_limit(Some(bytes));
@@ -159,9 +161,10 @@ impl<T: Transport> Reception<T> {
             None => Ok(()),
         };
         if let Err(error) = begun {
-            return Err(Interrupted::with(error, partial));
+            return Err(Interrupted::with(error, sink));
         }
-        let (batches, written) = writer::start(partial);
+        let stop = CancellationToken::new();
+        let (batches, written) = writer::start(sink, stop.clone());
         let read = tokio::select! {
             biased;
             () = control.cancel.cancelled() => Err(PumpError::Cancelled),
@@ -172,16 +175,23 @@ impl<T: Transport> Reception<T> {
             // The stream may carry another file.
             receiver.set_receive_limit(None);
         }
-        // Where the disk failed, reading ended because of that.
-        let partial = written.await.map_err(|_| PumpError::Thread)?.map_err(PumpError::from)?;
-        let hash = partial.hash();
+        if read.is_err() {
+            // A reader may take its time, and another connection brings the rest.
+            stop.cancel();
+        }
+        // Where the disk failed, or the reader went, reading ended because of that.
+        let sink = written.await.map_err(|_| PumpError::Thread)??;
+        let hash = sink.hash();
         let checked = read.and_then(|()| match self.machine.check_hash(&hash) {
             Err(fault) if offset > 0 => Err(PumpError::Spoilt(fault)),
             checked => Ok(checked?),
         });
         match checked {
-            Ok(()) => Ok(Verified { hash, size: self.machine.received(), partial }),
-            Err(error) => Err(Interrupted::with(error, partial)),
+            Ok(()) => {
+                let (size, cancel) = (self.machine.received(), control.cancel.clone());
+                Ok(Verified { hash, size, sink, cancel })
+            }
+            Err(error) => Err(Interrupted::with(error, sink)),
         }
     }
 
@@ -194,14 +204,14 @@ impl<T: Transport> Reception<T> {
 }
 
 impl Interrupted {
-    fn with(error: PumpError, partial: Sink) -> Self {
-        Self { error, partial: Some(Box::new(partial)) }
+    fn with(error: PumpError, sink: Intake) -> Self {
+        Self { error, sink: Some(sink) }
     }
 }
 
 impl From<PumpError> for Interrupted {
     fn from(error: PumpError) -> Self {
-        Self { error, partial: None }
+        Self { error, sink: None }
     }
 }
 
@@ -212,19 +222,19 @@ impl From<Interrupted> for PumpError {
 }
 
 impl Verified {
-    /// Brings the file to the disk and gives it its final name, off the runtime; returns its path.
+    /// Brings the file to the disk and gives it its final name, off the runtime; returns its path. Without a
+    /// file, waits until the reader has taken all.
     ///
     /// # Errors
-    /// `Target`; nothing is left of the file then.
-    pub async fn commit(self) -> Result<PathBuf, PumpError> {
-        let committed = spawn_blocking(move || self.partial.commit());
-        Ok(committed.await.map_err(|_| PumpError::Thread)??)
+    /// `Target`, and nothing is left of the file then; `Cancelled` where the reader is gone.
+    pub async fn commit(self) -> Result<Option<PathBuf>, PumpError> {
+        self.sink.commit(&self.cancel).await
     }
 }
 
-/// Gives up what a partial file holds, off the runtime.
-async fn cleared(mut partial: Sink) -> Result<Sink, PumpError> {
-    let cleared = spawn_blocking(move || partial.clear().map(|()| partial));
+/// Gives up what has come, off the runtime.
+async fn cleared(mut sink: Intake) -> Result<Intake, PumpError> {
+    let cleared = spawn_blocking(move || sink.clear().map(|()| sink));
     Ok(cleared.await.map_err(|_| PumpError::Thread)??)
 }
 

@@ -1,12 +1,14 @@
-//! The thread that writes the file that is received.
+//! The thread that hashes the file that is received, and writes it or hands it to its reader.
 
 use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
+use super::PumpError;
 use super::budget::{Share, portion};
-use crate::files::{Sink, TargetError};
+use super::intake::Intake;
 use crate::sync::spawn_blocking;
 
 /// Bytes handed to the thread at a time, at least, while more are coming: enough that a hand-over costs
@@ -73,27 +75,40 @@ impl Batch {
 }
 
 /// Where all that came was written.
-pub(super) type Written = Result<Sink, TargetError>;
+pub(super) type Written = Result<Intake, PumpError>;
 
-/// Writes and hashes what comes, on a thread of its own, until there is no more or the disk fails.
+/// Writes and hashes what comes, on a thread of its own, until there is no more or the disk fails; or until
+/// `stop` says that no reader need be waited for, of which the rest is left out then.
 ///
 /// The thread owns the file, so that a run given up can write nothing into another's.
-pub(super) fn start(partial: Sink) -> (mpsc::Sender<Batch>, JoinHandle<Written>) {
+pub(super) fn start(sink: Intake, stop: CancellationToken) -> (mpsc::Sender<Batch>, JoinHandle<Written>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (sender, spawn_blocking(move || write(partial, receiver)))
+    (sender, spawn_blocking(move || write(sink, receiver, &stop)))
 }
 
-fn write(mut partial: Sink, mut batches: mpsc::Receiver<Batch>) -> Written {
+fn write(mut sink: Intake, mut batches: mpsc::Receiver<Batch>, stop: &CancellationToken) -> Written {
     let _share = Share::take();
     while let Some(batch) = batches.blocking_recv() {
-        for pieces in batch.pieces.chunks(PIECES) {
-            let mut pieces: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-            partial.write_all_vectored(&mut pieces)?;
+        match &mut sink {
+            Intake::Disk(partial) => {
+                for pieces in batch.pieces.chunks(PIECES) {
+                    let mut pieces: Vec<IoSlice<'_>> =
+                        pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+                    partial.write_all_vectored(&mut pieces)?;
+                }
+                partial.remember();
+            }
+            Intake::Outlet(outlet) => {
+                if !outlet.write(batch.pieces, stop)? {
+                    break;
+                }
+            }
         }
-        partial.remember();
     }
-    partial.settle();
-    Ok(partial)
+    if let Intake::Disk(partial) = &mut sink {
+        partial.settle();
+    }
+    Ok(sink)
 }
 
 #[cfg(test)]

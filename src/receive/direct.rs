@@ -105,7 +105,7 @@ impl Fetch<'_> {
         dht: &Dht,
         key_pair: KeyPair,
         pooled: Option<PeerConnection>,
-    ) -> Result<PathBuf> {
+    ) -> Result<Option<PathBuf>> {
         let mut sender = self.sender()?;
         let events = self.context.events(&self.open.task.channel);
         let mut listener = events.listen_for_transfer();
@@ -293,7 +293,7 @@ impl Fetch<'_> {
         connection: PeerConnection,
         limit: Duration,
         listener: &mut Listener,
-    ) -> Result<PathBuf, FetchError> {
+    ) -> Result<Option<PathBuf>, FetchError> {
         let PeerConnection { stream, link, peer_key } = connection;
         let options = self.udp_options(dht, key_pair, sender);
         let redial = UdpRedial::new(dht, peer_key, options, self.context.network.udp());
@@ -332,7 +332,7 @@ impl Fetch<'_> {
         link: &PeerLink,
         limit: Duration,
         may_reuse: bool,
-    ) -> Result<(PathBuf, Option<Stream<T>>), FetchError> {
+    ) -> Result<(Option<PathBuf>, Option<Stream<T>>), FetchError> {
         let mut reception = self.reception(stream);
         match timeout(limit, reception.meta(self.control)).await {
             Ok(Ok(())) => {

@@ -15,8 +15,8 @@ use crate::files::{self, Partial, PartialTree, Preserved, Sink, Target, TreeSize
 use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
-use crate::pump::{Control, Interrupted, PumpError, Reception, Stream};
-use crate::sync::{blocking, lock, or_cancelled, spawn_blocking};
+use crate::pump::{Control, Intake, Interrupted, PumpError, Reception, Stream};
+use crate::sync::{aborted, blocking, lock, or_cancelled, spawn_blocking};
 use crate::transfer::TransferEvents;
 use crate::wire::Meta;
 
@@ -24,7 +24,7 @@ use super::record::RecordId;
 
 /// Runs between the file being in its place and the sender being told, and says what it is told besides.
 type BeforeAck<'a> =
-    Box<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> + Send + Sync + 'a>;
+    Box<dyn Fn(Option<&Path>) -> Pin<Box<dyn Future<Output = String> + Send + 'a>> + Send + Sync + 'a>;
 
 /// One fetch. [`Self::direct`] and [`Self::on_topic`] are its two ways.
 pub(super) struct Fetch<'a> {
@@ -32,7 +32,8 @@ pub(super) struct Fetch<'a> {
     pub(super) open: &'a OpenOffer,
     /// What this side says of itself on the task, if it says anything.
     pub(super) ours: Option<&'a P2p>,
-    pub(super) place: &'a PartialPlace,
+    /// `None` where nothing is written.
+    pub(super) place: Option<&'a PartialPlace>,
     pub(super) events: &'a TransferEvents,
     pub(super) control: &'a Control,
     pub(super) held: &'a HeldPlace,
@@ -42,7 +43,7 @@ pub(super) struct Fetch<'a> {
 
 /// What has come of the file, between two connections and before the first.
 pub(super) struct SoFar {
-    partial: Mutex<Option<Sink>>,
+    sink: Mutex<Option<Intake>>,
     /// It turned out once that something else had come.
     was_spoilt: AtomicBool,
 }
@@ -55,9 +56,9 @@ pub(super) enum FetchError {
     Final(Error),
 }
 
-impl From<Sink> for SoFar {
-    fn from(partial: Sink) -> Self {
-        Self { partial: Mutex::new(Some(partial)), was_spoilt: AtomicBool::new(false) }
+impl From<Intake> for SoFar {
+    fn from(sink: Intake) -> Self {
+        Self { sink: Mutex::new(Some(sink)), was_spoilt: AtomicBool::new(false) }
     }
 }
 
@@ -145,10 +146,10 @@ impl Fetch<'_> {
         &self,
         mut reception: Reception<T>,
         may_reuse: bool,
-    ) -> Result<(PathBuf, Option<Stream<T>>), FetchError> {
+    ) -> Result<(Option<PathBuf>, Option<Stream<T>>), FetchError> {
         self.or_cancelled(self.held.begin()).await.map_err(FetchError::Final)?;
-        let partial = self.take_partial().await.map_err(FetchError::Final)?;
-        let verified = match reception.body(partial, self.control).await {
+        let sink = self.take_sink().await.map_err(FetchError::Final)?;
+        let verified = match reception.body(sink, self.control).await {
             Ok(verified) => verified,
             Err(interrupted) => return Err(self.interrupted(reception, interrupted).await),
         };
@@ -161,7 +162,7 @@ impl Fetch<'_> {
                 return Err(self.failed(error));
             }
         };
-        reception.say_with_ack((self.before_ack)(&path).await);
+        reception.say_with_ack((self.before_ack)(path.as_deref()).await);
         let acknowledged = match may_reuse {
             true => reception.ack_and_keep().await.map(Some),
             false => reception.ack().await.map(|()| None),
@@ -178,16 +179,18 @@ impl Fetch<'_> {
     async fn interrupted<T: Transport>(
         &self,
         reception: Reception<T>,
-        Interrupted { error, partial }: Interrupted,
+        Interrupted { error, sink }: Interrupted,
     ) -> FetchError {
-        if let Some(partial) = partial {
-            *lock(&self.so_far.partial) = Some(*partial);
+        // What a reader has can't be called back.
+        let is_final = sink.as_ref().is_some_and(Intake::is_final);
+        if let Some(sink) = sink {
+            *lock(&self.so_far.sink) = Some(sink);
         }
         if !matches!(error, PumpError::Spoilt(_)) {
             return self.failed(error);
         }
         // Dropped without a word, the connection is a lost one to the sender, which waits for the next.
-        if !self.so_far.was_spoilt.swap(true, Ordering::Relaxed) {
+        if !is_final && !self.so_far.was_spoilt.swap(true, Ordering::Relaxed) {
             tracing::debug!("{} comes once more from its first byte: {error}", self.name());
             return match self.give_up_so_far().await {
                 Ok(()) => FetchError::Lost(self.told(&error)),
@@ -200,18 +203,19 @@ impl Fetch<'_> {
 
     /// Begins with the first byte again, whoever sent what has come so far.
     pub(super) async fn give_up_so_far(&self) -> Result<()> {
-        let Some(mut partial) = lock(&self.so_far.partial).take() else { return Ok(()) };
-        let cleared = blocking(move || Ok(partial.clear().map(|()| partial)?)).await?;
-        *lock(&self.so_far.partial) = Some(cleared);
+        let Some(mut sink) = lock(&self.so_far.sink).take() else { return Ok(()) };
+        let cleared = blocking(move || Ok(sink.clear().map(|()| sink)?)).await?;
+        *lock(&self.so_far.sink) = Some(cleared);
         Ok(())
     }
 
     /// What has come so far, or where there is nothing a file that is empty yet.
-    async fn take_partial(&self) -> Result<Sink> {
-        let partial = lock(&self.so_far.partial).take();
-        match partial {
-            Some(partial) => Ok(partial),
-            None => self.place.open(|_, _| {}, &self.control.cancel).await,
+    async fn take_sink(&self) -> Result<Intake> {
+        let sink = lock(&self.so_far.sink).take();
+        match (sink, self.place) {
+            (Some(sink), _) => Ok(sink),
+            (None, Some(place)) => Ok(place.open(|_, _| {}, &self.control.cancel).await?.into()),
+            (None, None) => Err(aborted()),
         }
     }
 

@@ -71,7 +71,8 @@ async fn go_on(
         match cancel.run_until_cancelled(state(&context, &id, &task_id)).await {
             Some(State::Open(open)) if admits(&context, &open) => {
                 let target = record.place.target(open.safe_name());
-                let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
+                let acceptance =
+                    Acceptance { destination: target.into(), max_rate: None, cancel: cancel.clone() };
                 let (instance, seed) = (left.instance, left.seed);
                 // Told by its events.
                 let received = super::receive(&context, &open, &acceptance, Some(left), None).await;

@@ -18,7 +18,7 @@ mod topic;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::FutureExt as _;
 use hyperdht::Dht;
@@ -43,14 +43,15 @@ use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Phase};
-use crate::files::{self, Preserved, Sink, Source, Target};
+use crate::files::{self, Preserved, SafeName, Source, Target};
 use crate::limits::clean_up;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::private::LockFile;
+use crate::pump::{Intake, Outlet};
 use crate::remarks;
-use crate::sync::{blocking, or_cancelled};
+use crate::sync::{aborted, blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::troubles::advised;
 
@@ -61,8 +62,8 @@ pub struct Received {
     pub transfer_id: String,
     /// The task's id, as the service gave it.
     pub task_id: Value,
-    /// Where the file is.
-    pub file_path: PathBuf,
+    /// Where the file is; `None` where a reader has it.
+    pub file_path: Option<PathBuf>,
     /// SHA-256 of what is there, lower-case hex.
     pub hash: String,
     /// Bytes.
@@ -90,11 +91,41 @@ pub(crate) struct Failure {
 #[derive(Clone, Debug)]
 pub struct Acceptance {
     /// Where the file is to go.
-    pub target: Target,
+    pub destination: AcceptInto,
     /// How many bytes a second may come, beside the node's limit.
     pub max_rate: Option<u64>,
     /// Ends the transfer.
     pub cancel: CancellationToken,
+}
+
+/// Where a file is to go that is accepted.
+#[derive(Clone, Debug)]
+pub enum AcceptInto {
+    /// To the disk.
+    Disk(Target),
+    /// To a reader in this process, which has the other end of the outlet. It is taken once.
+    Reader(Arc<Mutex<Option<Outlet>>>),
+}
+
+impl From<Target> for AcceptInto {
+    fn from(target: Target) -> Self {
+        Self::Disk(target)
+    }
+}
+
+impl From<Outlet> for AcceptInto {
+    fn from(outlet: Outlet) -> Self {
+        Self::Reader(Arc::new(Mutex::new(Some(outlet))))
+    }
+}
+
+impl AcceptInto {
+    fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Disk(target) => Some(target),
+            Self::Reader(_) => None,
+        }
+    }
 }
 
 /// The turn of one transfer to be received.
@@ -149,7 +180,8 @@ async fn receive(
     turn: Option<ReceiveTurn>,
 ) -> Result<Received, Failure> {
     let _running = context.running.begin(&open.offer.transfer_id, Some(&open.task.id), &acceptance.cancel);
-    let transfer = open.transfer(acceptance.target.file_name());
+    let offered = || SafeName::from_offered(&open.offer.name).as_str().to_owned();
+    let transfer = open.transfer(acceptance.destination.target().map_or_else(offered, Target::file_name));
     let (instance, key_pair) = match &left {
         Some(left) => (left.instance, KeyPair::from_seed(&left.seed)),
         None => (rand::random(), KeyPair::generate()),
@@ -161,7 +193,7 @@ async fn receive(
         context,
         open,
         client: client.clone(),
-        target: &acceptance.target,
+        destination: &acceptance.destination,
         cancel: &acceptance.cancel,
         max_rate: acceptance.max_rate,
         id: record_id(context, open),
@@ -182,7 +214,7 @@ async fn receive(
     match result {
         Ok(received) => {
             context.inbox.ended(&open.task.id, true);
-            let file_path = Some(received.file_path.clone());
+            let file_path = received.file_path.clone();
             context.emit(Event::TransferComplete { transfer, file_path });
             Ok(received)
         }
@@ -238,7 +270,7 @@ fn arrived_before(
     cancel: &CancellationToken,
 ) -> Option<Done> {
     let done = records.read(id)?;
-    let (path, offered) = (&done.file_path, &open.offer);
+    let (path, offered) = (done.file_path.as_deref()?, &open.offer);
     // It may have been changed or replaced since.
     let (size, hash) = (offered.size, &offered.hash);
     let read = |bytes| events.hashed(bytes, size);
@@ -257,7 +289,7 @@ struct IncomingTransfer<'a> {
     open: &'a OpenOffer,
     /// The task service, waited for where it is away for a while.
     client: Client,
-    target: &'a Target,
+    destination: &'a AcceptInto,
     cancel: &'a CancellationToken,
     max_rate: Option<u64>,
     id: RecordId,
@@ -284,7 +316,8 @@ struct Hold {
     records: Records,
     /// Keeps other processes of this user off.
     _lock: LockFile,
-    place: PartialPlace,
+    /// `None` where nothing is written.
+    place: Option<PartialPlace>,
 }
 
 /// How the bytes are to come.
@@ -325,7 +358,7 @@ impl IncomingTransfer<'_> {
         let (hold, arrived) = hold?;
         let records = hold.records.clone();
         // What has come of it, if anything, is not lost by trouble that passes.
-        self.has_some = hold.place.memory.exists();
+        self.has_some = hold.place.as_ref().is_some_and(|place| place.memory.exists());
         self.hold = Some(hold);
         if let Some(done) = arrived {
             self.events.enter(Phase::Waiting);
@@ -343,14 +376,14 @@ impl IncomingTransfer<'_> {
             place.set_working(false);
             return self.take_present(&records, &path).await;
         }
-        if let Target::Exact { .. } = self.target {
+        if let Some(Target::Exact { .. }) = self.destination.target() {
             // Where this process dies from here on, its partial file is found by that alone.
             self.note(false).await;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let (partial, dht) =
-            tokio::try_join!(self.partial(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
-        self.has_some = partial.written() > 0;
+        let (sink, dht) =
+            tokio::try_join!(self.intake(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
+        self.has_some = sink.written() > 0;
         self.events.enter(Phase::Waiting);
         place.set_working(false);
         let meeting = self.prepare(&dht).await?;
@@ -369,7 +402,7 @@ impl IncomingTransfer<'_> {
             Meeting::Topic(_) => None,
         };
         let path = match claimed {
-            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, partial, place).await?,
+            Ok(()) => self.fetch(&dht, meeting, &records, &p2p, sink, place).await?,
             Err(error) => {
                 if let Meeting::Topic(presence) = meeting {
                     presence.leave(&self.context.spawner);
@@ -377,7 +410,7 @@ impl IncomingTransfer<'_> {
                 return Err(error);
             }
         };
-        Ok(self.complete(&records, self.done(&path, &p2p)).await)
+        Ok(self.complete(&records, self.done(path.as_deref(), &p2p)).await)
     }
 
     /// Waits for the turn of this transfer.
@@ -400,26 +433,30 @@ impl IncomingTransfer<'_> {
         let (id, open, cancel) = (self.id.clone(), self.open.clone(), self.cancel.clone());
         let events = self.events.clone();
         let context = self.context.clone();
+        let is_written = self.destination.target().is_some();
         let (records, lock, arrived) = blocking(move || {
             let lock = match lock {
                 Some(lock) => lock,
                 None => lock_record(&context, &records, &id)?,
             };
             // What is here of it will be read.
-            let has_some = records.sums(&id).exists() || records.read(&id).is_some();
+            let has_some = is_written && (records.sums(&id).exists() || records.read(&id).is_some());
             events.enter(if has_some { Phase::Hashing } else { Phase::Waiting });
-            let arrived = arrived_before(&records, &id, &open, &events, &cancel);
+            let arrived = match is_written {
+                true => arrived_before(&records, &id, &open, &events, &cancel),
+                false => None,
+            };
             Ok((records, lock, arrived))
         })
         .await?;
-        let place = PartialPlace {
-            target: self.target.clone(),
+        let place = self.destination.target().map(|target| PartialPlace {
+            target: target.clone(),
             id: self.id.clone(),
             size: self.open.offer.size,
             tree: self.open.tree(),
             preserved: self.preserved(),
             memory: records.sums(&self.id),
-        };
+        });
         Ok((Hold { records, _lock: lock, place }, arrived))
     }
 
@@ -428,7 +465,7 @@ impl IncomingTransfer<'_> {
     /// # Errors
     /// `ALREADY_EXISTS`, `NOT_A_FILE` where something else has its place.
     async fn present(&self) -> Result<Option<PathBuf>> {
-        let Some(path) = self.target.kept() else { return Ok(None) };
+        let Some(path) = self.destination.target().and_then(Target::kept) else { return Ok(None) };
         let Offer { hash, size, .. } = &self.open.offer;
         let (hash, size, events, cancel) = (hash.clone(), *size, self.events.clone(), self.cancel.clone());
         let folder = self.open.tree().map(|_| self.open.raw_name().to_owned());
@@ -453,7 +490,7 @@ impl IncomingTransfer<'_> {
         if !self.claim.is_held() {
             self.claim.make().await?;
         }
-        let done = self.done(path, &p2p);
+        let done = self.done(Some(path), &p2p);
         report::remember(records, &self.id, done.clone(), &self.name()).await;
         Ok(self.complete(records, done).await)
     }
@@ -468,12 +505,16 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// The file that the bytes go to, with what stands of it.
-    async fn partial(&self) -> Result<Sink> {
-        match &self.hold {
-            Some(hold) => {
+    /// What the bytes go to: a file, with what stands of it, or a reader.
+    async fn intake(&self) -> Result<Intake> {
+        if let AcceptInto::Reader(outlet) = self.destination {
+            return lock(outlet).take().map(Into::into).ok_or_else(aborted);
+        }
+        match self.hold.as_ref().and_then(|hold| hold.place.as_ref()) {
+            Some(place) => {
                 let events = self.events.clone();
-                hold.place.open(move |bytes, goal| events.hashed(bytes, goal), self.cancel).await
+                let partial = place.open(move |bytes, goal| events.hashed(bytes, goal), self.cancel).await?;
+                Ok(partial.into())
             }
             None => Err(Error::new(Code::State, "the transfer is not held")),
         }
@@ -482,8 +523,11 @@ impl IncomingTransfer<'_> {
     /// Writes down what is under way, so that it goes on where this process dies; `failed` says that it is
     /// nobody's any more.
     async fn note(&self, failed: bool) {
-        let Some(Hold { records, .. }) = &self.hold else { return };
-        let (records, id, target) = (records.clone(), self.id.clone(), self.target.clone());
+        // A reader is gone with its process.
+        let (Some(Hold { records, .. }), Some(target)) = (&self.hold, self.destination.target()) else {
+            return;
+        };
+        let (records, id, target) = (records.clone(), self.id.clone(), target.clone());
         let (scope, actor_id) = (self.context.scope(), self.context.actor_id().to_owned());
         let (task_id, instance) = (self.open.task.id.to_value(), hex::encode(self.instance));
         let seed = hex::encode(self.key_pair.seed());
@@ -517,7 +561,7 @@ impl IncomingTransfer<'_> {
             // Whoever asked for it knows that it failed; what was asked for by a process that died still
             // stands.
             self.note(!self.is_left || self.claim.is_held() && !stands).await;
-        } else if let Some(Hold { records, place, .. }) = &self.hold {
+        } else if let Some(Hold { records, place: Some(place), .. }) = &self.hold {
             place.discard().await;
             report::forget(records, &self.id).await;
         }
@@ -526,7 +570,8 @@ impl IncomingTransfer<'_> {
     /// Whether a failure is trouble of this machine by which nothing was lost: the offer can be taken later.
     fn still_stands(&self, error: &Error) -> bool {
         let is_of_path = matches!(error.code, Code::AlreadyExists | Code::NotAFile | Code::InvalidArgument);
-        let will_pass = !(is_of_path && self.target.insists_on_name());
+        let insists = self.destination.target().is_some_and(Target::insists_on_name);
+        let will_pass = !(is_of_path && insists);
         error.code.is_of_this_machine() && will_pass && !self.events.has_started()
     }
 
@@ -589,9 +634,9 @@ impl IncomingTransfer<'_> {
         meeting: Meeting,
         records: &Records,
         p2p: &Option<P2p>,
-        partial: Sink,
+        sink: Intake,
         held: &HeldPlace,
-    ) -> Result<PathBuf> {
+    ) -> Result<Option<PathBuf>> {
         let Some(Hold { place, .. }) = &self.hold else {
             return Err(Error::new(Code::State, "the transfer is not held"));
         };
@@ -605,7 +650,7 @@ impl IncomingTransfer<'_> {
             context: self.context,
             open: self.open,
             ours: p2p.as_ref(),
-            place,
+            place: place.as_ref(),
             events: &self.events,
             control: &control,
             held,
@@ -620,7 +665,7 @@ impl IncomingTransfer<'_> {
                     word.unwrap_or_default()
                 })
             }),
-            so_far: partial.into(),
+            so_far: sink.into(),
         };
         let bytes = async {
             match meeting {
@@ -682,12 +727,12 @@ impl IncomingTransfer<'_> {
         received
     }
 
-    fn done(&self, file_path: &Path, p2p: &Option<P2p>) -> Done {
+    fn done(&self, file_path: Option<&Path>, p2p: &Option<P2p>) -> Done {
         Done {
             scope: self.context.scope(),
             task_id: self.open.task.id.to_value(),
             transfer_id: self.open.offer.transfer_id.clone(),
-            file_path: file_path.to_owned(),
+            file_path: file_path.map(Path::to_owned),
             outputs: vec![self.output.get_or_init(|| self.new_output(p2p)).clone()],
         }
     }

@@ -113,9 +113,9 @@ pub(crate) struct Done {
     pub task_id: Value,
     /// As the sender chose it.
     pub transfer_id: String,
-    /// Where the file is.
-    #[serde(with = "crate::files::json_path")]
-    pub file_path: PathBuf,
+    /// Where the file is; `None` where a reader had it.
+    #[serde(default, with = "crate::files::json_path::optional")]
+    pub file_path: Option<PathBuf>,
     /// What the task is completed with.
     pub outputs: Vec<Value>,
 }
@@ -375,7 +375,7 @@ mod tests {
             scope: scope.into(),
             task_id: Value::from(7),
             transfer_id: "t".into(),
-            file_path: "/in/data.csv".into(),
+            file_path: Some("/in/data.csv".into()),
             outputs: vec![serde_json::json!({"verified": true})],
         }
     }

@@ -118,7 +118,7 @@ impl Silent {
 
 impl Fetch<'_> {
     /// Takes the file from whoever delivers it on the transfer's topic.
-    pub(super) async fn on_topic(&self, presence: &TopicPresence) -> Result<PathBuf> {
+    pub(super) async fn on_topic(&self, presence: &TopicPresence) -> Result<Option<PathBuf>> {
         let TopicPresence { swarm, discovery, .. } = presence;
         let now = Instant::now();
         // Who is there already has looked before us, and will not look again: it has to be dialled.
@@ -199,7 +199,7 @@ impl Fetch<'_> {
         &self,
         (link, reception): Candidate,
         machine: &mut Reconnect,
-    ) -> Result<PathBuf, FetchError> {
+    ) -> Result<Option<PathBuf>, FetchError> {
         self.events.connected(&link);
         let taken = self
             .body(reception, false)

@@ -53,8 +53,11 @@ async fn take(context: &Arc<Context>, handle: u64, target: &Target, turn: Receiv
     let open = context.inbox.take(handle).ok()?;
     let (task, declinable) = (open.task.id.clone(), open.offer.recipient_id.is_some());
     let actor = open.actor().to_owned();
-    let acceptance =
-        Acceptance { target: target.clone(), max_rate: None, cancel: context.cancel().child_token() };
+    let acceptance = Acceptance {
+        destination: target.clone().into(),
+        max_rate: None,
+        cancel: context.cancel().child_token(),
+    };
     let Failure { error, claimed, waits } =
         receive::run(context.clone(), handle, open, acceptance, Some(turn)).await.err()?;
     match error.code {

@@ -52,7 +52,7 @@ async fn an_offer_is_made_once_the_service_is_back() {
     back(&mut lab, stand_in).await;
     let (offer, _) = b.offer().await;
     let received = b.accept(offer, lab.path("received")).await.unwrap();
-    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path.unwrap()));
     assert_eq!(lab.client("a").list(&ListQuery::default()).await.unwrap().len(), 2, "each is offered once");
     lab.close([a, b]).await;
 }
@@ -71,7 +71,7 @@ async fn what_is_accepted_while_the_service_is_away_is_claimed_once_it_is_back()
     stand_in.tried(TRIES).await;
     back(&mut lab, stand_in).await;
     let received = accepting.await.unwrap().unwrap();
-    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path.unwrap()));
     lab.close([a, b]).await;
 }
 
@@ -138,7 +138,7 @@ async fn who_cancels_or_destroys_waits_for_no_service() {
     let mut stand_in = away(&mut lab, &b, "b").await;
     let cancel = CancellationToken::new();
     let target = Target::Exact { path: lab.path("received"), overwrite: true };
-    let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
+    let acceptance = Acceptance { destination: target.into(), max_rate: None, cancel: cancel.clone() };
     let accepting = {
         let node = b.node.clone();
         tokio::spawn(async move { node.accept(offer, acceptance).await })

@@ -187,7 +187,8 @@ impl Agent {
 
     pub(crate) async fn accept(&self, offer: u64, path: PathBuf) -> Result<Received, Error> {
         let target = Target::Exact { path, overwrite: true };
-        let acceptance = Acceptance { target, max_rate: None, cancel: CancellationToken::new() };
+        let acceptance =
+            Acceptance { destination: target.into(), max_rate: None, cancel: CancellationToken::new() };
         timeout(PATIENCE, self.node.accept(offer, acceptance)).await.expect("an accept ends")
     }
 

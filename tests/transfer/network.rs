@@ -26,7 +26,7 @@ async fn a_sender_that_is_suspended_delivers_once_it_is_resumed() {
     assert!(!sending.is_finished() && !accepting.is_finished());
     a.node.resume().await.unwrap();
     let received = accepting.await.unwrap().unwrap();
-    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+    assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path.unwrap()));
     lab.close([a, b]).await;
 }
 

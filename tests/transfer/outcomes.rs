@@ -144,7 +144,7 @@ async fn a_recipient_that_cancels_is_aborted_and_its_sender_hears_of_it() {
     let (offer, _) = b.offer().await;
     let cancel = CancellationToken::new();
     let target = Target::Exact { path: lab.path("f"), overwrite: true };
-    let acceptance = Acceptance { target, max_rate: None, cancel: cancel.clone() };
+    let acceptance = Acceptance { destination: target.into(), max_rate: None, cancel: cancel.clone() };
     let accepting = {
         let node = b.node.clone();
         tokio::spawn(async move { node.accept(offer, acceptance).await })
@@ -206,7 +206,7 @@ async fn a_file_that_arrived_has_arrived_though_its_completion_is_refused_and_th
         let sending = a.sending(lab.file("f", SOME), "b");
         let (offer, transfer) = b.offer().await;
         let received = b.accept(offer, lab.path("received")).await.unwrap();
-        assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path));
+        assert_eq!(sending.await.unwrap().unwrap().hash, sha256(&received.file_path.unwrap()));
         let task_id = transfer.task_id.unwrap();
         assert_eq!(status_of(&lab, &task_id).await, Status::InProgress);
         assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);

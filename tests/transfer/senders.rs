@@ -210,7 +210,7 @@ async fn an_offer_is_answered_once_but_may_be_accepted_again_where_nothing_was_c
         peer.take_until(FrameType::Ack).await;
     };
     let (received, ()) = tokio::join!(b.accept(offer, lab.path("f")), transfer);
-    assert_eq!(std::fs::read(received.unwrap().file_path).unwrap(), b"content");
+    assert_eq!(std::fs::read(received.unwrap().file_path.unwrap()).unwrap(), b"content");
     assert!(!lab.path("g").exists() && !lab.path("missing").exists());
     lab.close([b]).await;
 }

@@ -45,8 +45,8 @@ async fn an_offer_is_accepted_to_a_path() {
     let (sent, received) = tokio::join!(sending, accepting);
     let (sent, received) = (sent.unwrap(), received.unwrap());
     assert_eq!(received.hash, sent.hash);
-    assert_eq!(received.file_path, lab.path("taken.csv"));
-    assert_eq!(sha256(&received.file_path), sent.hash);
+    assert_eq!(received.file_path, Some(lab.path("taken.csv")));
+    assert_eq!(sha256(&received.file_path.unwrap()), sent.hash);
     assert_eq!(a.seen(), ["transfer_start", "transfer_complete"]);
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
     use Phase::{Connecting, Hashing, Transferring, Verifying, Waiting};
@@ -132,15 +132,15 @@ async fn a_file_whose_name_is_taken_replaces_what_is_there_or_is_kept_out_by_it(
         let target = |existing| Target::InFolder { dir: lab.path("kept"), name: name.clone(), existing };
         let accept = |existing| {
             let cancel = CancellationToken::new();
-            let acceptance = Acceptance { target: target(existing), max_rate: None, cancel };
+            let acceptance = Acceptance { destination: target(existing).into(), max_rate: None, cancel };
             d.node.accept(offer, acceptance)
         };
         assert_eq!(accept(Existing::Skip).await.unwrap_err().code, Code::AlreadyExists);
         accept(Existing::Rename).await.unwrap()
     };
     let (sent, received) = tokio::join!(a.send(&file, "d"), accepting);
-    assert_eq!(received.file_path, lab.path("kept").join("data (1).csv"));
-    assert_eq!(sha256(&received.file_path), sent.unwrap().hash);
+    assert_eq!(received.file_path, Some(lab.path("kept").join("data (1).csv")));
+    assert_eq!(sha256(&received.file_path.unwrap()), sent.unwrap().hash);
     lab.close([a, b, c, d]).await;
 }
 
