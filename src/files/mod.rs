@@ -43,7 +43,7 @@ pub use archive::TreeSize;
 pub use json_path::JsonPath;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};
-pub(crate) use present::{is_folder_there, is_there};
+pub(crate) use present::{is_folder_there, is_there, of_size};
 pub use preserved::{Preserved, Rights};
 pub use sink::Sink;
 pub use source::{ARCHIVE_SUFFIX, HashCache, Proof, Source, SourceError, Spool, SpoolError, TreeOptions};

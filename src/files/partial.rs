@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, IoSlice, Seek as _},
+    io::{self, IoSlice, Read as _, Seek as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Preserved, Target, TargetError,
+    Preserved, Source, Target, TargetError,
     checkpoints::{Checkpoints, PartIdentity, Prefix},
     dir::Dir,
     holes::Hole,
@@ -20,6 +20,9 @@ use super::{
     temporary::{is_temporary, temporary_name},
     tree,
 };
+
+/// Bytes copied at a time.
+const COPY_LEN: usize = 1024 * 1024;
 
 /// A file that is being received: `.` and the transfer's id and `.part` in the target's folder, until
 /// [`commit`](Partial::commit) gives it its name. Dropped before, it is removed, unless it was made to be
@@ -186,6 +189,52 @@ impl Partial {
             Ok(checkpoints) => self.memory = Some(Memory { checkpoints, path: path.to_owned() }),
             Err(error) => tracing::debug!(%error, "what is received can't be remembered"),
         }
+    }
+
+    /// Fills it, which is empty, with the bytes of a file that is here, and says whether they are those of
+    /// `hash`, SHA-256 in lower-case hex; if not, or once `cancel` says so, it is empty again. Where the file
+    /// system can, the two share their place on the disk until one of them is written to. Blocks; tells
+    /// `read` the bytes so far, all of which are read.
+    ///
+    /// # Errors
+    /// As [`Self::write_all`].
+    pub(crate) fn adopt(
+        &mut self,
+        source: &Source,
+        hash: &str,
+        mut read: impl FnMut(u64),
+        cancel: &CancellationToken,
+    ) -> Result<bool, TargetError> {
+        if self.written > 0 || source.size() != self.size {
+            return Ok(false);
+        }
+        // What is compared is the copy, which nobody else can change.
+        let is_shared = source.handle().is_some_and(|from| share(from, &self.file))
+            && self.file.metadata().is_ok_and(|metadata| metadata.len() == self.size);
+        let mut buffer = vec![0; COPY_LEN];
+        while self.written < self.size && !cancel.is_cancelled() {
+            let left = usize::try_from(self.size - self.written).unwrap_or(usize::MAX);
+            let chunk = buffer.get_mut(..left.min(COPY_LEN)).unwrap_or_default();
+            let is_read = match is_shared {
+                true => self.file.read_exact(chunk).is_ok(),
+                false => source.read_exact_at(chunk, self.written).is_ok(),
+            };
+            if !is_read {
+                break;
+            }
+            if is_shared {
+                self.hasher.update(&*chunk);
+                self.written += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            } else {
+                self.write_all(chunk)?;
+            }
+            read(self.written);
+        }
+        if self.written == self.size && self.hash() == hash {
+            return Ok(true);
+        }
+        self.clear()?;
+        Ok(false)
     }
 
     /// Says what the file is to have of its source in the end.
@@ -378,6 +427,18 @@ impl Drop for Partial {
     }
 }
 
+/// Has an empty file share the place of another one on the disk, and be a copy of it by that; false where the
+/// file system can't.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn share(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn share(_from: &File, _to: &File) -> bool {
+    false
+}
+
 /// Whether the disk has room for `len` bytes more of a file of `size`; some systems don't say.
 fn check_room(place: &Place, len: u64, size: u64) -> Result<(), TargetError> {
     match place.dir.free() {
@@ -392,6 +453,39 @@ mod tests {
         super::{Existing, SafeName},
         *,
     };
+
+    #[test]
+    fn a_file_that_is_here_is_copied_if_it_is_the_one() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (held, path) = (dir.path().join("held"), dir.path().join("in"));
+        let content: Vec<u8> = (0..3 * COPY_LEN + 5).map(|at| (at / 251).to_le_bytes()[0]).collect();
+        std::fs::write(&held, &content).expect("written");
+        let source = Source::open(&held).expect("opened");
+        let hash = hex::encode(Sha256::digest(&content));
+        let target = Target::Exact { path, overwrite: true };
+        let size = content.len() as u64;
+        let create = |size| Partial::create(&target, "0123456789abcdef", size).expect("created");
+        let never = CancellationToken::new();
+        let (mut partial, mut told) = (create(size), Vec::new());
+        assert!(partial.adopt(&source, &hash, |bytes| told.push(bytes), &never).expect("read"));
+        assert_eq!((partial.written(), told.len(), told.last()), (size, 4, Some(&size)));
+        let copy = partial.commit().expect("committed");
+        assert!(std::fs::read(&copy).expect("read") == content);
+        std::fs::write(&copy, "other").expect("written");
+        assert!(std::fs::read(&held).expect("read") == content, "it is no link");
+        // Another file, and one that is given up, leave nothing in the way of what comes then.
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
+        for (hash, cancel) in [(&"0".repeat(64), &never), (&hash, &cancelled)] {
+            let mut partial = create(size);
+            assert!(!partial.adopt(&source, hash, |_| {}, cancel).expect("read"));
+            assert_eq!(partial.written(), 0);
+            partial.write_all(&content).expect("written");
+            assert!(std::fs::read(partial.commit().expect("committed")).expect("read") == content);
+        }
+        let mut shorter = create(size - 1);
+        assert!(!shorter.adopt(&source, &hash, |_| {}, &never).expect("read"));
+    }
 
     #[test]
     fn a_disk_that_fills_up_meanwhile_says_so() {

@@ -1,10 +1,13 @@
 //! Files that are here already.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Source, TargetError, TreeOptions, source::what_is};
+use super::{Source, Target, TargetError, TreeOptions, source::what_is, temporary::is_temporary};
+
+/// Entries of a folder that are looked at in search of a file.
+const MAX_ENTRIES: usize = 4096;
 
 /// Whether the folder whose archive has `size` bytes and this SHA-256, lower-case hex, and calls it `name`,
 /// stands at `path`. Blocks; tells `progress` the bytes read so far.
@@ -50,4 +53,20 @@ pub(crate) fn is_there(
         true => Ok(true),
         false => Err(TargetError::AlreadyExists { path }),
     }
+}
+
+/// The regular files of this size where `target` is to be: in its folder, first the one that has its name; or
+/// at its path alone. Blocks.
+pub(crate) fn of_size(target: &Target, size: u64) -> Vec<PathBuf> {
+    let (named, dir) = match target {
+        Target::Exact { path, .. } => (path.clone(), None),
+        Target::InFolder { dir, name, .. } => (dir.join(name.as_str()), Some(dir)),
+    };
+    let entries = dir.and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+    let others = entries.take(MAX_ENTRIES).filter(|entry| !is_temporary(&entry.file_name()));
+    let others = others.map(|entry| entry.path()).filter(|path| *path != named);
+    let is_it = |path: &PathBuf| {
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
+    };
+    std::iter::once(named.clone()).chain(others).filter(is_it).collect()
 }

@@ -3,12 +3,14 @@
 //! # Layout
 //! - `claim`: the claim on the offer; its lease of 60 s is renewed by [`Renewal`](crate::ats::Renewal)
 //! - `fetch`: getting the bytes; `direct` from a peer of ours, by its key; `topic` from an original
+//! - `held`: what is offered and is here already
 //! - `record`: what this user receives and has received, on disk; `left`: what goes on after its process died
 //! - `report`: telling the service, at once or later
 
 mod claim;
 mod direct;
 mod fetch;
+mod held;
 mod left;
 mod race;
 pub(crate) mod record;
@@ -43,7 +45,7 @@ use crate::connection::{ConnectionInfo, PeerConnection, PooledConnection};
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step};
 use crate::event::{Event, PeerIdentity, Phase};
-use crate::files::{self, Preserved, SafeName, Source, Target};
+use crate::files::{self, Preserved, SafeName, Sink, Source, Target};
 use crate::limits::clean_up;
 use crate::offer::inbox::OpenOffer;
 use crate::offer::{Completion, Features, Nodes, Offer, P2p};
@@ -513,8 +515,15 @@ impl IncomingTransfer<'_> {
         match self.hold.as_ref().and_then(|hold| hold.place.as_ref()) {
             Some(place) => {
                 let events = self.events.clone();
-                let partial = place.open(move |bytes, goal| events.hashed(bytes, goal), self.cancel).await?;
-                Ok(partial.into())
+                let read = move |bytes, goal| events.hashed(bytes, goal);
+                match place.open(read, self.cancel).await? {
+                    Sink::File(partial) => {
+                        let (context, open, events) = (self.context, self.open, &self.events);
+                        let filled = held::fill(context, open, &place.target, *partial, events, self.cancel);
+                        Ok(Sink::from(filled.await?).into())
+                    }
+                    folder @ Sink::Folder(_) => Ok(folder.into()),
+                }
             }
             None => Err(Error::new(Code::State, "the transfer is not held")),
         }
@@ -659,9 +668,15 @@ impl IncomingTransfer<'_> {
                 // The sender has the receipt by this, whatever becomes of the task.
                 let word = done.outputs.first().filter(|_| p2p.is_some()).map(Value::to_string);
                 let remembered = report::remember(records, &self.id, done, &name);
+                let path = path.map(Path::to_owned);
                 // The sender's next offer may come as soon as it has the ACK.
                 Box::pin(async move {
-                    tokio::join!(remembered, self.pin_sender());
+                    let placed = async {
+                        if let Some(path) = &path {
+                            held::remember(self.context, self.open, path).await;
+                        }
+                    };
+                    tokio::join!(remembered, placed, self.pin_sender());
                     word.unwrap_or_default()
                 })
             }),

@@ -144,6 +144,57 @@ async fn a_file_whose_name_is_taken_replaces_what_is_there_or_is_kept_out_by_it(
     lab.close([a, b, c, d]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_the_recipient_has_is_copied_there_if_its_sender_is_known() {
+    let lab = Lab::new().await;
+    let (a, b, c) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}), lab.agent("c", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let size = 3_000_000;
+    let file = lab.file("data.bin", 3_000_000);
+    let resumed = async |from: &Agent| from.send(&file, "b").await.unwrap().resumed_from;
+    assert_eq!([resumed(&a).await, resumed(&a).await], [0, size]);
+    let copy = lab.path("in").join("data (1).bin");
+    assert_eq!(sha256(&copy), sha256(&file));
+    // To whoever is met for the first time nothing is told of it.
+    assert_eq!([resumed(&c).await, resumed(&c).await], [0, size]);
+    // Of the same size, and another one.
+    let mut other = std::fs::read(&file).unwrap();
+    other[size as usize - 1] ^= 1;
+    std::fs::write(&file, &other).unwrap();
+    assert_eq!(resumed(&a).await, 0);
+    assert_eq!(std::fs::read(lab.path("in").join("data (4).bin")).unwrap(), other);
+    // What somebody has changed since is not what came.
+    std::fs::remove_dir_all(lab.path("in")).unwrap();
+    assert_eq!(resumed(&a).await, 0);
+    std::fs::write(lab.path("in").join("data.bin"), vec![7; other.len()]).unwrap();
+    assert_eq!([resumed(&a).await, resumed(&a).await], [0, size]);
+    lab.close([a, b, c]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_known_sender_has_sent_is_found_wherever_it_was_taken_to() {
+    let lab = Lab::new().await;
+    let (a, b, c) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}), lab.agent("c", |_| {}));
+    b.watch(None);
+    let file = lab.file("data.bin", 3_000_000);
+    let resumed = async |from: &Agent, path: &str| {
+        let accepting = async {
+            let (offer, _) = b.offer().await;
+            b.accept(offer, lab.path(path)).await.unwrap()
+        };
+        let (sent, received) = tokio::join!(from.send(&file, "b"), accepting);
+        assert_eq!(sha256(&received.file_path.unwrap()), sha256(&file));
+        assert_eq!(received.resumed_from, sent.unwrap().resumed_from);
+        received.resumed_from
+    };
+    assert_eq!([resumed(&a, "one").await, resumed(&a, "two").await], [0, 3_000_000]);
+    // What others have sent is not.
+    assert_eq!([resumed(&c, "three").await, resumed(&c, "four").await], [0, 3_000_000]);
+    std::fs::remove_file(lab.path("two")).unwrap();
+    assert_eq!(resumed(&a, "five").await, 0);
+    lab.close([a, b, c]).await;
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_and_times_arrive_with_the_file_unless_an_end_leaves_them_out() {

@@ -15,6 +15,7 @@ mod proof;
 mod spool;
 
 use std::{
+    fs::File,
     io::{self, IoSliceMut, Read as _},
     path::{Path, PathBuf},
     sync::{
@@ -260,6 +261,11 @@ impl Source {
     /// What it holds, if it is the archive of a folder.
     pub fn tree(&self) -> Option<TreeSize> {
         self.folder().map(SourceFolder::tree)
+    }
+
+    /// The file, where it is one at a path.
+    pub(super) fn handle(&self) -> Option<&File> {
+        self.file().map(SourceFile::handle)
     }
 
     fn file(&self) -> Option<&SourceFile> {
