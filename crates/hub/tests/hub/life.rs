@@ -27,6 +27,7 @@ async fn a_restart_keeps_everything_and_ends_what_ran_out() {
     while subscriber.next_event().await.0 != "task.claimed" {}
 
     let hub = hub.restart().await;
+    let a = hub.caller("a");
     let task = &a.get(&format!("/tasks/{short}")).await["task"];
     assert_eq!((&task["status"], &task["payload"]), (&json!("pending"), &json!({"ü": [1, null]})));
     assert_eq!(task["messages"][0]["parts"][0]["content"], "m");
