@@ -50,10 +50,7 @@ test('a state folder that cannot be kept ends listen at once', LIMIT, async (t) 
 test('a file that has no room waits until there is some, and others go meanwhile', { ...LIMIT, skip: smallDisks() }, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
-  const disk = path.join(folder, 'disk')
-  fs.mkdirSync(disk)
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'small', disk])
-  defer(t, () => execFileSync('umount', [disk]))
+  const disk = smallDisk(t, folder, '8m')
   fs.writeFileSync(path.join(disk, 'filler'), Buffer.alloc(5 << 20))
   const listener = cli(t, ['listen', '--actor-id', 'b', '--save-dir', path.join(disk, 'in'), '--ats-url', url, '--json'])
   await listener.line('connected')
@@ -73,10 +70,7 @@ test('a file that has no room waits until there is some, and others go meanwhile
 test('what had come of a file is kept where the disk is full when its recipient starts again', { ...LIMIT, skip: smallDisks() }, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)
-  const disk = path.join(folder, 'disk')
-  fs.mkdirSync(disk)
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'small', disk])
-  defer(t, () => execFileSync('umount', ['-l', disk]))
+  const disk = smallDisk(t, folder, '64m')
   const env = { ATS_P2P_HOME: path.join(folder, 'state') }
   const listen = () => cli(t, ['listen', '--actor-id', 'b', '--save-dir', path.join(disk, 'in'), '--ats-url', url, '--json', '--max-rate', '20M'], { env })
   const dying = listen()
@@ -149,6 +143,16 @@ async function untilEmpty (t, folder) {
   const watcher = fs.watch(folder)
   defer(t, () => watcher.close())
   while (contents(folder).length > 0) await once(watcher, 'change')
+}
+
+/** A disk in a folder that holds no more than `size`. */
+function smallDisk (t, folder, size) {
+  const disk = path.join(folder, 'disk')
+  fs.mkdirSync(disk)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${size}`, 'small', disk])
+  // A process that was killed may hold it a moment longer.
+  defer(t, () => execFileSync('umount', ['-l', disk]))
+  return disk
 }
 
 /** Why no small disk can be had here, or false. */

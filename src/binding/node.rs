@@ -138,11 +138,7 @@ impl NativeNode {
         let rate = options.max_rate.map(max_rate).transpose();
         let source = match file {
             Some(file) => file.source(),
-            None => {
-                let (file_path, file_name) = (options.file_path, options.file_name);
-                let (exclude, gitignore) = (options.exclude, options.gitignore);
-                content(ContentOptions { file_path, file_name, exclude, gitignore }, None, None)
-            }
+            None => content(options.content, None, None),
         };
         let (node, cancel) = (self.node.clone(), cancel.token());
         let send = async move {

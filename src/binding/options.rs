@@ -77,12 +77,8 @@ enum TunnelOption {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendOptions {
-    pub(super) file_path: Option<JsonPath>,
-    pub(super) file_name: Option<String>,
-    #[serde(default)]
-    pub(super) exclude: Vec<String>,
-    #[serde(default)]
-    pub(super) gitignore: bool,
+    #[serde(flatten)]
+    pub(super) content: ContentOptions,
     pub(super) recipient_id: String,
     pub(super) channel: Option<String>,
     pub(super) timeout: Option<f64>,

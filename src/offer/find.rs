@@ -16,28 +16,16 @@ pub(crate) async fn find_made(
     transfer_id: &str,
     wanted: impl Fn(&Task) -> bool,
 ) -> Result<Option<Task>> {
-    let query = ListQuery {
-        kind: Some(TASK_TYPE.into()),
-        limit: Some(LOOKED_AT),
-        search: Some(transfer_id.to_owned()),
-        ..Default::default()
-    };
-    let is_it = |task: &Task| {
-        task.kind == TASK_TYPE
-            && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == transfer_id)
-    };
-    let page = client.list_page(&query, |task| (is_it(&task) && wanted(&task)).then_some(task)).await?;
+    let query = ListQuery { search: Some(transfer_id.to_owned()), ..offers() };
+    let is_it = |task: &Task| offers_transfer(task, transfer_id) && wanted(task);
+    let page = client.list_page(&query, |task| is_it(&task).then_some(task)).await?;
     Ok(page.tasks.into_iter().next())
 }
 
 /// The task of a transfer, by the transfer's id or its own.
 pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Option<Task>> {
-    let is_it = |task: &Task| {
-        task.kind == TASK_TYPE
-            && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == id)
-    };
-    let query = ListQuery { kind: Some(TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() };
-    let by_search = ListQuery { search: Some(id.to_owned()), ..query.clone() };
+    let is_it = |task: &Task| offers_transfer(task, id);
+    let by_search = ListQuery { search: Some(id.to_owned()), ..offers() };
     let first = async |mut query: ListQuery| {
         for _ in 0..MAX_PAGES {
             let page = client.list_page(&query, |task| is_it(&task).then_some(task)).await?;
@@ -60,6 +48,16 @@ pub(crate) async fn find(client: &Client, channel: &str, id: &str) -> Result<Opt
         }
     }
     // An original's offer need not carry its id where the service searches.
-    let on_channel = ListQuery { channel: Some(channel.to_owned()), ..query };
+    let on_channel = ListQuery { channel: Some(channel.to_owned()), ..offers() };
     first(on_channel).await
+}
+
+fn offers() -> ListQuery {
+    ListQuery { kind: Some(TASK_TYPE.into()), limit: Some(LOOKED_AT), ..Default::default() }
+}
+
+/// Whether a task offers the file of that transfer.
+fn offers_transfer(task: &Task, transfer_id: &str) -> bool {
+    task.kind == TASK_TYPE
+        && Offer::from_payload(&task.payload).is_ok_and(|offer| offer.transfer_id == transfer_id)
 }
