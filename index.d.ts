@@ -622,8 +622,8 @@ export interface CallOptions {
 /** Bytes of any kind; text goes as UTF-8. */
 export type Bytes = string | ArrayBuffer | NodeJS.ArrayBufferView
 
-/** What `send` sends: a file on the disk, bytes in memory, or a stream. */
-export type SendOptions = SendFileOptions | SendDataOptions | SendStreamOptions
+/** What `send` sends: a file on the disk, several of them as one, bytes in memory, or a stream. */
+export type SendOptions = SendFileOptions | SendFilesOptions | SendDataOptions | SendStreamOptions
 
 export interface SendFileOptions extends CommonSendOptions {
   /**
@@ -639,6 +639,28 @@ export interface SendFileOptions extends CommonSendOptions {
   gitignore?: boolean
   /** What it is to be called at its recipient. Default: the last part of the path. */
   fileName?: string
+  filePaths?: undefined
+  data?: undefined
+  stream?: undefined
+  maxBytes?: undefined
+}
+
+export interface SendFilesOptions extends CommonSendOptions {
+  /**
+   * Files and folders, at least one, as one offer. They go as a folder does, in one that is made up for them, each by the
+   * last part of its path: they are accepted to one path, and stand there all at once, or not at all. In whichever order
+   * they are named, they have the same hash. What is named twice goes once; two of one name are refused with
+   * `ATS_P2P_INVALID_ARGUMENT`, and a pipe, a socket or a device with `ATS_P2P_NOT_A_FILE`. Of a link that is named it
+   * goes what it leads to. One alone is sent as `filePath` is.
+   */
+  filePaths: LocalPath[]
+  /** Of each folder: what is left out, by patterns as in a `.gitignore` at its top. */
+  exclude?: string[]
+  /** Of each folder: whether the `.gitignore` files in it count, and `.git` is left out. Default: false. */
+  gitignore?: boolean
+  /** What their folder is to be called at its recipient. Default: a name made of one of theirs, `a.jpg and 2 more`. */
+  fileName?: string
+  filePath?: undefined
   data?: undefined
   stream?: undefined
   maxBytes?: undefined
@@ -653,6 +675,7 @@ export interface SendDataOptions extends CommonSendOptions {
   /** What it is to be called: a name, and no path. Required, unless `data` is a File, which has one. */
   fileName?: string
   filePath?: undefined
+  filePaths?: undefined
   stream?: undefined
   maxBytes?: undefined
 }
@@ -678,6 +701,7 @@ export interface SendStreamOptions extends CommonSendOptions {
    */
   maxBytes?: number
   filePath?: undefined
+  filePaths?: undefined
   data?: undefined
 }
 
@@ -722,6 +746,7 @@ export interface CommonSendOptions {
  */
 export type SendToAllOptions =
   | (Omit<SendFileOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
+  | (Omit<SendFilesOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
   | (Omit<SendDataOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
   | (Omit<SendStreamOptions, 'recipientId' | 'idempotencyKey' | 'onProgress'> & SeveralRecipients)
 

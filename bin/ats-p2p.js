@@ -87,6 +87,7 @@ async function run (name, command, { values, positionals, rest }) {
 }
 
 function surplus ({ positionals: wanted = [] }, given) {
+  if (wanted.at(-1)?.endsWith('...')) return null
   return given.length > wanted.length ? `"${given[wanted.length]}" is one argument too many` : null
 }
 

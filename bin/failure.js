@@ -5,6 +5,7 @@
 // The flags whose names differ from those of the library's options; the others are the same words with dashes.
 const FLAGS = {
   filePath: 'FILE',
+  filePaths: 'FILE',
   id: 'TRANSFER',
   recipientId: '--to',
   organization: '--org',

@@ -1,24 +1,30 @@
 'use strict'
 
-// What a command sends that is no file on the disk: its own input, and named pipes, as a shell makes for `<(command)`.
+// What a command sends: files, and what is no file on the disk: its own input, and named pipes, as a shell makes for
+// `<(command)`.
 
 const fs = require('node:fs')
 const net = require('node:net')
 const path = require('node:path')
 const { promisify } = require('node:util')
+const { invalid } = require('../lib/error')
 
 const open = promisify(fs.open)
 
 /**
- * What `send` is to be given for the argument FILE: `{ filePath }`, or `{ stream }` for `-` and for a named pipe; both
- * with the `fileName` that was given. Null where a pipe has no name that a file could have. `signal` ends the wait for
- * a pipe's other end.
+ * What `send` is to be given for its arguments: `{ filePath }`, or `{ stream }` for `-` and for a named pipe; or
+ * `{ filePaths }` for several; each with the `fileName` that was given. `signal` ends the wait for a pipe's other end.
  */
-async function given (file, fileName, signal) {
+async function given (files, fileName, signal) {
+  const [file, ...others] = files
+  const pipe = others.length > 0 && files.find(isPipe)
+  if (pipe) throw invalid(`${pipe} is a pipe, and what comes by a pipe is sent alone: send it by itself, or what it gives as a file`)
+  if (others.length > 0) return { filePaths: files, fileName }
   if (file === '-') return { stream: process.stdin, fileName }
   if (!isPipe(file)) return { filePath: file, fileName }
   const called = fileName ?? nameOf(file)
-  return called === null ? null : { stream: await openPipe(file, signal), fileName: called }
+  if (called === null) throw invalid('what is it to be called? --name is required with a pipe that has no name of its own')
+  return { stream: await openPipe(file, signal), fileName: called }
 }
 
 function isPipe (file) {

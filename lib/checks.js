@@ -122,6 +122,13 @@ function filePath (value, what) {
   return { bytes: bytes.toString('hex') }
 }
 
+/** At least one such path. */
+function filePaths (value, what) {
+  if (!Array.isArray(value)) throw invalid(`${what} must be an array of paths`, value)
+  if (value.length === 0) throw invalid(`${what} must name at least one file`)
+  return value.map(item => filePath(item, `each of ${what}`))
+}
+
 function pathOf (value, what) {
   if (value.protocol !== 'file:') throw invalid(`${what} must be a path or a file: URL`, value.href)
   try {
@@ -239,6 +246,7 @@ module.exports = {
   count,
   existing,
   filePath,
+  filePaths,
   isTaskId,
   isUrl,
   json,

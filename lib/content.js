@@ -61,12 +61,13 @@ function limit (value, what) {
   return value
 }
 
-/** Of `send`: exactly one of `filePath`, `data` and `stream`, and the name where nothing else says it. */
-function checkContent ({ filePath, data, stream, maxBytes, fileName: name, ...rest }) {
-  const given = Object.entries({ filePath, data, stream }).filter(([, value]) => value !== undefined).map(([which]) => which)
-  if (given.length > 1) reject(`send: ${given.join(' and ')} are given, and only one of filePath, data and stream can be sent`)
+/** Of `send`: exactly one of `filePath`, `filePaths`, `data` and `stream`, and the name where nothing else says it. */
+function checkContent ({ filePath, filePaths, data, stream, maxBytes, fileName: name, ...rest }) {
+  const given = Object.entries({ filePath, filePaths, data, stream }).filter(([, value]) => value !== undefined).map(([which]) => which)
+  if (given.length > 1) reject(`send: ${given.join(' and ')} are given, and only one of filePath, filePaths, data and stream can be sent`)
   if (maxBytes !== undefined && stream === undefined) reject(`send: maxBytes goes with a stream, not with ${given[0]}`)
   if (filePath !== undefined) return { ...rest, filePath, fileName: name }
+  if (filePaths !== undefined) return { ...rest, filePaths, fileName: name }
   const ofFile = typeof data?.name === 'string' ? data.name.split('/').at(-1) : undefined
   const called = name ?? (ofFile === undefined ? undefined : fileName(ofFile, 'send: the name of the File'))
   if (called === undefined) reject(`send: fileName is required with ${given[0]}`)

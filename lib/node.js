@@ -18,7 +18,7 @@ const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
 
 // What says which file it is.
-const CONTENT = ['filePath', 'fileName', 'exclude', 'gitignore']
+const CONTENT = ['filePath', 'filePaths', 'fileName', 'exclude', 'gitignore']
 
 /** One agent's end: sends files, watches for offers, says what happens as events. */
 class Node extends EventEmitter {

@@ -4,7 +4,7 @@
 
 const { isUint8Array } = require('node:util/types')
 const {
-  abortSignal, addresses, boolean, bytes, callback, count, existing, filePath, isUrl, json, localPath, milliseconds, number, places,
+  abortSignal, addresses, boolean, bytes, callback, count, existing, filePath, filePaths, isUrl, json, localPath, milliseconds, number, places,
   port, publicKey, rate, retention, seedPath, string, taskId, text, texts, tunnelPlace, unwanted, url
 } = require('./checks')
 const { checkContent, content, fileName, limit, source } = require('./content')
@@ -48,6 +48,7 @@ const VERIFY_OPTIONS = { id: taskId, receipt: filePath, file: filePath, signal: 
 
 const SEND_OPTIONS = {
   filePath,
+  filePaths,
   data: content,
   stream: source,
   fileName,
@@ -145,7 +146,7 @@ function checkNodeOptions (call, options, more) {
 
 /** Of `send`: what is sent, exactly one thing, and to whom. */
 function checkSend (options) {
-  const isOther = options?.data != null || options?.stream != null
+  const isOther = [options?.filePaths, options?.data, options?.stream].some(given => given != null)
   const toAll = options?.recipientIds != null
   const required = [...(isOther ? [] : ['filePath']), toAll ? 'recipientIds' : 'recipientId']
   const checked = checkContent(checkOptions('send', options, toAll ? SEND_TO_ALL_OPTIONS : SEND_OPTIONS, required))

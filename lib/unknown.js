@@ -10,6 +10,8 @@ const ALSO_CALLED = {
   recipients: 'recipientIds',
   file: 'filePath',
   path: 'filePath',
+  files: 'filePaths',
+  paths: 'filePaths',
   url: 'atsUrl',
   org: 'organization',
   maxSize: 'maxFileSize',

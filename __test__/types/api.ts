@@ -57,6 +57,8 @@ async function documented (): Promise<void> {
   await node.send({ stream: new Blob(['x']).stream(), fileName: 'x', recipientId: 'b' })
   await node.send({ stream: ['a', Buffer.from('b')], fileName: 'x', recipientId: 'b' })
   await node.send({ filePath: 'x', fileName: 'y', recipientId: 'b' })
+  await node.send({ filePaths: ['x', Buffer.from('y'), new URL('file:///tmp/z')], fileName: 'y', exclude: ['*.map'], recipientId: 'b' })
+  await node.send({ filePaths: ['x', 'y'], recipientIds: ['b', 'c'], metadata: 1 })
 
   node.watch()
   node.watch({ channel: 'p2p-transfer', saveDir: './incoming', existing: 'skip' })
@@ -215,6 +217,10 @@ async function refused (): Promise<void> {
   await node.send({ filePath: 'x', recipientId: 'b', saveDir: 'in' })
   // @ts-expect-error of a stream nothing says what it is called
   await node.send({ stream: ['x'], recipientId: 'b' })
+  // @ts-expect-error one of two
+  await node.send({ filePath: 'x', filePaths: ['x'], recipientId: 'b' })
+  // @ts-expect-error several, if but one
+  await node.send({ filePaths: 'x', recipientId: 'b' })
   // @ts-expect-error one of two
   await node.send({ filePath: 'x', stream: ['x'], fileName: 'x', recipientId: 'b' })
   // @ts-expect-error the controller is no signal

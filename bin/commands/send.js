@@ -10,18 +10,18 @@ const { offerText, sayTransfers } = require('../sending')
 const { warnOfDefaultActor, warnOfSettings } = require('../warnings')
 
 module.exports = {
-  summary: 'Offer a file or a folder to an agent and send it once it is accepted',
+  summary: 'Offer files and folders to an agent and send them once they are accepted',
   saysGoodbye: true,
   // Of what goes on by itself, the id is asked for.
   answers: (positionals, { detach = false }) => detach,
-  positionals: ['FILE'],
+  positionals: ['FILE...'],
   completes: 'file',
   flags: {
     to: { value: 'ID', short: 't', help: 'the actor who is to have it (required); may be repeated', multiple: true, completes: 'peer' },
-    name: { value: 'NAME', help: 'what the file is to be called; required where FILE is -, which is what comes in by stdin' },
+    name: { value: 'NAME', help: 'what is sent is to be called so; required where FILE is -, which is what comes in by stdin' },
     detach: { help: 'return once the file is offered, and send it in the background' },
-    exclude: { value: 'PATTERN', help: 'of a folder, leave out what matches, as in a .gitignore at its top; may be repeated', multiple: true },
-    gitignore: { help: "of a folder, leave out .git and what the folder's own .gitignore files do" },
+    exclude: { value: 'PATTERN', help: 'of each folder, leave out what matches, as in a .gitignore at its top; may be repeated', multiple: true },
+    gitignore: { help: "of each folder, leave out .git and what the folder's own .gitignore files do" },
     'idempotency-key': { value: 'KEY', help: 'make this the same send as every other with this key: the file is delivered once' },
     metadata: { value: 'JSON', help: 'what to say of the file: any JSON of at most 4 KiB, shown to the recipient with the offer' },
     ...CHANNEL,
@@ -31,21 +31,24 @@ module.exports = {
     ...PRESERVE,
     ...CONNECTION
   },
-  details: ['FILE may be - for stdin, or a named pipe. What comes by a pipe is first kept, up to 10 GiB, in a file without a name in the system\'s temporary folder (TMPDIR), since the offer says its hash; it does not go in the background.', 'To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
+  details: ['Several files and folders go as one offer. They arrive in a folder of their own, each by the last part of its path, all at once or not at all; it is called after one of them, as "a.jpg and 2 more", or by --name.', 'FILE may be - for stdin, or a named pipe. What comes by a pipe is first kept, up to 10 GiB, in a file without a name in the system\'s temporary folder (TMPDIR), since the offer says its hash; it does not go in the background.', 'To several recipients the file goes at once. What becomes of one does not change what becomes of another: the exit code is 0 if all have it, else that of the first of them, in the order of --to, who has not.'],
   examples: [
     ['ats-p2p send ./data.csv --to agent-b', 'A file for agent-b, who may be just starting'],
     ['ats-p2p send ./data.csv --to agent-b --to agent-c', 'The same file for two, each by a transfer of its own'],
     ['ats-p2p send ./dist/ --to agent-b --exclude "*.map"', 'A folder, without some of its files'],
-    ['ats-p2p send ./data.csv --to agent-b --detach', 'The same in the background; `ats-p2p wait TRANSFER-ID` follows it'],
+    ['ats-p2p send a.jpg ./dist/ notes.txt --to agent-b --name holiday', 'Files and folders in one folder, holiday, by one offer'],
+    ['ats-p2p send ./data.csv --to agent-b --detach', 'A file in the background; `ats-p2p wait TRANSFER-ID` follows it'],
     ['ats-p2p send ./data.csv --to agent-b --metadata \'{"kind":"report","of":7}\'', 'With something that the recipient is told with the offer'],
     ['pg_dump shop | ats-p2p send - --name shop.sql --to agent-b', 'What a command prints'],
     ['ats-p2p send ./data.csv --to agent-b --json', 'The same for a program, which reads a JSON object a line'],
     ['ats-p2p send -u http://127.0.0.1:8787 --actor-id agent-a --to agent-b -- -odd-name', 'By another service, as agent-a, a file whose name begins with a dash']
   ],
 
-  check (values, [file]) {
+  check (values, files) {
+    const [file] = files
     if (file === undefined) return 'which file?'
     if (values.to === undefined) return 'to whom? --to is required'
+    if (files.length > 1 && files.includes('-')) return '- goes alone: send what comes in by stdin by itself, or write it to a file first'
     if (file === '-') {
       if (values.name === undefined) return 'what is it to be called? --name is required with -'
       if (values.detach) return '--detach needs a file: what comes by a pipe goes with this process'
@@ -58,14 +61,14 @@ module.exports = {
   },
 
   async run ({ values, positionals, output, interrupts }) {
-    const filePath = asGiven(positionals[0])
+    const files = positionals.map(asGiven)
     if (values.detach) {
-      if (typeof filePath !== 'string') throw invalid(`${filePath} is not UTF-8, and no process in the background can be told of it`)
+      const odd = files.find(file => typeof file !== 'string')
+      if (odd) throw invalid(`${odd} is not UTF-8, and no process in the background can be told of it`)
       await warnOfSettings(nodeOptions(values), output)
       return detach({ values, positionals, output, interrupts })
     }
-    const content = await given(filePath, values.name, interrupts.signal)
-    if (content === null) throw invalid('what is it to be called? --name is required with a pipe that has no name of its own')
+    const content = await given(files, values.name, interrupts.signal)
     const { createNode } = require('../..')
     const node = await createNode(nodeOptions(values))
     await warnOfDefaultActor(nodeOptions(values), output)
@@ -80,7 +83,7 @@ module.exports = {
     say('Had offered', 'offer_resumed')
     const recipients = [...new Set(values.to)]
     const { exclude, gitignore } = values
-    const parts = content.filePath === undefined ? {} : { exclude, gitignore }
+    const parts = content.stream === undefined ? { exclude, gitignore } : {}
     const options = { ...content, ...parts, idempotencyKey: values['idempotency-key'], metadata: metadata(values), signal: interrupts.signal }
     try {
       if (recipients.length === 1) {

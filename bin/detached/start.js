@@ -25,10 +25,10 @@ async function detach ({ values, output, interrupts, ...rest }) {
 }
 
 /** Says what a process has offered, and leaves it to itself. */
-async function begun ({ values, positionals: [filePath], output, interrupts }) {
+async function begun ({ values, positionals: files, output, interrupts }) {
   const { log, child } = start()
   // It resolves nothing by a folder that may be gone by then.
-  const positionals = [path.resolve(filePath)]
+  const positionals = files.map(file => path.resolve(file))
   let ended = null
   const over = new Promise((resolve, reject) => {
     child.on('error', reject)

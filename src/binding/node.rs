@@ -339,16 +339,15 @@ impl NativeNode {
 
 /// What is sent: exactly one thing.
 fn content(options: ContentOptions, data: Option<&[u8]>, spool: Option<&NativeSpool>) -> Result<SendSource> {
-    let ContentOptions { file_path, file_name: name, exclude, gitignore } = options;
-    match (file_path, data, spool) {
-        (Some(path), None, None) => {
-            full(path).map(|path| SendSource::Path { path, name, exclude, gitignore })
-        }
+    let ContentOptions { file_path, file_paths, file_name: name, exclude, gitignore } = options;
+    let paths = file_path.into_iter().chain(file_paths).map(full).collect::<Result<Vec<_>>>()?;
+    match (paths.is_empty(), data, spool) {
+        (false, None, None) => Ok(SendSource::Paths { paths, name, exclude, gitignore }),
         // Copied, because whoever has it may write to it.
-        (None, Some(data), None) => {
+        (true, Some(data), None) => {
             Ok(SendSource::Open(Source::of_bytes(name.unwrap_or_default(), Bytes::copy_from_slice(data))))
         }
-        (None, None, Some(spool)) => spool.finish().map(SendSource::Open),
+        (true, None, Some(spool)) => spool.finish().map(SendSource::Open),
         _ => Err(Error::new(Code::InvalidArgument, "send needs a path, data or a stream")),
     }
 }

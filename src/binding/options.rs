@@ -93,6 +93,8 @@ pub(super) struct SendOptions {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ContentOptions {
     pub(super) file_path: Option<JsonPath>,
+    #[serde(default)]
+    pub(super) file_paths: Vec<JsonPath>,
     pub(super) file_name: Option<String>,
     #[serde(default)]
     pub(super) exclude: Vec<String>,

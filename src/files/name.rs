@@ -127,10 +127,12 @@ fn fit(name: &str, suffix: &str) -> String {
     format!("{stem}{suffix}{extension}")
 }
 
-/// A name cut before its ending, both parts of `.tar.gz` and its like together; the ending may be empty.
+/// A name cut before its ending, both parts of `.tar.gz` and its like together; the ending may be empty, as
+/// in `a.jpg and 2 more`.
 fn split_extension(name: &str) -> (&str, &str) {
+    let is_ending = |ending: &str| ending.len() <= MAX_EXTENSION && !ending.contains(' ');
     let dot = match name.rfind('.') {
-        Some(dot) if dot > 0 && name.len() - dot <= MAX_EXTENSION => dot,
+        Some(dot) if dot > 0 && name.get(dot..).is_some_and(is_ending) => dot,
         _ => name.len(),
     };
     let (stem, _) = name.split_at(dot);
@@ -285,6 +287,7 @@ mod tests {
         assert_eq!(numbered("a"), "a (12)");
         assert_eq!(numbered("a.tar.gz"), "a (12).tar.gz");
         assert_eq!(numbered("tar.gz"), "tar (12).gz");
+        assert_eq!(numbered("a.jpg and 2 more"), "a.jpg and 2 more (12)");
         assert_eq!(numbered(&"x".repeat(255)), format!("{} (12)", "x".repeat(250)));
     }
 

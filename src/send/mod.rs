@@ -41,7 +41,7 @@ use crate::connection::{ConnectionInfo, OFFERED, PeerConnection, PooledConnectio
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
-use crate::files::{self, SafeName, Source, TreeOptions, TreeSize};
+use crate::files::{self, JsonPath, SafeName, Source, TreeOptions, TreeSize};
 use crate::limits::{GOODBYE, clean_up};
 use crate::offer::{self, Attributes, Expiry, Features, Metadata, Offer, P2p, Tree};
 use crate::places::HeldPlace;
@@ -84,15 +84,15 @@ pub struct SendRequest {
 /// What is sent.
 #[derive(Clone, Debug)]
 pub enum SendSource {
-    /// A file or a folder on the disk.
-    Path {
-        /// Where it is.
-        path: PathBuf,
-        /// What it is to be called; `None` for the last part of the path.
+    /// What is on the disk: a file, a folder, or several of them as one folder that is made up.
+    Paths {
+        /// Where they are, one at least.
+        paths: Vec<PathBuf>,
+        /// What it is to be called; `None` for the last part of the path, or a name made of that of several.
         name: Option<String>,
-        /// Of a folder: what is left out, by patterns as in a `.gitignore`.
+        /// Of each folder: what is left out, by patterns as in a `.gitignore`.
         exclude: Vec<String>,
-        /// Of a folder: whether its own `.gitignore` files count.
+        /// Of each folder: whether its own `.gitignore` files count.
         gitignore: bool,
     },
     /// Something that is open already.
@@ -106,14 +106,14 @@ impl SendSource {
     fn origin(&self) -> &Self {
         match self {
             Self::Shared(file) => file.origin(),
-            Self::Path { .. } | Self::Open(_) => self,
+            Self::Paths { .. } | Self::Open(_) => self,
         }
     }
 }
 
 impl From<PathBuf> for SendSource {
     fn from(path: PathBuf) -> Self {
-        Self::Path { path, name: None, exclude: Vec::new(), gitignore: false }
+        Self::Paths { paths: vec![path], name: None, exclude: Vec::new(), gitignore: false }
     }
 }
 
@@ -259,7 +259,7 @@ async fn run_offer(
 /// Which parts of a folder are sent.
 fn tree_options(context: &Context, source: &SendSource) -> TreeOptions {
     let (exclude, gitignore) = match source.origin() {
-        SendSource::Path { exclude, gitignore, .. } => (exclude.clone(), *gitignore),
+        SendSource::Paths { exclude, gitignore, .. } => (exclude.clone(), *gitignore),
         SendSource::Open(_) | SendSource::Shared(_) => Default::default(),
     };
     TreeOptions { exclude, gitignore, plain: !context.options.preserve }
@@ -287,18 +287,13 @@ async fn open(context: &Context, request: &SendRequest) -> Result<Source> {
 
 async fn open_source(context: &Context, source: &SendSource, cancel: &CancellationToken) -> Result<Source> {
     let options = tree_options(context, source);
-    let (path, name) = match source {
-        SendSource::Path { path, name, .. } => (path.clone(), name.clone()),
+    let (paths, name) = match source {
+        SendSource::Paths { paths, name, .. } => (paths.clone(), name.clone()),
         SendSource::Open(source) => return Ok(source.clone()),
         SendSource::Shared(file) => return Ok(file.source().clone()),
     };
     let ended = cancel.clone();
-    let open = move || match name {
-        // In its archive it goes by that name too.
-        Some(name) if path.is_dir() => Source::open_folder(&path, name, &options, &ended),
-        Some(name) => Source::open(&path).map(|source| source.named(&name)),
-        None => Source::open_any(&path, &options, &ended),
-    };
+    let open = move || Source::open_paths(&paths, name.as_deref(), &options, &ended);
     or_cancelled(cancel, blocking(move || open().map_err(Error::from))).await
 }
 
@@ -403,7 +398,7 @@ impl OutgoingTransfer {
         let (size, cancel) = (source.size(), self.request.cancel.clone());
         let shared = match &self.request.source {
             SendSource::Shared(file) => Some(file.clone()),
-            SendSource::Path { .. } | SendSource::Open(_) => None,
+            SendSource::Paths { .. } | SendSource::Open(_) => None,
         };
         let _turn = match &shared {
             Some(file) => Some(file.turn(|bytes| self.told.hashed(bytes, size)).await),
@@ -699,6 +694,7 @@ impl OutgoingTransfer {
             transfer_id: offer.transfer_id.clone(),
             recipient_id: self.transfer.peer_id.clone(),
             file_path: self.source.path().map(Path::to_owned),
+            file_paths: self.source.several_paths().iter().cloned().map(JsonPath).collect(),
             file_name: Some(offer.name.clone()),
             tree: self.source.tree().map(|size| (tree_options(&self.context, &self.request.source), size)),
             size: offer.size,

@@ -169,16 +169,17 @@ async fn resume(
     cancel: CancellationToken,
 ) -> Result<Sent> {
     let transfer_id = record.transfer_id.clone();
-    let Some(path) = record.file_path.clone() else {
+    let paths = record.paths();
+    if paths.is_empty() {
         let name = files::display(&record.file_name());
         let message = format!("{name} went with the process that had its bytes in memory: offer it anew");
         let error = Error::new(Code::SourceChanged, message).of(&transfer_id, None);
         return Err(give_up(&context, open_record, record, error).await);
-    };
+    }
     let (TreeOptions { exclude, gitignore, .. }, _) = record.tree.clone().unwrap_or_default();
     let name = record.file_name.as_deref().map(|_| record.local_name());
     let request = SendRequest {
-        source: SendSource::Path { path, name, exclude, gitignore },
+        source: SendSource::Paths { paths, name, exclude, gitignore },
         recipient_id: record.recipient_id.clone(),
         channel: Some(record.channel.clone()),
         timeout: Some(Duration::from_millis(record.timeout_ms)),

@@ -9,12 +9,12 @@ use secret_stream::KeyPair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{self, ARCHIVE_SUFFIX, TreeOptions, TreeSize};
+use crate::files::{self, ARCHIVE_SUFFIX, JsonPath, TreeOptions, TreeSize};
 use crate::offer::Metadata;
 use crate::private::{private_dir, private_file};
 
-/// The largest record read back, bytes: a path, some ids and a few numbers fit many times.
-const MAX_RECORD_LEN: u64 = 64 * 1024;
+/// The largest record, bytes: paths as many as a command line holds, some ids and a few numbers.
+const MAX_RECORD_LEN: u64 = 4 * 1024 * 1024;
 
 /// What the name of a record ends in.
 const SUFFIX: &str = ".offer";
@@ -31,6 +31,9 @@ pub(crate) struct OfferRecord {
     /// The file, which must still hold what was offered; `None` for bytes that went with their process.
     #[serde(default, with = "crate::files::json_path::optional")]
     pub file_path: Option<PathBuf>,
+    /// Where several are that are offered as one, which has no path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file_paths: Vec<JsonPath>,
     /// The name that it was offered under; earlier versions took it from the path.
     #[serde(default)]
     pub file_name: Option<String>,
@@ -83,9 +86,15 @@ impl OfferRecord {
         folder.unwrap_or(name)
     }
 
+    /// Where what is offered is; nowhere, of bytes that went with their process.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let several = self.file_paths.iter().map(|JsonPath(path)| path);
+        self.file_path.iter().chain(several).cloned().collect()
+    }
+
     /// The file as errors call it.
     pub(crate) fn shown(&self) -> String {
-        self.file_path.as_deref().map_or_else(|| files::display(&self.file_name()), files::display_path)
+        self.file_path.as_deref().map_or_else(|| files::display(&self.local_name()), files::display_path)
     }
 
     /// The connection's key pair.
@@ -210,6 +219,9 @@ impl OpenRecord {
     /// Writes the record anew.
     pub(crate) fn rewrite(&mut self, record: &OfferRecord) -> io::Result<()> {
         let text = serde_json::to_vec(record)?;
+        if u64::try_from(text.len()).is_ok_and(|len| len > MAX_RECORD_LEN) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there are too many paths"));
+        }
         self.file.rewind()?;
         self.file.set_len(0)?;
         self.file.write_all(&text)
@@ -276,6 +288,7 @@ mod tests {
             transfer_id: transfer_id.into(),
             recipient_id: "b".into(),
             file_path: Some("/f".into()),
+            file_paths: Vec::new(),
             file_name: None,
             tree: None,
             size: 1,
@@ -325,6 +338,22 @@ mod tests {
         assert!(records.left_behind(of("another", "a")).is_empty());
         assert_eq!(records.left_behind(of("scope", "a")).len(), 1);
         assert!(!damaged.exists());
+    }
+
+    #[test]
+    fn an_offer_of_several_is_found_with_all_their_paths_unless_those_are_too_many() {
+        let home = tempfile::tempdir().unwrap();
+        let records = OfferRecords::new(home.path());
+        let of = |count: u32| {
+            let file_paths = (0..count).map(|number| JsonPath(format!("/{number:0>199}").into())).collect();
+            OfferRecord { file_path: None, file_paths, ..record("t") }
+        };
+        drop(records.write(&of(5000)).unwrap());
+        let FoundOffer::Free(open, found) = records.find("t") else { panic!("it is not found") };
+        assert_eq!(found.paths(), of(5000).paths());
+        open.forget();
+        records.write(&of(25_000)).unwrap_err();
+        assert!(fs::read_dir(home.path().join("transfers")).unwrap().next().is_none());
     }
 
     #[cfg(unix)]

@@ -12,7 +12,7 @@ use ats_p2p::files::Target;
 use ats_p2p::node::{Node, Options, WatchOptions};
 use ats_p2p::options::AllowedPeer;
 use ats_p2p::receive::{Acceptance, Received};
-use ats_p2p::send::{SendRequest, Sent};
+use ats_p2p::send::{SendRequest, SendSource, Sent};
 use hub::{Hub, HubConfig};
 use hyperdht::Dht;
 use sha2::{Digest as _, Sha256};
@@ -159,14 +159,30 @@ impl Agent {
         self.send_until(file, to, CancellationToken::new()).await
     }
 
+    /// Sends files and folders as one.
+    pub(crate) async fn send_several(&self, paths: &[PathBuf], to: &str) -> Result<Sent, Error> {
+        let source =
+            SendSource::Paths { paths: paths.to_vec(), name: None, exclude: Vec::new(), gitignore: false };
+        self.send_source(source, to, CancellationToken::new()).await
+    }
+
     pub(crate) async fn send_until(
         &self,
         file: &Path,
         to: &str,
         cancel: CancellationToken,
     ) -> Result<Sent, Error> {
+        self.send_source(file.to_owned().into(), to, cancel).await
+    }
+
+    async fn send_source(
+        &self,
+        source: SendSource,
+        to: &str,
+        cancel: CancellationToken,
+    ) -> Result<Sent, Error> {
         let request = SendRequest {
-            source: file.to_owned().into(),
+            source,
             recipient_id: to.to_owned(),
             channel: None,
             timeout: None,

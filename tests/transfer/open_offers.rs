@@ -10,6 +10,7 @@ use ats_p2p::error::Code;
 use ats_p2p::event::Event;
 use ats_p2p::node::{Node, Options};
 use ats_p2p::send::SendRequest;
+use ats_p2p::verify::ReceiptPlace;
 use ats_p2p::wire::FrameType;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -27,13 +28,17 @@ struct Process {
 impl Process {
     /// Begins to send; comes back when the offer is made.
     async fn sending(lab: &Lab, file: PathBuf, to: &'static str) -> (Self, String, TaskId) {
+        Self::sending_several(lab, vec![file], to).await
+    }
+
+    async fn sending_several(lab: &Lab, files: Vec<PathBuf>, to: &'static str) -> (Self, String, TaskId) {
         let runtime = Runtime::new().unwrap();
         let agent = {
             let _inside = runtime.enter();
             lab.agent("a", |_| {})
         };
         let sender = agent.clone();
-        runtime.spawn(async move { sender.send(&file, to).await });
+        runtime.spawn(async move { sender.send_several(&files, to).await });
         let (transfer_id, task_id) = agent
             .event(|event| match event {
                 Event::OfferSent { transfer, .. } => Some((transfer.transfer_id, transfer.task_id.unwrap())),
@@ -77,6 +82,37 @@ async fn an_offer_of_a_dead_sender_is_taken_up_and_delivered() {
     drop(offers);
     assert!(records(&lab).is_empty());
     assert!(a.node.resume_offers(CancellationToken::new()).await.unwrap().is_empty());
+    lab.close([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_several_files_of_a_dead_sender_is_taken_up_with_all_of_them() {
+    let lab = Lab::new().await;
+    std::fs::create_dir_all(lab.path("sub/empty")).unwrap();
+    let mut files = vec![lab.file("f", 100_000), lab.path("sub"), lab.file("sub/é", 10), lab.file("e", 0)];
+    let (process, transfer_id, _) = Process::sending_several(&lab, files.clone(), "b").await;
+    process.die().await;
+    let (a, b) = (lab.agent("a", |_| {}), lab.agent("b", |_| {}));
+    b.watch(Some(lab.path("in")));
+    let offers = a.node.resume_offers(CancellationToken::new()).await.unwrap();
+    let [offer] = &offers[..] else { panic!("{offers:?}") };
+    assert_eq!((&offer.transfer_id, offer.file_name.as_str()), (&transfer_id, "e and 3 more"));
+    let sent = offer.result.as_ref().unwrap();
+    for (received, file) in [("e", "e"), ("f", "f"), ("é", "sub/é"), ("sub/é", "sub/é")] {
+        let received = lab.path("in").join("e and 3 more").join(received);
+        assert_eq!(sha256(&received), sha256(&lab.path(file)));
+    }
+    assert!(lab.path("in/e and 3 more/sub/empty").is_dir());
+    // In another order, they are the same, and what has arrived is it too.
+    files.reverse();
+    let again = a.send_several(&files, "b").await.unwrap();
+    assert_eq!((&again.hash, again.size), (&sent.hash, sent.size));
+    let received = lab.path("in").join("e and 3 more");
+    for _ in [&sent.hash, &again.hash] {
+        b.event_named("transfer_complete").await;
+    }
+    let place = ReceiptPlace::Transfer(again.transfer_id);
+    assert!(b.node.verify(place, Some(received)).await.unwrap().is_file_checked);
     lab.close([a, b]).await;
 }
 

@@ -112,6 +112,11 @@ impl Stamp {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self { size: metadata.len(), modified: metadata.modified().ok(), number: number_of(metadata) }
     }
+
+    /// That of what is on no disk.
+    pub(super) fn of_time(modified: Option<SystemTime>) -> Self {
+        Self { size: 0, modified, number: 0 }
+    }
 }
 
 #[cfg(unix)]

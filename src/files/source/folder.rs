@@ -1,4 +1,5 @@
-//! A folder that is sent, as the archive that is made of it while it is read.
+//! A folder that is sent, or several files and folders as one, as the archive that is made of it while it is
+//! read.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +24,10 @@ const MAX_OPEN: usize = 4;
 /// A folder, and what was seen in it.
 #[derive(Debug)]
 pub(super) struct SourceFolder {
-    path: PathBuf,
+    /// Where it is, or what is in it.
+    paths: Vec<PathBuf>,
+    /// How errors call it.
+    shown: PathBuf,
     plan: Plan,
     /// Files that are being read, the latest last.
     open: Mutex<VecDeque<(usize, Arc<SourceFile>)>>,
@@ -37,12 +41,32 @@ impl SourceFolder {
         options: &TreeOptions,
         cancel: &CancellationToken,
     ) -> Result<Self, SourceError> {
-        let plan = Plan::of(vec![Root { path: path.to_owned(), name }], options, cancel)?;
-        Ok(Self { path: path.to_owned(), plan, open: Mutex::default() })
+        let path = path.to_owned();
+        let plan = Plan::of_folder(Root { path: path.clone(), name }, options, cancel)?;
+        Ok(Self { paths: vec![path.clone()], shown: path, plan, open: Mutex::default() })
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Looks through what stands at `paths`, which are `roots` of a folder that is to be called `name` in its
+    /// archive and is on no disk. Blocks.
+    pub(super) fn open_several(
+        paths: &[PathBuf],
+        roots: Vec<Root>,
+        name: &str,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let plan = Plan::of_several(name, roots, options, cancel)?;
+        Ok(Self { paths: paths.to_vec(), shown: name.into(), plan, open: Mutex::default() })
+    }
+
+    /// The path of a folder, or those of what is in one that is made up.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// How errors call it.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -67,7 +91,7 @@ impl SourceFolder {
             }
             let located = self.plan.locate(offset);
             if offset >= located.to {
-                return Err(SourceError::Changed { path: self.path.clone() });
+                return Err(self.changed());
             }
             let here = located.to - offset;
             let count = match (&located.stretch, buffers.iter_mut().find(|buffer| !buffer.is_empty())) {
@@ -109,7 +133,7 @@ impl SourceFolder {
     }
 
     fn changed(&self) -> SourceError {
-        SourceError::Changed { path: self.path.clone() }
+        SourceError::Changed { path: self.shown.clone() }
     }
 
     /// Fills `buffers` from the byte of the archive at `offset` on, all of which are of the file `index`.

@@ -3,6 +3,7 @@
 //! # Layout
 //! - `file`: a file on the disk
 //! - `folder`: a folder, as the archive that is made of it while it is read; `plan`: where in that what is
+//! - `several`: files and folders from anywhere, as what one folder holds
 //! - `spool`: what is kept of a stream until its end has come
 //! - `proof`: whether bytes that are read again are those that were hashed
 //! - `hash_cache`: what files were when they were hashed last
@@ -12,6 +13,7 @@ mod folder;
 mod hash_cache;
 mod plan;
 mod proof;
+mod several;
 mod spool;
 
 use std::{
@@ -43,7 +45,7 @@ pub use self::{
     proof::Proof,
     spool::{Spool, SpoolError},
 };
-use super::{archive::TreeSize, display_path, preserved::unix_millis};
+use super::{archive::TreeSize, display, display_path, preserved::unix_millis};
 use crate::error::{Code, Error};
 
 /// What the name of a folder's archive ends in.
@@ -138,6 +140,21 @@ pub enum SourceError {
         /// Why.
         why: String,
     },
+    /// Two that are sent together have one name.
+    #[error(
+        "{} and {} would both be called {} at their recipient: rename one of them, or send them one by one",
+        display_path(first),
+        display_path(second),
+        display(name)
+    )]
+    SameName {
+        /// The path of one, as given.
+        first: PathBuf,
+        /// That of the other.
+        second: PathBuf,
+        /// The last part of that.
+        name: String,
+    },
     /// A pattern of what is to be left out makes no sense.
     #[error("\"{pattern}\" is no pattern of files to leave out")]
     Pattern {
@@ -176,10 +193,37 @@ impl Source {
         if !std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
             return Self::open(path);
         }
-        // `.` and `..` have no name of their own.
-        let full = path.canonicalize().map_err(|error| SourceError::of_io(path, error))?;
-        let name = path.file_name().or(full.file_name()).map(|name| name.to_string_lossy().into_owned());
-        Self::open_folder(path, name.unwrap_or_else(|| "folder".to_owned()), options, cancel)
+        let real = path.canonicalize().map_err(|error| SourceError::of_io(path, error))?;
+        Self::open_folder(path, several::name_at(path, &real), options, cancel)
+    }
+
+    /// Opens what stands at these paths, each once: one as [`Self::open_any`] does; several in a folder of
+    /// their own, which is on no disk, each there by the last part of its path. The folder is called after
+    /// one of them, `a.jpg and 2 more`, unless `name` says what to call it, or the one that there is. In
+    /// whichever order they are named, they have one archive. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open_any`], and `SameName`.
+    pub fn open_paths(
+        paths: &[PathBuf],
+        name: Option<&str>,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let Some(first) = paths.first() else { return Err(SourceError::NotFound { path: PathBuf::new() }) };
+        let roots = if paths.len() > 1 { several::roots_of(paths)? } else { Vec::new() };
+        if roots.len() > 1 {
+            let name = name.map_or_else(|| several::name_of(&roots), str::to_owned);
+            let folder = SourceFolder::open_several(paths, roots, &name, options, cancel)?;
+            let archive = format!("{name}{ARCHIVE_SUFFIX}");
+            return Ok(Self::new(&archive, SourceBytes::Folder(folder), OnceLock::new()));
+        }
+        match name {
+            // In its archive it goes by that name too.
+            Some(name) if first.is_dir() => Self::open_folder(first, name.to_owned(), options, cancel),
+            Some(name) => Self::open(first).map(|source| source.named(name)),
+            None => Self::open_any(first, options, cancel),
+        }
     }
 
     /// Looks through a folder, as [`Self::open_any`] does, which goes by this name.
@@ -251,11 +295,16 @@ impl Source {
 
     /// The path it was opened by; `None` where it is no file that could be opened by one again.
     pub fn path(&self) -> Option<&Path> {
-        match &self.inner.bytes {
-            SourceBytes::File(file) => Some(file.path()),
-            SourceBytes::Folder(folder) => Some(folder.path()),
-            SourceBytes::Memory(_) | SourceBytes::Spooled(_) => None,
+        match (&self.inner.bytes, self.folder().map(SourceFolder::paths)) {
+            (SourceBytes::File(file), _) => Some(file.path()),
+            (_, Some([path])) => Some(path),
+            _ => None,
         }
+    }
+
+    /// The paths it was opened by, where that took several.
+    pub fn several_paths(&self) -> &[PathBuf] {
+        self.folder().map(SourceFolder::paths).filter(|paths| paths.len() > 1).unwrap_or_default()
     }
 
     /// What it holds, if it is the archive of a folder.
@@ -284,7 +333,8 @@ impl Source {
 
     /// How errors call it.
     fn shown(&self) -> PathBuf {
-        self.path().map_or_else(|| PathBuf::from(self.name()), Path::to_owned)
+        let folder = self.folder().map(SourceFolder::shown);
+        self.path().or(folder).map_or_else(|| PathBuf::from(self.name()), Path::to_owned)
     }
 
     /// SHA-256 of the content in lower-case hex. Blocks; tells `progress` the bytes read so far, at most
@@ -513,7 +563,7 @@ impl SourceError {
         match self {
             Self::NotFound { .. } => Code::FileNotFound,
             Self::NotAFile { .. } | Self::Unfit { .. } => Code::NotAFile,
-            Self::Pattern { .. } => Code::InvalidArgument,
+            Self::Pattern { .. } | Self::SameName { .. } => Code::InvalidArgument,
             Self::NotReadable { .. } => Code::NotReadable,
             Self::Changed { .. } | Self::Misremembered { .. } => Code::SourceChanged,
             Self::Cancelled { .. } => Code::Aborted,

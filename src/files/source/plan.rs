@@ -34,6 +34,9 @@ const PRIVATE_FOLDER: u16 = 0o700;
 /// Links have no rights of their own; this is what systems say.
 const LINK: u16 = 0o777;
 
+/// The rights of a folder that is on no disk: the usual ones.
+const MADE_UP_FOLDER: u16 = 0o755;
+
 /// Which parts of a folder are sent, and what is told of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeOptions {
@@ -45,14 +48,14 @@ pub struct TreeOptions {
     pub plain: bool,
 }
 
-/// One folder or file, and the name that it has at the top of the archive.
+/// One folder or file, and the path that it has in the archive.
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) path: PathBuf,
     pub(super) name: String,
 }
 
-/// An archive of one or several roots.
+/// An archive of one folder, or of several roots in one.
 #[derive(Debug)]
 pub(super) struct Plan {
     roots: Vec<Root>,
@@ -103,56 +106,64 @@ pub(super) struct Located {
 }
 
 impl Plan {
-    /// Looks through the roots. Blocks.
+    /// Looks through one folder, which is at the top of the archive. Blocks.
     ///
     /// # Errors
     /// `Unfit` names what no archive can hold, or what this user's patterns make no sense of; `NotReadable`,
     /// `NotFound`, `Cancelled`.
-    pub(super) fn of(
-        mut roots: Vec<Root>,
+    pub(super) fn of_folder(
+        root: Root,
         options: &TreeOptions,
         cancel: &CancellationToken,
     ) -> Result<Self, SourceError> {
+        let metadata = fs::metadata(&root.path).map_err(|error| SourceError::of_io(&root.path, error))?;
+        if root.name.contains('/') {
+            return Err(unfit(&root.path, "it is to be called by a path"));
+        }
+        let mut walk = Walk::new(options, cancel);
+        walk.root(root, &metadata)?;
+        Ok(walk.finish())
+    }
+
+    /// Looks through several folders and files, which are in a folder `name` that is made up for them.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::of_folder`], and `NotAFile`.
+    pub(super) fn of_several(
+        name: &str,
+        roots: Vec<Root>,
+        options: &TreeOptions,
+        cancel: &CancellationToken,
+    ) -> Result<Self, SourceError> {
+        let top = Path::new(name);
+        if name.contains('/') {
+            return Err(unfit(top, "it is to be called by a path"));
+        }
         let mut found = Vec::with_capacity(roots.len());
-        for root in roots.drain(..) {
-            let metadata = fs::metadata(&root.path).map_err(|error| SourceError::of_io(&root.path, error))?;
+        for Root { path, name: below } in roots {
+            let metadata = fs::metadata(&path).map_err(|error| SourceError::of_io(&path, error))?;
+            if let Some(what) = what_is(metadata.file_type()).filter(|_| !metadata.is_dir()) {
+                return Err(SourceError::NotAFile { path, what });
+            }
             let slash = if metadata.is_dir() { "/" } else { "" };
-            found.push((format!("{}{slash}", root.name), root, metadata));
+            found.push((format!("{below}{slash}"), Root { path, name: format!("{name}/{below}") }, metadata));
         }
         found.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let mut walk = Walk {
-            plan: Self {
-                roots: Vec::with_capacity(found.len()),
-                entries: Vec::new(),
-                texts: String::new(),
-                size: 0,
-                tree: TreeSize::default(),
-                plain: options.plain,
-            },
-            gitignore: options.gitignore,
-            exclude: Gitignore::empty(),
-            ignored: Vec::new(),
-            cancel,
-        };
-        for (name, root, metadata) in found {
-            walk.exclude = patterns(&root.path, &options.exclude)?;
-            let path = root.path.clone();
-            if root.name.contains('/') {
-                return Err(unfit(&path, "it is to be called by a path"));
-            }
-            if walk.plan.roots.iter().any(|other| other.name == root.name) {
-                return Err(unfit(&path, "there is another one of the same name"));
-            }
-            walk.plan.roots.push(root);
-            match metadata.is_dir() {
-                true => walk.folder(&path, name, &metadata)?,
-                false => walk.other(&path, name, &metadata)?,
-            }
+        let mut walk = Walk::new(options, cancel);
+        // A time that the set has, so that the folder that is received has the same archive.
+        let latest = found.iter().filter_map(|(.., metadata)| metadata.modified().ok()).max();
+        walk.add(
+            top,
+            &format!("{name}/"),
+            "",
+            PlannedKind::Folder,
+            (Stamp::of_time(latest), MADE_UP_FOLDER),
+        )?;
+        for (_, root, metadata) in found {
+            walk.root(root, &metadata)?;
         }
-        let Walk { mut plan, .. } = walk;
-        plan.entries.shrink_to_fit();
-        plan.texts.shrink_to_fit();
-        Ok(plan)
+        Ok(walk.finish())
     }
 
     /// Bytes of the archive.
@@ -221,7 +232,7 @@ impl Plan {
 /// A walk through the roots, one after the other.
 struct Walk<'a> {
     plan: Plan,
-    gitignore: bool,
+    options: &'a TreeOptions,
     /// What the caller leaves out.
     exclude: Gitignore,
     /// What the `.gitignore` files on the way leave out.
@@ -229,12 +240,46 @@ struct Walk<'a> {
     cancel: &'a CancellationToken,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(options: &'a TreeOptions, cancel: &'a CancellationToken) -> Self {
+        let plan = Plan {
+            roots: Vec::new(),
+            entries: Vec::new(),
+            texts: String::new(),
+            size: 0,
+            tree: TreeSize::default(),
+            plain: options.plain,
+        };
+        Self { plan, options, exclude: Gitignore::empty(), ignored: Vec::new(), cancel }
+    }
+
+    fn finish(self) -> Plan {
+        let Self { mut plan, .. } = self;
+        plan.roots.shrink_to_fit();
+        plan.entries.shrink_to_fit();
+        plan.texts.shrink_to_fit();
+        plan
+    }
+
+    /// Adds a root, and of a folder what is in it.
+    fn root(&mut self, root: Root, metadata: &Metadata) -> Result<(), SourceError> {
+        let (path, name) = (root.path.clone(), root.name.clone());
+        self.plan.roots.push(root);
+        match metadata.is_dir() {
+            true => {
+                self.exclude = patterns(&path, &self.options.exclude)?;
+                self.folder(&path, format!("{name}/"), metadata)
+            }
+            // What is named is sent.
+            false => self.other(&path, name, metadata),
+        }
+    }
+
     /// Adds a folder and what is in it, which comes to lie behind it in the order of the paths' bytes.
     fn folder(&mut self, path: &Path, name: String, metadata: &Metadata) -> Result<(), SourceError> {
         let failed = |error| SourceError::of_io(path, error);
-        self.add(path, &name, "", PlannedKind::Folder, metadata)?;
-        if self.gitignore {
+        self.add(path, &name, "", PlannedKind::Folder, seen(metadata))?;
+        if self.options.gitignore {
             // A line that makes no sense is passed over, as git does.
             self.ignored.push(Gitignore::new(path.join(".gitignore")).0);
         }
@@ -261,7 +306,7 @@ impl Walk<'_> {
                 _ => return Err(SourceError::Changed { path }),
             }
         }
-        if self.gitignore {
+        if self.options.gitignore {
             self.ignored.pop();
         }
         Ok(())
@@ -269,7 +314,7 @@ impl Walk<'_> {
 
     fn other(&mut self, path: &Path, name: String, metadata: &Metadata) -> Result<(), SourceError> {
         if metadata.is_file() {
-            return self.add(path, &name, "", PlannedKind::File, metadata);
+            return self.add(path, &name, "", PlannedKind::File, seen(metadata));
         }
         if !metadata.is_symlink() {
             let what = what_is(metadata.file_type()).unwrap_or("no file");
@@ -279,13 +324,14 @@ impl Walk<'_> {
         let Some(text) = target.to_str().map(|text| text.replace(std::path::MAIN_SEPARATOR, "/")) else {
             return Err(unfit(path, "it is a link to a name that is not UTF-8"));
         };
-        // Of the parts, the topmost folder and the link itself are not on the way.
-        let depth = name.split('/').count().saturating_sub(2);
+        // Of the parts, those of the root and the link itself are not on the way.
+        let root = self.plan.roots.last().map_or(0, |root| root.name.split('/').count());
+        let depth = name.split('/').count().saturating_sub(root + 1);
         if !stays_inside(depth, &text) {
             let target = super::display_path(&target);
             return Err(unfit(path, &format!("it is a link that leads outside the folder, to {target}")));
         }
-        self.add(path, &name, &text, PlannedKind::Link, metadata)
+        self.add(path, &name, &text, PlannedKind::Link, seen(metadata))
     }
 
     fn add(
@@ -294,7 +340,7 @@ impl Walk<'_> {
         name: &str,
         target: &str,
         kind: PlannedKind,
-        metadata: &Metadata,
+        (stamp, mode): (Stamp, u16),
     ) -> Result<(), SourceError> {
         if let Some(flaw) = flaw_of_path(name) {
             return Err(unfit(path, &format!("its path {flaw}")));
@@ -307,11 +353,11 @@ impl Walk<'_> {
             (PlannedKind::Link, _) => LINK,
             (PlannedKind::File, true) => PRIVATE_FILE,
             (PlannedKind::Folder, true) => PRIVATE_FOLDER,
-            (_, false) => mode_of(metadata),
+            (_, false) => mode,
         };
         let entry = PlannedEntry {
             offset: plan.size,
-            stamp: Stamp::of(metadata),
+            stamp,
             text: plan.texts.len(),
             path_len: u16::try_from(name.len()).unwrap_or(u16::MAX),
             target_len: u16::try_from(target.len()).unwrap_or(u16::MAX),
@@ -353,7 +399,7 @@ impl Walk<'_> {
             Match::Whitelist(_) => return false,
             Match::None => {}
         }
-        if self.gitignore && path.file_name().is_some_and(|name| name == ".git") {
+        if self.options.gitignore && path.file_name().is_some_and(|name| name == ".git") {
             return true;
         }
         let said = self.ignored.iter().rev().map(|ignored| ignored.matched(path, is_folder));
@@ -372,6 +418,11 @@ fn patterns(root: &Path, exclude: &[String]) -> Result<Gitignore, SourceError> {
         builder.add_line(None, pattern).map_err(|_| invalid(pattern))?;
     }
     builder.build().map_err(|_| invalid(&exclude.join(", ")))
+}
+
+/// What an entry says of what is on the disk.
+fn seen(metadata: &Metadata) -> (Stamp, u16) {
+    (Stamp::of(metadata), mode_of(metadata))
 }
 
 fn unfit(path: &Path, why: &str) -> SourceError {
