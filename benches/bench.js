@@ -10,20 +10,26 @@ const path = require('node:path')
 const { parseArgs } = require('node:util')
 const { machine } = require('./machine')
 const { MIB, Session } = require('./session')
+const { again, command } = require('./rows/commands')
+const { folders } = require('./rows/folders')
 const { limit } = require('./rows/limit')
 const { links } = require('./rows/links')
 const { latency, parallel, small } = require('./rows/many')
 const { others } = require('./rows/others')
+const { recipients } = require('./rows/recipients')
 const { simulated } = require('./rows/simulated')
 const { growth, pairs, syscalls, tunnel } = require('./rows/speed')
 const { plots } = require('./plot')
 const { table } = require('./table')
 
-const ROWS = [...pairs, tunnel, ...others, limit, syscalls, parallel, small, latency, ...links, simulated, growth]
+const ROWS = [
+  ...pairs, tunnel, ...others, limit, syscalls, parallel, small, latency, ...folders, recipients, command, again, ...links,
+  simulated, growth
+]
 
 /** Minutes after which no row is begun any more, and after which one that runs is given up. */
-const ENOUGH = 20
-const TOO_MUCH = 25
+const ENOUGH = 30
+const TOO_MUCH = 40
 /** How long everything may take to end after that. */
 const PATIENCE_MS = 10_000
 

@@ -4,6 +4,9 @@
 
 const PAIRS = ['ours-ours', 'ours-js', 'js-ours', 'js-js']
 
+/** What carries folders beside this package. */
+const BESIDE = ['tar', 'rsync', 'sendme']
+
 const NAMES = {
   'ours-ours': 'ats-p2p to ats-p2p',
   'ours-js': 'ats-p2p to JavaScript',
@@ -13,7 +16,9 @@ const NAMES = {
   sendme: 'sendme',
   wormhole: 'magic-wormhole',
   scp: 'scp',
+  tar: 'tar over ssh',
+  rsync: 'rsync over ssh',
   limit: 'the limit'
 }
 
-module.exports = { NAMES, PAIRS }
+module.exports = { BESIDE, NAMES, PAIRS }

@@ -53,9 +53,11 @@ class Ours {
     })
   }
 
+  /** To several by one call, where `to` names them. */
   async send ({ file, to }) {
     const started = now()
-    await this.#node.send({ filePath: file, recipientId: to })
+    const results = await this.#node.send({ filePath: file, ...Array.isArray(to) ? { recipientIds: to } : { recipientId: to } })
+    for (const { error } of [results].flat()) if (error) throw error
     return now() - started
   }
 

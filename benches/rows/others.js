@@ -72,9 +72,31 @@ const scp = {
     return { key, host, server }
   },
   async send (session, file, { key, host }, { namespace } = {}) {
-    const options = ['-P', SSH, '-i', key, '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'IdentitiesOnly=yes']
-    return { receive: folder => session.run('scp', [...options.map(String), '-q', `${host}:${file.path}`, folder], { namespace }) }
+    return { receive: folder => session.run('scp', ['-P', String(SSH), ...sshOptions(key), `${host}:${file.path}`, folder], { namespace }) }
   }
+}
+
+/** What takes a folder from the same sshd: each by a command of the receiving shell, whose last argument is where to. */
+const overSsh = {
+  tar: {
+    programs: ['ssh', 'sshd', 'ssh-keygen', 'tar', 'bash'],
+    receive: ({ parent, name }, ssh, host) => `set -o pipefail; ${ssh} ${host} 'tar -C ${parent} -cf - ${name}' | tar -xf - -C "$0"`
+  },
+  rsync: {
+    programs: ['ssh', 'sshd', 'ssh-keygen', 'rsync', 'bash'],
+    receive: ({ parent, name }, ssh, host) => `rsync -a -e '${ssh}' ${host}:${parent}/${name} "$0"`
+  }
+}
+
+function sshOptions (key) {
+  return ['-q', '-i', key, ...['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'IdentitiesOnly=yes'].flatMap(option => ['-o', option])]
+}
+
+/** Runs a program of `overSsh` in the folder that it is to fill. */
+function runOverSsh (session, program, tree, { key, host }) {
+  const ssh = ['ssh', '-p', SSH, ...sshOptions(key)].join(' ')
+  const parts = { parent: path.dirname(tree.path), name: path.basename(tree.path) }
+  return folder => session.run('bash', ['-c', overSsh[program].receive(parts, ssh, host), folder])
 }
 
 const MAILBOX = 49_801
@@ -93,15 +115,19 @@ async function reachable (port) {
 }
 
 /** Seconds from the start of the receiving program to its end; the copy is checked, and removed. */
-async function timed (session, id, file, receive) {
+async function timed (session, id, file, receive, check = sameFile) {
   const folder = session.newFolder('copies', path.dirname(file.path))
   const started = performance.now()
   const { code, output } = await receive(folder).ended
   const seconds = (performance.now() - started) / 1000
   assert.equal(code, 0, `${id}: ${output}`)
-  assert.equal(await sha256(path.join(folder, path.basename(file.path))), file.hash, `${id}: the copy differs`)
+  await check(path.join(folder, path.basename(file.path)), file, id)
   fs.rmSync(folder, { recursive: true })
   return seconds
+}
+
+async function sameFile (copy, { hash }, id) {
+  assert.equal(await sha256(copy), hash, `${id}: the copy differs`)
 }
 
 const others = [sendme, wormhole, scp].map(({ id, programs, howTo, prepare, send }) => ({
@@ -123,4 +149,4 @@ const others = [sendme, wormhole, scp].map(({ id, programs, howTo, prepare, send
   }
 }))
 
-module.exports = { others, scp, timed }
+module.exports = { others, overSsh, runOverSsh, scp, sendme, timed }

@@ -26,12 +26,13 @@ async function peers (session, [sender, receiver], { hub, place = {} } = {}) {
 }
 
 /**
- * Sends files to an empty folder. `seconds` from the first claim to the last verified file, `connected` from
- * the first connection on; `cpu`, processor seconds of both processes, the sender's first hash included;
- * `peak`, the most memory that each process held beyond what it held before.
+ * Sends files to an empty folder, which goes afterwards, or to `saveDir`. `seconds` from the first claim to the last
+ * verified file, `connected` from the first connection on; `cpu`, processor seconds of both processes, the sender's
+ * first hash included; `peak`, the most memory that each process held beyond what it held before. `check` may be what
+ * looks at what was received, in place of the usual comparison of hashes.
  */
-async function transfer (session, { from, to }, files, { parallel = 1, check = true } = {}) {
-  const saveDir = session.newFolder('copies', path.dirname(files[0].path))
+async function transfer (session, { from, to }, files, { parallel = 1, check = true, saveDir: kept } = {}) {
+  const saveDir = kept ?? session.newFolder('copies', path.dirname(files[0].path))
   try {
     const idle = [await from.call('idle'), await to.call('idle')]
     const before = [await from.call('usage'), await to.call('usage')]
@@ -40,7 +41,8 @@ async function transfer (session, { from, to }, files, { parallel = 1, check = t
     const [received, took] = await Promise.all([receiving, sending])
     const after = [await from.call('usage'), await to.call('usage')]
     const last = Math.max(...received.map(({ verified }) => verified))
-    if (check) await verify(received, files)
+    if (check instanceof Function) await check(received)
+    else if (check) await verify(received, files)
     return {
       bytes: files.reduce((sum, { size }) => sum + size, 0),
       seconds: (last - Math.min(...received.map(({ claimed }) => claimed))) / 1000,
@@ -50,7 +52,7 @@ async function transfer (session, { from, to }, files, { parallel = 1, check = t
       took
     }
   } finally {
-    fs.rmSync(saveDir, { recursive: true, force: true })
+    if (!kept) fs.rmSync(saveDir, { recursive: true, force: true })
   }
 }
 
