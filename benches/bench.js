@@ -14,7 +14,7 @@ const { again, command } = require('./rows/commands')
 const { folders } = require('./rows/folders')
 const { limit } = require('./rows/limit')
 const { links } = require('./rows/links')
-const { latency, parallel, small } = require('./rows/many')
+const { latency, parallel, small, together } = require('./rows/many')
 const { others } = require('./rows/others')
 const { recipients } = require('./rows/recipients')
 const { simulated } = require('./rows/simulated')
@@ -23,7 +23,7 @@ const { plots } = require('./plot')
 const { table } = require('./table')
 
 const ROWS = [
-  ...pairs, tunnel, ...others, limit, syscalls, parallel, small, latency, ...folders, recipients, command, again, ...links,
+  ...pairs, tunnel, ...others, limit, syscalls, parallel, small, together, latency, ...folders, recipients, command, again, ...links,
   simulated, growth
 ]
 

@@ -53,10 +53,11 @@ class Ours {
     })
   }
 
-  /** To several by one call, where `to` names them. */
+  /** Several as one offer, where `file` names them; to several by one call, where `to` does. */
   async send ({ file, to }) {
     const started = now()
-    const results = await this.#node.send({ filePath: file, ...Array.isArray(to) ? { recipientIds: to } : { recipientId: to } })
+    const what = Array.isArray(file) ? { filePaths: file } : { filePath: file }
+    const results = await this.#node.send({ ...what, ...Array.isArray(to) ? { recipientIds: to } : { recipientId: to } })
     for (const { error } of [results].flat()) if (error) throw error
     return now() - started
   }

@@ -85,6 +85,11 @@ function asked (results) {
     const files = median(runs.map(({ seconds }) => count / seconds))
     atLeast(`files of 10 KB a second, 8 at a time, ${count} in all`, 600, files, files.toFixed(0))
   }
+  if (has('together')) {
+    const { count, runs } = results.together
+    const files = median(runs.map(({ whole }) => count / whole))
+    atLeast(`the same as one offer, by \`filePaths\`, ${count} in all`, 5000, files, files.toFixed(0))
+  }
   if (has('latency')) {
     const { took: { p50, p99 }, count } = results.latency
     atMost(`\`send()\` of 1 KB, median of ${count}`, 60, p50, `${p50.toFixed(0)} ms`, ' ms')

@@ -1,10 +1,11 @@
 'use strict'
 
-// Many files between the same two nodes: at once, small ones one after another, one at a time.
+// Many files between the same two nodes: at once, small ones one after another, one at a time; and as one offer.
 
+const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { randomFile } = require('../session')
+const { randomFile, sha256 } = require('../session')
 const { peers, transfer } = require('./transfer')
 
 /** Bytes that the row of parallel transfers moves in all. */
@@ -59,6 +60,33 @@ const small = {
   }
 }
 
+/** The small ones by one call, which offers them as one folder; `whole` is what that call takes. */
+const together = {
+  id: 'together',
+  async measure (session, { runs, quick }) {
+    const [count, size] = [quick ? 100 : 1000, 10_000]
+    const { files, remove } = await makeFiles(session, count, size)
+    const made = await peers(session, ['ours', 'ours'])
+    const check = async ([{ filePath }]) => {
+      for (const file of files) assert.equal(await sha256(path.join(filePath, path.basename(file.path))), file.hash, 'a copy differs')
+    }
+    try {
+      const warm = await makeFiles(session, 1, 1000)
+      await transfer(session, made, warm.files)
+      const measured = []
+      for (let run = 0; run < runs; run++) {
+        const offer = { path: files.map(file => file.path), size: count * size }
+        const { seconds, cpu, took: [whole] } = await transfer(session, made, [offer], { check })
+        measured.push({ seconds, whole: whole / 1000, cpu })
+      }
+      return { count, size, runs: measured }
+    } finally {
+      await made.stop()
+      remove()
+    }
+  }
+}
+
 const latency = {
   id: 'latency',
   async measure (session, { quick }) {
@@ -75,4 +103,4 @@ function spread (took) {
   return { p50: at(0.5), p90: at(0.9), p99: at(0.99), most: sorted.at(-1) }
 }
 
-module.exports = { latency, parallel, small }
+module.exports = { latency, parallel, small, together }

@@ -29,10 +29,11 @@ async function peers (session, [sender, receiver], { hub, place = {} } = {}) {
  * Sends files to an empty folder, which goes afterwards, or to `saveDir`. `seconds` from the first claim to the last
  * verified file, `connected` from the first connection on; `cpu`, processor seconds of both processes, the sender's
  * first hash included; `peak`, the most memory that each process held beyond what it held before. `check` may be what
- * looks at what was received, in place of the usual comparison of hashes.
+ * looks at what was received, in place of the usual comparison of hashes. Where a file has several paths, they are one
+ * offer.
  */
 async function transfer (session, { from, to }, files, { parallel = 1, check = true, saveDir: kept } = {}) {
-  const saveDir = kept ?? session.newFolder('copies', path.dirname(files[0].path))
+  const saveDir = kept ?? session.newFolder('copies', path.dirname([files[0].path].flat()[0]))
   try {
     const idle = [await from.call('idle'), await to.call('idle')]
     const before = [await from.call('usage'), await to.call('usage')]
