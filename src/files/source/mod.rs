@@ -5,6 +5,7 @@
 //! - `folder`: a folder, as the archive that is made of it while it is read; `plan`: where in that what is
 //! - `several`: files and folders from anywhere, as what one folder holds
 //! - `spool`: what is kept of a stream until its end has come
+//! - `read_ahead`: reading all of it to be hashed
 //! - `proof`: whether bytes that are read again are those that were hashed
 //! - `hash_cache`: what files were when they were hashed last
 
@@ -13,6 +14,7 @@ mod folder;
 mod hash_cache;
 mod plan;
 mod proof;
+mod read_ahead;
 mod several;
 mod spool;
 
@@ -33,10 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::file::what_is;
 use self::{
-    file::SourceFile,
-    folder::SourceFolder,
-    hash_cache::FileIdentity,
-    proof::{BlockHasher, Content},
+    file::SourceFile, folder::SourceFolder, hash_cache::FileIdentity, proof::Content, read_ahead::read_all,
     spool::Spooled,
 };
 pub use self::{
@@ -354,31 +353,22 @@ impl Source {
             return Ok(content.hash.clone());
         }
         let mut hasher = Sha256::new();
-        let mut blocks = Vec::new();
-        let mut block = BlockHasher::default();
-        let whole = usize::try_from(self.size()).unwrap_or(usize::MAX);
-        let mut buffer = vec![0; whole.min(CHUNK_LEN)];
-        let mut offset = 0;
-        while offset < self.size() {
-            if cancel.is_cancelled() {
-                return Err(SourceError::Cancelled { path: self.shown() });
+        let (mut read, mut told) = (0, 0);
+        let blocks = read_all(self, cancel, |piece| {
+            hasher.update(piece);
+            read += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            if read - told >= CHUNK_LEN as u64 || read == self.size() {
+                progress(read);
+                told = read;
             }
-            let left = usize::try_from(self.size() - offset).unwrap_or(usize::MAX);
-            let chunk = buffer.get_mut(..left.min(CHUNK_LEN)).unwrap_or_default();
-            self.read_exact_at(chunk, offset)?;
-            hasher.update(&*chunk);
-            block.update(chunk, |checksum| blocks.push(checksum));
-            offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-            progress(offset);
-        }
+        })?;
         // Some files say that they are empty and are not (those of /proc).
-        if self.read_at(&mut [0], offset)? != 0 {
+        if self.read_at(&mut [0], self.size())? != 0 {
             return Err(self.changed());
         }
         self.check()?;
         let hash = hex::encode(hasher.finalize());
         // Fails only if the file was hashed before, and that stands.
-        blocks.extend(block.finish());
         let _ = self.inner.content.set(Content { hash: hash.clone(), blocks });
         Ok(hash)
     }
