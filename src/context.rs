@@ -20,7 +20,7 @@ use crate::ats::{self, Client, Events, Settings, Status, Subscription, Task, Tas
 use crate::connection::{IncomingPool, Network, OutgoingPool, RecentPeers};
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::files::{self, HashCache};
+use crate::files::{self, Arrivals, HashCache};
 use crate::limits::CLEAN_UP;
 use crate::offer;
 use crate::offer::Offer;
@@ -64,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) receipts: Receipts,
     /// What the files were that were sent.
     pub(crate) hashes: HashCache,
+    /// What the files were that came.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// What people read on tasks.
     pub(crate) remarks: Remarks,
     pub(crate) inbox: Inbox,
@@ -125,6 +127,7 @@ impl Context {
                 true => HashCache::new(&options.home),
                 false => HashCache::off(),
             },
+            arrivals: Arc::default(),
             remarks: Remarks::new(client.clone(), spawner.clone()),
             options,
             settings,

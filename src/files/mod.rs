@@ -9,7 +9,7 @@
 //! - `source`: what is sent: a file, a folder, bytes in memory, or a stream that was spooled; and what files
 //!   were when they were hashed last
 //! - `target`: where a file is to go, and what stops it
-//! - `present`: files that are here already
+//! - `present`: files that are here already; `arrivals`: what those are that came
 //! - `preserved`: what a received file has of its source beside the content
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
 //!   and the name that it is to get, `checkpoints` what is remembered of it for a later process,
@@ -22,6 +22,7 @@
 //! - `dir`: an opened folder, which later changes to its path don't redirect; renames that replace nothing
 
 mod archive;
+mod arrivals;
 mod checkpoints;
 mod dir;
 mod holes;
@@ -40,6 +41,7 @@ mod text;
 mod tree;
 
 pub use archive::TreeSize;
+pub(crate) use arrivals::Arrivals;
 pub use json_path::JsonPath;
 pub use name::SafeName;
 pub use partial::{Partial, sweep};

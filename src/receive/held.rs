@@ -68,6 +68,7 @@ pub(super) async fn fill(
     let (index, name) = (PlaceIndex::new(context), name_of(context, open));
     let (hashes, until) = (context.hashes.clone(), Instant::now() + context.options.timeout / SHARE_OF_WAIT);
     let (target, events, stop) = (target.clone(), events.clone(), cancel.child_token());
+    let arrivals = context.arrivals.clone();
     blocking(move || {
         let read = |bytes| {
             events.hashed(bytes, size);
@@ -82,7 +83,8 @@ pub(super) async fn fill(
                 return Ok(partial);
             }
         }
-        let others = files::of_size(&target, size).into_iter().filter(|path| Some(path) != before.as_ref());
+        let others = files::of_size(&target, size).into_iter();
+        let others = others.filter(|path| Some(path) != before.as_ref() && arrivals.may_be(path, &hash));
         for source in others.take(MAX_TRIED).filter_map(|path| candidate(&path, size)) {
             events.enter(Phase::Hashing);
             // One that only has the same size is read once, and not copied for that.
@@ -96,11 +98,18 @@ pub(super) async fn fill(
     .await
 }
 
-/// Remembers where a file is that has come.
+/// Remembers what a file is that has come, and where.
 pub(super) async fn remember(context: &Context, open: &OpenOffer, path: &Path) {
-    let Some(name) = name_of(context, open).filter(|_| open.offer.size >= LEAST_SIZE) else { return };
-    let (index, path) = (PlaceIndex::new(context), path.to_owned());
-    if let Ok(Err(error)) = spawn_blocking(move || index.write(&name, &path)).await {
+    if open.offer.size < LEAST_SIZE {
+        return;
+    }
+    let (index, name) = (PlaceIndex::new(context), name_of(context, open));
+    let (arrivals, hash, path) = (context.arrivals.clone(), open.offer.hash.clone(), path.to_owned());
+    let written = spawn_blocking(move || {
+        arrivals.add(&path, &hash);
+        name.map_or(Ok(()), |name| index.write(&name, &path))
+    });
+    if let Ok(Err(error)) = written.await {
         tracing::debug!(%error, "where a received file is could not be remembered");
     }
 }
