@@ -46,6 +46,52 @@ test('a recipient that is killed goes on where it was once it is started again',
   assert.deepEqual(contents(path.join(home, 'transfers')).map(name => path.extname(name)), ['.done'])
 })
 
+test('a recipient that is killed within a folder goes on where it was, also within a large file of it', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const tree = path.join(folder, 'dist')
+  for (let i = 0; i < 1500; i++) {
+    const below = path.join(tree, 'small', String(i % 50))
+    fs.mkdirSync(below, { recursive: true })
+    fs.writeFileSync(path.join(below, `${i}.txt`), `${i}`.repeat(200), { mode: i % 3 ? 0o644 : 0o755 })
+  }
+  // The paths are sent in their order: it dies within the third file.
+  const large = ['1', '2', '3', 'x'].map(name => makeFile(tree, name, 8 * 1024 * 1024))
+  fs.symlinkSync('../3', path.join(tree, 'small/link'))
+  const a = await node(t, url, 'a')
+  const sent = countSent(a)
+  const home = path.join(folder, 'home')
+  const saveDir = path.join(folder, 'in')
+  const listen = () => cli(t, ['listen', '--json', '--ats-url', url, '--actor-id', 'b', '--save-dir', saveDir], { env: { ATS_P2P_HOME: home } })
+
+  const first = listen()
+  await first.line('connected')
+  const sending = a.send({ filePath: tree, recipientId: 'b', maxRate: 16 * 1024 * 1024 })
+  await first.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > 18 * 1024 * 1024, 'two files and some of the third')
+  first.kill('SIGKILL')
+  await first.ended
+  assert.match(contents(saveDir).join(), /^\.[0-9a-f]{16}\.part$/)
+
+  const second = listen()
+  const { resumedFrom } = await second.line('transfer_start')
+  const { filePath } = await second.line('transfer_complete')
+  const { size } = await sending
+  t.diagnostic(`gone on with from ${resumedFrom}; sent in all: ${(sent() / size).toFixed(3)} of its size`)
+  assert.ok(resumedFrom > 17 * 1024 * 1024 && resumedFrom < 24 * 1024 * 1024, `gone on with from ${resumedFrom}`)
+  assert.ok(sent() < 1.25 * size, `${sent()} bytes sent of ${size}`)
+  assert.equal(filePath, path.join(saveDir, 'dist'))
+  assert.deepEqual(contents(saveDir), ['dist'])
+  for (const { hash, filePath: from } of large) assert.equal(sha256(fs.readFileSync(path.join(filePath, path.basename(from)))), hash)
+  const listing = root => fs.readdirSync(root, { recursive: true }).sort().map((name) => {
+    const { mode, mtimeMs } = fs.lstatSync(path.join(root, name))
+    return [name, mode, Math.floor(mtimeMs / 1000)]
+  })
+  assert.deepEqual(listing(filePath), listing(tree))
+  second.kill('SIGTERM')
+  await second.ended
+  assert.deepEqual(contents(path.join(home, 'transfers')).map(name => path.extname(name)), ['.done'])
+})
+
 test('a hub that is restarted in the middle of a transfer changes nothing about it', LIMIT, async (t) => {
   const folder = tempFolder(t)
   const data = path.join(folder, 'hub')

@@ -8,7 +8,9 @@ use std::{
 
 use ats_p2p::{
     error::Code,
-    files::{Existing, Partial, PartialTree, Preserved, SafeName, Sink, Source, Target, TreeOptions},
+    files::{
+        Existing, OfferedTree, Partial, PartialTree, Preserved, SafeName, Sink, Source, Target, TreeOptions,
+    },
     pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
@@ -133,7 +135,8 @@ impl Files {
         let Some(tree) = self.source.tree() else { return self.partial().into() };
         let name = SafeName::from_offered("tree");
         let target = Target::InFolder { dir: self.save_dir(), name, existing: Existing::Rename };
-        PartialTree::create(&target, ID, self.meta.size, tree, Preserved::default()).expect("created").into()
+        let offered = OfferedTree { size: self.meta.size, holds: tree, preserved: Preserved::default() };
+        PartialTree::create(&target, ID, offered).expect("created").into()
     }
 
     fn assert_nothing_received(&self) {

@@ -30,7 +30,7 @@ const STEPS: u64 = 4096;
 const LEAST_STEP: u64 = 64 * 1024;
 
 /// Entries written and read of one file at most.
-const MAX_ENTRIES: usize = 8192;
+pub(super) const MAX_ENTRIES: usize = 8192;
 
 /// Bytes read at a time.
 const CHUNK_LEN: usize = 1024 * 1024;
@@ -96,7 +96,7 @@ impl Checkpoints {
     }
 
     fn new(file: File, size: u64, last: u64, entries: usize) -> Self {
-        Self { file, step: (size / STEPS).max(LEAST_STEP), last, entries }
+        Self { file, step: step_of(size), last, entries }
     }
 
     /// Whether enough was written since the last checkpoint for the next one.
@@ -127,8 +127,13 @@ impl Checkpoints {
     }
 }
 
+/// The bytes between two checkpoints of what has `size` bytes.
+pub(super) fn step_of(size: u64) -> u64 {
+    (size / STEPS).max(LEAST_STEP)
+}
+
 /// Opens the file of checkpoints, for this user alone.
-fn open(path: &Path, create: bool) -> io::Result<File> {
+pub(super) fn open(path: &Path, create: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create).truncate(false);
     #[cfg(unix)]

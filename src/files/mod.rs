@@ -14,8 +14,8 @@
 //! - `partial`: the temporary file beside the target, and its way to the final name; `place` is the folder
 //!   and the name that it is to get, `checkpoints` what is remembered of it for a later process,
 //!   `temporary` its name
-//! - `tree`: the same for a folder, which comes as the `archive` that its `source` makes; `sink` is either of
-//!   the two
+//! - `tree`: the same for a folder, which comes as the `archive` that its `source` makes, `journal` what is
+//!   remembered of it; `sink` is either of the two
 //! - `holes`: zeros that take no place on the disk
 //! - `json_path`: paths in JSON, whatever their bytes
 //! - `private`: files that are for this user alone
@@ -26,6 +26,7 @@ mod arrivals;
 mod checkpoints;
 mod dir;
 mod holes;
+mod journal;
 pub(crate) mod json_path;
 mod name;
 mod obeyed;
@@ -51,4 +52,4 @@ pub use sink::Sink;
 pub use source::{ARCHIVE_SUFFIX, HashCache, Proof, Source, SourceError, Spool, SpoolError, TreeOptions};
 pub use target::{Existing, Target, TargetError, free_space, prepare_folder};
 pub use text::{display, display_path};
-pub use tree::PartialTree;
+pub use tree::{OfferedTree, PartialTree};

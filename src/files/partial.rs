@@ -109,7 +109,7 @@ impl Partial {
             partial.remember_at(memory);
             return Ok(partial);
         };
-        check_room(&place, size - written, size)?;
+        place.check_room(size - written, size)?;
         let memory = Some(Memory { checkpoints, path: memory.to_owned() });
         let mut partial = Self::new(file, temporary, place, size, usual);
         (partial.written, partial.hasher, partial.memory) = (written, hasher, memory);
@@ -133,7 +133,7 @@ impl Partial {
     }
 
     fn create_in(place: Place, temporary: OsString, size: u64) -> Result<Self, TargetError> {
-        check_room(&place, size, size)?;
+        place.check_room(size, size)?;
         let (file, usual) = place.create_temporary(&temporary, size)?;
         Ok(Self::new(file, temporary, place, size, usual))
     }
@@ -437,14 +437,6 @@ fn share(from: &File, to: &File) -> bool {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn share(_from: &File, _to: &File) -> bool {
     false
-}
-
-/// Whether the disk has room for `len` bytes more of a file of `size`; some systems don't say.
-fn check_room(place: &Place, len: u64, size: u64) -> Result<(), TargetError> {
-    match place.dir.free() {
-        Some(free) if free < len => Err(TargetError::DiskFull { path: place.folder.clone(), needed: size }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

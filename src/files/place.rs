@@ -105,6 +105,16 @@ impl Place {
         }
     }
 
+    /// Whether the disk has room for `len` bytes more of what has `size`; some systems don't say.
+    pub(super) fn check_room(&self, len: u64, size: u64) -> Result<(), TargetError> {
+        match self.dir.free() {
+            Some(free) if free < len => {
+                Err(TargetError::DiskFull { path: self.folder.clone(), needed: size })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the temporary file, locked; also returns the rights that it is to have in the end.
     pub(super) fn create_temporary(&self, name: &OsStr, size: u64) -> Result<(File, u32), TargetError> {
         let busy = || TargetError::Busy { path: self.folder.join(name) };

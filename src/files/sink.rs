@@ -68,16 +68,15 @@ impl Sink {
     pub fn remember(&mut self) {
         match self {
             Self::File(partial) => partial.remember(),
-            // Another process begins it anew.
-            Self::Folder(_) => {}
+            Self::Folder(tree) => tree.remember(),
         }
     }
 
-    /// Says that nothing comes for now. Blocks.
+    /// Says that nothing comes for now, and remembers what it has taken. Blocks.
     pub fn settle(&mut self) {
         match self {
             Self::File(partial) => partial.settle(),
-            Self::Folder(_) => {}
+            Self::Folder(tree) => tree.settle(),
         }
     }
 

@@ -1,16 +1,23 @@
 //! The temporary folder beside the target, which is unpacked as its archive comes, and its way to the final
 //! name.
+//!
+//! # Layout
+//! - `standing`: how much of one stands that a process which died has left, and the way back to there
+
+mod standing;
 
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, IoSlice},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
+use self::standing::{Left, Restored, Standing, restore};
 use super::{
     Preserved, Rights, SafeName, Target, TargetError,
     archive::{
@@ -21,6 +28,7 @@ use super::{
     },
     dir::Dir,
     holes::Hole,
+    journal::{Journal, TreeIdentity},
     place::Place,
     temporary::temporary_name,
     text::display,
@@ -38,8 +46,20 @@ const OWN_TO_LOOK: u32 = 0o500;
 /// The right without which a folder can't be moved.
 const OWN_TO_WRITE: u32 = 0o200;
 
+/// What a folder was offered as, and what is kept of it.
+#[derive(Clone, Copy, Debug)]
+pub struct OfferedTree {
+    /// Bytes of its archive.
+    pub size: u64,
+    /// What it holds.
+    pub holds: TreeSize,
+    /// What it is to have of its source.
+    pub preserved: Preserved,
+}
+
 /// A folder that is being received: in `.`, the transfer's id and `.part` in the target's folder, until
-/// [`commit`](Self::commit) gives it its name. Dropped before, it is removed.
+/// [`commit`](Self::commit) gives it its name. Dropped before, it is removed, unless it was made to be found
+/// again by [`resume`](Self::resume).
 ///
 /// Each folder is opened once, and what it is to hold is made in that very folder, where nothing has the name
 /// yet. So no link, of the archive or of another process, leads anything elsewhere.
@@ -63,7 +83,16 @@ pub struct PartialTree {
     file: Option<OpenFile>,
     /// The topmost folder, once all that is in it is there.
     root: Option<OpenFolder>,
+    /// By what it is found again.
+    memory: Option<TreeMemory>,
     committed: bool,
+}
+
+/// What is remembered of a folder, and where.
+#[derive(Debug)]
+struct TreeMemory {
+    journal: Journal,
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -85,48 +114,104 @@ struct OpenFile {
 }
 
 impl PartialTree {
-    /// Makes the temporary folder of the transfer `id`, 16 hex digits, for a folder that holds `offered` and
-    /// whose archive has `size` bytes. What a process that died has left of it is removed. Blocks.
+    /// Makes the temporary folder of the transfer `id`, 16 hex digits. What a process that died has left of it
+    /// is removed. Blocks.
     ///
     /// It checks everything that could stop the folder later: call it before claiming an offer.
     ///
     /// # Errors
     /// Every [`TargetError`] but `Moved`, `Changed` and `Archive`.
-    pub fn create(
+    pub fn create(target: &Target, id: &str, offered: OfferedTree) -> Result<Self, TargetError> {
+        Self::create_in(Place::open_for_folder(target, offered.size)?, temporary_name(id), offered)
+    }
+
+    /// As [`create`](Self::create), but where a process that died left the same folder, what stands of it is
+    /// gone on with: as much as `memory`, a file that this writes, says of it, and as the disk still holds,
+    /// which is read for that; `read` is told the bytes read and how many there are to read. All else that is
+    /// in it is removed. Once `cancel` says so, no more is read. Dropped, the folder stays, to be found again.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn resume(
         target: &Target,
         id: &str,
-        size: u64,
-        offered: TreeSize,
-        preserved: Preserved,
+        offered: OfferedTree,
+        memory: &Path,
+        read: impl FnMut(u64, u64),
+        cancel: &CancellationToken,
     ) -> Result<Self, TargetError> {
-        let (place, temporary) = (Place::open_for_folder(target, size)?, temporary_name(id));
-        if place.dir.free().is_some_and(|free| free < size) {
-            return Err(TargetError::DiskFull { path: place.folder, needed: size });
+        let (place, temporary) = (Place::open_for_folder(target, offered.size)?, temporary_name(id));
+        let left = Left::find(&place, &temporary, memory, offered.preserved.rights)?;
+        let found = left.and_then(|left| {
+            let standing = left.standing(memory, offered.holds, read, cancel)?;
+            Some((left, standing))
+        });
+        let Some((Left { dir, usual }, standing)) = found else {
+            let mut tree = Self::create_in(place, temporary, offered)?;
+            tree.remember_at(memory);
+            return Ok(tree);
+        };
+        place.check_room(offered.size.saturating_sub(standing.written), offered.size)?;
+        let mut tree = Self::new(place, temporary, dir, usual, offered);
+        if tree.go_on(memory, standing).is_none() {
+            tracing::debug!("what a process has left of a folder can't be gone on with");
+            tree.clear()?;
+            tree.remember_at(memory);
         }
+        Ok(tree)
+    }
+
+    fn create_in(place: Place, temporary: OsString, offered: OfferedTree) -> Result<Self, TargetError> {
+        let size = offered.size;
+        place.check_room(size, size)?;
         let dir = place.create_temporary_folder(&temporary, size)?;
-        let usual = match dir.usual_rights(PROBE.as_ref()) {
-            Ok(usual) => usual,
+        match dir.usual_rights(PROBE.as_ref()) {
+            Ok(usual) => Ok(Self::new(place, temporary, dir, usual, offered)),
             Err(source) => {
                 let _ = place.remove_tree(&temporary, size);
-                return Err(place.failed(&temporary, size, source));
+                Err(place.failed(&temporary, size, source))
             }
-        };
-        Ok(Self {
+        }
+    }
+
+    fn new(place: Place, temporary: OsString, dir: Dir, usual: u32, offered: OfferedTree) -> Self {
+        let OfferedTree { size, holds, preserved } = offered;
+        Self {
             place,
             temporary,
             dir,
             size,
-            offered,
+            offered: holds,
             usual,
             preserved,
             written: 0,
             hasher: Sha256::new(),
-            decoder: ArchiveDecoder::new(offered),
+            decoder: ArchiveDecoder::new(holds),
             open: Vec::new(),
             file: None,
             root: None,
+            memory: None,
             committed: false,
-        })
+        }
+    }
+
+    /// Takes up what stands of it; `None` where that can't be done after all.
+    fn go_on(&mut self, memory: &Path, standing: Standing) -> Option<()> {
+        let Restored { open, file, journal } = restore(self, memory, &standing)?;
+        let Standing { written, hasher, decoder, .. } = standing;
+        (self.written, self.hasher, self.decoder) = (written, hasher, decoder);
+        (self.open, self.file) = (open, file);
+        self.memory = Some(TreeMemory { journal, path: memory.to_owned() });
+        Some(())
+    }
+
+    /// Remembers from now on what is unpacked. Where that is not possible, the folder is not found again.
+    fn remember_at(&mut self, path: &Path) {
+        let identity = TreeIdentity::new(self.dir.own_number(), self.usual, self.preserved.rights);
+        match Journal::create(path, identity, self.size) {
+            Ok(journal) => self.memory = Some(TreeMemory { journal, path: path.to_owned() }),
+            Err(error) => tracing::debug!(%error, "what is received can't be remembered"),
+        }
     }
 
     /// Bytes of the archive that it was made of so far.
@@ -150,6 +235,9 @@ impl PartialTree {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(ROOT, error)),
             _ => {}
         }
+        if let Some(memory) = &mut self.memory {
+            memory.journal.clear().map_err(|error| self.failed(ROOT, error))?;
+        }
         (self.written, self.hasher, self.decoder) = (0, Sha256::new(), ArchiveDecoder::new(self.offered));
         Ok(())
     }
@@ -171,11 +259,48 @@ impl PartialTree {
                         self.write_content(&mut content)?;
                         self.end_entry()?;
                     }
-                    ArchivePart::Entry(entry) => self.begin(&entry)?,
+                    ArchivePart::Entry(entry) => {
+                        self.begin(&entry)?;
+                        self.note(&entry);
+                    }
                 }
             }
         }
         self.write_content(&mut content)
+    }
+
+    fn note(&mut self, entry: &ArchiveEntry) {
+        if let Some(memory) = &mut self.memory
+            && let Err(error) = memory.journal.add_entry(entry)
+        {
+            tracing::debug!(%error, "what is received can't be remembered");
+        }
+    }
+
+    /// Remembers what was unpacked, if enough was since this was last done. Blocks.
+    pub fn remember(&mut self) {
+        if self.memory.as_ref().is_some_and(|memory| memory.journal.is_due(self.written)) {
+            self.settle();
+        }
+    }
+
+    /// Remembers what was unpacked. Blocks.
+    pub fn settle(&mut self) {
+        let Some(memory) = &mut self.memory else { return };
+        let settled = (|| {
+            if let Some(OpenFile { file, written, hole, .. }) = &self.file
+                && hole.is_open()
+                && file.metadata()?.len() < *written
+            {
+                file.set_len(*written)?;
+            }
+            memory.journal.add_checkpoint(self.written, &self.hasher, &self.decoder.unread())?;
+            // By its age it is removed one day.
+            self.dir.touch()
+        })();
+        if let Err(error) = settled {
+            tracing::debug!(%error, "what is received can't be remembered");
+        }
     }
 
     /// Makes what an entry says.
@@ -183,14 +308,11 @@ impl PartialTree {
         while let Some(folder) = self.open.pop_if(|folder| !entry.path.starts_with(&folder.path)) {
             self.leave(folder)?;
         }
-        let above = self.open.last().map_or(0, |folder| folder.path.len());
-        let part = entry.path.get(above..).unwrap_or_default();
-        let part = part.strip_suffix('/').unwrap_or(part);
-        if part.contains('/') {
+        let above = self.open.last().map_or("", |folder| folder.path.as_str());
+        let Some(name) = name_below(above, &entry.path) else {
             return Err(refused(format!("{} comes before its folder", display(&entry.path))));
-        }
+        };
         let Some(parent) = self.open.last() else { return self.begin_root(entry) };
-        let name = SafeName::of_part(part);
         let modified = self.modified(entry.mtime);
         let made = match &entry.kind {
             EntryKind::Folder => parent.dir.create_folder(name.as_str().as_ref()).map(|dir| {
@@ -199,7 +321,7 @@ impl PartialTree {
             }),
             EntryKind::File(_) => {
                 // The umask, which `usual` has been through, takes its part once more.
-                let mode = self.preserved_mode(entry.mode).mode(self.usual, None);
+                let mode = self.file_mode(entry.mode);
                 parent.dir.create_file(name.as_str().as_ref(), mode).map(|file| {
                     self.file = Some(OpenFile { file, written: 0, hole: Hole::default(), modified });
                 })
@@ -278,6 +400,15 @@ impl PartialTree {
     /// Any [`TargetError`]; the temporary folder is removed then, and nothing stands at the final path that
     /// did not stand there before.
     pub fn commit(mut self) -> Result<PathBuf, TargetError> {
+        let committed = self.put_in_place();
+        // Whatever came of it, there is nothing left to go on with.
+        if let Some(memory) = self.memory.take() {
+            let _ = std::fs::remove_file(memory.path);
+        }
+        committed
+    }
+
+    fn put_in_place(&mut self) -> Result<PathBuf, TargetError> {
         self.decoder.end().map_err(|flaw| archive(&flaw))?;
         while let Some(folder) = self.open.pop() {
             self.leave(folder)?;
@@ -312,13 +443,14 @@ impl PartialTree {
         Ok(self.place.folder.join(name))
     }
 
-    /// What is kept of a mode in the archive.
-    fn preserved_mode(&self, mode: u16) -> Rights {
-        match self.preserved.rights {
+    /// The rights of a file that has this mode in the archive.
+    fn file_mode(&self, mode: u16) -> u32 {
+        let rights = match self.preserved.rights {
             Rights::New => Rights::New,
             Rights::AsSent(_) => Rights::AsSent(mode.into()),
             Rights::WithinSent(_) => Rights::WithinSent(mode.into()),
-        }
+        };
+        rights.mode(self.usual, None)
     }
 
     fn folder_mode(&self, mode: u16) -> u32 {
@@ -352,7 +484,8 @@ impl PartialTree {
 
 impl Drop for PartialTree {
     fn drop(&mut self) {
-        if !self.committed && self.place.dir.holds_folder(&self.temporary, &self.dir) {
+        if !self.committed && self.memory.is_none() && self.place.dir.holds_folder(&self.temporary, &self.dir)
+        {
             // One that can't be removed now is replaced by the next attempt.
             let _ = self.place.dir.remove_tree(&self.temporary);
         }
@@ -371,6 +504,13 @@ pub(super) fn remove_left_behind(
         && dir.lock()
         && place.holds_folder(name, &dir)
         && place.remove_tree(name).is_ok()
+}
+
+/// The name that the entry at `path` gets in the folder at `above`; `None` where it stands deeper.
+fn name_below(above: &str, path: &str) -> Option<SafeName> {
+    let part = path.strip_prefix(above)?;
+    let part = part.strip_suffix('/').unwrap_or(part);
+    (!part.contains('/')).then(|| SafeName::of_part(part))
 }
 
 /// Where a link leads whose way has the names that files get here.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::Phase;
-use crate::files::{self, Partial, PartialTree, Preserved, Sink, Target, TreeSize};
+use crate::files::{self, OfferedTree, Partial, PartialTree, Preserved, Sink, Target, TreeSize};
 use crate::offer::P2p;
 use crate::offer::inbox::OpenOffer;
 use crate::places::HeldPlace;
@@ -97,9 +97,8 @@ pub(super) struct PartialPlace {
 }
 
 impl PartialPlace {
-    /// Makes the file, or goes on with the one that a process which died has left, as far as it stands. A
-    /// folder is begun anew.
-    /// `read` is told the bytes of it that were read, and how many there are to read.
+    /// Makes the file or the folder, or goes on with what a process that died has left of it, as far as it
+    /// stands. `read` is told the bytes of it that were read, and how many there are to read.
     pub(super) async fn open(
         &self,
         read: impl FnMut(u64, u64) + Send + 'static,
@@ -108,8 +107,10 @@ impl PartialPlace {
         let (place, cancel) = (self.clone(), cancel.clone());
         blocking(move || {
             let Self { target, id, size, tree, preserved, memory } = place;
-            if let Some(tree) = tree {
-                return Ok(PartialTree::create(&target, id.short(), size, tree, preserved)?.into());
+            if let Some(holds) = tree {
+                let offered = OfferedTree { size, holds, preserved };
+                let tree = PartialTree::resume(&target, id.short(), offered, &memory, read, &cancel)?;
+                return Ok(tree.into());
             }
             let mut partial = Partial::resume(&target, id.short(), size, &memory, read, &cancel)?;
             partial.preserve(preserved);

@@ -9,7 +9,8 @@ use std::{
 };
 
 use ats_p2p::files::{
-    PartialTree, Preserved, Source, SourceError, Target, TargetError, TreeOptions, TreeSize, sweep,
+    OfferedTree, Partial, PartialTree, Preserved, Source, SourceError, Target, TargetError, TreeOptions,
+    TreeSize, sweep,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -20,6 +21,10 @@ use super::{ID, TEMPORARY, exact, hash, in_folder, names};
 
 fn kept() -> Preserved {
     Preserved::of_sent(None, None)
+}
+
+fn offered_as(archive: &[u8], holds: TreeSize) -> OfferedTree {
+    OfferedTree { size: archive.len() as u64, holds, preserved: kept() }
 }
 
 /// A folder `tree` to send, a folder `in` to receive in, and one that nothing may reach.
@@ -71,7 +76,7 @@ impl Lab {
         offered: TreeSize,
         len: usize,
     ) -> Result<PathBuf, TargetError> {
-        let mut tree = PartialTree::create(target, ID, archive.len() as u64, offered, kept())?;
+        let mut tree = PartialTree::create(target, ID, offered_as(archive, offered))?;
         for piece in archive.chunks(len) {
             tree.write_all_vectored(&[IoSlice::new(piece)])?;
         }
@@ -333,7 +338,7 @@ fn a_path_that_is_taken_is_refused_and_an_empty_folder_gives_way() {
     fs::remove_file(&path).expect("removed");
     // What takes the name while it comes is not replaced either.
     let mut tree =
-        PartialTree::create(&exact(&path, true), ID, archive.len() as u64, offered, kept()).expect("created");
+        PartialTree::create(&exact(&path, true), ID, offered_as(&archive, offered)).expect("created");
     tree.write_all_vectored(&[IoSlice::new(&archive)]).expect("written");
     fs::create_dir(&path).expect("made");
     fs::write(path.join("mine"), "mine").expect("written");
@@ -348,7 +353,7 @@ fn a_folder_that_comes_is_private_and_goes_when_it_is_given_up() {
     let (archive, offered) = lab.archive();
     let create = || {
         let target = in_folder(&lab.inbox(), "tree");
-        PartialTree::create(&target, ID, archive.len() as u64, offered, kept())
+        PartialTree::create(&target, ID, offered_as(&archive, offered))
     };
     let mut tree = create().expect("created");
     tree.write_all_vectored(&[IoSlice::new(&archive[..archive.len() / 2])]).expect("written");
@@ -396,7 +401,7 @@ fn a_folder_that_another_process_swaps_for_a_link_leads_nothing_elsewhere() {
     lab.write("sub/b", b"b");
     let (archive, offered) = lab.archive();
     let target = in_folder(&lab.inbox(), "tree");
-    let mut tree = PartialTree::create(&target, ID, archive.len() as u64, offered, kept()).expect("created");
+    let mut tree = PartialTree::create(&target, ID, offered_as(&archive, offered)).expect("created");
     // Two folders, the first file and its byte.
     tree.write_all_vectored(&[IoSlice::new(&archive[..4 * 512])]).expect("written");
     let half = lab.inbox().join(TEMPORARY).join("tree");
@@ -548,5 +553,355 @@ proptest! {
             fs::remove_dir_all(path).expect("removed");
         }
         lab.assert_untouched("changed");
+    }
+}
+
+/// What one process leaves and another finds.
+mod left {
+    use super::*;
+
+    /// A folder on its way.
+    struct Way {
+        lab: Lab,
+        archive: Vec<u8>,
+        offered: TreeSize,
+    }
+
+    /// Every kind of entry behind every other, in folders that end one, two and three at a time.
+    fn way() -> Way {
+        let lab = Lab::new();
+        lab.write("a/b/c/deep", &[7; 700]);
+        lab.write("a/b/first", b"");
+        lab.write("a/z", &[1; 512]);
+        lab.write("b", &[[3; 5000], [0; 5000]].concat());
+        lab.write("c", b"");
+        lab.write("locked/x", b"x");
+        lab.write("read-only", &[9; 1500]);
+        lab.write(&format!("w/{}", "ü".repeat(80)), b"long");
+        fs::create_dir(lab.tree().join("d")).expect("made");
+        fs::create_dir(lab.tree().join("e")).expect("made");
+        symlink("../a/z", lab.tree().join("e/link")).expect("made");
+        symlink("b", lab.tree().join("z")).expect("made");
+        for (name, mode) in [("locked", 0o555), ("read-only", 0o444), ("a/b", 0o750)] {
+            fs::set_permissions(lab.tree().join(name), fs::Permissions::from_mode(mode)).expect("set");
+        }
+        for (at, name) in ["a/b/c/deep", "a/b/c", "a/b", "a", "b", "locked", "."].into_iter().enumerate() {
+            set_time(&lab.tree().join(name), 1_600_000_000 + at as u64);
+        }
+        Way::of(lab)
+    }
+
+    impl Way {
+        fn of(lab: Lab) -> Self {
+            let (archive, offered) = lab.archive();
+            Self { lab, archive, offered }
+        }
+
+        fn memory(&self) -> PathBuf {
+            self.lab.dir.path().join("memory")
+        }
+
+        /// The topmost folder, as long as it is in the temporary one.
+        fn part(&self) -> PathBuf {
+            self.lab.inbox().join(TEMPORARY).join("tree")
+        }
+
+        fn target(&self) -> Target {
+            in_folder(&self.lab.inbox(), "tree")
+        }
+
+        fn resume_as(&self, preserved: Preserved) -> Result<PartialTree, TargetError> {
+            let offered = OfferedTree { preserved, ..offered_as(&self.archive, self.offered) };
+            let cancel = CancellationToken::new();
+            PartialTree::resume(&self.target(), ID, offered, &self.memory(), |_, _| {}, &cancel)
+        }
+
+        fn resume(&self) -> PartialTree {
+            let tree = self.resume_as(kept()).expect("resumed");
+            let written = usize::try_from(tree.written()).expect("small");
+            assert_eq!(tree.hash(), hex::encode(Sha256::digest(&self.archive[..written])));
+            tree
+        }
+
+        /// A process goes on up to a byte, with a checkpoint at each of these, and dies.
+        fn die_after(&self, checkpoints: &[usize]) {
+            let mut tree = self.resume();
+            for len in checkpoints {
+                let written = usize::try_from(tree.written()).expect("small");
+                if let Some(more) = self.archive.get(written..*len) {
+                    tree.write_all_vectored(&[IoSlice::new(more)]).expect("written");
+                    tree.settle();
+                }
+            }
+        }
+
+        /// Another one goes on, and brings all of it to its place; from where it did.
+        fn finish(&self) -> usize {
+            let mut tree = self.resume();
+            let written = usize::try_from(tree.written()).expect("small");
+            tree.write_all_vectored(&[IoSlice::new(&self.archive[written..])]).expect("written");
+            let path = tree.commit().expect("committed");
+            assert_eq!(listing(&path), listing(&self.lab.tree()));
+            assert_eq!(
+                fs::metadata(&path).expect("there").mtime(),
+                fs::metadata(self.lab.tree()).expect("there").mtime()
+            );
+            assert!(!self.memory().exists());
+            fs::remove_dir_all(path).expect("removed");
+            self.lab.assert_untouched("finished");
+            written
+        }
+
+        /// Where in the archive the entry of a path begins.
+        fn at(&self, path: &str) -> usize {
+            let path = format!("tree/{path}\0");
+            let block = self.archive.chunks(512).position(|block| block.starts_with(path.as_bytes()));
+            block.expect("an entry") * 512
+        }
+    }
+
+    #[test]
+    fn a_folder_is_gone_on_with_from_any_byte() {
+        let way = way();
+        let blocks = (0..=way.archive.len()).step_by(512);
+        for cut in blocks.flat_map(|at| [at.saturating_sub(1), at, at + 1, at + 200]) {
+            let cut = cut.min(way.archive.len());
+            way.die_after(&[cut / 2, cut]);
+            assert_eq!(way.finish(), cut);
+        }
+    }
+
+    #[test]
+    fn what_came_behind_the_last_checkpoint_is_removed_and_comes_again() {
+        let way = way();
+        for cut in (600..way.archive.len()).step_by(900) {
+            let mut tree = way.resume();
+            tree.write_all_vectored(&[IoSlice::new(&way.archive[..cut])]).expect("written");
+            tree.settle();
+            tree.write_all_vectored(&[IoSlice::new(&way.archive[cut..])]).expect("written");
+            tree.remember();
+            drop(tree);
+            assert_eq!(way.finish(), cut);
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_every_64_kib() {
+        let lab = Lab::new();
+        for number in 0..200 {
+            lab.write(&format!("{number:03}"), &[7; 1000]);
+        }
+        let way = Way::of(lab);
+        let mut tree = way.resume();
+        for piece in way.archive[..200_000].chunks(10_000) {
+            tree.write_all_vectored(&[IoSlice::new(piece)]).expect("written");
+            tree.remember();
+        }
+        drop(tree);
+        assert_eq!(way.finish(), 140_000);
+    }
+
+    #[test]
+    fn only_what_the_disk_still_holds_of_a_folder_counts() {
+        type Change = fn(&Path);
+        let changes: [(&str, &str, Change); 11] = [
+            ("a byte", "a/b/c/deep", |at| {
+                fs::write(at, [[7; 699].as_slice(), b"x"].concat()).expect("written")
+            }),
+            ("a shorter file", "a/z", |at| fs::write(at, [1; 511]).expect("written")),
+            ("a longer file", "a/z", |at| fs::write(at, [1; 513]).expect("written")),
+            ("an empty file that is not", "c", |at| fs::write(at, "x").expect("written")),
+            ("no file", "b", |at| fs::remove_file(at).expect("removed")),
+            ("a link in place of a file", "b", |at| {
+                let there = at.with_file_name("a/there");
+                fs::rename(at, &there).expect("moved");
+                symlink(there, at).expect("made");
+            }),
+            ("a file of two names", "b", |at| fs::hard_link(at, at.with_file_name("d/b")).expect("made")),
+            ("a folder in place of a file", "c", |at| {
+                fs::remove_file(at).expect("removed");
+                fs::create_dir(at).expect("made");
+            }),
+            ("no folder", "d/", |at| fs::remove_dir(at).expect("removed")),
+            ("a link in place of a folder", "a/", |at| {
+                let there = at.with_file_name("there");
+                fs::rename(at, &there).expect("moved");
+                symlink(there, at).expect("made");
+            }),
+            ("another link", "e/link", |at| {
+                fs::remove_file(at).expect("removed");
+                symlink("/etc/passwd", at).expect("made");
+            }),
+        ];
+        for (what, path, change) in changes {
+            let way = way();
+            let at = way.at(path);
+            let end = way.archive.len() - 1024;
+            way.die_after(&[at, at + 512 + 100, end]);
+            change(&way.part().join(path.trim_end_matches('/')));
+            // Of a file that was cut or grew the first bytes are right.
+            let written = way.finish();
+            assert!(written == at || written == at + 512 + 100, "{what}: {written} of {at}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_put_into_a_folder_meanwhile_is_not_in_it_in_the_end() {
+        let way = way();
+        let cut = way.at("e/");
+        way.die_after(&[cut]);
+        for at in ["a/b/c/x", "a/x", "locked/.x", "x", "d/x/y/z"] {
+            let at = way.part().join(at);
+            fs::create_dir_all(at.parent().expect("a folder")).expect("made");
+            fs::write(at, "x").expect("written");
+        }
+        symlink("/etc/passwd", way.part().join("d/link")).expect("made");
+        fs::create_dir(way.part().join("a/b/c/folder")).expect("made");
+        fs::set_permissions(way.part().join("a/b"), fs::Permissions::from_mode(0o777)).expect("set");
+        assert_eq!(way.finish(), cut);
+    }
+
+    #[test]
+    fn another_folder_in_its_place_or_one_that_others_can_open_is_not_gone_on_with() {
+        let (way, outside) = (way(), "../outside");
+        let (temporary, cut) = (way.lab.inbox().join(TEMPORARY), 10_000);
+        way.die_after(&[cut]);
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755)).expect("set");
+        assert_eq!(way.finish(), 0);
+        way.die_after(&[cut]);
+        fs::rename(&temporary, way.lab.inbox().join("moved")).expect("moved");
+        fs::create_dir(&temporary).expect("made");
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o700)).expect("set");
+        fs::rename(way.lab.inbox().join("moved/tree"), way.part()).expect("moved");
+        fs::remove_dir(way.lab.inbox().join("moved")).expect("removed");
+        assert_eq!(way.finish(), 0);
+        way.die_after(&[cut]);
+        fs::remove_dir_all(&temporary).expect("removed");
+        symlink(outside, &temporary).expect("made");
+        assert_eq!(way.finish(), 0);
+    }
+
+    #[test]
+    fn a_folder_whose_rights_are_kept_otherwise_now_is_begun_anew() {
+        let way = way();
+        way.die_after(&[10_000]);
+        let tree = way.resume_as(Preserved::within_sent(None)).expect("resumed");
+        assert_eq!(tree.written(), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_folder_goes_with_it() {
+        let way = way();
+        let mut tree = way.resume();
+        tree.write_all_vectored(&[IoSlice::new(&way.archive[..9000])]).expect("written");
+        tree.settle();
+        assert!(matches!(way.resume_as(kept()), Err(TargetError::Busy { .. })));
+        Partial::discard(&way.target(), ID, &way.memory());
+        assert!(way.part().exists(), "who lives keeps it");
+        // From the first byte on again.
+        tree.clear().expect("cleared");
+        drop(tree);
+        assert_eq!(way.resume().written(), 0);
+        way.die_after(&[9000]);
+        Partial::discard(&way.target(), ID, &way.memory());
+        assert!(!way.memory().exists());
+        way.lab.assert_untouched("discarded");
+        way.die_after(&[9000]);
+        fs::create_dir(way.lab.inbox().join("tree")).expect("made");
+        let mut tree = way.resume();
+        tree.write_all_vectored(&[IoSlice::new(&way.archive[9000..10_000])]).expect("written");
+        assert!(matches!(tree.commit(), Err(TargetError::Archive { .. })));
+        assert!(!way.memory().exists());
+        assert_eq!(names(&way.lab.inbox()), ["tree"]);
+    }
+
+    #[test]
+    fn a_folder_that_came_on_lately_is_not_swept_away() {
+        let way = way();
+        let hour = Duration::from_secs(3600);
+        let age = || {
+            let opened = fs::File::open(way.lab.inbox().join(TEMPORARY)).expect("opened");
+            opened.set_modified(SystemTime::now() - 2 * hour).expect("set");
+        };
+        way.die_after(&[5000]);
+        age();
+        way.die_after(&[9000]);
+        assert_eq!(sweep(&way.lab.inbox(), hour).expect("swept"), 0);
+        assert_eq!(way.resume().written(), 9000);
+        age();
+        assert_eq!(sweep(&way.lab.inbox(), hour).expect("swept"), 1);
+        assert_eq!(way.finish(), 0);
+    }
+
+    /// One of the files, folders and links below a folder.
+    fn any_below(folder: &Path, which: &prop::sample::Index) -> Option<PathBuf> {
+        fn add(folder: &Path, paths: &mut Vec<PathBuf>) {
+            for name in names(folder) {
+                let path = folder.join(name);
+                if fs::symlink_metadata(&path).expect("there").is_dir() {
+                    add(&path, paths);
+                }
+                paths.push(path);
+            }
+        }
+        let mut paths = Vec::new();
+        add(folder, &mut paths);
+        (!paths.is_empty()).then(|| paths[which.index(paths.len())].clone())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_becomes_of_a_folder_meanwhile_it_arrives_as_it_was(
+            lives in prop::collection::vec(
+                (
+                    prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+                    0..8_u8,
+                    any::<prop::sample::Index>(),
+                    any::<u8>(),
+                ),
+                1..4,
+            ),
+        ) {
+            let way = way();
+            for (cuts, change, which, with) in lives {
+                let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(way.archive.len() + 1)).collect();
+                cuts.sort_unstable();
+                way.die_after(&cuts);
+                if change < 2 {
+                    let mut memory = fs::read(way.memory()).expect("read");
+                    let at = which.index(memory.len());
+                    match change {
+                        0 => memory.truncate(at),
+                        _ => memory[at] = with,
+                    }
+                    fs::write(way.memory(), memory).expect("written");
+                    continue;
+                }
+                let Some(path) = any_below(&way.lab.inbox().join(TEMPORARY), &which) else { continue };
+                let metadata = fs::symlink_metadata(&path).expect("there");
+                match change {
+                    2 | 3 if metadata.is_file() => {
+                        let mut content = fs::read(&path).expect("read");
+                        match content.get_mut(usize::from(with)) {
+                            Some(byte) if change == 2 => *byte ^= 1,
+                            _ => content.truncate(with.into()),
+                        }
+                        fs::write(&path, content).expect("written");
+                    }
+                    4 if metadata.is_dir() => fs::remove_dir_all(&path).expect("removed"),
+                    5 if metadata.is_dir() => fs::write(path.join("stranger"), "x").expect("written"),
+                    6 => {
+                        let moved = path.with_file_name("moved");
+                        fs::rename(&path, &moved).expect("moved");
+                        symlink(&moved, &path).expect("made");
+                    }
+                    _ if metadata.is_dir() => fs::create_dir(path.join("stranger")).expect("made"),
+                    _ => fs::remove_file(&path).expect("removed"),
+                }
+            }
+            way.finish();
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{fs, io::IoSlice, path::Path};
 
-use ats_p2p::files::{Existing, PartialTree, Preserved, SafeName, Target, TargetError, TreeSize};
+use ats_p2p::files::{
+    Existing, OfferedTree, PartialTree, Preserved, SafeName, Target, TargetError, TreeSize,
+};
 
 /// An archive that is described by a list of steps: what comes, and up to 255 bytes, after their count, to
 /// make it of.
@@ -66,10 +68,10 @@ fn add(archive: &mut Vec<u8>, offered: &mut TreeSize, kind: u8, bytes: &[u8]) {
 fn unpack(dir: &Path, archive: &[u8], offered: TreeSize, len: usize) -> Option<String> {
     let name = SafeName::from_offered("tree");
     let target = Target::InFolder { dir: dir.join("in"), name, existing: Existing::Rename };
-    let preserved = Preserved::of_sent(None, None);
+    let (size, preserved) = (archive.len() as u64, Preserved::of_sent(None, None));
     let unpacked = (|| {
-        let size = archive.len() as u64;
-        let mut tree = PartialTree::create(&target, "0123456789abcdef", size, offered, preserved)?;
+        let offered = OfferedTree { size, holds: offered, preserved };
+        let mut tree = PartialTree::create(&target, "0123456789abcdef", offered)?;
         for piece in archive.chunks(len) {
             tree.write_all_vectored(&[IoSlice::new(piece)])?;
         }

@@ -2,7 +2,7 @@
 
 use super::{
     TreeSize,
-    entry::{ArchiveEntry, BLOCK_LEN, EntryKind, padding},
+    entry::{ArchiveEntry, BLOCK_LEN, END_LEN, EntryKind, padding},
     path::flaw_of_path,
 };
 
@@ -35,7 +35,7 @@ pub(in crate::files) enum ArchivePart<'a> {
 }
 
 /// Takes an archive in any pieces, and holds it to what was offered. It keeps one header and one path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::files) struct ArchiveDecoder {
     state: DecoderState,
     /// The header so far.
@@ -113,6 +113,17 @@ impl ArchiveDecoder {
                 }
                 DecoderState::Ended => return Err(ArchiveFlaw::Filling),
             }
+        }
+    }
+
+    /// The bytes behind the last entry that belong to none yet: of a header that has not come whole, or of the
+    /// archive's end.
+    pub(in crate::files) fn unread(&self) -> Vec<u8> {
+        match self.state {
+            DecoderState::Header(_) => self.header.clone(),
+            DecoderState::Content(..) | DecoderState::Padding(_) => Vec::new(),
+            DecoderState::End(left) => vec![0; END_LEN.saturating_sub(left)],
+            DecoderState::Ended => vec![0; END_LEN],
         }
     }
 
@@ -235,6 +246,34 @@ mod tests {
         let bytes = archive(&tree());
         for len in [1, 7, 511, 512, 513, 100_000] {
             assert_eq!(read(&bytes, len, OFFERED), Ok((tree(), 1112)), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_no_entry_yet_is_told() {
+        let bytes = archive(&tree());
+        let end = bytes.len() - END_LEN;
+        // Within the first header, behind it, in the content behind the second and what fills its last block,
+        // in a header of several blocks, and in the end.
+        let long = 7 * 512;
+        for (at, unread) in [
+            (0, 0),
+            (511, 511),
+            (512, 0),
+            (1023, 511),
+            (1024, 0),
+            (1624, 0),
+            (1700, 0),
+            (long + 700, 700),
+            (end, 0),
+            (end + 511, 511),
+            (end + 512, 512),
+            (end + 513, 513),
+            (end + 1024, 1024),
+        ] {
+            let (mut decoder, mut piece) = (ArchiveDecoder::new(OFFERED), &bytes[..at]);
+            while decoder.next(&mut piece).unwrap().is_some() {}
+            assert_eq!(decoder.unread(), bytes[at - unread..at], "{at}");
         }
     }
 

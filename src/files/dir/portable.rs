@@ -1,7 +1,7 @@
 //! A folder by its path, for systems without handles to folders.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -176,9 +176,52 @@ impl Dir {
         folder.is_ok_and(|mut entries| entries.next().is_none())
     }
 
+    /// What tells a folder from all others: nothing here.
+    pub(crate) fn own_number(&self) -> u64 {
+        0
+    }
+
+    /// Rights are the folder's matter here.
+    pub(crate) fn is_own_and_private(&self) -> bool {
+        true
+    }
+
+    /// Rights are the folder's matter here.
+    pub(crate) fn make_private(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Opens the file at `name` for reading; fails on a link.
+    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<File> {
+        match self.entry(name)? {
+            Some(DirEntry::File) => File::open(self.0.join(name)),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Opens it for writing.
+    pub(crate) fn open_own_file_again(&self, name: &OsStr, _mode: u32) -> io::Result<File> {
+        self.open_file(name)
+    }
+
+    /// Where the link at `name` leads.
+    pub(crate) fn link_target(&self, name: &OsStr) -> io::Result<OsString> {
+        fs::read_link(self.0.join(name)).map(PathBuf::into_os_string)
+    }
+
+    /// The names of all that is in the folder.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
     /// Nothing shows here that a process fills the folder; the last to come has it.
     pub(crate) fn lock(&self) -> bool {
         true
+    }
+
+    /// A folder's time follows its names here.
+    pub(crate) fn touch(&self) -> io::Result<()> {
+        Ok(())
     }
 
     /// When a name in the folder was changed last.

@@ -1,10 +1,13 @@
 //! A folder by its handle: every name is looked up in that very folder, and no link is followed.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
     path::Path,
     time::SystemTime,
 };
@@ -12,8 +15,8 @@ use std::{
 use rustix::{
     fs::{
         Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-        accessat, fchmod, flock, fstat, fstatvfs, fsync, futimens, linkat, mkdirat, openat, renameat, statat,
-        symlinkat, unlinkat, utimensat,
+        accessat, fchmod, flock, fstat, fstatvfs, fsync, futimens, linkat, mkdirat, openat, readlinkat,
+        renameat, statat, symlinkat, unlinkat, utimensat,
     },
     io::Errno,
     process::geteuid,
@@ -29,6 +32,9 @@ const PRIVATE_FILE: Mode = Mode::from_bits_retain(0o600);
 
 /// The rights of a folder that is not whole yet, and of one that is to be removed.
 const PRIVATE_FOLDER: Mode = Mode::from_bits_retain(0o700);
+
+/// The rights of everybody but the owner.
+const OF_OTHERS: u32 = 0o077;
 
 /// Folders in each other that are removed: more than are ever made.
 const MAX_REMOVED_DEPTH: usize = 128;
@@ -246,13 +252,67 @@ impl Dir {
         entries.is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(|entry| !is_name(&entry))))
     }
 
+    /// What tells the folder from all others on its disk.
+    pub(crate) fn own_number(&self) -> u64 {
+        fstat(&self.0).map_or(0, |stat| stat.st_ino)
+    }
+
+    /// Whether the folder belongs to this user, and nobody else can look into it.
+    pub(crate) fn is_own_and_private(&self) -> bool {
+        fstat(&self.0).is_ok_and(|stat| {
+            stat.st_uid == geteuid().as_raw() && Mode::from_raw_mode(stat.st_mode).bits() & OF_OTHERS == 0
+        })
+    }
+
+    /// Gives the folder the rights of one that is not whole yet.
+    pub(crate) fn make_private(&self) -> io::Result<()> {
+        Ok(fchmod(&self.0, PRIVATE_FOLDER)?)
+    }
+
+    /// Opens the file at `name` for reading; fails on a link, and on a file of another user or of several
+    /// names, and never waits.
+    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
+        let stat = fstat(&file)?;
+        let is_own = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid == geteuid().as_raw()
+            && stat.st_nlink == 1;
+        if is_own { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// Opens such a file for writing, whatever its rights are, and gives it these.
+    pub(crate) fn open_own_file_again(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        fchmod(&self.open_own_file(name)?, PRIVATE_FILE)?;
+        let file = self.open_file(name)?;
+        self.set_rights(&file, mode)?;
+        Ok(file)
+    }
+
+    /// Where the link at `name` leads.
+    pub(crate) fn link_target(&self, name: &OsStr) -> io::Result<OsString> {
+        Ok(OsString::from_vec(readlinkat(&self.0, name, Vec::new())?.into_bytes()))
+    }
+
+    /// The names of all that is in the folder.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        let entries = rustix::fs::Dir::read_from(&self.0)?
+            .map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
+        entries.filter(|name| !name.as_ref().is_ok_and(|name| name == "." || name == "..")).collect()
+    }
+
     /// Takes the lock by which a process shows that it fills the folder; false where another holds it.
     pub(crate) fn lock(&self) -> bool {
         // A file system without locks can't tell; the last to come then has the folder.
         flock(&self.0, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
     }
 
-    /// When a name in the folder was changed last.
+    /// Has the folder count as changed now.
+    pub(crate) fn touch(&self) -> io::Result<()> {
+        Ok(futimens(&self.0, &timestamps(SystemTime::now()))?)
+    }
+
+    /// When a name in the folder was changed last, or when it was touched.
     pub(crate) fn modified(&self) -> Option<SystemTime> {
         File::from(self.0.try_clone().ok()?).metadata().ok()?.modified().ok()
     }
