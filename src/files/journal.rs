@@ -2,9 +2,9 @@
 //! much of it still stands.
 //!
 //! The file is a header and then records: one for each entry of the archive as it came, and now and then a
-//! checkpoint: how many bytes of the archive there were, their SHA-256, and those that belong to no entry yet.
-//! As a tree has one archive, the entries and the files on the disk give all its bytes again. Nothing in it is
-//! believed: it only says what is worth comparing with the disk.
+//! checkpoint: how many bytes of the archive there were, their SHA-256, and those that belong to no entry
+//! yet. As a tree has one archive, the entries and the files on the disk give all its bytes again. Nothing in
+//! it is believed: it only says what is worth comparing with the disk.
 
 use std::{
     fs::File,
@@ -252,14 +252,14 @@ impl JournalReader {
         self.path
     }
 
-    fn take<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
+    fn read_array<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
         let mut bytes = [0; LEN];
         self.input.read_exact(&mut bytes).ok()?;
         self.at += u64::try_from(LEN).unwrap_or(u64::MAX);
         Some(bytes)
     }
 
-    fn take_bytes(&mut self, len: u16) -> Option<Vec<u8>> {
+    fn read_bytes(&mut self, len: u16) -> Option<Vec<u8>> {
         let mut bytes = vec![0; len.into()];
         self.input.read_exact(&mut bytes).ok()?;
         self.at += u64::from(len);
@@ -267,7 +267,7 @@ impl JournalReader {
     }
 
     fn entry(&mut self) -> Option<ArchiveEntry> {
-        let record = self.take::<ENTRY_LEN>()?;
+        let record = self.read_array::<ENTRY_LEN>()?;
         let (shared, rest) = record.split_first_chunk()?;
         let (len, rest) = rest.split_first_chunk()?;
         let ([kind], rest) = rest.split_first_chunk()?;
@@ -275,14 +275,14 @@ impl JournalReader {
         let (mtime, rest) = rest.split_first_chunk()?;
         let (number, _) = rest.split_first_chunk()?;
         let shared = self.path.get(..u16::from_be_bytes(*shared).into())?.len();
-        let rest = String::from_utf8(self.take_bytes(u16::from_be_bytes(*len))?).ok()?;
+        let rest = String::from_utf8(self.read_bytes(u16::from_be_bytes(*len))?).ok()?;
         self.path.truncate(shared);
         self.path.push_str(&rest);
         let number = u64::from_be_bytes(*number);
         let kind = match *kind {
             FILE => EntryKind::File(number),
             FOLDER => EntryKind::Folder,
-            LINK => EntryKind::Link(String::from_utf8(self.take_bytes(u16::try_from(number).ok()?)?).ok()?),
+            LINK => EntryKind::Link(String::from_utf8(self.read_bytes(u16::try_from(number).ok()?)?).ok()?),
             _ => return None,
         };
         let (mode, mtime) = (u16::from_be_bytes(*mode), u64::from_be_bytes(*mtime));
@@ -290,11 +290,11 @@ impl JournalReader {
     }
 
     fn checkpoint(&mut self) -> Option<TreeCheckpoint> {
-        let record = self.take::<CHECKPOINT_LEN>()?;
+        let record = self.read_array::<CHECKPOINT_LEN>()?;
         let (len, rest) = record.split_first_chunk()?;
         let (hash, rest) = rest.split_first_chunk()?;
         let (unread, _) = rest.split_first_chunk()?;
-        let unread = self.take_bytes(u16::from_be_bytes(*unread))?;
+        let unread = self.read_bytes(u16::from_be_bytes(*unread))?;
         Some(TreeCheckpoint { len: u64::from_be_bytes(*len), hash: *hash, unread })
     }
 }
@@ -303,7 +303,7 @@ impl Iterator for JournalReader {
     type Item = JournalRecord;
 
     fn next(&mut self) -> Option<JournalRecord> {
-        match self.take()? {
+        match self.read_array()? {
             [ENTRY] => self.entry().map(JournalRecord::Entry),
             [CHECKPOINT] => self.checkpoint().map(JournalRecord::Checkpoint),
             _ => None,

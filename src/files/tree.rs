@@ -17,7 +17,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use self::standing::{Left, Restored, Standing, restore};
+use self::standing::{LeftTree, Restored, StandingTree, restore};
 use super::{
     Preserved, Rights, SafeName, Target, TargetError,
     archive::{
@@ -114,8 +114,8 @@ struct OpenFile {
 }
 
 impl PartialTree {
-    /// Makes the temporary folder of the transfer `id`, 16 hex digits. What a process that died has left of it
-    /// is removed. Blocks.
+    /// Makes the temporary folder of the transfer `id`, 16 hex digits. What a process that died has left of
+    /// it is removed. Blocks.
     ///
     /// It checks everything that could stop the folder later: call it before claiming an offer.
     ///
@@ -127,8 +127,9 @@ impl PartialTree {
 
     /// As [`create`](Self::create), but where a process that died left the same folder, what stands of it is
     /// gone on with: as much as `memory`, a file that this writes, says of it, and as the disk still holds,
-    /// which is read for that; `read` is told the bytes read and how many there are to read. All else that is
-    /// in it is removed. Once `cancel` says so, no more is read. Dropped, the folder stays, to be found again.
+    /// which is read for that; `read` is told the bytes read and how many there are to read. All else that
+    /// is in it is removed. Once `cancel` says so, no more is read. Dropped, the folder stays, to be found
+    /// again.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -141,12 +142,12 @@ impl PartialTree {
         cancel: &CancellationToken,
     ) -> Result<Self, TargetError> {
         let (place, temporary) = (Place::open_for_folder(target, offered.size)?, temporary_name(id));
-        let left = Left::find(&place, &temporary, memory, offered.preserved.rights)?;
+        let left = LeftTree::find(&place, &temporary, memory, offered.preserved.rights)?;
         let found = left.and_then(|left| {
             let standing = left.standing(memory, offered.holds, read, cancel)?;
             Some((left, standing))
         });
-        let Some((Left { dir, usual }, standing)) = found else {
+        let Some((LeftTree { dir, usual }, standing)) = found else {
             let mut tree = Self::create_in(place, temporary, offered)?;
             tree.remember_at(memory);
             return Ok(tree);
@@ -196,9 +197,9 @@ impl PartialTree {
     }
 
     /// Takes up what stands of it; `None` where that can't be done after all.
-    fn go_on(&mut self, memory: &Path, standing: Standing) -> Option<()> {
+    fn go_on(&mut self, memory: &Path, standing: StandingTree) -> Option<()> {
         let Restored { open, file, journal } = restore(self, memory, &standing)?;
-        let Standing { written, hasher, decoder, .. } = standing;
+        let StandingTree { written, hasher, decoder, .. } = standing;
         (self.written, self.hasher, self.decoder) = (written, hasher, decoder);
         (self.open, self.file) = (open, file);
         self.memory = Some(TreeMemory { journal, path: memory.to_owned() });

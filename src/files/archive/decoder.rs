@@ -116,8 +116,8 @@ impl ArchiveDecoder {
         }
     }
 
-    /// The bytes behind the last entry that belong to none yet: of a header that has not come whole, or of the
-    /// archive's end.
+    /// The bytes behind the last entry that belong to none yet: of a header that has not come whole, or of
+    /// the archive's end.
     pub(in crate::files) fn unread(&self) -> Vec<u8> {
         match self.state {
             DecoderState::Header(_) => self.header.clone(),

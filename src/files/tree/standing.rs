@@ -1,7 +1,7 @@
 //! How much of an unpacked folder stands that a process which died has left, and the way back to there.
 //!
-//! First everything is read and hashed as its journal says, and nothing is changed. Then the folder is brought
-//! back to the last checkpoint whose hash is right, and what is in it besides is removed.
+//! First everything is read and hashed as its journal says, and nothing is changed. Then the folder is
+//! brought back to the last checkpoint whose hash is right, and what is in it besides is removed.
 
 use std::{
     collections::HashSet,
@@ -34,14 +34,14 @@ use super::{
 const CHUNK_LEN: usize = 1024 * 1024;
 
 /// The temporary folder that a process which died has left, locked.
-pub(super) struct Left {
+pub(super) struct LeftTree {
     pub(super) dir: Dir,
     /// The rights that a new file had there.
     pub(super) usual: u32,
 }
 
 /// How much of it stands, and the state there of what it is made by.
-pub(super) struct Standing {
+pub(super) struct StandingTree {
     /// Bytes of the archive, and what hashes them.
     pub(super) written: u64,
     pub(super) hasher: Sha256,
@@ -59,7 +59,7 @@ pub(super) struct Restored {
     pub(super) journal: Journal,
 }
 
-impl Left {
+impl LeftTree {
     /// The folder, if `memory` speaks of this very one, with these rights of what is in it.
     ///
     /// # Errors
@@ -90,14 +90,14 @@ impl Left {
         offered: TreeSize,
         mut read: impl FnMut(u64, u64),
         cancel: &CancellationToken,
-    ) -> Option<Standing> {
+    ) -> Option<StandingTree> {
         let (reader, _) = JournalReader::open(memory)?;
         let goal = reader.fold(0, |last, record| match record {
             JournalRecord::Checkpoint(checkpoint) => checkpoint.len,
             JournalRecord::Entry(_) => last,
         });
         let (mut reader, _) = JournalReader::open(memory)?;
-        let mut reading = Reading {
+        let mut reading = TreeReading {
             dir: &self.dir,
             open: Vec::new(),
             at: 0,
@@ -132,7 +132,7 @@ impl Left {
 }
 
 /// Gives the bytes of an archive again, of what was unpacked.
-struct Reading<'a, R> {
+struct TreeReading<'a, R> {
     dir: &'a Dir,
     /// The folders on the way to the last entry, and their paths in the archive.
     open: Vec<(String, Dir)>,
@@ -141,7 +141,7 @@ struct Reading<'a, R> {
     hasher: Sha256,
     decoder: ArchiveDecoder,
     /// The file that is being read.
-    content: Option<Content>,
+    content: Option<OpenContent>,
     /// Zeros that come behind it.
     padding: u64,
     buffer: Vec<u8>,
@@ -149,14 +149,14 @@ struct Reading<'a, R> {
     cancel: &'a CancellationToken,
 }
 
-struct Content {
+struct OpenContent {
     file: File,
     size: u64,
     /// Bytes of it that were not read yet.
     left: u64,
 }
 
-impl<R: FnMut(u64)> Reading<'_, R> {
+impl<R: FnMut(u64)> TreeReading<'_, R> {
     /// Goes on with the next entry; `None` where that is not what stands there.
     fn begin(&mut self, entry: &ArchiveEntry) -> Option<()> {
         if self.cancel.is_cancelled() {
@@ -176,7 +176,7 @@ impl<R: FnMut(u64)> Reading<'_, R> {
             }
             EntryKind::File(size) => {
                 let file = parent.open_own_file(name).ok()?;
-                self.content = Some(Content { file, size: *size, left: *size });
+                self.content = Some(OpenContent { file, size: *size, left: *size });
                 self.padding = padding(*size);
             }
             EntryKind::Link(target) => {
@@ -199,11 +199,11 @@ impl<R: FnMut(u64)> Reading<'_, R> {
 
     /// Reads so many bytes of the file, or all that are left of it.
     fn read_content(&mut self, most: u64) -> Option<()> {
-        let Some(Content { left, .. }) = &self.content else { return Some(()) };
+        let Some(OpenContent { left, .. }) = &self.content else { return Some(()) };
         let mut due = most.min(*left);
         let mut buffer = std::mem::take(&mut self.buffer);
         while due > 0 {
-            let Content { file, left, .. } = self.content.as_mut()?;
+            let OpenContent { file, left, .. } = self.content.as_mut()?;
             let wanted = buffer.len().min(usize::try_from(due).unwrap_or(usize::MAX));
             let chunk = buffer.get_mut(..wanted)?;
             if self.cancel.is_cancelled() || file.read_exact(chunk).is_err() {
@@ -220,7 +220,7 @@ impl<R: FnMut(u64)> Reading<'_, R> {
 
     /// Lets go of a file that was read to its end, which has to be one.
     fn end_content(&mut self) -> Option<()> {
-        if let Some(Content { file, size, .. }) = self.content.take_if(|content| content.left == 0)
+        if let Some(OpenContent { file, size, .. }) = self.content.take_if(|content| content.left == 0)
             && file.metadata().ok()?.len() != size
         {
             return None;
@@ -240,7 +240,7 @@ impl<R: FnMut(u64)> Reading<'_, R> {
     }
 
     /// What stands at a checkpoint, if all up to it does.
-    fn compare(&mut self, checkpoint: &TreeCheckpoint, end: JournalEnd) -> Option<Standing> {
+    fn compare(&mut self, checkpoint: &TreeCheckpoint, end: JournalEnd) -> Option<StandingTree> {
         let unread = u64::try_from(checkpoint.unread.len()).ok()?;
         let due = checkpoint.len.checked_sub(self.at)?.checked_sub(unread)?;
         let left = self.content.as_ref().map_or(0, |content| content.left);
@@ -252,7 +252,7 @@ impl<R: FnMut(u64)> Reading<'_, R> {
         let mut decoder = self.decoder.clone();
         pass(&mut decoder, &checkpoint.unread).filter(|()| is_right)?;
         let file = self.content.as_ref().map(|content| content.size - content.left);
-        Some(Standing { written: checkpoint.len, hasher, decoder, end, file })
+        Some(StandingTree { written: checkpoint.len, hasher, decoder, end, file })
     }
 }
 
@@ -263,7 +263,7 @@ fn pass(decoder: &mut ArchiveDecoder, mut bytes: &[u8]) -> Option<()> {
 }
 
 /// Brings the folder of `tree` back to what stands; `None` where that can't be done.
-pub(super) fn restore(tree: &PartialTree, memory: &Path, standing: &Standing) -> Option<Restored> {
+pub(super) fn restore(tree: &PartialTree, memory: &Path, standing: &StandingTree) -> Option<Restored> {
     let (mut reader, _) = JournalReader::open(memory)?;
     // What is in the temporary folder, and in each open one.
     let mut top = HashSet::new();
