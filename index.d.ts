@@ -1012,7 +1012,8 @@ export interface FileOffer extends Offer {
   accept(target: AcceptOptions & { saveDir: LocalPath }): Promise<AcceptResult>
   /**
    * Takes the file as a stream, without a disk. Resolves once its first bytes are there, and rejects with what keeps
-   * them away: as long as the offer was not claimed it still stands then.
+   * them away: as long as the offer was not claimed it still stands then. Of a folder it is the archive, as `tar` reads
+   * it. Nobody has looked into that: its names and links are as the sender made them.
    */
   accept(): Promise<ReceivedFile>
   accept(target: { stream: true, signal?: AbortSignal }): Promise<ReceivedFile>

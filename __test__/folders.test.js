@@ -104,6 +104,29 @@ test('a peer of the original kind gets an archive that tar reads', LIMIT, async 
   assert.deepEqual(listing(path.join(folder, 'out/dist')), listing(tree))
 })
 
+test('a folder that is taken as a stream or into memory is its archive', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const [a, b] = await Promise.all([node(t, url, 'a'), node(t, url, 'b')])
+  const { tree } = makeTree(folder)
+  b.watch()
+  const taken = []
+  for (const take of [async offer => Buffer.concat(await (await offer.accept()).toArray()), offer => offer.accept({ buffer: true })]) {
+    const sending = a.send({ filePath: tree, recipientId: 'b' })
+    const offer = await nextOffer(b)
+    assert.deepEqual([offer.fileName, typeof offer.tree.entries], ['dist', 'number'])
+    const archive = await take(offer)
+    const { hash, size } = await sending
+    assert.deepEqual([sha256(archive), archive.length], [hash, size])
+    taken.push(archive)
+  }
+  assert.ok(taken[0].equals(taken[1]))
+  const out = path.join(folder, 'out')
+  fs.mkdirSync(out)
+  execFileSync('tar', ['xp', '-C', out, '--no-same-owner'], { input: taken[0] })
+  assert.deepEqual(listing(path.join(out, 'dist')), listing(tree))
+})
+
 test('on the command line a folder is sent without what is left out', LIMIT, async (t) => {
   const { url } = await hub(t)
   const folder = tempFolder(t)

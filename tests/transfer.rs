@@ -2,8 +2,12 @@
 
 #[path = "transfer/absence.rs"]
 mod absence;
+#[path = "transfer/folders.rs"]
+mod folders;
 #[path = "transfer/gate.rs"]
 mod gate;
+#[path = "fuzzing/header.rs"]
+mod header;
 #[path = "http/mod.rs"]
 mod http;
 #[path = "transfer/identity.rs"]

@@ -169,13 +169,13 @@ async fn a_sender_that_speaks_anew_is_dialled_at_once_whatever_becomes_of_the_co
 }
 
 /// An agent `b` that can die: what it does ends in the middle, and nobody is told.
-struct Mortal {
+pub(crate) struct Mortal {
     agent: Agent,
     runtime: Runtime,
 }
 
 impl Mortal {
-    fn new(lab: &Lab, save_dir: Option<PathBuf>) -> Self {
+    pub(crate) fn new(lab: &Lab, save_dir: Option<PathBuf>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let (agent, runtime) = (lab.agent("b", |_| {}), runtime.unwrap());
         {
@@ -188,23 +188,28 @@ impl Mortal {
     /// Receives a file, to this path if it was told to ask, and dies when some of it has come. Comes back
     /// when nothing of it is left.
     async fn dies_receiving(self, a: &mut Sender, file: &[u8], path: Option<PathBuf>) -> Task {
-        let Self { agent, runtime } = self;
         let task = a.offer(file, resuming(&a.keys, 1)).await;
         if let Some(path) = path {
-            let (b, offer) = (agent.clone(), agent.offer().await.0);
-            runtime.spawn(async move { b.accept(offer, path).await });
+            let (b, offer) = (self.agent.clone(), self.agent.offer().await.0);
+            self.runtime.spawn(async move { b.accept(offer, path).await });
         }
+        self.dies_at(a, &task, &file[..SOME]).await;
+        task
+    }
+
+    /// Dies when it has these first bytes.
+    pub(crate) async fn dies_at(self, a: &mut Sender, task: &Task, bytes: &[u8]) {
+        let Self { agent, runtime } = self;
         let mut peer = dialled(&mut a.server).await;
         peer.ask(&task.payload).await;
-        peer.hand_over(&file[..SOME]).await;
+        peer.hand_over(bytes).await;
         agent
             .event(|event| match event {
-                Event::TransferProgress { progress, .. } if progress.moved >= SOME as u64 => Some(()),
+                Event::TransferProgress { progress, .. } if progress.moved >= bytes.len() as u64 => Some(()),
                 _ => None,
             })
             .await;
         tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE)).await.unwrap();
-        task
     }
 }
 

@@ -191,10 +191,14 @@ impl Dir {
         Ok(())
     }
 
-    /// Opens the file at `name` for reading; fails on a link.
-    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<File> {
+    /// Opens the file at `name` for reading, and says how long it is; fails on a link.
+    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<(File, u64)> {
         match self.entry(name)? {
-            Some(DirEntry::File) => File::open(self.0.join(name)),
+            Some(DirEntry::File) => {
+                let file = File::open(self.0.join(name))?;
+                let len = file.metadata()?.len();
+                Ok((file, len))
+            }
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }

@@ -269,21 +269,22 @@ impl Dir {
         Ok(fchmod(&self.0, PRIVATE_FOLDER)?)
     }
 
-    /// Opens the file at `name` for reading; fails on a link, and on a file of another user or of several
-    /// names, and never waits.
-    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<File> {
+    /// Opens the file at `name` for reading, and says how long it is; fails on a link, and on a file of
+    /// another user or of several names, and never waits.
+    pub(crate) fn open_own_file(&self, name: &OsStr) -> io::Result<(File, u64)> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
         let stat = fstat(&file)?;
         let is_own = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_uid == geteuid().as_raw()
             && stat.st_nlink == 1;
-        if is_own { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let len = u64::try_from(stat.st_size).ok().filter(|_| is_own);
+        Ok((file, len.ok_or(io::ErrorKind::InvalidInput)?))
     }
 
     /// Opens such a file for writing, whatever its rights are, and gives it these.
     pub(crate) fn open_own_file_again(&self, name: &OsStr, mode: u32) -> io::Result<File> {
-        fchmod(&self.open_own_file(name)?, PRIVATE_FILE)?;
+        fchmod(&self.open_own_file(name)?.0, PRIVATE_FILE)?;
         let file = self.open_file(name)?;
         self.set_rights(&file, mode)?;
         Ok(file)

@@ -151,6 +151,8 @@ struct TreeReading<'a, R> {
 
 struct OpenContent {
     file: File,
+    /// Bytes that it has on the disk, and those that it is to have.
+    len: u64,
     size: u64,
     /// Bytes of it that were not read yet.
     left: u64,
@@ -175,8 +177,8 @@ impl<R: FnMut(u64)> TreeReading<'_, R> {
                 self.open.push((entry.path.clone(), folder));
             }
             EntryKind::File(size) => {
-                let file = parent.open_own_file(name).ok()?;
-                self.content = Some(OpenContent { file, size: *size, left: *size });
+                let (file, len) = parent.open_own_file(name).ok()?;
+                self.content = Some(OpenContent { file, len, size: *size, left: *size });
                 self.padding = padding(*size);
             }
             EntryKind::Link(target) => {
@@ -220,12 +222,8 @@ impl<R: FnMut(u64)> TreeReading<'_, R> {
 
     /// Lets go of a file that was read to its end, which has to be one.
     fn end_content(&mut self) -> Option<()> {
-        if let Some(OpenContent { file, size, .. }) = self.content.take_if(|content| content.left == 0)
-            && file.metadata().ok()?.len() != size
-        {
-            return None;
-        }
-        Some(())
+        let ended = self.content.take_if(|content| content.left == 0);
+        ended.is_none_or(|OpenContent { len, size, .. }| len == size).then_some(())
     }
 
     fn add_padding(&mut self, most: u64) -> Option<()> {
