@@ -647,6 +647,7 @@ mod left {
                 fs::metadata(self.lab.tree()).expect("there").mtime()
             );
             assert!(!self.memory().exists());
+            let_write(&path.join("locked"));
             fs::remove_dir_all(path).expect("removed");
             self.lab.assert_untouched("finished");
             written
@@ -752,6 +753,7 @@ mod left {
         way.die_after(&[cut]);
         for at in ["a/b/c/x", "a/x", "locked/.x", "x", "d/x/y/z"] {
             let at = way.part().join(at);
+            let_write(at.parent().expect("a folder"));
             fs::create_dir_all(at.parent().expect("a folder")).expect("made");
             fs::write(at, "x").expect("written");
         }
@@ -833,6 +835,16 @@ mod left {
         assert_eq!(way.finish(), 0);
     }
 
+    /// Has its owner write to what is at a path, if anything is: the superuser may in any case.
+    fn let_write(path: &Path) {
+        if let Ok(metadata) = fs::symlink_metadata(path)
+            && !metadata.is_symlink()
+        {
+            let mode = metadata.mode() & 0o777 | 0o200;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        }
+    }
+
     /// One of the files, folders and links below a folder.
     fn any_below(folder: &Path, which: &prop::sample::Index) -> Option<PathBuf> {
         fn add(folder: &Path, paths: &mut Vec<PathBuf>) {
@@ -881,14 +893,23 @@ mod left {
                 }
                 let Some(path) = any_below(&way.lab.inbox().join(TEMPORARY), &which) else { continue };
                 let metadata = fs::symlink_metadata(&path).expect("there");
+                let_write(path.parent().expect("a folder"));
+                if metadata.is_dir() {
+                    let_write(&path);
+                    let_write(&path.join("locked"));
+                }
                 match change {
                     2 | 3 if metadata.is_file() => {
-                        let mut content = fs::read(&path).expect("read");
-                        match content.get_mut(usize::from(with)) {
+                        let content = fs::read(&path).expect("read");
+                        let mut changed = content.clone();
+                        match changed.get_mut(usize::from(with)) {
                             Some(byte) if change == 2 => *byte ^= 1,
-                            _ => content.truncate(with.into()),
+                            _ => changed.truncate(with.into()),
                         }
-                        fs::write(&path, content).expect("written");
+                        if changed != content {
+                            let_write(&path);
+                            fs::write(&path, changed).expect("written");
+                        }
                     }
                     4 if metadata.is_dir() => fs::remove_dir_all(&path).expect("removed"),
                     5 if metadata.is_dir() => fs::write(path.join("stranger"), "x").expect("written"),
