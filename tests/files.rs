@@ -104,7 +104,7 @@ mod source {
             let mut buffers = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
             memory.read_exact_vectored_at(&mut buffers, offset as u64).expect("read");
             assert_eq!([first, second].concat(), wanted);
-            let mut proof = memory.proof(&expected, offset as u64).expect("read");
+            let mut proof = memory.proof(&expected, offset as u64, || true).expect("read");
             proof.update(&content[offset..]);
             assert!(proof.holds());
         }
@@ -133,7 +133,7 @@ mod source {
             let mut read = vec![0; content.len() - offset];
             source.read_exact_at(&mut read, offset as u64).expect("read");
             assert!(read == content[offset..], "{offset}");
-            let mut proof = source.proof(&expected, offset as u64).expect("read");
+            let mut proof = source.proof(&expected, offset as u64, || true).expect("read");
             proof.update(&read);
             assert!(proof.holds(), "{offset}");
         }

@@ -101,7 +101,7 @@ fn read(
 ) -> Result<(), SourceError> {
     let _share = Share::take();
     source.check()?;
-    let mut proof = source.proof(hash, offset)?;
+    let mut proof = source.proof(hash, offset, || !chunks.is_closed())?;
     let mut buffers = VecDeque::with_capacity(BUFFERS);
     while offset < source.size() {
         let left = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);

@@ -20,7 +20,9 @@ use super::{
     reader::{self, DATA_LEN, FRAMES, LEAST_DATA_LEN},
 };
 use crate::{
+    error::Code,
     files::Source,
+    sync::spawn_blocking,
     wire::{DONE, MAX_META, Meta, Reply, Sending},
 };
 
@@ -73,6 +75,11 @@ pub async fn send<T: Transport>(
             Ok(Stream { receiver, sender, spoken, acknowledgement })
         }
         Err(error) => {
+            if matches!(error, PumpError::Nack(_)) && error.code() == Code::Integrity {
+                let source = source.clone();
+                // If the hash was only remembered, it is made anew the next time.
+                let _ = spawn_blocking(move || source.forget()).await;
+            }
             // Whether the peer still hears it changes nothing here.
             let _ = close(receiver, sender, error.last_word()).await;
             Err(error)
@@ -261,5 +268,53 @@ mod tests {
         assert_eq!(next_count(FRAMES, u64::MAX, quick), FRAMES);
         assert_eq!(next_count(8, u64::MAX, QUICK), 8);
         assert_eq!(next_count(8, u64::MAX, SLOW + quick), 1);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_remembered_hash_that_the_receiver_does_not_get_is_forgotten() {
+        use secret_stream::{Io, KeyPair, SecretStream};
+        use tokio::sync::watch;
+        use tokio_util::sync::CancellationToken;
+
+        use crate::{
+            files::HashCache,
+            wire::{FrameType, encode},
+        };
+
+        let home = tempfile::tempdir().unwrap();
+        let (cache, path) = (HashCache::new(home.path()), home.path().join("file"));
+        std::fs::write(&path, vec![7; 2 << 20]).unwrap();
+        let opened = Source::open(&path).unwrap();
+        opened.hash(|_| {}, &CancellationToken::new()).unwrap();
+        opened.remember_as(&opened, &cache);
+        // Told of once: it is known.
+        let hash_once = || {
+            let (source, mut told) = (Source::open(&path).unwrap(), 0);
+            let hash = source.hash_once(&cache, |_| told += 1, &CancellationToken::new()).unwrap();
+            (source, hash, told == 1)
+        };
+        for (reason, is_known) in [("DISK_FULL: no room", true), ("INTEGRITY: another hash", false)] {
+            let (source, hash, was_known) = hash_once();
+            assert!(was_known);
+            let (a, b) = tokio::io::duplex(1 << 20);
+            let (a, b) = tokio::join!(
+                SecretStream::handshake_xx(true, KeyPair::generate(), Io(a)),
+                SecretStream::handshake_xx(false, KeyPair::generate(), Io(b)),
+            );
+            let (a, mut b) = (a.unwrap(), b.unwrap());
+            let (name, size) = ("file".to_owned(), source.size());
+            let meta = Meta { name, size, hash, transfer_id: None, resume: false };
+            let control =
+                Control::new(watch::Sender::new(0), CancellationToken::new(), Duration::from_secs(60));
+            let refuse = async {
+                b.recv().await.unwrap();
+                b.send(&encode(FrameType::Nack, reason.as_bytes())).await.unwrap();
+                while b.recv().await.is_ok_and(|message| message.is_some()) {}
+            };
+            let (sent, ()) = tokio::join!(send(a.into(), &source, &meta, &control), refuse);
+            assert!(matches!(sent, Err(PumpError::Nack(_))));
+            assert_eq!(hash_once().2, is_known, "{reason}");
+        }
     }
 }

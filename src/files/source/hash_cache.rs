@@ -28,7 +28,7 @@ const LEAST_SIZE: u64 = 1024 * 1024;
 
 /// How long a file must have been left alone before it was hashed. Times of files are counted in steps, of
 /// 2 s at most: what was changed twice within one has the same time as before.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long an entry that its process did not finish is let alone.
 const ABANDONED: Duration = Duration::from_secs(3600);
@@ -414,30 +414,89 @@ mod tests {
             (hash.unwrap(), told)
         };
         let (hashed, hash) = source(&path, 1);
-        let known = cache.identify(hashed.file().unwrap().handle()).unwrap();
         let size = hashed.size();
         // It was written just now.
         assert_eq!(hash_once(&Source::open(&path).unwrap()).1.len(), 9);
         assert_eq!(count(&cache), 0);
-        cache.keep(&known, hashed.inner.content.get().unwrap(), SystemTime::now() + SETTLED);
+        hashed.remember_as(&hashed, &cache);
         let again = Source::open(&path).unwrap();
         assert_eq!(hash_once(&again), (hash.clone(), vec![size]));
         assert_eq!(hash_once(&again), (hash.clone(), vec![size]));
-        assert!(again.proof(&hash, size).unwrap().holds() && !again.is_misremembered());
+        assert!(again.proof(&hash, size, || true).unwrap().holds() && !again.is_misremembered());
         // Somebody has written to it in a way that its times do not show.
         let (other, other_hash) = source(&home.path().join("other"), 2);
         for at in [0, size] {
-            cache.keep(&known, other.inner.content.get().unwrap(), SystemTime::now() + SETTLED);
+            hashed.remember_as(&other, &cache);
             let wrong = Source::open(&path).unwrap();
             assert_eq!(hash_once(&wrong).0, other_hash);
             assert!(matches!(wrong.changed(), SourceError::Changed { .. }));
-            let mut proof = wrong.proof(&other_hash, at).unwrap();
+            let mut proof = wrong.proof(&other_hash, at, || true).unwrap();
             assert_eq!(proof.differs(), at > 0);
             proof.update(&vec![1; usize::try_from(BLOCK_LEN.min(size - at)).unwrap()]);
             assert!(proof.differs() && !proof.holds() && wrong.is_misremembered());
             assert!(matches!(wrong.changed(), SourceError::Misremembered { .. }));
             assert_eq!(hash_once(&Source::open(&path).unwrap()).0, hash);
         }
+    }
+
+    /// A source whose hash is remembered, of which another byte is in the first block by now; its content
+    /// before; and its hash.
+    fn changed_at_the_front(home: &Path) -> (Source, Vec<u8>, String) {
+        let (cache, path) = (HashCache::new(home), home.join("file"));
+        let (before, hash) = source(&path, 1);
+        let mut content = fs::read(&path).unwrap();
+        content[7] = 2;
+        fs::write(&path, &content).unwrap();
+        content[7] = 1;
+        let changed = Source::open(&path).unwrap();
+        changed.remember_as(&before, &cache);
+        assert_eq!(changed.hash_once(&cache, |_| {}, &CancellationToken::new()).unwrap(), hash);
+        (changed, content, hash)
+    }
+
+    #[test]
+    fn who_has_a_part_gets_the_rest_at_once_and_only_that_is_proven() {
+        let home = tempfile::tempdir().unwrap();
+        let (source, content, hash) = changed_at_the_front(home.path());
+        for at in [BLOCK_LEN, BLOCK_LEN + 1, 2 * BLOCK_LEN] {
+            let mut proof = source.proof(&hash, at, || true).unwrap();
+            assert!(!proof.differs(), "{at}");
+            proof.update(&content[usize::try_from(at).unwrap()..]);
+            assert!(proof.holds() && !source.is_misremembered(), "{at}");
+        }
+        // In the block where it goes on it is noticed.
+        let mut proof = source.proof(&hash, 8, || true).unwrap();
+        proof.update(&content[8..]);
+        assert!(!proof.holds() && source.is_misremembered());
+    }
+
+    #[test]
+    fn nothing_that_was_proven_is_read_again_for_who_has_all_of_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (source, content, hash) = changed_at_the_front(home.path());
+        let blocks = usize::try_from(BLOCK_LEN).unwrap();
+        // Bytes behind a gap prove nothing of what is in it.
+        let mut proof = source.proof(&hash, BLOCK_LEN, || true).unwrap();
+        proof.update(&content[blocks..]);
+        assert!(proof.holds() && source.proof(&hash, source.size(), || true).unwrap().differs());
+        // Two blocks of it were read as they were, and the rest is.
+        for (len, is_read) in [(2 * blocks, true), (content.len(), false)] {
+            let mut proof = source.proof(&hash, 0, || true).unwrap();
+            proof.update(&content[..len]);
+            assert!(is_read || proof.holds());
+            let asked = AtomicU64::new(0);
+            let count = || asked.fetch_add(1, Ordering::Relaxed) < u64::MAX;
+            assert!(source.proof(&hash, source.size(), count).unwrap().holds());
+            assert_eq!(asked.into_inner(), u64::from(is_read));
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_for_who_has_gone() {
+        let home = tempfile::tempdir().unwrap();
+        let (source, _, hash) = changed_at_the_front(home.path());
+        let proof = source.proof(&hash, source.size(), || false);
+        assert!(matches!(proof, Err(SourceError::Cancelled { .. })) && !source.is_misremembered());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -78,6 +78,8 @@ struct Recalled {
     identity: FileIdentity,
     /// It is not what the file holds.
     is_wrong: AtomicBool,
+    /// Blocks from the first one on that were read again and are those that it names.
+    proven: AtomicU64,
 }
 
 /// Where the bytes are.
@@ -392,8 +394,9 @@ impl Source {
         {
             match cache.find(&identity) {
                 Some(content) => {
-                    let is_wrong = AtomicBool::new(false);
-                    let _ = self.inner.recalled.set(Recalled { cache: cache.clone(), identity, is_wrong });
+                    let (cache, is_wrong) = (cache.clone(), AtomicBool::new(false));
+                    let recalled = Recalled { cache, identity, is_wrong, proven: AtomicU64::new(0) };
+                    let _ = self.inner.recalled.set(recalled);
                     let _ = self.inner.content.set(content);
                 }
                 None => {
@@ -420,16 +423,37 @@ impl Source {
         self.inner.recalled.get().is_some_and(|recalled| recalled.is_wrong.load(Ordering::Relaxed))
     }
 
-    /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] has
-    /// given that hash. Blocks: it reads some of the bytes before `offset`, or without that hash all of them.
-    /// Where the hash was only remembered, it reads all of them too, since nobody has read them for it.
+    /// Forgets the hash that [`Self::hash_once`] gave, if it was remembered: a recipient got another one.
+    /// Blocks.
+    pub fn forget(&self) {
+        if let Some(recalled) = self.inner.recalled.get() {
+            recalled.cache.forget(&recalled.identity);
+        }
+    }
+
+    /// Has `cache` remember the file by this content, of which it was left alone for long.
+    #[cfg(all(test, unix))]
+    pub(crate) fn remember_as(&self, content: &Self, cache: &HashCache) {
+        let identity = self.file().and_then(|file| cache.identify(file.handle())).expect("a large file");
+        let content = content.inner.content.get().expect("hashed");
+        cache.keep(&identity, content, SystemTime::now() + hash_cache::SETTLED);
+    }
+
+    /// What tells whether bytes read again from `offset` on are those of `hash`; cheap if [`Self::hash`] or
+    /// [`Self::hash_once`] has given that hash. Blocks: it reads some of the bytes before `offset`, or
+    /// without that hash all of them. Where the hash was only remembered and `offset` is the file's end, it
+    /// reads all that was not read again yet: its recipient may have the file from elsewhere, and nobody has
+    /// looked at this one. Reads no more once it `is_wanted` no longer.
     ///
     /// # Errors
-    /// As [`Self::read_exact_at`].
-    pub fn proof(&self, hash: &str, offset: u64) -> Result<Proof, SourceError> {
+    /// As [`Self::read_exact_at`], and `Cancelled`.
+    pub fn proof(&self, hash: &str, offset: u64, is_wanted: impl Fn() -> bool) -> Result<Proof, SourceError> {
         let (mut proof, mut at) = Proof::begin(self, hash, offset);
         let mut buffer = Vec::new();
-        while at < offset {
+        while at < offset && !proof.differs() {
+            if !is_wanted() {
+                return Err(SourceError::Cancelled { path: self.shown() });
+            }
             let left = usize::try_from(offset - at).unwrap_or(usize::MAX);
             buffer.resize(left.min(CHUNK_LEN), 0);
             self.read_exact_at(&mut buffer, at)?;
@@ -535,6 +559,16 @@ impl Source {
             SourceBytes::Spooled(spooled) => spooled.read_at(buffer, offset),
         };
         read.map_err(|source| self.not_readable(source))
+    }
+}
+
+impl Recalled {
+    /// Notes that a block is what was remembered of it.
+    fn prove(&self, block: usize) {
+        let block = u64::try_from(block).unwrap_or(u64::MAX);
+        let next = block.saturating_add(1);
+        // One behind a gap says nothing of those in it.
+        let _ = self.proven.compare_exchange(block, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 

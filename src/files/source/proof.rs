@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::Source;
+use super::{Source, SourceInner};
 
 /// Bytes of a file that have a checksum of their own: few enough to be read once more where a transfer goes
 /// on in the middle of them.
@@ -56,14 +56,19 @@ impl Proof {
     pub(super) fn begin(source: &Source, hash: &str, offset: u64) -> (Self, u64) {
         let (kind, from) = match source.inner.content.get() {
             Some(content) if content.hash == hash => {
-                let next = if source.inner.recalled.get().is_some() { 0 } else { offset / BLOCK_LEN };
+                // Who has a part of it has it of bytes that were held to their checksums when they went; who
+                // has all of it may have it from elsewhere.
+                let next = match source.inner.recalled.get() {
+                    Some(recalled) if offset >= source.size() => recalled.proven.load(Ordering::Relaxed),
+                    _ => offset / BLOCK_LEN,
+                };
                 let blocks = Blocks {
                     source: source.clone(),
                     hasher: BlockHasher::default(),
                     next: usize::try_from(next).unwrap_or(usize::MAX),
                     differs: false,
                 };
-                (ProofKind::Blocks(Box::new(blocks)), next * BLOCK_LEN)
+                (ProofKind::Blocks(Box::new(blocks)), next.saturating_mul(BLOCK_LEN).min(offset))
             }
             _ => (ProofKind::Hash(Sha256::new()), 0),
         };
@@ -97,10 +102,14 @@ impl Proof {
 
 impl Blocks {
     fn update(&mut self, bytes: &[u8]) {
-        let expected = self.source.inner.content.get().map_or(&[][..], |content| &content.blocks);
+        let SourceInner { content, recalled, .. } = &*self.source.inner;
+        let expected = content.get().map_or(&[][..], |content| &content.blocks);
         let (next, differs) = (&mut self.next, &mut self.differs);
         self.hasher.update(bytes, |checksum| {
             *differs |= expected.get(*next) != Some(&checksum);
+            if let Some(recalled) = recalled.get().filter(|_| !*differs) {
+                recalled.prove(*next);
+            }
             *next += 1;
         });
     }
@@ -109,9 +118,13 @@ impl Blocks {
         let expected = self.source.inner.content.get().map_or(&[][..], |content| &content.blocks);
         let rest = expected.get(self.next..).unwrap_or_default();
         let holds = !self.differs && rest.iter().copied().eq(self.hasher.finish());
-        if let Some(recalled) = self.source.inner.recalled.get().filter(|_| !holds) {
-            recalled.is_wrong.store(true, Ordering::Relaxed);
-            recalled.cache.forget(&recalled.identity);
+        match self.source.inner.recalled.get() {
+            Some(recalled) if holds && !rest.is_empty() => recalled.prove(self.next),
+            Some(recalled) if !holds => {
+                recalled.is_wrong.store(true, Ordering::Relaxed);
+                recalled.cache.forget(&recalled.identity);
+            }
+            _ => {}
         }
         holds
     }
