@@ -106,24 +106,44 @@ impl Checkpoints {
 
     /// Remembers that the first `len` bytes have this hash.
     pub(super) fn add(&mut self, len: u64, hasher: &Sha256) -> io::Result<()> {
+        self.add_by(|mut file, entry| file.write_all(entry), len, hasher)
+    }
+
+    /// As [`Self::add`], on a disk that takes an entry by `write`.
+    fn add_by(
+        &mut self,
+        write: impl FnOnce(&File, &[u8]) -> io::Result<()>,
+        len: u64,
+        hasher: &Sha256,
+    ) -> io::Result<()> {
         if len <= self.last || self.entries >= MAX_ENTRIES {
             return Ok(());
         }
         let mut entry = [0; ENTRY_LEN];
         entry[..8].copy_from_slice(&len.to_be_bytes());
         entry[8..].copy_from_slice(&hasher.clone().finalize());
-        self.file.write_all(&entry)?;
-        (self.last, self.entries) = (len, self.entries + 1);
-        Ok(())
+        let written = write(&self.file, &entry);
+        match written {
+            Ok(()) => (self.last, self.entries) = (len, self.entries + 1),
+            // Behind a part of an entry none is one.
+            Err(_) if self.cut(self.entries).is_err() => self.entries = MAX_ENTRIES,
+            Err(_) => {}
+        }
+        written
     }
 
     /// Forgets all checkpoints.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        let start = u64::try_from(HEADER_LEN).unwrap_or(u64::MAX);
-        self.file.set_len(start)?;
-        self.file.seek(io::SeekFrom::Start(start))?;
+        self.cut(0)?;
         (self.last, self.entries) = (0, 0);
         Ok(())
+    }
+
+    /// Leaves so many entries, and goes on behind them.
+    fn cut(&mut self, entries: usize) -> io::Result<()> {
+        let end = u64::try_from(HEADER_LEN + entries * ENTRY_LEN).unwrap_or(u64::MAX);
+        self.file.set_len(end)?;
+        self.file.seek(io::SeekFrom::Start(end)).map(drop)
     }
 }
 
@@ -266,6 +286,24 @@ mod tests {
         // What did not stand once is not believed later.
         assert_eq!(lab.standing(&lab.content[..150]), Some(100));
         assert_eq!(lab.standing(&lab.content), Some(100));
+    }
+
+    #[test]
+    fn an_entry_that_was_written_in_part_spoils_none_after_it() {
+        let lab = Lab::new();
+        let mut checkpoints = Checkpoints::create(&lab.log(), IDENTITY, 256).expect("made");
+        let hasher = |len: usize| Sha256::new_with_prefix(&lab.content[..len]);
+        checkpoints.add(100, &hasher(100)).expect("remembered");
+        for len in [0, 1, ENTRY_LEN - 1] {
+            let full = |mut file: &File, entry: &[u8]| {
+                file.write_all(&entry[..len])?;
+                Err(io::ErrorKind::StorageFull.into())
+            };
+            let added = checkpoints.add_by(full, 150, &hasher(150));
+            assert_eq!(added.map_err(|error| error.kind()), Err(io::ErrorKind::StorageFull));
+        }
+        checkpoints.add(200, &hasher(200)).expect("remembered");
+        assert_eq!(lab.standing(&lab.content), Some(200));
     }
 
     #[test]
