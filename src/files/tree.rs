@@ -377,9 +377,9 @@ impl PartialTree {
             if let Some(modified) = modified {
                 file.set_modified(modified)?;
             }
-            // Elsewhere one sync of the whole disk does it.
-            #[cfg(not(unix))]
-            file.sync_all()?;
+            if !Dir::SYNCS_DISK {
+                file.sync_all()?;
+            }
             Ok(())
         })();
         ended.map_err(|error| self.failed(ROOT, error))
@@ -391,7 +391,9 @@ impl PartialTree {
             self.root = Some(folder);
             return Ok(());
         }
-        folder.dir.finish(folder.mode, folder.modified).map_err(|error| self.failed(ROOT, error))
+        let OpenFolder { dir, mode, modified, .. } = folder;
+        let left = dir.finish(mode, modified).and_then(|()| sync_alone(&dir));
+        left.map_err(|error| self.failed(ROOT, error))
     }
 
     /// Brings the folder to the disk, gives it its final name in one step, and brings that to the disk.
@@ -421,7 +423,8 @@ impl PartialTree {
         if is_movable {
             finish().map_err(|error| self.failed(ROOT, error))?;
         }
-        self.dir.sync_disk().map_err(|error| self.failed(ROOT, error))?;
+        let synced = self.dir.sync_disk().and_then(|()| sync_alone(&root.dir));
+        synced.map_err(|error| self.failed(ROOT, error))?;
         if !self.place.is_in_its_place() {
             return Err(TargetError::Moved { path: self.place.folder.clone() });
         }
@@ -505,6 +508,11 @@ pub(super) fn remove_left_behind(
         && dir.lock()
         && place.holds_folder(name, &dir)
         && place.remove_tree(name).is_ok()
+}
+
+/// Brings the names in a folder to the disk, unless all of the disk is.
+fn sync_alone(dir: &Dir) -> io::Result<()> {
+    if Dir::SYNCS_DISK { Ok(()) } else { dir.sync() }
 }
 
 /// The name that the entry at `path` gets in the folder at `above`; `None` where it stands deeper.

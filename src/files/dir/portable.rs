@@ -18,6 +18,9 @@ use super::{
 pub(crate) struct Dir(PathBuf);
 
 impl Dir {
+    /// Nothing here brings a whole disk up to date: each file is brought there by itself.
+    pub(crate) const SYNCS_DISK: bool = false;
+
     /// The folder that `path` leads to now.
     pub(crate) fn open(path: &Path) -> io::Result<Dir> {
         let path = path.canonicalize()?;

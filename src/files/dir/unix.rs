@@ -44,6 +44,10 @@ const MAX_REMOVED_DEPTH: usize = 128;
 pub(crate) struct Dir(OwnedFd);
 
 impl Dir {
+    /// Whether [`Self::sync_disk`] brings all that was written before to the disk. Where it does not, each
+    /// file and each folder is brought there by itself.
+    pub(crate) const SYNCS_DISK: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
     /// Opens the folder that `path` leads to now.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -365,12 +369,11 @@ impl Dir {
         Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Makes all that was written to the folder's disk so far survive a loss of power.
+    /// Makes all that was written to the folder's disk so far survive a loss of power, where the system can
+    /// be asked for that: elsewhere `sync` returns before it is done.
     pub(crate) fn sync_disk(&self) -> io::Result<()> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         rustix::fs::syncfs(&self.0)?;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        rustix::fs::sync();
         Ok(())
     }
 
