@@ -429,7 +429,10 @@ export interface NodeOptions {
    * `identity: false`. Default: false.
    */
   requireVerified?: boolean
-  /** Largest file that is taken, in bytes; `Infinity` for no limit. Default: no limit. */
+  /**
+   * Largest file that is taken, in bytes; `Infinity` for no limit. Of a folder it is what it may take on a disk: its
+   * archive, and 4096 bytes for each file, folder and link. Default: no limit.
+   */
   maxFileSize?: number | null
   /**
    * Bytes a second that all transfers of this node together move at most, sent and received, at least 1024. Peers that

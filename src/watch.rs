@@ -387,9 +387,14 @@ fn reserve(context: &Context, OpenOffer { task, offer, .. }: &OpenOffer) {
 /// Why this node does not take an offer, whatever its owner says: it has room for no such file.
 fn too_large(context: &Context, open: &OpenOffer) -> Option<Error> {
     let OpenOffer { offer, .. } = open;
-    let max = context.options.max_file_size.filter(|max| offer.size > *max)?;
+    let (has, size) = match open.tree() {
+        // Many small files take far more than their bytes.
+        Some(tree) => ("may take", tree.room(offer.size)),
+        None => ("has", offer.size),
+    };
+    let max = context.options.max_file_size.filter(|max| size > *max)?;
     let name = files::display(&offer.name);
-    let message = format!("{name} has {} bytes, more than the {max} that are accepted here", offer.size);
+    let message = format!("{name} {has} {size} bytes, more than the {max} that are accepted here");
     Some(Error::new(Code::TooLarge, message))
 }
 

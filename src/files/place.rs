@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Existing, Rights, SafeName, Target, TargetError,
+    Existing, Rights, SafeName, Target, TargetError, TreeSize,
     dir::{Dir, DirEntry},
 };
 
@@ -211,6 +211,30 @@ impl Place {
         Err(TargetError::AlreadyExists { path: self.folder.join(wanted.as_str()) })
     }
 
+    /// Whether the disk has room for what the last `rest` bytes of a folder's archive bring; some systems
+    /// don't say.
+    pub(super) fn check_tree_room(&self, holds: TreeSize, rest: u64) -> Result<(), TargetError> {
+        self.check_tree_room_in(self.dir.free(), self.dir.free_files(), holds, rest)
+    }
+
+    fn check_tree_room_in(
+        &self,
+        free: Option<u64>,
+        free_files: Option<u64>,
+        holds: TreeSize,
+        rest: u64,
+    ) -> Result<(), TargetError> {
+        let (room, entries) = (holds.room(rest), holds.entries_in(rest));
+        let path = || self.folder.clone();
+        if free.is_some_and(|free| free < room) {
+            return Err(TargetError::DiskFull { path: path(), needed: room });
+        }
+        if free_files.is_some_and(|free| free < entries) {
+            return Err(TargetError::NoMoreFiles { path: path(), needed: entries });
+        }
+        Ok(())
+    }
+
     /// Makes the temporary folder, locked.
     pub(super) fn create_temporary_folder(&self, name: &OsStr, size: u64) -> Result<Dir, TargetError> {
         for _ in 0..MAX_ATTEMPTS {
@@ -280,4 +304,32 @@ fn ends_as_folder(path: &Path) -> bool {
 pub(super) fn is_locked(file: &File) -> bool {
     // A file system without locks can't tell; the last to come then has the file.
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_has_room_for_a_folder_if_it_has_both_the_bytes_and_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::Exact { path: dir.path().join("tree"), overwrite: false };
+        let place = Place::open_for_folder(&target, 10_000).unwrap();
+        let holds = TreeSize { entries: 10, bytes: 1000 };
+        let check = |free, files| place.check_tree_room_in(free, files, holds, 10_000);
+        let room = 10_000 + 10 * 4096;
+        for (free, files) in [(None, None), (Some(room), Some(10)), (None, Some(10)), (Some(room), None)] {
+            check(free, files).unwrap();
+        }
+        let full = check(Some(room - 1), None);
+        assert!(matches!(full, Err(TargetError::DiskFull { needed, .. }) if needed == room));
+        let full = check(None, Some(9)).unwrap_err();
+        assert!(matches!(full, TargetError::NoMoreFiles { needed: 10, .. }));
+        assert_eq!(full.code(), crate::error::Code::DiskFull);
+        if let Some(free) = place.dir.free() {
+            let many = TreeSize { entries: free, bytes: 0 };
+            assert!(place.check_tree_room(many, free / 4).is_err());
+            assert!(place.check_tree_room(TreeSize::default(), free / 4).is_ok());
+        }
+    }
 }

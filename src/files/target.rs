@@ -118,6 +118,14 @@ pub enum TargetError {
         /// Bytes of the file.
         needed: u64,
     },
+    /// The disk takes no more files, whatever room there is for bytes.
+    #[error("there is no room for {needed} files and folders in {}", display_path(path))]
+    NoMoreFiles {
+        /// The folder.
+        path: PathBuf,
+        /// Files and folders that are to be made.
+        needed: u64,
+    },
     /// Another process is receiving the same file into the same folder.
     #[error("{} is being written by another process", display_path(path))]
     Busy {
@@ -179,7 +187,7 @@ impl TargetError {
             Self::NoName { .. } => Code::InvalidArgument,
             Self::NotAFile { .. } => Code::NotAFile,
             Self::AlreadyExists { .. } => Code::AlreadyExists,
-            Self::DiskFull { .. } => Code::DiskFull,
+            Self::DiskFull { .. } | Self::NoMoreFiles { .. } => Code::DiskFull,
             Self::Archive { .. } => Code::Integrity,
             Self::NoFolder { .. }
             | Self::Busy { .. }

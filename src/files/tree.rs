@@ -152,7 +152,7 @@ impl PartialTree {
             tree.remember_at(memory);
             return Ok(tree);
         };
-        place.check_room(offered.size.saturating_sub(standing.written), offered.size)?;
+        place.check_tree_room(offered.holds, offered.size.saturating_sub(standing.written))?;
         let mut tree = Self::new(place, temporary, dir, usual, offered);
         if tree.go_on(memory, standing).is_none() {
             tracing::debug!("what a process has left of a folder can't be gone on with");
@@ -164,7 +164,7 @@ impl PartialTree {
 
     fn create_in(place: Place, temporary: OsString, offered: OfferedTree) -> Result<Self, TargetError> {
         let size = offered.size;
-        place.check_room(size, size)?;
+        place.check_tree_room(offered.holds, size)?;
         let dir = place.create_temporary_folder(&temporary, size)?;
         match dir.usual_rights(PROBE.as_ref()) {
             Ok(usual) => Ok(Self::new(place, temporary, dir, usual, offered)),

@@ -89,7 +89,9 @@ impl PumpError {
             }
             Self::Target(error) => {
                 let (code, text) = match error {
-                    TargetError::DiskFull { .. } => ("DISK_FULL", "there is no room for the file"),
+                    TargetError::DiskFull { .. } | TargetError::NoMoreFiles { .. } => {
+                        ("DISK_FULL", "there is no room for the file")
+                    }
                     TargetError::Archive { .. } => ("INTEGRITY", "the folder can't be unpacked"),
                     _ => ("NOT_WRITABLE", "the file can't be written"),
                 };

@@ -331,14 +331,21 @@ async fn an_offer_that_nobody_takes_expires_and_is_cancelled() {
 async fn what_a_receiver_does_not_want_is_rejected_at_once() {
     let lab = Lab::new().await;
     let a = lab.agent("a", |_| {});
-    let small = lab.agent("small", |options| options.max_file_size = Some(9));
+    let small = lab.agent("small", |options| options.max_file_size = Some(9000));
     let choosy = lab.agent("choosy", |options| options.allowed_peers = allowed(&["c"]));
     small.watch(Some(lab.path("in")));
     choosy.watch(Some(lab.path("in")));
-    let file = lab.file("data.csv", 10);
+    let file = lab.file("data.csv", 9001);
     assert_eq!(a.send(&file, "small").await.unwrap_err().code, Code::Rejected);
     assert_eq!(a.send(&file, "choosy").await.unwrap_err().code, Code::Rejected);
-    assert_eq!(small.seen(), ["transfer_failed"]);
+    // Its archive has 2560 bytes; on a disk a folder and a file have a block each beside that.
+    let folder = lab.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("small"), "small").unwrap();
+    let error = a.send(&folder, "small").await.unwrap_err();
+    assert_eq!(error.code, Code::Rejected);
+    assert!(error.message.contains("may take 10752 bytes"), "{error}");
+    assert_eq!(small.seen(), ["transfer_failed", "transfer_failed"]);
     assert_eq!(std::fs::read_dir(lab.path("in")).unwrap().count(), 0);
     for agent in [a, small, choosy] {
         agent.node.destroy().await;

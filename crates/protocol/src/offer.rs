@@ -246,8 +246,10 @@ impl Attributes {
             said.ok_or(InvalidOffer::Malformed("metadata", "JSON text of at most 4 KiB"))
         });
         let tree = field("tree").map(|tree| {
-            Tree::read(tree, size)
-                .ok_or(InvalidOffer::Malformed("tree", "what an archive of this size holds"))
+            Tree::read(tree, size).ok_or(InvalidOffer::Malformed(
+                "tree",
+                "what an archive of this size holds, of at most a million entries",
+            ))
         });
         Ok(Self {
             mode: mode.transpose()?,
@@ -262,12 +264,19 @@ impl Tree {
     /// The format that peers of ours unpack: POSIX pax, of which each tree has one archive.
     pub const PAX: &str = "pax-1";
 
+    /// Files, folders and links in one archive at most: each costs its recipient more than its bytes.
+    pub const MAX_ENTRIES: u64 = 1_000_000;
+
     fn read(value: &Value, size: u64) -> Option<Self> {
         let format =
             value.get("format")?.as_str().filter(|format| format.len() <= MAX_FORMAT_LEN)?.to_owned();
         let (entries, bytes) = (whole_number(value.get("entries")?)?, whole_number(value.get("bytes")?)?);
         let least = entries.checked_mul(MIN_ENTRY_LEN)?.checked_add(bytes)?;
-        (entries > 0 && least <= size).then_some(Self { format, entries, bytes })
+        ((1..=Self::MAX_ENTRIES).contains(&entries) && least <= size).then_some(Self {
+            format,
+            entries,
+            bytes,
+        })
     }
 
     fn to_value(&self) -> Value {
@@ -452,6 +461,16 @@ mod tests {
             payload.as_object_mut().unwrap().remove("p2p");
             let read = Offer::from_payload(&payload).unwrap();
             assert_eq!(read.attributes, Attributes::default(), "{name}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_more_entries_than_a_sender_of_ours_has_is_refused() {
+        for (entries, is_taken) in [(Tree::MAX_ENTRIES, true), (Tree::MAX_ENTRIES + 1, false)] {
+            let mut payload = of_tree().to_payload();
+            payload["size"] = json!(1_u64 << 40);
+            payload["tree"]["entries"] = json!(entries);
+            assert_eq!(Offer::from_payload(&payload).is_ok(), is_taken, "{entries}");
         }
     }
 

@@ -45,6 +45,11 @@ impl Dir {
         None
     }
 
+    /// Files that may still be made on its disk: unknown here.
+    pub(crate) fn free_files(&self) -> Option<u64> {
+        None
+    }
+
     /// What stands at `name`.
     pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<DirEntry>> {
         match fs::symlink_metadata(self.0.join(name)) {

@@ -74,6 +74,13 @@ impl Dir {
         (stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    /// Files that may still be made on its disk; `None` where the system doesn't say, or has no such limit.
+    pub(crate) fn free_files(&self) -> Option<u64> {
+        let stat = fstatvfs(&self.0).ok()?;
+        // Of a disk where none is left, the system says so when one is to be made.
+        (stat.f_favail > 0).then_some(stat.f_favail)
+    }
+
     /// What stands at `name`.
     pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Option<DirEntry>> {
         let stat = match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
