@@ -205,8 +205,9 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
     open_with(path, rustix::fs::OFlags::empty())
 }
 
+/// Opens what is at a path for reading, but follows no link, and never waits.
 #[cfg(unix)]
-fn open_no_link(path: &Path) -> io::Result<File> {
+pub(super) fn open_no_link(path: &Path) -> io::Result<File> {
     open_with(path, rustix::fs::OFlags::NOFOLLOW)
 }
 
@@ -235,7 +236,7 @@ fn open_without_waiting(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(not(unix))]
-fn open_no_link(path: &Path) -> io::Result<File> {
+pub(super) fn open_no_link(path: &Path) -> io::Result<File> {
     match std::fs::symlink_metadata(path)?.is_symlink() {
         true => Err(io::ErrorKind::NotFound.into()),
         false => open_without_waiting(path),

@@ -1,7 +1,9 @@
 //! What the archive of a folder will hold, and where: looked up once, so that any byte of it can be given.
 
 use std::{
+    ffi::OsString,
     fs::{self, Metadata},
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -10,10 +12,14 @@ use ignore::{
     Match,
     gitignore::{Gitignore, GitignoreBuilder},
 };
+use protocol::offer::Tree;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{SourceError, file::Stamp, file::what_is};
+use super::{
+    SourceError,
+    file::{Stamp, open_no_link, what_is},
+};
 use crate::files::archive::{
     TreeSize,
     entry::{ArchiveEntry, END_LEN, EntryKind, MAX_FIELD, padding},
@@ -22,10 +28,13 @@ use crate::files::archive::{
 
 /// Files, folders and links in one archive at most. Each takes some 60 bytes of memory beside its path while
 /// it is sent.
-const MAX_ENTRIES: usize = 1_000_000;
+const MAX_ENTRIES: usize = Tree::MAX_ENTRIES as usize;
 
 /// Bytes of all patterns of what is left out, which stand in the record of an offer.
 const MAX_EXCLUDE_LEN: usize = 16 * 1024;
+
+/// Bytes of a `.gitignore`: a longer one counts as none.
+const MAX_IGNORE_LEN: u64 = 1024 * 1024;
 
 /// The permission bits of what does not tell its own: nothing for others.
 const PRIVATE_FILE: u16 = 0o600;
@@ -280,18 +289,18 @@ impl<'a> Walk<'a> {
         let failed = |error| SourceError::of_io(path, error);
         self.add(path, &name, "", PlannedKind::Folder, seen(metadata))?;
         if self.options.gitignore {
-            // A line that makes no sense is passed over, as git does.
-            self.ignored.push(Gitignore::new(path.join(".gitignore")).0);
+            self.ignored.push(ignored_in(path));
         }
         let mut children = Vec::new();
-        for child in fs::read_dir(path).map_err(failed)? {
-            let child = child.map_err(failed)?;
-            let is_folder = child.file_type().map_err(failed)?.is_dir();
-            if self.leaves_out(&child.path(), is_folder) {
+        let changed = || SourceError::Changed { path: path.to_owned() };
+        for child in children_of(path, metadata).map_err(failed)?.ok_or_else(changed)? {
+            let (child_name, is_folder) = child.map_err(failed)?;
+            let child_path = path.join(&child_name);
+            if self.leaves_out(&child_path, is_folder) {
                 continue;
             }
-            let Ok(child_name) = child.file_name().into_string() else {
-                return Err(unfit(&child.path(), "its name is not UTF-8"));
+            let Ok(child_name) = child_name.into_string() else {
+                return Err(unfit(&child_path, "its name is not UTF-8"));
             };
             children.push((format!("{name}{child_name}{}", if is_folder { "/" } else { "" }), child_name));
             self.check(path, children.len())?;
@@ -309,7 +318,11 @@ impl<'a> Walk<'a> {
         if self.options.gitignore {
             self.ignored.pop();
         }
-        Ok(())
+        // What was looked at by its path since was in this very folder.
+        match is_same(metadata, &fs::metadata(path).map_err(failed)?) {
+            true => Ok(()),
+            false => Err(changed()),
+        }
     }
 
     fn other(&mut self, path: &Path, name: String, metadata: &Metadata) -> Result<(), SourceError> {
@@ -420,6 +433,86 @@ fn patterns(root: &Path, exclude: &[String]) -> Result<Gitignore, SourceError> {
     builder.build().map_err(|_| invalid(&exclude.join(", ")))
 }
 
+/// What the `.gitignore` in a folder leaves out. As git does it, one that is no file counts as none, nor is a
+/// link followed to one, and a line that makes no sense is passed over.
+fn ignored_in(folder: &Path) -> Gitignore {
+    let read = || -> io::Result<Option<String>> {
+        let file = open_no_link(&folder.join(".gitignore"))?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() > MAX_IGNORE_LEN {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_IGNORE_LEN).read_to_end(&mut bytes)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let Ok(Some(text)) = read() else { return Gitignore::empty() };
+    let mut builder = GitignoreBuilder::new(folder);
+    for line in text.trim_start_matches('\u{feff}').lines() {
+        let _ = builder.add_line(None, line);
+    }
+    builder.build().unwrap_or_else(|_| Gitignore::empty())
+}
+
+/// The names of what is in the folder that was `seen` at this path, and which of them are folders; `None`
+/// where another one is there by now.
+#[cfg(unix)]
+fn children_of(
+    path: &Path,
+    seen: &Metadata,
+) -> io::Result<Option<impl Iterator<Item = io::Result<(OsString, bool)>>>> {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let folder = fs::File::from(openat(CWD, path, flags, Mode::empty())?);
+    if !is_same(seen, &folder.metadata()?) {
+        return Ok(None);
+    }
+    let entries = Dir::read_from(&folder)?;
+    let child = move |name: &std::ffi::CStr, kind: FileType| {
+        let kind = match kind {
+            FileType::Unknown => {
+                FileType::from_raw_mode(statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)
+            }
+            kind => kind,
+        };
+        Ok((std::ffi::OsStr::from_bytes(name.to_bytes()).to_owned(), kind == FileType::Directory))
+    };
+    Ok(Some(entries.filter_map(move |entry| match entry {
+        Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+        Ok(entry) => Some(child(entry.file_name(), entry.file_type())),
+        Err(error) => Some(Err(error.into())),
+    })))
+}
+
+/// What tells one folder from another is not to be had here.
+#[cfg(not(unix))]
+fn children_of(
+    path: &Path,
+    _seen: &Metadata,
+) -> io::Result<Option<impl Iterator<Item = io::Result<(OsString, bool)>>>> {
+    let child = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name(), entry.file_type()?.is_dir()))
+    };
+    Ok(Some(fs::read_dir(path)?.map(child)))
+}
+
+/// Whether two are of one folder.
+#[cfg(unix)]
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(_one: &Metadata, _other: &Metadata) -> bool {
+    true
+}
+
 /// What an entry says of what is on the disk.
 fn seen(metadata: &Metadata) -> (Stamp, u16) {
     (Stamp::of(metadata), mode_of(metadata))
@@ -446,5 +539,75 @@ fn mode_of(metadata: &Metadata) -> u16 {
         (true, _) => 0o755,
         (false, true) => 0o444,
         (false, false) => 0o644,
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn looked_through(path: &Path, exclude: &[&str]) -> Result<Vec<String>, SourceError> {
+        let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+        let options = TreeOptions { exclude, gitignore: true, plain: false };
+        let root = Root { path: path.to_owned(), name: "a".to_owned() };
+        let plan = Plan::of_folder(root, &options, &CancellationToken::new())?;
+        Ok(plan.entries.iter().map(|entry| plan.path(entry).to_owned()).collect())
+    }
+
+    #[test]
+    fn what_is_no_gitignore_file_of_sane_length_counts_as_none() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let dir = tempfile::tempdir().unwrap();
+        let ignore = dir.path().join(".gitignore");
+        fs::write(dir.path().join("seen"), "").unwrap();
+        fs::write(dir.path().join("elsewhere"), "seen").unwrap();
+        let is_ignored = || {
+            let there = looked_through(dir.path(), &[".gitignore", "elsewhere"]).unwrap();
+            assert_eq!(there[0], "a/");
+            there[1..] != ["a/seen"]
+        };
+        for target in ["/dev/zero", "elsewhere", "nowhere"] {
+            symlink(target, &ignore).unwrap();
+            assert!(!is_ignored(), "{target}");
+            fs::remove_file(&ignore).unwrap();
+        }
+        mknodat(CWD, &ignore, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(!is_ignored());
+        fs::remove_file(&ignore).unwrap();
+        fs::create_dir(&ignore).unwrap();
+        assert!(!is_ignored());
+        fs::remove_dir(&ignore).unwrap();
+        let most = usize::try_from(MAX_IGNORE_LEN).unwrap();
+        for (text, counts) in [
+            ("\u{feff}seen\n".to_owned(), true),
+            ("[\nseen\n".to_owned(), true),
+            (format!("seen\n{}", "#".repeat(most - 5)), true),
+            (format!("seen\n{}", "#".repeat(most - 4)), false),
+        ] {
+            fs::write(&ignore, &text).unwrap();
+            assert_eq!(is_ignored(), counts, "{} bytes", text.len());
+        }
+    }
+
+    #[test]
+    fn another_folder_in_the_place_of_one_that_was_seen_is_not_looked_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let [seen, other] = ["seen", "other"].map(|name| dir.path().join(name));
+        fs::create_dir(&seen).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("secret"), "secret").unwrap();
+        let metadata = fs::symlink_metadata(&seen).unwrap();
+        fs::remove_dir(&seen).unwrap();
+        symlink(&other, &seen).unwrap();
+        let (options, cancel) = (TreeOptions::default(), CancellationToken::new());
+        let mut walk = Walk::new(&options, &cancel);
+        let walked = walk.folder(&seen, "a/".to_owned(), &metadata);
+        assert!(matches!(walked, Err(SourceError::Changed { path }) if path == seen));
+        assert_eq!(walk.plan.entries.len(), 1);
+        // One that the caller names may be a link.
+        assert_eq!(looked_through(&seen, &[]).unwrap(), ["a/", "a/secret"]);
     }
 }
