@@ -90,7 +90,8 @@ test('an invited agent listens and sends at once, by the key in its settings', L
     if (actor === 'b') assert.deepEqual([settings.channel, settings.p2p], ['work', { channel: 'p2p-transfer' }])
     const again = await cli(t, ['join', url], { env, input: invitation }).ended
     assert.notEqual(again.code, 0)
-    assert.match(again.stderr, /was taken or is over/)
+    assert.match(again.stderr, /does not take this invitation .*was taken or is over/)
+    assert.doesNotMatch(again.stderr, /API key/)
   }
   const run = (actor, ...args) => cli(t, args, { env: { HOME: homes[actor], ATS_P2P_HOME: path.join(homes[actor], 'state') }, cwd: folder })
   const listener = run('b', 'listen', '--save-dir', 'in', '--json')

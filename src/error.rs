@@ -386,7 +386,7 @@ impl From<ats::AtsError> for Error {
             | ats::AtsError::Timeout { .. }
             | ats::AtsError::Interrupted { .. }
             | ats::AtsError::EventsEnded { .. } => Code::AtsUnreachable,
-            ats::AtsError::Status { .. } => Code::AtsError,
+            ats::AtsError::Status { .. } | ats::AtsError::Invitation { .. } => Code::AtsError,
             ats::AtsError::Closed => Code::Destroyed,
             _ => Code::AtsProtocol,
         };

@@ -3,19 +3,19 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use protocol::receipt::Receipt;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::private::{private_dir, write_private};
+use crate::private::{Room, make_room_at_times, newest_first, private_dir, write_private};
 
 /// The largest receipt that is read, bytes: an offer with all that it may say, and a completion, fit several
 /// times.
 const MAX_LEN: u64 = 64 * 1024;
+
+/// What the file of one ends with.
+const EXTENSION: &str = "json";
 
 /// The folder of receipts.
 #[derive(Clone, Debug)]
@@ -23,33 +23,25 @@ pub(crate) struct Receipts {
     dir: PathBuf,
     /// How many are kept, the newest of all; none for 0.
     keep: usize,
-    /// How many were kept since the node began.
-    count: Arc<AtomicUsize>,
 }
 
 impl Receipts {
     /// Those in this home. Touches no disk.
     pub(crate) fn new(home: &Path, keep: usize) -> Self {
-        Self { dir: home.join("receipts"), keep, count: Arc::default() }
+        Self { dir: home.join("receipts"), keep }
     }
 
     /// Keeps the receipt of a transfer that this side took part in, if both ends have signed it, in place of
-    /// the oldest ones. Of these an eighth more than are to be kept may stay for a while.
+    /// the oldest ones. Of these some more than are to be kept may stay for a while.
     pub(crate) fn keep(&self, receipt: &Receipt) -> io::Result<()> {
         if self.keep == 0 {
             return Ok(());
         }
         let Some(value) = receipt.to_value() else { return Ok(()) };
         private_dir(&self.dir)?;
-        let name = name_of(&value);
-        let temporary = self.dir.join(format!("{name}.{}.tmp", std::process::id()));
-        let text = serde_json::to_vec_pretty(&value)?;
-        let written = write_private(&self.dir.join(format!("{name}.json")), &temporary, &text);
-        // To look through the folder costs more than the receipt.
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        if count.is_multiple_of((self.keep / 8).max(1)) {
-            self.trim();
-        }
+        let path = self.dir.join(name_of(&value)).with_extension(EXTENSION);
+        let written = write_private(&path, &serde_json::to_vec_pretty(&value)?);
+        make_room_at_times(&self.dir, EXTENSION, Room::for_files(self.keep));
         written
     }
 
@@ -60,29 +52,9 @@ impl Receipts {
                 |id: &str| value["taskId"].as_u64().is_some_and(|number| number.to_string() == id);
             value["offer"]["transfer_id"] == id || value["taskId"] == id || is_number(id)
         };
-        let mut files = self.files();
-        files.reverse();
-        let read = |(_, path): (_, PathBuf)| read(&path).ok().filter(is_it);
-        files.into_iter().find_map(read).and_then(|value| Receipt::from_value(&value).ok())
-    }
-
-    fn trim(&self) {
-        let files = self.files();
-        let surplus = files.len().saturating_sub(self.keep);
-        for (_, path) in files.into_iter().take(surplus) {
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    /// All, the oldest first.
-    fn files(&self) -> Vec<(SystemTime, PathBuf)> {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries
-            .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        files.sort();
-        files
+        let read = |(_, _, path): (_, _, PathBuf)| read(&path).ok().filter(is_it);
+        let found = newest_first(&self.dir, EXTENSION).into_iter().find_map(read);
+        found.and_then(|value| Receipt::from_value(&value).ok())
     }
 }
 
@@ -111,6 +83,8 @@ fn name_of(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use protocol::completion::Completion;
     use protocol::identity::IdentityKey;
     use protocol::offer::Offer;
@@ -139,6 +113,10 @@ mod tests {
         Receipt { scope, task_id, payload: offer.to_payload(), outputs }
     }
 
+    fn files(receipts: &Receipts) -> Vec<(SystemTime, u64, PathBuf)> {
+        newest_first(&receipts.dir, EXTENSION)
+    }
+
     #[test]
     fn a_receipt_is_found_by_either_id() {
         let home = tempfile::tempdir().unwrap();
@@ -160,10 +138,10 @@ mod tests {
         for (age, id) in [(3, "1"), (2, "2"), (1, "3"), (0, "3")] {
             receipts.keep(&receipt(id, json!(id))).unwrap();
             let then = SystemTime::now() - std::time::Duration::from_secs(3600 * age);
-            let (_, newest) = receipts.files().pop().unwrap();
+            let [(_, _, newest), ..] = &files(&receipts)[..] else { panic!("none") };
             fs::File::options().write(true).open(newest).unwrap().set_modified(then).unwrap();
         }
-        assert_eq!(receipts.files().len(), 2);
+        assert_eq!(files(&receipts).len(), 2);
         assert!(receipts.find("1").is_none() && receipts.find("2").is_some() && receipts.find("3").is_some());
         let none = Receipts::new(&home.path().join("none"), 0);
         none.keep(&receipt("t", json!(1))).unwrap();
@@ -175,9 +153,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let receipts = Receipts::new(home.path(), 2);
         receipts.keep(&Receipt { task_id: json!(18), ..receipt("t", json!(17)) }).unwrap();
-        assert!(receipts.files().is_empty());
+        assert!(files(&receipts).is_empty());
         receipts.keep(&receipt("t", json!(17))).unwrap();
-        let (_, path) = receipts.files().pop().unwrap();
+        let (_, _, path) = files(&receipts).pop().unwrap();
         fs::write(&path, "x".repeat(100_000)).unwrap();
         assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(receipts.find("t"), None);

@@ -80,6 +80,16 @@ pub enum AtsError {
         /// How long the service asked us to wait.
         retry_after: Option<Duration>,
     },
+    /// A hub does not take an invitation.
+    #[error("the hub at {url} does not take this invitation ({status}): {message}")]
+    Invitation {
+        /// The address, without credentials and query.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the hub said, escaped and cut.
+        message: String,
+    },
     /// The answer is not JSON: most often a web page of something else at that address.
     #[error(
         "what answers at {url} is no task service: it sent {content_type} ({beginning:?}), not JSON; \
@@ -180,7 +190,7 @@ impl AtsError {
     /// The HTTP status of the answer, if there was one that told of an error.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Status { status, .. } => Some(*status),
+            Self::Status { status, .. } | Self::Invitation { status, .. } => Some(*status),
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use super::http::{Http, Request};
 use super::policy::Policy;
 use super::settings::{Environment, Secret, Settings, user_file, without_credentials};
 use super::text::{SHOWN, printable};
-use crate::private::{private_dir, private_file, write_private};
+use crate::private::{private_dir, try_to_write, write_private};
 
 /// How long the hub may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -74,7 +74,13 @@ pub async fn join(joining: Joining, token: &Secret, environment: &Environment) -
     kept.check_writable()?;
 
     let request = Request::post(vec!["p2p", "join"], json!({}));
-    let answer = http.send(&request).await?;
+    // No key was sent that could be wrong.
+    let answer = http.send(&request).await.map_err(|error| match error {
+        AtsError::Status { url, status: status @ (401 | 403), message, .. } => {
+            AtsError::Invitation { url, status, message }
+        }
+        error => error,
+    })?;
     let text = |name: &str| {
         let text = answer.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty() && text.len() <= MAX_TEXT).map(str::to_owned)
@@ -156,10 +162,8 @@ impl<'a> UserFile<'a> {
     /// Makes sure that a key can be kept before there is one.
     fn check_writable(&self) -> AtsResult<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        let probe = self.temporary();
         private_dir(folder)
-            .and_then(|()| private_file().create(true).truncate(true).open(&probe))
-            .and_then(|_| std::fs::remove_file(&probe))
+            .and_then(|()| try_to_write(folder))
             .map_err(|error| unfit(self.path, &error.to_string()))
     }
 
@@ -181,18 +185,9 @@ impl<'a> UserFile<'a> {
         let text = serde_json::to_string_pretty(&Value::Object(self.fields.clone())).unwrap_or_default();
         // A link to the file elsewhere stays one.
         let target = std::fs::canonicalize(self.path).unwrap_or_else(|_| self.path.to_owned());
-        write_private(&target, &beside(&target), format!("{text}\n").as_bytes())
+        write_private(&target, format!("{text}\n").as_bytes())
             .map_err(|error| unfit(self.path, &error.to_string()))
     }
-
-    fn temporary(&self) -> PathBuf {
-        beside(&std::fs::canonicalize(self.path).unwrap_or_else(|_| self.path.to_owned()))
-    }
-}
-
-/// A name for what is not whole yet.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".config.{}.new", std::process::id()))
 }
 
 /// Sets a field of an object in an object; what is in its place and no object gives way.

@@ -9,8 +9,6 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +19,7 @@ use crate::error::Result;
 use crate::event::{PeerIdentity, Phase};
 use crate::files::{self, JsonPath, Partial, Source, Target};
 use crate::offer::inbox::OpenOffer;
-use crate::private::{private_dir, write_private};
+use crate::private::{Room, make_room_at_times, private_dir, write_private};
 use crate::sync::{blocking, spawn_blocking};
 use crate::transfer::TransferEvents;
 use crate::trust::Standing;
@@ -38,8 +36,8 @@ const SHARE_OF_WAIT: u32 = 4;
 /// Places that are remembered at most, the newest.
 const MAX_PLACES: usize = 4096;
 
-/// One in so many that are remembered looks after the others: so many more may stay for a while.
-const ONE_IN: u64 = 16;
+/// What the entry of one ends with.
+const EXTENSION: &str = "json";
 
 /// The largest entry read back, bytes: a path fits several times.
 const MAX_ENTRY_LEN: u64 = 64 * 1024;
@@ -160,42 +158,25 @@ impl PlaceIndex {
     }
 
     fn write(&self, name: &RecordId, path: &Path) -> io::Result<()> {
-        // Several nodes of this process may write the same.
-        static WRITTEN: AtomicU64 = AtomicU64::new(0);
-        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
         private_dir(&self.home)?;
         private_dir(&self.dir)?;
         let entry = serde_json::to_vec(&JsonPath(std::path::absolute(path)?))?;
-        let path = self.path(name);
-        write_private(&path, &path.with_extension(format!("{}.{number}.tmp", std::process::id())), &entry)?;
-        if rand::random_range(0..ONE_IN) == 0 {
-            self.trim(MAX_PLACES);
-        }
+        write_private(&self.path(name), &entry)?;
+        make_room_at_times(&self.dir, EXTENSION, Room::for_files(MAX_PLACES));
         Ok(())
     }
 
-    fn trim(&self, most: usize) {
-        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut entries: Vec<(SystemTime, PathBuf)> = entries
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        entries.sort_unstable();
-        let beyond = entries.len().saturating_sub(most);
-        for (_, path) in entries.into_iter().take(beyond) {
-            let _ = fs::remove_file(path);
-        }
-    }
-
     fn path(&self, name: &RecordId) -> PathBuf {
-        self.dir.join(format!("{}.json", name.as_hex()))
+        self.dir.join(name.as_hex()).with_extension(EXTENSION)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::private::make_room;
 
     #[test]
     fn the_places_of_so_many_files_are_remembered_the_newest() {
@@ -210,7 +191,7 @@ mod tests {
             let file = File::options().write(true).open(index.path(&name(number))).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(100 - number)).unwrap();
         }
-        index.trim(2);
+        make_room(&index.dir, EXTENSION, Room::for_files(2));
         assert_eq!(
             [0, 1, 2, 3].map(|number| index.find(&name(number)).is_some()),
             [false, false, true, true]

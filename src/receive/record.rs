@@ -9,9 +9,8 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::files::{Existing, SafeName, Target};
-use crate::private::{LockFile, private_dir, private_file, write_private};
+use crate::private::{LockFile, Room, make_room_at_times, private_dir, try_to_write, write_private};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -52,6 +51,9 @@ impl RecordId {
 
 /// Files that arrived, and whose completion the service has taken, that are remembered at most.
 const MAX_SETTLED: usize = 64;
+
+/// What their records end with.
+const SETTLED: &str = "done";
 
 /// Transfers of dead processes that are taken up at one start at most.
 const MAX_OPEN: usize = 1024;
@@ -141,14 +143,9 @@ impl Records {
         dir.is_dir().then_some(Self { dir })
     }
 
-    /// Finds out whether records can be written, by writing and removing one of nothing.
+    /// Finds out whether records can be written.
     pub(crate) fn try_write(&self) -> io::Result<()> {
-        // Many offers may wait for the same disk, and try it at once.
-        static TRIED: AtomicU64 = AtomicU64::new(0);
-        let number = TRIED.fetch_add(1, Ordering::Relaxed);
-        let path = self.dir.join(format!("try.{}.{number}.tmp", std::process::id()));
-        private_file().create(true).truncate(true).open(&path)?.write_all(b"{}")?;
-        fs::remove_file(&path)
+        try_to_write(&self.dir)
     }
 
     /// Takes the lock of a transfer; `None` while another process holds it.
@@ -195,22 +192,7 @@ impl Records {
             let _ = fs::remove_file(self.path(id));
         }
         let _ = fs::remove_file(self.sums(id));
-        // One in eight looks after the others: to look through the folder costs more than the record.
-        if !id.as_hex().starts_with(['0', '1']) {
-            return;
-        }
-        let mut settled: Vec<(SystemTime, PathBuf)> = self
-            .paths()
-            .filter(|path| has_extension(path, "done"))
-            .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-            .collect();
-        if settled.len() > MAX_SETTLED {
-            settled.sort_unstable();
-            let beyond = settled.len() - MAX_SETTLED;
-            for (_, path) in settled.into_iter().take(beyond) {
-                let _ = fs::remove_file(path);
-            }
-        }
+        make_room_at_times(&self.dir, SETTLED, Room::for_files(MAX_SETTLED));
     }
 
     /// Forgets a transfer. What it has left beside its target is another matter.
@@ -220,9 +202,7 @@ impl Records {
     }
 
     fn write_entry(&self, id: &RecordId, entry: &Entry) -> io::Result<()> {
-        let text = serde_json::to_vec(entry)?;
-        let temporary = self.dir.join(format!("{}.{}.tmp", id.as_hex(), std::process::id()));
-        write_private(&self.path(id), &temporary, &text)
+        write_private(&self.path(id), &serde_json::to_vec(entry)?)
     }
 
     /// The finished transfers of `scope` whose tasks the service has not seen completed, and their ids.
@@ -273,7 +253,7 @@ impl Records {
                     }
                     self.forget(&id);
                 }
-                Some("done") => {
+                Some(SETTLED) => {
                     let _ = fs::remove_file(&path);
                 }
                 // Without a record nobody asks for it any more.
@@ -293,7 +273,7 @@ impl Records {
     }
 
     fn settled_path(&self, id: &RecordId) -> PathBuf {
-        self.dir.join(format!("{}.done", id.as_hex()))
+        self.dir.join(id.as_hex()).with_extension(SETTLED)
     }
 
     fn path(&self, id: &RecordId) -> PathBuf {
@@ -517,6 +497,6 @@ mod tests {
             records.settle(&id);
         }
         let left = names(&records).len();
-        assert!((MAX_SETTLED..MAX_SETTLED + 16).contains(&left), "{left}");
+        assert!((MAX_SETTLED..2 * MAX_SETTLED).contains(&left), "{left}");
     }
 }

@@ -10,17 +10,14 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::proof::{BLOCK_LEN, Content};
-use crate::private::{private_dir, private_file, write_private};
+use crate::private::{Room, make_room_at_times, private_dir, private_file, write_private};
 
 /// The smallest file that is remembered, bytes. To hash this much takes several times as long as to write an
 /// entry and read it.
@@ -30,8 +27,8 @@ const LEAST_SIZE: u64 = 1024 * 1024;
 /// 2 s at most: what was changed twice within one has the same time as before.
 pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
-/// How long an entry that its process did not finish is let alone.
-const ABANDONED: Duration = Duration::from_secs(3600);
+/// What an entry's file ends with.
+const EXTENSION: &str = "hash";
 
 /// What an entry begins with.
 const MAGIC: [u8; 8] = *b"atshash1";
@@ -43,7 +40,7 @@ const HEADER_LEN: usize = 8 + 7 * 8 + 32;
 const CHECKSUM_LEN: usize = 16;
 
 /// What the cache of a user holds.
-const LIMITS: Limits = Limits { entries: 4096, bytes: 64 * 1024 * 1024, entry: 16 * 1024 * 1024, one_in: 16 };
+const LIMITS: Limits = Limits { all: Room { files: 4096, bytes: 64 * 1024 * 1024 }, entry: 16 * 1024 * 1024 };
 
 /// What files were when they were hashed last. Clones are the same cache.
 #[derive(Clone, Debug, Default)]
@@ -58,15 +55,10 @@ struct Shelf {
 
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Entries, of which those used last stay.
-    entries: usize,
-    /// Bytes of all of them.
-    bytes: u64,
+    /// Of all entries, of which those used last stay.
+    all: Room,
     /// Bytes of one.
     entry: usize,
-    /// One in so many that are written looks after the others: to look through the folder costs more than an
-    /// entry. So many more than `entries` may stay for a while.
-    one_in: u64,
 }
 
 /// What tells a file, as it is, from all others and from what it was before.
@@ -134,7 +126,7 @@ impl HashCache {
 
 impl Shelf {
     fn path(&self, identity: &FileIdentity) -> PathBuf {
-        self.dir.join(format!("{:x}-{:x}.hash", identity.device, identity.number))
+        self.dir.join(format!("{:x}-{:x}.{EXTENSION}", identity.device, identity.number))
     }
 
     fn read(&self, identity: &FileIdentity) -> Option<Content> {
@@ -154,39 +146,9 @@ impl Shelf {
         };
         private_dir(&self.home)?;
         private_dir(&self.dir)?;
-        // Several nodes of this process may write the same.
-        static WRITTEN: AtomicU64 = AtomicU64::new(0);
-        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let path = self.path(identity);
-        let temporary = path.with_extension(format!("{}.{number}.tmp", std::process::id()));
-        write_private(&path, &temporary, &entry)?;
-        if rand::random_range(0..self.limits.one_in) == 0 {
-            self.trim();
-        }
+        write_private(&self.path(identity), &entry)?;
+        make_room_at_times(&self.dir, EXTENSION, self.limits.all);
         Ok(())
-    }
-
-    /// Removes those beyond the limits that were not used for longest, and what was never finished.
-    fn trim(&self) {
-        let now = SystemTime::now();
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else { continue };
-            let Ok(used) = metadata.modified() else { continue };
-            if path.extension().is_some_and(|extension| extension == "hash") {
-                entries.push((used, metadata.len(), path));
-            } else if now.duration_since(used).is_ok_and(|age| age >= ABANDONED) {
-                let _ = fs::remove_file(path);
-            }
-        }
-        entries.sort_unstable_by(|one, other| other.cmp(one));
-        let mut bytes = 0;
-        for (count, (_, len, path)) in entries.into_iter().enumerate() {
-            bytes += len;
-            if count >= self.limits.entries || bytes > self.limits.bytes {
-                let _ = fs::remove_file(path);
-            }
-        }
     }
 }
 
@@ -503,7 +465,7 @@ mod tests {
     fn those_used_last_stay_as_many_and_as_large_as_there_is_room_for() {
         let home = tempfile::tempdir().unwrap();
         let len = entry_len(&identity(1, BLOCK_LEN)).unwrap();
-        let limits = Limits { entries: 3, bytes: 4 * len as u64, entry: 2 * len, one_in: 1 };
+        let limits = Limits { all: Room { files: 3, bytes: 4 * len as u64 }, entry: 2 * len };
         let cache = HashCache::within(home.path(), limits);
         let shelf = cache.0.as_ref().unwrap();
         let age = |number: u64, seconds| {
@@ -525,13 +487,6 @@ mod tests {
         age(3, 50);
         keep(&cache, &identity(6, blocks * BLOCK_LEN));
         assert_eq!((is_known(3), count(&cache)), (false, 3));
-        fs::write(shelf.dir.join("7-7.1.0.tmp"), "half").unwrap();
-        let left = private_file().open(shelf.dir.join("7-7.1.0.tmp")).unwrap();
-        shelf.trim();
-        assert_eq!(count(&cache), 4);
-        left.set_modified(SystemTime::now() - ABANDONED).unwrap();
-        shelf.trim();
-        assert_eq!(count(&cache), 3);
     }
 
     #[test]
