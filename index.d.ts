@@ -866,7 +866,8 @@ export interface WatchOptions {
 
 /**
  * What becomes of a file whose name is taken in its folder. `rename`: it gets a number, as `data (1).csv`. `overwrite`: it
- * takes the place of what is there, in one step, once it is whole and verified. `skip`: what is there stays; if it has the
+ * takes the place of the file that is there, in one step, once it is whole and verified; a folder is never replaced, and what
+ * would have its name does not come. `skip`: what is there stays; if it has the
  * same content it counts as received, is hashed for that, and no byte moves, and otherwise the file does not come.
  */
 export type Existing = 'rename' | 'overwrite' | 'skip'
@@ -878,14 +879,23 @@ export interface OffersOptions {
   signal?: AbortSignal
 }
 
-export interface AcceptOptions {
-  /** Whether a file that stands at the path is replaced. Default: true. */
+export interface AcceptOptions extends TakeOptions {
+  /** Whether a file that stands at the path is replaced. A folder never is. Default: true. */
   overwrite?: boolean
+}
+
+export interface AcceptIntoOptions extends TakeOptions {
+  /** The folder that the file goes to, under its own name made safe. It is made if it is missing. */
+  saveDir: LocalPath
   /**
-   * With `saveDir`: what becomes of the file where its name is taken there. One that does not come, by `skip`, rejects
-   * with `ATS_P2P_ALREADY_EXISTS`, and its offer still stands. Default: 'rename'.
+   * What becomes of the file where its name is taken there. One that does not come, by `skip`, rejects with
+   * `ATS_P2P_ALREADY_EXISTS`, and its offer still stands. Default: 'rename'.
    */
   existing?: Existing
+}
+
+/** Options of `accept`, wherever the bytes go. */
+export interface TakeOptions {
   /** Bytes a second that this transfer moves at most, at least 1024, within the node's `maxRate`. Default: that. */
   maxRate?: number
   /** Ends the transfer; `accept` then rejects with `ATS_P2P_ABORTED`. */
@@ -1012,19 +1022,19 @@ export interface FileOffer extends Offer {
    * `ATS_P2P_ALREADY_EXISTS`, unless it is an empty folder.
    */
   accept(path: LocalPath, options?: AcceptOptions): Promise<AcceptResult>
-  accept(target: AcceptOptions & { saveDir: LocalPath }): Promise<AcceptResult>
+  accept(target: AcceptIntoOptions): Promise<AcceptResult>
   /**
    * Takes the file as a stream, without a disk. Resolves once its first bytes are there, and rejects with what keeps
    * them away: as long as the offer was not claimed it still stands then. Of a folder it is the archive, as `tar` reads
    * it. Nobody has looked into that: its names and links are as the sender made them.
    */
   accept(): Promise<ReceivedFile>
-  accept(target: { stream: true, signal?: AbortSignal }): Promise<ReceivedFile>
+  accept(target: TakeOptions & { stream: true }): Promise<ReceivedFile>
   /**
    * Takes the file into memory, and resolves once all of it is there and verified. One larger than `maxBytes` is refused
    * with `ATS_P2P_TOO_LARGE` before it is claimed, and the offer still stands. Default: 64 MiB.
    */
-  accept(target: { buffer: true, maxBytes?: number, signal?: AbortSignal }): Promise<Buffer>
+  accept(target: TakeOptions & { buffer: true, maxBytes?: number }): Promise<Buffer>
   /** Declines the file; the sender is told the reason. */
   reject(reason?: string): Promise<void>
 }
@@ -1126,7 +1136,10 @@ export type ErrorCode =
   | 'ATS_P2P_INVALID_ARGUMENT'
   /** There is no file at the path. Check it; a relative one is taken from the current folder. */
   | 'ATS_P2P_FILE_NOT_FOUND'
-  /** The path names a folder, a device, a pipe or a socket. Send a file; pack a folder first. */
+  /**
+   * There is something else at the path: a device, a pipe or a socket where a file or a folder was to be read, a folder
+   * where a file was to be written. Name another one; what comes by a pipe is sent as a `stream`.
+   */
   | 'ATS_P2P_NOT_A_FILE'
   /** The file, or a folder on its way, may not be read by this user, or the disk fails. */
   | 'ATS_P2P_NOT_READABLE'

@@ -58,6 +58,18 @@ test('accept into a folder numbers, replaces or keeps what has the name there', 
   await same.sent
 })
 
+test('listen --once declines what would take the place of a folder, and waits for another file', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const a = await node(t, url, 'a')
+  const { filePath, saveDir, hash } = taken(t)
+  fs.mkdirSync(path.join(saveDir, 'report', 'held'), { recursive: true })
+  const listener = cli(t, ['listen', '--once', '--existing', 'overwrite', '--save-dir', saveDir, '--actor-id', 'b', '-u', url])
+  await assert.rejects(a.send({ filePath, fileName: 'report', recipientId: 'b' }), failure('REJECTED', error => assert.match(error.message, /another file of this name/)))
+  assert.equal((await a.send({ filePath, recipientId: 'b' })).hash, hash)
+  assert.equal((await listener.ended).code, 0)
+  assert.deepEqual(fs.readdirSync(path.join(saveDir, 'report')), ['held'])
+})
+
 for (const [existing, expected] of [
   ['rename', ({ bytes, old }) => ({ 'data (1).csv': bytes, 'data.csv': old.bytes })],
   ['overwrite', ({ bytes }) => ({ 'data.csv': bytes })],

@@ -12,6 +12,7 @@ const { Readable } = require('node:stream')
 const { test } = require('node:test')
 const vm = require('node:vm')
 const { cli, contents, failure, hub, nextOffer, node, sha256, tempFolder } = require('./fixtures/harness')
+const { allocate, receive } = require('../lib/received')
 const { stream: runThrough } = require('./streams')
 
 const LIMIT = { timeout: 120_000 }
@@ -66,7 +67,13 @@ test('streams of any kind arrive whole, and a file under another name', LIMIT, a
   const { a, saveDir, folder } = await pair(t)
   const bytes = crypto.randomBytes(3_000_000)
   const chunks = function * () { for (let at = 0; at < bytes.length; at += 70_001) yield bytes.subarray(at, at + 70_001) }
+  // As a reader of files may do.
+  const reused = async function * () {
+    const buffer = Buffer.alloc(70_001)
+    for (let at = 0; at < bytes.length; at += buffer.length) yield buffer.subarray(0, bytes.copy(buffer, 0, at))
+  }
   for (const [fileName, stream] of Object.entries({
+    reused: reused(),
     readable: Readable.from(chunks(), { objectMode: false }),
     web: ReadableStream.from(chunks()),
     iterable: chunks(),
@@ -90,8 +97,15 @@ test('what makes no sense is refused before anything is read', LIMIT, async (t) 
   const over = Readable.from(['x']).destroy()
   const read = Readable.from(['x'])
   for await (const _ of read);
+  const begun = Readable.from(['x', 'y'])
+  await once(begun, 'readable')
+  begun.read()
+  const consumed = ReadableStream.from(['x'])
+  for await (const _ of consumed);
   const locked = ReadableStream.from(['x'])
   locked.getReader()
+  const gone = new Uint8Array(4)
+  structuredClone(gone.buffer, { transfer: [gone.buffer] })
   for (const [options, message] of [
     [{ data: 'x' }, /fileName is required with data/],
     [{ stream: ['x'] }, /fileName is required with stream/],
@@ -104,7 +118,11 @@ test('what makes no sense is refused before anything is read', LIMIT, async (t) 
     [{ stream: 'text', fileName: 'x' }, /stream must be a stream or an iterable/],
     [{ stream: {}, fileName: 'x' }, /stream must be/],
     [{ stream: over, fileName: 'x' }, /destroyed/],
-    [{ stream: read, fileName: 'x' }, /read to its end already/],
+    [{ stream: read, fileName: 'x' }, /read from already/],
+    [{ stream: begun, fileName: 'x' }, /read from already/],
+    [{ stream: consumed, fileName: 'x' }, /read from already/],
+    [{ data: gone, fileName: 'x' }, /buffer was transferred/],
+    [{ stream: [gone], fileName: 'x' }, /buffer was transferred/],
     [{ stream: locked, fileName: 'x' }, /read by another/],
     [{ stream: ['x', 5], fileName: 'x' }, /chunks of the stream must be bytes or strings, not 5/]
   ]) {
@@ -132,10 +150,14 @@ test('a stream that fails, is too long or is given up rejects the send, and is d
     await assert.rejects(sending, failure('ABORTED'))
     assert.ok(cancelled || stream.destroyed)
   }
+  const early = new Readable({ read () {} })
+  await assert.rejects(a.send({ stream: early, fileName: 'x', recipientId: 'b', signal: AbortSignal.abort() }), failure('ABORTED'))
   const silent = new Readable({ read () {} })
   const sending = a.send({ stream: silent, fileName: 'x', recipientId: 'b' })
   await Promise.all([assert.rejects(sending, failure('DESTROYED')), a.destroy()])
-  assert.ok(silent.destroyed)
+  const late = new Readable({ read () {} })
+  await assert.rejects(a.send({ stream: late, fileName: 'x', recipientId: 'b' }), failure('DESTROYED'))
+  assert.deepEqual([early, silent, late].map(({ destroyed }) => destroyed), [true, true, true])
   const { tasks } = await fetch(`${url}/tasks?type=file_offer&limit=100`).then(answer => answer.json())
   assert.deepEqual(tasks, [])
 })
@@ -187,9 +209,17 @@ test('the shell sends what it is given by pipes, and asks for a name where there
     assert.notEqual((await waiting.ended).code, 0)
     await writer?.close()
   }
+  // What is wrong is said at once, whoever holds the other end.
+  const [wrong, writer] = await Promise.all([cli(t, ['send', pipe, '--to', 'b', '--name', 'a/b'], options).ended, fs.promises.open(pipe, 'w')])
+  assert.equal(wrong.code, 2, wrong.stderr)
+  await writer.close()
+  const long = await cli(t, ['send', '-', '--to', 'b', '--name', 'x', '--max-bytes', '3'], { ...options, input: 'four' }).ended
+  assert.equal(long.code, 15, long.stderr)
+  assert.match(long.stderr, /more than the 3 bytes.*--max-bytes allows more/)
   for (const [args, message] of [
     [['-'], /--name is required/],
-    [['-', '--name', 'x', '--detach'], /--detach needs a file/]
+    [['-', '--name', 'x', '--detach'], /--detach needs a file/],
+    [[pipe, '--detach'], /--detach needs a file/]
   ]) {
     const { code, stderr } = await cli(t, ['send', ...args, '--to', 'b'], { ...options, input: 'x' }).ended
     assert.equal(code, 2, stderr)
@@ -250,10 +280,20 @@ test('what is too large for memory is refused before it is claimed, and the offe
     [{ buffer: true, saveDir: '/x' }, /only one/],
     [{ stream: true, maxBytes: 5 }, /goes with buffer/],
     [{ saveDir: '/x', maxBytes: 5 }, /goes with buffer/],
+    [{ saveDir: '/x', overwrite: true }, /overwrite goes with a path/],
     [{ stream: false }, /saveDir is required/]
   ]) await assert.rejects(offer.accept(target), failure('INVALID_ARGUMENT', error => assert.match(error.message, message)))
   assert.equal((await offer.accept({ buffer: true, maxBytes: 4 })).toString(), 'four')
   await sending
+  // Nor is one claimed for which there is no memory, whatever is allowed.
+  assert.throws(() => allocate(2 ** 52, { fileName: 'x' }), failure('TOO_LARGE', error => assert.match(error.message, /the offer still stands/)))
+})
+
+test('bytes that are here a moment after their transfer is over are none the less given', LIMIT, async () => {
+  const parts = [Buffer.from('late'), null]
+  const outlet = { read: () => new Promise(resolve => setImmediate(resolve, parts.shift())) }
+  const stream = await receive(outlet, Promise.resolve({ success: true }), () => {})
+  assert.equal((await stream.collect(Buffer.alloc(4))).toString(), 'late')
 })
 
 test('a stream that is destroyed early ends the transfer, and the sender is told', LIMIT, async (t) => {
@@ -314,6 +354,31 @@ test('the shell writes a file to stdout, and says by its exit code whether it is
   const sending = a.send({ data: Buffer.alloc(200_000_000), fileName: 'x', recipientId: 'c', signal: controller.signal, onProgress: ({ bytesSent }) => bytesSent > 0 && controller.abort() })
   await assert.rejects(sending, failure('ABORTED'))
   assert.notEqual((await cut.ended).code, 0)
+  const unread = cli(t, ['listen', '--stdout', '--actor-id', 'd'], { env: { ATS_URL: url } })
+  unread.hangUp()
+  await assert.rejects(a.send({ data: Buffer.alloc(1_000_000), fileName: 'x', recipientId: 'd' }), failure('REMOTE_ERROR'))
+  const lost = await unread.ended
+  assert.equal(lost.code, 4, lost.stderr)
+  assert.match(lost.stderr, /x can't be written to stdout/)
+})
+
+test('a file that an earlier process has left is not the one that goes to stdout', LIMIT, async (t) => {
+  const { url } = await hub(t)
+  const folder = tempFolder(t)
+  const [a, slow] = [await node(t, url, 'a'), await node(t, url, 'slow', { maxRate: 10e6 })]
+  const place = { cwd: folder, env: { ATS_URL: url, ATS_P2P_HOME: path.join(folder, 'home') } }
+  const left = crypto.randomBytes(8_000_000)
+  const sending = slow.send({ data: left, fileName: 'left', recipientId: 'b' })
+  const killed = cli(t, ['listen', '--json', '--actor-id', 'b'], place)
+  await killed.moving()
+  killed.kill('SIGKILL')
+  await killed.ended
+  const listener = cli(t, ['listen', '--stdout', '--actor-id', 'b'], place)
+  assert.equal((await sending).hash, sha256(left))
+  await a.send({ data: 'asked for', fileName: 'x', recipientId: 'b' })
+  const { code, stdout } = await listener.ended
+  assert.deepEqual([code, stdout], [0, 'asked for'])
+  assert.deepEqual(contents(path.join(folder, 'incoming')), ['left'])
 })
 
 test('a stream is sent and received at the pace of its reader, in little memory', LIMIT, async (t) => {

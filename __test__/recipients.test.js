@@ -57,6 +57,15 @@ test('a file goes to several at once, and what becomes of each is told in their 
   assert.equal(before, 2 * file.bytes.length)
 })
 
+test('what is thrown where results are told is the error of the node, and takes no result away', LIMIT, async (t) => {
+  const { a } = await world(t, ['b', 'd'])
+  const thrown = []
+  a.on('error', error => thrown.push(error.message))
+  const results = await a.send({ data: 'x', fileName: 'x', recipientIds: ['b', 'd'], onResult: ({ recipientId }) => { throw new Error(recipientId) } })
+  assert.deepEqual(results.map(({ success }) => success), [true, true])
+  assert.deepEqual(thrown.sort(), ['b', 'd'])
+})
+
 test('bytes and a stream go to several too, and a stream is read once', LIMIT, async (t) => {
   const { folder, a } = await world(t, ['b', 'd'])
   let chunks = 0

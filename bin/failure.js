@@ -20,7 +20,7 @@ const FLAGS = {
 function sentence (error) {
   if (error?.syscall === 'uv_cwd') return 'the folder that this command was started in is gone: change into one that is there'
   if (!error?.code) return `something unforeseen: ${error instanceof Error ? error.message || error.name : String(error)}. --verbose says more`
-  const message = error.code === 'ATS_P2P_INVALID_ARGUMENT' ? asFlags(error.message) : error.message
+  const message = error.code === 'ATS_P2P_INVALID_ARGUMENT' ? asFlags(error.message) : error.message.replace(/\bmaxBytes\b/, flagOf)
   // Node's own errors begin with their code.
   return message.startsWith(error.code) ? message : `${message} (${error.code})`
 }

@@ -89,7 +89,7 @@ function nodeOptions (values) {
 }
 
 /** What is wrong with those of these flags that are given and hold numbers, or null. */
-function numberProblem (values, flags = ['timeout', 'max-size', 'max-concurrent']) {
+function numberProblem (values, flags = ['timeout', 'max-size', 'max-bytes', 'max-concurrent']) {
   if (values['max-rate'] !== undefined && !(bytesOf(values['max-rate']) >= MIN_RATE)) {
     return `--max-rate must be bytes a second, at least ${MIN_RATE}, with K, M or G for 1024, 1024² or 1024³: 500K, 1.5M`
   }

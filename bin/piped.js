@@ -60,4 +60,4 @@ async function openPipe (file, signal) {
   }
 }
 
-module.exports = { given }
+module.exports = { given, isPipe }

@@ -3,7 +3,7 @@
 // What is sent that is no file on the disk: bytes in memory, and streams, of which nobody knows the end.
 
 const { isArrayBuffer, isSharedArrayBuffer } = require('node:util/types')
-const { Readable } = require('node:stream')
+const { isDisturbed } = require('node:stream')
 const addon = require('../addon')
 const { AtsP2pError, aborted, invalid } = require('./error')
 const { onAbort } = require('./signals')
@@ -17,11 +17,16 @@ const GATHERED = 256 * 1024
 /** Bytes as the addon takes them, or undefined. */
 function toBytes (value) {
   if (typeof value === 'string') return Buffer.from(value)
-  if (isArrayBuffer(value)) return new Uint8Array(value)
-  if (!ArrayBuffer.isView(value)) return undefined
-  const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-  // Another thread may write to shared memory while it is read.
-  return isSharedArrayBuffer(value.buffer) ? Uint8Array.from(bytes) : bytes
+  try {
+    if (isArrayBuffer(value)) return new Uint8Array(value)
+    if (!ArrayBuffer.isView(value)) return undefined
+    const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+    // Another thread may write to shared memory while it is read.
+    return isSharedArrayBuffer(value.buffer) ? Uint8Array.from(bytes) : bytes
+  } catch {
+    // Not every Node.js tells of a buffer whether it was transferred.
+    return reject('the bytes to send are gone: their buffer was transferred to somebody else')
+  }
 }
 
 /** Whether it does what a Blob does: one of another realm, or a polyfill, is of another class. */
@@ -36,10 +41,11 @@ function content (value, what) {
   return toBytes(value) ?? reject(`${what} must be a string, bytes or a Blob`, value)
 }
 
-/** A stream that was not read or ended before, or anything that can be iterated. */
+/** A stream of which nothing was read before, or anything that can be iterated. */
 function source (value, what) {
   const isObject = typeof value === 'object' && value !== null && toBytes(value) === undefined
-  if (isObject && (value.destroyed || value.readableEnded || value.errored)) reject(`${what} was destroyed, or read to its end already`)
+  // What is missing of it would be missing at the recipient, and nobody would know.
+  if (isObject && (value.destroyed || value.errored || isDisturbed(value))) reject(`${what} was destroyed, or read from already`)
   if (isObject && value.locked === true) reject(`${what} is read by another already`)
   const canBeRead = isObject && (typeof value.getReader === 'function' || value[Symbol.asyncIterator] || value[Symbol.iterator])
   return canBeRead ? value : reject(`${what} must be a stream or an iterable of bytes or strings`, value)
@@ -92,10 +98,11 @@ async function spool (stream, { fileName, maxBytes = MAX_SPOOLED }, end) {
     reading.next().then(resolve, error => reject(notRead(fileName, error)))
   })
   try {
-    let [gathered, length] = [[], 0]
+    // A copy: who gives chunks may use the same memory for each.
+    const gathered = Buffer.allocUnsafeSlow(GATHERED)
+    let length = 0
     const keep = async () => {
-      await native.write(gathered.length === 1 ? gathered[0] : Buffer.concat(gathered))
-      gathered = []
+      if (length > 0) await native.write(gathered.subarray(0, length))
       length = 0
     }
     for (;;) {
@@ -103,11 +110,15 @@ async function spool (stream, { fileName, maxBytes = MAX_SPOOLED }, end) {
       const { done, value } = await next()
       if (done) break
       const bytes = toBytes(value) ?? reject('send: the chunks of the stream must be bytes or strings', value)
-      gathered.push(bytes)
-      length += bytes.length
-      if (length >= GATHERED) await keep()
+      if (length + bytes.length > GATHERED) await keep()
+      if (bytes.length > GATHERED) {
+        await native.write(bytes)
+      } else {
+        gathered.set(bytes, length)
+        length += bytes.length
+      }
     }
-    if (length > 0) await keep()
+    await keep()
     if (ended) throw ended
     return native
   } catch (error) {
@@ -141,11 +152,17 @@ function open (stream) {
   return {
     next: async () => iterator.next(),
     end: () => {
-      if (stream instanceof Readable || typeof stream.destroy === 'function') return stream.destroy()
+      if (typeof stream.destroy === 'function') return stream.destroy()
       // A generator that is busy ends when it comes to its next chunk.
       Promise.resolve(iterator.return?.()).catch(() => {})
     }
   }
+}
+
+/** Ends a stream that is not wanted any more, whether it was read or not. */
+function abandon (stream) {
+  // One that was read is another's, or has ended.
+  if (stream !== undefined && !stream.locked && !isDisturbed(stream)) open(stream).end()
 }
 
 function notRead (name, error) {
@@ -156,4 +173,4 @@ function reject (message, value) {
   throw invalid(message, value)
 }
 
-module.exports = { checkContent, content, ends, fileName, isBlob, limit, source, spool }
+module.exports = { abandon, checkContent, content, ends, fileName, isBlob, limit, source, spool }

@@ -8,11 +8,11 @@ const addon = require('../addon')
 const { LONGEST_TIMER_MS, isTaskId } = require('./checks')
 const { leaveAtExit } = require('./environment')
 const { call } = require('./calls')
-const { ends, isBlob, spool } = require('./content')
+const { abandon, ends, isBlob, spool } = require('./content')
 const { AtsP2pError, invalid, wrap } = require('./error')
 const { OfferQueues } = require('./offers')
 const { CALL_OPTIONS, OFFERS_OPTIONS, WATCH_OPTIONS, checkOptions, checkSend, checkTarget } = require('./options')
-const { receive } = require('./received')
+const { allocate, receive } = require('./received')
 const { onAbort } = require('./signals')
 const { Unattended, publish, traced } = require('./tracing')
 const { Transfers } = require('./transfers')
@@ -56,7 +56,12 @@ class Node extends EventEmitter {
 
   async send (options) {
     const { recipientIds, ...checked } = checkSend(options)
-    return recipientIds ? this.#sendToAll(recipientIds, checked) : this.#send(checked)
+    try {
+      return await (recipientIds ? this.#sendToAll(recipientIds, checked) : this.#send(checked))
+    } catch (error) {
+      abandon(checked.stream)
+      throw error
+    }
   }
 
   /** Sends to one what the options say, or a file that is open. */
@@ -225,12 +230,12 @@ class Node extends EventEmitter {
     this.#call(() => this.emit(name, payload))
   }
 
-  /** Calls into the owner's code; what it throws is the node's `error`, and never unwinds the addon. */
+  /** Calls into the owner's code; what it throws is the node's `error`, and unwinds neither the addon nor a call. */
   #call (callback, ...args) {
     try {
       callback(...args)
     } catch (error) {
-      this.#fail(error)
+      queueMicrotask(() => this.#fail(error))
     }
   }
 
@@ -324,6 +329,7 @@ class Node extends EventEmitter {
     if (buffer && fileSize > maxBytes) {
       throw new AtsP2pError(`${fileName} has ${fileSize} bytes, more than the ${maxBytes} that are taken into memory: maxBytes allows more, and the offer still stands`, { code: 'ATS_P2P_TOO_LARGE', transferId, step: 'offer' })
     }
+    const bytes = buffer && allocate(fileSize, { fileName, transferId })
     const outlet = new addon.NativeOutlet()
     const leaving = new AbortController()
     const start = (cancel) => {
@@ -333,7 +339,7 @@ class Node extends EventEmitter {
     const result = this.#unattended.attend(transferId, () =>
       traced('receive', { node: this, offer: payload, options: rest }, () => this.#run(start, signal)))
     const stream = await receive(outlet, result, () => leaving.abort())
-    return buffer ? stream.collect(fileSize) : stream
+    return buffer ? stream.collect(bytes) : stream
   }
 
   async #ofTransfer (name, id, options) {

@@ -176,6 +176,7 @@ function checkTarget (given) {
   const { saveDir, stream = false, buffer = false, maxBytes, ...rest } = checkOptions('accept', target, ACCEPT_OPTIONS, isRead ? [] : ['saveDir'])
   if (!isRead) {
     if (maxBytes !== undefined) throw invalid('accept: maxBytes goes with buffer; maxFileSize is for what is written')
+    if (rest.overwrite !== undefined) throw invalid('accept: overwrite goes with a path; with saveDir, existing says what becomes of a name that is taken')
     return { ...rest, dir: saveDir }
   }
   if ((saveDir ?? rest.existing ?? rest.overwrite) !== undefined || (stream && buffer)) throw invalid('accept: only one of a path, saveDir, stream and buffer can be asked for')

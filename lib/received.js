@@ -3,6 +3,7 @@
 // A file that goes to a reader rather than to a disk.
 
 const { Readable } = require('node:stream')
+const { AtsP2pError } = require('./error')
 
 // Bytes that a web stream has read ahead. What Node.js makes of a stream by itself counts chunks, and reads all of it.
 const READ_AHEAD = 1024 * 1024
@@ -36,9 +37,8 @@ class ReceivedFile extends Readable {
     return Readable.toWeb(this, { strategy: new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD }) })
   }
 
-  /** All of it, which has `size` bytes. */
-  async collect (size) {
-    const bytes = Buffer.allocUnsafeSlow(size)
+  /** All of it, in `bytes`, which have its length. */
+  async collect (bytes) {
     let at = 0
     for await (const chunk of this) at += chunk.copy(bytes, at)
     return bytes
@@ -65,9 +65,20 @@ class ReceivedFile extends Readable {
 async function receive (outlet, result, abort) {
   // Who reads is told by the stream.
   result.catch(() => {})
-  const first = await Promise.race([outlet.read(), result.then(() => null)])
+  const reading = outlet.read()
+  // The transfer may be over before the bytes that it gave are here.
+  const first = await Promise.race([reading, result.then(() => reading)])
   if (first === null) await result
   return new ReceivedFile({ outlet, first, result, abort })
 }
 
-module.exports = { receive }
+/** Memory for a whole file. */
+function allocate (size, { fileName, transferId }) {
+  try {
+    return Buffer.allocUnsafeSlow(size)
+  } catch (cause) {
+    throw new AtsP2pError(`${fileName} has ${size} bytes, for which there is no memory here: take it as a stream, or to a disk; the offer still stands`, { code: 'ATS_P2P_TOO_LARGE', transferId, step: 'offer', cause })
+  }
+}
+
+module.exports = { allocate, receive }

@@ -11,7 +11,7 @@ use ats_p2p::{
     files::{
         Existing, OfferedTree, Partial, PartialTree, Preserved, SafeName, Sink, Source, Target, TreeOptions,
     },
-    pump::{self, Control, MAX_MESSAGE, PumpError, Reception},
+    pump::{self, Control, MAX_MESSAGE, Outlet, PumpError, Reception},
     wire::{DONE, Decoder, Fault, FrameType, Meta, Piece, encode},
 };
 use secret_stream::{Io, KeyPair, SecretStream};
@@ -283,6 +283,32 @@ mod both {
         let sent = sent.expect_err("cancelled");
         assert_eq!(sent.code(), Code::RemoteError, "{sent}");
         files.assert_nothing_received();
+    }
+
+    #[tokio::test]
+    async fn cancelling_a_receiver_whose_reader_waits_tells_the_sender_though_all_has_come() {
+        let files = Files::new(7 << 19);
+        let (a, b) = streams(1 << 23).await;
+        let (sending, receiving) = (control(PATIENT), control(PATIENT));
+        let (outlet, _reader) = Outlet::new();
+        let receive = async {
+            // All is on its way, so that it comes in few batches, which wait for the reader.
+            let mut given = sending.progress.subscribe();
+            given.wait_for(|bytes| *bytes == files.meta.size).await.expect("given");
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
+            incoming.meta(&receiving).await.expect("as offered");
+            incoming.body(outlet, &receiving).await.map(drop)
+        };
+        let cancel = async {
+            let mut come = receiving.progress.subscribe();
+            come.wait_for(|bytes| *bytes == files.meta.size).await.expect("come");
+            receiving.cancel.cancel();
+        };
+        let all = async { tokio::join!(files.send(a, &sending), receive, cancel) };
+        let (sent, received, ()) = timeout(PATIENT, all).await.expect("an end");
+        assert!(matches!(received.map_err(PumpError::from), Err(PumpError::Cancelled)));
+        let sent = sent.expect_err("cancelled");
+        assert_eq!(sent.code(), Code::RemoteError, "{sent}");
     }
 
     #[tokio::test]

@@ -74,7 +74,7 @@ async function documented (): Promise<void> {
     void [facts, task.id]
     const taken: AcceptResult = await accept('/tmp/x', { overwrite: false, maxRate: 2 ** 20 })
     const hash: string = taken.hash
-    await accept({ saveDir: 'in', overwrite: false, existing: 'overwrite' })
+    await accept({ saveDir: 'in', existing: 'overwrite', maxRate: 1e6 })
     await reject()
     await reject(`no, ${hash}`)
   })

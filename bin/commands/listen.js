@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const { pipeline } = require('node:stream/promises')
 const { CHANNEL, CONNECTION, MAX_CONCURRENT, MAX_RATE, MAX_SIZE, PRESERVE, TIMEOUT, VERIFIED, nodeOptions, numberProblem } = require('../flags')
 const { Exec, find } = require('../exec')
-const { EXEC_FAILED, exitCode } = require('../exit-codes')
+const { EXEC_FAILED, OUTPUT_LOST, exitCode } = require('../exit-codes')
 const { amount, connection, entries, quoted } = require('../output')
 const { asGiven } = require('../raw-arguments')
 const { warnOfDefaultActor } = require('../warnings')
@@ -17,6 +17,9 @@ const LONGEST_SHOWN = 500
 // Offers that came to nothing before a transfer began: another one may still come.
 const PASSED_BY = new Set(['ALREADY_CLAIMED', 'ALREADY_ANSWERED', 'OFFER_EXPIRED', 'INVALID_OFFER'].map(code => `ATS_P2P_${code}`))
 
+// Offers whose place here is taken by something that stays.
+const TAKEN = new Set(['ATS_P2P_ALREADY_EXISTS', 'ATS_P2P_NOT_A_FILE'])
+
 // What a sender is told whose file is kept out by what is there.
 const NAME_TAKEN = 'the recipient has another file of this name and keeps it'
 
@@ -25,7 +28,7 @@ module.exports = {
   saysGoodbye: true,
   flags: {
     'save-dir': { value: 'DIR', short: 'd', help: 'where files are saved; made if missing', otherwise: DEFAULT_SAVE_DIR, completes: 'folder' },
-    existing: { value: 'WHAT', help: 'what becomes of a file whose name is taken there: rename gives it a number, overwrite replaces what is there, skip keeps that and takes no other', otherwise: 'rename', choices: ['rename', 'overwrite', 'skip'] },
+    existing: { value: 'WHAT', help: 'what becomes of a file whose name is taken there: rename gives it a number, overwrite replaces a file that is there, skip keeps that and takes no other', otherwise: 'rename', choices: ['rename', 'overwrite', 'skip'] },
     allow: { value: 'ID', help: 'take files from this actor only, or from ID=IDENTITY; may be repeated', otherwise: 'anyone', multiple: true, completes: 'peer' },
     once: { help: 'end with the first transfer: with 0 once its file has arrived, else with the exit code of what it failed by' },
     stdout: { help: 'write the bytes of one file to stdout, and to no disk; all that is said goes to stderr' },
@@ -101,7 +104,10 @@ module.exports = {
       })
       const place = { saveDir, existing: values.existing }
       if (values.once && !values.stdout) prepare(saveDir)
-      if (values.once || values.stdout) return await Promise.race([once(node, values.stdout ? print : into(place), exec), interrupts.wait(), broken])
+      // What an earlier process has left goes on to the disk, and is not the file that is asked for.
+      const counts = arrived => !values.stdout || arrived.filePath === undefined
+      const take = values.stdout ? offer => print(offer, output) : into(place)
+      if (values.once || values.stdout) return await Promise.race([once(node, take, exec, counts), interrupts.wait(), broken])
       node.watch(place)
       await Promise.race([interrupts.wait(), broken])
     } finally {
@@ -121,7 +127,7 @@ function prepare (saveDir) {
 }
 
 /** Takes files until one transfer is over; resolves with the exit code that it deserves. */
-async function once (node, take, exec) {
+async function once (node, take, exec, counts) {
   const offers = []
   let takes = false
   let isOver = false
@@ -131,13 +137,14 @@ async function once (node, take, exec) {
     const next = async () => {
       if (takes || isOver || offers.length === 0) return
       takes = true
-      taking = take(offers.shift()).catch(error => PASSED_BY.has(error.code) || reject(error))
+      taking = take(offers.shift()).catch(error => (PASSED_BY.has(error.code) && !(error instanceof Broken)) || reject(error))
       await taking
       takes = false
       next()
     }
     // One that an earlier process has begun is taken up again, and offered by no event.
     node.on('transfer_complete', (arrived) => {
+      if (!counts(arrived)) return
       isOver = true
       Promise.resolve(taking).then(() => resolve(arrived))
     })
@@ -150,7 +157,7 @@ async function once (node, take, exec) {
     return exec === null || await exec.run(arrived) ? 0 : EXEC_FAILED
   } catch (error) {
     // What became of it was told when it failed.
-    return exitCode(error)
+    return error instanceof Broken && error.isOfOutput ? OUTPUT_LOST : exitCode(error)
   } finally {
     isOver = true
   }
@@ -159,16 +166,35 @@ async function once (node, take, exec) {
 /** What takes a file into a folder. */
 function into (place) {
   return offer => offer.accept(place).catch((error) => {
-    if (place.existing !== 'skip' || error.code !== 'ATS_P2P_ALREADY_EXISTS') throw error
+    if (!TAKEN.has(error.code)) throw error
     return offer.reject(NAME_TAKEN).catch(() => {})
   })
 }
 
+/** What ended a file that had begun to go to stdout: no other one can follow. */
+class Broken extends Error {
+  constructor (cause) {
+    super(cause.message, { cause })
+    this.code = cause.code
+  }
+
+  /** Whether nobody could read what was written. */
+  get isOfOutput () {
+    return this.cause.syscall === 'write'
+  }
+}
+
 /** Takes a file to stdout. */
-async function print (offer) {
+async function print (offer, output) {
   const stream = await offer.accept()
-  await pipeline(stream, process.stdout, { end: false })
-  await new Promise(resolve => process.stdout.write('', resolve))
+  try {
+    await pipeline(stream, process.stdout, { end: false })
+    await new Promise((resolve, reject) => process.stdout.write('', error => error ? reject(error) : resolve()))
+  } catch (error) {
+    const broken = new Broken(error)
+    if (broken.isOfOutput) output.problem(`${quoted(offer.fileName)} can't be written to stdout: ${error.message}`)
+    throw broken
+  }
 }
 
 /** What is known of who sends, in a word. */

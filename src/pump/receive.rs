@@ -164,7 +164,7 @@ impl<T: Transport> Reception<T> {
             return Err(Interrupted::with(error, sink));
         }
         let stop = CancellationToken::new();
-        let (batches, written) = writer::start(sink, stop.clone());
+        let (batches, mut written) = writer::start(sink, stop.clone());
         let read = tokio::select! {
             biased;
             () = control.cancel.cancelled() => Err(PumpError::Cancelled),
@@ -179,8 +179,16 @@ impl<T: Transport> Reception<T> {
             // A reader may take its time, and another connection brings the rest.
             stop.cancel();
         }
+        let (read, written) = tokio::select! {
+            biased;
+            written = &mut written => (read, written),
+            () = control.cancel.cancelled() => {
+                stop.cancel();
+                (read.and(Err(PumpError::Cancelled)), written.await)
+            }
+        };
         // Where the disk failed, or the reader went, reading ended because of that.
-        let sink = written.await.map_err(|_| PumpError::Thread)??;
+        let sink = written.map_err(|_| PumpError::Thread)??;
         let hash = sink.hash();
         let checked = read.and_then(|()| match self.machine.check_hash(&hash) {
             Err(fault) if offset > 0 => Err(PumpError::Spoilt(fault)),
