@@ -868,7 +868,8 @@ export interface WatchOptions {
  * What becomes of a file whose name is taken in its folder. `rename`: it gets a number, as `data (1).csv`. `overwrite`: it
  * takes the place of the file that is there, in one step, once it is whole and verified; a folder is never replaced, and what
  * would have its name does not come. `skip`: what is there stays; if it has the
- * same content it counts as received, is hashed for that, and no byte moves, and otherwise the file does not come.
+ * same content it counts as received, is hashed for that, and no byte moves, and otherwise the file does not come. A folder
+ * has the same content only where its names, permissions and times are those of the one that is offered.
  */
 export type Existing = 'rename' | 'overwrite' | 'skip'
 

@@ -16,7 +16,7 @@ pub enum Code {
     InvalidArgument,
     /// There is no file at the given path.
     FileNotFound,
-    /// The path names a folder, a device, a pipe or a socket.
+    /// Something else is at the path: a device, a pipe, a socket, or a folder where a file was to go.
     NotAFile,
     /// The file, or a folder on its way, may not be read.
     NotReadable,
