@@ -110,13 +110,15 @@ test('the declarations name what the package has, and every option that a call t
     assert.deepEqual(names(types.get(group).properties), Object.keys(ats[group]).sort(), group)
   }
   const { HUB_DATA_OPTIONS, NODE_OPTIONS, ...others } = tables
+  const inMemory = { stream: undefined, buffer: undefined, maxBytes: undefined }
   for (const [type, table] of Object.entries({
     NodeOptions: NODE_OPTIONS,
     SendOptions: others.SEND_OPTIONS,
     SendToAllOptions: { ...others.SEND_TO_ALL_OPTIONS, recipientId: undefined, idempotencyKey: undefined },
     WatchOptions: others.WATCH_OPTIONS,
     OffersOptions: others.OFFERS_OPTIONS,
-    AcceptOptions: { ...others.ACCEPT_OPTIONS, saveDir: undefined, stream: undefined, buffer: undefined, maxBytes: undefined },
+    AcceptOptions: { ...others.ACCEPT_OPTIONS, ...inMemory, saveDir: undefined, existing: undefined },
+    AcceptIntoOptions: { ...others.ACCEPT_OPTIONS, ...inMemory, overwrite: undefined },
     HubOptions: others.HUB_OPTIONS,
     HubDataOptions: HUB_DATA_OPTIONS,
     HubKeyOptions: { ...HUB_DATA_OPTIONS, ...others.GRANT_OPTIONS },
