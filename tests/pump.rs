@@ -287,7 +287,7 @@ mod both {
 
     #[tokio::test]
     async fn cancelling_a_receiver_whose_reader_waits_tells_the_sender_though_all_has_come() {
-        let files = Files::new(7 << 19);
+        let files = Files::new(9 << 18);
         let (a, b) = streams(1 << 23).await;
         let (sending, receiving) = (control(PATIENT), control(PATIENT));
         let (outlet, _reader) = Outlet::new();
