@@ -272,6 +272,8 @@ fn is_local(_file: &File) -> bool {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use proptest::prelude::*;
     use tokio_util::sync::CancellationToken;
 
