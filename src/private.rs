@@ -53,8 +53,9 @@ pub(crate) fn try_to_write(dir: &Path) -> io::Result<()> {
     static TRIED: AtomicU64 = AtomicU64::new(0);
     let number = TRIED.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!("try.{}.{number}.{UNFINISHED}", std::process::id()));
-    private_file().create(true).truncate(true).open(&path)?.write_all(b"{}")?;
-    fs::remove_file(&path)
+    let written = private_file().create(true).truncate(true).open(&path)?.write_all(b"{}");
+    let removed = fs::remove_file(&path);
+    written.and(removed)
 }
 
 /// How many files of a folder stay.

@@ -161,10 +161,16 @@ impl<'a> UserFile<'a> {
 
     /// Makes sure that a key can be kept before there is one.
     fn check_writable(&self) -> AtsResult<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let target = self.target();
+        let folder = target.parent().unwrap_or(Path::new("."));
         private_dir(folder)
             .and_then(|()| try_to_write(folder))
             .map_err(|error| unfit(self.path, &error.to_string()))
+    }
+
+    /// The file itself: a link to one elsewhere stays one.
+    fn target(&self) -> PathBuf {
+        std::fs::canonicalize(self.path).unwrap_or_else(|_| self.path.to_owned())
     }
 
     fn write(mut self, access: &Access) -> AtsResult<()> {
@@ -183,9 +189,7 @@ impl<'a> UserFile<'a> {
             set(&mut self.fields, "p2p", "insecure", json!(true));
         }
         let text = serde_json::to_string_pretty(&Value::Object(self.fields.clone())).unwrap_or_default();
-        // A link to the file elsewhere stays one.
-        let target = std::fs::canonicalize(self.path).unwrap_or_else(|_| self.path.to_owned());
-        write_private(&target, format!("{text}\n").as_bytes())
+        write_private(&self.target(), format!("{text}\n").as_bytes())
             .map_err(|error| unfit(self.path, &error.to_string()))
     }
 }

@@ -30,7 +30,7 @@ const STEPS: u64 = 4096;
 const LEAST_STEP: u64 = 64 * 1024;
 
 /// Entries written and read of one file at most.
-pub(super) const MAX_ENTRIES: usize = 8192;
+pub(super) const MAX_CHECKPOINTS: usize = 8192;
 
 /// Bytes read at a time.
 const CHUNK_LEN: usize = 1024 * 1024;
@@ -83,7 +83,7 @@ impl Checkpoints {
     ) -> Option<(Self, PartIdentity, Prefix)> {
         let mut file = open(path, false).ok()?;
         let mut bytes = Vec::new();
-        let limit = u64::try_from(HEADER_LEN + MAX_ENTRIES * ENTRY_LEN).unwrap_or(u64::MAX);
+        let limit = u64::try_from(HEADER_LEN + MAX_CHECKPOINTS * ENTRY_LEN).unwrap_or(u64::MAX);
         (&file).take(limit).read_to_end(&mut bytes).ok()?;
         let (head, entries) = bytes.split_at_checked(HEADER_LEN)?;
         let identity = read_header(head).filter(|identity| is_it(*identity))?;
@@ -116,7 +116,7 @@ impl Checkpoints {
         len: u64,
         hasher: &Sha256,
     ) -> io::Result<()> {
-        if len <= self.last || self.entries >= MAX_ENTRIES {
+        if len <= self.last || self.entries >= MAX_CHECKPOINTS {
             return Ok(());
         }
         let mut entry = [0; ENTRY_LEN];
@@ -126,7 +126,7 @@ impl Checkpoints {
         match written {
             Ok(()) => (self.last, self.entries) = (len, self.entries + 1),
             // Behind a part of an entry none is one.
-            Err(_) if self.cut(self.entries).is_err() => self.entries = MAX_ENTRIES,
+            Err(_) if self.cut(self.entries).is_err() => self.entries = MAX_CHECKPOINTS,
             Err(_) => {}
         }
         written
@@ -341,6 +341,6 @@ mod tests {
             checkpoints.add(len, &Sha256::new()).expect("remembered");
         }
         let log = std::fs::metadata(dir.path().join("log")).expect("there").len();
-        assert_eq!(log, (HEADER_LEN + MAX_ENTRIES * ENTRY_LEN) as u64);
+        assert_eq!(log, (HEADER_LEN + MAX_CHECKPOINTS * ENTRY_LEN) as u64);
     }
 }

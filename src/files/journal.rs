@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Rights,
     archive::entry::{ArchiveEntry, EntryKind},
-    checkpoints::{MAX_ENTRIES, open, step_of},
+    checkpoints::{MAX_CHECKPOINTS, open, step_of},
 };
 
 /// What a journal begins with.
@@ -39,6 +39,10 @@ const CHECKPOINT_LEN: usize = 8 + 32 + 2;
 
 /// The most bytes of records that wait for a checkpoint in memory.
 const MAX_WAITING_LEN: usize = 64 * 1024;
+
+/// The most bytes of a journal, which lies beside the records of this user: a million entries of usual names
+/// fit. Beyond, a folder goes on from there at the best.
+const MAX_LEN: u64 = 64 * 1024 * 1024;
 
 /// What an entry is.
 const FILE: u8 = 0;
@@ -84,8 +88,9 @@ pub(super) struct Journal {
     checkpoints: usize,
     /// The path of the last entry.
     path: String,
-    /// Records that the file does not hold yet.
+    /// Records that the file does not hold yet, and bytes that it holds.
     records: Vec<u8>,
+    written: u64,
     /// Nothing more is remembered.
     is_closed: bool,
 }
@@ -155,8 +160,9 @@ impl Journal {
     }
 
     fn new(file: File, size: u64, end: &JournalEnd, path: String) -> Self {
-        let JournalEnd { last, checkpoints, .. } = *end;
-        Self { file, step: step_of(size), last, checkpoints, path, records: Vec::new(), is_closed: false }
+        let JournalEnd { at: written, last, checkpoints } = *end;
+        let (step, records) = (step_of(size), Vec::new());
+        Self { file, step, last, checkpoints, path, records, written, is_closed: false }
     }
 
     /// Notes an entry that begins, which counts with the next checkpoint.
@@ -208,15 +214,16 @@ impl Journal {
         self.records.extend(unread);
         (self.last, self.checkpoints) = (len, self.checkpoints + 1);
         self.flush()?;
-        self.is_closed = self.checkpoints >= MAX_ENTRIES;
+        self.is_closed |= self.checkpoints >= MAX_CHECKPOINTS;
         Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let written = self.file.write_all(&self.records);
+        self.written = self.written.saturating_add(u64::try_from(self.records.len()).unwrap_or(u64::MAX));
         self.records.clear();
         // Behind half a record nothing is read any more.
-        self.is_closed = written.is_err();
+        self.is_closed |= written.is_err() || self.written > MAX_LEN;
         written
     }
 
@@ -225,7 +232,7 @@ impl Journal {
         let start = u64::try_from(HEADER_LEN).unwrap_or(u64::MAX);
         self.file.set_len(start)?;
         self.file.seek(SeekFrom::Start(start))?;
-        (self.last, self.checkpoints, self.is_closed) = (0, 0, false);
+        (self.last, self.checkpoints, self.written, self.is_closed) = (0, 0, 0, false);
         self.path.clear();
         self.records.clear();
         Ok(())
@@ -419,12 +426,23 @@ mod tests {
         journal.add_entry(&entry("d/", EntryKind::Folder)).expect("passed over");
         assert!(journal.records.is_empty());
         let len = std::fs::metadata(&path).expect("there").len();
-        assert_eq!(len, (HEADER_LEN + MAX_ENTRIES * (1 + CHECKPOINT_LEN)) as u64);
+        assert_eq!(len, (HEADER_LEN + MAX_CHECKPOINTS * (1 + CHECKPOINT_LEN)) as u64);
         let mut journal = Journal::create(&path, identity(), 1 << 20).expect("made");
         for number in 0..10_000 {
             journal.add_entry(&entry(&format!("d/{number:05}"), EntryKind::File(1))).expect("noted");
             assert!(journal.records.len() < MAX_WAITING_LEN);
         }
+        let mut journal = Journal::create(&path, identity(), 1 << 40).expect("made");
+        for number in 0..20_000 {
+            let link = EntryKind::Link("x".repeat(4000));
+            journal.add_entry(&entry(&format!("d/{number:05}"), link)).expect("noted");
+        }
+        let len = std::fs::metadata(&path).expect("there").len();
+        let limit = MAX_LEN + MAX_WAITING_LEN as u64 + 5000;
+        assert!((MAX_LEN..limit).contains(&len), "{len}");
+        journal.clear().expect("cleared");
+        journal.add_checkpoint(512, &Sha256::new(), b"").expect("written");
+        assert_eq!(self::read(&path).len(), 1);
     }
 
     proptest! {

@@ -164,7 +164,12 @@ impl PartialTree {
 
     fn create_in(place: Place, temporary: OsString, offered: OfferedTree) -> Result<Self, TargetError> {
         let size = offered.size;
-        place.check_tree_room(offered.holds, size)?;
+        let has_room = || place.check_tree_room(offered.holds, size);
+        if has_room().is_err() {
+            // What an earlier process has left, and is not gone on with, may be what takes it.
+            remove_left_behind(&place.dir, &temporary, |_| false);
+        }
+        has_room()?;
         let dir = place.create_temporary_folder(&temporary, size)?;
         match dir.usual_rights(PROBE.as_ref()) {
             Ok(usual) => Ok(Self::new(place, temporary, dir, usual, offered)),

@@ -715,7 +715,10 @@ impl OutgoingTransfer {
         });
         match written.await {
             Ok(record) => self.record = Some(record),
-            Err(error) => tracing::debug!("this offer can't be taken up again: {error}"),
+            Err(error) => {
+                let name = &self.transfer.file_name;
+                tracing::warn!("the offer of {name} would not go on if this process died: {error}");
+            }
         }
     }
 

@@ -2,9 +2,9 @@
 //! be read for that.
 //!
 //! An entry goes by the device and the number of its file, and counts only as long as size, time of
-//! modification and time of change are the same. Whoever uses one holds the bytes to its checksums when it
-//! reads them, so that one that is not true any more is noticed, and goes. Entries are whole or not there,
-//! and name no path.
+//! modification and time of change are the same. Whoever uses one holds the bytes to its checksums as it
+//! sends them, and forgets it where a recipient gets another hash, so that one that is not true any more is
+//! noticed, and goes. Entries are whole or not there, and name no path.
 
 use std::{
     fs::{self, File},

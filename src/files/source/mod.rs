@@ -65,7 +65,7 @@ pub struct Source {
 #[derive(Debug)]
 struct SourceInner {
     bytes: SourceBytes,
-    /// What the content was when it was first hashed.
+    /// What the content was when it was first hashed, by this process or an earlier one.
     content: OnceLock<Content>,
     /// Where that is remembered, if it is not this process that has hashed it.
     recalled: OnceLock<Recalled>,

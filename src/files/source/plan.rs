@@ -358,7 +358,7 @@ impl<'a> Walk<'a> {
         if let Some(flaw) = flaw_of_path(name) {
             return Err(unfit(path, &format!("its path {flaw}")));
         }
-        self.check(path, 0)?;
+        self.check(path, 1)?;
         let plan = &mut self.plan;
         let root = u16::try_from(plan.roots.len().saturating_sub(1));
         let root = root.map_err(|_| unfit(path, "there are too many before it"))?;
@@ -400,9 +400,11 @@ impl<'a> Walk<'a> {
         if self.cancel.is_cancelled() {
             return Err(SourceError::Cancelled { path: path.to_owned() });
         }
-        match self.plan.entries.len() + more < MAX_ENTRIES {
+        match self.plan.entries.len() + more <= MAX_ENTRIES {
             true => Ok(()),
-            false => Err(unfit(path, &format!("there are {MAX_ENTRIES} files and folders before it"))),
+            false => {
+                Err(unfit(path, &format!("there are more than {MAX_ENTRIES} files and folders with it")))
+            }
         }
     }
 
