@@ -86,13 +86,14 @@ pub(crate) fn make_room_at_times(dir: &Path, extension: &str, room: Room) {
 pub(crate) fn make_room(dir: &Path, extension: &str, room: Room) {
     let now = SystemTime::now();
     let is_abandoned = |written| now.duration_since(written).is_ok_and(|age| age >= ABANDONED);
-    for (_, _, path) in
-        newest_first(dir, UNFINISHED).into_iter().filter(|(written, ..)| is_abandoned(*written))
-    {
+    let found = files_of(dir, &[extension, UNFINISHED]).into_iter();
+    let (unfinished, mut files) = found.partition::<Vec<_>, _>(|(.., path)| has_extension(path, UNFINISHED));
+    for (_, _, path) in unfinished.into_iter().filter(|(written, ..)| is_abandoned(*written)) {
         let _ = fs::remove_file(path);
     }
+    files.sort_unstable_by(|one, other| other.cmp(one));
     let mut bytes = 0_u64;
-    for (count, (_, len, path)) in newest_first(dir, extension).into_iter().enumerate() {
+    for (count, (_, len, path)) in files.into_iter().enumerate() {
         bytes = bytes.saturating_add(len);
         if count >= room.files || bytes > room.bytes {
             let _ = fs::remove_file(path);
@@ -102,16 +103,28 @@ pub(crate) fn make_room(dir: &Path, extension: &str, room: Room) {
 
 /// The files of a folder with an extension: when each was written, its length and its path.
 pub(crate) fn newest_first(dir: &Path, extension: &str) -> Vec<(SystemTime, u64, PathBuf)> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let of_kind = entries.filter(|entry| entry.path().extension().is_some_and(|there| there == extension));
-    let mut files: Vec<_> = of_kind
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok()?;
-            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
-        })
-        .collect();
+    let mut files = files_of(dir, &[extension]);
     files.sort_unstable_by(|one, other| other.cmp(one));
     files
+}
+
+/// The same of those with one of several, in no order.
+fn files_of(dir: &Path, extensions: &[&str]) -> Vec<(SystemTime, u64, PathBuf)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of_kind = entries.filter(|entry| {
+        let path = entry.path();
+        extensions.iter().any(|extension| has_extension(&path, extension))
+    });
+    let seen = of_kind.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+    });
+    seen.collect()
+}
+
+/// Whether the name of a file ends with this behind its last dot.
+pub(crate) fn has_extension(path: &Path, wanted: &str) -> bool {
+    path.extension().is_some_and(|extension| extension == wanted)
 }
 
 /// The lock of something, held against all others, those of this process too, until it is dropped. It is a

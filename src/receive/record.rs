@@ -18,7 +18,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::files::{Existing, SafeName, Target};
-use crate::private::{LockFile, Room, make_room_at_times, private_dir, try_to_write, write_private};
+use crate::private::{
+    LockFile, Room, has_extension, make_room_at_times, private_dir, try_to_write, write_private,
+};
 
 /// The largest record read back, bytes: a path, two ids and a few numbers fit many times.
 const MAX_RECORD_LEN: u64 = 64 * 1024;
@@ -329,10 +331,6 @@ impl OpenPlace {
 fn id_of(path: &Path) -> Option<RecordId> {
     let name = path.file_stem()?.to_str()?;
     crate::offer::is_sha256_hex(name).then(|| RecordId(name.to_owned()))
-}
-
-fn has_extension(path: &Path, wanted: &str) -> bool {
-    path.extension().is_some_and(|extension| extension == wanted)
 }
 
 fn read_entry(path: &Path) -> Option<Entry> {
