@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::header::header;
 use crate::lab::{Agent, Lab};
 use crate::peer::{Sender, dialled, offer_payload, p2p, post, until};
-use crate::resume::Mortal;
+use crate::resume::{Mortal, what_is_left_goes_once_its_task_is_over};
 
 /// What an archive is made of, whose headers are written down a second time.
 fn folder(path: &str) -> Vec<u8> {
@@ -110,14 +110,7 @@ async fn what_a_recipient_left_of_a_folder_whose_task_is_over_is_removed() {
     let content = archive([folder("d/")].into_iter().chain(files));
     let task = a.offer_folder(&content, 301, 300_000).await;
     b.dies_at(&mut a, &task, &content[..200_000]).await;
-    assert_eq!(lab.listing("in").len(), 1);
-    a.client.fail(&task.id, "no more").await.unwrap();
-
-    let b = lab.agent("b", |_| {});
-    b.watch(Some(lab.path("in")));
-    lab.until_empty("in").await;
-    lab.until_empty("home-b/transfers").await;
-    lab.close([b]).await;
+    what_is_left_goes_once_its_task_is_over(lab, &a, &task).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -274,13 +274,8 @@ async fn a_file_goes_to_where_it_was_accepted_before_its_recipient_died() {
     lab.close([b]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
-    let lab = Lab::new().await;
-    let mut a = Sender::new(&lab).await;
-    let b = Mortal::new(&lab, Some(lab.path("in")));
-    let file = content(LEN);
-    let task = b.dies_receiving(&mut a, &file, None).await;
+/// The task fails of which the recipient has left something; when it comes back, that is removed.
+pub(crate) async fn what_is_left_goes_once_its_task_is_over(lab: Lab, a: &Sender, task: &Task) {
     assert_eq!(lab.listing("in").len(), 1);
     a.client.fail(&task.id, "no more").await.unwrap();
 
@@ -289,6 +284,16 @@ async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
     lab.until_empty("in").await;
     lab.until_empty("home-b/transfers").await;
     lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_recipient_left_of_a_task_that_is_over_is_removed() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, Some(lab.path("in")));
+    let file = content(LEN);
+    let task = b.dies_receiving(&mut a, &file, None).await;
+    what_is_left_goes_once_its_task_is_over(lab, &a, &task).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
