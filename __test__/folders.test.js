@@ -8,7 +8,7 @@ const crypto = require('node:crypto')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
-const { bootstrapNodes, cli, contents, defer, failure, hub, nextOffer, node, sha256, tempFolder } = require('./fixtures/harness')
+const { bootstrapNodes, cli, contents, defer, failure, hub, listing, nextOffer, node, sha256, tempFolder } = require('./fixtures/harness')
 const { verify } = require('..')
 const { OriginalPeer } = require('./fixtures/original-peer')
 
@@ -32,19 +32,6 @@ function makeTree (folder) {
   fs.chmodSync(path.join(tree, 'empty'), 0o700)
   for (const name of ['run', 'src/deep', 'src', 'empty', '']) fs.utimesSync(path.join(tree, name), 1_500_000_000, 1_500_000_000)
   return { tree, entries: 14, bytes: content.length + 1 + 4 + 2 * 10 + SPARSE }
-}
-
-/** All that is in a folder, the folder included: what, with which rights, of when, and what it holds. */
-function listing (folder) {
-  const names = ['', ...fs.readdirSync(folder, { recursive: true }).sort()]
-  return names.map((name) => {
-    const at = path.join(folder, name)
-    const stat = fs.lstatSync(at)
-    const when = Math.floor(stat.mtimeMs / 1000)
-    if (stat.isSymbolicLink()) return [name, 'link', fs.readlinkSync(at), when]
-    const what = stat.isDirectory() ? 'folder' : sha256(fs.readFileSync(at))
-    return [name, (stat.mode & 0o7777).toString(8), when, what]
-  })
 }
 
 test('a folder arrives as it was, in a folder or at the path that is asked for', LIMIT, async (t) => {

@@ -8,28 +8,38 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
 const { startHub } = require('..')
-const { cli, contents, defer, hub, makeFile, node, sha256, tempFolder } = require('./fixtures/harness')
+const { cli, contents, defer, hub, listing, makeFile, node, sha256, tempFolder } = require('./fixtures/harness')
 
 const LIMIT = { timeout: 120_000 }
 // Some seconds' worth, so that what dies dies in the middle.
 const SIZE = 256 * 1024 * 1024
 
-test('a recipient that is killed goes on where it was once it is started again', LIMIT, async (t) => {
+/**
+ * A sender `a` whose bytes are counted, and its recipient, a process that `listen` starts. `dies` has it killed once more
+ * than so many bytes have come, which are `what`; the send goes on.
+ */
+async function mortal (t) {
   const { url } = await hub(t)
   const folder = tempFolder(t)
-  const file = makeFile(folder, 'file', SIZE)
+  const [home, saveDir] = ['home', 'in'].map(name => path.join(folder, name))
   const a = await node(t, url, 'a')
-  const sent = countSent(a)
-  const home = path.join(folder, 'home')
-  const saveDir = path.join(folder, 'in')
   const listen = () => cli(t, ['listen', '--json', '--ats-url', url, '--actor-id', 'b', '--save-dir', saveDir], { env: { ATS_P2P_HOME: home } })
+  const dies = async (options, most, what) => {
+    const first = listen()
+    await first.line('connected')
+    const sending = a.send({ ...options, recipientId: 'b' })
+    await first.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > most, what)
+    first.kill('SIGKILL')
+    await first.ended
+    return { sending }
+  }
+  return { folder, home, saveDir, sent: countSent(a), listen, dies }
+}
 
-  const first = listen()
-  await first.line('connected')
-  const sending = a.send({ filePath: file.filePath, recipientId: 'b' })
-  await first.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > SIZE / 3, 'a third of the file')
-  first.kill('SIGKILL')
-  await first.ended
+test('a recipient that is killed goes on where it was once it is started again', LIMIT, async (t) => {
+  const { folder, home, saveDir, sent, listen, dies } = await mortal(t)
+  const file = makeFile(folder, 'file', SIZE)
+  const { sending } = await dies({ filePath: file.filePath }, SIZE / 3, 'a third of the file')
   const left = contents(saveDir)
   t.diagnostic(`left: ${left}, sent by then: ${sent()}`)
 
@@ -47,8 +57,7 @@ test('a recipient that is killed goes on where it was once it is started again',
 })
 
 test('a recipient that is killed within a folder goes on where it was, also within a large file of it', LIMIT, async (t) => {
-  const { url } = await hub(t)
-  const folder = tempFolder(t)
+  const { folder, home, saveDir, sent, listen, dies } = await mortal(t)
   const tree = path.join(folder, 'dist')
   for (let i = 0; i < 1500; i++) {
     const below = path.join(tree, 'small', String(i % 50))
@@ -58,18 +67,7 @@ test('a recipient that is killed within a folder goes on where it was, also with
   // The paths are sent in their order: it dies within the third file.
   const large = ['1', '2', '3', 'x'].map(name => makeFile(tree, name, 8 * 1024 * 1024))
   fs.symlinkSync('../3', path.join(tree, 'small/link'))
-  const a = await node(t, url, 'a')
-  const sent = countSent(a)
-  const home = path.join(folder, 'home')
-  const saveDir = path.join(folder, 'in')
-  const listen = () => cli(t, ['listen', '--json', '--ats-url', url, '--actor-id', 'b', '--save-dir', saveDir], { env: { ATS_P2P_HOME: home } })
-
-  const first = listen()
-  await first.line('connected')
-  const sending = a.send({ filePath: tree, recipientId: 'b', maxRate: 16 * 1024 * 1024 })
-  await first.lineWhere(({ event, bytes }) => event === 'transfer_progress' && bytes > 18 * 1024 * 1024, 'two files and some of the third')
-  first.kill('SIGKILL')
-  await first.ended
+  const { sending } = await dies({ filePath: tree, maxRate: 16 * 1024 * 1024 }, 18 * 1024 * 1024, 'two files and some of the third')
   assert.match(contents(saveDir).join(), /^\.[0-9a-f]{16}\.part$/)
 
   const second = listen()
@@ -82,10 +80,6 @@ test('a recipient that is killed within a folder goes on where it was, also with
   assert.equal(filePath, path.join(saveDir, 'dist'))
   assert.deepEqual(contents(saveDir), ['dist'])
   for (const { hash, filePath: from } of large) assert.equal(sha256(fs.readFileSync(path.join(filePath, path.basename(from)))), hash)
-  const listing = root => fs.readdirSync(root, { recursive: true }).sort().map((name) => {
-    const { mode, mtimeMs } = fs.lstatSync(path.join(root, name))
-    return [name, mode, Math.floor(mtimeMs / 1000)]
-  })
   assert.deepEqual(listing(filePath), listing(tree))
   second.kill('SIGTERM')
   await second.ended
