@@ -286,32 +286,6 @@ mod both {
     }
 
     #[tokio::test]
-    async fn cancelling_a_receiver_whose_reader_waits_tells_the_sender_though_all_has_come() {
-        let files = Files::new(9 << 18);
-        let (a, b) = streams(1 << 23).await;
-        let (sending, receiving) = (control(PATIENT), control(PATIENT));
-        let (outlet, _reader) = Outlet::new();
-        let receive = async {
-            // All is on its way, so that it comes in few batches, which wait for the reader.
-            let mut given = sending.progress.subscribe();
-            given.wait_for(|bytes| *bytes == files.meta.size).await.expect("given");
-            let mut incoming = Reception::new(b.into(), files.meta.clone());
-            incoming.meta(&receiving).await.expect("as offered");
-            incoming.body(outlet, &receiving).await.map(drop)
-        };
-        let cancel = async {
-            let mut come = receiving.progress.subscribe();
-            come.wait_for(|bytes| *bytes == files.meta.size).await.expect("come");
-            receiving.cancel.cancel();
-        };
-        let all = async { tokio::join!(files.send(a, &sending), receive, cancel) };
-        let (sent, received, ()) = timeout(PATIENT, all).await.expect("an end");
-        assert!(matches!(received.map_err(PumpError::from), Err(PumpError::Cancelled)));
-        let sent = sent.expect_err("cancelled");
-        assert_eq!(sent.code(), Code::RemoteError, "{sent}");
-    }
-
-    #[tokio::test]
     async fn a_file_that_changed_is_never_taken_for_the_one_offered() {
         let files = Files::new(5_000_000);
         // Same size, and the time it was modified put back: only the bytes tell.
@@ -520,6 +494,41 @@ mod receiver {
                 files.assert_nothing_received();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn cancelled_while_its_reader_waits_it_tells_the_sender_though_all_has_come() {
+        const PIECE: usize = 65_536;
+        // Two wait at the reader; the third waits with the thread that hands over, and the last behind it.
+        let files = Files::new(4 * PIECE);
+        let (mut a, b) = streams(1 << 20).await;
+        let control = control(PATIENT);
+        let (outlet, _reader) = Outlet::new();
+        let receive = async {
+            let mut incoming = Reception::new(b.into(), files.meta.clone());
+            incoming.meta(&control).await.expect("as offered");
+            incoming.body(outlet, &control).await.map(drop)
+        };
+        let talk = async {
+            a.send(&files.meta.encode().expect("fits")).await.expect("sent");
+            let mut come = control.progress.subscribe();
+            for (before, piece) in files.content.chunks(PIECE).enumerate() {
+                let end = (before + 1) * PIECE;
+                let mut frames = encode(FrameType::Data, piece).to_vec();
+                if end == files.content.len() {
+                    // In the same message, so that the end has come where the last bytes have.
+                    frames.extend(DONE);
+                }
+                a.send(&frames).await.expect("sent");
+                come.wait_for(|bytes| *bytes == end as u64).await.expect("come");
+            }
+            control.cancel.cancel();
+            hear(&mut a).await.0
+        };
+        let all = async { tokio::join!(receive, talk) };
+        let (received, heard) = timeout(PATIENT, all).await.expect("an end");
+        assert!(matches!(received.map_err(PumpError::from), Err(PumpError::Cancelled)));
+        assert!(matches!(&heard[..], [(FrameType::Error, _)]), "{heard:?}");
     }
 
     #[tokio::test]
