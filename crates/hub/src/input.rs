@@ -108,7 +108,7 @@ impl Fields {
         }
         actions.extend(status.map(|status| match status {
             Status::Pending => Action::MakePending,
-            Status::InProgress => Action::Claim { lease: DEFAULT_LEASE },
+            Status::InProgress => Action::Claim { lease: DEFAULT_LEASE, only_pending: false },
             Status::Completed => Action::Complete { outputs: Vec::new() },
             Status::Cancelled => Action::Cancel { reason: None },
             Status::Failed => Action::Fail { reason: None },
@@ -121,10 +121,10 @@ impl Fields {
     }
 
     /// What is asked by `POST …/{verb}`; `None` if there is no such verb.
-    pub(crate) fn action(mut self, verb: &str) -> Option<Result<Action, Refusal>> {
+    pub(crate) fn action(&mut self, verb: &str) -> Option<Result<Action, Refusal>> {
         let mut reason = || self.text("reason", MAX_REASON);
         let action = match verb {
-            "claim" => self.lease().map(|lease| Action::Claim { lease }),
+            "claim" => self.claim(),
             "complete" => self.outputs().map(|outputs| Action::Complete { outputs }),
             "cancel" => reason().map(|reason| Action::Cancel { reason }),
             "fail" => reason().map(|reason| Action::Fail { reason }),
@@ -137,8 +137,16 @@ impl Fields {
 
     /// The parts of a message.
     pub(crate) fn parts(mut self) -> Result<Vec<Value>, Refusal> {
-        let Some(Value::Array(parts)) = self.take("parts") else {
-            return Err(Refusal::bad_request("parts must be an array"));
+        let parts = self.parts_if_any()?;
+        parts.ok_or_else(|| Refusal::bad_request("parts must be an array"))
+    }
+
+    /// The parts of the message that goes along with something else, if any does.
+    pub(crate) fn parts_if_any(&mut self) -> Result<Option<Vec<Value>>, Refusal> {
+        let parts = match self.take("parts") {
+            None => return Ok(None),
+            Some(Value::Array(parts)) => parts,
+            Some(_) => return Err(Refusal::bad_request("parts must be an array")),
         };
         if parts.is_empty() || parts.len() > MAX_PARTS {
             return Err(Refusal::bad_request(format!("parts must hold 1 to {MAX_PARTS} parts")));
@@ -149,7 +157,7 @@ impl Fields {
                 format!("each of the parts must be an object with a type of at most {MAX_NAME} bytes");
             return Err(Refusal::bad_request(message));
         }
-        Ok(parts)
+        Ok(Some(parts))
     }
 
     /// An organization or a project.
@@ -247,6 +255,15 @@ impl Fields {
             Some(payload) if !payload.is_object() => Err(Refusal::bad_request("payload must be an object")),
             payload => Ok(payload),
         }
+    }
+
+    fn claim(&mut self) -> Result<Action, Refusal> {
+        let only_pending = match self.take("only_pending") {
+            None => false,
+            Some(Value::Bool(only_pending)) => only_pending,
+            Some(_) => return Err(Refusal::bad_request("only_pending must be true or false")),
+        };
+        Ok(Action::Claim { lease: self.lease()?, only_pending })
     }
 
     fn lease(&mut self) -> Result<Duration, Refusal> {
@@ -426,11 +443,14 @@ mod tests {
     #[test]
     fn verbs_become_actions() {
         let action = |verb: &str, body: Value| fields(body).action(verb).expect("a verb");
-        assert_eq!(action("claim", json!({})), Ok(Action::Claim { lease: DEFAULT_LEASE }));
-        let lease = Duration::from_millis(1500);
-        assert_eq!(action("claim", json!({"lease_duration": 1500})), Ok(Action::Claim { lease }));
+        let claim = |lease| Ok(Action::Claim { lease, only_pending: false });
+        assert_eq!(action("claim", json!({})), claim(DEFAULT_LEASE));
+        assert_eq!(action("claim", json!({"lease_duration": 1500})), claim(Duration::from_millis(1500)));
         let longest = action("claim", json!({"lease_duration": 1e300}));
-        assert_eq!(longest, Ok(Action::Claim { lease: LONGEST_LEASE }));
+        assert_eq!(longest, claim(LONGEST_LEASE));
+        let first = Action::Claim { lease: DEFAULT_LEASE, only_pending: true };
+        assert_eq!(action("claim", json!({"only_pending": true})), Ok(first));
+        assert!(action("claim", json!({"only_pending": "yes"})).is_err());
         for wrong in [json!(0), json!(-5), json!("60"), json!(true)] {
             assert!(action("claim", json!({"lease_duration": wrong})).is_err());
         }
@@ -574,7 +594,7 @@ mod tests {
             let _ = read().and_then(Fields::subscription);
             let _ = read().and_then(Fields::public_key);
             for verb in ["claim", "complete", "fail", "reject", "cancel", "reopen"] {
-                let _ = read().map(|fields| fields.action(verb));
+                let _ = read().map(|mut fields| fields.action(verb));
             }
         }
 

@@ -106,6 +106,8 @@ impl EventKind {
 pub(crate) enum Action {
     Claim {
         lease: Duration,
+        /// The claim is no renewal: it is refused where this actor has the task already.
+        only_pending: bool,
     },
     Complete {
         outputs: Vec<Value>,
@@ -174,7 +176,7 @@ impl Task {
         self.check_state(&action, &by.actor)?;
         permissions::check(self, &action, by)?;
         let event = match action {
-            Action::Claim { lease } => self.claim(lease, &by.actor, now),
+            Action::Claim { lease, .. } => self.claim(lease, &by.actor, now),
             Action::Complete { outputs } => self.complete(outputs, now),
             Action::Cancel { reason } => self.end(Status::Cancelled, reason, EventKind::Cancelled),
             Action::Fail { reason } => self.end(Status::Failed, reason, EventKind::Failed),
@@ -251,9 +253,9 @@ impl Task {
     fn check_state(&self, action: &Action, by: &Actor) -> Result<(), Refusal> {
         let is_pending = self.status == Status::Pending;
         match action {
-            Action::Claim { .. } if self.status == Status::InProgress => match &self.assignee {
+            Action::Claim { only_pending, .. } if self.status == Status::InProgress => match &self.assignee {
                 // A worker keeps a task by claiming it again.
-                Some(assignee) if assignee.id == by.id => Ok(()),
+                Some(assignee) if assignee.id == by.id && !only_pending => Ok(()),
                 assignee => {
                     let who = assignee.as_ref().map_or("somebody", |assignee| &assignee.id);
                     Err(self.conflict(&format!("already claimed by {who} (in_progress)")))
@@ -416,7 +418,7 @@ mod tests {
     }
 
     fn claim(millis: u64) -> Action {
-        Action::Claim { lease: Duration::from_millis(millis) }
+        Action::Claim { lease: Duration::from_millis(millis), only_pending: false }
     }
 
     fn fail() -> Action {
@@ -485,9 +487,23 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_is_no_renewal_is_refused_where_the_actor_has_the_task() {
+        let first = || Action::Claim { lease: Duration::from_secs(1), only_pending: true };
+        let mut task = pending();
+        assert_eq!(task.apply(first(), &by("b"), Millis(10)), Ok(EventKind::Claimed));
+        let refusal = task.apply(first(), &by("b"), Millis(500)).expect_err("no renewal");
+        assert_eq!(refusal.status, StatusCode::CONFLICT);
+        assert_eq!(
+            (refusal.message.as_str(), task.lease_expires),
+            ("task 5 is already claimed by b (in_progress)", Some(Millis(1010)),)
+        );
+    }
+
+    #[test]
     fn a_claim_is_never_for_ever() {
         let mut task = pending();
-        task.apply(Action::Claim { lease: Duration::MAX }, &by("b"), Millis(0)).expect("claimed");
+        task.apply(Action::Claim { lease: Duration::MAX, only_pending: false }, &by("b"), Millis(0))
+            .expect("claimed");
         assert_eq!(task.lease_expires, Some(Millis(0).plus(LONGEST_LEASE)));
     }
 
@@ -580,7 +596,10 @@ mod tests {
 
     fn any_action() -> impl Strategy<Value = Action> {
         prop_oneof![
-            (0..5000u64).prop_map(claim),
+            (0..5000u64, any::<bool>()).prop_map(|(millis, only_pending)| Action::Claim {
+                lease: Duration::from_millis(millis),
+                only_pending,
+            }),
             Just(Action::Complete { outputs: vec![json!(1)] }),
             Just(Action::Cancel { reason: None }),
             Just(fail()),

@@ -50,10 +50,11 @@ pub(crate) enum Change {
         scope: Scope,
         new: NewTask,
     },
-    /// All of the actions, or none of them.
+    /// The message, if any, and all of the actions, or nothing of it.
     EditTask {
         scope: Scope,
         id: String,
+        message: Option<Vec<Value>>,
         actions: Vec<Action>,
     },
     AddMessage {
@@ -117,14 +118,24 @@ struct ChangeRequest {
 /// What was changed, as it is now.
 #[derive(Debug)]
 pub(crate) enum Changed {
-    Task(Arc<Task>),
+    Task {
+        task: Arc<Task>,
+        /// The one that was posted with the change.
+        message: Option<Value>,
+    },
     Other(Value),
+}
+
+impl Changed {
+    fn task(task: Arc<Task>) -> Self {
+        Self::Task { task, message: None }
+    }
 }
 
 impl Serialize for Changed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Task(task) => task.serialize(serializer),
+            Self::Task { task, .. } => task.serialize(serializer),
             Self::Other(value) => value.serialize(serializer),
         }
     }
@@ -226,19 +237,14 @@ async fn apply(
             make_tasks(connection, std::slice::from_mut(&mut task), now).await?;
             let task = Arc::new(task);
             events.push(PendingEvent::of_new(task.clone()));
-            return Ok(Changed::Task(task));
+            return Ok(Changed::task(task));
         }
-        Change::EditTask { scope, id, actions } => {
-            return edit(connection, &scope, &id, actions, by, now, events).await.map(Changed::Task);
+        Change::EditTask { scope, id, message, actions } => {
+            return edit(connection, (&scope, &id), message, actions, by, now, events).await;
         }
         Change::AddMessage { scope, id, parts } => {
             let task = rows::find_task(connection, &scope, &id, &by.view()).await?;
-            let message = rows::insert_message(connection, task.id, parts, &by.actor, now).await?;
-            announced::add_of_message(connection, &task, &message["parts"]).await?;
-            let (task, by) = (Arc::new(task), Some(by.actor.clone()));
-            let (event, before) = (EventKind::Message, Some(task.clone()));
-            events.push(PendingEvent { event, before, task, by, message: Some(message.clone()) });
-            message
+            post(connection, &Arc::new(task), parts, by, now, events).await?
         }
         Change::MakeOrganization { profile } => orgs::make_organization(connection, profile, now).await?,
         Change::EditOrganization { organization, profile } => {
@@ -267,16 +273,37 @@ async fn apply(
     Ok(Changed::Other(value))
 }
 
-/// Does all of the actions to a task, or fails.
+/// Posts a message on a task; gives it as it stands there.
+async fn post(
+    connection: &mut Connection,
+    task: &Arc<Task>,
+    parts: Vec<Value>,
+    by: &By,
+    now: Millis,
+    events: &mut Vec<PendingEvent>,
+) -> Result<Value, Failure> {
+    let message = rows::insert_message(connection, task.id, parts, &by.actor, now).await?;
+    announced::add_of_message(connection, task, &message["parts"]).await?;
+    events.push(PendingEvent {
+        event: EventKind::Message,
+        before: Some(task.clone()),
+        task: task.clone(),
+        by: Some(by.actor.clone()),
+        message: Some(message.clone()),
+    });
+    Ok(message)
+}
+
+/// Posts a message on a task, if there is one, and does all of the actions to it, or fails.
 async fn edit(
     connection: &mut Connection,
-    scope: &Scope,
-    id: &str,
+    (scope, id): (&Scope, &str),
+    message: Option<Vec<Value>>,
     actions: Vec<Action>,
     by: &By,
     now: Millis,
     events: &mut Vec<PendingEvent>,
-) -> Result<Arc<Task>, Failure> {
+) -> Result<Changed, Failure> {
     let mut task = rows::find_task(connection, scope, id, &by.view()).await?;
     let was_open = task.status.is_open();
     let edits_payload = |action: &Action| matches!(action, Action::Edit(edit) if edit.payload.is_some());
@@ -288,6 +315,11 @@ async fn edit(
         let before = std::mem::replace(&mut latest, Arc::new(task.clone()));
         events.push(PendingEvent::of_time(event, before, latest.clone()));
     }
+    // Before the actions: whoever hears of them has heard it by then.
+    let message = match message {
+        Some(parts) => Some(post(connection, &latest, parts, by, now, events).await?),
+        None => None,
+    };
     for action in actions {
         let event = task.apply(action, by, now)?;
         let (task, by) = (Arc::new(task.clone()), Some(by.actor.clone()));
@@ -298,5 +330,5 @@ async fn edit(
     if is_edited || was_open != task.status.is_open() {
         announced::update(connection, &task).await?;
     }
-    Ok(latest)
+    Ok(Changed::Task { task: latest, message })
 }

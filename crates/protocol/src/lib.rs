@@ -28,6 +28,15 @@ pub mod tunnel;
 
 use std::time::Duration;
 
+/// The header by which a hub says, with each of its answers, what it does that the task service need not:
+/// names, with spaces between them.
+pub const HUB_FEATURES: &str = "x-hub-features";
+
+/// One of [`HUB_FEATURES`]: a request that changes a task's state may bring `parts`, which are posted on the
+/// task before and with it or not at all, and come back as `message`; a claim may be `only_pending`, and is
+/// refused then where the actor has the task already.
+pub const ACTION_MESSAGES: &str = "action-messages";
+
 /// How long a hub's relay serves a key that no task names, counted from the request for it. Whoever needs it
 /// for longer asks again.
 pub const RELAY_ALLOWLIST_TIME: Duration = Duration::from_secs(10 * 60);

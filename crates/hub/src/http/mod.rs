@@ -31,7 +31,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyperdht::relay::Relay;
-use protocol::RELAY_ALLOWLIST_TIME;
+use protocol::{ACTION_MESSAGES, HUB_FEATURES, RELAY_ALLOWLIST_TIME};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -186,6 +186,7 @@ async fn watch_over(State(app): Shared, mut request: Request, next: Next) -> Res
     let started = Instant::now();
     let mut response = answer(&app, request, next).await;
     let (status, took) = (response.status(), started.elapsed());
+    response.headers_mut().insert(HUB_FEATURES, HeaderValue::from_static(ACTION_MESSAGES));
     if app.readers.is_shared()
         && let Ok(date) = HeaderValue::from_str(&app.readers.now().to_http_date())
     {

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::request::{Body, Caller, PairsOrRejection, fields, pairs};
@@ -14,10 +15,18 @@ use crate::rows;
 use crate::totals;
 use crate::writer::{Change, Changed};
 
-/// The answer to whoever changed a task.
-#[derive(Serialize)]
-pub(super) struct ChangedTask {
-    task: Changed,
+/// The answer to whoever changed a task: the task, and the message that was posted with the change.
+pub(super) struct ChangedTask(Changed);
+
+impl Serialize for ChangedTask {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("task", &self.0)?;
+        if let Changed::Task { message: Some(message), .. } = &self.0 {
+            map.serialize_entry("message", message)?;
+        }
+        map.end()
+    }
 }
 
 pub(super) async fn list_tasks(
@@ -37,7 +46,7 @@ pub(super) async fn make_task(
     let by = caller.by()?;
     let new = fields(body)?.new_task()?;
     let task = app.writer.change(Change::MakeTask { scope: caller.scope, new }, by).await?;
-    Ok((StatusCode::CREATED, Json(ChangedTask { task })))
+    Ok((StatusCode::CREATED, Json(ChangedTask(task))))
 }
 
 pub(super) async fn read_task(State(app): Shared, caller: Caller) -> Answer {
@@ -58,8 +67,8 @@ pub(super) async fn change_task(
 ) -> Result<Json<ChangedTask>, Refusal> {
     let by = caller.by()?;
     let (id, actions) = (caller.segment("id"), fields(body)?.changes()?);
-    let task = app.writer.change(Change::EditTask { scope: caller.scope, id, actions }, by).await?;
-    Ok(Json(ChangedTask { task }))
+    let change = Change::EditTask { scope: caller.scope, id, message: None, actions };
+    Ok(Json(ChangedTask(app.writer.change(change, by).await?)))
 }
 
 pub(super) async fn act(
@@ -69,11 +78,12 @@ pub(super) async fn act(
 ) -> Result<Json<ChangedTask>, Refusal> {
     let by = caller.by()?;
     let (id, verb) = (caller.segment("id"), caller.segment("verb"));
-    let action = fields(body)?.action(&verb);
+    let mut fields = fields(body)?;
+    let action = fields.action(&verb);
     let action = action.ok_or_else(|| Refusal::not_found(format!("tasks have no {verb:?}")))??;
-    let change = Change::EditTask { scope: caller.scope, id, actions: vec![action] };
-    let task = app.writer.change(change, by).await?;
-    Ok(Json(ChangedTask { task }))
+    let message = fields.parts_if_any()?;
+    let change = Change::EditTask { scope: caller.scope, id, message, actions: vec![action] };
+    Ok(Json(ChangedTask(app.writer.change(change, by).await?)))
 }
 
 pub(super) async fn list_messages(State(app): Shared, caller: Caller) -> Answer {

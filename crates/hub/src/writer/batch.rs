@@ -99,7 +99,7 @@ impl<'c> Batch<'c> {
                 None => {
                     let task = Arc::new(task);
                     self.events.push(PendingEvent::of_new(task.clone()));
-                    Ok(Changed::Task(task))
+                    Ok(Changed::task(task))
                 }
             };
             made.push(Made { answer, events: self.events.len() });
@@ -258,7 +258,7 @@ mod tests {
         let answers: Vec<Option<i64>> = made
             .iter()
             .map(|made| match &made.answer {
-                Ok(Changed::Task(task)) => Some(task.id),
+                Ok(Changed::Task { task, .. }) => Some(task.id),
                 _ => None,
             })
             .collect();

@@ -51,6 +51,42 @@ async fn everything_that_happens_to_a_task_is_told_in_order() {
 }
 
 #[tokio::test]
+async fn a_message_goes_along_with_an_action_before_it_or_not_at_all() {
+    let hub = TestHub::start().await;
+    let (a, b) = (hub.caller("a"), hub.caller("b"));
+    let mut listener = a.subscribe(json!({"type": "subscribe", "id": "s"})).await;
+    let id = a.make_task(json!({"title": "t"})).await;
+    assert_eq!(listener.next_event().await, ("task.created".into(), id));
+    let with = |text: &str| json!({"only_pending": true, "parts": [{"type": "text", "content": text}]});
+
+    for (action, before, after, event) in [
+        ("claim", "pending", "in_progress", "task.claimed"),
+        ("complete", "in_progress", "completed", "task.completed"),
+    ] {
+        let answer = b.post(&format!("/tasks/{id}/{action}"), with(action)).await;
+        assert_eq!((&answer["task"]["status"], &answer["message"]["actor_id"]), (&json!(after), &json!("b")));
+        let told = listener.next().await;
+        assert_eq!(
+            (&told["type"], &told["data"]["task"]["status"]),
+            (&json!("task.message"), &json!(before))
+        );
+        assert_eq!(told["data"]["message"], answer["message"]);
+        assert_eq!(told["data"]["message"]["parts"][0]["content"], action);
+        assert_eq!(listener.next_event().await, (event.into(), id));
+        // Neither a claim of what this actor has already, nor what the task's state forbids, leaves a word.
+        let (status, _) = b.call(Method::POST, &format!("/tasks/{id}/{action}"), Some(with("again"))).await;
+        assert_eq!(status, 409);
+    }
+    let (status, _) = b.call(Method::POST, &format!("/tasks/{id}/reopen"), Some(json!({"parts": []}))).await;
+    assert_eq!(status, 400);
+    let task = a.get(&format!("/tasks/{id}")).await;
+    let said: Vec<_> = task["task"]["messages"].as_array().expect("messages").iter().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    a.post(&format!("/tasks/{id}/reopen"), json!({})).await;
+    assert_eq!(listener.next_event().await, ("task.reopened".into(), id));
+}
+
+#[tokio::test]
 async fn a_lease_that_runs_out_is_told_in_time() {
     let hub = TestHub::start().await;
     let (a, b) = (hub.caller("a"), hub.caller("b"));
