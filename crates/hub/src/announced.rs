@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::sql::{Connection, insert_rows, query};
+use crate::sql::{Connection, Query, insert_rows, query, run_all};
 use crate::task::Task;
 
 /// The digits of a public key in lower-case hex, as offers carry it.
@@ -37,9 +37,13 @@ pub(crate) async fn add_of_message(
     add(connection, task.id, keys.into_iter().take(room).collect()).await
 }
 
-/// Brings the keys of a task up to date with its state and its payload.
-pub(crate) async fn update(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
-    query("DELETE FROM announced_keys WHERE task_id = $1").bind(task.id).execute(connection).await?;
+/// The statement that removes the keys of a task.
+pub(crate) fn remove(task: &Task) -> Query {
+    query("DELETE FROM announced_keys WHERE task_id = $1").bind(task.id)
+}
+
+/// Adds the keys that a task names, which were removed, if it is open.
+pub(crate) async fn add_again(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
     if !task.status.is_open() {
         return Ok(());
     }
@@ -83,7 +87,8 @@ async fn add(connection: &mut Connection, task_id: i64, keys: Vec<String>) -> sq
 async fn insert(connection: &mut Connection, keys: &[(String, i64)]) -> sqlx::Result<()> {
     let text = "INSERT INTO announced_keys (key, task_id) VALUES ";
     let row = |(key, task): &(String, i64)| [key.into(), (*task).into()];
-    insert_rows(connection, text, " ON CONFLICT DO NOTHING", keys, row).await
+    let statements = insert_rows(connection, text, " ON CONFLICT DO NOTHING", keys, row);
+    run_all(connection, statements).await
 }
 
 fn keys_in<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<String> {

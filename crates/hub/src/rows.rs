@@ -255,8 +255,8 @@ pub(crate) async fn insert_tasks(
     Ok(())
 }
 
-/// Writes back a task that was changed.
-pub(crate) async fn update_task(connection: &mut Connection, task: &Task) -> sqlx::Result<()> {
+/// The statement that writes back a task that was changed.
+pub(crate) fn update_task(task: &Task) -> Query {
     let assignee = task.assignee.as_ref();
     query(
         "UPDATE tasks SET title = $1, description = $2, type = $3, channel = $4, priority = $5, \
@@ -283,9 +283,6 @@ pub(crate) async fn update_task(connection: &mut Connection, task: &Task) -> sql
     .bind(task.recipient())
     .bind(task.file_size())
     .bind(task.id)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// The messages on a task, in the order they were posted.
@@ -318,21 +315,12 @@ pub(crate) async fn insert_message(
 ) -> Result<Value, Failure> {
     let parts = Value::Array(parts);
     let text = parts.to_string();
-    let held = query(
-        "SELECT COUNT(*), CAST(COALESCE(SUM(LENGTH(parts)), 0) AS BIGINT) FROM messages WHERE task_id = $1",
-    )
-    .bind(task_id)
-    .fetch_one(connection)
-    .await?;
-    let (count, bytes): (i64, i64) = (held.try_get(0)?, held.try_get(1)?);
-    let length = i64::try_from(text.len()).unwrap_or(i64::MAX);
-    if count >= MAX_MESSAGES || bytes.saturating_add(length) > MAX_MESSAGE_BYTES {
-        let message = format!("task {task_id} holds as many messages as a task can");
-        return Err(Refusal::too_large(message).into());
-    }
-    let id: i64 = query(
+    let room = MAX_MESSAGE_BYTES.saturating_sub(i64::try_from(text.len()).unwrap_or(i64::MAX));
+    let row = query(
         "INSERT INTO messages (task_id, actor_type, actor_id, actor_name, parts, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+         SELECT $1, $2, $3, $4, $5, $6 FROM (SELECT COUNT(*) AS count, \
+         CAST(COALESCE(SUM(LENGTH(parts)), 0) AS BIGINT) AS bytes FROM messages WHERE task_id = $1) AS held \
+         WHERE held.count < $7 AND held.bytes <= $8 RETURNING id",
     )
     .bind(task_id)
     .bind(&by.kind)
@@ -340,8 +328,13 @@ pub(crate) async fn insert_message(
     .bind(&by.name)
     .bind(text)
     .bind(now.0)
-    .fetch_value(connection)
+    .bind(MAX_MESSAGES)
+    .bind(room)
+    .fetch_optional(connection)
     .await?;
+    let row = row
+        .ok_or_else(|| Refusal::too_large(format!("task {task_id} holds as many messages as a task can")))?;
+    let id: i64 = row.try_get("id")?;
     Ok(json!({
         "id": id,
         "task_id": task_id,

@@ -12,7 +12,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Sqlite, SqliteConnection, SqlitePool};
 use tokio::time::timeout;
 
-pub(crate) use query::{Parameter, Query, Row, insert_numbered_rows, insert_rows, query};
+pub(crate) use query::{Parameter, Query, Row, insert_numbered_rows, insert_rows, query, run_all};
 
 use crate::time::{Clock, Millis};
 
@@ -139,9 +139,14 @@ impl Connection {
         self.run("COMMIT").await
     }
 
-    /// [`Connection::commit`], which wakes the hubs that share the database.
-    pub(crate) async fn commit_and_notify(&mut self) -> sqlx::Result<()> {
-        self.run(if self.is_shared() { COMMIT_AND_NOTIFY } else { "COMMIT" }).await
+    /// [`Connection::commit`] behind some last statements; wakes the hubs that share the database.
+    pub(crate) async fn commit_with(&mut self, mut statements: Vec<Query>) -> sqlx::Result<()> {
+        let is_shared = self.is_shared();
+        if !is_shared {
+            statements.push(query("COMMIT"));
+        }
+        run_all(self, statements).await?;
+        if is_shared { self.run(COMMIT_AND_NOTIFY).await } else { Ok(()) }
     }
 
     /// Ends the transaction, as if it had never begun.

@@ -147,39 +147,36 @@ impl Tally {
         }
     }
 
-    /// Has the totals changed by this.
-    pub(crate) async fn keep(self, connection: &mut Connection) -> sqlx::Result<()> {
+    /// The statements that change the totals by this.
+    pub(crate) fn keep(self, connection: &Connection) -> Vec<Query> {
         let statement =
             adds_to!("task_counts", "project_id, channel, status, is_directed", "count", "completed_ms");
-        add(connection, statement, self.tasks, |(project, channel, status, directed)| {
+        let tasks = add(connection, statement, self.tasks, |(project, channel, status, directed)| {
             [(*project).into(), channel.into(), status.name().into(), flag(*directed)]
-        })
-        .await?;
+        });
         let statement = adds_to!("task_minutes", "minute, project_id, is_directed", "created", "completed");
-        add(connection, statement, self.minutes, |(minute, project, directed)| {
+        let minutes = add(connection, statement, self.minutes, |(minute, project, directed)| {
             [(*minute).into(), (*project).into(), flag(*directed)]
-        })
-        .await?;
+        });
         let statement = adds_to!("offer_days", "day, status, is_directed", "count", "bytes");
-        add(connection, statement, self.offers, |(day, status, directed)| {
+        let offers = add(connection, statement, self.offers, |(day, status, directed)| {
             [(*day).into(), status.name().into(), flag(*directed)]
-        })
-        .await
+        });
+        [tasks, minutes, offers].into_iter().flatten().collect()
     }
 }
 
-/// Adds what is not nothing to the rows of these keys by a statement of [`adds_to`].
-async fn add<K, const N: usize>(
-    connection: &mut Connection,
+/// What adds what is not nothing to the rows of these keys, by a statement of [`adds_to`].
+fn add<K, const N: usize>(
+    connection: &Connection,
     (text, rest): (&'static str, &'static str),
     by: HashMap<K, [i64; 2]>,
     key: impl Fn(&K) -> [Parameter; N],
-) -> sqlx::Result<()> {
+) -> Vec<Query> {
     let changed: Vec<(K, [i64; 2])> = by.into_iter().filter(|(_, by)| *by != [0, 0]).collect();
     insert_rows(connection, text, rest, &changed, |(of, by)| {
         key(of).into_iter().chain(by.map(Parameter::from))
     })
-    .await
 }
 
 fn flag(is: bool) -> Parameter {

@@ -32,7 +32,7 @@ use crate::error::{Failure, Refusal};
 use crate::input::{NewTask, Profile};
 use crate::orgs;
 use crate::rows::{self, Scope};
-use crate::sql::Connection;
+use crate::sql::{Connection, run_all};
 use crate::store::{Database, Folder};
 use crate::task::{Action, Actor, By, EventKind, Task};
 use crate::time::Millis;
@@ -273,6 +273,16 @@ async fn apply(
     Ok(Changed::Other(value))
 }
 
+/// Writes back a task that was changed, and, if `announces_anew`, the keys that it names.
+async fn write_back(connection: &mut Connection, task: &Task, announces_anew: bool) -> sqlx::Result<()> {
+    let mut statements = vec![rows::update_task(task)];
+    if announces_anew {
+        statements.push(announced::remove(task));
+    }
+    run_all(connection, statements).await?;
+    if announces_anew { announced::add_again(connection, task).await } else { Ok(()) }
+}
+
 /// Posts a message on a task; gives it as it stands there.
 async fn post(
     connection: &mut Connection,
@@ -326,9 +336,6 @@ async fn edit(
         let before = Some(std::mem::replace(&mut latest, task.clone()));
         events.push(PendingEvent { event, before, task, by, message: None });
     }
-    rows::update_task(connection, &task).await?;
-    if is_edited || was_open != task.status.is_open() {
-        announced::update(connection, &task).await?;
-    }
+    write_back(connection, &task, is_edited || was_open != task.status.is_open()).await?;
     Ok(Changed::Task { task: latest, message })
 }

@@ -32,19 +32,31 @@ pub(crate) fn query(text: &'static str) -> Query {
 const FEW_ROWS: usize = 16;
 const ROWS: usize = 128;
 
-/// Adds rows by a statement that begins with `text`, which ends with `VALUES`, and ends with `rest`: one row
-/// for each of these, in order.
-pub(crate) async fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
-    connection: &mut Connection,
+/// The statements that add rows, which begin with `text`, which ends with `VALUES`, and end with `rest`: one
+/// row for each of these, in order.
+pub(crate) fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
+    connection: &Connection,
     text: &'static str,
     rest: &'static str,
     of: &[T],
     row: impl Fn(&T) -> R,
-) -> sqlx::Result<()> {
-    for some in portions(of) {
-        rows_query(connection, text, rest, some, &row).execute(connection).await?;
+) -> Vec<Query> {
+    portions(of).map(|some| rows_query(connection, text, rest, some, &row)).collect()
+}
+
+/// Runs statements that give no rows, in order, until one fails. SQLite is given all of them at once: each
+/// turn with its thread takes longer than most statements.
+pub(crate) async fn run_all(connection: &mut Connection, statements: Vec<Query>) -> sqlx::Result<()> {
+    if connection.is_shared() {
+        for statement in statements {
+            statement.execute(connection).await?;
+        }
+        return Ok(());
     }
-    Ok(())
+    match Query::joined(statements) {
+        Some(joined) => joined.execute(connection).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// [`insert_rows`] of rows that are numbered as they are added, by a statement that ends with `RETURNING id`;
@@ -137,6 +149,38 @@ impl Query {
             self.push(if at == 0 { "" } else { ", " }).push_bind(value);
         }
         self.push(")")
+    }
+
+    /// All of them as one text for SQLite; nothing of none.
+    fn joined(statements: Vec<Self>) -> Option<Self> {
+        statements.into_iter().reduce(|mut all, next| {
+            let Self { text, values } = next.in_order();
+            all = all.in_order();
+            let joined = all.text.to_mut();
+            joined.push_str("; ");
+            joined.push_str(&text);
+            all.values.extend(values);
+            all
+        })
+    }
+
+    /// The same statement with its values in the order in which the text has them, each as `?`: behind other
+    /// statements they have no other numbers.
+    fn in_order(self) -> Self {
+        if !self.text.contains('$') {
+            return self;
+        }
+        let (mut text, mut values) = (String::with_capacity(self.text.len()), Vec::new());
+        for (at, piece) in self.text.split('$').enumerate() {
+            let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
+            let (number, rest) = if at == 0 { ("", piece) } else { piece.split_at(end) };
+            if let Some(value) = number.parse().ok().and_then(|n: usize| self.values.get(n.checked_sub(1)?)) {
+                text.push('?');
+                values.push(value.clone());
+            }
+            text.push_str(rest);
+        }
+        Self { text: Cow::Owned(text), values }
     }
 
     /// The statement that tells how SQLite goes about this one.
@@ -373,6 +417,17 @@ mod tests {
         assert_eq!(counts(16), [16]);
         assert_eq!(counts(63), [48, 15]);
         assert_eq!(counts(300), [128, 128, 32, 12]);
+    }
+
+    #[test]
+    fn statements_are_joined_with_their_values_in_order() {
+        assert!(Query::joined(Vec::new()).is_none());
+        let rows = Query { text: "INSERT INTO t VALUES (?, ?)".into(), values: vec![1.into(), 2.into()] };
+        let update = query("UPDATE t SET a = $2, b = $1 WHERE a = $2").bind("one").bind("two");
+        let joined = Query::joined(vec![rows, update, query("COMMIT")]).expect("some");
+        assert_eq!(joined.text, "INSERT INTO t VALUES (?, ?); UPDATE t SET a = ?, b = ? WHERE a = ?; COMMIT");
+        let text = |text: &str| Parameter::from(text);
+        assert_eq!(joined.values, [1.into(), 2.into(), text("two"), text("one"), text("two")]);
     }
 
     #[test]

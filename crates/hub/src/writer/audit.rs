@@ -1,15 +1,11 @@
 //! The audit trail: what happened to each task, written with the change itself and never changed again.
 
 use super::PendingEvent;
-use crate::sql::{Connection, insert_rows};
+use crate::sql::{Connection, Query, insert_rows};
 use crate::time::Millis;
 
-/// Adds what happened, in order.
-pub(super) async fn insert(
-    connection: &mut Connection,
-    events: &[PendingEvent],
-    now: Millis,
-) -> sqlx::Result<()> {
+/// The statements that add what happened, in order.
+pub(super) fn insert(connection: &Connection, events: &[PendingEvent], now: Millis) -> Vec<Query> {
     let text = "INSERT INTO audit \
                 (task_id, event, from_status, to_status, actor_type, actor_id, message_id, at) VALUES ";
     insert_rows(connection, text, "", events, |PendingEvent { event, before, task, by, message }| {
@@ -24,5 +20,4 @@ pub(super) async fn insert(
             now.0.into(),
         ]
     })
-    .await
 }

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, Changed, PendingEvent, apply, audit, event_log, make_tasks, retention};
-use crate::announced;
+use super::{Change, Changed, PendingEvent, apply, audit, event_log, make_tasks, retention, write_back};
 use crate::error::{Failure, Refusal};
 use crate::rows;
-use crate::sql::{Connection, ends_transaction};
+use crate::sql::{Connection, ends_transaction, run_all};
 use crate::task::{By, Task};
 use crate::time::{Clock, Millis};
 use crate::totals::{self, Tally};
@@ -164,8 +163,7 @@ impl<'c> Batch<'c> {
             let before = task.clone();
             let event = task.elapse(self.now);
             // Written back even if nothing changed: the row may have named a wrong time.
-            rows::update_task(self.connection, &task).await?;
-            announced::update(self.connection, &task).await?;
+            write_back(self.connection, &task, true).await?;
             self.events.extend(event.map(|event| PendingEvent::of_time(event, before.into(), task.into())));
         }
         Ok(found)
@@ -181,8 +179,7 @@ impl<'c> Batch<'c> {
         for mut task in offers {
             let before = task.clone();
             let event = task.abandon(self.now);
-            rows::update_task(self.connection, &task).await?;
-            announced::update(self.connection, &task).await?;
+            write_back(self.connection, &task, true).await?;
             self.events.push(PendingEvent::of_time(event, before.into(), task.into()));
         }
         found |= retention::delete_ended(self.connection, before, &mut self.tally).await? > 0;
@@ -203,13 +200,14 @@ impl<'c> Batch<'c> {
             }
             self.tally.add(task);
         }
-        std::mem::take(&mut self.tally).keep(self.connection).await?;
-        audit::insert(self.connection, &self.events, self.now).await?;
+        let mut last = std::mem::take(&mut self.tally).keep(self.connection);
         if self.events.is_empty() {
+            run_all(self.connection, last).await?;
             self.connection.commit().await?;
         } else {
-            event_log::insert(self.connection, &self.events, self.now).await?;
-            self.connection.commit_and_notify().await?;
+            last.extend(audit::insert(self.connection, &self.events, self.now));
+            last.extend(event_log::insert(self.connection, &self.events, self.now));
+            self.connection.commit_with(last).await?;
         }
         Ok(self.events)
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PendingEvent;
 use crate::bus::{Bus, Subject, event_text};
-use crate::sql::{Connection, EVENTS, Pool, Row, insert_rows, postgres_now, query, within};
+use crate::sql::{Connection, EVENTS, Pool, Query, Row, insert_rows, postgres_now, query, within};
 use crate::store::Database;
 use crate::task::Parties;
 use crate::time::{Clock, Millis};
@@ -36,14 +36,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How long the end of its connections may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Adds events, where other hubs may want to know of them.
-pub(super) async fn insert(
-    connection: &mut Connection,
-    events: &[PendingEvent],
-    now: Millis,
-) -> sqlx::Result<()> {
+/// The statements that add events, where other hubs may want to know of them.
+pub(super) fn insert(connection: &Connection, events: &[PendingEvent], now: Millis) -> Vec<Query> {
     if !connection.is_shared() {
-        return Ok(());
+        return Vec::new();
     }
     let text = "INSERT INTO event_log \
                 (at, event, channel, type, source_id, assignee_id, recipient_id, text) VALUES ";
@@ -61,7 +57,6 @@ pub(super) async fn insert(
             event_text(*event, task, name, message.as_ref()).into(),
         ]
     })
-    .await
 }
 
 /// Tells the subscribers of one hub what the log says.
