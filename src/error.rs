@@ -338,8 +338,12 @@ impl Error {
 
     /// What came of a call of the task service: what was being done, and what kept it from that.
     pub(crate) fn of_service(doing: impl fmt::Display, error: ats::AtsError) -> Self {
-        let error = Self::from(error);
-        Self { message: format!("{doing}: {}", error.message), ..error }
+        Self::from(error).while_doing(doing)
+    }
+
+    /// The same error, saying what was being done.
+    pub(crate) fn while_doing(self, doing: impl fmt::Display) -> Self {
+        Self { message: format!("{doing}: {}", self.message), ..self }
     }
 
     /// The same error, in this step rather than its code's usual one.

@@ -152,19 +152,47 @@ impl Client {
     /// One for which [`AtsError::is_already_claimed`] holds if somebody has it: another, or, on services
     /// that refuse renewals, this actor.
     pub async fn claim(&self, id: &TaskId, lease: Duration) -> AtsResult<Task> {
-        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         let me = &self.inner.settings.actor.id;
-        self.change(id, "claim", json!({ "lease_duration": lease }), |task| task.is_held_by(me)).await
+        let body = json!({ "lease_duration": millis(lease) });
+        self.change(id, "claim", body, |task| task.is_held_by(me)).await
+    }
+
+    /// Whether the service takes messages with what changes a task, as a hub does: [`Self::claim_first`] and
+    /// [`Self::complete_saying`] are one request then. As far as it was heard.
+    pub fn takes_messages(&self) -> bool {
+        self.inner.http.takes_messages()
+    }
+
+    /// Claims a task that nobody has, this actor included, and posts `parts` on it before; for a service that
+    /// [takes messages](Self::takes_messages). Whoever hears of the claim has heard the message by then.
+    ///
+    /// # Errors
+    /// One for which [`AtsError::is_already_claimed`] holds if somebody has it.
+    pub async fn claim_first(&self, id: &TaskId, lease: Duration, parts: Vec<Part>) -> AtsResult<Task> {
+        let body = json!({ "lease_duration": millis(lease), "only_pending": true });
+        self.change_saying(id, "claim", body, parts, |me, task| task.is_held_by(me)).await
+    }
+
+    /// Completes a task that this actor has claimed, and posts `parts` on it before; for a service that
+    /// [takes messages](Self::takes_messages).
+    ///
+    /// # Errors
+    /// As every call; 413 where the task holds as many messages as it can.
+    pub async fn complete_saying(
+        &self,
+        id: &TaskId,
+        outputs: Vec<Value>,
+        parts: Vec<Part>,
+    ) -> AtsResult<Task> {
+        let body = json!({ "outputs": outputs });
+        self.change_saying(id, "complete", body, parts, |me, task| task.is_completed_by(me)).await
     }
 
     /// Completes a task that this actor has claimed.
     pub async fn complete(&self, id: &TaskId, outputs: Vec<Value>) -> AtsResult<Task> {
         let me = &self.inner.settings.actor.id;
         let body = json!({ "outputs": outputs });
-        self.change(id, "complete", body, |task| {
-            task.status == Status::Completed && task.assignee.as_ref().is_none_or(|actor| actor.id == *me)
-        })
-        .await
+        self.change(id, "complete", body, |task| task.is_completed_by(me)).await
     }
 
     /// Cancels a task.
@@ -191,19 +219,17 @@ impl Client {
     /// Posts a message on a task. One that may have been posted is looked for before it is sent again.
     pub async fn add_message(&self, id: &TaskId, parts: Vec<Part>) -> AtsResult<Message> {
         let path = [id.as_str(), "messages"];
-        let body = json!({ "parts": parts.iter().map(Part::to_value).collect::<Vec<_>>() });
-        let request = Request::post(self.path(&path), body);
+        let request = Request::post(self.path(&path), json!({ "parts": Part::to_values(&parts) }));
         let me = &self.inner.settings.actor.id;
-        let is_it = |message: &Message| {
-            message.parts == parts && message.actor.as_ref().is_none_or(|actor| actor.id == *me)
-        };
         let mut attempts = self.attempts();
         let mut looks_needed = false;
         loop {
             let result = async {
                 if looks_needed {
                     let listed = self.inner.http.send(&Request::get(self.path(&path))).await?;
-                    if let Some(message) = Message::list(listed).into_iter().find(is_it) {
+                    if let Some(message) =
+                        Message::list(listed).into_iter().find(|message| message.is_said_by(me, &parts))
+                    {
                         return Ok(message);
                     }
                 }
@@ -303,6 +329,26 @@ impl Client {
         Ok(TaskPage::new(tasks, &end))
     }
 
+    /// Moves a task to another state, and posts a message on it before.
+    async fn change_saying(
+        &self,
+        id: &TaskId,
+        verb: &str,
+        mut body: Value,
+        parts: Vec<Part>,
+        is_reached: impl Fn(&str, &Task) -> bool,
+    ) -> AtsResult<Task> {
+        let me = &self.inner.settings.actor.id;
+        body["parts"] = Part::to_values(&parts);
+        let is_said = |task: &Task| task.messages.iter().any(|message| message.is_said_by(me, &parts));
+        let changed = self.change(id, verb, body, |task| is_reached(me, task) && is_said(task)).await?;
+        if !is_said(&changed) {
+            // Another service answers at the same address by now, or a hub that does not take it yet.
+            self.add_message(id, parts).await?;
+        }
+        Ok(changed)
+    }
+
     /// Moves a task to another state. Once an attempt may have done it, the task itself tells whether it is
     /// where it should be.
     async fn change(
@@ -317,9 +363,14 @@ impl Client {
         let mut may_have_happened = false;
         loop {
             let error = match self.inner.http.send(&request).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
+                    let message = answer.get_mut("message").filter(|message| message.is_object());
+                    let message = message.map(Value::take).and_then(Message::from_value);
                     return match Task::from_value(answer) {
-                        Some(task) => Ok(task),
+                        Some(mut task) => {
+                            task.messages.extend(message);
+                            Ok(task)
+                        }
                         None => self.get(id).await,
                     };
                 }
@@ -375,4 +426,9 @@ impl Client {
     fn unexpected(&self, below: &[&str], what: &str) -> AtsError {
         AtsError::Unexpected { url: self.inner.http.shown(&self.path(below)), what: what.to_owned() }
     }
+}
+
+/// A duration as the service takes it.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

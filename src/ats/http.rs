@@ -2,12 +2,13 @@
 //! same request belongs to another of its paths.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use protocol::{ACTION_MESSAGES, HUB_FEATURES};
 use reqwest::header::{
     AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
@@ -68,6 +69,8 @@ pub(super) struct Http {
     secret: Option<Secret>,
     /// Parts of answers and events that were left out.
     left_out: AtomicU64,
+    /// Whether the last answer was that of a hub which takes messages with actions.
+    takes_messages: AtomicBool,
     pub(super) clock: Clock,
 }
 
@@ -99,6 +102,7 @@ impl Http {
             timeout: policy.timeout,
             secret,
             left_out: AtomicU64::new(0),
+            takes_messages: AtomicBool::new(false),
             clock: Clock::default(),
         })
     }
@@ -184,6 +188,11 @@ impl Http {
     /// How many parts of answers and events were left out so far.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// Whether the service is a hub that posts a message with what changes a task, as far as it was heard.
+    pub(super) fn takes_messages(&self) -> bool {
+        self.takes_messages.load(Ordering::Relaxed)
     }
 
     /// The key, which nothing that comes back may show.
@@ -309,6 +318,12 @@ impl Http {
     fn heard(&self, answer: &Response) {
         if let Some(date) = answer.headers().get(DATE).and_then(|date| date.to_str().ok()) {
             self.clock.heard(date);
+        }
+        // What stands in front of a hub may answer for it where that is away.
+        if answer.status().is_success() {
+            let features = answer.headers().get(HUB_FEATURES).and_then(|names| names.to_str().ok());
+            let takes = features.is_some_and(|names| names.split(' ').any(|name| name == ACTION_MESSAGES));
+            self.takes_messages.store(takes, Ordering::Relaxed);
         }
     }
 

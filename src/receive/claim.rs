@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{AtsError, Client, Lost, Renewal, Status, Task};
+use crate::ats::{AtsError, Client, Lost, Part, Renewal, Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
 use crate::files;
@@ -69,8 +69,32 @@ impl<'a> Claim<'a> {
     /// # Errors
     /// As [`Self::check_pending`].
     pub(super) async fn make(&mut self) -> Result<()> {
+        let (client, open) = (self.client.clone(), self.open);
+        self.make_by(client.claim(&open.task.id, LEASE), |_| true).await
+    }
+
+    /// Makes the claim of an offer that nobody has yet, another process of this actor included, and says
+    /// `parts` on its task before; at a service that takes both at once.
+    ///
+    /// # Errors
+    /// As [`Self::check_pending`].
+    pub(super) async fn make_first(&mut self, parts: Vec<Part>) -> Result<()> {
+        let (client, open, me) = (self.client.clone(), self.open, self.context.actor_id());
+        let claim = client.claim_first(&open.task.id, LEASE, parts.clone());
+        // What another process of this actor claimed reads as ours, but for what was said with it.
+        let is_ours = |task: &Task| task.messages.iter().any(|message| message.is_said_by(me, &parts));
+        self.make_by(claim, is_ours).await
+    }
+
+    /// Makes the claim by a request; `is_ours` tells of a task that this actor holds where the request was
+    /// refused.
+    async fn make_by(
+        &mut self,
+        claim: impl Future<Output = std::result::Result<Task, AtsError>>,
+        is_ours: impl Fn(&Task) -> bool,
+    ) -> Result<()> {
         let context = self.context;
-        let mut claim = pin!(self.client.claim(&self.open.task.id, LEASE));
+        let mut claim = pin!(claim);
         let answer = match or_cancelled(self.cancel, async { Ok((&mut claim).await) }).await {
             Ok(answer) => answer,
             // What was asked for may be granted all the same, and would have to be given back.
@@ -84,12 +108,13 @@ impl<'a> Claim<'a> {
             Ok(_) => return Err(self.taken()),
             // A claim that was answered twice, or not at all, reads as ours all the same.
             Err(refused) => match context.client.get(&self.open.task.id).await {
-                Ok(task) if task.is_held_by(context.actor_id()) => {}
+                Ok(task) if task.is_held_by(context.actor_id()) && is_ours(&task) => {}
                 Ok(task) if task.status == Status::InProgress => return Err(self.taken()),
                 Ok(task) if refused.is_retryable() || task.status == Status::Pending => {
                     return Err(self.not_claimed(refused));
                 }
                 Ok(task) => return Err(self.expired(&format!("is {}", task.status))),
+                Err(error) if error.is_not_found() => return Err(self.expired("is gone")),
                 Err(_) if self.cancel.is_cancelled() => return Err(aborted()),
                 Err(_) => return Err(self.not_claimed(refused)),
             },
@@ -180,7 +205,10 @@ impl<'a> Claim<'a> {
                     Lost::Taken(task) => self.lost_to(&task),
                     Lost::Refused(error) => error.into(),
                 },
-                _ = listener.changed_so_that(task_id, |task| !task.is_held_by(context.actor_id())) => {}
+                // What is pending was told of before the claim, or lapsed, and is claimed anew.
+                _ = listener.changed_so_that(task_id, |task| {
+                    task.status != Status::Pending && !task.is_held_by(context.actor_id())
+                }) => {}
             }
             let read = context.client.get(task_id).await;
             listener.seen();
@@ -202,8 +230,18 @@ impl<'a> Claim<'a> {
 
     /// The service kept the claim from being made.
     pub(super) fn not_claimed(&self, error: AtsError) -> Error {
-        let doing = format_args!("the offer of {} could not be claimed, and still stands", self.name());
-        Error::of_service(doing, error)
+        self.while_unclaimed(error.into())
+    }
+
+    /// An error before the claim, by which the offer is not lost.
+    pub(super) fn while_unclaimed(&self, error: Error) -> Error {
+        match self.held {
+            true => error,
+            false => error.while_doing(format_args!(
+                "the offer of {} could not be claimed, and still stands",
+                self.name()
+            )),
+        }
     }
 
     fn taken(&self) -> Error {

@@ -57,6 +57,10 @@ use crate::sync::{aborted, blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::troubles::advised;
 
+/// A file of up to so many bytes is made room for before it is known whether its offer still stands, where
+/// the claim tells that too: it costs less than to ask.
+const UNCHECKED: u64 = 1 << 20;
+
 /// A file that arrived.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -200,12 +204,13 @@ async fn receive(
         max_rate: acceptance.max_rate,
         id: record_id(context, open),
         events: Arc::new(TransferEvents::new(context, &transfer, None)),
-        claim: Claim::new(context, open, client, &acceptance.cancel),
+        claim: Claim::new(context, open, client.clone(), &acceptance.cancel),
         instance,
         key_pair,
         key: None,
         began: Instant::now(),
         is_left: left.is_some(),
+        claims_first: left.is_none() && open.offer.p2p.is_some() && client.takes_messages(),
         has_some: false,
         hold: None,
         output: OnceLock::new(),
@@ -306,6 +311,8 @@ struct IncomingTransfer<'a> {
     began: Instant,
     /// A process that died had begun it.
     is_left: bool,
+    /// The claim itself says how this side dials, and is refused where anybody has the offer.
+    claims_first: bool,
     /// Bytes of it were here before.
     has_some: bool,
     hold: Option<Hold>,
@@ -354,8 +361,9 @@ impl IncomingTransfer<'_> {
         context.judge().sender_again(&self.open.task, &self.open.offer)?;
         self.key = context.identity().await?;
         // What a dead process held may be pending or not: the claim will tell.
-        let is_left = self.is_left;
-        let is_pending = async { if is_left { Ok(()) } else { self.claim.check_pending().await } };
+        let is_small = self.open.offer.size <= UNCHECKED;
+        let will_show = self.is_left || self.claims_first && is_small;
+        let is_pending = async { if will_show { Ok(()) } else { self.claim.check_pending().await } };
         let (is_pending, hold) = tokio::join!(is_pending, self.take_hold(left.map(|left| left.lock)));
         let (hold, arrived) = hold?;
         let records = hold.records.clone();
@@ -383,8 +391,15 @@ impl IncomingTransfer<'_> {
             self.note(false).await;
         }
         // Tried before the claim, so that a full disk costs nobody the offer.
-        let (sink, dht) =
-            tokio::try_join!(self.intake(), or_cancelled(self.cancel, context.network.dht(&self.client)))?;
+        let dht = async {
+            let dht = or_cancelled(self.cancel, context.network.dht(&self.client)).await;
+            // Where the network is, a hub says.
+            dht.map_err(|error| match error.step {
+                Some(Step::Service) => self.claim.while_unclaimed(error),
+                _ => error,
+            })
+        };
+        let (sink, dht) = tokio::try_join!(self.intake(), dht)?;
         self.has_some = sink.written() > 0;
         self.events.enter(Phase::Waiting);
         place.set_working(false);
@@ -603,8 +618,8 @@ impl IncomingTransfer<'_> {
         Ok(Meeting::Direct(Box::new(DirectMeeting { pooled, p2p })))
     }
 
-    /// Says on the task how this side dials, before the claim; writes down what is under way.
-    async fn introduce(&self) -> Result<P2p> {
+    /// Says on the task how this side dials, before the claim or with it; writes down what is under way.
+    async fn introduce(&mut self) -> Result<P2p> {
         let (context, offer) = (self.context, &self.open.offer);
         let sender = offer.p2p.as_ref().filter(|sender| sender.features.tunnel);
         let tunnels = context.tunnels();
@@ -627,6 +642,11 @@ impl IncomingTransfer<'_> {
             Part::data(&p2p.to_message(&offer.transfer_id)),
             Part::text(remarks::begins(&self.events.transfer())),
         ];
+        if self.claims_first {
+            self.note(false).await;
+            self.claim.make_first(parts).await?;
+            return Ok(p2p);
+        }
         let post = async {
             let posted = self.client.add_message(&self.open.task.id, parts).await;
             posted.map_err(|error| self.claim.not_claimed(error))
@@ -735,10 +755,9 @@ impl IncomingTransfer<'_> {
         };
         let OpenOffer { task, offer, .. } = self.open;
         self.context.keep_receipt(&task.id, offer, done.outputs.clone());
-        report::complete(self.context, records, &self.id, done, &self.name()).await;
         let (me, took) = (self.context.actor_id(), self.began.elapsed());
         let remark = remarks::delivered(&self.events.transfer(), me, took, received.connection.as_ref());
-        self.context.remarks.post(&task.id, remark);
+        report::complete(self.context, records, &self.id, done, &self.name(), remark).await;
         received
     }
 

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::claim::LEASE;
 use super::record::{Done, RecordId, Records};
-use crate::ats::{Client, Status, TaskId};
+use crate::ats::{Client, Part, Status, TaskId};
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::files;
@@ -20,17 +20,26 @@ const MAX_REPORTING: usize = 16;
 /// First pause between attempts to report a completion that the service missed; doubles to the last.
 const REPORT_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// Completes the task of a file that is here, and goes on trying if the service does not take it now. `name`
-/// is the file's, fit to be shown.
+/// Completes the task of a file that is here, with a `remark` for people who read there, and goes on trying
+/// if the service does not take it now. `name` is the file's, fit to be shown.
 pub(super) async fn complete(
     context: &Arc<Context>,
     records: &Records,
     id: &RecordId,
     done: Done,
     name: &str,
+    remark: String,
 ) {
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
-    match context.client.complete(&task_id, done.outputs.clone()).await {
+    let (client, outputs) = (&context.client, done.outputs.clone());
+    let completed = if client.takes_messages() {
+        client.complete_saying(&task_id, outputs, vec![Part::text(remark)]).await
+    } else {
+        let completed = client.complete(&task_id, outputs).await;
+        context.remarks.post(&task_id, remark);
+        completed
+    };
+    match completed {
         Ok(_) => {
             settle(records, id).await;
         }

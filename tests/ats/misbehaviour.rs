@@ -323,6 +323,37 @@ async fn a_claim_refused_after_a_lost_answer_may_be_ours() {
 }
 
 #[tokio::test]
+async fn of_two_processes_of_an_actor_a_claim_is_that_of_the_one_whose_words_stand_there() {
+    let (lease, parts) = (Duration::from_secs(60), vec![Part::text("here")]);
+    let refusal = || error("409 Conflict", "task 7 is already claimed by me (in_progress)");
+    let held = |words: &str| {
+        let message = json!({"actor_id": "me", "parts": [{"type": "text", "content": words}]});
+        let task = json!({"id": 7, "status": "in_progress", "assignee_id": "me", "messages": [message]});
+        ok(json!({ "task": task }))
+    };
+    let fake = Fake::start([cut_short(), refusal(), held("here")]).await;
+    assert!(fake.client().claim_first(&id(), lease, parts.clone()).await.expect("ours").is_held_by("me"));
+    assert_eq!(fake.lines(), ["POST /tasks/7/claim", "POST /tasks/7/claim", "GET /tasks/7"]);
+    let words = json!([{"type": "text", "content": "here"}]);
+    let body = json!({"lease_duration": 60_000, "only_pending": true, "parts": words});
+    assert!(fake.seen()[..2].iter().all(|seen| seen.body == body), "{:?}", fake.seen());
+
+    let fake = Fake::start([cut_short(), refusal(), held("there")]).await;
+    let taken = fake.client().claim_first(&id(), lease, parts.clone()).await.expect_err("the other's");
+    assert!(taken.is_already_claimed(), "{taken}");
+}
+
+#[tokio::test]
+async fn words_that_a_service_did_not_take_with_a_claim_are_posted_after_it() {
+    let claimed = ok(json!({"task": {"id": 7, "status": "in_progress", "assignee_id": "me"}}));
+    let fake = Fake::start([claimed, ok(json!({"message": {"id": 1}}))]).await;
+    let lease = Duration::from_secs(60);
+    fake.client().claim_first(&id(), lease, vec![Part::text("here")]).await.expect("claimed");
+    assert_eq!(fake.lines(), ["POST /tasks/7/claim", "POST /tasks/7/messages"]);
+    assert!(!fake.client().takes_messages());
+}
+
+#[tokio::test]
 async fn an_end_reached_before_the_answer_was_lost_counts() {
     let fake = Fake::start([
         Act::Close,

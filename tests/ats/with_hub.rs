@@ -92,6 +92,31 @@ async fn an_offer_is_made_seen_claimed_and_completed() {
 }
 
 #[tokio::test]
+async fn a_hub_takes_a_message_with_a_claim_that_is_no_renewal_and_with_the_end() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let hub = hub(dir.path(), 0).await;
+    let (a, b) = (client(&hub, "a"), client(&hub, "b"));
+    let id = a.create(&offer("T-1"), "T-1").await.expect("made").id;
+    assert!(!b.takes_messages(), "it was not heard yet");
+    b.list(&ListQuery::default()).await.expect("a list");
+    assert!(b.takes_messages());
+
+    let (lease, first, last) = (Duration::from_secs(60), vec![Part::text("here")], vec![Part::text("there")]);
+    let claimed = b.claim_first(&id, lease, first.clone()).await.expect("claimed");
+    assert!(claimed.is_held_by("b"));
+    // Another process of the same actor, and another actor.
+    for late in [&client(&hub, "b"), &a] {
+        let refused = late.claim_first(&id, lease, vec![Part::text("late")]).await.expect_err("taken");
+        assert!(refused.is_already_claimed(), "{refused}");
+    }
+    let done = b.complete_saying(&id, vec![json!(1)], last.clone()).await.expect("completed");
+    assert_eq!((done.status, done.outputs), (Status::Completed, vec![json!(1)]));
+    let said: Vec<_> = a.messages(&id).await.expect("read").into_iter().map(|said| said.parts).collect();
+    assert_eq!(said, [first, last]);
+    hub.shutdown().await;
+}
+
+#[tokio::test]
 async fn reasons_reach_the_other_side() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let hub = hub(dir.path(), 0).await;

@@ -79,6 +79,18 @@ async fn what_is_accepted_while_the_service_is_away_is_claimed_once_it_is_back()
 async fn an_offer_that_could_not_be_claimed_is_left_and_taken_later() {
     let lab = Lab::new().await;
     let gate = Gate::start(lab.address()).await;
+    assert_left_and_taken_later(lab, gate, &["/claim"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_could_not_be_claimed_of_a_plain_service_is_left_and_taken_later() {
+    let lab = Lab::new().await;
+    let gate = Gate::start_plain(lab.address()).await;
+    assert_left_and_taken_later(lab, gate, &["/messages", "/claim"]).await;
+}
+
+/// Whether an offer comes to no harm by a way to the service that breaks off before any of these requests.
+async fn assert_left_and_taken_later(lab: Lab, gate: Gate, words: &[&'static str]) {
     let a = lab.agent("a", |_| {});
     let b = lab.agent("b", |options| {
         options.ats.url = Some(gate.url());
@@ -87,7 +99,7 @@ async fn an_offer_that_could_not_be_claimed_is_left_and_taken_later() {
     });
     b.watch(Some(lab.path("in")));
     b.event_named("connected").await;
-    for word in ["/messages", "/claim"] {
+    for word in words {
         gate.cut_before(word);
         let sending = a.sending(lab.file(&word[1..], 10), "b");
         let task = offered(&a, &lab.client("a")).await;

@@ -33,6 +33,15 @@ enum State {
 
 impl Gate {
     pub(crate) async fn start(hub: SocketAddr) -> Self {
+        Self::start_as(hub, false).await
+    }
+
+    /// One behind which the hub is a task service that does no more than it must.
+    pub(crate) async fn start_plain(hub: SocketAddr) -> Self {
+        Self::start_as(hub, true).await
+    }
+
+    async fn start_as(hub: SocketAddr, is_plain: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::new(State::Open);
@@ -41,7 +50,7 @@ impl Gate {
             while let Ok((near, _)) = listener.accept().await {
                 if *gate.borrow() != State::Cut {
                     let far = TcpStream::connect(hub).await.unwrap();
-                    tokio::spawn(pass(near, far, gate.clone()));
+                    tokio::spawn(pass(near, far, gate.clone(), is_plain));
                 }
             }
         });
@@ -79,7 +88,7 @@ impl Gate {
     }
 }
 
-async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
+async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>, is_plain: bool) {
     let (mut from_near, mut to_near) = near.into_split();
     let (mut from_far, mut to_far) = far.into_split();
     let mut state = gate.subscribe();
@@ -121,6 +130,9 @@ async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
                 }
             };
             let Ok(len @ 1..) = read else { break };
+            if is_plain {
+                hide_features(&mut buffer[..len]);
+            }
             let _ = state.wait_for(|state| *state != State::Closed).await;
             if to_near.write_all(&buffer[..len]).await.is_err() {
                 break;
@@ -131,6 +143,14 @@ async fn pass(near: TcpStream, far: TcpStream, gate: watch::Sender<State>) {
         () = requests => {}
         () = answers => {}
         _ = cut.wait_for(|state| *state == State::Cut) => {}
+    }
+}
+
+/// Renames the header of what a hub does beyond the service's own protocol.
+fn hide_features(answer: &mut [u8]) {
+    let name = protocol::HUB_FEATURES.as_bytes();
+    if let Some(at) = answer.windows(name.len()).position(|window| window == name) {
+        answer[at..at + name.len()].fill(b'x');
     }
 }
 

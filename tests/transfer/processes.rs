@@ -113,6 +113,19 @@ async fn a_process_that_is_turned_away_leaves_the_task_alone() {
 async fn a_process_that_another_one_spoke_later_than_learns_it_soon_and_frees_its_place() {
     let lab = Lab::new().await;
     let gate = Gate::start(lab.address()).await;
+    assert_learnt(lab, gate, "/claim").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_plain_service_a_process_that_another_one_spoke_later_than_learns_it_soon_too() {
+    let lab = Lab::new().await;
+    let gate = Gate::start_plain(lab.address()).await;
+    assert_learnt(lab, gate, "/messages").await;
+}
+
+/// Whether a process learns that another one of its actor has the transfer, whose word came behind its own,
+/// which it says by a request of this kind.
+async fn assert_learnt(lab: Lab, gate: Gate, speaks: &'static str) {
     let b = lab.agent("b", |options| {
         options.ats.url = Some(gate.url());
         options.bootstrap = Some(lab.bootstrap());
@@ -121,7 +134,7 @@ async fn a_process_that_another_one_spoke_later_than_learns_it_soon_and_frees_it
     b.watch(Some(lab.path("in")));
     b.event_named("connected").await;
     let (a, other) = (lab.agent("a", |_| {}), Recipient::new(&lab).await);
-    gate.close_after("/messages");
+    gate.close_after(speaks);
     let sending = a.sending(lab.file("f", 10), "b");
     let task = offered(&a, &other.client).await;
     while other.client.get(&task.id).await.unwrap().messages.is_empty() {

@@ -54,11 +54,16 @@ impl Message {
         }
     }
 
+    /// Whether this is what the actor of this id said, where the service tells who did.
+    pub(crate) fn is_said_by(&self, actor_id: &str, parts: &[Part]) -> bool {
+        self.parts == parts && self.actor.as_ref().is_none_or(|actor| actor.id == actor_id)
+    }
+
     /// The message as the service sent it.
     pub(super) fn to_value(&self) -> Value {
         let mut value = self.rest.clone();
         if let Some(place) = value.get_mut("parts") {
-            *place = self.parts.iter().map(Part::to_value).collect();
+            *place = Part::to_values(&self.parts);
         }
         value
     }
@@ -87,6 +92,11 @@ impl Part {
     /// The part as it is sent.
     pub fn to_value(&self) -> Value {
         json!({ "type": self.kind, "content": self.content })
+    }
+
+    /// The parts of a message as they are sent.
+    pub(crate) fn to_values(parts: &[Self]) -> Value {
+        parts.iter().map(Self::to_value).collect()
     }
 
     fn from_value(mut value: Value) -> Option<Self> {

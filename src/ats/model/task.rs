@@ -125,6 +125,11 @@ impl Task {
     pub fn is_held_by(&self, actor_id: &str) -> bool {
         self.status == Status::InProgress && self.assignee.as_ref().is_some_and(|a| a.id == actor_id)
     }
+
+    /// Whether the actor of this id has completed it, where the service tells who did.
+    pub(crate) fn is_completed_by(&self, actor_id: &str) -> bool {
+        self.status == Status::Completed && self.assignee.as_ref().is_none_or(|a| a.id == actor_id)
+    }
 }
 
 /// One page of a list of tasks.
