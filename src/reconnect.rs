@@ -10,7 +10,12 @@
 //!   look.
 //!
 //! In all of them the wait for the peer lasts `limit`, and begins anew whenever bytes have moved on a
-//! connection that was lost. After a peer that refused, another has fifteen seconds.
+//! connection that was lost, and whenever a peer with a key says on the task that it is there. After a peer
+//! that refused, another has fifteen seconds.
+//!
+//! So a peer that speaks for ever is waited for as long. That is no more than one has that brings a byte now
+//! and then: who speaks was checked, a recipient has to renew its claim as well, others have the transfer's
+//! place meanwhile (see `places`), and its task's end or its owner ends it at any time.
 
 use std::time::Duration;
 
@@ -236,7 +241,8 @@ impl Reconnect {
         self.acknowledged
     }
 
-    /// The wait for the peer begins anew: this node comes back to the network, or the peer has another key.
+    /// The wait for the peer begins anew: this node comes back to the network, or the peer says that it is
+    /// there.
     pub(crate) fn begin_anew(&mut self, now: Instant) {
         self.deadline = now + self.limit;
         if let Role::Dial(dialing) = &mut self.role {

@@ -38,6 +38,8 @@ mod reuse;
 mod senders;
 #[path = "transfer/service.rs"]
 mod service;
+#[path = "transfer/signs_of_life.rs"]
+mod signs_of_life;
 #[path = "http/socket.rs"]
 mod socket;
 #[path = "transfer/trouble.rs"]

@@ -64,6 +64,15 @@ struct Takeover {
     next: Option<Box<PeerConnection>>,
 }
 
+impl Dialler<'_> {
+    /// The sender has spoken anew, and is there: it may have much to read before it lets this side in.
+    fn heard(&mut self) {
+        let now = Instant::now();
+        self.machine.begin_anew(now);
+        self.machine.wake(now);
+    }
+}
+
 impl Takeover {
     /// Ends the connection once a better one is there, which goes on where that was. `redial` tries for one
     /// where none is under way.
@@ -136,7 +145,9 @@ impl Fetch<'_> {
             }
             self.events.enter(Phase::Connecting);
             dialler.machine.lost(self.control.take_moved(), rand::random(), Instant::now());
-            if dialler.sender.seq != said || dialler.takeover.is_near() {
+            if dialler.sender.seq != said {
+                dialler.heard();
+            } else if dialler.takeover.is_near() {
                 dialler.machine.wake(Instant::now());
             }
             self.follow(&mut dialler).await?;
@@ -158,7 +169,7 @@ impl Fetch<'_> {
                     Dialled::Moved(newer) => {
                         dialler.sender = newer;
                         dialler.machine.dial_failed(rand::random(), Instant::now());
-                        dialler.machine.wake(Instant::now());
+                        dialler.heard();
                         continue;
                     }
                     Dialled::Failed(step, why) => dialler.last = Some((step, why)),
@@ -255,6 +266,7 @@ impl Fetch<'_> {
     async fn read_sender(&self, dialler: &mut Dialler<'_>) -> Result<()> {
         if let Some(newer) = self.or_cancelled(self.said_since(&dialler.sender)).await?? {
             dialler.sender = newer;
+            dialler.heard();
         }
         Ok(())
     }

@@ -172,6 +172,8 @@ impl Delivery<'_> {
                 WaitOutcome::Task(TaskChange::Key(p2p)) => {
                     rendezvous.admit(&p2p);
                     *known = p2p;
+                    // It may have much to read before it dials.
+                    machine.begin_anew(Instant::now());
                 }
                 WaitOutcome::Task(TaskChange::Completed(outputs)) => {
                     return Ok(Some(Err(self.task.check_completion(&outputs, known))));

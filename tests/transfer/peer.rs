@@ -186,13 +186,18 @@ pub(crate) struct Sender {
     pub client: Client,
     pub keys: KeyPair,
     pub server: Server,
-    _dht: Dht,
+    dht: Dht,
 }
 
 impl Sender {
     pub(crate) async fn new(lab: &Lab) -> Self {
         let (dht, keys) = (lab.dht().await, KeyPair::generate());
-        Self { client: lab.client("a"), server: listen(&dht, &keys).await, keys, _dht: dht }
+        Self { client: lab.client("a"), server: listen(&dht, &keys).await, keys, dht }
+    }
+
+    /// Listens again that was closed.
+    pub(crate) async fn come_back(&mut self) {
+        self.server = listen(&self.dht, &self.keys).await;
     }
 
     /// Offers `content` to `b`.

@@ -14,13 +14,13 @@ use tokio::time::timeout;
 use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
 use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, say, until};
 
-const LEN: usize = 300_000;
+pub(crate) const LEN: usize = 300_000;
 
 /// The bytes that have come when a recipient dies.
-const SOME: usize = 200_000;
+pub(crate) const SOME: usize = 200_000;
 
 /// The `p2p` object of a peer that can resume.
-fn resuming(key_pair: &KeyPair, seq: u64) -> Value {
+pub(crate) fn resuming(key_pair: &KeyPair, seq: u64) -> Value {
     let mut value = p2p(key_pair, seq);
     value["features"] = json!(["resume"]);
     value
