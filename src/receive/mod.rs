@@ -17,6 +17,7 @@ pub(crate) mod record;
 mod report;
 mod topic;
 
+use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -29,7 +30,7 @@ use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::Claim;
@@ -52,6 +53,7 @@ use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::private::LockFile;
 use crate::pump::{Intake, Outlet};
+use crate::reconnect::sign_of_life;
 use crate::remarks;
 use crate::sync::{aborted, blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
@@ -378,10 +380,11 @@ impl IncomingTransfer<'_> {
         }
         is_pending?;
         if self.is_left {
-            // It is ours already, or was. To read what is here can take longer than the lease lasts.
+            // It is ours already, or was.
             self.claim.make().await?;
         }
-        if let Some(path) = self.present().await? {
+        let stop = self.cancel.child_token();
+        if let Some(path) = self.while_there(self.present(&stop), &stop).await? {
             self.events.enter(Phase::Waiting);
             place.set_working(false);
             return self.take_present(&records, &path).await;
@@ -399,7 +402,8 @@ impl IncomingTransfer<'_> {
                 _ => error,
             })
         };
-        let (sink, dht) = tokio::try_join!(self.intake(), dht)?;
+        let ready = async { tokio::try_join!(self.intake(&stop), dht) };
+        let (sink, dht) = self.while_there(ready, &stop).await?;
         self.has_some = sink.written() > 0;
         self.events.enter(Phase::Waiting);
         place.set_working(false);
@@ -477,14 +481,51 @@ impl IncomingTransfer<'_> {
         Ok((Hold { records, _lock: lock, place }, arrived))
     }
 
-    /// Where the file is already that is to be kept there.
+    /// Reads what is here of the file, which may take longer than a lease lasts, and than the sender waits:
+    /// of a transfer that is claimed already the claim is renewed meanwhile, and its sender told that this
+    /// side is there. `stop` ends the reading.
+    async fn while_there<T>(
+        &self,
+        read: impl Future<Output = Result<T>>,
+        stop: &CancellationToken,
+    ) -> Result<T> {
+        if !self.claim.is_held() {
+            return read.await;
+        }
+        let whole = async {
+            let read = tokio::select! {
+                read = read => read?,
+                never = self.show_presence() => match never {},
+            };
+            // What was stopped may be less than there is.
+            if stop.is_cancelled() { Err(aborted()) } else { Ok(read) }
+        };
+        self.claim.while_held(whole, stop).await
+    }
+
+    /// Says on the task, again and again, that this side is there; to an original, nothing.
+    async fn show_presence(&self) -> Infallible {
+        let OpenOffer { task, offer, .. } = self.open;
+        if offer.p2p.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            let word = Part::data(&self.introduction().to_message(&offer.transfer_id));
+            if let Err(error) = self.client.add_message(&task.id, vec![word]).await {
+                tracing::debug!("the sender of task {} could not be told of this side: {error}", task.id);
+            }
+            sleep(sign_of_life(self.context.options.timeout)).await;
+        }
+    }
+
+    /// Where the file is already that is to be kept there. `stop` ends the reading.
     ///
     /// # Errors
     /// `ALREADY_EXISTS`, `NOT_A_FILE` where something else has its place.
-    async fn present(&self) -> Result<Option<PathBuf>> {
+    async fn present(&self, stop: &CancellationToken) -> Result<Option<PathBuf>> {
         let Some(path) = self.destination.target().and_then(Target::kept) else { return Ok(None) };
         let Offer { hash, size, .. } = &self.open.offer;
-        let (hash, size, events, cancel) = (hash.clone(), *size, self.events.clone(), self.cancel.clone());
+        let (hash, size, events, cancel) = (hash.clone(), *size, self.events.clone(), stop.clone());
         let folder = self.open.tree().map(|_| self.open.raw_name().to_owned());
         blocking(move || {
             let read = |bytes| events.hashed(bytes, size);
@@ -522,8 +563,8 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// What the bytes go to: a file, with what stands of it, or a reader.
-    async fn intake(&self) -> Result<Intake> {
+    /// What the bytes go to: a file, with what stands of it, or a reader. `stop` ends the reading.
+    async fn intake(&self, stop: &CancellationToken) -> Result<Intake> {
         if let AcceptInto::Reader(outlet) = self.destination {
             return lock(outlet).take().map(Into::into).ok_or_else(aborted);
         }
@@ -531,10 +572,10 @@ impl IncomingTransfer<'_> {
             Some(place) => {
                 let events = self.events.clone();
                 let read = move |bytes, goal| events.hashed(bytes, goal);
-                match place.open(read, self.cancel).await? {
+                match place.open(read, stop).await? {
                     Sink::File(partial) => {
                         let (context, open, events) = (self.context, self.open, &self.events);
-                        let filled = held::fill(context, open, &place.target, *partial, events, self.cancel);
+                        let filled = held::fill(context, open, &place.target, *partial, events, stop);
                         Ok(Sink::from(filled.await?).into())
                     }
                     folder @ Sink::Folder(_) => Ok(folder.into()),
@@ -618,8 +659,8 @@ impl IncomingTransfer<'_> {
         Ok(Meeting::Direct(Box::new(DirectMeeting { pooled, p2p })))
     }
 
-    /// Says on the task how this side dials, before the claim or with it; writes down what is under way.
-    async fn introduce(&mut self) -> Result<P2p> {
+    /// How this side dials, as it says it on the task now.
+    fn introduction(&self) -> P2p {
         let (context, offer) = (self.context, &self.open.offer);
         let sender = offer.p2p.as_ref().filter(|sender| sender.features.tunnel);
         let tunnels = context.tunnels();
@@ -636,7 +677,12 @@ impl IncomingTransfer<'_> {
             proof: None,
             handover: Vec::new(),
         };
-        let p2p = self.sign(Role::Receiver, p2p);
+        self.sign(Role::Receiver, p2p)
+    }
+
+    /// Says on the task how this side dials, before the claim or with it; writes down what is under way.
+    async fn introduce(&mut self) -> Result<P2p> {
+        let (offer, p2p) = (&self.open.offer, self.introduction());
         // What people read goes along.
         let parts = vec![
             Part::data(&p2p.to_message(&offer.transfer_id)),

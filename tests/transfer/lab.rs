@@ -102,6 +102,16 @@ impl Lab {
     }
 
     pub(crate) fn agent(&self, actor_id: &str, change: impl FnOnce(&mut Options)) -> Agent {
+        self.agent_that_tells(actor_id, change, |_| {})
+    }
+
+    /// An agent of whose events `tell` is told first, where they happen.
+    pub(crate) fn agent_that_tells(
+        &self,
+        actor_id: &str,
+        change: impl FnOnce(&mut Options),
+        tell: impl Fn(&Event) + Send + Sync + 'static,
+    ) -> Agent {
         let mut options = Options::new(self.dir.path().join(format!("home-{actor_id}")));
         options.ats.url = Some(self.url());
         options.ats.actor_id = Some(actor_id.to_owned());
@@ -110,6 +120,7 @@ impl Lab {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let all = seen.clone();
         let node = Node::new(options, move |event| {
+            tell(&event);
             all.lock().unwrap().push(event.clone());
             let _ = sender.send(event);
         });

@@ -106,12 +106,7 @@ pub(crate) fn key_of(task: &Task) -> [u8; 32] {
 
 /// The key that an actor says on a task it dials with, the last time.
 pub(crate) fn key_said(task: &Task, actor_id: &str) -> Option<String> {
-    let of_actor = task
-        .messages
-        .iter()
-        .filter(|message| message.actor.as_ref().is_some_and(|actor| actor.id == actor_id));
-    let said = of_actor.flat_map(|message| &message.parts).filter_map(Part::json);
-    said.filter_map(|said| Some(said["p2p"]["key"].as_str()?.to_owned())).next_back()
+    said(task, actor_id).iter().filter_map(|p2p| Some(p2p["key"].as_str()?.to_owned())).next_back()
 }
 
 /// The task of an offer that an agent has sent.
@@ -218,18 +213,43 @@ pub(crate) async fn dialled(server: &mut Server) -> Peer {
     Peer::new(timeout(PATIENCE, server.accept()).await.expect("somebody dials").expect("a server").stream)
 }
 
+/// What an actor has said on a task of how it is reached.
+pub(crate) fn said(task: &Task, actor_id: &str) -> Vec<Value> {
+    let of_actor = task
+        .messages
+        .iter()
+        .filter(|message| message.actor.as_ref().is_some_and(|actor| actor.id == actor_id));
+    let said = of_actor.flat_map(|message| &message.parts).filter_map(Part::json);
+    said.map(|said| said["p2p"].clone()).collect()
+}
+
 /// Waits until a task is in this state.
 pub(crate) async fn until(client: &Client, id: &TaskId, status: Status) -> Task {
+    let task = until_so(client, id, |task| task.status == status).await;
+    task.unwrap_or_else(|| panic!("task {id} never was {status}"))
+}
+
+/// Waits until an actor has said so often on a task how it is reached, each time anew.
+pub(crate) async fn until_said(client: &Client, id: &TaskId, actor_id: &str, count: usize) -> Vec<Value> {
+    let task = until_so(client, id, |task| said(task, actor_id).len() >= count).await;
+    let task = task.unwrap_or_else(|| panic!("{actor_id} does not say on task {id} that it is there"));
+    let said = said(&task, actor_id);
+    assert!(said.is_sorted_by(|one, next| one["seq"].as_u64() < next["seq"].as_u64()), "{said:?}");
+    said
+}
+
+/// A task once this holds of it; `None` where it does not in time.
+async fn until_so(client: &Client, id: &TaskId, holds: impl Fn(&Task) -> bool) -> Option<Task> {
     let read = async {
         loop {
             let task = client.get(id).await.unwrap();
-            if task.status == status {
+            if holds(&task) {
                 return task;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("task {id} never was {status}"))
+    timeout(PATIENCE, read).await.ok()
 }
 
 /// One end of a connection.

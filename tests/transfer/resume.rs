@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ats_p2p::ats::{Part, Status, Task};
+use ats_p2p::ats::{Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::event::{Event, Phase};
 use ats_p2p::wire::FrameType;
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
-use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, say, until};
+use crate::peer::{Peer, Recipient, Sender, dial, dialled, offered, p2p, said, say, until};
 
 pub(crate) const LEN: usize = 300_000;
 
@@ -187,7 +187,7 @@ impl Mortal {
 
     /// Receives a file, to this path if it was told to ask, and dies when some of it has come. Comes back
     /// when nothing of it is left.
-    async fn dies_receiving(self, a: &mut Sender, file: &[u8], path: Option<PathBuf>) -> Task {
+    pub(crate) async fn dies_receiving(self, a: &mut Sender, file: &[u8], path: Option<PathBuf>) -> Task {
         let task = a.offer(file, resuming(&a.keys, 1)).await;
         if let Some(path) = path {
             let (b, offer) = (self.agent.clone(), self.agent.offer().await.0);
@@ -213,21 +213,15 @@ impl Mortal {
     }
 }
 
-/// What the recipient said of itself on the task, each time.
-fn said(task: &Task) -> Vec<Value> {
-    let said = task.messages.iter().flat_map(|message| &message.parts).filter_map(Part::json);
-    said.map(|said| said["p2p"].clone()).collect()
-}
-
 /// The transfer goes on with a recipient that came back, from where it was.
-async fn finish(a: &mut Sender, task: &Task, file: &[u8], from: usize) {
+pub(crate) async fn finish(a: &mut Sender, task: &Task, file: &[u8], from: usize) {
     let mut peer = dialled(&mut a.server).await;
     assert_eq!(peer.ask(&task.payload).await, from);
     peer.hand_over(&file[from..]).await;
     peer.finish().await;
     peer.take_until(FrameType::Ack).await;
     let task = until(&a.client, &task.id, Status::Completed).await;
-    let said = said(&task);
+    let said = said(&task, "b");
     assert_eq!((&said[0]["key"], &said[0]["instance"]), (&said[1]["key"], &said[1]["instance"]));
     assert!(said[0]["seq"].as_u64() < said[1]["seq"].as_u64());
 }

@@ -1,20 +1,92 @@
-//! Peers that say that they are there, though they can't be met yet.
+//! Peers that are started again, have much to read before they meet, and say so.
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use ats_p2p::ats::{Client, Status, Task};
 use ats_p2p::error::Code;
+use ats_p2p::event::{Event, Phase};
+use ats_p2p::node::Options;
 use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::Value;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
 
-use crate::lab::{Lab, content, sha256};
-use crate::peer::{Recipient, Sender, dial, dialled, offered, p2p, say, until};
-use crate::resume::{LEN, SOME, resuming};
+use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
+use crate::peer::{Recipient, Sender, dial, dialled, offered, p2p, say, until, until_said};
+use crate::resume::{LEN, Mortal, SOME, finish, resuming};
+use crate::senders::request;
 
 /// How long the agents here wait for others: far longer than anything is held up by others' load.
 const BRIEF: Duration = Duration::from_secs(6);
+
+/// An agent whose disk can be made to stand still, until it is let go.
+struct SlowDisk {
+    agent: Agent,
+    /// All that blocks takes turns on one thread.
+    runtime: Runtime,
+    let_go: mpsc::Sender<()>,
+}
+
+/// What the disk has to do next, so that all else waits for it.
+struct Standstill {
+    disk: Handle,
+    held: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Standstill {
+    fn begin(&self) {
+        if let Some(held) = self.held.lock().unwrap().take() {
+            self.disk.spawn_blocking(move || held.recv());
+        }
+    }
+}
+
+impl SlowDisk {
+    /// With a disk that stands still once it begins to read what it has.
+    fn reading(lab: &Lab, actor_id: &str) -> Self {
+        let is_reading = |event: &Event| match event {
+            Event::TransferProgress { progress, .. } => progress.phase == Phase::Hashing,
+            _ => false,
+        };
+        Self::new(lab, actor_id, |options| options.timeout = BRIEF, is_reading)
+    }
+
+    /// With a disk that stands still after an event that `begins` that.
+    fn new(
+        lab: &Lab,
+        actor_id: &str,
+        change: impl FnOnce(&mut Options),
+        begins: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let runtime =
+            Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let (let_go, held) = mpsc::channel();
+        let standstill = Standstill { disk: runtime.handle().clone(), held: Mutex::new(Some(held)) };
+        let agent = {
+            let _inside = runtime.enter();
+            lab.agent_that_tells(actor_id, change, move |event| {
+                if begins(event) {
+                    standstill.begin();
+                }
+            })
+        };
+        // Nobody asks the disk for it from now on.
+        agent.node.trust().identity().unwrap();
+        Self { agent, runtime, let_go }
+    }
+
+    fn let_go(&self) {
+        self.let_go.send(()).unwrap();
+    }
+
+    async fn end(self) {
+        self.agent.node.destroy().await;
+        tokio::task::spawn_blocking(move || self.runtime.shutdown_timeout(PATIENCE)).await.unwrap();
+    }
+}
 
 /// Says on a task again and again that a peer is there, for longer than anybody waits who does not hear it.
 async fn say_for_long(client: &Client, task: &Task, word: impl Fn(u64) -> Value) {
@@ -93,4 +165,30 @@ async fn a_sender_that_says_that_it_is_there_is_waited_for() {
     b.event_named("transfer_complete").await;
     assert_eq!(b.seen(), ["transfer_start", "transfer_complete"]);
     lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recipient_that_was_started_again_says_so_and_keeps_its_claim_while_it_reads_what_it_has() {
+    let lab = Lab::new().await;
+    let mut a = Sender::new(&lab).await;
+    let b = Mortal::new(&lab, Some(lab.path("in")));
+    let file = content(LEN);
+    let task = b.dies_receiving(&mut a, &file, None).await;
+
+    let b = SlowDisk::reading(&lab, "b");
+    {
+        let _inside = b.runtime.enter();
+        b.agent.watch(Some(lab.path("in")));
+    }
+    let said = until_said(&a.client, &task.id, "b", 3).await;
+    assert!(said.iter().all(|p2p| p2p["key"] == said[0]["key"] && p2p["instance"] == said[0]["instance"]));
+    // A claim that has run out is made again.
+    request(&lab, "b", "PATCH", &format!("/tasks/{}", task.id), r#"{"status":"pending"}"#).await;
+    until(&a.client, &task.id, Status::InProgress).await;
+    assert_eq!(b.agent.phases(), [Phase::Hashing], "it reads yet");
+    b.let_go();
+    finish(&mut a, &task, &file, SOME).await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    b.end().await;
+    lab.close([]).await;
 }
