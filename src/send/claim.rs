@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use protocol::handover::Handover;
 use protocol::identity::IdentityKey;
-use protocol::statement::Role;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::ats::{AtsError, Listener, Status, Task, TaskId};
+use crate::ats::{AtsError, Listener, Part, Status, Task, TaskId};
 use crate::connection::Admission;
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -245,9 +244,9 @@ impl<'a> OfferTask<'a> {
         }
     }
 
-    /// What this side says of itself on the task, signed.
-    pub(super) fn sign(&self, p2p: P2p) -> P2p {
-        self.context.judge().sign(self.key, Role::Sender, &self.id.to_string(), self.offer, p2p)
+    /// What this side says of itself, as it stands on the task, signed.
+    pub(super) fn word(&self, p2p: P2p) -> Part {
+        super::word(self.context, self.key, self.id, self.offer, p2p)
     }
 
     /// Names this side's part in the transfer.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::claim::TaskChange;
 use super::delivery::Delivery;
-use crate::ats::{Listener, Part};
+use crate::ats::Listener;
 use crate::connection::{Admission, PeerConnection, Rendezvous};
 use crate::error::{Code, Error, Result, Step as FailedStep};
 use crate::event::Phase;
@@ -303,12 +303,11 @@ impl Delivery<'_> {
     fn call_recipient(&self, rendezvous: &Rendezvous, ours: &P2p) {
         let nodes = rendezvous.relay_addresses().into_iter().collect();
         let seq = self.context.next_seq();
-        let p2p = self.task.sign(P2p { nodes, seq, ..ours.clone() });
-        let part = Part::data(&p2p.to_message(&self.events.transfer().transfer_id));
+        let word = self.task.word(P2p { nodes, seq, ..ours.clone() });
         let (task, cancel) = (self.task.id.clone(), self.control.cancel.clone());
         let client = self.context.client.patient(self.limit, cancel.clone());
         self.context.spawn(cancel.run_until_cancelled_owned(async move {
-            if let Err(error) = client.add_message(&task, vec![part]).await {
+            if let Err(error) = client.add_message(&task, vec![word]).await {
                 tracing::debug!("the recipient of task {task} could not be called: {error}");
             }
         }));

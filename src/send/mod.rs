@@ -26,7 +26,7 @@ use std::time::Duration;
 use hyperdht::Dht;
 use protocol::identity::IdentityKey;
 use protocol::statement::Role;
-use secret_stream::KeyPair;
+use secret_stream::{KeyPair, PublicKey};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
@@ -43,7 +43,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{Direction, Event, PeerIdentity, Phase, ProgressListener, Transfer};
 use crate::files::{self, JsonPath, SafeName, Source, TreeOptions, TreeSize};
 use crate::limits::{GOODBYE, clean_up};
-use crate::offer::{self, Attributes, Expiry, Features, Metadata, Offer, P2p, Tree};
+use crate::offer::{self, Attributes, Expiry, Features, Metadata, Nodes, Offer, P2p, Tree};
 use crate::places::HeldPlace;
 use crate::remarks;
 use crate::running::RunningGuard;
@@ -141,6 +141,9 @@ pub struct Sent {
     #[expect(dead_code, reason = "it is dropped")]
     record: Option<Arc<EndedRecord>>,
 }
+
+/// The task of an offer that an earlier process made, and what stands there.
+type FoundTask = (TaskId, Offer);
 
 /// An offer of an earlier process that this one goes on with.
 struct TakenUp {
@@ -314,7 +317,7 @@ struct OutgoingTransfer {
     /// An earlier process made the offer.
     is_taken_up: bool,
     /// The task that it made, and what stands there.
-    found: Option<(TaskId, Offer)>,
+    found: Option<FoundTask>,
     /// The idempotency key that it is sent under.
     idempotency: Option<Arc<HeldKey>>,
     /// The offer on disk, as long as its end was not seen.
@@ -382,7 +385,15 @@ impl OutgoingTransfer {
             }
             Ok(dht)
         };
-        let (hash, dht, key) = tokio::try_join!(self.hashed(), place, context.identity())?;
+        let hash = async {
+            match (&self.record, &self.found) {
+                (Some((_, record)), Some(found)) => {
+                    open_offers::while_there(context, record, found, self.hashed()).await
+                }
+                _ => self.hashed().await,
+            }
+        };
+        let (hash, dht, key) = tokio::try_join!(hash, place, context.identity())?;
         if let Some((_, record)) = self.record.as_ref().filter(|(_, record)| record.hash != hash) {
             return Err(open_offers::changed(record));
         }
@@ -630,18 +641,9 @@ impl OutgoingTransfer {
 
     /// How the recipient reaches this side.
     fn p2p(&self, rendezvous: &Rendezvous) -> P2p {
-        let tunnels = self.context.tunnels();
-        P2p {
-            key: rendezvous.public_key(),
-            nodes: rendezvous.relay_addresses().into_iter().collect(),
-            instance: self.record.as_ref().map_or_else(rand::random, |(_, record)| record.instance),
-            seq: self.context.next_seq(),
-            features: Features::ours(tunnels.own().is_some()),
-            service: None,
-            tunnel: tunnels.named(),
-            proof: None,
-            handover: Vec::new(),
-        }
+        let instance = self.record.as_ref().map_or_else(rand::random, |(_, record)| record.instance);
+        let nodes = rendezvous.relay_addresses().into_iter().collect();
+        P2p { nodes, ..said(&self.context, rendezvous.public_key(), instance) }
     }
 
     /// Finds the task of an offer that an earlier process made.
@@ -661,11 +663,9 @@ impl OutgoingTransfer {
     /// Says on the task that the sender is there again, and how it is reached now; gives how long an answer
     /// is waited for.
     async fn call(&self, task_id: &TaskId, offer: &Offer, ours: &P2p) -> Result<Duration> {
-        let key = self.key.as_ref();
-        let ours = self.context.judge().sign(key, Role::Sender, &task_id.to_string(), offer, ours.clone());
-        let part = Part::data(&ours.to_message(&offer.transfer_id));
+        let word = word(&self.context, self.key.as_ref(), task_id, offer, ours.clone());
         let client = self.patient(self.limit);
-        let posted = client.add_message(task_id, vec![part]);
+        let posted = client.add_message(task_id, vec![word]);
         match tried_or_cancelled(&self.request.cancel, posted).await? {
             Err(error) if error.is_retryable() => {
                 let recipient = files::display(&self.transfer.peer_id);
@@ -773,6 +773,28 @@ impl OutgoingTransfer {
             resume: false,
         }
     }
+}
+
+/// What a sender says of itself now that is dialled by this key, apart from the nodes that know the way.
+fn said(context: &Context, key: PublicKey, instance: [u8; 16]) -> P2p {
+    let tunnels = context.tunnels();
+    P2p {
+        key,
+        nodes: Nodes::default(),
+        instance,
+        seq: context.next_seq(),
+        features: Features::ours(tunnels.own().is_some()),
+        service: None,
+        tunnel: tunnels.named(),
+        proof: None,
+        handover: Vec::new(),
+    }
+}
+
+/// The same as it stands on the task of the offer, signed.
+fn word(context: &Context, key: Option<&IdentityKey>, task_id: &TaskId, offer: &Offer, ours: P2p) -> Part {
+    let ours = context.judge().sign(key, Role::Sender, &task_id.to_string(), offer, ours);
+    Part::data(&ours.to_message(&offer.transfer_id))
 }
 
 fn gone() -> Error {

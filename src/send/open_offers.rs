@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::claim::OfferTask;
 use super::record::{OfferRecord, OfferRecords, OpenRecord};
-use super::{SendRequest, SendSource, Sent, TakenUp, open, run_offer};
+use super::{FoundTask, SendRequest, SendSource, Sent, TakenUp, open, run_offer, said, word};
 use crate::ats::{Status, Task};
 use crate::context::Context;
 use crate::error::{Code, Error, Result};
@@ -18,6 +18,7 @@ use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, TreeOptions};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Offer};
+use crate::reconnect::sign_of_life;
 use crate::sync::{cancelled_by, joined, spawn_blocking};
 
 /// What became of an offer that was taken up again.
@@ -95,6 +96,32 @@ pub(super) async fn aftermath(context: &Context, record: &OfferRecord) -> Afterm
         _ if is_expired => Aftermath::Expired,
         // What is wrong with it, or with the service, is told when it is gone on with.
         _ => Aftermath::Open,
+    }
+}
+
+/// Reads what an earlier process has offered, and tells its recipient meanwhile that the sender is there: to
+/// read it can take longer than it is waited for.
+pub(super) async fn while_there<T>(
+    context: &Context,
+    record: &OfferRecord,
+    (task_id, offer): &FoundTask,
+    read: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let speak = async {
+        let key = context.identity().await?;
+        loop {
+            // Through which nodes it is reached is told once it lets the recipient in.
+            let ours = said(context, record.key_pair().public_key(), record.instance);
+            let word = word(context, key.as_ref(), task_id, offer, ours);
+            if let Err(error) = context.client.add_message(task_id, vec![word]).await {
+                tracing::debug!("the recipient of task {task_id} could not be told of this side: {error}");
+            }
+            sleep(sign_of_life(Duration::from_millis(record.timeout_ms))).await;
+        }
+    };
+    tokio::select! {
+        read = read => read,
+        spoken = speak => spoken,
     }
 }
 

@@ -73,6 +73,12 @@ impl Gate {
         self.state.send_replace(State::ClosesAfter(word));
     }
 
+    /// Waits until it is closed.
+    pub(crate) async fn closed(&self) {
+        let mut state = self.state.subscribe();
+        timeout(PATIENCE, state.wait_for(|state| *state == State::Closed)).await.expect("it closes").unwrap();
+    }
+
     pub(crate) fn cut_before(&self, word: &'static str) {
         self.state.send_replace(State::CutsBefore(word));
     }

@@ -174,7 +174,12 @@ impl Agent {
     pub(crate) async fn send_several(&self, paths: &[PathBuf], to: &str) -> Result<Sent, Error> {
         let source =
             SendSource::Paths { paths: paths.to_vec(), name: None, exclude: Vec::new(), gitignore: false };
-        self.send_source(source, to, CancellationToken::new()).await
+        self.send_source(source, to, None, CancellationToken::new()).await
+    }
+
+    /// Sends under an idempotency key.
+    pub(crate) async fn send_under(&self, key: &str, file: &Path, to: &str) -> Result<Sent, Error> {
+        self.send_source(file.to_owned().into(), to, Some(key), CancellationToken::new()).await
     }
 
     pub(crate) async fn send_until(
@@ -183,13 +188,14 @@ impl Agent {
         to: &str,
         cancel: CancellationToken,
     ) -> Result<Sent, Error> {
-        self.send_source(file.to_owned().into(), to, cancel).await
+        self.send_source(file.to_owned().into(), to, None, cancel).await
     }
 
     async fn send_source(
         &self,
         source: SendSource,
         to: &str,
+        key: Option<&str>,
         cancel: CancellationToken,
     ) -> Result<Sent, Error> {
         let request = SendRequest {
@@ -197,7 +203,7 @@ impl Agent {
             recipient_id: to.to_owned(),
             channel: None,
             timeout: None,
-            idempotency_key: None,
+            idempotency_key: key.map(str::to_owned),
             metadata: None,
             max_rate: None,
             progress: None,

@@ -6,10 +6,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use ats_p2p::ats::{ListQuery, Status, TaskId};
-use ats_p2p::error::Code;
+use ats_p2p::error::{Code, Error};
 use ats_p2p::event::Event;
 use ats_p2p::node::{Node, Options};
-use ats_p2p::send::SendRequest;
+use ats_p2p::send::{SendRequest, Sent};
 use ats_p2p::verify::ReceiptPlace;
 use ats_p2p::wire::FrameType;
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
 use crate::peer::{Recipient, dial, p2p, until};
 
 /// A process that sends, as far as it can be one within this.
-struct Process {
+pub(crate) struct Process {
     runtime: Runtime,
     agent: Agent,
 }
@@ -32,13 +32,24 @@ impl Process {
     }
 
     async fn sending_several(lab: &Lab, files: Vec<PathBuf>, to: &'static str) -> (Self, String, TaskId) {
+        Self::that_sends(lab, |_| {}, |agent| async move { agent.send_several(&files, to).await }).await
+    }
+
+    /// Begins to send by an agent that is set up otherwise, as `send` does.
+    pub(crate) async fn that_sends<S>(
+        lab: &Lab,
+        change: impl FnOnce(&mut Options),
+        send: impl FnOnce(Agent) -> S,
+    ) -> (Self, String, TaskId)
+    where
+        S: Future<Output = Result<Sent, Error>> + Send + 'static,
+    {
         let runtime = Runtime::new().unwrap();
         let agent = {
             let _inside = runtime.enter();
-            lab.agent("a", |_| {})
+            lab.agent("a", change)
         };
-        let sender = agent.clone();
-        runtime.spawn(async move { sender.send_several(&files, to).await });
+        runtime.spawn(send(agent.clone()));
         let (transfer_id, task_id) = agent
             .event(|event| match event {
                 Event::OfferSent { transfer, .. } => Some((transfer.transfer_id, transfer.task_id.unwrap())),
@@ -49,7 +60,7 @@ impl Process {
     }
 
     /// Ends without a word to anybody; comes back when nothing of it is left.
-    async fn die(self) {
+    pub(crate) async fn die(self) {
         end(self.runtime).await;
         drop(self.agent);
     }

@@ -1,6 +1,6 @@
 //! Peers that are started again, have much to read before they meet, and say so.
 
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use ats_p2p::ats::{Client, Status, Task};
@@ -12,8 +12,11 @@ use secret_stream::KeyPair;
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
+use crate::gate::Gate;
 use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
+use crate::open_offers::Process;
 use crate::peer::{Recipient, Sender, dial, dialled, offered, p2p, say, until, until_said};
 use crate::resume::{LEN, Mortal, SOME, finish, resuming};
 use crate::senders::request;
@@ -26,6 +29,7 @@ struct SlowDisk {
     agent: Agent,
     /// All that blocks takes turns on one thread.
     runtime: Runtime,
+    standstill: Arc<Standstill>,
     let_go: mpsc::Sender<()>,
 }
 
@@ -64,18 +68,20 @@ impl SlowDisk {
             Builder::new_multi_thread().worker_threads(2).max_blocking_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
         let (let_go, held) = mpsc::channel();
-        let standstill = Standstill { disk: runtime.handle().clone(), held: Mutex::new(Some(held)) };
+        let standstill =
+            Arc::new(Standstill { disk: runtime.handle().clone(), held: Mutex::new(Some(held)) });
+        let beginning = standstill.clone();
         let agent = {
             let _inside = runtime.enter();
             lab.agent_that_tells(actor_id, change, move |event| {
                 if begins(event) {
-                    standstill.begin();
+                    beginning.begin();
                 }
             })
         };
         // Nobody asks the disk for it from now on.
         agent.node.trust().identity().unwrap();
-        Self { agent, runtime, let_go }
+        Self { agent, runtime, standstill, let_go }
     }
 
     fn let_go(&self) {
@@ -190,5 +196,68 @@ async fn a_recipient_that_was_started_again_says_so_and_keeps_its_claim_while_it
     finish(&mut a, &task, &file, SOME).await;
     assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
     b.end().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_was_started_again_says_so_while_it_reads_what_it_has_offered() {
+    let lab = Lab::new().await;
+    let b = Recipient::new(&lab).await;
+    let file = lab.file("f", LEN);
+    let brief = |options: &mut Options| options.timeout = BRIEF;
+    let send = |agent: Agent| async move { agent.send(&file, "b").await };
+    let (process, _, task_id) = Process::that_sends(&lab, brief, send).await;
+    let task = b.client.get(&task_id).await.unwrap();
+    b.take(&task, p2p(&b.keys, 1)).await;
+    process.die().await;
+
+    let a = SlowDisk::reading(&lab, "a");
+    let agent = a.agent.clone();
+    let resuming = a.runtime.spawn(async move { agent.node.resume_offers(CancellationToken::new()).await });
+    let said = until_said(&b.client, &task.id, "a", 2).await;
+    assert!(said.iter().all(|p2p| p2p["key"] == task.payload["p2p"]["key"]));
+    assert_eq!(a.agent.phases(), [Phase::Hashing], "it reads yet");
+    a.let_go();
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
+    peer.say(FrameType::Ack, b"").await;
+    let offers = resuming.await.unwrap().unwrap();
+    assert!(offers[0].result.is_ok(), "{offers:?}");
+    drop(offers);
+    a.end().await;
+    lab.close([]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_under_a_key_that_is_asked_for_again_says_so_while_it_reads_what_it_has_offered() {
+    let lab = Lab::new().await;
+    let (b, gate) = (Recipient::new(&lab).await, Gate::start(lab.address()).await);
+    let (url, bootstrap, file) = (gate.url(), lab.bootstrap(), lab.file("f", LEN));
+    let through_gate = |options: &mut Options| {
+        options.ats.url = Some(url.clone());
+        options.bootstrap = Some(bootstrap.clone());
+    };
+    let sent = file.clone();
+    let send = |agent: Agent| async move { agent.send_under("key", &sent, "b").await };
+    let (process, _, task_id) = Process::that_sends(&lab, through_gate, send).await;
+    let task = b.client.get(&task_id).await.unwrap();
+    b.take(&task, p2p(&b.keys, 1)).await;
+    process.die().await;
+
+    let a = SlowDisk::new(&lab, "a", through_gate, |_| false);
+    // It looks for its task, and reads nothing before it has it.
+    gate.close_after("GET /tasks?");
+    let agent = a.agent.clone();
+    let sending = a.runtime.spawn(async move { agent.send_under("key", &file, "b").await });
+    gate.closed().await;
+    a.standstill.begin();
+    gate.open();
+    until_said(&b.client, &task.id, "a", 1).await;
+    a.let_go();
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
+    peer.say(FrameType::Ack, b"").await;
+    sending.await.unwrap().unwrap();
+    a.end().await;
     lab.close([]).await;
 }

@@ -320,8 +320,16 @@ impl KeyedSend {
         };
         let known = KeyRecord { hash: Some(offered.hash.clone()), size: offered.size, ..record.clone() };
         self.check(&known)?;
-        self.check_hash(&known).await?;
-        if open_offers::find_own(&self.context, &offered).await?.is_none() {
+        let found = open_offers::find_own(&self.context, &offered).await;
+        let read = self.check_hash(&known);
+        match &found {
+            Ok(Some((task, offer))) => {
+                let found = (task.id.clone(), offer.clone());
+                open_offers::while_there(&self.context, &offered, &found, read).await?;
+            }
+            Ok(None) | Err(_) => read.await?,
+        }
+        if found?.is_none() {
             // It was about to be offered.
             open.forget();
             return Ok(Before::Nothing);
