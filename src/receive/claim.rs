@@ -1,6 +1,6 @@
 //! The claim on an offer: made, kept by renewing its lease, and given up.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ats::{AtsError, Client, Lost, Part, Renewal, Status, Task};
 use crate::context::Context;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error, Result, Step};
 use crate::files;
 use crate::limits::{CLOSE_LIMIT, GOODBYE, LAST_WORD};
 use crate::offer::{self, inbox::OpenOffer};
@@ -123,13 +123,13 @@ impl<'a> Claim<'a> {
         Ok(())
     }
 
-    /// Runs a transfer while the claim is renewed; ends it, by `stop`, when the task is no longer ours.
+    /// Runs a transfer while the claim is renewed; ends it, by `stop`, when the task is no longer ours, and
+    /// without a word to the peer where the service does not let this actor renew it.
     pub(super) async fn while_held<T>(
         &self,
-        transfer: impl Future<Output = Result<T>>,
+        mut transfer: Pin<Box<impl Future<Output = Result<T>>>>,
         stop: &CancellationToken,
     ) -> Result<T> {
-        let mut transfer = pin!(transfer);
         let lost = tokio::select! {
             result = &mut transfer => return result,
             error = self.lost() => error,
@@ -138,6 +138,12 @@ impl<'a> Claim<'a> {
         if let Ok(result) = timeout(LAST_WORD, &mut transfer).await {
             return result;
         }
+        if lost.step == Some(Step::Service) {
+            // A sender that is told nothing takes the connection for lost, and waits for who goes on.
+            drop(transfer);
+            stop.cancel();
+            return Err(lost);
+        }
         stop.cancel();
         match timeout(END_LIMIT, transfer).await {
             Ok(Ok(result)) => Ok(result),
@@ -145,20 +151,13 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// Whether a transfer that came to nothing can be gone on with: its sender may come back, and finds the
-    /// offer open again when the lease has run out. `started`: bytes have come here.
-    pub(super) fn can_go_on(&self, error: &Error, started: bool) -> bool {
-        let can_resume = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.resume);
-        started && can_resume && error.code == Code::PeerUnreachable
-    }
-
-    /// Ends the claimed task of a transfer that came to nothing, unless it can be gone on with. `started`:
-    /// bytes have come here.
+    /// Ends the claimed task of a transfer that came to nothing and can't be gone on with. `started`: bytes
+    /// have come here.
     pub(super) async fn give_up(&self, error: &Error, started: bool, instance: &[u8; 16]) {
         let client = &self.context.client;
         let task_id = &self.open.task.id;
-        // It has ended, is another's now, or is left to run out.
-        if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) || self.can_go_on(error, started) {
+        // It has ended, or is another's now.
+        if matches!(error.code, Code::Cancelled | Code::AlreadyClaimed) {
             return;
         }
         if let Ok(task) = client.get(task_id).await {
@@ -203,6 +202,7 @@ impl<'a> Claim<'a> {
             tokio::select! {
                 lost = renewal.lost() => return match lost {
                     Lost::Taken(task) => self.lost_to(&task),
+                    Lost::Refused(error) if error.is_not_found() => self.ended("is gone"),
                     Lost::Refused(error) => error.into(),
                 },
                 // What is pending was told of before the claim, or lapsed, and is claimed anew.
@@ -225,7 +225,12 @@ impl<'a> Claim<'a> {
         if matches!(task.status, Status::InProgress | Status::Completed) {
             return self.taken();
         }
-        Error::new(Code::Cancelled, format!("the task of {} was {}", self.name(), task.status))
+        self.ended(&format!("was {}", task.status))
+    }
+
+    /// Nothing comes of the claimed task any more: it `is` something else.
+    fn ended(&self, is: &str) -> Error {
+        Error::new(Code::Cancelled, format!("the task of {} {is}", self.name()))
     }
 
     /// The service kept the claim from being made.

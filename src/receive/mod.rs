@@ -229,15 +229,15 @@ async fn receive(
         }
         Err(error) => {
             let error = error.of(&open.offer.transfer_id, Some(&open.task.id.to_string()));
-            incoming.clear(&error).await;
-            let stands = incoming.still_stands(&error);
-            let waits = may_wait && stands;
+            let can_go_on = incoming.can_go_on(&error);
+            incoming.clear(can_go_on).await;
+            let waits = may_wait && incoming.still_stands(&error);
             if !waits {
                 context.emit(Event::TransferFailed { transfer, error: error.clone() });
             }
             let claimed = incoming.claim.is_held();
-            // What stands is left to lapse: it can be claimed again then.
-            if claimed && !stands {
+            // What can be gone on with is left to lapse: it can be claimed again then.
+            if claimed && !can_go_on {
                 let started = incoming.events.has_started();
                 let given_up = incoming.claim.give_up(&error, started, &incoming.instance);
                 let _ = timeout(clean_up(error.code), given_up).await;
@@ -500,7 +500,7 @@ impl IncomingTransfer<'_> {
             // What was stopped may be less than there is.
             if stop.is_cancelled() { Err(aborted()) } else { Ok(read) }
         };
-        self.claim.while_held(whole, stop).await
+        self.claim.while_held(Box::pin(whole), stop).await
     }
 
     /// Says on the task, again and again, that this side is there; to an original, nothing.
@@ -607,28 +607,28 @@ impl IncomingTransfer<'_> {
         }
     }
 
-    /// Removes what has come of a transfer that came to nothing, unless it can be gone on with.
-    async fn clear(&self, error: &Error) {
-        let (stands, started) = (self.still_stands(error), self.events.has_started());
-        let can_go_on = match self.claim.is_held() {
-            true => {
-                let waits = stands && (self.is_left || self.has_some || started);
-                waits || self.claim.can_go_on(error, started)
-            }
-            // It was not even asked whether the task is ours yet, or may be.
-            false => {
-                let is_service = error.step == Some(Step::Service);
-                let passes = error.retryable() || stands;
-                self.is_left && passes || self.has_some && (is_service || stands)
-            }
-        };
-        if can_go_on {
+    /// Removes what has come of a transfer that came to nothing, unless it `can_go_on`.
+    async fn clear(&self, can_go_on: bool) {
+        if can_go_on && (self.is_left || self.has_some || self.events.has_started()) {
             // Whoever asked for it knows that it failed; what was asked for by a process that died still
             // stands.
-            self.note(!self.is_left || self.claim.is_held() && !stands).await;
+            self.note(!self.is_left).await;
         } else if let Some(Hold { records, place: Some(place), .. }) = &self.hold {
             place.discard().await;
             report::forget(records, &self.id).await;
+        }
+    }
+
+    /// Whether a transfer that came to nothing can be gone on with, now or once its claim has run out: its
+    /// offer stands, and what has come of it is kept.
+    fn can_go_on(&self, error: &Error) -> bool {
+        let can_resume = self.open.offer.p2p.as_ref().is_some_and(|p2p| p2p.features.resume);
+        match error.step {
+            // The service may be back, or let this actor in again.
+            Some(Step::Service) => true,
+            // The sender may come back.
+            _ if error.code == Code::PeerUnreachable => can_resume && self.events.has_started(),
+            _ => self.still_stands(error),
         }
     }
 

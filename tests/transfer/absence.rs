@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use ats_p2p::ats::{ListQuery, Status};
+use ats_p2p::ats::{ListQuery, Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::event::Event;
 use ats_p2p::files::Target;
+use ats_p2p::node::Options;
 use ats_p2p::receive::Acceptance;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::{Gate, StandIn};
-use crate::lab::{Agent, Lab, PATIENCE, sha256};
-use crate::peer::{offered, until};
+use crate::lab::{Agent, Lab, PATIENCE, content, sha256};
+use crate::peer::{Sender, dialled, offered, until};
+use crate::resume::{LEN, Mortal, SOME, finish, finish_with_anyone, resuming};
+use crate::senders::request;
+use crate::signs_of_life::BRIEF;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -89,12 +93,20 @@ async fn an_offer_that_could_not_be_claimed_of_a_plain_service_is_left_and_taken
     assert_left_and_taken_later(lab, gate, &["/messages", "/claim"]).await;
 }
 
+/// An agent's options, to go to the hub by a gate.
+fn through(lab: &Lab, gate: &Gate) -> impl FnOnce(&mut Options) + use<> {
+    let (url, bootstrap) = (gate.url(), lab.bootstrap());
+    move |options| {
+        options.ats.url = Some(url);
+        options.bootstrap = Some(bootstrap);
+    }
+}
+
 /// Whether an offer comes to no harm by a way to the service that breaks off before any of these requests.
 async fn assert_left_and_taken_later(lab: Lab, gate: Gate, words: &[&'static str]) {
     let a = lab.agent("a", |_| {});
     let b = lab.agent("b", |options| {
-        options.ats.url = Some(gate.url());
-        options.bootstrap = Some(lab.bootstrap());
+        through(&lab, &gate)(options);
         options.timeout = SECOND;
     });
     b.watch(Some(lab.path("in")));
@@ -197,4 +209,125 @@ async fn what_happened_to_an_offer_while_the_service_was_away_counts() {
     let error = sending.await.unwrap().unwrap_err();
     assert_eq!(error.code, Code::OfferExpired, "{error}");
     lab.close([a]).await;
+}
+
+/// A recipient behind a gate that had some of a file when it died, and of which something is left.
+async fn died_behind(lab: &Lab, gate: &Gate, a: &mut Sender, file: &[u8]) -> Task {
+    let b = Mortal::with(lab, through(lab, gate), Some(lab.path("in")));
+    b.dies_receiving(a, file, None).await
+}
+
+/// The recipient that came back, and could not tell its sender so, has kept all that it has.
+async fn kept(lab: &Lab, gate: &Gate, a: &Sender, task: &Task, timeout: Duration) -> (Agent, Code) {
+    let b = lab.agent("b", |options| {
+        through(lab, gate)(options);
+        options.timeout = timeout;
+    });
+    b.watch(Some(lab.path("in")));
+    let code = b.failure().await;
+    assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
+    assert_eq!(lab.listing("in").len(), 1);
+    (b, code)
+}
+
+/// The claim of a task runs out.
+async fn lapse(lab: &Lab, task: &Task) {
+    request(lab, "b", "PATCH", &format!("/tasks/{}", task.id), r#"{"status":"pending"}"#).await;
+}
+
+/// The next transfer to begin has some of its bytes already.
+async fn assert_resumes(b: &Agent) {
+    let start = b.event_named("transfer_start").await;
+    assert!(matches!(start, Event::TransferStart { resumed_from: 200_000, .. }), "{start:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_recipient_left_is_gone_on_with_once_the_service_is_back_that_went_away_again() {
+    let lab = Lab::new().await;
+    let (mut a, gate, file) = (Sender::new(&lab).await, Gate::start(lab.address()).await, content(LEN));
+    let task = died_behind(&lab, &gate, &mut a, &file).await;
+    gate.cut_before("/messages");
+    let (b, code) = kept(&lab, &gate, &a, &task, BRIEF).await;
+    assert_eq!(code, Code::AtsUnreachable);
+    // It finds the offer when it reaches the service again.
+    lapse(&lab, &task).await;
+    gate.open();
+    finish_with_anyone(&mut a, &task, &file, SOME).await;
+    assert_resumes(&b).await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    assert_eq!(lab.listing("in"), ["f"]);
+    lab.close([b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_recipient_left_and_the_service_put_off_is_gone_on_with_at_the_next_start() {
+    let lab = Lab::new().await;
+    let (mut a, gate, file) = (Sender::new(&lab).await, Gate::start(lab.address()).await, content(LEN));
+    let task = died_behind(&lab, &gate, &mut a, &file).await;
+    gate.put_off("/messages");
+    let (b, code) = kept(&lab, &gate, &a, &task, SECOND).await;
+    assert_eq!(code, Code::AtsError);
+    b.node.destroy().await;
+    gate.open();
+    let b = lab.agent("b", through(&lab, &gate));
+    b.watch(Some(lab.path("in")));
+    finish(&mut a, &task, &file, SOME).await;
+    assert_resumes(&b).await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    lab.close([b]).await;
+}
+
+/// What a sender of some bytes hears, and its recipient tells, once all that is asked of their task is
+/// answered as `by` the gate.
+async fn stopped(
+    lab: &Lab,
+    gate: &Gate,
+    a: &mut Sender,
+    file: &[u8],
+    by: fn(&Gate, &'static str),
+) -> (Task, bool, Code) {
+    let b = lab.agent("b", through(lab, gate));
+    b.watch(Some(lab.path("in")));
+    let task = a.offer(file, resuming(&a.keys, 1)).await;
+    let mut peer = dialled(&mut a.server).await;
+    peer.ask(&task.payload).await;
+    peer.hand_over(&file[..SOME]).await;
+    peer.flush().await;
+    by(gate, "/tasks/");
+    let is_told = peer.piece().await.is_some();
+    let code = b.failure().await;
+    b.node.destroy().await;
+    gate.open();
+    (task, is_told, code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_come_is_gone_on_with_after_a_refusal_of_the_service_and_removed_once_the_task_is_gone() {
+    // Both are seen at a renewal only.
+    tokio::join!(assert_kept_when_refused(), assert_removed_when_gone());
+}
+
+async fn assert_kept_when_refused() {
+    let lab = Lab::new().await;
+    let (mut a, gate, file) = (Sender::new(&lab).await, Gate::start(lab.address()).await, content(LEN));
+    let (task, is_told, code) = stopped(&lab, &gate, &mut a, &file, Gate::refuse).await;
+    assert_eq!((is_told, code), (false, Code::AtsError), "its sender waits for it");
+    assert_eq!(a.client.get(&task.id).await.unwrap().status, Status::InProgress);
+    assert_eq!(lab.listing("in").len(), 1);
+    lapse(&lab, &task).await;
+    let b = lab.agent("b", through(&lab, &gate));
+    b.watch(Some(lab.path("in")));
+    finish_with_anyone(&mut a, &task, &file, SOME).await;
+    assert_resumes(&b).await;
+    assert_eq!(sha256(&lab.path("in/f")), task.payload["hash"]);
+    lab.close([b]).await;
+}
+
+async fn assert_removed_when_gone() {
+    let lab = Lab::new().await;
+    let (mut a, gate, file) = (Sender::new(&lab).await, Gate::start(lab.address()).await, content(LEN));
+    let (_, is_told, code) = stopped(&lab, &gate, &mut a, &file, Gate::lose).await;
+    assert_eq!((is_told, code), (true, Code::Cancelled));
+    lab.until_empty("in").await;
+    lab.close([]).await;
 }

@@ -88,6 +88,11 @@ impl Gate {
         self.state.send_replace(State::Answers(word, "403 Forbidden"));
     }
 
+    /// Has what requests that say this ask for be gone, until it is opened.
+    pub(crate) fn lose(&self, word: &'static str) {
+        self.state.send_replace(State::Answers(word, "404 Not Found"));
+    }
+
     /// Has requests that say this put off, until it is opened.
     pub(crate) fn put_off(&self, word: &'static str) {
         self.state.send_replace(State::Answers(word, "503 Service Unavailable"));

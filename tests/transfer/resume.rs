@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ats_p2p::ats::{Status, Task};
 use ats_p2p::error::Code;
 use ats_p2p::event::{Event, Phase};
+use ats_p2p::node::Options;
 use ats_p2p::wire::FrameType;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
@@ -176,8 +177,12 @@ pub(crate) struct Mortal {
 
 impl Mortal {
     pub(crate) fn new(lab: &Lab, save_dir: Option<PathBuf>) -> Self {
+        Self::with(lab, |_| {}, save_dir)
+    }
+
+    pub(crate) fn with(lab: &Lab, change: impl FnOnce(&mut Options), save_dir: Option<PathBuf>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let (agent, runtime) = (lab.agent("b", |_| {}), runtime.unwrap());
+        let (agent, runtime) = (lab.agent("b", change), runtime.unwrap());
         {
             let _inside = runtime.enter();
             agent.watch(save_dir);
@@ -215,15 +220,19 @@ impl Mortal {
 
 /// The transfer goes on with a recipient that came back, from where it was.
 pub(crate) async fn finish(a: &mut Sender, task: &Task, file: &[u8], from: usize) {
+    let said = said(&finish_with_anyone(a, task, file, from).await, "b");
+    assert_eq!((&said[0]["key"], &said[0]["instance"]), (&said[1]["key"], &said[1]["instance"]));
+    assert!(said[0]["seq"].as_u64() < said[1]["seq"].as_u64());
+}
+
+/// The same, whatever the recipient says of itself by now.
+pub(crate) async fn finish_with_anyone(a: &mut Sender, task: &Task, file: &[u8], from: usize) -> Task {
     let mut peer = dialled(&mut a.server).await;
     assert_eq!(peer.ask(&task.payload).await, from);
     peer.hand_over(&file[from..]).await;
     peer.finish().await;
     peer.take_until(FrameType::Ack).await;
-    let task = until(&a.client, &task.id, Status::Completed).await;
-    let said = said(&task, "b");
-    assert_eq!((&said[0]["key"], &said[0]["instance"]), (&said[1]["key"], &said[1]["instance"]));
-    assert!(said[0]["seq"].as_u64() < said[1]["seq"].as_u64());
+    until(&a.client, &task.id, Status::Completed).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

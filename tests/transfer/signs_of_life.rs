@@ -22,7 +22,7 @@ use crate::resume::{LEN, Mortal, SOME, finish, resuming};
 use crate::senders::request;
 
 /// How long the agents here wait for others: far longer than anything is held up by others' load.
-const BRIEF: Duration = Duration::from_secs(6);
+pub(crate) const BRIEF: Duration = Duration::from_secs(6);
 
 /// An agent whose disk can be made to stand still, until it is let go.
 struct SlowDisk {
