@@ -32,6 +32,9 @@ pub(crate) fn query(text: &'static str) -> Query {
 const FEW_ROWS: usize = 16;
 const ROWS: usize = 128;
 
+/// The most values that statements have which are given at once: as many as those of a few changes.
+const JOINED_VALUES: usize = 128;
+
 /// The statements that add rows, which begin with `text`, which ends with `VALUES`, and end with `rest`: one
 /// row for each of these, in order.
 pub(crate) fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
@@ -44,10 +47,12 @@ pub(crate) fn insert_rows<T, R: IntoIterator<Item = Parameter>>(
     portions(of).map(|some| rows_query(connection, text, rest, some, &row)).collect()
 }
 
-/// Runs statements that give no rows, in order, until one fails. SQLite is given all of them at once: each
-/// turn with its thread takes longer than most statements.
+/// Runs statements that give no rows, in order, until one fails. SQLite is given few of them at once: each
+/// turn with its thread takes longer than most statements. Those of many changes it gets one by one, since it
+/// keeps each text prepared, and together they would be another one every time.
 pub(crate) async fn run_all(connection: &mut Connection, statements: Vec<Query>) -> sqlx::Result<()> {
-    if connection.is_shared() {
+    let values: usize = statements.iter().map(|statement| statement.values.len()).sum();
+    if connection.is_shared() || values > JOINED_VALUES {
         for statement in statements {
             statement.execute(connection).await?;
         }
@@ -153,13 +158,11 @@ impl Query {
 
     /// All of them as one text for SQLite; nothing of none.
     fn joined(statements: Vec<Self>) -> Option<Self> {
-        statements.into_iter().reduce(|mut all, next| {
-            let Self { text, values } = next.in_order();
-            all = all.in_order();
+        statements.into_iter().map(Self::in_order).reduce(|mut all, next| {
             let joined = all.text.to_mut();
             joined.push_str("; ");
-            joined.push_str(&text);
-            all.values.extend(values);
+            joined.push_str(&next.text);
+            all.values.extend(next.values);
             all
         })
     }
@@ -174,9 +177,14 @@ impl Query {
         for (at, piece) in self.text.split('$').enumerate() {
             let end = piece.find(|c: char| !c.is_ascii_digit()).unwrap_or(piece.len());
             let (number, rest) = if at == 0 { ("", piece) } else { piece.split_at(end) };
-            if let Some(value) = number.parse().ok().and_then(|n: usize| self.values.get(n.checked_sub(1)?)) {
-                text.push('?');
-                values.push(value.clone());
+            let value = number.parse().ok().and_then(|n: usize| self.values.get(n.checked_sub(1)?));
+            match value {
+                Some(value) => {
+                    text.push('?');
+                    values.push(value.clone());
+                }
+                None if at > 0 => text.extend(["$", number]),
+                None => {}
             }
             text.push_str(rest);
         }
@@ -423,9 +431,10 @@ mod tests {
     fn statements_are_joined_with_their_values_in_order() {
         assert!(Query::joined(Vec::new()).is_none());
         let rows = Query { text: "INSERT INTO t VALUES (?, ?)".into(), values: vec![1.into(), 2.into()] };
-        let update = query("UPDATE t SET a = $2, b = $1 WHERE a = $2").bind("one").bind("two");
+        let update = query("UPDATE t SET a = $2, b = $1 WHERE a = $2 OR '$.$9'").bind("one").bind("two");
         let joined = Query::joined(vec![rows, update, query("COMMIT")]).expect("some");
-        assert_eq!(joined.text, "INSERT INTO t VALUES (?, ?); UPDATE t SET a = ?, b = ? WHERE a = ?; COMMIT");
+        let text = "INSERT INTO t VALUES (?, ?); UPDATE t SET a = ?, b = ? WHERE a = ? OR '$.$9'; COMMIT";
+        assert_eq!(joined.text, text);
         let text = |text: &str| Parameter::from(text);
         assert_eq!(joined.values, [1.into(), 2.into(), text("two"), text("one"), text("two")]);
     }

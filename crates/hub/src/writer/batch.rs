@@ -238,6 +238,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn statements_of_which_one_fails_leave_nothing_of_their_change_behind() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (_, mut connection) = Database::open(dir.path(), None).await.expect("opened");
+        let make = |id: i64| {
+            crate::sql::query(
+                "INSERT INTO organizations (id, slug, name, created_at) VALUES ($1, $2, 'n', 0)",
+            )
+            .bind(id)
+            .bind(id.to_string())
+        };
+        let mut batch = Batch::begin(&mut connection, &Clock::default()).await.expect("begun");
+        for (ids, is_made) in [([11, 12], true), ([13, 11], false), ([14, 15], true)] {
+            batch.set_savepoint().await.expect("set");
+            let run = run_all(batch.connection, ids.map(make).into()).await.map_err(Failure::from);
+            assert_eq!(batch.or_undo(run).await.expect("undone").is_ok(), is_made);
+        }
+        batch.commit().await.expect("kept");
+        let kept = crate::sql::query("SELECT id FROM organizations WHERE id > 10 ORDER BY id");
+        let kept = kept.fetch_values::<i64>(&mut connection).await.expect("read");
+        assert_eq!(kept, [11, 12, 14, 15]);
+    }
+
+    #[tokio::test]
     async fn of_tasks_that_are_made_together_one_that_is_refused_takes_none_with_it() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (_, mut connection) = Database::open(dir.path(), None).await.expect("opened");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -77,13 +78,41 @@ async fn a_message_goes_along_with_an_action_before_it_or_not_at_all() {
         let (status, _) = b.call(Method::POST, &format!("/tasks/{id}/{action}"), Some(with("again"))).await;
         assert_eq!(status, 409);
     }
-    let (status, _) = b.call(Method::POST, &format!("/tasks/{id}/reopen"), Some(json!({"parts": []}))).await;
-    assert_eq!(status, 400);
+    for (by, body, expected) in [(&b, with("mine"), 403), (&a, json!({"parts": []}), 400)] {
+        let (status, _) = by.call(Method::POST, &format!("/tasks/{id}/reopen"), Some(body)).await;
+        assert_eq!(status, expected);
+    }
     let task = a.get(&format!("/tasks/{id}")).await;
     let said: Vec<_> = task["task"]["messages"].as_array().expect("messages").iter().collect();
     assert_eq!(said.len(), 2, "{said:?}");
     a.post(&format!("/tasks/{id}/reopen"), json!({})).await;
     assert_eq!(listener.next_event().await, ("task.reopened".into(), id));
+}
+
+#[tokio::test]
+async fn a_task_takes_a_thousand_messages_and_no_action_with_another_one() {
+    let hub = TestHub::start().await;
+    let a = hub.caller("a");
+    let id = a.make_task(json!({"title": "t"})).await;
+    let word = || json!({"parts": [{"type": "text", "content": "x"}]});
+    for _ in 0..20 {
+        let path = format!("/tasks/{id}/messages");
+        join_all((0..50).map(|_| a.post(&path, word()))).await;
+    }
+    for path in ["messages", "claim"] {
+        let (status, said) = a.call(Method::POST, &format!("/tasks/{id}/{path}"), Some(word())).await;
+        assert_eq!(status, 413, "{said}");
+    }
+    let claimed = a.post(&format!("/tasks/{id}/claim"), json!({"only_pending": true})).await;
+    assert_eq!(claimed["task"]["status"], "in_progress");
+    // So is one whose messages are as long as they may be together.
+    let id = a.make_task(json!({"title": "long"})).await;
+    let long = || json!({"parts": [{"type": "text", "content": "x".repeat(200_000)}]});
+    let mut taken = 0;
+    while a.call(Method::POST, &format!("/tasks/{id}/messages"), Some(long())).await.0 == 201 {
+        taken += 1;
+    }
+    assert_eq!(taken, 4 * 1024 * 1024 / 200_000);
 }
 
 #[tokio::test]
