@@ -20,7 +20,8 @@
 //! - `places` says how many transfers run at once, and whose turn is next.
 //! - `running` are the transfers that run, to end one by its id.
 //! - `troubles` is what keeps this machine from receiving for a while.
-//! - `remarks` is what a transfer says on its task for people who read there.
+//! - `remarks` is what a transfer says on its task for people who read there, `signs_of_life` what it says so
+//!   that its peer goes on waiting.
 //! - `receipts` keeps what both ends of a transfer signed; [`verify`] checks it.
 //! - `sync` has small tools that all use, `private` those for files of this user alone; `limits` says what
 //!   strangers can make a transfer hold, and other numbers of one.
@@ -57,6 +58,7 @@ mod reconnect;
 mod remarks;
 mod running;
 pub mod send;
+mod signs_of_life;
 mod sync;
 mod transfer;
 mod troubles;

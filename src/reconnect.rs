@@ -56,10 +56,6 @@ const LOOKUPS: [Duration; 5] = [
 /// How long, after the only candidate on a topic has refused, another one may still come.
 const SECOND_CHANCE: Duration = Duration::from_secs(15);
 
-/// The longest pause between two signs of life: what a peer says on the task while it reads what it has, or
-/// is to send. A claim is renewed as often. The thousand messages that a hub takes on a task last five hours.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
-
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -271,11 +267,6 @@ impl Searching {
     }
 }
 
-/// The pause between two signs of life, where this node waits `limit` for others, and they as long for it.
-pub(crate) fn sign_of_life(limit: Duration) -> Duration {
-    (limit / 3).clamp(DIAL_INTERVAL, SIGN_OF_LIFE)
-}
-
 /// The pause before another dial after `done` of them, without what chance adds to it.
 pub(crate) fn redial_pause(done: usize) -> Duration {
     pause(&REDIAL, done)
@@ -404,13 +395,6 @@ mod tests {
         // While a dial is under way there is nothing to bring forward.
         machine.wake(later);
         assert!(matches!(machine.poll(later), Action::Wait(_)));
-    }
-
-    #[test]
-    fn signs_of_life_come_several_times_in_each_wait_but_flood_nobody() {
-        for (limit, pause) in [(0, 500), (6_000, 2_000), (60_000, 20_000), (120_000, 20_000)] {
-            assert_eq!(sign_of_life(Duration::from_millis(limit)), Duration::from_millis(pause));
-        }
     }
 
     #[test]

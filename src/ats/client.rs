@@ -170,11 +170,17 @@ impl Client {
     /// One for which [`AtsError::is_already_claimed`] holds if somebody has it.
     pub async fn claim_first(&self, id: &TaskId, lease: Duration, parts: Vec<Part>) -> AtsResult<Task> {
         let body = json!({ "lease_duration": millis(lease), "only_pending": true });
-        self.change_saying(id, "claim", body, parts, |me, task| task.is_held_by(me)).await
+        let me = &self.inner.settings.actor.id;
+        let claimed = self.change_saying(id, "claim", body, &parts, |task| task.is_held_by(me)).await?;
+        if !claimed.has_said(me, &parts) {
+            // Another service answers at the same address by now, or a hub that does not take it yet.
+            self.add_message(id, parts).await?;
+        }
+        Ok(claimed)
     }
 
-    /// Completes a task that this actor has claimed, and posts `parts` on it before; for a service that
-    /// [takes messages](Self::takes_messages).
+    /// Completes a task that this actor has claimed, and posts `parts` on it before, which are for people: a
+    /// service that does not [take messages](Self::takes_messages) with that any more leaves them out.
     ///
     /// # Errors
     /// As every call; 413 where the task holds as many messages as it can.
@@ -185,7 +191,8 @@ impl Client {
         parts: Vec<Part>,
     ) -> AtsResult<Task> {
         let body = json!({ "outputs": outputs });
-        self.change_saying(id, "complete", body, parts, |me, task| task.is_completed_by(me)).await
+        let me = &self.inner.settings.actor.id;
+        self.change_saying(id, "complete", body, &parts, |task| task.is_completed_by(me)).await
     }
 
     /// Completes a task that this actor has claimed.
@@ -329,24 +336,19 @@ impl Client {
         Ok(TaskPage::new(tasks, &end))
     }
 
-    /// Moves a task to another state, and posts a message on it before.
+    /// Moves a task to another state, and posts a message on it before: the task that is given has it, where
+    /// the service took it.
     async fn change_saying(
         &self,
         id: &TaskId,
         verb: &str,
         mut body: Value,
-        parts: Vec<Part>,
-        is_reached: impl Fn(&str, &Task) -> bool,
+        parts: &[Part],
+        is_reached: impl Fn(&Task) -> bool,
     ) -> AtsResult<Task> {
         let me = &self.inner.settings.actor.id;
-        body["parts"] = Part::to_values(&parts);
-        let is_said = |task: &Task| task.messages.iter().any(|message| message.is_said_by(me, &parts));
-        let changed = self.change(id, verb, body, |task| is_reached(me, task) && is_said(task)).await?;
-        if !is_said(&changed) {
-            // Another service answers at the same address by now, or a hub that does not take it yet.
-            self.add_message(id, parts).await?;
-        }
-        Ok(changed)
+        body["parts"] = Part::to_values(parts);
+        self.change(id, verb, body, |task| is_reached(task) && task.has_said(me, parts)).await
     }
 
     /// Moves a task to another state. Once an attempt may have done it, the task itself tells whether it is

@@ -82,8 +82,7 @@ impl<'a> Claim<'a> {
         let (client, open, me) = (self.client.clone(), self.open, self.context.actor_id());
         let claim = client.claim_first(&open.task.id, LEASE, parts.clone());
         // What another process of this actor claimed reads as ours, but for what was said with it.
-        let is_ours = |task: &Task| task.messages.iter().any(|message| message.is_said_by(me, &parts));
-        self.make_by(claim, is_ours).await
+        self.make_by(claim, |task| task.has_said(me, &parts)).await
     }
 
     /// Makes the claim by a request; `is_ours` tells of a task that this actor holds where the request was

@@ -30,7 +30,7 @@ use protocol::statement::Role;
 use secret_stream::KeyPair;
 use serde_json::{Value, json};
 use tokio::sync::OwnedMutexGuard;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::claim::Claim;
@@ -53,8 +53,8 @@ use crate::offer::{Completion, Features, Nodes, Offer, P2p};
 use crate::places::HeldPlace;
 use crate::private::LockFile;
 use crate::pump::{Intake, Outlet};
-use crate::reconnect::sign_of_life;
 use crate::remarks;
+use crate::signs_of_life;
 use crate::sync::{aborted, blocking, lock, or_cancelled};
 use crate::transfer::TransferEvents;
 use crate::troubles::advised;
@@ -494,11 +494,11 @@ impl IncomingTransfer<'_> {
         }
         let whole = async {
             let read = tokio::select! {
-                read = read => read?,
+                read = read => read,
                 never = self.show_presence() => match never {},
             };
-            // What was stopped may be less than there is.
-            if stop.is_cancelled() { Err(aborted()) } else { Ok(read) }
+            // What was stopped may have found less than there is.
+            if stop.is_cancelled() { Err(aborted()) } else { read }
         };
         self.claim.while_held(Box::pin(whole), stop).await
     }
@@ -509,13 +509,8 @@ impl IncomingTransfer<'_> {
         if offer.p2p.is_none() {
             return std::future::pending().await;
         }
-        loop {
-            let word = Part::data(&self.introduction().to_message(&offer.transfer_id));
-            if let Err(error) = self.client.add_message(&task.id, vec![word]).await {
-                tracing::debug!("the sender of task {} could not be told of this side: {error}", task.id);
-            }
-            sleep(sign_of_life(self.context.options.timeout)).await;
-        }
+        let word = || Part::data(&self.introduction().to_message(&offer.transfer_id));
+        signs_of_life::show(&self.client, &task.id, self.context.options.timeout, word).await
     }
 
     /// Where the file is already that is to be kept there. `stop` ends the reading.

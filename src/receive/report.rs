@@ -33,7 +33,11 @@ pub(super) async fn complete(
     let Some(task_id) = TaskId::from_value(&done.task_id) else { return };
     let (client, outputs) = (&context.client, done.outputs.clone());
     let completed = if client.takes_messages() {
-        client.complete_saying(&task_id, outputs, vec![Part::text(remark)]).await
+        match client.complete_saying(&task_id, outputs.clone(), vec![Part::text(remark)]).await {
+            // What people would read there must not keep it.
+            Err(error) if error.status() == Some(413) => client.complete(&task_id, outputs).await,
+            completed => completed,
+        }
     } else {
         let completed = client.complete(&task_id, outputs).await;
         context.remarks.post(&task_id, remark);

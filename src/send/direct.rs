@@ -105,6 +105,7 @@ impl Delivery<'_> {
             self.events.connected(&connection.link);
             self.control.take_moved();
             machine.connected();
+            let said = known.seq;
             let outcome = self.on_connection(connection, rendezvous, &mut known, listener).await;
             // What has arrived is the last that is told of its progress.
             if let ConnectionOutcome::Settled(result) = outcome {
@@ -112,6 +113,9 @@ impl Delivery<'_> {
             }
             self.events.enter(Phase::Connecting);
             machine.lost(self.control.take_moved(), rand::random(), Instant::now());
+            if known.seq != said {
+                machine.begin_anew(Instant::now());
+            }
             match outcome {
                 ConnectionOutcome::Settled(_) => {}
                 ConnectionOutcome::Lost(error) => {

@@ -1,11 +1,12 @@
 //! Offers that an earlier process of this agent made and did not see the end of.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use time::OffsetDateTime;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::claim::OfferTask;
@@ -18,7 +19,7 @@ use crate::event::{Direction, Event, PeerIdentity, Transfer};
 use crate::files::{self, SafeName, TreeOptions};
 use crate::limits::CLEAN_UP;
 use crate::offer::{self, Offer};
-use crate::reconnect::sign_of_life;
+use crate::signs_of_life;
 use crate::sync::{cancelled_by, joined, spawn_blocking};
 
 /// What became of an offer that was taken up again.
@@ -109,19 +110,15 @@ pub(super) async fn while_there<T>(
 ) -> Result<T> {
     let speak = async {
         let key = context.identity().await?;
-        loop {
-            // Through which nodes it is reached is told once it lets the recipient in.
-            let ours = said(context, record.key_pair().public_key(), record.instance);
-            let word = word(context, key.as_ref(), task_id, offer, ours);
-            if let Err(error) = context.client.add_message(task_id, vec![word]).await {
-                tracing::debug!("the recipient of task {task_id} could not be told of this side: {error}");
-            }
-            sleep(sign_of_life(Duration::from_millis(record.timeout_ms))).await;
-        }
+        // Through which nodes it is reached is told once it lets the recipient in.
+        let ours = || said(context, record.key_pair().public_key(), record.instance);
+        let word = || word(context, key.as_ref(), task_id, offer, ours());
+        let timeout = Duration::from_millis(record.timeout_ms);
+        Ok::<Infallible, Error>(signs_of_life::show(&context.client, task_id, timeout, word).await)
     };
     tokio::select! {
         read = read => read,
-        spoken = speak => spoken,
+        spoken = speak => match spoken? {},
     }
 }
 

@@ -126,6 +126,35 @@ async fn a_recipient_that_says_that_it_is_there_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_recipient_says_beside_a_connection_that_brings_nothing_counts_once_that_is_lost() {
+    let lab = Lab::new().await;
+    // The first connection comes in the middle of the first wait, and is lost when that would be over.
+    let limit = 3 * BRIEF;
+    let (a, b) = (lab.agent("a", |options| options.timeout = limit), Recipient::new(&lab).await);
+    let sending = a.sending(lab.file("f", LEN), "b");
+    let task = offered(&a, &b.client).await;
+    b.take(&task, resuming(&b.keys, 1)).await;
+    let taken = Instant::now();
+    sleep(limit / 2).await;
+    let mut lost = dial(&b.dht, &task, &b.keys).await;
+    lost.take_until(FrameType::Meta).await;
+    for seq in 2.. {
+        say(&b.client, &task, resuming(&b.keys, seq)).await;
+        sleep(BRIEF / 12).await;
+        if taken.elapsed() > limit + BRIEF / 2 {
+            break;
+        }
+    }
+    drop(lost);
+    let mut peer = dial(&b.dht, &task, &b.keys).await;
+    peer.say(FrameType::Resume, br#"{"offset":0}"#).await;
+    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
+    peer.say(FrameType::Ack, b"").await;
+    sending.await.unwrap().unwrap();
+    lab.close([a]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_say_does_not_keep_a_sender_waiting() {
     let lab = Lab::new().await;
     let (a, b) = (lab.agent("a", |options| options.timeout = BRIEF), Recipient::new(&lab).await);

@@ -7,7 +7,7 @@ use super::super::answer::{AnswerReader, ListEnd, ListReader};
 use super::super::clock::parse_time;
 use super::actor::ActorRef;
 use super::id::TaskId;
-use super::message::Message;
+use super::message::{Message, Part};
 use super::read::{json_within, optional_text, take, text, unwrap, when};
 use super::status::Status;
 
@@ -124,6 +124,11 @@ impl Task {
     /// Whether the actor of this id has it claimed.
     pub fn is_held_by(&self, actor_id: &str) -> bool {
         self.status == Status::InProgress && self.assignee.as_ref().is_some_and(|a| a.id == actor_id)
+    }
+
+    /// Whether a message of these parts stands on it, of the actor of this id where the service tells whose.
+    pub(crate) fn has_said(&self, actor_id: &str, parts: &[Part]) -> bool {
+        self.messages.iter().any(|message| message.is_said_by(actor_id, parts))
     }
 
     /// Whether the actor of this id has completed it, where the service tells who did.

@@ -323,11 +323,11 @@ impl KeyedSend {
         let found = open_offers::find_own(&self.context, &offered).await;
         let read = self.check_hash(&known);
         match &found {
-            Ok(Some((task, offer))) => {
+            Ok(Some((task, offer))) if matches!(task.status, Status::Pending | Status::InProgress) => {
                 let found = (task.id.clone(), offer.clone());
                 open_offers::while_there(&self.context, &offered, &found, read).await?;
             }
-            Ok(None) | Err(_) => read.await?,
+            Ok(_) | Err(_) => read.await?,
         }
         if found?.is_none() {
             // It was about to be offered.
