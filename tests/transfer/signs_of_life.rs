@@ -106,6 +106,14 @@ async fn say_for_long(client: &Client, task: &Task, word: impl Fn(u64) -> Value)
     }
 }
 
+/// Dials, takes the whole file and says that it has it.
+async fn take_all(b: &Recipient, task: &Task) {
+    let mut peer = dial(&b.dht, task, &b.keys).await;
+    peer.say(FrameType::Resume, br#"{"offset":0}"#).await;
+    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
+    peer.say(FrameType::Ack, b"").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recipient_that_says_that_it_is_there_is_waited_for() {
     let lab = Lab::new().await;
@@ -117,10 +125,7 @@ async fn a_recipient_that_says_that_it_is_there_is_waited_for() {
     lost.take_until(FrameType::Meta).await;
     drop(lost);
     say_for_long(&b.client, &task, |seq| resuming(&b.keys, seq)).await;
-    let mut peer = dial(&b.dht, &task, &b.keys).await;
-    peer.say(FrameType::Resume, br#"{"offset":0}"#).await;
-    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
-    peer.say(FrameType::Ack, b"").await;
+    take_all(&b, &task).await;
     sending.await.unwrap().unwrap();
     lab.close([a]).await;
 }
@@ -146,10 +151,7 @@ async fn what_a_recipient_says_beside_a_connection_that_brings_nothing_counts_on
         }
     }
     drop(lost);
-    let mut peer = dial(&b.dht, &task, &b.keys).await;
-    peer.say(FrameType::Resume, br#"{"offset":0}"#).await;
-    assert_eq!(peer.take_until(FrameType::Done).await.0, content(LEN));
-    peer.say(FrameType::Ack, b"").await;
+    take_all(&b, &task).await;
     sending.await.unwrap().unwrap();
     lab.close([a]).await;
 }
