@@ -1,7 +1,8 @@
 //! What a transfer says on its task for people who read there: that it begins, and how it ended.
 //!
-//! Programs go by the data of messages and by the task's state; nothing here is read by a peer. So it is said
-//! beside the transfer and never waited for, and is left out where the service is slow.
+//! Programs go by the data of messages and by the task's state; nothing here is read by a peer. So it goes
+//! along with what a recipient asks of the service anyway, where that takes both. Else it is said beside the
+//! transfer and never waited for, and is left out where the service is slow.
 
 use std::sync::Arc;
 use std::time::Duration;

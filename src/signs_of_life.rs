@@ -9,8 +9,8 @@ use tokio::time::sleep;
 
 use crate::ats::{Client, Part, TaskId};
 
-/// The pauses between two of them, which are a third of this side's `timeout`: the other one's is mostly the
-/// same.
+/// The shortest and the longest pause between two of them. Else it is a third of this side's `timeout`: the
+/// other one's is mostly the same.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 

@@ -22,7 +22,7 @@ pub(crate) const DATABASE: &str = "hub.sqlite";
 /// How many reads are served at once; each holds a connection with a thread of its own.
 const READERS: u32 = 4;
 /// How many statements the connection that writes keeps prepared: those that add several rows are one for
-/// each number of rows.
+/// each number of rows, and those that are given at once one for each way in which they come together.
 const STATEMENTS: usize = 512;
 /// How many KiB of the database the connection that writes keeps in memory, and each of those that read.
 const WRITER_CACHE: u32 = 32 * 1024;
